@@ -1,0 +1,1 @@
+"""Records become OpenTelemetry: spans, metrics and log events."""

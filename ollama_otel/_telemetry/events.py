@@ -1,0 +1,72 @@
+"""Records become log events: the details of an inference, and what failed."""
+
+from __future__ import annotations
+
+from opentelemetry._logs import Logger, LogRecord, SeverityNumber
+from opentelemetry.util.types import AnyValue
+
+from ollama_otel._call import CallRecord, CallStart, Observation
+from ollama_otel._telemetry import names
+from ollama_otel._telemetry.messages import MessageWriter
+from ollama_otel._telemetry.spans import final_attributes, start_attributes
+from ollama_otel.settings import Settings
+
+__all__ = ["EventObserver"]
+
+
+class EventObserver:
+    """Sends the conventions' events; runs in the span's context, so that they link to it."""
+
+    def __init__(self, logger: Logger, settings: Settings, messages: MessageWriter | None) -> None:
+        self._logger = logger
+        self._settings = settings
+        self._messages = messages
+
+    def begin(self, start: CallStart) -> Observation | None:
+        """Follow inferences only; see `Observer`."""
+        is_inference = (
+            start.endpoint.answer == "completion"
+            and start.endpoint.genai_operation is not None
+            and start.request.purpose == "call"
+        )
+        return _EventObservation(self) if is_inference else None
+
+    def emit(self, record: CallRecord) -> None:
+        """Send the details of one call, and one more event if it failed."""
+        attributes: dict[str, AnyValue] = {
+            **start_attributes(record.start),
+            **final_attributes(record, self._settings),
+        }
+        if record.outcome == "failed":
+            self._logger.emit(
+                LogRecord(
+                    event_name=names.EXCEPTION_EVENT,
+                    severity_number=SeverityNumber.WARN,
+                    severity_text="WARN",
+                    attributes={
+                        **start_attributes(record.start),
+                        names.EXCEPTION_TYPE: record.error_type,
+                        names.EXCEPTION_MESSAGE: record.error_message,
+                    },
+                )
+            )
+        if self._messages is not None and self._settings.content_on_events:
+            attributes |= self._messages.as_values(record)
+        self._logger.emit(
+            LogRecord(
+                event_name=names.DETAILS_EVENT,
+                severity_number=SeverityNumber.DEBUG,
+                severity_text="DEBUG",
+                attributes=attributes,
+            )
+        )
+
+
+class _EventObservation(Observation):
+    __slots__ = ("_observer",)
+
+    def __init__(self, observer: EventObserver) -> None:
+        self._observer = observer
+
+    def end(self, record: CallRecord) -> None:
+        self._observer.emit(record)

@@ -1,0 +1,320 @@
+"""Records become metrics.
+
+A record into an SDK histogram costs about a third of a span, so only what needs a
+distribution is one; sums are kept here and read when metrics are collected.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter
+from opentelemetry.metrics import Observation as Measurement
+
+from ollama_otel._call import CallRecord, CallStart, Observation
+from ollama_otel._telemetry import names
+from ollama_otel._telemetry.names import Instrument
+from ollama_otel._telemetry.spans import operation_of
+from ollama_otel.settings import Profile, Settings
+
+__all__ = ["Instruments", "MetricObserver"]
+
+LabelValue = str | int
+Labels = dict[str, LabelValue]
+Sum = Literal[
+    "load",
+    "queue_estimate",
+    "prompt_eval",
+    "eval",
+    "unaccounted",
+    "client",
+    "moved",
+    "input_tokens",
+    "output_tokens",
+]
+
+_MAX_SERIES = 10_000
+
+
+class _Series:
+    """What is counted for calls that share their labels; guarded by the lock of `Instruments`."""
+
+    __slots__ = ("active", "base", "by_end", "input", "output", "sums")
+
+    def __init__(self, base: Labels) -> None:
+        self.base = base
+        self.input = {**base, names.TOKEN_TYPE: "input"}
+        self.output = {**base, names.TOKEN_TYPE: "output"}
+        self.by_end: dict[tuple[str, str | None], Labels] = {}
+        self.active = 0
+        self.sums: dict[Sum, float] = {}
+
+    def ended(self, outcome: str, error_type: str | None) -> Labels:
+        """Labels of the duration, the same object for the same end."""
+        labels = self.by_end.get((outcome, error_type))
+        if labels is None:
+            labels = {**self.base, names.OUTCOME: outcome}
+            if error_type is not None:
+                labels[names.ERROR_TYPE] = error_type
+            self.by_end[outcome, error_type] = labels
+        return labels
+
+
+class Instruments:
+    """The instruments of one meter, and the sums behind those that are read at collection.
+
+    One for each meter: instruments that are read at collection would report twice.
+    """
+
+    def __init__(self, meter: Meter, profile: Profile) -> None:
+        self.lock = threading.Lock()
+        self.series: dict[tuple[Any, ...], _Series] = {}
+        self.models: set[str] = set()
+        genai = names.GENAI_INSTRUMENTS[profile]
+
+        def histogram(row: Instrument | None) -> Histogram | None:
+            return None if row is None else _histogram(meter, row)
+
+        self.inference_duration = _histogram(meter, genai.inference_duration)
+        self.embeddings_duration = (
+            self.inference_duration
+            if genai.embeddings_duration == genai.inference_duration
+            else _histogram(meter, genai.embeddings_duration)
+        )
+        self.time_to_first_chunk = _histogram(meter, genai.time_to_first_chunk)
+        self.time_per_output_chunk = _histogram(meter, genai.time_per_output_chunk)
+        self.token_usage = histogram(genai.token_usage)
+        self.input_tokens = histogram(genai.input_tokens)
+        self.output_tokens = histogram(genai.output_tokens)
+        self.management_duration = _histogram(meter, names.MANAGEMENT_DURATION)
+        self.load_duration = _histogram(meter, names.LOAD_DURATION)
+        self.queue_duration = _histogram(meter, names.QUEUE_DURATION)
+        self._observe(meter, names.ACTIVE_REQUESTS, Instruments._active)
+        self._observe(meter, names.PHASE_TIME, Instruments._phases)
+        self._observe(meter, names.TRANSFER_SIZE, Instruments._transfers)
+        for row, total in (
+            (genai.input_tokens_total, "input_tokens"),
+            (genai.output_tokens_total, "output_tokens"),
+        ):
+            if row is not None:
+                self._observe(meter, row, _token_reader(total))
+        self._forget_calls_of_the_parent_process()
+
+    def _observe(self, meter: Meter, row: Instrument, read: Any) -> None:
+        """Register what reads the sums; it keeps no hold on them beyond their observers'."""
+        myself = weakref.ref(self)
+
+        def callback(options: CallbackOptions) -> Iterable[Measurement]:  # noqa: ARG001
+            instruments = myself()
+            if instruments is None:
+                return ()
+            with instruments.lock:
+                return list(read(instruments))
+
+        create = (
+            meter.create_observable_up_down_counter
+            if row.kind == "updowncounter"
+            else meter.create_observable_counter
+        )
+        create(row.name, callbacks=[callback], unit=row.unit, description=row.description)
+
+    def _active(self) -> Iterator[Measurement]:
+        return (Measurement(series.active, series.base) for series in self.series.values())
+
+    def _phases(self) -> Iterator[Measurement]:
+        for series in self.series.values():
+            for phase in names.PHASES:
+                if (seconds := series.sums.get(phase)) is not None:  # type: ignore[call-overload]
+                    yield Measurement(seconds, {**series.base, names.PHASE: phase})
+
+    def _transfers(self) -> Iterator[Measurement]:
+        for series in self.series.values():
+            if (moved := series.sums.get("moved")) is not None:
+                yield Measurement(int(moved), series.base)
+
+    def _forget_calls_of_the_parent_process(self) -> None:
+        """After a fork the parent's calls go on there; a lock held in it would stay held here."""
+        if not hasattr(os, "register_at_fork"):
+            return
+        myself = weakref.ref(self)
+
+        def in_child() -> None:
+            if (instruments := myself()) is not None:
+                instruments.lock = threading.Lock()
+                for series in instruments.series.values():
+                    series.active = 0
+
+        os.register_at_fork(after_in_child=in_child)
+
+
+def _token_reader(total: str) -> Any:
+    def read(instruments: Instruments) -> Iterator[Measurement]:
+        for series in instruments.series.values():
+            if (tokens := series.sums.get(total)) is not None:  # type: ignore[call-overload]
+                # Ollama does not tell text from images in its counts.
+                yield Measurement(int(tokens), {**series.base, names.TOKEN_MODALITY: "unknown"})
+
+    return read
+
+
+def _histogram(meter: Meter, row: Instrument) -> Histogram:
+    return meter.create_histogram(
+        row.name,
+        unit=row.unit,
+        description=row.description,
+        explicit_bucket_boundaries_advisory=row.buckets,
+    )
+
+
+class _MetricObservation(Observation):
+    __slots__ = ("_observer", "_previous_at", "_series", "chunk")
+
+    def __init__(self, observer: MetricObserver, series: _Series, *, times_chunks: bool) -> None:
+        self._observer = observer
+        self._series = series
+        self._previous_at: float | None = None
+        self.chunk = self._time_chunk if times_chunks else None
+
+    def _time_chunk(self, data: bytes, now: float) -> None:  # noqa: ARG002 - an observer's signature
+        if self._previous_at is not None:
+            self._observer.instruments.time_per_output_chunk.record(
+                now - self._previous_at, self._series.base
+            )
+        self._previous_at = now
+
+    def end(self, record: CallRecord) -> None:
+        self._observer.record(self._series, record)
+
+
+class MetricObserver:
+    """Counts and times calls; low cardinality, so no text, no ids and no options."""
+
+    def __init__(self, instruments: Instruments, settings: Settings) -> None:
+        self.instruments = instruments
+        self._settings = settings
+
+    def begin(self, start: CallStart) -> Observation:
+        """Count the call as under way; see `Observer`."""
+        instruments = self.instruments
+        series = self._series_for(start)
+        with instruments.lock:
+            series.active += 1
+        times_chunks = (
+            self._settings.time_per_output_chunk
+            and start.request.stream
+            and start.endpoint.genai_operation is not None
+        )
+        return _MetricObservation(self, series, times_chunks=times_chunks)
+
+    def _series_for(self, start: CallStart) -> _Series:
+        request = start.request
+        key = (
+            start.endpoint.name,
+            request.purpose,
+            request.model,
+            start.server_address,
+            start.server_port,
+        )
+        series = self.instruments.series.get(key)
+        return series if series is not None else self._new_series(key, start)
+
+    def _new_series(self, key: tuple[Any, ...], start: CallStart) -> _Series:
+        instruments, model = self.instruments, start.request.model
+        with instruments.lock:
+            if model is not None and model not in instruments.models:
+                if len(instruments.models) < self._settings.max_models:
+                    instruments.models.add(model)
+                else:
+                    model = names.OTHER
+                    key = (key[0], key[1], model, *key[3:])
+            if key in instruments.series:
+                return instruments.series[key]
+            attribute, operation = operation_of(start)
+            base: Labels = {attribute: operation, names.PROVIDER_NAME: names.PROVIDER}
+            for name, value in (
+                (names.REQUEST_MODEL, model),
+                (names.SERVER_ADDRESS, start.server_address),
+                (names.SERVER_PORT, start.server_port),
+            ):
+                if value is not None:
+                    base[name] = value
+            series = _Series(base)
+            # Beyond any sane number of servers: counted under way here, and nowhere else.
+            if len(instruments.series) < _MAX_SERIES:
+                instruments.series[key] = series
+            return series
+
+    def record(self, series: _Series, record: CallRecord) -> None:
+        """Take in an ended call; runs in its span's context, for exemplars."""
+        start, response = record.start, record.response
+        with self.instruments.lock:
+            series.active -= 1
+            if record.is_redirect:
+                return
+            for name, amount in self._amounts(record).items():
+                series.sums[name] = series.sums.get(name, 0) + amount
+        ended = series.ended(record.outcome, record.error_type)
+        if self._settings.response_model_on_metrics and response.model is not None:
+            ended = {**ended, names.RESPONSE_MODEL: response.model}
+        instruments = self.instruments
+        if start.request.purpose != "call" or start.endpoint.genai_operation is None:
+            instruments.management_duration.record(record.duration, ended)
+            return
+        is_embedding = start.endpoint.answer == "embedding"
+        duration = (
+            instruments.embeddings_duration if is_embedding else instruments.inference_duration
+        )
+        duration.record(record.duration, ended)
+        self._tokens(series, record)
+        if record.time_to_first_chunk is not None:
+            instruments.time_to_first_chunk.record(record.time_to_first_chunk, series.base)
+        load, queue = response.load_duration, record.queue_estimate
+        if load is not None and load >= self._settings.cold_start_threshold:
+            instruments.load_duration.record(load, series.base)
+        if queue is not None and queue >= self._settings.queue_threshold:
+            instruments.queue_duration.record(queue, series.base)
+
+    def _tokens(self, series: _Series, record: CallRecord) -> None:
+        instruments, response = self.instruments, record.response
+        for tokens, usage_labels, histogram in (
+            (response.input_tokens, series.input, instruments.input_tokens),
+            (response.output_tokens, series.output, instruments.output_tokens),
+        ):
+            if tokens is None:
+                continue
+            if instruments.token_usage is not None:
+                instruments.token_usage.record(tokens, usage_labels)
+            elif histogram is not None and record.start.endpoint.answer == "completion":
+                histogram.record(tokens, series.base)
+
+    def _amounts(self, record: CallRecord) -> Mapping[Sum, float]:
+        """What the call adds to each sum; the phases add up to its duration."""
+        response = record.response
+        if record.start.endpoint.genai_operation is None or record.start.request.purpose != "call":
+            moved = record.progress.moved_bytes if record.progress is not None else None
+            return {"moved": moved} if moved else {}
+        amounts: dict[Sum, float] = {}
+        known: list[tuple[Sum, float | None]] = [
+            ("load", response.load_duration),
+            ("prompt_eval", response.prompt_eval_duration),
+            ("eval", response.eval_duration),
+            ("queue_estimate", record.queue_estimate),
+        ]
+        for phase, seconds in known:
+            if seconds is not None:
+                amounts[phase] = seconds
+        total = response.total_duration
+        if total is None:
+            amounts["unaccounted"] = max(0.0, record.duration - sum(amounts.values()))
+        else:
+            if (rest := total - sum(amounts.values())) > 0 and record.queue_estimate is None:
+                amounts["unaccounted"] = rest
+            amounts["client"] = max(0.0, record.duration - total)
+        if self.instruments.token_usage is None and record.start.endpoint.answer == "completion":
+            amounts["input_tokens"] = response.input_tokens or 0
+            amounts["output_tokens"] = response.output_tokens or 0
+        return amounts

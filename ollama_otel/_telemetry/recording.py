@@ -1,0 +1,112 @@
+"""Puts the observers of a client together: from providers and settings to a `Recording`."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from opentelemetry._logs import LoggerProvider, get_logger
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
+from opentelemetry.trace import TracerProvider, get_tracer
+
+from ollama_otel._call import Observer, Recording
+from ollama_otel._telemetry import names
+from ollama_otel._telemetry.events import EventObserver
+from ollama_otel._telemetry.messages import MessageWriter
+from ollama_otel._telemetry.metrics import Instruments, MetricObserver
+from ollama_otel._telemetry.spans import SpanObserver
+from ollama_otel.settings import Profile, Settings
+
+__all__ = ["recording_for", "use_by_default"]
+
+_lock = threading.Lock()
+# Before a global provider is set the API hands out stand-ins that turn real later on, so
+# the global instruments are made once, whichever provider that will be.
+_global_instruments: dict[Profile, Instruments] = {}
+_instruments: weakref.WeakKeyDictionary[MeterProvider, dict[Profile, Instruments]] = (
+    weakref.WeakKeyDictionary()
+)
+_default: Recording | None = None
+
+
+def _instruments_of(meter_provider: MeterProvider | None, profile: Profile) -> Instruments:
+    """Return the instruments of a provider, the same ones each time."""
+    with _lock:
+        if meter_provider is None or meter_provider is get_meter_provider():
+            by_profile = _global_instruments
+        else:
+            by_profile = _instruments.setdefault(meter_provider, {})
+        if profile not in by_profile:
+            meter = get_meter(
+                names.SCOPE,
+                version("ollama_otel"),
+                meter_provider=meter_provider,
+                schema_url=names.SCHEMA_URLS[profile],
+            )
+            by_profile[profile] = Instruments(meter, profile)
+        return by_profile[profile]
+
+
+def _build(
+    tracer_provider: TracerProvider | None,
+    meter_provider: MeterProvider | None,
+    logger_provider: LoggerProvider | None,
+    settings: Settings,
+    observers: Sequence[Observer],
+) -> Recording:
+    schema_url = names.SCHEMA_URLS[settings.profile]
+    keeps_content = settings.content_on_spans or settings.content_on_events
+    messages = MessageWriter(settings) if keeps_content else None
+    tracer = get_tracer(
+        names.SCOPE, version("ollama_otel"), tracer_provider, schema_url=schema_url
+    )
+    # The span comes first: it is current while the others take the record.
+    ours: list[Observer] = [
+        SpanObserver(tracer, settings, messages),
+        MetricObserver(_instruments_of(meter_provider, settings.profile), settings),
+    ]
+    if settings.details_event:
+        logger = get_logger(
+            names.SCOPE, version("ollama_otel"), logger_provider, schema_url=schema_url
+        )
+        ours.append(EventObserver(logger, settings, messages))
+    return Recording(
+        observers=(*ours, *observers),
+        is_suppressed=lambda: not is_instrumentation_enabled(),
+        keeps_content=keeps_content,
+    )
+
+
+def _default_recording() -> Recording:
+    global _default  # noqa: PLW0603 - what `configure` sets is the process's
+    if _default is None:
+        _default = _build(None, None, None, Settings.from_environ(lenient=True), ())
+    return _default
+
+
+def use_by_default(settings: Settings, observers: Sequence[Observer] = ()) -> None:
+    """Let every client that was given nothing of its own record by these settings."""
+    global _default  # noqa: PLW0603
+    _default = _build(None, None, None, settings, observers)
+
+
+def recording_for(
+    tracer_provider: TracerProvider | None,
+    meter_provider: MeterProvider | None,
+    logger_provider: LoggerProvider | None,
+    settings: Settings | None,
+    observers: Sequence[Observer],
+) -> Callable[[], Recording]:
+    """Return what gives the recording to use, now and whenever `configure` changes it.
+
+    A client that is given nothing follows the process's defaults.
+    """
+    given = (tracer_provider, meter_provider, logger_provider, settings)
+    if all(value is None for value in given) and not observers:
+        return _default_recording
+    settings = settings or Settings.from_environ(lenient=True)
+    own = _build(tracer_provider, meter_provider, logger_provider, settings, observers)
+    return lambda: own

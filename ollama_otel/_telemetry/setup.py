@@ -1,0 +1,214 @@
+"""`configure`: providers and OTLP exporters in one call, for apps that have none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from logging import getLogger
+from typing import Any, Literal
+
+from opentelemetry import metrics, trace
+from opentelemetry._logs import get_logger_provider, set_logger_provider
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, ConsoleLogRecordExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    MetricExporter,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+
+from ollama_otel._call import Observer
+from ollama_otel._telemetry.recording import use_by_default
+from ollama_otel.errors import MissingExtraError, SettingsError
+from ollama_otel.settings import Settings
+
+__all__ = ["Telemetry", "configure"]
+
+_log = getLogger("ollama_otel")
+
+Signal = Literal["traces", "metrics", "logs"]
+Protocol = Literal["http/protobuf", "grpc"]
+
+_PROTOCOLS = ("http/protobuf", "grpc")
+_MODULES: Mapping[Protocol, str] = {
+    "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
+    "grpc": "opentelemetry.exporter.otlp.proto.grpc",
+}
+_EXPORTERS: Mapping[Signal, tuple[str, str]] = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+}
+_PATHS: Mapping[Signal, str] = {"traces": "v1/traces", "metrics": "v1/metrics", "logs": "v1/logs"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What `configure` set up; None stands for a signal that the app had set up, or has switched off."""
+
+    tracer_provider: TracerProvider | None
+    meter_provider: MeterProvider | None
+    logger_provider: LoggerProvider | None
+    settings: Settings
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Send what is waiting, within `timeout` seconds per signal; False if that failed."""
+        millis = int(timeout * 1000)
+        providers = (self.tracer_provider, self.meter_provider, self.logger_provider)
+        return all([p.force_flush(millis) for p in providers if p is not None])
+
+    def shutdown(self) -> None:
+        """Send what is waiting and stop; happens at the process's exit of itself."""
+        for provider in (self.tracer_provider, self.meter_provider, self.logger_provider):
+            if provider is not None:
+                provider.shutdown()
+
+
+def _protocol(signal: Signal, given: str | None) -> Protocol:
+    for source, value in (
+        ("the argument protocol", given),
+        *(
+            (variable, os.environ.get(variable, "").strip())
+            for variable in (
+                f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL",
+                "OTEL_EXPORTER_OTLP_PROTOCOL",
+            )
+        ),
+    ):
+        if value in _MODULES:
+            return value  # type: ignore[return-value]
+        if value:
+            expected = " or ".join(_PROTOCOLS)
+            raise SettingsError(f"{source} must be {expected}, not {value!r}")
+    return "http/protobuf"
+
+
+def _otlp_exporter(
+    signal: Signal, protocol: Protocol, endpoint: str | None, headers: Mapping[str, str] | None
+) -> Any:
+    module, name = _EXPORTERS[signal]
+    try:
+        exporter = getattr(import_module(f"{_MODULES[protocol]}.{module}"), name)
+    except ImportError as error:
+        if protocol != "grpc":
+            raise
+        raise MissingExtraError(
+            "OTLP over gRPC needs a package that is not installed: "
+            "pip install 'ollama_otel[grpc]', or use protocol='http/protobuf'"
+        ) from error
+    options: dict[str, Any] = {}
+    if endpoint is not None:
+        is_http = protocol == "http/protobuf"
+        options["endpoint"] = f"{endpoint.rstrip('/')}/{_PATHS[signal]}" if is_http else endpoint
+        if not is_http:
+            options["insecure"] = not endpoint.startswith("https://")
+    if headers is not None:
+        options["headers"] = dict(headers)
+    return exporter(**options)
+
+
+def _exporter_name(signal: Signal) -> str:
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    name = os.environ.get(variable, "").strip().lower() or "otlp"
+    if name not in {"otlp", "console", "none"}:
+        raise SettingsError(f"{variable} must be otlp, console or none, not {name!r}")
+    return name
+
+
+def _is_unset(provider: object) -> bool:
+    """Whether the API's stand-in is all there is; two of the three are private by name."""
+    return "Proxy" in type(provider).__name__
+
+
+def configure(
+    *,
+    service_name: str | None = None,
+    endpoint: str | None = None,
+    protocol: Protocol | None = None,
+    headers: Mapping[str, str] | None = None,
+    resource_attributes: Mapping[str, str] | None = None,
+    export_interval: float | None = None,
+    settings: Settings | None = None,
+    observers: Sequence[Observer] = (),
+    **setting_values: Any,
+) -> Telemetry:
+    """Set up OpenTelemetry for this process, and how its Ollama calls are recorded.
+
+    What is not given comes from the standard `OTEL_*` variables: `OTEL_SERVICE_NAME`,
+    `OTEL_EXPORTER_OTLP_ENDPOINT`, `..._PROTOCOL`, `..._HEADERS`, `OTEL_TRACES_EXPORTER`
+    and the like. A signal whose provider the app has set already is left exactly as it
+    is. Waiting data is sent at the process's exit.
+
+    `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317),
+    `export_interval` the seconds between two exports of metrics. Further keywords are
+    fields of `Settings`.
+
+    Raises `SettingsError` for a value that cannot be used and `MissingExtraError` when
+    gRPC is asked for and not installed.
+    """
+    if settings is None:
+        try:
+            settings = Settings.from_environ(**setting_values)
+        except TypeError as error:
+            raise SettingsError(f"configure: {error}") from None
+    elif setting_values:
+        raise SettingsError(
+            f"give either settings or {', '.join(sorted(setting_values))}, not both"
+        )
+    if export_interval is not None and export_interval <= 0:
+        raise SettingsError(f"export_interval must be seconds above 0, not {export_interval!r}")
+    resource = _resource(service_name, resource_attributes)
+
+    def exporter(signal: Signal, console: Callable[[], Any]) -> Any:
+        match _exporter_name(signal):
+            case "none":
+                return None
+            case "console":
+                return console()
+        return _otlp_exporter(signal, _protocol(signal, protocol), endpoint, headers)
+
+    # Everything that can be refused is refused before anything global is set.
+    span_exporter: SpanExporter | None = None
+    metric_exporter: MetricExporter | None = None
+    log_exporter: Any = None
+    if _is_unset(trace.get_tracer_provider()):
+        span_exporter = exporter("traces", ConsoleSpanExporter)
+    if _is_unset(metrics.get_meter_provider()):
+        metric_exporter = exporter("metrics", ConsoleMetricExporter)
+    if settings.details_event and _is_unset(get_logger_provider()):
+        log_exporter = exporter("logs", ConsoleLogRecordExporter)
+
+    tracer_provider = meter_provider = logger_provider = None
+    if span_exporter is not None:
+        tracer_provider = TracerProvider(resource=resource)
+        tracer_provider.add_span_processor(BatchSpanProcessor(span_exporter))
+        trace.set_tracer_provider(tracer_provider)
+    if metric_exporter is not None:
+        millis = None if export_interval is None else export_interval * 1000
+        reader = PeriodicExportingMetricReader(metric_exporter, export_interval_millis=millis)
+        meter_provider = MeterProvider(metric_readers=[reader], resource=resource)
+        metrics.set_meter_provider(meter_provider)
+    if log_exporter is not None:
+        logger_provider = LoggerProvider(resource=resource)
+        logger_provider.add_log_record_processor(BatchLogRecordProcessor(log_exporter))
+        set_logger_provider(logger_provider)
+    use_by_default(settings, observers)
+    return Telemetry(
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+        logger_provider=logger_provider,
+        settings=settings,
+    )
+
+
+def _resource(service_name: str | None, attributes: Mapping[str, str] | None) -> Resource:
+    given = dict(attributes or {})
+    if service_name is not None:
+        given["service.name"] = service_name
+    return Resource.create(given)

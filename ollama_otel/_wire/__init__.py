@@ -1,0 +1,1 @@
+"""What an Ollama server and its clients say to each other; standard library only."""

@@ -1,0 +1,343 @@
+"""The closed list of error types, and the tables that choose one; who failed is told elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
+__all__ = [
+    "ERROR_MEANINGS",
+    "ERROR_TYPES",
+    "ErrorType",
+    "error_text",
+    "from_exception",
+    "from_server",
+    "is_cancellation",
+]
+
+ErrorType = Literal[
+    "model_not_found",
+    "server_busy",
+    "context_exceeded",
+    "unsupported",
+    "invalid_request",
+    "unauthorized",
+    "forbidden",
+    "rate_limited",
+    "not_found",
+    "out_of_memory",
+    "runner_crashed",
+    "load_failed",
+    "connect",
+    "timeout",
+    "network",
+    "incomplete",
+    "protocol",
+    "canceled",
+    "upstream",
+    "server_error",
+    "_OTHER",
+]
+"""Every value `error.type` can have: few, so that it can be a metric's label."""
+
+ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
+
+ERROR_MEANINGS: Mapping[ErrorType, str] = MappingProxyType(
+    {
+        "model_not_found": "The server, or the registry it pulls from, has no model of that name.",
+        "server_busy": "The server takes no more requests for now; mostly its queue is full.",
+        "context_exceeded": "The input is longer than the context and was not to be cut.",
+        "unsupported": "The model or the server cannot do what was asked, however it is asked.",
+        "invalid_request": "The request is malformed, or one of its values is not allowed.",
+        "unauthorized": "The cloud or the registry wants a sign-in or a key that was not there.",
+        "forbidden": "The server refuses: cloud use is off, or the host or origin is not allowed.",
+        "rate_limited": "The cloud, or a proxy before the server, asks for fewer requests.",
+        "not_found": "The server does not know the route, or a blob of that digest.",
+        "out_of_memory": "The model, or what it was to compute, did not fit into memory.",
+        "runner_crashed": "The engine that runs the model failed or died while it was at work.",
+        "load_failed": "The engine did not start with the model, or not in time.",
+        "connect": "No connection to the server came about: nobody listens, no such name, or TLS.",
+        "timeout": "The client's time limit, or that of a proxy before the server, ran out.",
+        "network": "The connection broke while bytes were being sent or received.",
+        "incomplete": "The answer ended before its final message.",
+        "protocol": "The answer is not what the protocol promises: broken HTTP or broken JSON.",
+        "canceled": "The request was given up by whoever had made it.",
+        "upstream": "Something behind the server could not be reached: the cloud, or a registry.",
+        "server_error": "The server failed in a way that has no type of its own.",
+        "_OTHER": "Anything else.",
+    }
+)
+"""What each type means to someone who reads a dashboard; one sentence each."""
+
+_MAX_TEXT = 1024
+"""Characters kept of an error text."""
+
+_ELISION = " [...] "
+
+_MAX_DEPTH = 8
+"""How often JSON may stand inside JSON before the outer text is taken as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One way to know an error: all that is given must match."""
+
+    type: ErrorType
+    pattern: re.Pattern[str] | None = None
+    """Searched for in the text; None: the status alone decides."""
+    statuses: Container[int | None] | None = None
+    """None inside it is an error line in a stream of status 200; None instead of it: any status."""
+
+    def matches(self, status: int | None, text: str) -> bool:
+        if self.statuses is not None and status not in self.statuses:
+            return False
+        return self.pattern is None or self.pattern.search(text) is not None
+
+
+def _words(*alternatives: str) -> re.Pattern[str]:
+    return re.compile("|".join(alternatives), re.IGNORECASE)
+
+
+# Texts are those of server 0.33.0 (server/routes.go, server/images.go, server/sched.go,
+# llm/llama_server.go, x/mlxrunner/client.go) and of its engine, unless noted.
+_ROWS: tuple[_Row, ...] = (
+    # These statuses come from the cloud or a proxy too, whose wording is anyone's.
+    _Row(type="unauthorized", statuses=(401, 407)),
+    _Row(type="forbidden", statuses=(403,)),
+    _Row(type="rate_limited", statuses=(429,)),
+    _Row(type="canceled", statuses=(499,)),
+    _Row(type="timeout", statuses=(408, 504)),
+    # Before all texts below: it quotes a name, and a name may say anything.
+    _Row(type="model_not_found", pattern=_words(r"\bmodel (['\"]).*\1 not found")),
+    _Row(
+        type="model_not_found",
+        pattern=_words(
+            r"^pull model manifest: file does not exist",
+            # push, and delete of a model that another request has just deleted
+            r"[/\\]manifests[/\\].*no such file",
+        ),
+    ),
+    # Values are quoted here as well.
+    _Row(
+        type="invalid_request",
+        pattern=_words(
+            r'^option "',
+            r"^invalid format: ",
+            r"^invalid (?:think|reasoning) value",
+            r"^raw mode does not support",
+        ),
+    ),
+    _Row(
+        type="context_exceeded",
+        pattern=_words(
+            r"exceed_context_size_error",
+            r"exceeds the available context size",
+            r"input length exceeds the context length",
+            r"prompt is longer than the context length",
+            r"exceeds (?:the model's )?maximum context length",
+        ),
+    ),
+    _Row(
+        type="unsupported",
+        pattern=_words(
+            r"does not support (?:audio|chat|completion|embedding|generate|image|insert"
+            r"|native|thinking|tools|vision)",
+            r"image generation models are not currently supported",
+            r"model only supports one image",
+            r"cannot run this remote model",
+            r"requires MLX support",
+            r"requires a newer version of Ollama",
+            r"no longer compatible with your version of Ollama",
+        ),
+    ),
+    # llm/status.go, outOfMemorySubstrings; servers before 0.30 wrote "requires more system memory".
+    _Row(
+        type="out_of_memory",
+        pattern=_words(
+            r"out[ _-]?of[ _-]?(?:device|host)?[ _-]?memory",
+            r"(?:cuda|hip)Malloc failed",
+            r"(?:failed|unable) to allocate",
+            r"allocation failed",
+            r"(?:not enough|insufficient) memory",
+            r"model requires more \w+ memory",
+            r"model requires .* but only .* (?:are|is) available",
+            r"unable to load full model on GPU",
+        ),
+    ),
+    _Row(
+        type="server_busy",
+        pattern=_words(r"server busy", r"maximum pending requests exceeded", r"no slots available"),
+    ),
+    _Row(
+        type="load_failed",
+        pattern=_words(
+            r"(?:llama-server|llama runner) process has terminated",
+            r"(?:timed out|timeout) waiting for (?:llama-server|llama runner|mlx runner)",
+            r"llama-server startup failed",
+            r"(?:error starting|failed to start) (?:llama-server|mlx runner)",
+            r"llama-server binary not found",
+            r"(?:error|failed|unable|failure) (?:in |to )?load(?:ing)? (?:the )?model",
+            r"may be incompatible with your version of Ollama",
+            r"unsupported model format",
+            r"unknown model architecture",
+        ),
+    ),
+    _Row(type="canceled", pattern=_words(r"context canceled", r"request canceled")),
+    _Row(
+        type="runner_crashed",
+        pattern=_words(
+            r"model runner has unexpectedly stopped",
+            r"error was encountered while running the model",
+            r"llama-server process no longer running",
+            r"error (?:reading|closing) llama-server",
+            r"mlx runner (?:failed|exited)",
+            # The engine listens beside the server; the cloud and the registries do not.
+            r"(?:Get|Post) \"http://(?:127\.0\.0\.1|localhost|\[::1\]):\d",
+        ),
+    ),
+    # Registry and cloud, told in the words of Go or of the registry.
+    _Row(
+        type="unauthorized",
+        pattern=_words(r"unauthorized", r"not authorized", r"access denied"),
+        statuses=(None, 500),
+    ),
+    _Row(
+        type="upstream",
+        pattern=_words(
+            r"^pull model manifest: ",
+            r"dial tcp",
+            r"no such host",
+            r"TLS handshake",
+            r"x509: ",
+            r"max retries exceeded",
+            r"digest mismatch, file must be downloaded again",
+        ),
+        statuses=(None, 500),
+    ),
+    _Row(type="server_busy", statuses=(503, 529)),
+    _Row(type="upstream", statuses=(502,)),
+    _Row(type="unsupported", statuses=(501,)),
+    _Row(type="not_found", statuses=(404, 410)),
+    _Row(type="invalid_request", statuses=range(400, 500)),
+    _Row(type="server_error", statuses=range(500, 600)),
+    # A body of status 2xx that is an error object all the same.
+    _Row(type="server_error", statuses=(None, *range(200, 300))),
+)
+
+
+def from_server(status: int | None, text: str) -> ErrorType:
+    """Choose the type of an error the server has told.
+
+    `status` is None for an error line inside a stream whose status was 200;
+    `text` is what `error_text` gives.
+    """
+    return next((row.type for row in _ROWS if row.matches(status, text)), "_OTHER")
+
+
+def error_text(body: bytes) -> str:
+    """Return the sentence for humans in an error body, at most 1024 characters, never raising.
+
+    Reads the bodies of Ollama, OpenAI and Anthropic, and JSON that stands in them as a string
+    (llama-server's); anything else is returned as text. Of a long text the middle is left out:
+    engine logs tell the exit first and the cause last.
+    """
+    text = body.decode("utf-8", "replace").strip()
+    human = _human(text, depth=0) or text
+    # JSON can spell half a surrogate pair, which no exporter can encode.
+    human = human.encode("utf-8", "replace").decode("utf-8")
+    if len(human) <= _MAX_TEXT:
+        return human
+    head = (_MAX_TEXT - len(_ELISION)) // 2
+    tail = _MAX_TEXT - len(_ELISION) - head
+    return human[:head] + _ELISION + human[-tail:]
+
+
+def _human(value: Any, *, depth: int) -> str:
+    """Find the text in a parsed or unparsed error; empty if there is none."""
+    if depth > _MAX_DEPTH:
+        return ""
+    if isinstance(value, str):
+        return _human(_parsed(value), depth=depth + 1) or value.strip()
+    if not isinstance(value, dict):
+        return ""
+    found = (_human(value.get(key), depth=depth + 1) for key in ("error", "message", "detail"))
+    return next(filter(None, found), "")
+
+
+def _parsed(text: str) -> Any:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+# By class name, as neither httpx nor httpcore is imported here; the nearest base decides.
+_EXCEPTIONS: Mapping[str, ErrorType] = MappingProxyType(
+    {
+        # httpx and httpcore
+        "TimeoutException": "timeout",
+        "ConnectError": "connect",
+        "ProxyError": "connect",
+        "NetworkError": "network",
+        "TransportError": "network",
+        "ProtocolError": "protocol",
+        "DecodingError": "protocol",
+        "TooManyRedirects": "protocol",
+        "UnsupportedProtocol": "invalid_request",
+        "InvalidURL": "invalid_request",
+        # standard library
+        "TimeoutError": "timeout",
+        "gaierror": "connect",
+        "SSLError": "connect",
+        "ConnectionRefusedError": "connect",
+        "ConnectionResetError": "network",
+        "ConnectionAbortedError": "network",
+        "BrokenPipeError": "network",
+        # The official client raises it bare when nobody listens.
+        "ConnectionError": "connect",
+        "IncompleteReadError": "incomplete",
+        "IncompleteRead": "incomplete",
+        "JSONDecodeError": "protocol",
+        "UnicodeDecodeError": "protocol",
+    }
+)
+
+# h11's words, which httpcore and httpx hand on; "peer closed connection without sending complete
+# message body (incomplete chunked read)", "Server disconnected without sending a response."
+_BROKEN_OFF = _words("incomplete", "peer closed", "server disconnected")
+
+
+def from_exception(exc: BaseException) -> ErrorType:
+    """Choose the type of an exception met on the client's side; `_OTHER` if none fits."""
+    if is_cancellation(exc):
+        return "canceled"
+    names = [cls.__name__ for cls in type(exc).__mro__]
+    if "RemoteProtocolError" in names and _BROKEN_OFF.search(_said(exc)):
+        return "incomplete"
+    return next((_EXCEPTIONS[name] for name in names if name in _EXCEPTIONS), "_OTHER")
+
+
+def _said(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:  # noqa: BLE001  an exception's own __str__ may raise anything
+        return ""
+
+
+def is_cancellation(exc: BaseException) -> bool:
+    """Tell whether the caller's task or program was told to stop: no failure of the server's."""
+    if isinstance(exc, KeyboardInterrupt):
+        return True
+    return any(
+        (cls.__module__.partition(".")[0], cls.__name__)
+        in {("asyncio", "CancelledError"), ("trio", "Cancelled")}
+        for cls in type(exc).__mro__
+    )

@@ -1,0 +1,44 @@
+"""Cuts lines out of bytes that come in any pieces; knows nothing of what the lines say.
+
+Only `\\n` ends a line: JSON may hold U+0085 and U+2028 in the open, where text-based
+splitting (`httpx.Response.iter_lines`) breaks a line in two.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LineCutter"]
+
+
+class LineCutter:
+    """Holds back an unfinished line until its end has come."""
+
+    __slots__ = ("_pieces", "is_empty")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.is_empty = True
+        """Whether no unfinished line is held back."""
+
+    def cut(self, data: bytes) -> bytes:
+        """Return all lines that `data` completes, in one piece; empty if none."""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._pieces.append(data)
+            self.is_empty = self.is_empty and not data
+            return b""
+        whole = data[:end]
+        if self._pieces:
+            whole = b"".join((*self._pieces, whole))
+        self.is_empty = end == len(data)
+        self._pieces = [] if self.is_empty else [data[end:]]
+        return whole
+
+    def lines(self, data: bytes) -> list[bytes]:
+        """Return the lines that `data` completes, each without its end."""
+        return self.cut(data).split(b"\n")[:-1]
+
+    def flush(self) -> bytes:
+        """Return what came after the last line's end: a body need not end in a newline."""
+        rest = b"".join(self._pieces)
+        self._pieces, self.is_empty = [], True
+        return rest

@@ -1,0 +1,53 @@
+"""Who and what the calls inside a block belong to: conversation, user, tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+__all__ = ["CallContext", "call_context", "current_call_context"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """What a caller says of its calls; nothing here is ever invented."""
+
+    conversation_id: str | None = None
+    user_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+_NONE = CallContext()
+_current: ContextVar[CallContext] = ContextVar("ollama_otel_call_context", default=_NONE)
+
+
+def current_call_context() -> CallContext:
+    """Return what the blocks around this point say."""
+    return _current.get()
+
+
+@contextmanager
+def call_context(
+    *,
+    conversation_id: str | None = None,
+    user_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[CallContext]:
+    """Mark every call made inside the block, in sync and async code alike.
+
+    Blocks nest: an inner one adds its tags and replaces what it names. All of it goes
+    on spans and into records, none on metrics, where it would make a series per user.
+    """
+    outer = _current.get()
+    inner = CallContext(
+        conversation_id=outer.conversation_id if conversation_id is None else conversation_id,
+        user_id=outer.user_id if user_id is None else user_id,
+        tags={**outer.tags, **(tags or {})},
+    )
+    token = _current.set(inner)
+    try:
+        yield inner
+    finally:
+        _current.reset(token)

@@ -1,0 +1,73 @@
+"""`OllamaInstrumentor`: records the calls of every official client, without a change to the app."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import weakref
+from collections.abc import Callable, Collection
+from typing import Any
+
+import ollama
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from ollama_otel.transport import instrument_client, is_instrumented, uninstrument_client
+
+__all__ = ["OllamaInstrumentor"]
+
+_BaseClient: Any = ollama.Client.__mro__[1]
+"""What both official clients derive from; not public by name, so a test pins it."""
+
+
+class OllamaInstrumentor(BaseInstrumentor):
+    """Instruments official clients, those that exist and those to come.
+
+    `ollama.chat(...)` and functions imported from `ollama` earlier are covered too: they
+    are methods of one client, which is instrumented in place. `instrument()` takes
+    `tracer_provider`, `meter_provider`, `logger_provider`, `settings` and `observers`;
+    `uninstrument()` leaves no trace. A client of this library records anyway and is
+    left alone.
+    """
+
+    _touched: weakref.WeakSet[Any]
+    _original_init: Callable[..., None] | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return what has to be installed; see `BaseInstrumentor`."""
+        return ("ollama >= 0.6.2",)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        options = {
+            name: kwargs.get(name)
+            for name in ("tracer_provider", "meter_provider", "logger_provider", "settings")
+        }
+        options["observers"] = kwargs.get("observers") or ()
+        touched: weakref.WeakSet[Any] = weakref.WeakSet()
+        original = _BaseClient.__init__
+
+        def instrument(client: Any) -> None:
+            if hasattr(client, "_client") and not is_instrumented(client):
+                instrument_client(client, **options)
+                touched.add(client)
+
+        @functools.wraps(original)
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            # A subclass of ours brings its own instrumentation, with its own options.
+            if not type(self).__module__.startswith("ollama_otel."):
+                instrument(self)
+
+        _BaseClient.__init__ = init
+        for candidate in gc.get_objects():
+            # By type and not by `isinstance`, which would wake lazy proxies.
+            if issubclass(type(candidate), _BaseClient):
+                instrument(candidate)
+        self._original_init, self._touched = original, touched
+
+    def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002 - the base class's signature
+        if self._original_init is None:
+            return
+        _BaseClient.__init__ = self._original_init
+        for client in list(self._touched):
+            uninstrument_client(client)
+        self._original_init, self._touched = None, weakref.WeakSet()

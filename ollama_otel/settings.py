@@ -1,0 +1,209 @@
+"""Every setting: its variable, default, type and one sentence; the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from logging import getLogger
+from typing import Any, Literal
+
+from ollama_otel.errors import SettingsError
+
+__all__ = ["ContentMode", "Profile", "Settings"]
+
+Profile = Literal["v1.41", "gen-ai-dev"]
+ContentMode = Literal["no_content", "span_only", "event_only", "span_and_event"]
+
+_log = getLogger("ollama_otel")
+
+
+def _boolean(text: str) -> bool:
+    match text.strip().lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+    raise ValueError("true or false")
+
+
+def _positive_integer(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError("a whole number of at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError("a number of seconds, 0 or more")
+    return number
+
+
+def _profile(text: str) -> Profile:
+    match text.strip().lower():
+        case "v1.41":
+            return "v1.41"
+        case "gen-ai-dev":
+            return "gen-ai-dev"
+    raise ValueError("v1.41 or gen-ai-dev")
+
+
+def _stability_opt_in(text: str) -> Profile:
+    """`OTEL_SEMCONV_STABILITY_OPT_IN` is shared by all instrumentations: unknown words are not ours."""
+    words = {word.strip() for word in text.split(",")}
+    return "gen-ai-dev" if "gen_ai_latest_experimental" in words else "v1.41"
+
+
+def _content_mode(text: str) -> ContentMode:
+    match text.strip().lower():
+        case "no_content" | "false":
+            return "no_content"
+        case "span_only":
+            return "span_only"
+        case "event_only":
+            return "event_only"
+        case "span_and_event" | "true":
+            return "span_and_event"
+    raise ValueError("NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT")
+
+
+def _setting(
+    default: Any,
+    parsed_by: Callable[[str], Any] | None = None,
+    *variables: str,
+) -> Any:
+    """One row; of several variables the first that is set wins."""
+    return field(default=default, metadata={"parsed_by": parsed_by, "variables": variables})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What may be changed about the instrumentation; every field has a default.
+
+    A keyword wins over its variable, a variable over the default.
+    """
+
+    profile: Profile = _setting("v1.41", _profile, "OLLAMA_OTEL_PROFILE")
+    """Which names of the GenAI conventions are sent.
+
+    `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` chooses `gen-ai-dev` too.
+    """
+
+    capture_content: ContentMode = _setting(
+        "no_content", _content_mode, "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+    )
+    """Where messages, answers and tool definitions go: nowhere, the span, a log event, or both."""
+
+    emit_events: bool | None = _setting(
+        None, _boolean, "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
+    )
+    """Whether each inference sends a details event; None: only when content goes to events."""
+
+    redactors: tuple[Callable[[str], str], ...] = _setting(())
+    """Run in order over every captured text before it is stored or sent."""
+
+    content_max_length: int = _setting(
+        32_768, _positive_integer, "OLLAMA_OTEL_CONTENT_MAX_LENGTH"
+    )
+    """Characters kept of each captured text."""
+
+    time_per_output_chunk: bool = _setting(
+        False, _boolean, "OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK"
+    )
+    """Whether the gap before every chunk is recorded as a metric; off, as it costs per chunk."""
+
+    response_model_on_metrics: bool = _setting(
+        False, _boolean, "OLLAMA_OTEL_RESPONSE_MODEL_ON_METRICS"
+    )
+    """Whether metrics carry `gen_ai.response.model`; off, as Ollama repeats the requested name."""
+
+    max_models: int = _setting(200, _positive_integer, "OLLAMA_OTEL_MAX_MODELS")
+    """Distinct model names that metrics may carry; further ones are counted as `_OTHER`."""
+
+    cold_start_threshold: float = _setting(
+        0.1, _seconds, "OLLAMA_OTEL_COLD_START_THRESHOLD"
+    )
+    """Seconds of `load_duration` from which a call counts as a cold start (warm: 1 to 50 ms)."""
+
+    queue_threshold: float = _setting(0.05, _seconds, "OLLAMA_OTEL_QUEUE_THRESHOLD")
+    """Seconds of estimated queue wait from which the wait is recorded as a metric."""
+
+    def __post_init__(self) -> None:
+        expectations: tuple[tuple[str, bool, str], ...] = (
+            ("profile", self.profile in {"v1.41", "gen-ai-dev"}, "'v1.41' or 'gen-ai-dev'"),
+            (
+                "capture_content",
+                self.capture_content in {"no_content", "span_only", "event_only", "span_and_event"},
+                "'no_content', 'span_only', 'event_only' or 'span_and_event'",
+            ),
+            (
+                "redactors",
+                isinstance(self.redactors, tuple) and all(map(callable, self.redactors)),
+                "a tuple of functions from text to text",
+            ),
+            ("content_max_length", self.content_max_length >= 1, "a whole number of at least 1"),
+            ("max_models", self.max_models >= 1, "a whole number of at least 1"),
+            ("cold_start_threshold", self.cold_start_threshold >= 0, "seconds, 0 or more"),
+            ("queue_threshold", self.queue_threshold >= 0, "seconds, 0 or more"),
+        )
+        for name, holds, expected in expectations:
+            if not holds:
+                found = getattr(self, name)
+                raise SettingsError(f"the setting {name} must be {expected}, not {found!r}")
+
+    @property
+    def content_on_spans(self) -> bool:
+        """Whether captured content becomes span attributes."""
+        return self.capture_content in {"span_only", "span_and_event"}
+
+    @property
+    def content_on_events(self) -> bool:
+        """Whether captured content goes into the details event."""
+        return self.capture_content in {"event_only", "span_and_event"}
+
+    @property
+    def details_event(self) -> bool:
+        """Whether the details event is sent at all."""
+        return self.content_on_events if self.emit_events is None else self.emit_events
+
+    @classmethod
+    def from_environ(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        lenient: bool = False,
+        **overrides: Any,
+    ) -> Settings:
+        """Read the variables; `overrides` that are not None win over them.
+
+        Raises `SettingsError` for a value that cannot be used; with `lenient` it is
+        logged as a warning and the default stays, for places where the caller's
+        program must not fail on account of a mistyped variable.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        if text := environ.get("OTEL_SEMCONV_STABILITY_OPT_IN"):
+            values["profile"] = _stability_opt_in(text)
+        for row in fields(cls):
+            for variable in row.metadata.get("variables", ()):
+                # An empty variable is an unset one, as everywhere in OpenTelemetry.
+                if not (text := environ.get(variable, "").strip()):
+                    continue
+                try:
+                    values[row.name] = row.metadata["parsed_by"](text)
+                except ValueError as expected:
+                    message = f"{variable} must be {expected}, not {text!r}"
+                    if not lenient:
+                        raise SettingsError(message) from None
+                    _log.warning("%s; using the default", message)
+                break
+        values |= {name: value for name, value in overrides.items() if value is not None}
+        return cls(**values)

@@ -1,0 +1,8 @@
+"""The tools our own tests use, for yours: a scripted fake Ollama, a capture of telemetry, a clock."""
+
+from __future__ import annotations
+
+from ollama_otel.testing._capture import Capture, Point
+from ollama_otel.testing._clock import TickingClock
+
+__all__ = ["Capture", "Point", "TickingClock"]

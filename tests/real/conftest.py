@@ -1,0 +1,93 @@
+"""Fixtures that run real servers for the whole session; without the servers their tests are skipped, or fail in CI."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import pytest
+
+from .servers import RealJaeger, RealOllama, ServerNotInstalledError, create_models, run_jaeger, run_ollama
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+HERE = Path(__file__).parent
+
+
+class StartOllama(Protocol):
+    """Runs a further server inside a `with`, with the models of the first and settings of its own."""
+
+    def __call__(self, *, port: int | None = None, **environment: str) -> AbstractContextManager[RealOllama]: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real: runs against real servers, installed by tests/real/install.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("real")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_proxy_for_this_machine() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("no_proxy", "127.0.0.1,localhost")
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealOllama]:
+    """An Ollama server with one slot and the models tiny-agent, tiny-thinker and tiny-embed."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(run_ollama(tmp_path_factory.mktemp("ollama")))
+        except ServerNotInstalledError as error:
+            _do_without(error)
+        create_models(server.url)
+        yield server
+
+
+@pytest.fixture
+def cold_ollama(real_ollama: RealOllama) -> RealOllama:
+    """The same server with no model in memory."""
+    real_ollama.unload_all()
+    return real_ollama
+
+
+@pytest.fixture
+def start_ollama(real_ollama: RealOllama, tmp_path_factory: pytest.TempPathFactory) -> StartOllama:
+    """Start further servers with settings of their own.
+
+    Used as `with start_ollama(OLLAMA_NUM_PARALLEL="2") as server:`.
+    With `port=` a server comes back where it was before.
+    """
+
+    def start(*, port: int | None = None, **environment: str) -> AbstractContextManager[RealOllama]:
+        folder = tmp_path_factory.mktemp("ollama")
+        return run_ollama(folder, models=real_ollama.models, port=port, environment=environment)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealJaeger]:
+    """A Jaeger that takes OTLP and answers queries."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(run_jaeger(tmp_path_factory.mktemp("jaeger")))
+        except ServerNotInstalledError as error:
+            _do_without(error)
+        yield server
+
+
+def _do_without(error: ServerNotInstalledError) -> NoReturn:
+    if os.environ.get("OLLAMA_OTEL_REQUIRE_REAL") == "1":
+        pytest.fail(str(error), pytrace=False)
+    pytest.skip(str(error))

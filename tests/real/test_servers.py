@@ -1,0 +1,101 @@
+"""The fixtures themselves: that the servers are the real ones and do what other tests rely on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from .servers import ServerStartError
+
+if TYPE_CHECKING:
+    from .conftest import StartOllama
+    from .servers import RealJaeger, RealOllama
+
+SKY = {"role": "user", "content": "Why is the sky blue?"}
+
+
+def _post(server: RealOllama, path: str, **body: object) -> dict[str, object]:
+    answer = httpx.post(f"{server.url}{path}", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    parsed: dict[str, object] = answer.json()
+    return parsed
+
+
+def test_the_server_is_the_version_the_tests_are_written_for(real_ollama: RealOllama) -> None:
+    assert real_ollama.version == "0.33.0"
+
+
+def test_tiny_agent_answers(real_ollama: RealOllama) -> None:
+    answer = _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+    message = answer["message"]
+    assert isinstance(message, dict)
+    assert message["content"]
+    assert answer["done_reason"] == "stop"
+
+
+def test_tiny_thinker_thinks(real_ollama: RealOllama) -> None:
+    answer = _post(real_ollama, "/api/chat", model="tiny-thinker", messages=[SKY], stream=False)
+    message = answer["message"]
+    assert isinstance(message, dict)
+    assert message["thinking"]
+    assert message["content"]
+
+
+def test_tiny_embed_gives_vectors_of_128_numbers(real_ollama: RealOllama) -> None:
+    answer = _post(real_ollama, "/api/embed", model="tiny-embed", input=["one", "two"])
+    vectors = answer["embeddings"]
+    assert isinstance(vectors, list)
+    assert [len(vector) for vector in vectors] == [128, 128]
+
+
+def test_a_cold_server_holds_no_model_and_loads_one_on_the_first_call(cold_ollama: RealOllama) -> None:
+    assert cold_ollama.loaded() == []
+    _post(cold_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+    _post(cold_ollama, "/api/embed", model="tiny-embed", input="one")
+    assert sorted(cold_ollama.loaded()) == ["tiny-agent:latest", "tiny-embed:latest"]
+    assert len(cold_ollama.engine_pids()) == 2
+    cold_ollama.unload_all()
+    assert cold_ollama.loaded() == []
+
+
+def test_a_further_server_shares_the_models_and_can_come_back_on_its_port(start_ollama: StartOllama) -> None:
+    with start_ollama(OLLAMA_NUM_PARALLEL="2") as server:
+        _post(server, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+    with pytest.raises(httpx.ConnectError):
+        _post(server, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+    with start_ollama(port=server.port) as again:
+        assert again.url == server.url
+        _post(again, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+
+
+def test_a_server_on_a_port_that_is_taken_is_refused(real_ollama: RealOllama, start_ollama: StartOllama) -> None:
+    taken = start_ollama(port=real_ollama.port)
+    with pytest.raises(ServerStartError, match="Another server answers"), taken:
+        pass
+
+
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(start_ollama: StartOllama) -> None:
+    broken = start_ollama(OLLAMA_HOST="127.0.0.1:1:1")
+    with pytest.raises(ServerStartError, match="ended with status"), broken:
+        pass
+
+
+def test_a_killed_engine_is_started_again(real_ollama: RealOllama) -> None:
+    _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+    real_ollama.kill_engine()
+    _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+
+
+def test_jaeger_answers_and_gives_back_what_it_was_sent(jaeger: RealJaeger) -> None:
+    assert isinstance(jaeger.services(), list)
+    now = str(time.time_ns())
+    span = {"traceId": "1" * 32, "spanId": "2" * 16, "name": "probe", "startTimeUnixNano": now, "endTimeUnixNano": now}
+    name = {"key": "service.name", "value": {"stringValue": "test-servers"}}
+    sent = {"resourceSpans": [{"resource": {"attributes": [name]}, "scopeSpans": [{"spans": [span]}]}]}
+    httpx.post(f"{jaeger.otlp_http}/v1/traces", json=sent).raise_for_status()
+    (trace,) = jaeger.traces("test-servers", spans=1)
+    assert [found["operationName"] for found in trace["spans"]] == ["probe"]
+    assert "test-servers" in jaeger.services()
