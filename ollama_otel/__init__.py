@@ -1,26 +1,37 @@
-"""OpenTelemetry for Ollama: spans and metrics for every call, in a drop-in client."""
+"""OpenTelemetry for Ollama: spans and metrics for every call, in a drop-in client.
+
+The names are imported when they are first used: the official package reads `OLLAMA_HOST`
+at import and fails on a bad one, which the command line has to be able to say in a sentence.
+"""
 
 from __future__ import annotations
 
-from ollama_otel import ollama
-from ollama_otel._call import CallRecord, CallStart, Observation, Observer
-from ollama_otel._telemetry.setup import Telemetry, configure
-from ollama_otel.client import AsyncClient, Client
-from ollama_otel.context import call_context
-from ollama_otel.errors import (
-    InstrumentationError,
-    MissingExtraError,
-    OllamaOtelError,
-    SettingsError,
-)
-from ollama_otel.instrumentor import OllamaInstrumentor
-from ollama_otel.settings import Settings
-from ollama_otel.transport import (
-    AsyncTransport,
-    Transport,
-    instrument_client,
-    uninstrument_client,
-)
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ollama_otel import ollama
+    from ollama_otel._call import CallRecord, CallStart, Observation, Observer
+    from ollama_otel._telemetry.setup import Telemetry, configure
+    from ollama_otel.client import AsyncClient, Client
+    from ollama_otel.context import call_context
+    from ollama_otel.errors import (
+        InstrumentationError,
+        MissingExtraError,
+        OllamaOtelError,
+        SettingsError,
+    )
+    from ollama_otel.instrumentor import OllamaInstrumentor
+    from ollama_otel.settings import Settings
+    from ollama_otel.transport import (
+        AsyncTransport,
+        Transport,
+        instrument_client,
+        uninstrument_client,
+    )
+
+    __version__: str
 
 __all__ = [
     "AsyncClient",
@@ -46,10 +57,32 @@ __all__ = [
     "uninstrument_client",
 ]
 
+_ROOMS = {
+    "_call": ("CallRecord", "CallStart", "Observation", "Observer"),
+    "_telemetry.setup": ("Telemetry", "configure"),
+    "client": ("AsyncClient", "Client"),
+    "context": ("call_context",),
+    "errors": ("InstrumentationError", "MissingExtraError", "OllamaOtelError", "SettingsError"),
+    "instrumentor": ("OllamaInstrumentor",),
+    "settings": ("Settings",),
+    "transport": ("AsyncTransport", "Transport", "instrument_client", "uninstrument_client"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version
+# Hidden from type checkers, which would take any name for a good one.
+if not TYPE_CHECKING:
 
-        return version("ollama_otel")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            value = version("ollama_otel")
+        elif name == "ollama":
+            value = import_module("ollama_otel.ollama")
+        elif name in _ROOM_OF:
+            value = getattr(import_module(f"ollama_otel.{_ROOM_OF[name]}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -6,7 +6,7 @@ No I/O, no clock of its own, no OpenTelemetry, no httpx.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol
@@ -15,6 +15,7 @@ from ollama_otel._answer import Answer, AnswerText, ProgressStream, answer_for
 from ollama_otel._guard import guard
 from ollama_otel._wire import failures, native
 from ollama_otel._wire.endpoints import Endpoint
+from ollama_otel._wire.frozen import frozen
 from ollama_otel.context import CallContext
 
 __all__ = [
@@ -40,7 +41,7 @@ _BACKPRESSURE_BYTES = 64 * 1024
 _BACKPRESSURE_SHARE = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CallStart:
     """What is known when a request is about to be sent."""
 
@@ -54,7 +55,7 @@ class CallStart:
     context: CallContext
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CallRecord:
     """One call, ended. Seconds are floats, sizes bytes; None means not known."""
 
@@ -141,9 +142,8 @@ class Observation:
     chunk: Callable[[bytes, float], None] | None = None
     """Given each piece of the body as it came, with the clock's reading in seconds."""
 
-    def outgoing_headers(self) -> Mapping[str, str] | None:
-        """Return headers to go out with the request (trace context)."""
-        return None
+    def add_headers(self, headers: dict[str, str]) -> None:
+        """Add what is to go out with the request (trace context)."""
 
     def enter(self) -> None:
         """Become current; called before the request is sent, and before `end`."""
@@ -219,7 +219,7 @@ class CallRecorder:
         headers: dict[str, str] = {}
         for observation in self._current:
             try:
-                headers.update(observation.outgoing_headers() or ())
+                observation.add_headers(headers)
             except Exception as fault:  # noqa: BLE001
                 guard.caught(f"{type(observation).__name__} wrote headers", fault)
         return headers

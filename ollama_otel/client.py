@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import httpx
@@ -105,6 +104,17 @@ class _Urls:
         return url
 
 
+def _described(body: Any) -> dict[str, Any]:
+    """Hand a request's body over to the transport too, which need not parse it again."""
+    return {} if body is None else {"json": body, "extensions": {REQUEST_BODY: body}}
+
+
+def _with_request(error: httpx.RequestError, response: httpx.Response) -> httpx.RequestError:
+    """Let an error name its request, as httpx does where it reads the body itself."""
+    error.request = response.request
+    return error
+
+
 class Client(ollama.Client):
     """The official client; every call becomes a span and metrics."""
 
@@ -140,34 +150,35 @@ class Client(ollama.Client):
         if stream:
             return self._parts(cls, method, url, body)
         try:
-            with self._open(method, url, body) as response:
-                raw = _raw_body(response)
-                return _read_document(
-                    cls, response, response.read() if raw is None else b"".join(raw)
-                )
+            response = self._send(method, url, body)
         except httpx.ConnectError:
             raise ConnectionError(CONNECTION_ERROR_MESSAGE) from None
+        try:
+            self._raise_for_status(response)
+            raw = _raw_body(response)
+            document = response.read() if raw is None else b"".join(raw)
+        except httpx.RequestError as error:
+            raise _with_request(error, response)
+        finally:
+            response.close()
+        return _read_document(cls, response, document)
 
-    @contextmanager
-    def _open(self, method: str, path: str, body: Any) -> Iterator[httpx.Response]:
+    def _send(self, method: str, path: str, body: Any) -> httpx.Response:
         client = self._client
-        kwargs = {} if body is None else {"json": body, "extensions": {REQUEST_BODY: body}}
-        with client.stream(method, self._urls.absolute(client, path), **kwargs) as response:
-            if not response.is_success:
-                try:
-                    response.raise_for_status()
-                except httpx.HTTPStatusError:
-                    response.read()
-                    raise ollama.ResponseError(response.text, response.status_code) from None
-            try:
-                yield response
-            except httpx.RequestError as error:
-                # As httpx does where it reads the body itself.
-                error.request = response.request
-                raise
+        url = self._urls.absolute(client, path)
+        return client.send(client.build_request(method, url, **_described(body)), stream=True)
+
+    def _raise_for_status(self, response: httpx.Response) -> None:
+        try:
+            response.raise_for_status()
+        except httpx.HTTPStatusError:
+            response.read()
+            raise ollama.ResponseError(response.text, response.status_code) from None
 
     def _parts(self, cls: Any, method: str, url: str, body: Any) -> Iterator[Any]:
-        with self._open(method, url, body) as response:
+        response = self._send(method, url, body)
+        try:
+            self._raise_for_status(response)
             read, cutter = _Parts(cls, response).read, LineCutter()
             for data in _raw_body(response) or response.iter_bytes():
                 # Nearly always a piece is just a line.
@@ -178,6 +189,10 @@ class Client(ollama.Client):
                     yield read(line)
             if rest := cutter.flush():
                 yield read(rest)
+        except httpx.RequestError as error:
+            raise _with_request(error, response)
+        finally:
+            response.close()
 
 
 class AsyncClient(ollama.AsyncClient):
@@ -215,36 +230,38 @@ class AsyncClient(ollama.AsyncClient):
         if stream:
             return self._parts(cls, method, url, body)
         try:
-            async with self._open(method, url, body) as response:
-                raw = _raw_body(response)
-                return _read_document(
-                    cls,
-                    response,
-                    await response.aread() if raw is None else b"".join([data async for data in raw]),
-                )
+            response = await self._send(method, url, body)
         except httpx.ConnectError:
             raise ConnectionError(CONNECTION_ERROR_MESSAGE) from None
+        try:
+            await self._raise_for_status(response)
+            raw = _raw_body(response)
+            if raw is None:
+                document = await response.aread()
+            else:
+                document = b"".join([data async for data in raw])
+        except httpx.RequestError as error:
+            raise _with_request(error, response)
+        finally:
+            await response.aclose()
+        return _read_document(cls, response, document)
 
-    @asynccontextmanager
-    async def _open(self, method: str, path: str, body: Any) -> AsyncIterator[httpx.Response]:
+    async def _send(self, method: str, path: str, body: Any) -> httpx.Response:
         client = self._client
-        kwargs = {} if body is None else {"json": body, "extensions": {REQUEST_BODY: body}}
-        async with client.stream(method, self._urls.absolute(client, path), **kwargs) as response:
-            if not response.is_success:
-                try:
-                    response.raise_for_status()
-                except httpx.HTTPStatusError:
-                    await response.aread()
-                    raise ollama.ResponseError(response.text, response.status_code) from None
-            try:
-                yield response
-            except httpx.RequestError as error:
-                # As httpx does where it reads the body itself.
-                error.request = response.request
-                raise
+        url = self._urls.absolute(client, path)
+        return await client.send(client.build_request(method, url, **_described(body)), stream=True)
+
+    async def _raise_for_status(self, response: httpx.Response) -> None:
+        try:
+            response.raise_for_status()
+        except httpx.HTTPStatusError:
+            await response.aread()
+            raise ollama.ResponseError(response.text, response.status_code) from None
 
     async def _parts(self, cls: Any, method: str, url: str, body: Any) -> AsyncIterator[Any]:
-        async with self._open(method, url, body) as response:
+        response = await self._send(method, url, body)
+        try:
+            await self._raise_for_status(response)
             read, cutter = _Parts(cls, response).read, LineCutter()
             async for data in _raw_body(response) or response.aiter_bytes():
                 # Nearly always a piece is just a line.
@@ -255,3 +272,7 @@ class AsyncClient(ollama.AsyncClient):
                     yield read(line)
             if rest := cutter.flush():
                 yield read(rest)
+        except httpx.RequestError as error:
+            raise _with_request(error, response)
+        finally:
+            await response.aclose()

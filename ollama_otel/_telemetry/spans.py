@@ -86,7 +86,7 @@ def _request(start: CallStart, into: dict[str, AttributeValue]) -> None:
         if start.endpoint.answer == "completion"
         else names.EMBEDDINGS_INPUT_COUNT
     )
-    for name, value in (
+    facts = (
         (names.REQUEST_KEEP_ALIVE, request.keep_alive),
         (names.REQUEST_RAW, request.raw),
         (names.REQUEST_TRUNCATE, request.truncate),
@@ -96,9 +96,8 @@ def _request(start: CallStart, into: dict[str, AttributeValue]) -> None:
         (names.REQUEST_SIZE, request.size),
         (names.CONVERSATION_ID, context.conversation_id),
         (names.USER_ID, context.user_id),
-    ):
-        if value is not None:
-            into[name] = value
+    )
+    into.update({name: value for name, value in facts if value is not None})
     for tag, text in context.tags.items():
         into[names.TAG_PREFIX + tag] = text
 
@@ -172,10 +171,8 @@ class _SpanObservation(Observation):
         self._context = set_span_in_context(span)
         self._token: Token[Context] | None = None
 
-    def outgoing_headers(self) -> Mapping[str, str]:
-        headers: dict[str, str] = {}
+    def add_headers(self, headers: dict[str, str]) -> None:
         propagate.inject(headers, context=self._context)
-        return headers
 
     def enter(self) -> None:
         self._token = otel_context.attach(self._context)

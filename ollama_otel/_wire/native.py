@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from ollama_otel._wire.endpoints import Endpoint
+from ollama_otel._wire.frozen import frozen
 
 __all__ = [
     "Progress",
@@ -42,7 +43,7 @@ _EMPTY_RESPONSE = b'"response":""'
 _TOOL_CALLS = b'"tool_calls"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RequestFacts:
     """What was asked, as sent: None and empty mean not sent."""
 
@@ -68,7 +69,7 @@ class RequestFacts:
     """The whole request, kept only while content is captured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResponseFacts:
     """What the server said of the call; None means that it did not say."""
 
@@ -254,14 +255,16 @@ def read_completion(
     """
     if final is None:
         return ResponseFacts(has_thinking=has_thinking)
-    calls = [call for part in (*tool_parts, final) for call in tool_calls_of(part)]
-    done = final.get("done") is True
     get = final.get
+    answer = answer_of(final)
+    calls = [call for part in tool_parts for call in tool_calls_of(part)]
+    if "tool_calls" in answer:
+        calls += tool_calls_of(final)
     return ResponseFacts(
         model=_text(get("model")),
         remote_model=_text(get("remote_model")),
         remote_host=_text(get("remote_host")),
-        done=done,
+        done=get("done") is True,
         done_reason=_text(get("done_reason")),
         input_tokens=_count(get("prompt_eval_count")),
         output_tokens=_count(get("eval_count")),
@@ -270,7 +273,7 @@ def read_completion(
         prompt_eval_duration=_seconds(get("prompt_eval_duration")),
         eval_duration=_seconds(get("eval_duration")),
         tool_calls=tuple(map(_tool_name, calls)) if calls else (),
-        has_thinking=has_thinking or bool(answer_of(final).get("thinking")),
+        has_thinking=has_thinking or bool(answer.get("thinking")),
         error=_error_of(final),
     )
 

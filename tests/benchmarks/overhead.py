@@ -1,0 +1,222 @@
+"""What recording costs: CPU as a ratio to the plain official client, in one run.
+
+`python -m tests.benchmarks.overhead [--rounds N] [--json]`
+
+Every round runs each variant once, in turn, on an in-process transport; a ratio is
+taken within its round and the median over rounds is shown, so a machine whose speed
+drifts does not matter. Spans go through a batch processor to an exporter that does
+nothing; metrics are collected once a round, inside what is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import ollama
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from ollama_otel import Client, instrument_client
+
+MESSAGES = [{"role": "user", "content": "Why is the sky blue?"}]
+
+_HEAD = b'{"model":"llama3.2","created_at":"2026-08-22T09:00:01.204118236Z","message":'
+_FINAL = (
+    b'"done":true,"done_reason":"stop","total_duration":217304500,"load_duration":41228917,'
+    b'"prompt_eval_count":14,"prompt_eval_duration":52114000,"eval_count":5,'
+    b'"eval_duration":118903000}'
+)
+
+
+def chunk(index: int) -> bytes:
+    """One part of a stream, as the server writes it."""
+    return _HEAD + b'{"role":"assistant","content":" tok%d"},"done":false}\n' % index
+
+
+LAST_CHUNK = _HEAD + b'{"role":"assistant","content":""},' + _FINAL + b"\n"
+DOCUMENT = _HEAD + b'{"role":"assistant","content":"Rayleigh scattering."},' + _FINAL
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, chunks: list[bytes]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._chunks
+
+
+class InProcess(httpx.BaseTransport):
+    """Answers every request with the same chunks, at once."""
+
+    def __init__(self, chunks: list[bytes], content_type: str) -> None:
+        self._chunks = chunks
+        self._headers = {"content-type": content_type}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=self._headers, stream=_Body(self._chunks))
+
+
+class _NoExporter(SpanExporter):
+    def export(self, spans: Any) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+@dataclass
+class Telemetry:
+    tracer_provider: TracerProvider
+    meter_provider: MeterProvider
+    reader: InMemoryMetricReader
+
+    @classmethod
+    def create(cls, **options: Any) -> Telemetry:
+        tracer_provider = TracerProvider(shutdown_on_exit=False, **options)
+        tracer_provider.add_span_processor(BatchSpanProcessor(_NoExporter()))
+        reader = InMemoryMetricReader()
+        meter_provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+        return cls(tracer_provider, meter_provider, reader)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"tracer_provider": self.tracer_provider, "meter_provider": self.meter_provider}
+
+
+MakeClient = Callable[[httpx.BaseTransport], Any]
+
+
+def variants() -> dict[str, tuple[MakeClient, Telemetry | None]]:
+    """The clients to compare; the first is the measure."""
+    sampled, unsampled = Telemetry.create(), Telemetry.create(sampler=ALWAYS_OFF)
+
+    def instrumented(telemetry: Telemetry) -> MakeClient:
+        return lambda transport: instrument_client(
+            ollama.Client(transport=transport), **telemetry.options
+        )
+
+    return {
+        "plain": (lambda transport: ollama.Client(transport=transport), None),
+        "drop-in": (lambda transport: Client(transport=transport, **sampled.options), sampled),
+        "instrumented": (instrumented(sampled), sampled),
+        "drop-in, unsampled": (
+            lambda transport: Client(transport=transport, **unsampled.options),
+            unsampled,
+        ),
+        "instrumented, unsampled": (instrumented(unsampled), unsampled),
+    }
+
+
+def _stream(client: Any, repeat: int) -> None:
+    for _ in range(repeat):
+        for _part in client.chat("llama3.2", messages=MESSAGES, stream=True):
+            pass
+
+
+def _single(client: Any, repeat: int) -> None:
+    for _ in range(repeat):
+        client.chat("llama3.2", messages=MESSAGES)
+
+
+def _long_prompt(client: Any, repeat: int) -> None:
+    for _ in range(repeat):
+        client.chat("llama3.2", messages=[{"role": "user", "content": LONG_PROMPT}])
+
+
+def _image(client: Any, repeat: int) -> None:
+    for _ in range(repeat):
+        client.chat("llava", messages=[{"role": "user", "content": "?", "images": [IMAGE]}])
+
+
+LONG_PROMPT = "The sky is blue because of Rayleigh scattering. " * 2133
+IMAGE = bytes(range(256)) * (5 * 1024 * 4)
+
+
+@dataclass
+class Scenario:
+    name: str
+    run: Callable[[Any, int], None]
+    repeat: int
+    chunks: list[bytes]
+    content_type: str = "application/x-ndjson"
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+
+def _scenarios() -> list[Scenario]:
+    stream = lambda n: [*map(chunk, range(n - 1)), LAST_CHUNK]  # noqa: E731
+    document = "application/json; charset=utf-8"
+    return [
+        Scenario("single chat", _single, 40, [DOCUMENT], document),
+        Scenario("stream of 200 chunks", _stream, 4, stream(200)),
+        Scenario("stream of 2,000 chunks", _stream, 1, stream(2000)),
+        Scenario("100 kB prompt", _long_prompt, 10, [DOCUMENT], document),
+        Scenario("5 MB image", _image, 1, [DOCUMENT], document),
+    ]
+
+
+def measure(rounds: int) -> dict[str, dict[str, float]]:
+    """Return the median ratio to the plain client, by scenario and variant."""
+    scenarios, makers = _scenarios(), variants()
+    clients = {
+        (scenario.name, name): make(InProcess(scenario.chunks, scenario.content_type))
+        for scenario in scenarios
+        for name, (make, _) in makers.items()
+    }
+    for round_number in range(rounds + 1):
+        for scenario in scenarios:
+            for name, (_, telemetry) in makers.items():
+                client = clients[scenario.name, name]
+                gc.collect()
+                began = time.process_time()
+                scenario.run(client, scenario.repeat)
+                if telemetry is not None:
+                    telemetry.reader.get_metrics_data()
+                spent = (time.process_time() - began) / scenario.repeat
+                # The first round warms up.
+                if round_number:
+                    scenario.seconds.setdefault(name, []).append(spent)
+    ratios = {s.name: {name: _ratio(s.seconds, name) for name in makers} for s in scenarios}
+    short, long = scenarios[1].seconds, scenarios[2].seconds
+    slopes = {
+        name: [(b - a) / 1800 for a, b in zip(short[name], long[name], strict=True)]
+        for name in makers
+    }
+    ratios["one more chunk"] = {name: _ratio(slopes, name) for name in makers}
+    ratios["microseconds of the plain client"] = {
+        s.name: statistics.median(s.seconds["plain"]) * 1e6 for s in scenarios
+    } | {"one more chunk": statistics.median(slopes["plain"]) * 1e6}
+    return ratios
+
+
+def _ratio(seconds: dict[str, list[float]], name: str) -> float:
+    return statistics.median(
+        mine / plain for mine, plain in zip(seconds[name], seconds["plain"], strict=True)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    ratios = measure(arguments.rounds)
+    if arguments.json:
+        print(json.dumps(ratios, indent=1))
+        return
+    absolute = ratios.pop("microseconds of the plain client")
+    for scenario, by_variant in ratios.items():
+        print(f"{scenario} (plain: {absolute[scenario]:,.1f} us)")
+        for name, ratio in by_variant.items():
+            print(f"    {name:26} {ratio:5.2f}x")
+
+
+if __name__ == "__main__":
+    main()
