@@ -19,10 +19,12 @@ from ollama_otel._wire.lines import LineCutter
 
 __all__ = ["Answer", "AnswerText", "CompletionStream", "Document", "ProgressStream", "answer_for"]
 
-_NEWLINE = 10
+_BRACE = ord("{")
 
 _MAX_DOCUMENT = 8 * 1024 * 1024
 """Bytes of a body in one piece that are kept to be read at its end."""
+_MAX_TAIL = 4096
+"""Bytes kept of the end of vectors that are longer than that: the counts stand behind them."""
 _MAX_CAPTURED = 1024 * 1024
 """Bytes of a stream that are kept while its content is captured."""
 _MAX_TOOL_PARTS = 256
@@ -105,7 +107,10 @@ class Answer:
             self.longest_gap = wait
         self.size += len(data)
         for listener in self._listeners:
-            listener(data, now)
+            try:
+                listener(data, now)
+            except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+                guard.caught("handing on a piece of an answer", fault)
         if self.is_unreadable:
             return
         if self._decode is not None:
@@ -147,7 +152,7 @@ class Answer:
 class Document(Answer):
     """A body in one piece of JSON, or none at all."""
 
-    __slots__ = ("_first", "_kept", "_kept_size", "_last", "_whole", "endpoint", "is_success")
+    __slots__ = ("_first", "_kept", "_kept_size", "_last", "_tail", "_whole", "endpoint", "is_success")
 
     def __init__(
         self,
@@ -164,6 +169,7 @@ class Document(Answer):
         self._kept_size = 0
         self._first = b""
         self._last = b""
+        self._tail = b""
         self._whole: dict[str, Any] | None = None
 
     def _take(self, data: bytes, now: float) -> None:
@@ -175,11 +181,16 @@ class Document(Answer):
         if self._kept_size < _MAX_DOCUMENT:
             self._kept.append(data)
             self._kept_size += len(data)
+        elif self.endpoint.answer == "embedding":
+            self._tail = (self._tail + data)[-_MAX_TAIL:]
+        else:
+            # Too long to be read here; whoever asked reads all of it.
+            self.is_unreadable = True
 
     @property
     def body(self) -> bytes:
         """What is kept of the body."""
-        return b"".join(self._kept)
+        return b"".join((*self._kept, self._tail))
 
     @property
     def is_malformed(self) -> bool:
@@ -252,8 +263,9 @@ class CompletionStream(Answer):
             if (
                 self._looks_closer
                 or wait > self.longest_gap
-                or data[-1] != _NEWLINE
-                or _NEWLINE in data[:-1]
+                or not data
+                or data[0] != _BRACE
+                or data.find(b"\n") != len(data) - 1
                 or (self._awaits_answer and not native.has_no_answer(data))
                 or (self._watches_tools and native.has_tool_calls(data))
             ):

@@ -257,8 +257,8 @@ class CallRecorder:
         self._finish(None, is_whole=True)
 
     def interrupted(self, cause: BaseException) -> None:
-        """An exception is on its way to the caller."""
-        self._finish(cause, is_whole=False)
+        """An exception is on its way to the caller; a closed generator or coroutine is none."""
+        self._finish(None if isinstance(cause, GeneratorExit) else cause, is_whole=False)
 
     # --- the end --------------------------------------------------------------------------
 
@@ -342,7 +342,7 @@ class CallRecorder:
             text = failures.error_text(getattr(answer, "body", b""))
             return "failed", failures.from_server(status, text), text or f"HTTP status {status}"
         if cause is not None:
-            return "failed", failures.from_exception(cause), str(cause) or type(cause).__name__
+            return "failed", failures.from_exception(cause), failures.exception_text(cause)
         if facts.error is not None:
             text = failures.error_text(facts.error.encode())
             return "failed", failures.from_server(None, text), text
@@ -393,7 +393,5 @@ class _Receiving:
     ) -> None:
         if cause is None:
             self._call.exhausted()
-        elif isinstance(cause, GeneratorExit):
-            self._call.close()
         else:
             self._call.interrupted(cause)

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from ollama_otel._call import Observer
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.settings import Settings
-from ollama_otel.transport import REQUEST_BODY, RESPONSE_BODY, instrument_client
+from ollama_otel.transport import REQUEST_BODY, instrument_client, watched_body
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -43,7 +43,7 @@ class _Parts:
     def __init__(self, cls: Any, response: httpx.Response) -> None:
         self._cls = cls
         self._encoding = response.encoding or "utf-8"
-        is_utf8 = self._encoding.lower() in {"utf-8", "utf8", "ascii"}
+        is_utf8 = self._encoding.lower() in {"utf-8", "utf8"}
         self.read = self._read_bytes if is_utf8 else self._the_official_way
 
     def _read_bytes(self, line: bytes) -> Any:
@@ -53,7 +53,9 @@ class _Parts:
         try:
             return self._cls.__pydantic_validator__.validate_json(line)
         except ValidationError:
-            return self._the_official_way(line)
+            pass
+        # Outside of the handler, so that what this raises has no other context than officially.
+        return self._the_official_way(line)
 
     def _the_official_way(self, line: bytes) -> Any:
         part = json.loads(line.decode(self._encoding, errors="replace").rstrip("\r\n"))
@@ -62,45 +64,60 @@ class _Parts:
         return self._cls(**part)
 
 
-def _read_document(cls: Any, response: httpx.Response, body: bytes) -> Any:
+def _read_document(cls: Any, body: bytes) -> Any:
     """Turn a whole body into `cls`."""
     try:
         return cls.__pydantic_validator__.validate_json(body)
     except ValidationError:
-        encoding = response.encoding
-        text = body if encoding is None else body.decode(encoding, errors="replace")
-        return cls(**json.loads(text))
+        pass
+    return cls(**json.loads(body))
 
 
-def _is_fast(cls: Any) -> bool:
-    """Whether `cls` is what the official client has always asked for: a pydantic model."""
-    return isinstance(cls, type) and issubclass(cls, BaseModel)
+def _is_usual(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a request is what the official client's methods send: method, path and JSON."""
+    return (
+        len(args) == 2  # noqa: PLR2004 - method and path
+        and kwargs.keys() <= {"json"}
+        and isinstance(cls, type)
+        and issubclass(cls, BaseModel)
+    )
 
 
-def _raw_body(response: httpx.Response) -> Any:
-    """Return the body as our transport gives it, or None where httpx has to decode it."""
-    if "content-encoding" in response.headers:
+def _raw_body(client: httpx.Client | httpx.AsyncClient, response: httpx.Response) -> Any:
+    """Return the body as our transport gives it, or None where httpx has to read it.
+
+    That is where it is encoded, where somebody has read it already, or where a hook may
+    have kept the response to look into it later.
+    """
+    if (
+        "content-encoding" in response.headers
+        or response.is_stream_consumed
+        or client.event_hooks["response"]
+    ):
         return None
-    return response.extensions.get(RESPONSE_BODY)
+    return watched_body(response)
 
 
 class _Urls:
     """The absolute URL of each path: httpx would put it together anew for every request."""
 
-    __slots__ = ("_base_url", "_by_path")
+    __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._base_url: httpx.URL | None = None
-        self._by_path: dict[str, httpx.URL] = {}
+        # One value, as threads may change it.
+        self._known: tuple[httpx.URL | None, dict[Any, httpx.URL]] = (None, {})
 
     def absolute(self, client: httpx.Client | httpx.AsyncClient, path: Any) -> Any:
-        base_url = client.base_url
-        if base_url is not self._base_url:
-            self._base_url, self._by_path = base_url, {}
-        url = self._by_path.get(path)
-        if url is None:
-            url = client.build_request("GET", path).url.copy_with(query=None)
-            self._by_path[path] = url
+        base_url, by_path = self._known
+        if base_url is not client.base_url:
+            base_url, by_path = self._known = client.base_url, {}
+        if url := by_path.get(path):
+            return url
+        url = client.build_request("GET", path).url
+        if url.query:
+            # Its own query, or the client's parameters: httpx has to put it together.
+            return path
+        by_path[path] = url
         return url
 
 
@@ -109,10 +126,9 @@ def _described(body: Any) -> dict[str, Any]:
     return {} if body is None else {"json": body, "extensions": {REQUEST_BODY: body}}
 
 
-def _with_request(error: httpx.RequestError, response: httpx.Response) -> httpx.RequestError:
+def _name_request(error: httpx.RequestError, response: httpx.Response) -> None:
     """Let an error name its request, as httpx does where it reads the body itself."""
     error.request = response.request
-    return error
 
 
 class Client(ollama.Client):
@@ -141,32 +157,36 @@ class Client(ollama.Client):
             observers=observers,
         )
 
-    def _request(
-        self, cls: Any, method: str, url: str, *, stream: bool = False, **kwargs: Any
-    ) -> Any:
-        if not _is_fast(cls) or kwargs.keys() - {"json"}:
-            return super()._request(cls, method, url, stream=stream, **kwargs)
-        body = kwargs.get("json")
+    def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
+        if not _is_usual(cls, args, kwargs):
+            return super()._request(cls, *args, stream=stream, **kwargs)
         if stream:
-            return self._parts(cls, method, url, body)
+            return self._parts(cls, *args, **kwargs)
         try:
-            response = self._send(method, url, body)
+            document = self._document(self._send(*args, **kwargs))
+        except httpx.HTTPStatusError as error:
+            raise ollama.ResponseError(error.response.text, error.response.status_code) from None
         except httpx.ConnectError:
             raise ConnectionError(CONNECTION_ERROR_MESSAGE) from None
+        return _read_document(cls, document)
+
+    def _send(self, method: str, path: str, json: Any = None) -> httpx.Response:
+        client: httpx.Client = self._client
+        url = self._urls.absolute(client, path)
+        return client.send(client.build_request(method, url, **_described(json)), stream=True)
+
+    def _document(self, response: httpx.Response) -> bytes:
         try:
-            self._raise_for_status(response)
-            raw = _raw_body(response)
-            document = response.read() if raw is None else b"".join(raw)
+            if response.is_success and (raw := _raw_body(self._client, response)) is not None:
+                return b"".join(raw)
+            document = response.read()
         except httpx.RequestError as error:
-            raise _with_request(error, response)
+            _name_request(error, response)
+            raise
         finally:
             response.close()
-        return _read_document(cls, response, document)
-
-    def _send(self, method: str, path: str, body: Any) -> httpx.Response:
-        client = self._client
-        url = self._urls.absolute(client, path)
-        return client.send(client.build_request(method, url, **_described(body)), stream=True)
+        response.raise_for_status()
+        return document
 
     def _raise_for_status(self, response: httpx.Response) -> None:
         try:
@@ -175,12 +195,12 @@ class Client(ollama.Client):
             response.read()
             raise ollama.ResponseError(response.text, response.status_code) from None
 
-    def _parts(self, cls: Any, method: str, url: str, body: Any) -> Iterator[Any]:
-        response = self._send(method, url, body)
+    def _parts(self, cls: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        response = self._send(*args, **kwargs)
         try:
             self._raise_for_status(response)
             read, cutter = _Parts(cls, response).read, LineCutter()
-            for data in _raw_body(response) or response.iter_bytes():
+            for data in _raw_body(self._client, response) or response.iter_bytes():
                 # Nearly always a piece is just a line.
                 if cutter.is_empty and data and data[-1] == _NEWLINE and _NEWLINE not in data[:-1]:
                     yield read(data)
@@ -190,7 +210,8 @@ class Client(ollama.Client):
             if rest := cutter.flush():
                 yield read(rest)
         except httpx.RequestError as error:
-            raise _with_request(error, response)
+            _name_request(error, response)
+            raise
         finally:
             response.close()
 
@@ -221,35 +242,36 @@ class AsyncClient(ollama.AsyncClient):
             observers=observers,
         )
 
-    async def _request(
-        self, cls: Any, method: str, url: str, *, stream: bool = False, **kwargs: Any
-    ) -> Any:
-        if not _is_fast(cls) or kwargs.keys() - {"json"}:
-            return await super()._request(cls, method, url, stream=stream, **kwargs)
-        body = kwargs.get("json")
+    async def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
+        if not _is_usual(cls, args, kwargs):
+            return await super()._request(cls, *args, stream=stream, **kwargs)
         if stream:
-            return self._parts(cls, method, url, body)
+            return self._parts(cls, *args, **kwargs)
         try:
-            response = await self._send(method, url, body)
+            document = await self._document(await self._send(*args, **kwargs))
+        except httpx.HTTPStatusError as error:
+            raise ollama.ResponseError(error.response.text, error.response.status_code) from None
         except httpx.ConnectError:
             raise ConnectionError(CONNECTION_ERROR_MESSAGE) from None
+        return _read_document(cls, document)
+
+    async def _send(self, method: str, path: str, json: Any = None) -> httpx.Response:
+        client: httpx.AsyncClient = self._client
+        url = self._urls.absolute(client, path)
+        return await client.send(client.build_request(method, url, **_described(json)), stream=True)
+
+    async def _document(self, response: httpx.Response) -> bytes:
         try:
-            await self._raise_for_status(response)
-            raw = _raw_body(response)
-            if raw is None:
-                document = await response.aread()
-            else:
-                document = b"".join([data async for data in raw])
+            if response.is_success and (raw := _raw_body(self._client, response)) is not None:
+                return b"".join([data async for data in raw])
+            document = await response.aread()
         except httpx.RequestError as error:
-            raise _with_request(error, response)
+            _name_request(error, response)
+            raise
         finally:
             await response.aclose()
-        return _read_document(cls, response, document)
-
-    async def _send(self, method: str, path: str, body: Any) -> httpx.Response:
-        client = self._client
-        url = self._urls.absolute(client, path)
-        return await client.send(client.build_request(method, url, **_described(body)), stream=True)
+        response.raise_for_status()
+        return document
 
     async def _raise_for_status(self, response: httpx.Response) -> None:
         try:
@@ -258,12 +280,12 @@ class AsyncClient(ollama.AsyncClient):
             await response.aread()
             raise ollama.ResponseError(response.text, response.status_code) from None
 
-    async def _parts(self, cls: Any, method: str, url: str, body: Any) -> AsyncIterator[Any]:
-        response = await self._send(method, url, body)
+    async def _parts(self, cls: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        response = await self._send(*args, **kwargs)
         try:
             await self._raise_for_status(response)
             read, cutter = _Parts(cls, response).read, LineCutter()
-            async for data in _raw_body(response) or response.aiter_bytes():
+            async for data in _raw_body(self._client, response) or response.aiter_bytes():
                 # Nearly always a piece is just a line.
                 if cutter.is_empty and data and data[-1] == _NEWLINE and _NEWLINE not in data[:-1]:
                     yield read(data)
@@ -273,6 +295,7 @@ class AsyncClient(ollama.AsyncClient):
             if rest := cutter.flush():
                 yield read(rest)
         except httpx.RequestError as error:
-            raise _with_request(error, response)
+            _name_request(error, response)
+            raise
         finally:
             await response.aclose()

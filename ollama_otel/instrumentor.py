@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import ollama
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
+    BaseInstrumentor,
+)
 
 from ollama_otel.transport import instrument_client, is_instrumented, uninstrument_client
 
@@ -19,7 +21,7 @@ _BaseClient: Any = ollama.Client.__mro__[1]
 """What both official clients derive from; not public by name, so a test pins it."""
 
 
-class OllamaInstrumentor(BaseInstrumentor):
+class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments official clients, those that exist and those to come.
 
     `ollama.chat(...)` and functions imported from `ollama` earlier are covered too: they
@@ -37,7 +39,7 @@ class OllamaInstrumentor(BaseInstrumentor):
         return ("ollama >= 0.6.2",)
 
     def _instrument(self, **kwargs: Any) -> None:
-        options = {
+        options: dict[str, Any] = {
             name: kwargs.get(name)
             for name in ("tracer_provider", "meter_provider", "logger_provider", "settings")
         }

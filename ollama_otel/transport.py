@@ -34,8 +34,6 @@ __all__ = [
 
 REQUEST_BODY: Final = "ollama_otel.request_body"
 """Key in a request's extensions under which a client that knows its body hands it over."""
-RESPONSE_BODY: Final = "ollama_otel.response_body"
-"""Key in a response's extensions under which its raw body can be iterated directly."""
 
 ClientT = TypeVar("ClientT")
 
@@ -52,8 +50,11 @@ def _body_of(request: httpx.Request) -> tuple[Mapping[str, Any] | None, int | No
     try:
         content = request.content
     except httpx.RequestNotRead:
-        length = request.headers.get("content-length", "")
-        return known, int(length) if length.isdecimal() else None
+        if not isinstance(request.stream, httpx.ByteStream):
+            length = request.headers.get("content-length", "")
+            return known, int(length) if length.isdecimal() else None
+        # After a redirect: a body in memory that httpx has not read again.
+        content = b"".join(request.stream)
     if known is None and content:
         known = parse_object(without_images(content) if len(content) > _LARGE_BODY else content)
     return known, len(content)
@@ -124,7 +125,7 @@ def _recorded(
             response.status_code,
             headers=headers,
             stream=stream,
-            extensions={**response.extensions, RESPONSE_BODY: stream},
+            extensions=response.extensions,
         )
     except Exception as fault:  # noqa: BLE001 - the caller gets the answer, watched or not
         guard.caught("starting to watch an answer", fault)
@@ -186,6 +187,13 @@ class _AsyncStream(httpx.AsyncByteStream):
 
     def __del__(self) -> None:
         self._call.close()
+
+
+def watched_body(response: httpx.Response) -> _Stream | _AsyncStream | None:
+    """Return the body as our transport gave it; None if somebody put another one around it."""
+    # httpx itself keeps it in a stream of its own; where that hides it, httpx reads the body.
+    stream = getattr(response.stream, "_stream", None)
+    return stream if isinstance(stream, (_Stream, _AsyncStream)) else None
 
 
 class _Recorded:

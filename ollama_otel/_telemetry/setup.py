@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
-from logging import getLogger
 from typing import Any, Literal
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider, set_logger_provider
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, ConsoleLogRecordExporter
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    ConsoleLogRecordExporter,
+    LogRecordExporter,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     ConsoleMetricExporter,
@@ -29,8 +32,6 @@ from ollama_otel.errors import MissingExtraError, SettingsError
 from ollama_otel.settings import Settings
 
 __all__ = ["Telemetry", "configure"]
-
-_log = getLogger("ollama_otel")
 
 Signal = Literal["traces", "metrics", "logs"]
 Protocol = Literal["http/protobuf", "grpc"]
@@ -50,7 +51,7 @@ _PATHS: Mapping[Signal, str] = {"traces": "v1/traces", "metrics": "v1/metrics", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """What `configure` set up; None stands for a signal that the app had set up, or has switched off."""
+    """What `configure` set up; None stands for what the app had set up, or has switched off."""
 
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
@@ -61,7 +62,8 @@ class Telemetry:
         """Send what is waiting, within `timeout` seconds per signal; False if that failed."""
         millis = int(timeout * 1000)
         providers = (self.tracer_provider, self.meter_provider, self.logger_provider)
-        return all([p.force_flush(millis) for p in providers if p is not None])
+        results = [p.force_flush(millis) for p in providers if p is not None]
+        return all(results)
 
     def shutdown(self) -> None:
         """Send what is waiting and stop; happens at the process's exit of itself."""
@@ -152,18 +154,9 @@ def configure(
     Raises `SettingsError` for a value that cannot be used and `MissingExtraError` when
     gRPC is asked for and not installed.
     """
-    if settings is None:
-        try:
-            settings = Settings.from_environ(**setting_values)
-        except TypeError as error:
-            raise SettingsError(f"configure: {error}") from None
-    elif setting_values:
-        raise SettingsError(
-            f"give either settings or {', '.join(sorted(setting_values))}, not both"
-        )
+    settings = _settings(settings, setting_values)
     if export_interval is not None and export_interval <= 0:
         raise SettingsError(f"export_interval must be seconds above 0, not {export_interval!r}")
-    resource = _resource(service_name, resource_attributes)
 
     def exporter(signal: Signal, console: Callable[[], Any]) -> Any:
         match _exporter_name(signal):
@@ -174,9 +167,7 @@ def configure(
         return _otlp_exporter(signal, _protocol(signal, protocol), endpoint, headers)
 
     # Everything that can be refused is refused before anything global is set.
-    span_exporter: SpanExporter | None = None
-    metric_exporter: MetricExporter | None = None
-    log_exporter: Any = None
+    span_exporter = metric_exporter = log_exporter = None
     if _is_unset(trace.get_tracer_provider()):
         span_exporter = exporter("traces", ConsoleSpanExporter)
     if _is_unset(metrics.get_meter_provider()):
@@ -184,27 +175,58 @@ def configure(
     if settings.details_event and _is_unset(get_logger_provider()):
         log_exporter = exporter("logs", ConsoleLogRecordExporter)
 
-    tracer_provider = meter_provider = logger_provider = None
-    if span_exporter is not None:
-        tracer_provider = TracerProvider(resource=resource)
-        tracer_provider.add_span_processor(BatchSpanProcessor(span_exporter))
-        trace.set_tracer_provider(tracer_provider)
-    if metric_exporter is not None:
-        millis = None if export_interval is None else export_interval * 1000
-        reader = PeriodicExportingMetricReader(metric_exporter, export_interval_millis=millis)
-        meter_provider = MeterProvider(metric_readers=[reader], resource=resource)
-        metrics.set_meter_provider(meter_provider)
-    if log_exporter is not None:
-        logger_provider = LoggerProvider(resource=resource)
-        logger_provider.add_log_record_processor(BatchLogRecordProcessor(log_exporter))
-        set_logger_provider(logger_provider)
-    use_by_default(settings, observers)
-    return Telemetry(
-        tracer_provider=tracer_provider,
-        meter_provider=meter_provider,
-        logger_provider=logger_provider,
+    resource = _resource(service_name, resource_attributes)
+    telemetry = Telemetry(
+        tracer_provider=_set_up_traces(span_exporter, resource),
+        meter_provider=_set_up_metrics(metric_exporter, resource, export_interval),
+        logger_provider=_set_up_logs(log_exporter, resource),
         settings=settings,
     )
+    use_by_default(settings, observers)
+    return telemetry
+
+
+def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
+    if settings is not None and values:
+        raise SettingsError(f"give either settings or {', '.join(sorted(values))}, not both")
+    if settings is not None:
+        return settings
+    known = {field.name for field in fields(Settings)}
+    if unknown := sorted(values.keys() - known):
+        raise SettingsError(
+            f"configure knows no setting {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+        )
+    return Settings.from_environ(**values)
+
+
+def _set_up_traces(exporter: SpanExporter | None, resource: Resource) -> TracerProvider | None:
+    if exporter is None:
+        return None
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def _set_up_metrics(
+    exporter: MetricExporter | None, resource: Resource, export_interval: float | None
+) -> MeterProvider | None:
+    if exporter is None:
+        return None
+    millis = None if export_interval is None else export_interval * 1000
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=millis)
+    provider = MeterProvider(metric_readers=[reader], resource=resource)
+    metrics.set_meter_provider(provider)
+    return provider
+
+
+def _set_up_logs(exporter: LogRecordExporter | None, resource: Resource) -> LoggerProvider | None:
+    if exporter is None:
+        return None
+    provider = LoggerProvider(resource=resource)
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    set_logger_provider(provider)
+    return provider
 
 
 def _resource(service_name: str | None, attributes: Mapping[str, str] | None) -> Resource:

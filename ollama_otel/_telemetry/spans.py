@@ -19,6 +19,8 @@ from ollama_otel.settings import Settings
 
 __all__ = ["SpanObserver", "final_attributes", "operation_of", "start_attributes"]
 
+_TOO_LARGE = 2**63
+
 
 def operation_of(start: CallStart) -> tuple[str, str]:
     """Return attribute and value that name what was asked; a load or unload is no inference."""
@@ -46,7 +48,9 @@ def start_attributes(start: CallStart) -> dict[str, AttributeValue]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is a number that an exporter can encode: finite, and of 64 bits."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < _TOO_LARGE
 
 
 def _options(options: Mapping[str, Any], into: dict[str, AttributeValue]) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "ERROR_TYPES",
     "ErrorType",
     "error_text",
+    "exception_text",
     "from_exception",
     "from_server",
     "is_cancellation",
@@ -323,6 +324,11 @@ def from_exception(exc: BaseException) -> ErrorType:
     if "RemoteProtocolError" in names and _BROKEN_OFF.search(_said(exc)):
         return "incomplete"
     return next((_EXCEPTIONS[name] for name in names if name in _EXCEPTIONS), "_OTHER")
+
+
+def exception_text(exc: BaseException) -> str:
+    """Return what an exception says, as `error_text` does; its class's name if it says nothing."""
+    return error_text(_said(exc).encode("utf-8", "replace")) or type(exc).__name__
 
 
 def _said(exc: BaseException) -> str:

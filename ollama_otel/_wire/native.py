@@ -37,6 +37,8 @@ Purpose = Literal["call", "load", "unload"]
 
 _NO_OPTIONS: Mapping[str, Any] = {}
 
+_TOO_LARGE = 2**63
+
 # Exactly these bytes can only be a field of the answer: inside a JSON string the quotes are escaped.
 _EMPTY_CONTENT = b'"content":""'
 _EMPTY_RESPONSE = b'"response":""'
@@ -99,13 +101,13 @@ class ResponseFacts:
 
 
 def _count(value: object) -> int | None:
-    """A number of things, or None; JSON's true is no number."""
-    return value if type(value) is int and value >= 0 else None
+    """A number of things, or None; JSON's true is no number, and Go's have 64 bits."""
+    return value if type(value) is int and 0 <= value < _TOO_LARGE else None
 
 
 def _seconds(value: object) -> float | None:
     """Ollama's nanoseconds as seconds."""
-    return value / 1e9 if type(value) is int and value >= 0 else None
+    return value / 1e9 if type(value) is int and 0 <= value < _TOO_LARGE else None
 
 
 def _text(value: object) -> str | None:
@@ -120,6 +122,8 @@ def parse_object(document: bytes) -> dict[str, Any] | None:
         # Python's own reader is laxer (lone surrogates, other Unicode encodings), and slower.
         try:
             value = json.loads(document)
+            # No exporter can encode half a surrogate pair.
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
@@ -134,6 +138,14 @@ def _is_zero(keep_alive: object) -> bool:
         digits = keep_alive.strip("+-hmsuµn. ")
         return digits != "" and set(digits) <= set("0hmsuµn.")
     return type(keep_alive) in {int, float} and keep_alive == 0
+
+
+def _keep_alive(value: object) -> str | None:
+    """As it was sent, where the server reads it: a text or a number of seconds."""
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if is_number and abs(value) < _TOO_LARGE else None
 
 
 def _purpose(endpoint: Endpoint, body: Mapping[str, Any]) -> Purpose:
@@ -169,7 +181,6 @@ def read_request(
     if not isinstance(stream, bool):
         stream = bool(endpoint.streams_by_default)
     think = get("think")
-    keep_alive = get("keep_alive")
     options = get("options")
     tools = get("tools")
     messages = get("messages")
@@ -181,7 +192,7 @@ def read_request(
                 image_count += _length(message["images"])
     elif endpoint.answer == "embedding":
         inputs = get(endpoint.input_field or "")
-        input_count = len(inputs) if isinstance(inputs, (list, tuple)) else 1
+        input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
     else:
         input_count = None
     raw, truncate = get("raw"), get("truncate")
@@ -191,7 +202,7 @@ def read_request(
         purpose=_purpose(endpoint, body),
         options=options if isinstance(options, dict) else _NO_OPTIONS,
         think=think if isinstance(think, (bool, str)) else None,
-        keep_alive=None if keep_alive is None else str(keep_alive),
+        keep_alive=_keep_alive(get("keep_alive")),
         asks_for_json=bool(get("format")),
         raw=raw if isinstance(raw, bool) else None,
         truncate=truncate if isinstance(truncate, bool) else None,

@@ -58,7 +58,7 @@ class Capture:
     def __init__(self, *, sampler: Sampler | None = None) -> None:
         self._spans = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
-        self._logs = InMemoryLogRecordExporter()
+        self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         self.tracer_provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.meter_provider = MeterProvider(

@@ -1,0 +1,2 @@
+from .colours import COLOURS
+def test_x(): assert COLOURS
