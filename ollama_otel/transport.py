@@ -47,6 +47,7 @@ def _body_of(request: httpx.Request) -> tuple[Mapping[str, Any] | None, int | No
     A body that is still a stream is left alone: reading it would take it away.
     """
     known = request.extensions.pop(REQUEST_BODY, None)
+    known = known if isinstance(known, dict) else None
     try:
         content = request.content
     except httpx.RequestNotRead:
@@ -111,15 +112,20 @@ def _recorded(
 ) -> httpx.Response:
     """Return the response with a body that is watched on its way.
 
-    A new one, as assigning `response.stream` would lose a body that is in memory already.
+    One that is in memory already (a mock's, a cache's) is looked at and left as it is:
+    nobody will read its stream.
     """
     try:
-        headers = response.headers
+        headers, is_in_memory = response.headers, response.is_stream_consumed
         answer = call.head(
             response.status_code,
             content_type=headers.get("content-type", ""),
-            content_encoding=headers.get("content-encoding", ""),
+            content_encoding="" if is_in_memory else headers.get("content-encoding", ""),
         )
+        if is_in_memory:
+            answer.feed(response.content)
+            call.exhausted()
+            return response
         stream = stream_type(call, response.stream, answer)
         return httpx.Response(
             response.status_code,

@@ -58,7 +58,11 @@ class Keeper:
 
 
 def play(
-    name: str, pieces: Iterable[bytes], *, stops_after: int | None = None, keeps_content: bool = False
+    name: str,
+    pieces: Iterable[bytes],
+    *,
+    stops_after: int | None = None,
+    keeps_content: bool = False,
 ) -> CallRecord:
     """Send a recorded request, and feed `pieces` as the shells do."""
     recorded, keeper = OLLAMAS[name], Keeper()
@@ -182,7 +186,12 @@ def test_recorded_tool_calls_are_named(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "has_thinking"),
-    [("chat-think-stream", True), ("chat-think", True), ("generate-think-stream", True), ("chat-stream", False)],
+    [
+        ("chat-think-stream", True),
+        ("chat-think", True),
+        ("generate-think-stream", True),
+        ("chat-stream", False),
+    ],
 )
 def test_recorded_thinking_is_told_from_an_answer(name: str, has_thinking: bool) -> None:
     record = play(name, lines(BODIES[name]))
@@ -229,7 +238,9 @@ def test_any_cut_gives_the_same_record(name: str, data: st.DataObject, keeps_con
 
 @settings(max_examples=40, deadline=None)
 @given(
-    name=st.sampled_from(["chat-stream", "chat-think-stream", "chat-tools-stream", "generate-stream"]),
+    name=st.sampled_from(
+        ["chat-stream", "chat-think-stream", "chat-tools-stream", "generate-stream"]
+    ),
     count=st.integers(0, 60),
 )
 def test_a_stream_left_at_any_line_is_abandoned_unless_its_final_line_came(
@@ -300,7 +311,9 @@ def test_a_broken_body_gives_a_record(name: str, data: st.DataObject, keeps_cont
     check(play(name, recut(body, borders), keeps_content=keeps_content))
 
 
-@pytest.mark.parametrize("name", ["chat-tools-stream", "chat-stream", "create-stream", "chat-tools"])
+@pytest.mark.parametrize(
+    "name", ["chat-tools-stream", "chat-stream", "create-stream", "chat-tools"]
+)
 def test_a_body_cut_off_anywhere_is_a_failure(name: str) -> None:
     body = BODIES[name].rstrip()
     for length in range(0, len(body), max(1, len(body) // 400)):
@@ -312,8 +325,12 @@ def test_a_body_cut_off_anywhere_is_a_failure(name: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.sampled_from(["chat-stream", "chat-warm", "generate-stream", "embed-one", "create-stream", "tags"]),
-    st.lists(st.binary(max_size=30) | st.sampled_from([b"\n", b"{}\n", b"[]\n", b"null\n"]), max_size=8),
+    st.sampled_from(
+        ["chat-stream", "chat-warm", "generate-stream", "embed-one", "create-stream", "tags"]
+    ),
+    st.lists(
+        st.binary(max_size=30) | st.sampled_from([b"\n", b"{}\n", b"[]\n", b"null\n"]), max_size=8
+    ),
 )
 def test_any_bytes_at_all_give_a_record(name: str, pieces: list[bytes]) -> None:
     check(play(name, pieces))
@@ -321,7 +338,9 @@ def test_any_bytes_at_all_give_a_record(name: str, pieces: list[bytes]) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 FIELDS = (
@@ -336,12 +355,18 @@ messages = st.fixed_dictionaries({"message": answers})
 
 @settings(max_examples=120, deadline=None)
 @given(
-    name=st.sampled_from(["chat-tools-stream", "chat-tools", "generate-stream", "embed-one", "create-stream"]),
+    name=st.sampled_from(
+        ["chat-tools-stream", "chat-tools", "generate-stream", "embed-one", "create-stream"]
+    ),
     parts=st.lists(answers | messages | json_values, max_size=5),
     keeps_content=st.booleans(),
 )
 def test_any_json_at_all_gives_a_record(name: str, parts: list[Any], keeps_content: bool) -> None:
-    check(play(name, [json.dumps(part).encode() + b"\n" for part in parts], keeps_content=keeps_content))
+    check(
+        play(
+            name, [json.dumps(part).encode() + b"\n" for part in parts], keeps_content=keeps_content
+        )
+    )
 
 
 @pytest.mark.parametrize(

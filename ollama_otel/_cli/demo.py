@@ -56,11 +56,11 @@ def _show(tour: Tour, console: Console) -> None:
 
     console.print(render.opening(tour.server))
     for scenario in tour.scenarios:
-        with console.status(f"{scenario.title} ..."):
+        with console.status(f"{scenario.title} ...", spinner="line"):
             step = tour.play(scenario)
         console.print(render.step(step, ascii_only=console.options.ascii_only))
     console.print(render.metrics(tour.metrics()))
-    with console.status("Sending ..."):
+    with console.status("Sending ...", spinner="line"):
         delivery = tour.send()
     console.print(render.closing(delivery, tour.server))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 from typing import Any, Literal
 
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, MetricsData, NumberDataPoint
@@ -23,7 +24,7 @@ PhaseName = Literal[
     "rest in server",
     "client",
     "to first chunk",
-    "stream, until left",
+    "stream",
 ]
 
 _LABELS = (
@@ -90,7 +91,7 @@ def _phases_by_client(record: CallRecord) -> tuple[Phase, ...]:
         return ()
     return (
         Phase(name="to first chunk", seconds=first),
-        Phase(name="stream, until left", seconds=record.duration - first),
+        Phase(name="stream", seconds=record.duration - first),
     )
 
 
@@ -144,21 +145,18 @@ def _figure(
     )
 
 
-def _median(points: Iterable[HistogramDataPoint]) -> float:
+def _median(points: Sequence[HistogramDataPoint]) -> float:
     """Estimate it: values are taken to lie evenly within their bucket, and within min and max."""
-    points = list(points)
     low, high = min(point.min for point in points), max(point.max for point in points)
     edges: tuple[float, ...] = (
         low,
         *(min(max(edge, low), high) for edge in points[0].explicit_bounds),
         high,
     )
-    counts = [
-        sum(column) for column in zip(*(point.bucket_counts for point in points), strict=True)
-    ]
-    half, before = sum(counts) / 2, 0
-    for (lower, upper), count in zip(pairwise(edges), counts, strict=True):
-        if before + count >= half:
-            return lower + (upper - lower) * (half - before) / count
-        before += count
-    return edges[-1]
+    columns = zip(*(point.bucket_counts for point in points), strict=True)
+    counts: list[int] = [sum(column) for column in columns]
+    up_to = list(accumulate(counts))
+    half = up_to[-1] / 2
+    bucket = bisect_left(up_to, half)
+    share: float = 1 - (up_to[bucket] - half) / counts[bucket]
+    return edges[bucket] + (edges[bucket + 1] - edges[bucket]) * share

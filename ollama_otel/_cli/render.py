@@ -33,7 +33,7 @@ _PHASE_STYLES: Final[dict[PhaseName, str]] = {
     "rest in server": "cyan",
     "client": "blue",
     "to first chunk": "cyan",
-    "stream, until left": "green",
+    "stream": "green",
 }
 _UNITS: Final = {"{token}": "tokens", "s": "seconds", "By": "bytes", "{request}": "calls"}
 _JAEGER_PORT = 16686

@@ -33,7 +33,14 @@ NATIVE: list[tuple[str, str, str, str | None, bool | None, str]] = [
     ("DELETE", "/api/user/keys/c3NoLWVk", "sign_out", None, None, "opaque"),
     ("POST", "/api/experimental/web_search", "web_search", None, None, "opaque"),
     ("POST", "/api/experimental/web_fetch", "web_fetch", None, None, "opaque"),
-    ("GET", "/api/experimental/model-recommendations", "list_recommended_models", None, None, "opaque"),
+    (
+        "GET",
+        "/api/experimental/model-recommendations",
+        "list_recommended_models",
+        None,
+        None,
+        "opaque",
+    ),
 ]
 # Not the local server's: those of ollama.com, and what the official client 0.6.3 asks for.
 ELSEWHERE: list[tuple[str, str, str, str | None, bool | None, str]] = [
@@ -76,7 +83,9 @@ def test_there_is_no_row_without_a_route() -> None:
 
 
 def test_the_routes_that_take_an_input_know_its_field() -> None:
-    assert {row.path: (row.input_field, row.can_unload) for row in ENDPOINTS if row.input_field} == {
+    assert {
+        row.path: (row.input_field, row.can_unload) for row in ENDPOINTS if row.input_field
+    } == {
         "/api/generate": ("prompt", True),
         "/api/chat": ("messages", True),
         "/api/embed": ("input", False),
@@ -101,7 +110,9 @@ def test_a_prefix_before_the_route_changes_nothing(method: str, path: str, prefi
 
 
 @by_route
-@pytest.mark.parametrize("wrong", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "", "post"])
+@pytest.mark.parametrize(
+    "wrong", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "", "post"]
+)
 def test_a_route_is_known_by_its_own_methods_only(method: str, path: str, wrong: str) -> None:
     known = {m for m, p, *_ in ROWS if p == path}
     assert (find_endpoint(wrong, path) is not None) == (wrong in known)
@@ -138,9 +149,9 @@ def test_what_is_not_the_servers_is_left_alone(method: str, path: str) -> None:
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(["GET", "POST", "HEAD", "DELETE"]),
-    st.lists(st.sampled_from(["/", "api", "v1", "chat", "blobs", "user", "keys", "x", "", "\udcff"])).map(
-        "/".join
-    ),
+    st.lists(
+        st.sampled_from(["/", "api", "v1", "chat", "blobs", "user", "keys", "x", "", "\udcff"])
+    ).map("/".join),
 )
 def test_any_path_is_found_or_not(method: str, path: str) -> None:
     row = find_endpoint(method, path)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from ollama_otel._wire.lines import LineCutter
 
-texts = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\n\n", b"\r\n", b"\xc2\x85", b""])).map(b"".join)
+texts = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\n\n", b"\r\n", b"\xc2\x85", b""])).map(
+    b"".join
+)
 
 
 def recut(body: bytes, borders: Iterable[int]) -> list[bytes]:

@@ -100,7 +100,9 @@ def test_the_model_stands_under_one_of_three_names(body: dict[str, Any], model: 
     assert asked("/api/show", **body).model == model
 
 
-@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/pull", "/api/push", "/api/create"])
+@pytest.mark.parametrize(
+    "path", ["/api/chat", "/api/generate", "/api/pull", "/api/push", "/api/create"]
+)
 @pytest.mark.parametrize(
     ("stream", "streams"), [(True, True), (False, False), (None, True), ("no", True), (0, True)]
 )
@@ -115,10 +117,29 @@ def test_what_never_streams_does_not_when_asked(path: str) -> None:
 
 
 ZEROS = [0, 0.0, -0.0, "0", "0s", "0m", "0h", "0ms", "0h0m0s", "-0", "+0s", "0.0s", "00"]
-OTHERS = [None, 5, -1, 0.5, "5m", "-1s", "1m0s", "10s", "300", "", "s", "never", True, False, [], {}]
+OTHERS = [
+    None,
+    5,
+    -1,
+    0.5,
+    "5m",
+    "-1s",
+    "1m0s",
+    "10s",
+    "300",
+    "",
+    "s",
+    "never",
+    True,
+    False,
+    [],
+    {},
+]
 
 
-@pytest.mark.parametrize(("path", "field"), [("/api/chat", "messages"), ("/api/generate", "prompt")])
+@pytest.mark.parametrize(
+    ("path", "field"), [("/api/chat", "messages"), ("/api/generate", "prompt")]
+)
 @pytest.mark.parametrize("empty", ["absent", "", [], None])
 @pytest.mark.parametrize(
     ("keep_alive", "purpose"),
@@ -165,7 +186,16 @@ def test_embedding_nothing_loads_and_never_unloads(
 
 @pytest.mark.parametrize(
     ("sent", "read"),
-    [("5m", "5m"), (0, "0"), (0.0, "0.0"), (-1, "-1"), (None, None), (True, None), ([1], None), (2**70, None)],
+    [
+        ("5m", "5m"),
+        (0, "0"),
+        (0.0, "0.0"),
+        (-1, "-1"),
+        (None, None),
+        (True, None),
+        ([1], None),
+        (2**70, None),
+    ],
 )
 def test_keep_alive_is_read_as_it_was_sent(sent: Any, read: str | None) -> None:
     assert asked("/api/chat", messages=MESSAGES, keep_alive=sent).keep_alive == read
@@ -212,14 +242,16 @@ def test_a_format_asks_for_json(format_: Any, asks: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("think", "read"), [(True, True), (False, False), ("high", "high"), (None, None), (1, None), ([], None)]
+    ("think", "read"),
+    [(True, True), (False, False), ("high", "high"), (None, None), (1, None), ([], None)],
 )
 def test_thinking_is_switched_or_graded(think: Any, read: Any) -> None:
     assert asked("/api/chat", messages=MESSAGES, think=think).think is read
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "read"), [(256, 256), (0, None), (-1, None), (True, None), ("8", None), (2**63, None)]
+    ("dimensions", "read"),
+    [(256, 256), (0, None), (-1, None), (True, None), ("8", None), (2**63, None)],
 )
 def test_dimensions_are_a_count(dimensions: Any, read: int | None) -> None:
     assert asked("/api/embed", input="a", dimensions=dimensions).dimensions == read
@@ -240,12 +272,24 @@ def test_the_body_is_kept_only_with_leave() -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 request_fields = st.sampled_from(
     [
-        *("model", "name", "source", "stream", "think", "keep_alive", "options", "tools", "messages"),
+        *(
+            "model",
+            "name",
+            "source",
+            "stream",
+            "think",
+            "keep_alive",
+            "options",
+            "tools",
+            "messages",
+        ),
         *("images", "raw", "truncate", "format", "dimensions", "input", "prompt", "function"),
     ]
 )
@@ -321,7 +365,9 @@ def test_only_true_is_done(done: Any) -> None:
 
 
 def test_a_remote_model_is_named() -> None:
-    facts = read_completion({**FINAL, "remote_model": "big", "remote_host": "https://ollama.com:443"})
+    facts = read_completion(
+        {**FINAL, "remote_model": "big", "remote_host": "https://ollama.com:443"}
+    )
     assert (facts.remote_model, facts.remote_host) == ("big", "https://ollama.com:443")
 
 
@@ -343,7 +389,9 @@ def test_tool_calls_of_earlier_parts_come_first() -> None:
 
 
 def test_a_generation_carries_its_tool_calls_at_the_top() -> None:
-    assert read_completion({"response": "", "done": True, "tool_calls": [CALL]}).tool_calls == ("f",)
+    assert read_completion({"response": "", "done": True, "tool_calls": [CALL]}).tool_calls == (
+        "f",
+    )
 
 
 @pytest.mark.parametrize(
@@ -423,7 +471,11 @@ def test_tool_calls_of_another_shape_are_none(calls: Any) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(st.sampled_from([*FINAL, "error", "tool_calls", "response", "thinking"]), json_values))
+@given(
+    st.dictionaries(
+        st.sampled_from([*FINAL, "error", "tool_calls", "response", "thinking"]), json_values
+    )
+)
 def test_an_answer_of_any_json_is_read(part: dict[str, Any]) -> None:
     facts = read_completion(part, tool_parts=[part])
     assert facts.total_duration is None or facts.total_duration >= 0
@@ -440,7 +492,19 @@ def test_an_answer_of_any_json_is_read(part: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [b"", b"[]", b"null", b"7", b'"text"', b"{", b'{"a":1} x', b"<html>", b"\xff", b"[" * 100_000, b'{"a":' * 9_999],
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"7",
+        b'"text"',
+        b"{",
+        b'{"a":1} x',
+        b"<html>",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a":' * 9_999,
+    ],
 )
 def test_what_is_no_json_object_is_none(document: bytes) -> None:
     assert parse_object(document) is None
@@ -465,7 +529,10 @@ def test_a_json_object_is_read(document: bytes, value: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("document", "rest"),
     [
-        (b'{"embeddings":[[0.1,0.2],[0.3]],"prompt_eval_count":6}', b'{"embeddings":[],"prompt_eval_count":6}'),
+        (
+            b'{"embeddings":[[0.1,0.2],[0.3]],"prompt_eval_count":6}',
+            b'{"embeddings":[],"prompt_eval_count":6}',
+        ),
         (b'{"embedding":[]}', b'{"embedding":[]}'),
         (b'{"error":"x"}', b'{"error":"x"}'),
         (b"", b""),
@@ -527,7 +594,11 @@ def test_nothing_is_known_before_the_first_layer() -> None:
 
 def test_layers_add_up() -> None:
     progress = moved(
-        ("a", 100, None, 1.0), ("a", 100, 60, 2.0), ("b", 50, None, 2.0), ("a", 100, 100, 3.0), ("b", 50, 50, 6.0)
+        ("a", 100, None, 1.0),
+        ("a", 100, 60, 2.0),
+        ("b", 50, None, 2.0),
+        ("a", 100, 100, 3.0),
+        ("b", 50, 50, 6.0),
     )
     assert progress.total_bytes == 150
     assert progress.moved_bytes == 150
