@@ -1,7 +1,8 @@
 """Watches a body go by, piece by piece, and says at its end what it held.
 
-Per piece of a stream: a clock reading, a length, a look at its last byte. A part is
-parsed only where a fact is needed: the first ones, those with tool calls, the last.
+While it goes by, a piece and the time are put aside and nothing else: Python's cost is
+in its steps, so some pieces are looked at together, a few times as fast as each alone.
+A part is parsed only where a fact is needed: the first ones, those with tool calls, the last.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import sub
 from typing import Any
 
 from ollama_otel._guard import guard
@@ -19,7 +22,8 @@ from ollama_otel._wire.lines import LineCutter
 
 __all__ = ["Answer", "AnswerText", "CompletionStream", "Document", "ProgressStream", "answer_for"]
 
-_BRACE = ord("{")
+PIECES_AT_ONCE = 64
+"""Pieces that are put aside before they are looked at."""
 
 _MAX_DOCUMENT = 8 * 1024 * 1024
 """Bytes of a body in one piece that are kept to be read at its end."""
@@ -43,18 +47,24 @@ class AnswerText:
 
 
 class Answer:
-    """What all bodies have in common; a shell calls `feed`, and sets `pulled_at` before each pull."""
+    """What all bodies have in common.
+
+    A shell calls `pulled` before it asks for a piece, `took` with each one that comes,
+    and `settle` once `is_full`; or does the same by hand in its loop.
+    """
 
     __slots__ = (
         "_decode",
-        "is_unreadable",
         "_keeps_text",
         "_listeners",
-        "_looks_closer",
+        "arrivals",
+        "batch",
         "clock",
         "first_chunk_at",
+        "is_unreadable",
         "longest_gap",
-        "pulled_at",
+        "pieces",
+        "pulls",
         "size",
         "started_at",
         "waited",
@@ -69,8 +79,14 @@ class Answer:
         listeners: Sequence[Callable[[bytes, float], None]] = (),
     ) -> None:
         self.clock = clock
-        self.started_at = self.pulled_at = clock()
-        """Clock readings in seconds: when the body began to be read, and the latest pull."""
+        self.started_at = clock()
+        """Clock reading in seconds when the body began."""
+        self.pieces: list[bytes] = []
+        self.arrivals: list[float] = []
+        self.pulls: list[float] = []
+        """Pieces put aside, when each came, and when each was asked for; one may be on its way."""
+        self.batch = 1 if listeners else PIECES_AT_ONCE
+        """Pieces to put aside; one, where somebody waits for each."""
         self.first_chunk_at: float | None = None
         self.longest_gap = -1.0
         """Longest wait for a further piece; negative before there was one."""
@@ -80,7 +96,6 @@ class Answer:
         """Bytes as they came over the wire."""
         self._keeps_text = keeps_text
         self._listeners = listeners
-        self._looks_closer = True
         self.is_unreadable = False
         self._decode: Callable[[bytes], bytes] | None = None
         try:
@@ -88,45 +103,88 @@ class Answer:
         except UnreadableEncodingError:
             self.is_unreadable = True
 
+    def pulled(self) -> None:
+        """Note that the caller asks for a piece."""
+        self.pulls.append(self.clock())
+
     def feed(self, data: bytes) -> None:
         """Take in one piece of the body, as it came."""
-        now = self.clock()
-        self.waited += now - self.pulled_at
+        self.arrivals.append(self.clock())
+        self.pieces.append(data)
+        if len(self.pieces) >= self.batch:
+            self.settle()
+
+    def settle(self) -> None:
+        """Look at the pieces put aside."""
+        count = len(self.pieces)
+        if not count:
+            return
         try:
-            self._arrived(data, now)
+            self._time()
+            self._look()
         except Exception as fault:  # noqa: BLE001 - whatever we got wrong, the bytes go on
             guard.caught("reading an answer", fault)
+        finally:
+            self.pieces.clear()
+            self.arrivals.clear()
+            del self.pulls[:count]
 
-    def _arrived(self, data: bytes, now: float) -> None:
-        if not data:
-            return
-        wait = now - self.pulled_at
+    def _time(self) -> None:
+        waits = list(map(sub, self.arrivals, self.pulls))
+        self.waited += sum(waits)
         if self.first_chunk_at is None:
-            self.first_chunk_at = now
-        elif wait > self.longest_gap:
-            self.longest_gap = wait
-        self.size += len(data)
+            first = next((i for i, piece in enumerate(self.pieces) if piece), None)
+            if first is None:
+                return
+            self.first_chunk_at = self.arrivals[first]
+            del waits[: first + 1]
+        self.longest_gap = max(self.longest_gap, *waits, -1.0)
+
+    def _look(self) -> None:
+        self.size += sum(map(len, self.pieces))
         for listener in self._listeners:
-            try:
-                listener(data, now)
-            except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
-                guard.caught("handing on a piece of an answer", fault)
+            for piece, at in zip(self.pieces, self.arrivals, strict=True):
+                if piece:
+                    self._hand_on(listener, piece, at)
         if self.is_unreadable:
             return
-        if self._decode is not None:
+        if self._wants_times:
+            for piece, at in zip(self.pieces, self.arrivals, strict=True):
+                self._take_encoded(piece, at)
+        else:
+            self._take_encoded(b"".join(self.pieces), self.arrivals[-1])
+
+    def _hand_on(
+        self, listener: Callable[[bytes, float], None], piece: bytes, at: float
+    ) -> None:
+        try:
+            listener(piece, at)
+        except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+            guard.caught("handing on a piece of an answer", fault)
+
+    def _take_encoded(self, data: bytes, now: float) -> None:
+        if self._decode is not None and not self.is_unreadable:
             try:
                 data = self._decode(data)
             except zlib.error:
                 self.is_unreadable = True
-                return
-        if data:
+        if data and not self.is_unreadable:
             self._take(data, now)
+
+    @property
+    def _wants_times(self) -> bool:
+        """Whether it matters which piece came when."""
+        return False
 
     def _take(self, data: bytes, now: float) -> None:
         raise NotImplementedError
 
     def facts(self) -> native.ResponseFacts:
         """Return what the body said; called once, after its last piece."""
+        self.settle()
+        return self._read()
+
+    def _read(self) -> native.ResponseFacts:
         raise NotImplementedError
 
     @property
@@ -199,7 +257,7 @@ class Document(Answer):
             return False
         return self._first[:1] not in b"{[" or self._last[-1:] not in b"}]"
 
-    def facts(self) -> native.ResponseFacts:
+    def _read(self) -> native.ResponseFacts:
         match self.endpoint.answer:
             case "completion":
                 self._whole = native.parse_object(self.body) or self._last_line()
@@ -254,42 +312,15 @@ class CompletionStream(Answer):
         self._captured: list[bytes] = []
         self._captured_size = 0
 
-    def feed(self, data: bytes) -> None:
-        """Take in one piece; the usual one, a whole line of no further interest, is done with here."""
-        now = self.clock()
-        wait = now - self.pulled_at
-        self.waited += wait
-        try:
-            if (
-                self._looks_closer
-                or wait > self.longest_gap
-                or not data
-                or data[0] != _BRACE
-                or data.find(b"\n") != len(data) - 1
-                or (self._awaits_answer and not native.has_no_answer(data))
-                or (self._watches_tools and native.has_tool_calls(data))
-            ):
-                self._arrived(data, now)
-            else:
-                self.size += len(data)
-                self._chunk_count += 1
-                self._last_lines = data
-        except Exception as fault:  # noqa: BLE001 - whatever we got wrong, the bytes go on
-            guard.caught("reading a stream", fault)
+    @property
+    def _wants_times(self) -> bool:
+        return self._awaits_answer
 
     def _take(self, data: bytes, now: float) -> None:
         lines = self._cutter.cut(data)
         if lines:
             self._chunk_count += lines.count(b"\n")
             self._remember(lines, now)
-        # An unfinished line wants its end, whatever comes next.
-        self._looks_closer = (
-            not self._cutter.is_empty
-            or (self._awaits_answer and not self._has_thinking)
-            or self._keeps_text
-            or bool(self._listeners)
-            or self._decode is not None
-        )
 
     def _remember(self, lines: bytes, now: float) -> None:
         if not lines.isspace():
@@ -297,17 +328,17 @@ class CompletionStream(Answer):
         if self._keeps_text and self._captured_size < _MAX_CAPTURED:
             self._captured.append(lines)
             self._captured_size += len(lines)
-        if (
-            self._watches_tools
-            and native.has_tool_calls(lines)
-            and len(self._tool_lines) < _MAX_TOOL_PARTS
-        ):
-            self._tool_lines.append(lines)
+        if self._watches_tools and native.has_tool_calls(lines):
+            called = filter(native.has_tool_calls, lines.split(b"\n"))
+            self._tool_lines += islice(called, _MAX_TOOL_PARTS - len(self._tool_lines))
         if self._awaits_answer:
             self._look_for_answer(lines, now)
 
     def _look_for_answer(self, lines: bytes, now: float) -> None:
         for line in lines.split(b"\n"):
+            # While a model thinks, its answer is empty; no need to parse that to know it.
+            if self._has_thinking and native.has_no_answer(line):
+                continue
             part = native.parse_object(line)
             if part is None:
                 continue
@@ -326,13 +357,12 @@ class CompletionStream(Answer):
             self._remember(rest, self.clock())
         return self._last_lines.rstrip().rsplit(b"\n", 1)[-1]
 
-    def facts(self) -> native.ResponseFacts:
+    def _read(self) -> native.ResponseFacts:
         last = self._end()
         final = native.parse_object(last)
-        tool_lines = [line for lines in self._tool_lines for line in lines.splitlines()]
         tool_parts = [
             part
-            for line in tool_lines
+            for line in self._tool_lines
             if line.rstrip() != last and (part := native.parse_object(line)) is not None
         ]
         return native.read_completion(
@@ -377,11 +407,15 @@ class ProgressStream(Answer):
         self._last: dict[str, Any] | None = None
         self._is_malformed = False
 
+    @property
+    def _wants_times(self) -> bool:
+        return True
+
     def _take(self, data: bytes, now: float) -> None:
         for line in self._cutter.cut(data).split(b"\n"):
-            self._read(line, now)
+            self._note(line, now)
 
-    def _read(self, line: bytes, now: float) -> None:
+    def _note(self, line: bytes, now: float) -> None:
         if not line or line.isspace():
             return
         self._chunk_count += 1
@@ -391,8 +425,8 @@ class ProgressStream(Answer):
             self._last = part
             self.progress.read(part, now)
 
-    def facts(self) -> native.ResponseFacts:
-        self._read(self._cutter.flush(), self.clock())
+    def _read(self) -> native.ResponseFacts:
+        self._note(self._cutter.flush(), self.clock())
         return native.read_progress(self._last)
 
     @property

@@ -308,8 +308,8 @@ class CallRecorder:
         if answer is not None and answer.chunk_count:
             first_chunk_at, first_answer_at = answer.first_chunk_at, answer.first_answer_at
             gap = answer.longest_gap if answer.longest_gap >= 0 else None
-            # At a clean end or a fault the last wait brought no piece, so it was no hold.
-            until = answer.pulled_at if is_whole or cause is not None else now
+            # A pull without a piece is a wait that the end cut short, and so no hold.
+            until = answer.pulls[-1] if answer.pulls else now
             held = max(0.0, until - answer.started_at - answer.waited)
         return CallRecord(
             start=self.start,

@@ -48,6 +48,7 @@ ps = _client.ps
 web_search = _client.web_search
 web_fetch = _client.web_fetch
 
+# As officially without the functions: a star import is not to hide Python's `list`.
 __all__ = [
     "AsyncClient",
     "ChatResponse",
@@ -68,20 +69,6 @@ __all__ = [
     "Tool",
     "WebFetchResponse",
     "WebSearchResponse",
-    "chat",
-    "copy",
-    "create",
-    "delete",
-    "embed",
-    "embeddings",
-    "generate",
-    "list",
-    "ps",
-    "pull",
-    "push",
-    "show",
-    "web_fetch",
-    "web_search",
 ]
 __all__ += [name for name in _official.__all__ if name not in __all__]
 

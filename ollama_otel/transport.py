@@ -149,13 +149,18 @@ class _Stream(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         answer = self._answer
-        feed, clock = answer.feed, answer.clock
+        clock, pieces, batch = answer.clock, answer.pieces, answer.batch
+        arrived, took, pulled = answer.arrivals.append, pieces.append, answer.pulls.append
         with self._call.receiving():
-            answer.pulled_at = clock()
+            pulled(clock())
             for data in self._inner:
-                feed(data)
+                # What `answer.feed` does; a call for each piece would cost as much again.
+                arrived(clock())
+                took(data)
+                if len(pieces) >= batch:
+                    answer.settle()
                 yield data
-                answer.pulled_at = clock()
+                pulled(clock())
 
     def close(self) -> None:
         try:
@@ -177,13 +182,18 @@ class _AsyncStream(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         answer = self._answer
-        feed, clock = answer.feed, answer.clock
+        clock, pieces, batch = answer.clock, answer.pieces, answer.batch
+        arrived, took, pulled = answer.arrivals.append, pieces.append, answer.pulls.append
         with self._call.receiving():
-            answer.pulled_at = clock()
+            pulled(clock())
             async for data in self._inner:
-                feed(data)
+                # What `answer.feed` does; a call for each piece would cost as much again.
+                arrived(clock())
+                took(data)
+                if len(pieces) >= batch:
+                    answer.settle()
                 yield data
-                answer.pulled_at = clock()
+                pulled(clock())
 
     async def aclose(self) -> None:
         try:

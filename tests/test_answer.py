@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -87,12 +88,12 @@ def play(
         content_encoding=headers.get("content-encoding", ""),
     )
     with call.receiving():
-        answer.pulled_at = answer.clock()
+        answer.pulled()
         for count, piece in enumerate(pieces):
             if count == stops_after:
                 call.close()
             answer.feed(piece)
-            answer.pulled_at = answer.clock()
+            answer.pulled()
     call.close()
     (record,) = keeper.records
     return record
@@ -113,7 +114,7 @@ def timeless(record: CallRecord) -> CallRecord:
 
 def recut(body: bytes, borders: Iterable[int]) -> list[bytes]:
     places = [0, *sorted(borders), len(body)]
-    return [body[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [body[start:end] for start, end in pairwise(places)]
 
 
 def lines(body: bytes) -> list[bytes]:
@@ -401,7 +402,7 @@ def stream(count: int) -> CompletionStream:
     answer = CompletionStream(time.perf_counter, watches_tools=True)
     feed, clock = answer.feed, answer.clock
     for number in range(count):
-        answer.pulled_at = clock()
+        answer.pulled()
         # A new object each time, as from a socket.
         feed(TOKEN[:-20] + b"%d" % (number % 10) + TOKEN[-19:])
     feed(FINAL)

@@ -107,7 +107,7 @@ class Scene:
         """Iterate as the shells do; a number is a wait, an exception breaks the body off."""
         answer = self.answer
         with self.call.receiving():
-            answer.pulled_at = answer.clock()
+            answer.pulled()
             for step in steps:
                 if isinstance(step, float):
                     self.clock.advance(step)
@@ -116,7 +116,7 @@ class Scene:
                 else:
                     answer.feed(step)
                     yield step
-                    answer.pulled_at = answer.clock()
+                    answer.pulled()
 
     def drain(self, *steps: bytes | float | BaseException, hold: float = 0.0) -> CallRecord:
         """Read to the end, and hold each piece for a while."""
@@ -379,11 +379,11 @@ class ConnectError(Exception):
     """Stands for httpx's, which is known by its name."""
 
 
-class ReadTimeout(TimeoutError):
+class ReadTimeout(TimeoutError):  # noqa: N818 - httpx's name
     """Stands for httpx's."""
 
 
-class Unprintable(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
@@ -399,7 +399,7 @@ EXCEPTIONS: list[tuple[BaseException, tuple[str, str | None, str | None]]] = [
     (asyncio.CancelledError(), ("cancelled", None, None)),
     (TrioCancelled(), ("cancelled", None, None)),
     (KeyboardInterrupt(), ("cancelled", None, None)),
-    (Unprintable(), ("failed", "_OTHER", "Unprintable")),
+    (UnprintableError(), ("failed", "_OTHER", "UnprintableError")),
 ]
 by_exception = pytest.mark.parametrize(
     ("cause", "end"), EXCEPTIONS, ids=[type(cause).__name__ for cause, _ in EXCEPTIONS]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import ollama
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ollama._client import CONNECTION_ERROR_MESSAGE as OFFICIAL_MESSAGE
 from ollama._client import BaseClient
@@ -293,17 +293,17 @@ def method_story(
 
 @pytest.mark.parametrize("case", CALLS, ids=_named)
 def test_a_method_gives_and_sends_what_the_official_one_does(
-    colour: Colour, case: tuple[str, dict[str, Any]]
+    colour_on_asyncio: Colour, case: tuple[str, dict[str, Any]]
 ) -> None:
-    method_story(colour, [case], headers={"Authorization": "Bearer secret"})
+    method_story(colour_on_asyncio, [case], headers={"Authorization": "Bearer secret"})
 
 
 @pytest.mark.parametrize("case", STREAMABLE, ids=_named)
 def test_a_stream_gives_and_sends_what_the_official_one_does(
-    colour: Colour, case: tuple[str, dict[str, Any]]
+    colour_on_asyncio: Colour, case: tuple[str, dict[str, Any]]
 ) -> None:
     name, arguments = case
-    method_story(colour, [(name, {**arguments, "stream": True})])
+    method_story(colour_on_asyncio, [(name, {**arguments, "stream": True})])
 
 
 def test_without_a_key_the_web_is_refused_as_officially(colour: Colour) -> None:
@@ -685,22 +685,38 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = st.sampled_from(
-    ["model", "created_at", "done", "done_reason", "message", "response", "eval_count", "error",
-     "logprobs", "context", "status", "total", "models", "embeddings", "role", "content", "tool_calls"]
-)  # fmt: skip
+OBJECTS = [
+    (cls, json.loads(line))
+    for cls, body in [
+        *DOCUMENTS,
+        *[(ollama.ChatResponse, body) for body in STREAMS],
+        (ollama.SystemOneResponse, b'{"model":"m","answers":{"q":{"type":"noul","value":0.5}},"usage":{}}'),
+        (ollama.WebSearchResponse, b'{"results":[{"title":"t","url":"u","content":"c"}]}'),
+        (ollama.WebFetchResponse, b'{"title":"t","content":"c","links":["l"]}'),
+    ]
+    for line in body.splitlines()[-1:]
+    if line.startswith(b"{")
+]
 
 
-@given(
-    value=st.dictionaries(FIELDS, JSON_VALUES, max_size=5),
-    cls=st.sampled_from([*CLASSES.values()]),
-    stream=st.booleans(),
-)
-@settings(parent=fast, max_examples=200)
-@example(value={"done": 1e0}, cls=ollama.ChatResponse, stream=True)
-@example(value={"models": [{"modified_at": 0, "size": "1 GB"}]}, cls=ollama.ListResponse, stream=False)
-def test_any_object_becomes_the_same_value(value: Any, cls: Any, stream: bool) -> None:
-    body = json.dumps(value).encode()
+@st.composite
+def with_something_else(draw: st.DrawFn, value: Any) -> Any:
+    """The same object with one of its parts, however deep, replaced by anything."""
+    if isinstance(value, dict) and value and draw(st.integers(0, 4)):
+        key = draw(st.sampled_from(sorted(value)))
+        return {**value, key: draw(with_something_else(value[key]))}
+    if isinstance(value, list) and value and draw(st.integers(0, 4)):
+        at = draw(st.integers(0, len(value) - 1))
+        return [*value[:at], draw(with_something_else(value[at])), *value[at + 1 :]]
+    near = [str(value), [value], {"value": value}]
+    return draw(JSON_VALUES | st.sampled_from([*near, 0, 1, 1.0, "0", "1", "true", "", "1 GB"]))
+
+
+@given(data=st.data(), stream=st.booleans())
+@settings(parent=fast, max_examples=300)
+def test_any_object_becomes_the_same_value(data: st.DataObject, stream: bool) -> None:
+    cls, value = data.draw(st.sampled_from(OBJECTS))
+    body = json.dumps(data.draw(with_something_else(value))).encode()
     assert_read_alike(Colour("sync"), cls, [body], stream=stream)
 
 

@@ -53,6 +53,12 @@ class _Series:
         self.active = 0
         self.sums: dict[Sum, float] = {}
 
+    def without_calls(self) -> _Series:
+        """Return the same sums, without the calls under way."""
+        series = _Series(self.base)
+        series.sums = dict(self.sums)
+        return series
+
     def ended(self, outcome: str, error_type: str | None) -> Labels:
         """Labels of the duration, the same object for the same end."""
         labels = self.by_end.get((outcome, error_type))
@@ -145,8 +151,10 @@ class Instruments:
         def in_child() -> None:
             if (instruments := myself()) is not None:
                 instruments.lock = threading.Lock()
-                for series in instruments.series.values():
-                    series.active = 0
+                # Others than those the parent's calls know: one of these may yet be ended here.
+                instruments.series = {
+                    key: series.without_calls() for key, series in instruments.series.items()
+                }
 
         os.register_at_fork(after_in_child=in_child)
 

@@ -125,7 +125,7 @@ class Scene:
         """Iterate a body as the shells do; a number is a wait, an exception breaks it off."""
         answer = call.head(status, content_type=content_type, content_encoding="")
         with call.receiving():
-            answer.pulled_at = answer.clock()
+            answer.pulled()
             for step in steps:
                 if isinstance(step, float):
                     self.clock.advance(step)
@@ -134,7 +134,7 @@ class Scene:
                 else:
                     answer.feed(step)
                     yield step
-                    answer.pulled_at = answer.clock()
+                    answer.pulled()
 
     def play(
         self,

@@ -1,0 +1,538 @@
+"""The demo's calls and numbers, which server and models it takes, how it looks, where it is sent."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from rich.console import RenderableType
+
+from ollama_otel._cli import main, render
+from ollama_otel._cli.figures import Figure, phases_of
+from ollama_otel._cli.servers import Models, Server, find_server, scripted_server
+from ollama_otel._cli.tour import Step, Tour, tour_of
+from ollama_otel._wire.address import parse_host
+from ollama_otel.errors import SettingsError
+from ollama_otel.testing import FakeModel, FakeOllama, Fault, Reply
+
+REASON = "No Ollama answered at http://nowhere:1"
+
+
+@contextmanager
+def answering(
+    status: int, body: bytes, *, only: str = ""
+) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """A server that answers everything alike, and 404 what is not at `only`; gives URL and requests."""
+    received: list[tuple[str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            received.append(
+                (self.path, self.rfile.read(int(self.headers.get("content-length", 0))))
+            )
+            is_it = self.path.startswith(only)
+            self.send_response(status if is_it else 404)
+            self.send_header("content-length", str(len(body) if is_it else 0))
+            self.end_headers()
+            self.wfile.write(body if is_it else b"")
+
+        do_GET = do_POST = answer  # noqa: N815 - the base class has them so
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", received
+        server.shutdown()
+
+
+@pytest.fixture
+def silent_port() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Server]:
+    with scripted_server(REASON, realtime=False) as server:
+        yield server
+
+
+@pytest.fixture
+def tour(scripted: Server) -> Iterator[Tour]:
+    with tour_of(scripted) as started:
+        yield started
+
+
+def play_all(tour: Tour) -> list[Step]:
+    return [tour.play(scenario) for scenario in tour.scenarios]
+
+
+def text_of(*things: RenderableType) -> str:
+    file = io.StringIO()
+    console = render.console(file, no_color=True)
+    for thing in things:
+        console.print(thing)
+    return file.getvalue()
+
+
+# --- the calls ------------------------------------------------------------------------------------
+
+
+def test_six_calls_end_as_they_should(tour: Tour) -> None:
+    steps = play_all(tour)
+    assert [
+        (step.span_name, step.record.outcome, step.record.error_type, step.is_cold)
+        for step in steps
+    ] == [
+        ("chat scripted-chat", "completed", None, True),
+        ("chat scripted-chat", "completed", None, False),
+        ("chat scripted-thinker", "completed", None, True),
+        ("embeddings scripted-embed", "completed", None, True),
+        ("chat no-such-model", "failed", "model_not_found", False),
+        ("chat scripted-chat", "abandoned", None, False),
+    ]
+    assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert tour.went_as_expected
+
+
+def test_the_thinking_call_tells_the_first_chunk_from_the_first_answer(tour: Tour) -> None:
+    record = play_all(tour)[2].record
+    assert record.response.has_thinking
+    assert record.time_to_first_chunk is not None
+    assert record.time_to_first_answer is not None
+    assert record.time_to_first_chunk < record.time_to_first_answer
+
+
+def test_an_abandoned_stream_is_left_after_five_chunks(tour: Tour) -> None:
+    assert play_all(tour)[-1].record.chunk_count == 5
+
+
+def test_phases_are_those_of_the_server_and_the_client(tour: Tour) -> None:
+    steps = play_all(tour)
+    assert [[phase.name for phase in phases_of(step.record)] for step in steps] == [
+        ["load", "queue, estimated", "prompt", "decode", "client"],
+        ["load", "queue, estimated", "prompt", "decode", "client"],
+        ["load", "queue, estimated", "prompt", "decode", "client"],
+        ["load", "rest in server", "client"],
+        [],
+        ["to first chunk", "stream"],
+    ]
+
+
+def test_phases_add_up_to_the_duration() -> None:
+    with scripted_server(REASON) as server, tour_of(server) as tour:
+        step = tour.play(tour.scenarios[0])
+    total = sum(phase.seconds for phase in phases_of(step.record))
+    assert total == pytest.approx(step.record.duration)
+
+
+def test_a_call_that_fails_unexpectedly_is_shown_and_remembered() -> None:
+    with FakeOllama([FakeModel("m")]).serve() as url:
+        server = Server(url=url, models=Models(chats="gone", thinks=None, embeds=None))
+        with tour_of(server) as tour:
+            steps = play_all(tour)
+    assert [step.as_expected for step in steps] == [False, False, True, False]
+    assert not tour.went_as_expected
+    assert "failed: model_not_found  (not what was expected)" in text_of(
+        render.step(steps[0], ascii_only=True)
+    )
+
+
+def test_what_a_server_lacks_models_for_is_left_out() -> None:
+    with FakeOllama([FakeModel("m")]).serve() as url:
+        server = Server(url=url, models=Models(chats="m", thinks=None, embeds=None))
+        with tour_of(server) as tour:
+            titles = [scenario.title for scenario in tour.scenarios]
+    assert titles == [
+        "A first chat",
+        "The same chat again, streamed",
+        "A model that does not exist",
+        "A stream that its reader leaves after 5 chunks",
+    ]
+
+
+# --- the metrics ----------------------------------------------------------------------------------
+
+
+def test_metrics_count_every_call_once(tour: Tour) -> None:
+    play_all(tour)
+    rows = {(figure.metric, figure.labels): figure for figure in tour.metrics()}
+    duration = "gen_ai.client.operation.duration"
+    assert {
+        labels: figure.count for (metric, labels), figure in rows.items() if metric == duration
+    } == {
+        ("chat", "completed"): 3,
+        ("chat", "abandoned"): 1,
+        ("chat", "failed", "model_not_found"): 1,
+        ("embeddings", "completed"): 1,
+    }
+    phases = [labels for metric, labels in rows if metric == "ollama.client.phase.time"]
+    assert phases == [
+        ("load",),
+        ("queue_estimate",),
+        ("prompt_eval",),
+        ("eval",),
+        ("unaccounted",),
+        ("client",),
+    ]
+    assert rows["ollama.client.request.active", ()].value == 0
+
+
+def test_a_median_lies_within_the_smallest_and_the_largest_value(tour: Tour) -> None:
+    play_all(tour)
+    tokens = {
+        figure.labels: figure
+        for figure in tour.metrics()
+        if figure.metric == "gen_ai.client.token.usage"
+    }
+    # All three prompts of about the same length, in one bucket.
+    assert tokens["embeddings", "input"].median == tokens["embeddings", "input"].mean == 7
+    output = tokens["chat", "output"]
+    assert output.median is not None
+    assert 28 <= output.median <= 45
+
+
+def test_without_a_call_there_is_no_row_but_what_is_under_way(tour: Tour) -> None:
+    assert [figure for figure in tour.metrics() if figure.count] == []
+
+
+# --- how it looks ---------------------------------------------------------------------------------
+
+
+def test_the_whole_demo_in_plain_text(tour: Tour, scripted: Server) -> None:
+    shown = [render.opening(scripted)]
+    shown += [render.step(step, ascii_only=False) for step in play_all(tour)]
+    shown += [render.metrics(tour.metrics()), render.closing(tour.send(), scripted)]
+    text = text_of(*shown)
+    one_line = " ".join(text.split())
+    assert f"{REASON}; showing a scripted one: the numbers below are invented by it." in one_line
+    for part in (
+        "cold start",
+        "completed",
+        "abandoned",
+        "failed: model_not_found",
+        "HTTP 404: model 'no-such-model' not found",
+        "├── load",
+        "├── queue, estimated",
+        "├── prompt",
+        "├── decode",
+        "├── client",
+        "first answer after",
+        "9 tokens in, 28 out",
+        "gen_ai.client.operation.duration  seconds",
+        "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 ollama-otel demo",
+    ):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_bar_is_as_long_as_its_share(tour: Tour) -> None:
+    step = play_all(tour)[0]
+    response = replace(
+        step.record.response,
+        total_duration=2.0,
+        load_duration=1.0,
+        prompt_eval_duration=0.4,
+        eval_duration=0.6,
+    )
+    step = replace(step, record=replace(step.record, response=response, duration=2.0))
+    assert text_of(render.step(step, ascii_only=True)).splitlines()[3:6] == [
+        f"├── load                  1.00 s   50%  {'#' * 15}",
+        f"├── prompt                0.40 s   20%  {'#' * 6}",
+        f"├── decode                0.60 s   30%  {'#' * 9}",
+    ]
+
+
+def test_a_terminal_without_unicode_gets_ascii(tour: Tour, scripted: Server) -> None:
+    raw = io.BytesIO()
+    console = render.console(
+        io.TextIOWrapper(raw, encoding="ascii", write_through=True), no_color=True
+    )
+    assert console.options.ascii_only
+    model = "\N{LLAMA}"
+    console.print(render.opening(replace(scripted, models=replace(scripted.models, chats=model))))
+    console.print(render.step(play_all(tour)[0], ascii_only=True))
+    text = raw.getvalue().decode("ascii")
+    assert "? chats" in text
+    assert "+-- load" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.0 ms"),
+        (0.00204, "2.0 ms"),
+        (0.00996, "10 ms"),
+        (0.0994, "99 ms"),
+        (0.0996, "0.10 s"),
+        (12.345, "12.35 s"),
+        (99.96, "1 min 40 s"),
+        (3599.7, "60 min 00 s"),
+    ],
+)
+def test_durations_read_well(value: float, shown: str) -> None:
+    assert render.seconds(value) == shown
+
+
+def test_a_call_that_only_thought_has_no_answer_yet(tour: Tour) -> None:
+    step = play_all(tour)[2]
+    step = replace(step, record=replace(step.record, time_to_first_answer=None))
+    assert "no answer yet" in text_of(render.step(step, ascii_only=True))
+
+
+def test_a_metric_of_an_unknown_unit_is_shown_as_it_is() -> None:
+    figure = Figure(metric="m", unit="{thing}", labels=(), value=12345)
+    assert "m  {thing}" in text_of(render.metrics([figure]))
+    assert "12,345" in text_of(render.metrics([figure]))
+
+
+# --- which server, which models -------------------------------------------------------------------
+
+
+def found(url: str, model: str | None = None) -> Server:
+    with find_server(parse_host(url), model=model) as server:
+        return server
+
+
+def test_the_smallest_models_are_chosen() -> None:
+    fake = FakeOllama(
+        [
+            FakeModel("big", size=9_000_000),
+            FakeModel("thinker", size=5_000_000, capabilities=("completion", "thinking")),
+            FakeModel("embedder", size=1_000_000, capabilities=("embedding",)),
+            FakeModel("small", size=2_000_000),
+            FakeModel("small-embedder", size=900_000, capabilities=("embedding",)),
+        ]
+    )
+    with fake.serve() as url:
+        server = found(url)
+    assert server.models == Models(
+        chats="small:latest", thinks="thinker:latest", embeds="small-embedder:latest"
+    )
+    assert server.stands_in_because is None
+
+
+def test_a_loaded_model_is_preferred_so_that_none_has_to_go() -> None:
+    with FakeOllama(
+        [FakeModel("big", size=9_000_000), FakeModel("small", size=2_000_000)]
+    ).serve() as url:
+        httpx.post(f"{url}/api/generate", json={"model": "big"}).raise_for_status()
+        assert found(url).models.chats == "big:latest"
+
+
+def test_a_model_of_the_cloud_is_never_chosen() -> None:
+    with FakeOllama(
+        [FakeModel("gpt-oss:120b-cloud", size=384), FakeModel("small", size=2_000_000)]
+    ).serve() as url:
+        assert found(url).models.chats == "small:latest"
+
+
+def test_a_server_that_does_not_say_what_models_can_do_is_trusted() -> None:
+    fake = FakeOllama([FakeModel("m")])
+    fake.script("/api/show", Reply.json({"model_info": {}}))
+    with fake.serve() as url:
+        assert found(url).models == Models(chats="m:latest", thinks=None, embeds=None)
+
+
+def test_a_model_that_cannot_be_shown_is_passed_over() -> None:
+    fake = FakeOllama([FakeModel("broken", size=1_000_000), FakeModel("fine", size=2_000_000)])
+    fake.script("/api/show", Reply.error(500, "broken"))
+    with fake.serve() as url:
+        assert found(url).models.chats == "fine:latest"
+
+
+def test_the_model_asked_for_chats() -> None:
+    with FakeOllama([FakeModel("small", size=1_000_000), FakeModel("big")]).serve() as url:
+        assert found(url, "big").models.chats == "big"
+
+
+def test_a_model_asked_for_that_is_not_there_is_an_error() -> None:
+    with (
+        FakeOllama().serve() as url,
+        pytest.raises(SettingsError, match=r"has no model 'nope'.*ollama pull nope"),
+    ):
+        found(url, "nope")
+
+
+def test_a_model_asked_for_that_cannot_chat_is_an_error() -> None:
+    with (
+        FakeOllama().serve() as url,
+        pytest.raises(SettingsError, match="cannot chat, only embedding"),
+    ):
+        found(url, "nomic-embed-text")
+
+
+def test_where_nobody_listens_a_scripted_one_stands_in(silent_port: int) -> None:
+    server = found(f"127.0.0.1:{silent_port}", "my-model")
+    assert server.stands_in_because == f"No Ollama answered at http://127.0.0.1:{silent_port}"
+    assert server.models.chats == "my-model"
+
+
+def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_otel._cli.servers._PATIENCE", httpx.Timeout(0.1))
+    fake = FakeOllama()
+    fake.fault("/api/ps", Fault(stall_at=0))
+    with fake.serve() as url:
+        assert found(url).stands_in_because == f"No Ollama answered at {url}"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"models": 1}', b"{}"])
+def test_what_is_no_ollama_is_called_so(body: bytes) -> None:
+    with answering(200, body) as (url, _):
+        assert found(url).stands_in_because == f"What answers at {url} is no Ollama"
+
+
+def test_a_server_that_refuses_is_told_apart() -> None:
+    with answering(401, b"no") as (url, _):
+        assert (
+            found(url).stands_in_because
+            == f"What answers at {url} refused a question (HTTP status 401)"
+        )
+
+
+def test_an_ollama_without_models_says_what_to_pull() -> None:
+    with FakeOllama([]).serve() as url:
+        reason = found(url).stands_in_because
+    assert (
+        reason == f"The Ollama at {url} has no model to chat with ('ollama pull llama3.2' gets one)"
+    )
+
+
+def test_missing_roles_are_told_with_what_to_pull() -> None:
+    server = Server(url="http://h:1", models=Models(chats="m", thinks=None, embeds=None))
+    assert text_of(render.opening(server)).splitlines()[:4] == [
+        "Ollama at http://h:1",
+        "m chats.",
+        "No model here thinks, so that is left out ('ollama pull qwen3:0.6b' gets one).",
+        "No model here embeds, so that is left out ('ollama pull all-minilm' gets one).",
+    ]
+
+
+# --- where it is sent -----------------------------------------------------------------------------
+
+
+def demo(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with FakeOllama().serve() as url:
+        status = main(["demo", "--host", url, *arguments])
+    return status, capsys.readouterr().out
+
+
+def test_spans_and_metrics_reach_a_collector(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(200, b"") as (endpoint, received):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        status, text = demo(capsys)
+    assert status == 0
+    assert [path for path, _ in received] == ["/v1/traces", "/v1/metrics"]
+    sent = ExportTraceServiceRequest.FromString(received[0][1])
+    (resource,) = sent.resource_spans
+    names = {
+        attribute.key: attribute.value.string_value for attribute in resource.resource.attributes
+    }
+    assert names["service.name"] == "ollama-otel-demo"
+    spans = [span for scope in resource.scope_spans for span in scope.spans]
+    (root,) = [span for span in spans if not span.parent_span_id]
+    assert root.name == "ollama-otel demo"
+    assert sorted(span.name for span in spans if span.parent_span_id == root.span_id) == [
+        "chat llama3.2:latest",
+        "chat llama3.2:latest",
+        "chat llama3.2:latest",
+        "chat no-such-model",
+        "chat qwen3:latest",
+        "embeddings nomic-embed-text:latest",
+    ]
+    assert f"Sent the traces to {endpoint}" in text
+    assert f"Sent the metrics to {endpoint}" in text
+    assert f"http://127.0.0.1:16686/trace/{root.trace_id.hex()}" in text
+
+
+def test_a_service_name_of_ones_own_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(200, b"") as (endpoint, received):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{endpoint}/v1/traces")
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+        demo(capsys)
+    ((path, body),) = received
+    assert path == "/v1/traces"
+    assert b"mine" in body
+    assert b"ollama-otel-demo" not in body
+
+
+def test_a_collector_of_traces_only_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(200, b"", only="/v1/traces") as (endpoint, _):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        status, text = demo(capsys)
+    assert status == 0
+    assert f"Sent the traces to {endpoint}" in text
+    assert "Jaeger takes traces only" in text
+
+
+def test_a_collector_that_is_not_there_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], silent_port: int
+) -> None:
+    monkeypatch.setattr("ollama_otel._cli.tour._PATIENCE", 0.2)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent_port}")
+    status, text = demo(capsys)
+    assert status == 0
+    assert f"The traces did not arrive: nothing took them at http://127.0.0.1:{silent_port}" in text
+    assert (
+        f"The metrics did not arrive: nothing took them at http://127.0.0.1:{silent_port}" in text
+    )
+    assert "16686" not in text
+
+
+def test_an_exporter_that_is_switched_off_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(200, b"") as (endpoint, received):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+        demo(capsys)
+    assert [path for path, _ in received] == ["/v1/traces"]
+
+
+def test_the_demo_leaves_nothing_behind_on_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = FakeOllama()
+    with fake.serve() as url:
+        main(["demo", "--host", url])
+        loaded = httpx.get(f"{url}/api/ps").json()["models"]
+    capsys.readouterr()
+    # Nothing is unloaded, pulled or deleted, and no option is sent that makes Ollama load a model anew.
+    assert {request.path for request in fake.requests} == {
+        "/api/ps",
+        "/api/tags",
+        "/api/show",
+        "/api/chat",
+        "/api/embed",
+    }
+    bodies = [json.loads(request.body) for request in fake.requests if request.path == "/api/chat"]
+    assert {option for body in bodies for option in body.get("options") or ()} == {"num_predict"}
+    assert all("keep_alive" not in body for body in bodies)
+    assert len(loaded) == 3
+
+
+def test_a_call_that_should_have_succeeded_and_did_not_gives_status_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake = FakeOllama()
+    fake.fault("/api/chat", Fault(cut_at=10))
+    with fake.serve() as url:
+        assert main(["demo", "--host", url]) == 1
+    assert "(not what was expected)" in capsys.readouterr().out

@@ -1,0 +1,197 @@
+"""The command line as a process: its exit statuses, what it says, and where."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from ollama_otel._cli import main
+
+COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The environment without a proxy and with settings of the test's own only."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OLLAMA_", "OTEL_", "PYTHON"))
+        and not name.lower().endswith("_proxy")
+    }
+    return {**inherited, "PYTHONIOENCODING": "utf-8", **settings}
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        check=False,
+        env=environment(**settings),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"ollama-otel {version('ollama_otel')}\n")
+
+
+def test_the_version_and_help_need_no_good_settings() -> None:
+    assert run("--version", OLLAMA_HOST="::1").returncode == 0
+    assert "demo" in run("--help", OLLAMA_HOST="::1").stdout
+
+
+def test_no_command_is_an_error() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "COMMAND" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:port", "[::1", "ftp://h", '"127.0.0.1:11434"'])
+def test_a_bad_ollama_host_is_told_in_one_sentence(host: str) -> None:
+    done = run("demo", OLLAMA_HOST=host)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ollama-otel: OLLAMA_HOST: expected the address of an Ollama server")
+    assert repr(host) in line
+
+
+def test_a_bad_host_argument_is_told_in_one_sentence() -> None:
+    done = run("demo", "--host", "h:port")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "argument --host: expected the address of an Ollama server" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"OLLAMA_OTEL_MAX_MODELS": "x"},
+            "OLLAMA_OTEL_MAX_MODELS must be a whole number of at least 1, not 'x'",
+        ),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://h:1",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "carrier-pigeon",
+            },
+            "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or grpc, not 'carrier-pigeon'",
+        ),
+        (
+            {"OTEL_SDK_DISABLED": "true"},
+            "there is nothing to show while OTEL_SDK_DISABLED is true: unset it",
+        ),
+    ],
+)
+def test_wrong_settings_are_told_in_one_sentence(settings: dict[str, str], sentence: str) -> None:
+    done = run("demo", **settings)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"ollama-otel: {sentence}\n")
+
+
+def test_the_demo_works_with_no_ollama_no_collector_and_no_terminal(nowhere: str) -> None:
+    done = run("demo", OLLAMA_HOST=nowhere)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = done.stdout
+    assert f"No Ollama answered at http://{nowhere}; showing a scripted one" in " ".join(
+        text.split()
+    )
+    assert "\x1b" not in text
+    for part in (
+        "load",
+        "queue, estimated",
+        "prompt",
+        "decode",
+        "client",
+        "completed",
+        "abandoned",
+        "failed",
+    ):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_host_argument_wins_over_the_environment(nowhere: str) -> None:
+    done = run("demo", "--host", nowhere, OLLAMA_HOST="127.0.0.1:9")
+    assert f"No Ollama answered at http://{nowhere}" in done.stdout
+
+
+def test_a_proxy_of_the_environment_does_not_hide_the_scripted_server(nowhere: str) -> None:
+    done = run("demo", OLLAMA_HOST=nowhere, http_proxy=f"http://{nowhere}")
+    assert done.returncode == 0
+    assert done.stdout.count("completed") >= 4
+
+
+def test_old_code_pages_get_plain_characters(nowhere: str) -> None:
+    done = run("demo", OLLAMA_HOST=nowhere, PYTHONIOENCODING="cp1252")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "+-- load" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_an_interrupt_ends_it_quietly(nowhere: str) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "demo"],
+        env=environment(OLLAMA_HOST=nowhere, PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=30)
+    assert (process.returncode, complaints) == (130, "")
+
+
+def test_nothing_official_is_imported_before_a_command_runs() -> None:
+    code = "import sys, ollama_otel, ollama_otel._cli; print('ollama' in sys.modules, 'opentelemetry' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment(), capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["False", "False"]
+
+
+# --- the same without a process, which is faster and seen by coverage -----------------------------
+
+
+def test_a_bad_ollama_host_gives_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "[::1")
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err.startswith("ollama-otel: OLLAMA_HOST: expected")
+
+
+def test_a_bad_host_argument_ends_in_argparse(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--host", "h:port"])
+    assert ended.value.code == 2
+    assert "argument --host: expected" in capsys.readouterr().err
+
+
+def test_a_disabled_sdk_gives_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert main(["demo"]) == 2
+
+
+def test_an_interrupt_gives_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ollama_otel._cli.tour.start", interrupt)
+    assert main(["demo"]) == 130

@@ -1,0 +1,245 @@
+"""Every name that goes out stands in one table, and those of the conventions are theirs."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ollama_otel
+from ollama_otel._telemetry import names
+from ollama_otel.context import CallContext
+from ollama_otel.settings import Settings
+from ollama_otel.testing import Capture
+
+from .scene import HELLO, JSON, METRICS, WEATHER, Scene, chat, final, part, tool_call
+
+REGISTRY = json.loads((Path(__file__).parents[1] / "data" / "genai-registry.json").read_text())
+PACKAGE = Path(ollama_otel.__file__).parent
+PROFILES: list[Any] = ["v1.41", "gen-ai-dev"]
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from strings(item)
+            yield key
+
+
+def instruments(profile: Any) -> list[names.Instrument]:
+    own = [row for row in vars(names).values() if isinstance(row, names.Instrument)]
+    genai = names.GENAI_INSTRUMENTS[profile]
+    rows = [getattr(genai, field.name) for field in fields(genai)]
+    return [row for row in (*own, *rows) if row is not None]
+
+
+METRICS_OF = {profile: {row.name for row in instruments(profile)} for profile in PROFILES}
+TABLE = {text for value in vars(names).values() for text in strings(value)}.union(
+    *METRICS_OF.values()
+)
+
+
+@cache
+def everything(profile: Any) -> Capture:
+    """One of each kind of call, with all there is to tell."""
+    capture = Capture()
+    settings = Settings(
+        profile=profile,
+        capture_content="span_and_event",
+        time_per_output_chunk=True,
+        response_model_on_metrics=True,
+    )
+    scene = Scene(capture, settings)
+    scene.play(
+        *(1.0, chat(thinking="Hm"), 1.0, chat("Hi", tool_calls=[tool_call("Rome")])),
+        *(1.0, final(remote_model="big", remote_host="https://ollama.com")),
+        body={
+            "model": "m",
+            "messages": [{"role": "user", "content": "Hello", "images": ["aGk="]}],
+            "tools": [WEATHER],
+            "think": True,
+            "format": "json",
+            "keep_alive": "5m",
+            "truncate": True,
+            "options": {
+                **dict.fromkeys([*names.FLOAT_OPTIONS, *names.INTEGER_OPTIONS], 1),
+                "stop": ["."],
+            },
+        },
+        context=CallContext(conversation_id="c", user_id="u", tags={"team": "blue"}),
+    )
+    scene.play(
+        final(), body={**HELLO, "think": "low", "options": {"num_predict": -1}, "stream": False}
+    )
+    scene.play(chat("x" * 2_000_000), final())
+    scene.play(
+        *(1.0, part(response="Hi", done=True, **METRICS)),
+        path="/api/generate",
+        body={"model": "m", "prompt": "Hi", "system": "Be brief.", "raw": True},
+    )
+    scene.play(
+        b'{"model":"e","embeddings":[[0.1]],"prompt_eval_count":1}',
+        path="/api/embed",
+        body={"model": "e", "input": ["a"], "dimensions": 2},
+        content_type=JSON,
+    )
+    scene.play(
+        *(1.0, b'{"digest":"a","total":9,"completed":1}\n'),
+        *(1.0, b'{"digest":"a","total":9,"completed":9}\n', b'{"status":"success"}\n'),
+        path="/api/pull",
+        body={"model": "m"},
+    )
+    scene.play(b'{"error":"server busy"}', status=503, content_type=JSON)
+    scene.play(chat("x"), final(), stops_after=1)
+    scene.play(asyncio.CancelledError())
+    return capture
+
+
+def attributes_of(capture: Capture) -> set[str]:
+    found = {name for span in capture.spans for name in span.attributes or {}}
+    found |= {name for event in capture.events for name in event.log_record.attributes or {}}
+    for points in capture.metrics().values():
+        found |= {name for point in points for name in point.attributes}
+    return found
+
+
+def all_of(capture: Capture) -> set[str]:
+    events = {str(event.log_record.event_name) for event in capture.events}
+    return attributes_of(capture) | set(capture.metrics()) | events
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_all_that_goes_out_stands_in_the_table(profile: Any) -> None:
+    assert all_of(everything(profile)) - TABLE == {"ollama.tag.team"}
+
+
+def test_all_that_stands_in_the_table_goes_out() -> None:
+    seen = set().union(*(all_of(everything(profile)) for profile in PROFILES))
+    constants = {
+        value
+        for name, value in vars(names).items()
+        if isinstance(value, str) and name.isupper() and "." in value and value[-1] != "."
+    }
+    assert len(constants) > 50
+    assert constants | set().union(*METRICS_OF.values()) <= seen
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_name_of_the_conventions_is_invented(profile: Any) -> None:
+    capture = everything(profile)
+    known = {n for n, row in REGISTRY["attributes"].items() if profile in row["profiles"]}
+    # In the default profile too, as nothing there contradicts it: the registry's own proposal.
+    known |= {"gen_ai.request.reasoning.level"}
+    ours = {name for name in attributes_of(capture) if name.startswith("gen_ai.")}
+    assert ours - known == set()
+    metrics = {name for name in capture.metrics() if name.startswith("gen_ai.")}
+    assert (
+        metrics - {n for n, row in REGISTRY["metrics"].items() if profile in row["profiles"]}
+        == set()
+    )
+    events = {str(event.log_record.event_name) for event in capture.events}
+    assert events <= set(REGISTRY["events"])
+
+
+def test_every_name_in_the_table_that_looks_like_theirs_is_theirs() -> None:
+    known = set(REGISTRY["attributes"]) | set(REGISTRY["metrics"]) | set(REGISTRY["events"])
+    assert {name for name in TABLE if name.startswith("gen_ai.")} - known == set()
+
+
+def test_every_other_name_is_of_a_standard_namespace_or_ours() -> None:
+    found = attributes_of(everything("v1.41"))
+    others = {n for n in found if not n.startswith(("gen_ai.", "ollama."))}
+    assert others == {
+        "error.type",
+        "exception.message",
+        "exception.type",
+        "http.response.status_code",
+        "server.address",
+        "server.port",
+        "user.id",
+    }
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_conventions_instruments_have_their_kind_and_unit(profile: Any) -> None:
+    theirs = [row for row in instruments(profile) if row.name.startswith("gen_ai.")]
+    assert len(theirs) >= 4
+    for row in theirs:
+        registered = REGISTRY["metrics"][row.name]
+        assert profile in registered["profiles"], row.name
+        assert (row.kind, row.unit) == (registered["instrument"], registered["unit"]), row.name
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_conventions_buckets_are_kept_and_carried_on(profile: Any) -> None:
+    for row in instruments(profile):
+        if not row.name.startswith("gen_ai.") or row.buckets is None:
+            continue
+        theirs = tuple(REGISTRY["metrics"][row.name]["buckets"])
+        assert row.buckets[: len(theirs)] == theirs, row.name
+        # Only times go on, as a cold model takes minutes.
+        assert row.buckets[len(theirs) :] == (
+            (163.84, 327.68, 655.36, 1200.0) if row.unit == "s" else ()
+        )
+        assert list(row.buckets) == sorted(set(row.buckets))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_schema_url_is_the_profiles(profile: Any) -> None:
+    assert names.SCHEMA_URLS[profile] == REGISTRY["profiles"][profile]["schema_url"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_the_conventions_require_of_a_span_is_there(profile: Any, capture: Capture) -> None:
+    scene = Scene(capture, Settings(profile=profile))
+    scene.play(1.0, chat("x"), final())
+    scene.play(
+        b'{"model":"e","embeddings":[]}',
+        path="/api/embed",
+        body={"model": "e", "input": "a"},
+        content_type=JSON,
+    )
+    kinds = ("gen_ai.inference.client", "gen_ai.embeddings.client")
+    for span, kind in zip(capture.spans, kinds, strict=True):
+        rows = REGISTRY["spans"][kind]["attributes"][profile]
+        required = {name for name, row in rows.items() if row["level"] == "required"}
+        assert required <= set(span.attributes or {})
+        assert span.kind.name == REGISTRY["spans"][kind]["kind"]
+        allowed = set(rows) | {"http.response.status_code", "gen_ai.request.reasoning.level"}
+        theirs = {n for n in span.attributes or {} if not n.startswith("ollama.")}
+        assert theirs <= allowed
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_metrics_carry_no_label_that_the_conventions_leave_out(profile: Any) -> None:
+    for metric, points in everything(profile).metrics().items():
+        if metric not in REGISTRY["metrics"]:
+            continue
+        allowed = set(REGISTRY["metrics"][metric]["attributes"]) | {"ollama.outcome"}
+        for point in points:
+            assert set(point.attributes) <= allowed, metric
+
+
+def test_names_are_written_out_in_the_table_only() -> None:
+    looks_like_a_name = re.compile(r"(gen_ai|ollama)\.[a-z_.]*")
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        found += [
+            (path.name, node.value)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and looks_like_a_name.fullmatch(node.value)
+        ]
+    assert len(found) > 50
+    assert {place for place, _ in found} == {"names.py"}

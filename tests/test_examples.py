@@ -1,0 +1,190 @@
+"""Every example runs against the fake Ollama, and its spans arrive at a collector."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from ollama_otel.testing import FakeOllama
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@dataclass
+class Collector:
+    """A collector of spans over OTLP and HTTP."""
+
+    url: str = ""
+    services: set[str] = field(default_factory=set)
+    spans: list[Any] = field(default_factory=list)
+
+    def take(self, body: bytes) -> None:
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            attributes = {it.key: it.value.string_value for it in resource.resource.attributes}
+            self.services.add(attributes["service.name"])
+            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
+
+    def tree(self) -> dict[str, list[str]]:
+        """The names of the root spans, and of the spans below each."""
+        return {
+            root.name: [span.name for span in self.spans if span.parent_span_id == root.span_id]
+            for root in self.spans
+            if not root.parent_span_id
+        }
+
+    def outcomes(self) -> list[str]:
+        return [
+            attribute.value.string_value
+            for span in self.spans
+            for attribute in span.attributes
+            if attribute.key == "ollama.outcome"
+        ]
+
+
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    collector = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.path == "/v1/traces":
+                collector.take(body)
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        collector.url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield collector
+        server.shutdown()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as made:
+        yield made
+
+
+def run(collector: Collector, *arguments: str | Path, realtime: bool = False) -> str:
+    """Run python with these arguments against a fake Ollama; gives what it printed."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OLLAMA_", "OTEL_")) and not name.lower().endswith("_proxy")
+    }
+    with FakeOllama(realtime=realtime).serve() as url:
+        done = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env={**inherited, "OLLAMA_HOST": url, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_the_plain_chat(collector: Collector) -> None:
+    assert "Hello! I am a fake model." in run(collector, EXAMPLES / "plain_chat.py")
+    assert collector.services == {"plain-chat"}
+    assert collector.tree() == {"chat llama3.2": []}
+    assert collector.outcomes() == ["completed"]
+
+
+def test_the_plain_chat_with_another_model(collector: Collector) -> None:
+    run(collector, EXAMPLES / "plain_chat.py", "qwen3")
+    assert collector.tree() == {"chat qwen3": []}
+
+
+def test_the_existing_app(collector: Collector) -> None:
+    assert run(collector, EXAMPLES / "existing_app.py").count("Hello! I am a fake model.") == 2
+    assert collector.services == {"existing-app"}
+    assert collector.tree() == {
+        "answer with one client": ["chat llama3.2"],
+        "answer with any client": ["chat llama3.2"],
+    }
+
+
+# A server of ASGI in 30 lines: it asks once, and its reader goes away after so many pieces.
+ASGI = """
+import asyncio, sys
+folder, manner, pieces = sys.argv[1:]
+sys.path.insert(0, folder)
+from web_stream import app
+
+async def serve():
+    received, gone = [], asyncio.Event()
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if gone.is_set() and manner == "refuses what is sent":
+            raise OSError
+        received.append(message.get("body", b""))
+        if len(received) > int(pieces):
+            gone.set()
+            if manner == "is slow and gone":
+                await asyncio.sleep(60)
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/ask", "query_string": b"question=Hello",
+        "headers": [], "http_version": "1.1",
+        "asgi": {"spec_version": "2.4" if manner == "refuses what is sent" else "2.3"},
+    }
+    try:
+        await app(scope, receive, send)
+    except Exception as error:
+        assert type(error).__name__ == "ClientDisconnect", error
+    print(b"".join(received).decode())
+
+asyncio.run(serve())
+"""
+
+
+@pytest.mark.parametrize(
+    ("manner", "outcome"),
+    [
+        ("is gone", "cancelled"),
+        ("is slow and gone", "abandoned"),
+        ("refuses what is sent", "abandoned"),
+    ],
+)
+def test_the_web_stream_whose_reader(collector: Collector, manner: str, outcome: str) -> None:
+    said = run(collector, "-c", ASGI, EXAMPLES, manner, "3", realtime=True)
+    assert said.startswith("Hello!")
+    assert "help you today" not in said
+    assert collector.services == {"web-stream"}
+    assert collector.tree() == {"GET /ask": ["chat llama3.2"]}
+    assert collector.outcomes() == [outcome]
+
+
+def test_the_web_stream_that_is_read_to_its_end(collector: Collector) -> None:
+    said = run(collector, "-c", ASGI, EXAMPLES, "stays", "1000")
+    assert said == "Hello! I am a fake model. How can I help you today?\n"
+    assert collector.outcomes() == ["completed"]
+
+
+def test_every_example_has_a_test_and_a_line_in_the_readme() -> None:
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    assert names == {"plain_chat.py", "web_stream.py", "existing_app.py"}
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert all(f"]({name})" in readme for name in names)
