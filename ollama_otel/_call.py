@@ -25,6 +25,7 @@ __all__ = [
     "Observation",
     "Observer",
     "Outcome",
+    "Phase",
     "Recording",
 ]
 
@@ -33,6 +34,14 @@ Outcome = Literal["completed", "abandoned", "cancelled", "failed"]
 
 `completed`: the final message was seen; `abandoned`: the caller closed the stream
 early; `cancelled`: its task was cancelled; `failed`: everything else.
+"""
+
+Phase = Literal["load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client"]
+"""Where the time of a call goes, in this order.
+
+`client` is what the client's clock measured beyond the server's total: network, and the
+caller's own pace. `unaccounted` is the rest in the server where that is no wait for a
+slot, and all the time of a call of which the server said nothing.
 """
 
 # A caller that leaves bytes unread can fill the socket, and the server then waits for it:
@@ -115,6 +124,25 @@ class CallRecord:
         if runs_twice or request.image_count or stalls:
             return None
         return max(0.0, total - load - prompt - generation)
+
+    @property
+    def phases(self) -> dict[Phase, float]:
+        """Seconds of each phase that is known; together they make up the duration."""
+        response = self.response
+        total, queue = response.total_duration, self.queue_estimate
+        known: tuple[tuple[Phase, float | None], ...] = (
+            ("load", response.load_duration),
+            ("queue_estimate", queue),
+            ("prompt_eval", response.prompt_eval_duration),
+            ("eval", response.eval_duration),
+        )
+        phases: dict[Phase, float] = {name: spent for name, spent in known if spent is not None}
+        rest = (self.duration if total is None else total) - sum(phases.values())
+        if queue is None and rest > 0:
+            phases["unaccounted"] = rest
+        if total is not None:
+            phases["client"] = max(0.0, self.duration - total)
+        return phases
 
     @property
     def decode_rate(self) -> float | None:

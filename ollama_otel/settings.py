@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from logging import getLogger
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ollama_otel.errors import SettingsError
 
@@ -75,6 +75,10 @@ def _content_mode(text: str) -> ContentMode:
     raise ValueError("NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT")
 
 
+def _is_number(value: object, kind: type | tuple[type, ...], least: int) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and value >= least  # type: ignore[operator]
+
+
 def _setting(
     default: Any,
     parsed_by: Callable[[str], Any] | None = None,
@@ -138,21 +142,44 @@ class Settings:
 
     def __post_init__(self) -> None:
         expectations: tuple[tuple[str, bool, str], ...] = (
-            ("profile", self.profile in {"v1.41", "gen-ai-dev"}, "'v1.41' or 'gen-ai-dev'"),
+            ("profile", self.profile in get_args(Profile), "'v1.41' or 'gen-ai-dev'"),
             (
                 "capture_content",
-                self.capture_content in {"no_content", "span_only", "event_only", "span_and_event"},
+                self.capture_content in get_args(ContentMode),
                 "'no_content', 'span_only', 'event_only' or 'span_and_event'",
             ),
+            ("emit_events", self.emit_events in (None, True, False), "True, False or None"),
             (
                 "redactors",
                 isinstance(self.redactors, tuple) and all(map(callable, self.redactors)),
                 "a tuple of functions from text to text",
             ),
-            ("content_max_length", self.content_max_length >= 1, "a whole number of at least 1"),
-            ("max_models", self.max_models >= 1, "a whole number of at least 1"),
-            ("cold_start_threshold", self.cold_start_threshold >= 0, "seconds, 0 or more"),
-            ("queue_threshold", self.queue_threshold >= 0, "seconds, 0 or more"),
+            (
+                "time_per_output_chunk",
+                self.time_per_output_chunk in (True, False),
+                "True or False",
+            ),
+            (
+                "response_model_on_metrics",
+                self.response_model_on_metrics in (True, False),
+                "True or False",
+            ),
+            (
+                "content_max_length",
+                _is_number(self.content_max_length, int, 1),
+                "a whole number of at least 1",
+            ),
+            ("max_models", _is_number(self.max_models, int, 1), "a whole number of at least 1"),
+            (
+                "cold_start_threshold",
+                _is_number(self.cold_start_threshold, (int, float), 0),
+                "seconds, 0 or more",
+            ),
+            (
+                "queue_threshold",
+                _is_number(self.queue_threshold, (int, float), 0),
+                "seconds, 0 or more",
+            ),
         )
         for name, holds, expected in expectations:
             if not holds:

@@ -35,6 +35,10 @@ class Colour:
         result: T = runner(scenario)
         return result
 
+    async def close(self, thing: Any) -> None:
+        """Close what has a way to be closed for each colour."""
+        await done(thing.aclose() if self.is_async else thing.close())
+
 
 def _run_on_asyncio(scenario: Callable[[], Any]) -> Any:
     return asyncio.run(scenario())
@@ -70,7 +74,7 @@ class _Each:
 
 
 async def closed(thing: Any) -> None:
-    """Close a client, a response, a transport or a stream of either colour."""
+    """Close a client or a stream of either colour."""
     close = getattr(thing, "aclose", None) or thing.close
     await done(close())
 

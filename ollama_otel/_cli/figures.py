@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, MetricsData, NumberDataPoint
 
+from ollama_otel import _call
 from ollama_otel._call import CallRecord
 from ollama_otel._telemetry import names
 
@@ -26,6 +27,15 @@ PhaseName = Literal[
     "to first chunk",
     "stream",
 ]
+
+_PHASE_NAMES: Mapping[_call.Phase, PhaseName] = {
+    "load": "load",
+    "queue_estimate": "queue, estimated",
+    "prompt_eval": "prompt",
+    "eval": "decode",
+    "unaccounted": "rest in server",
+    "client": "client",
+}
 
 _LABELS = (
     names.OPERATION_NAME,
@@ -67,21 +77,13 @@ class Figure:
 
 def phases_of(record: CallRecord) -> tuple[Phase, ...]:
     """Tell where the time of a call went; nothing, where only its duration is known."""
-    response = record.response
-    if response.total_duration is None:
+    if record.response.total_duration is None:
         return _phases_by_client(record)
-    by_server: list[tuple[PhaseName, float | None]] = [
-        ("load", response.load_duration),
-        ("queue, estimated", record.queue_estimate),
-        ("prompt", response.prompt_eval_duration),
-        ("decode", response.eval_duration),
-    ]
-    known = [Phase(name=name, seconds=seconds) for name, seconds in by_server if seconds]
-    rest = response.total_duration - sum(phase.seconds for phase in known)
-    if record.queue_estimate is None and rest > 0:
-        known.append(Phase(name="rest in server", seconds=rest))
-    client = max(0.0, record.duration - response.total_duration)
-    return (*known, Phase(name="client", seconds=client))
+    return tuple(
+        Phase(name=_PHASE_NAMES[name], seconds=seconds)
+        for name, seconds in record.phases.items()
+        if seconds or name == "client"
+    )
 
 
 def _phases_by_client(record: CallRecord) -> tuple[Phase, ...]:

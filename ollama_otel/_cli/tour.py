@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from ollama_otel._call import CallRecord, CallStart, Observation, Outcome
 from ollama_otel._cli.figures import Figure, figures_of
 from ollama_otel._cli.servers import Models, Server, find_server
-from ollama_otel._telemetry.setup import _exporter_name, _otlp_exporter, _protocol
+from ollama_otel._telemetry.setup import exporter_name, otlp_exporter
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
@@ -271,11 +271,10 @@ class _Sender:
         self.endpoints: dict[Signal, str] = {
             signal: endpoint
             for signal in signals
-            if (endpoint := _endpoint(signal)) and _exporter_name(signal) == "otlp"
+            if (endpoint := _endpoint(signal)) and exporter_name(signal) == "otlp"
         }
         self._exporters: dict[Signal, Any] = {
-            signal: _otlp_exporter(signal, _protocol(signal, None), None, None)
-            for signal in self.endpoints
+            signal: otlp_exporter(signal) for signal in self.endpoints
         }
 
     def send(self, memory: _Memory) -> frozenset[Signal]:

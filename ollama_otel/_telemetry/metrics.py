@@ -15,7 +15,7 @@ from typing import Any, Literal
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
-from ollama_otel._call import CallRecord, CallStart, Observation
+from ollama_otel._call import CallRecord, CallStart, Observation, Phase
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.names import Instrument
 from ollama_otel._telemetry.spans import operation_of
@@ -25,17 +25,7 @@ __all__ = ["Instruments", "MetricObserver"]
 
 LabelValue = str | int
 Labels = dict[str, LabelValue]
-Sum = Literal[
-    "load",
-    "queue_estimate",
-    "prompt_eval",
-    "eval",
-    "unaccounted",
-    "client",
-    "moved",
-    "input_tokens",
-    "output_tokens",
-]
+Sum = Phase | Literal["moved", "input_tokens", "output_tokens"]
 
 _MAX_SERIES = 10_000
 
@@ -300,28 +290,13 @@ class MetricObserver:
                 histogram.record(tokens, series.base)
 
     def _amounts(self, record: CallRecord) -> Mapping[Sum, float]:
-        """What the call adds to each sum; the phases add up to its duration."""
+        """What the call adds to each sum."""
         response = record.response
         if record.start.endpoint.genai_operation is None or record.start.request.purpose != "call":
             moved = record.progress.moved_bytes if record.progress is not None else None
             return {"moved": moved} if moved else {}
         amounts: dict[Sum, float] = {}
-        known: list[tuple[Sum, float | None]] = [
-            ("load", response.load_duration),
-            ("prompt_eval", response.prompt_eval_duration),
-            ("eval", response.eval_duration),
-            ("queue_estimate", record.queue_estimate),
-        ]
-        for phase, seconds in known:
-            if seconds is not None:
-                amounts[phase] = seconds
-        total = response.total_duration
-        if total is None:
-            amounts["unaccounted"] = max(0.0, record.duration - sum(amounts.values()))
-        else:
-            if (rest := total - sum(amounts.values())) > 0 and record.queue_estimate is None:
-                amounts["unaccounted"] = rest
-            amounts["client"] = max(0.0, record.duration - total)
+        amounts.update(record.phases.items())
         if self.instruments.token_usage is None and record.start.endpoint.answer == "completion":
             amounts["input_tokens"] = response.input_tokens or 0
             amounts["output_tokens"] = response.output_tokens or 0

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
+from ollama_otel._call import Phase
 from ollama_otel.settings import Profile
 
 SCOPE: Final = "ollama_otel"
@@ -273,10 +274,5 @@ TRANSFER_SIZE: Final = Instrument(
     description="Bytes of models moved by pulls and pushes.",
 )
 
-PHASES: Final = ("load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client")
-"""Values of `ollama.phase`; together they make up the calls' durations.
-
-`client` is what the client's clock measured beyond the server's total: network, and
-the caller's own pace. `unaccounted` stands where the rest is no wait for a slot, and
-for calls of whose time the server said nothing.
-"""
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+"""Values of `ollama.phase`; together they make up the calls' durations."""

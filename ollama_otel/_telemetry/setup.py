@@ -31,7 +31,7 @@ from ollama_otel._telemetry.recording import use_by_default
 from ollama_otel.errors import MissingExtraError, SettingsError
 from ollama_otel.settings import Settings
 
-__all__ = ["Telemetry", "configure"]
+__all__ = ["Signal", "Telemetry", "configure", "exporter_name", "otlp_exporter"]
 
 Signal = Literal["traces", "metrics", "logs"]
 Protocol = Literal["http/protobuf", "grpc"]
@@ -59,7 +59,11 @@ class Telemetry:
     settings: Settings
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Send what is waiting, within `timeout` seconds per signal; False if that failed."""
+        """Send what is waiting; False if a provider says that it could not.
+
+        An export that finds no collector, or is refused by it, the exporter logs and does
+        not tell; it keeps to its own time limit rather than to `timeout` seconds.
+        """
         millis = int(timeout * 1000)
         providers = (self.tracer_provider, self.meter_provider, self.logger_provider)
         results = [p.force_flush(millis) for p in providers if p is not None]
@@ -91,22 +95,34 @@ def _protocol(signal: Signal, given: str | None) -> Protocol:
     return "http/protobuf"
 
 
-def _otlp_exporter(
-    signal: Signal, protocol: Protocol, endpoint: str | None, headers: Mapping[str, str] | None
+def otlp_exporter(
+    signal: Signal,
+    *,
+    protocol: str | None = None,
+    endpoint: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Any:
+    """Return an exporter; what is not given comes from the standard variables.
+
+    Raises `SettingsError` for an unknown protocol or an endpoint that is no URL, and
+    `MissingExtraError` when gRPC is asked for and not installed.
+    """
+    chosen = _protocol(signal, protocol)
     module, name = _EXPORTERS[signal]
     try:
-        exporter = getattr(import_module(f"{_MODULES[protocol]}.{module}"), name)
+        exporter = getattr(import_module(f"{_MODULES[chosen]}.{module}"), name)
     except ImportError as error:
-        if protocol != "grpc":
+        if chosen != "grpc":
             raise
         raise MissingExtraError(
             "OTLP over gRPC needs a package that is not installed: "
             "pip install 'ollama_otel[grpc]', or use protocol='http/protobuf'"
         ) from error
     options: dict[str, Any] = {}
+    if chosen == "http/protobuf":
+        _check_url(signal, endpoint)
     if endpoint is not None:
-        is_http = protocol == "http/protobuf"
+        is_http = chosen == "http/protobuf"
         options["endpoint"] = f"{endpoint.rstrip('/')}/{_PATHS[signal]}" if is_http else endpoint
         if not is_http:
             options["insecure"] = not endpoint.startswith("https://")
@@ -115,7 +131,21 @@ def _otlp_exporter(
     return exporter(**options)
 
 
-def _exporter_name(signal: Signal) -> str:
+def _check_url(signal: Signal, given: str | None) -> None:
+    """Refuse what the exporter would take, and then fail on at every export."""
+    variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    sources = [(name, os.environ.get(name, "").strip()) for name in variables]
+    for source, value in (("the argument endpoint", given), *sources):
+        if value and not value.startswith(("http://", "https://")):
+            raise SettingsError(
+                f"{source} must be a URL such as http://localhost:4318, not {value!r}"
+            )
+        if value:
+            return
+
+
+def exporter_name(signal: Signal) -> str:
+    """Return what `OTEL_..._EXPORTER` chooses: otlp, console or none."""
     variable = f"OTEL_{signal.upper()}_EXPORTER"
     name = os.environ.get(variable, "").strip().lower() or "otlp"
     if name not in {"otlp", "console", "none"}:
@@ -155,33 +185,27 @@ def configure(
     gRPC is asked for and not installed.
     """
     settings = _settings(settings, setting_values)
-    if export_interval is not None and export_interval <= 0:
+    if export_interval is not None and not 0 < export_interval < float("inf"):
         raise SettingsError(f"export_interval must be seconds above 0, not {export_interval!r}")
 
     def exporter(signal: Signal, console: Callable[[], Any]) -> Any:
-        match _exporter_name(signal):
+        match exporter_name(signal):
             case "none":
                 return None
             case "console":
                 return console()
-        return _otlp_exporter(signal, _protocol(signal, protocol), endpoint, headers)
+        return otlp_exporter(signal, protocol=protocol, endpoint=endpoint, headers=headers)
 
     # Everything that can be refused is refused before anything global is set.
-    span_exporter = metric_exporter = log_exporter = None
-    if _is_unset(trace.get_tracer_provider()):
-        span_exporter = exporter("traces", ConsoleSpanExporter)
-    if _is_unset(metrics.get_meter_provider()):
-        metric_exporter = exporter("metrics", ConsoleMetricExporter)
-    if settings.details_event and _is_unset(get_logger_provider()):
-        log_exporter = exporter("logs", ConsoleLogRecordExporter)
-
     resource = _resource(service_name, resource_attributes)
-    telemetry = Telemetry(
-        tracer_provider=_set_up_traces(span_exporter, resource),
-        meter_provider=_set_up_metrics(metric_exporter, resource, export_interval),
-        logger_provider=_set_up_logs(log_exporter, resource),
-        settings=settings,
-    )
+    try:
+        telemetry = _build(settings, exporter, resource, export_interval)
+    except SettingsError:
+        raise
+    except ValueError as error:
+        complaint = " ".join(str(error).split())
+        raise SettingsError(f"OpenTelemetry refuses an OTEL_* variable: {complaint}") from error
+    _make_global(telemetry)
     use_by_default(settings, observers)
     return telemetry
 
@@ -199,34 +223,63 @@ def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
     return Settings.from_environ(**values)
 
 
-def _set_up_traces(exporter: SpanExporter | None, resource: Resource) -> TracerProvider | None:
+def _build(
+    settings: Settings,
+    exporter: Callable[[Signal, Callable[[], Any]], Any],
+    resource: Resource,
+    export_interval: float | None,
+) -> Telemetry:
+    """Make a provider for each signal that the app has not set up, and that is not off."""
+    span_exporter = metric_exporter = log_exporter = None
+    if _is_unset(trace.get_tracer_provider()):
+        span_exporter = exporter("traces", ConsoleSpanExporter)
+    if _is_unset(metrics.get_meter_provider()):
+        metric_exporter = exporter("metrics", ConsoleMetricExporter)
+    if settings.details_event and _is_unset(get_logger_provider()):
+        log_exporter = exporter("logs", ConsoleLogRecordExporter)
+    return Telemetry(
+        tracer_provider=_tracer_provider(span_exporter, resource),
+        meter_provider=_meter_provider(metric_exporter, resource, export_interval),
+        logger_provider=_logger_provider(log_exporter, resource),
+        settings=settings,
+    )
+
+
+def _tracer_provider(exporter: SpanExporter | None, resource: Resource) -> TracerProvider | None:
     if exporter is None:
         return None
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
     return provider
 
 
-def _set_up_metrics(
+def _meter_provider(
     exporter: MetricExporter | None, resource: Resource, export_interval: float | None
 ) -> MeterProvider | None:
     if exporter is None:
         return None
     millis = None if export_interval is None else export_interval * 1000
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=millis)
-    provider = MeterProvider(metric_readers=[reader], resource=resource)
-    metrics.set_meter_provider(provider)
-    return provider
+    return MeterProvider(metric_readers=[reader], resource=resource)
 
 
-def _set_up_logs(exporter: LogRecordExporter | None, resource: Resource) -> LoggerProvider | None:
+def _logger_provider(
+    exporter: LogRecordExporter | None, resource: Resource
+) -> LoggerProvider | None:
     if exporter is None:
         return None
     provider = LoggerProvider(resource=resource)
     provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
-    set_logger_provider(provider)
     return provider
+
+
+def _make_global(telemetry: Telemetry) -> None:
+    if telemetry.tracer_provider is not None:
+        trace.set_tracer_provider(telemetry.tracer_provider)
+    if telemetry.meter_provider is not None:
+        metrics.set_meter_provider(telemetry.meter_provider)
+    if telemetry.logger_provider is not None:
+        set_logger_provider(telemetry.logger_provider)
 
 
 def _resource(service_name: str | None, attributes: Mapping[str, str] | None) -> Resource:

@@ -49,8 +49,9 @@ def start_attributes(start: CallStart) -> dict[str, AttributeValue]:
 
 def _is_number(value: object) -> bool:
     """Whether it is a number that an exporter can encode: finite, and of 64 bits."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) < _TOO_LARGE
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < _TOO_LARGE
 
 
 def _options(options: Mapping[str, Any], into: dict[str, AttributeValue]) -> None:

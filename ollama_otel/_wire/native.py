@@ -144,8 +144,9 @@ def _keep_alive(value: object) -> str | None:
     """As it was sent, where the server reads it: a text or a number of seconds."""
     if isinstance(value, str):
         return value
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return str(value) if is_number and abs(value) < _TOO_LARGE else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return str(value) if abs(value) < _TOO_LARGE else None
 
 
 def _purpose(endpoint: Endpoint, body: Mapping[str, Any]) -> Purpose:
