@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_otel.testing._fake import FakeModel, FakeOllama, Fault, Reply
-from ollama_otel.testing._fake_reply import RUNNER_ERROR, deliver
+from ollama_otel.testing._fake.reply import RUNNER_ERROR, deliver
 
 HELLO = [{"role": "user", "content": "Hello"}]
 WEATHER = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
-from ollama_otel.testing._fake_go import FOREVER, go_time
+from ollama_otel.testing._fake.go import FOREVER, go_time
 
 Capability = Literal["completion", "tools", "insert", "vision", "embedding", "thinking"]
 

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from ollama_otel.testing._fake_reply import Delivery, Piece, Received
+from ollama_otel.testing._fake.reply import Delivery, Piece, Received
 
 Sleep = Callable[[float], object]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from ollama_otel.testing._fake_go import go_json
-from ollama_otel.testing._fake_models import FakeModel
+from ollama_otel.testing._fake.go import go_json
+from ollama_otel.testing._fake.models import FakeModel
 
 _TOKEN = re.compile(r"\s*\S+|\s+\Z")
 _SAMPLES: Mapping[str, object] = {"string": "text", "integer": 1, "number": 1.5, "boolean": True}

@@ -11,18 +11,18 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-from ollama_otel.testing._fake_inference import Inference
-from ollama_otel.testing._fake_models import (
+from ollama_otel.testing._fake.inference import Inference
+from ollama_otel.testing._fake.models import (
     DEFAULT_MODELS,
     DEFAULT_REGISTRY,
     Capability,
     FakeModel,
     Library,
 )
-from ollama_otel.testing._fake_reply import Delivery, Fault, Received, Reply, deliver
-from ollama_otel.testing._fake_routes import Routes
-from ollama_otel.testing._fake_server import serve
-from ollama_otel.testing._fake_transport import FakeTransport
+from ollama_otel.testing._fake.reply import Delivery, Fault, Received, Reply, deliver
+from ollama_otel.testing._fake.routes import Routes
+from ollama_otel.testing._fake.server import serve
+from ollama_otel.testing._fake.transport import FakeTransport
 
 __all__ = ["Capability", "FakeModel", "FakeOllama", "Fault", "Received", "Reply"]
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from ollama_otel.testing import _fake_checks as checks
-from ollama_otel.testing import _fake_speech as speech
-from ollama_otel.testing._fake_go import (
+from ollama_otel.testing._fake import checks, speech
+from ollama_otel.testing._fake.go import (
     BARE_JSON,
     JSON,
     RefusalError,
@@ -21,8 +20,8 @@ from ollama_otel.testing._fake_go import (
     go_json,
     go_time,
 )
-from ollama_otel.testing._fake_models import FakeModel, Library
-from ollama_otel.testing._fake_reply import Received, Reply
+from ollama_otel.testing._fake.models import FakeModel, Library
+from ollama_otel.testing._fake.reply import Received, Reply
 
 _WARM_LOAD = 0.001
 _TOO_LONG = (

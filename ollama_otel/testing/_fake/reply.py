@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 from typing import Any, Self
 
-from ollama_otel.testing._fake_go import BARE_JSON, JSON, go_json
+from ollama_otel.testing._fake.go import BARE_JSON, JSON, go_json
 
 NDJSON = "application/x-ndjson"
 RUNNER_ERROR = "an error was encountered while running the model: unexpected EOF"

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ollama_otel.testing._fake_go import BARE_JSON, RefusalError, decode_object, go_json
-from ollama_otel.testing._fake_inference import Inference
-from ollama_otel.testing._fake_models import FakeModel, Library, digest, full_name
-from ollama_otel.testing._fake_reply import Received, Reply
+from ollama_otel.testing._fake.go import BARE_JSON, RefusalError, decode_object, go_json
+from ollama_otel.testing._fake.inference import Inference
+from ollama_otel.testing._fake.models import FakeModel, Library, digest, full_name
+from ollama_otel.testing._fake.reply import Received, Reply
 
 _TEXT = "text/plain"
 _BLOBS = "/api/blobs/"

@@ -13,7 +13,7 @@ from socketserver import TCPServer
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
-from ollama_otel.testing._fake_reply import Delivery, Received
+from ollama_otel.testing._fake.reply import Delivery, Received
 
 Sleep = Callable[[float], object]
 
