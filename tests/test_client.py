@@ -21,8 +21,7 @@ from pydantic import BaseModel
 
 import ollama_otel
 from ollama_otel import client as our_module
-from ollama_otel.testing import Capture
-from ollama_otel.testing._fake import FakeOllama, Fault, Reply
+from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from ollama_otel.transport import AsyncTransport, Transport, uninstrument_client
 
 from .colours import COLOURS, Colour, closed, done, each

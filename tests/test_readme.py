@@ -47,6 +47,27 @@ def test_every_python_block_runs(code: str) -> None:
             assert "gen_ai.client.operation.duration" in sink.metric_names
 
 
+def test_the_demo_looks_as_shown() -> None:
+    """Numbers and bars aside, which are other ones every time."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ollama_otel._cli", "demo", "--no-color"],
+        env=os.environ | {"OLLAMA_HOST": "127.0.0.1:1", "COLUMNS": "88", "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+
+    def skeleton(text: str) -> list[str]:
+        plain = re.sub(r"[\d.]+ (ms|s)\b", "# s", text)
+        return [re.sub(r"[\d.█ ]+", " ", line).strip() for line in plain.splitlines() if line]
+
+    [shown] = [code for language, code in BLOCKS if language == "text"]
+    expected, printed = skeleton(shown), skeleton(done.stdout)
+    assert printed[: len(expected)] == expected
+
+
 def test_every_block_has_a_language_that_is_run_or_shown() -> None:
     assert {language for language, _ in BLOCKS} == {"python", "sh", "text"}
 

@@ -23,8 +23,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import ollama_otel
 from ollama_otel import InstrumentationError, instrument_client, uninstrument_client
-from ollama_otel.testing import Capture
-from ollama_otel.testing._fake import FakeOllama, Fault, Reply
+from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from ollama_otel.transport import AsyncTransport, Transport, is_instrumented, without_images
 
 from .colours import COLOURS, Colour, closed, done, each, raw_pieces, read

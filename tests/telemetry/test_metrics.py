@@ -373,7 +373,7 @@ def phases(capture: Capture) -> dict[str, float]:
         (
             (3.0, final(total_duration=None)),
             {},
-            {"unaccounted": 3.0},
+            {"load": 0.5, "prompt_eval": 0.25, "eval": 0.75, "unaccounted": 1.5},
         ),
         ((3.0, chat("x"), final()), {"stops_after": 1}, {"unaccounted": 3.0}),
         ((3.0, OSError("gone")), {}, {"unaccounted": 3.0}),

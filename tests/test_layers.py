@@ -1,0 +1,93 @@
+"""Imports go downwards, and the heart knows neither httpx nor OpenTelemetry."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ollama_otel
+
+PACKAGE = Path(ollama_otel.__file__).parent
+
+# From the ground up; a module may import from its own layer and from those before it.
+LAYERS = [
+    ("errors",),
+    ("settings", "context", "_guard"),
+    ("_wire", "_content"),
+    ("_answer",),
+    ("_call",),
+    ("_telemetry",),
+    ("transport",),
+    ("client",),
+    ("ollama", "instrumentor"),
+    ("testing",),
+    ("__init__", "_cli"),
+]
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file names in an import, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            if node.module == "ollama_otel":
+                yield from (f"ollama_otel.{alias.name}" for alias in node.names)
+            else:
+                yield str(node.module)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downwards(path: Path) -> None:
+    assert room_of(path) in LAYER, "a new room needs its place among the layers"
+    own = LAYER[room_of(path)]
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        room = rest.partition(".")[0]
+        if package == "ollama_otel" and room in LAYER:
+            assert LAYER[room] <= own, f"{name} is above {path.name}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "_wire").glob("*.py")), ids=lambda path: path.name
+)
+def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> None:
+    for name in imports(path):
+        assert (
+            name.partition(".")[0] in {*sys.stdlib_module_names, "pydantic_core"}
+            or name.startswith("ollama_otel._wire")
+            or name == "ollama_otel.errors"
+        ), name
+
+
+@pytest.mark.parametrize(
+    "name", ["_call.py", "_answer.py", "_guard.py", "_content.py", "context.py"]
+)
+def test_the_heart_knows_neither_httpx_nor_opentelemetry(name: str) -> None:
+    for imported in imports(PACKAGE / name):
+        top = imported.partition(".")[0]
+        assert top in {*sys.stdlib_module_names, "ollama_otel"}, imported
+
+
+def test_only_the_settings_and_the_set_up_read_the_environment() -> None:
+    readers = {
+        path.name
+        for path in FILES
+        if any(
+            isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        )
+        and room_of(path) not in {"_cli", "testing"}
+    }
+    assert readers == {"settings.py", "setup.py"}

@@ -1,0 +1,235 @@
+"""Each setting has a variable, a default and a sentence for what cannot be used."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from ollama_otel.errors import OllamaOtelError, SettingsError
+from ollama_otel.settings import Settings
+
+CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+EVENTS = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
+
+# Variable, setting, texts that are read and what they become.
+VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
+    (
+        "OLLAMA_OTEL_PROFILE",
+        "profile",
+        {"v1.41": "v1.41", "gen-ai-dev": "gen-ai-dev", " GEN-AI-DEV ": "gen-ai-dev"},
+    ),
+    (
+        "OTEL_SEMCONV_STABILITY_OPT_IN",
+        "profile",
+        {
+            "gen_ai_latest_experimental": "gen-ai-dev",
+            "http/dup, gen_ai_latest_experimental": "gen-ai-dev",
+            "http": "v1.41",
+            "gen_ai_latest": "v1.41",
+        },
+    ),
+    (
+        CONTENT,
+        "capture_content",
+        {
+            "NO_CONTENT": "no_content",
+            "span_only": "span_only",
+            "Event_Only": "event_only",
+            "SPAN_AND_EVENT": "span_and_event",
+            "true": "span_and_event",
+            "False": "no_content",
+        },
+    ),
+    (EVENTS, "emit_events", {"true": True, "1": True, "YES": True, "off": False, "0": False}),
+    ("OLLAMA_OTEL_CONTENT_MAX_LENGTH", "content_max_length", {"1": 1, " 100 ": 100}),
+    ("OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK", "time_per_output_chunk", {"on": True, "no": False}),
+    ("OLLAMA_OTEL_RESPONSE_MODEL_ON_METRICS", "response_model_on_metrics", {"true": True}),
+    ("OLLAMA_OTEL_MAX_MODELS", "max_models", {"1": 1, "5000": 5000}),
+    (
+        "OLLAMA_OTEL_COLD_START_THRESHOLD",
+        "cold_start_threshold",
+        {"0": 0.0, "2.5": 2.5, "1e-3": 0.001},
+    ),
+    ("OLLAMA_OTEL_QUEUE_THRESHOLD", "queue_threshold", {"0": 0.0, "1": 1.0}),
+]
+REFUSED: list[tuple[str, str, str]] = [
+    ("OLLAMA_OTEL_PROFILE", "v1.36", "v1.41 or gen-ai-dev"),
+    (CONTENT, "yes", "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT"),
+    (EVENTS, "maybe", "true or false"),
+    ("OLLAMA_OTEL_CONTENT_MAX_LENGTH", "0", "a whole number of at least 1"),
+    ("OLLAMA_OTEL_CONTENT_MAX_LENGTH", "1.5", "a whole number of at least 1"),
+    ("OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK", "2", "true or false"),
+    ("OLLAMA_OTEL_RESPONSE_MODEL_ON_METRICS", "x", "true or false"),
+    ("OLLAMA_OTEL_MAX_MODELS", "-1", "a whole number of at least 1"),
+    ("OLLAMA_OTEL_MAX_MODELS", "many", "a whole number of at least 1"),
+    ("OLLAMA_OTEL_COLD_START_THRESHOLD", "-1", "a number of seconds, 0 or more"),
+    ("OLLAMA_OTEL_COLD_START_THRESHOLD", "inf", "a number of seconds, 0 or more"),
+    ("OLLAMA_OTEL_QUEUE_THRESHOLD", "nan", "a number of seconds, 0 or more"),
+    ("OLLAMA_OTEL_QUEUE_THRESHOLD", "5m", "a number of seconds, 0 or more"),
+]
+READ = [
+    (variable, setting, text, value)
+    for variable, setting, texts in VARIABLES
+    for text, value in texts.items()
+]
+
+
+def test_the_defaults() -> None:
+    assert Settings() == Settings(
+        profile="v1.41",
+        capture_content="no_content",
+        emit_events=None,
+        redactors=(),
+        content_max_length=32_768,
+        time_per_output_chunk=False,
+        response_model_on_metrics=False,
+        max_models=200,
+        cold_start_threshold=0.1,
+        queue_threshold=0.05,
+    )
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_environ({}) == Settings()
+    assert Settings.from_environ({"OTHER": "x", "OLLAMA_HOST": "y"}) == Settings()
+
+
+@pytest.mark.parametrize(("variable", "setting", "text", "value"), READ)
+def test_a_variable_is_read(variable: str, setting: str, text: str, value: Any) -> None:
+    settings = Settings.from_environ({variable: text})
+    assert getattr(settings, setting) == value
+    assert settings == Settings(**{setting: value})
+
+
+def test_every_setting_but_the_redactors_has_a_variable_and_every_variable_stands_here() -> None:
+    known = {v for row in fields(Settings) for v in row.metadata["variables"]}
+    assert {row.name for row in fields(Settings) if not row.metadata["variables"]} == {"redactors"}
+    assert known == {variable for variable, *_ in VARIABLES} - {"OTEL_SEMCONV_STABILITY_OPT_IN"}
+    assert known == {variable for variable, *_ in REFUSED}
+
+
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_OTEL_MAX_MODELS", "7")
+    assert Settings.from_environ().max_models == 7
+
+
+@pytest.mark.parametrize("variable", [variable for variable, *_ in VARIABLES])
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_variable_is_an_unset_one(variable: str, text: str) -> None:
+    assert Settings.from_environ({variable: text}) == Settings()
+
+
+@pytest.mark.parametrize(("variable", "text", "expected"), REFUSED)
+def test_a_wrong_value_is_refused_in_one_sentence(variable: str, text: str, expected: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({variable: text})
+    assert str(caught.value) == f"{variable} must be {expected}, not {text!r}"
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, OllamaOtelError)
+
+
+@pytest.mark.parametrize(("variable", "text", "expected"), REFUSED)
+def test_a_wrong_value_is_only_logged_where_the_program_must_go_on(
+    variable: str, text: str, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ = {"OLLAMA_OTEL_QUEUE_THRESHOLD": "9", "OLLAMA_OTEL_MAX_MODELS": "9", variable: text}
+    settings = Settings.from_environ(environ, lenient=True)
+    assert caplog.record_tuples == [
+        (
+            "ollama_otel",
+            logging.WARNING,
+            f"{variable} must be {expected}, not {text!r}; using the default",
+        )
+    ]
+    # The others are read all the same.
+    good = {"queue_threshold": 9.0, "max_models": 9}
+    wrong = next(setting for known, setting, _ in VARIABLES if known == variable)
+    assert settings == Settings(**{k: v for k, v in good.items() if k != wrong})
+
+
+def test_a_keyword_wins_over_its_variable() -> None:
+    environ = {"OLLAMA_OTEL_MAX_MODELS": "7", "OLLAMA_OTEL_QUEUE_THRESHOLD": "7"}
+    settings = Settings.from_environ(environ, max_models=3, queue_threshold=None)
+    assert (settings.max_models, settings.queue_threshold) == (3, 7.0)
+
+
+def test_a_false_keyword_wins_too() -> None:
+    settings = Settings.from_environ({EVENTS: "true"}, emit_events=False)
+    assert settings.emit_events is False
+
+
+def test_our_profile_wins_over_the_variable_that_all_share() -> None:
+    environ = {
+        "OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental",
+        "OLLAMA_OTEL_PROFILE": "v1.41",
+    }
+    assert Settings.from_environ(environ).profile == "v1.41"
+    assert Settings.from_environ(environ, profile="gen-ai-dev").profile == "gen-ai-dev"
+
+
+def test_an_unknown_keyword_is_refused() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        Settings.from_environ({}, colour="red")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("profile", "v1.36"),
+        ("profile", ["v1.41"]),
+        ("capture_content", "SPAN_ONLY"),
+        ("capture_content", True),
+        ("emit_events", "yes"),
+        ("redactors", str.upper),
+        ("redactors", [str.upper]),
+        ("redactors", ("upper",)),
+        ("content_max_length", 0),
+        ("content_max_length", "100"),
+        ("content_max_length", 1.5),
+        ("time_per_output_chunk", "on"),
+        ("response_model_on_metrics", None),
+        ("max_models", 0),
+        ("max_models", True),
+        ("max_models", None),
+        ("cold_start_threshold", -0.1),
+        ("cold_start_threshold", float("nan")),
+        ("cold_start_threshold", "1"),
+        ("queue_threshold", -1),
+        ("queue_threshold", None),
+    ],
+)
+def test_a_value_given_in_code_is_checked(setting: str, value: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings(**{setting: value})
+    message = str(caught.value)
+    assert message.startswith(f"the setting {setting} must be ")
+    assert message.endswith(f", not {value!r}")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().max_models = 3  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Settings("v1.41")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("mode", "emit", "on_spans", "on_events", "details"),
+    [
+        ("no_content", None, False, False, False),
+        ("span_only", None, True, False, False),
+        ("event_only", None, False, True, True),
+        ("span_and_event", None, True, True, True),
+        ("no_content", True, False, False, True),
+        ("span_and_event", False, True, True, False),
+    ],
+)
+def test_where_content_goes_follows_from_two_settings(
+    mode: Any, emit: bool | None, on_spans: bool, on_events: bool, details: bool
+) -> None:
+    settings = Settings(capture_content=mode, emit_events=emit)
+    assert (settings.content_on_spans, settings.content_on_events) == (on_spans, on_events)
+    assert settings.details_event is details
