@@ -210,7 +210,16 @@ class Answer:
 class Document(Answer):
     """A body in one piece of JSON, or none at all."""
 
-    __slots__ = ("_first", "_kept", "_kept_size", "_last", "_tail", "_whole", "endpoint", "is_success")
+    __slots__ = (
+        "_first",
+        "_kept",
+        "_kept_size",
+        "_last",
+        "_tail",
+        "_whole",
+        "endpoint",
+        "is_success",
+    )
 
     def __init__(
         self,
@@ -230,7 +239,7 @@ class Document(Answer):
         self._tail = b""
         self._whole: dict[str, Any] | None = None
 
-    def _take(self, data: bytes, now: float) -> None:
+    def _take(self, data: bytes, now: float) -> None:  # noqa: ARG002 - streams want it
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
         if self.endpoint.answer == "opaque" and self.is_success:
@@ -350,7 +359,7 @@ class CompletionStream(Answer):
                 return
 
     def _end(self) -> bytes:
-        """The last line that says something; lines that are whole count, and so does an open one."""
+        """The last line that says something, whether or not its end has come."""
         if rest := self._cutter.flush():
             if not rest.isspace():
                 self._chunk_count += 1

@@ -374,6 +374,13 @@ class CallRecorder:
         if facts.error is not None:
             text = failures.error_text(facts.error.encode())
             return "failed", failures.from_server(None, text), text
+        return self._judge_body(facts, is_whole=is_whole)
+
+    def _judge_body(
+        self, facts: native.ResponseFacts, *, is_whole: bool
+    ) -> tuple[Outcome, failures.ErrorType | None, str | None]:
+        """Say how a call ended in which nobody spoke of an error."""
+        status, answer = self._status, self._answer
         if facts.done or (status is not None and status >= 300):  # noqa: PLR2004 - a redirect
             return "completed", None, None
         if not is_whole:

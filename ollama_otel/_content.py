@@ -126,7 +126,7 @@ def tool_definitions(request: Mapping[str, Any], policy: ContentPolicy) -> list[
     ]
 
 
-def output_messages(  # noqa: PLR0913  the answer's facts, each by its name
+def output_messages(
     *,
     role: str | None,
     text: str | None,

@@ -1,9 +1,9 @@
 """The errors this library itself raises; those of the server keep the official classes.
 
-    OllamaOtelError
-    ├── SettingsError           a setting or a variable has a value that cannot be used
-    ├── MissingExtraError       a feature needs a package that is not installed
-    └── InstrumentationError    something that cannot be instrumented was handed in
+OllamaOtelError
+├── SettingsError           a setting or a variable has a value that cannot be used
+├── MissingExtraError       a feature needs a package that is not installed
+└── InstrumentationError    something that cannot be instrumented was handed in
 """
 
 from __future__ import annotations

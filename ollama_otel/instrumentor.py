@@ -13,6 +13,9 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
     BaseInstrumentor,
 )
 
+from ollama_otel._guard import guard
+from ollama_otel.client import AsyncClient, Client
+from ollama_otel.errors import InstrumentationError
 from ollama_otel.transport import instrument_client, is_instrumented, uninstrument_client
 
 __all__ = ["OllamaInstrumentor"]
@@ -48,23 +51,28 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         original = _BaseClient.__init__
 
         def instrument(client: Any) -> None:
-            if hasattr(client, "_client") and not is_instrumented(client):
-                instrument_client(client, **options)
-                touched.add(client)
+            try:
+                if hasattr(client, "_client") and not is_instrumented(client):
+                    instrument_client(client, **options)
+                    touched.add(client)
+            except InstrumentationError:
+                return  # Somebody's own kind of client, without httpx inside.
+            except Exception as fault:  # noqa: BLE001 - the client works, recorded or not
+                guard.caught("instrumenting a client", fault)
 
         @functools.wraps(original)
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
-            # A subclass of ours brings its own instrumentation, with its own options.
-            if not type(self).__module__.startswith("ollama_otel."):
+            # One of ours brings its own instrumentation, with its own options.
+            if not isinstance(self, (Client, AsyncClient)):
                 instrument(self)
 
         _BaseClient.__init__ = init
+        self._original_init, self._touched = original, touched
         for candidate in gc.get_objects():
             # By type and not by `isinstance`, which would wake lazy proxies.
-            if issubclass(type(candidate), _BaseClient):
+            if _BaseClient in type(candidate).__mro__:
                 instrument(candidate)
-        self._original_init, self._touched = original, touched
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002 - the base class's signature
         if self._original_init is None:

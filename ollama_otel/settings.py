@@ -1,4 +1,4 @@
-"""Every setting: its variable, default, type and one sentence; the only reader of the environment."""
+"""Every setting: its variable, default, type and meaning; the only reader of the environment."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _profile(text: str) -> Profile:
 
 
 def _stability_opt_in(text: str) -> Profile:
-    """`OTEL_SEMCONV_STABILITY_OPT_IN` is shared by all instrumentations: unknown words are not ours."""
+    """All instrumentations share this variable, so words that are unknown are not ours."""
     words = {word.strip() for word in text.split(",")}
     return "gen-ai-dev" if "gen_ai_latest_experimental" in words else "v1.41"
 

@@ -99,11 +99,15 @@ def _start_call(
                 context=current_call_context(),
             ),
         )
-        for name, value in call.outgoing_headers().items():
-            request.headers[name] = value
     except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
         guard.caught("starting to record a call", fault)
         return None
+    # Apart, as from here on the call is one that has to be ended.
+    try:
+        for name, value in call.outgoing_headers().items():
+            request.headers[name] = value
+    except Exception as fault:  # noqa: BLE001 - the call is made, with these headers or without
+        guard.caught("sending headers along", fault)
     return call
 
 
@@ -236,8 +240,14 @@ class _Recorded:
         endpoint = find_endpoint(request.method, request.url.path)
         if endpoint is None:
             return None
-        recording = self._recording()
-        return None if recording.is_suppressed() else _start_call(recording, endpoint, request)
+        try:
+            recording = self._recording()
+            if recording.is_suppressed():
+                return None
+        except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
+            guard.caught("looking up who records", fault)
+            return None
+        return _start_call(recording, endpoint, request)
 
     def __getattr__(self, name: str) -> Any:
         # What else the inner transport offers stays in reach of those who look for it.

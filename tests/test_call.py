@@ -230,6 +230,28 @@ def test_an_embedding_of_many_megabytes_is_completed_with_its_counts() -> None:
     assert record.response.model == "m"
 
 
+def test_a_document_too_long_to_be_read_here_is_completed_all_the_same() -> None:
+    document = final("x" * 9_000_000).rstrip()
+    scene = Scene({**HELLO, "stream": False}).head(content_type=JSON)
+    record = scene.drain(*(document[i : i + 65_536] for i in range(0, len(document), 65_536)))
+    assert ended(record) == ("completed", None, None)
+    assert record.response_size == len(document)
+    assert record.response.output_tokens is None
+
+
+def test_a_usage_object_is_read() -> None:
+    scene = Scene({"model": "m"}, path="/v1/systemone").head(content_type=JSON)
+    record = scene.drain(b'{"model":"m","usage":{"input_tokens":3,"output_tokens":4}}')
+    assert ended(record) == ("completed", None, None)
+    assert (record.response.input_tokens, record.response.output_tokens) == (3, 4)
+
+
+def test_blanks_after_the_final_line_change_nothing() -> None:
+    record = Scene().head().drain(chat("Hello"), final(), b"  ")
+    assert ended(record) == ("completed", None, None)
+    assert record.chunk_count == 2
+
+
 # --- abandoned --------------------------------------------------------------------------------
 
 
@@ -562,6 +584,22 @@ def test_a_faulty_observer_is_loud_in_tests(point: str) -> None:
         scene = Scene(observers=[Faulty(point)])
         scene.call.outgoing_headers()
         scene.head().drain(chat("Hello"), final())
+
+
+@pytest.mark.usefixtures("quiet_guard")
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_fault_of_our_own_while_reading_costs_the_caller_nothing(stream: bool) -> None:
+    odd: Any = "no bytes"
+    scene = Scene({**HELLO, "stream": stream}).head()
+    assert list(scene.body(chat("Hello"), odd, final())) == [chat("Hello"), odd, final()]
+    assert scene.record.outcome in {"completed", "failed"}
+    assert guard.faults == {"reading an answer: TypeError": 1}
+
+
+def test_an_empty_piece_is_not_handed_on() -> None:
+    observer = Faulty()
+    Scene(observers=[observer]).head().drain(b"", chat("Hello"), b"", final())
+    assert observer.called.count("chunk") == 2
 
 
 def test_an_observer_may_leave_a_call_alone() -> None:

@@ -81,7 +81,7 @@ def test_trio_tasks_keep_theirs_apart_too() -> None:
 
     async def task(user: str) -> None:
         with call_context(user_id=user):
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             seen[user] = current_call_context().user_id
 
     async def main() -> None:

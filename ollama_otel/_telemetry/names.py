@@ -204,7 +204,7 @@ GENAI_INSTRUMENTS: Final[Mapping[Profile, GenAIInstruments]] = {
             "gen_ai.client.operation.time_per_output_chunk",
             "Time between two chunks of a stream, after the first.",
         ),
-        token_usage=_tokens("gen_ai.client.token.usage", "Tokens of a call, as the server counted."),
+        token_usage=_tokens("gen_ai.client.token.usage", "Tokens of a call, by the server's count."),
     ),
     "gen-ai-dev": GenAIInstruments(
         inference_duration=_seconds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 
 from opentelemetry._logs import LoggerProvider, get_logger
@@ -32,6 +33,12 @@ _instruments: weakref.WeakKeyDictionary[MeterProvider, dict[Profile, Instruments
 _default: Recording | None = None
 
 
+@cache
+def _version() -> str:
+    """Read from the package's metadata once: it is a file, and each client asks."""
+    return version("ollama_otel")
+
+
 def _instruments_of(meter_provider: MeterProvider | None, profile: Profile) -> Instruments:
     """Return the instruments of a provider, the same ones each time."""
     with _lock:
@@ -42,7 +49,7 @@ def _instruments_of(meter_provider: MeterProvider | None, profile: Profile) -> I
         if profile not in by_profile:
             meter = get_meter(
                 names.SCOPE,
-                version("ollama_otel"),
+                _version(),
                 meter_provider=meter_provider,
                 schema_url=names.SCHEMA_URLS[profile],
             )
@@ -61,7 +68,7 @@ def _build(
     keeps_content = settings.content_on_spans or settings.content_on_events
     messages = MessageWriter(settings) if keeps_content else None
     tracer = get_tracer(
-        names.SCOPE, version("ollama_otel"), tracer_provider, schema_url=schema_url
+        names.SCOPE, _version(), tracer_provider, schema_url=schema_url
     )
     # The span comes first: it is current while the others take the record.
     ours: list[Observer] = [
@@ -70,7 +77,7 @@ def _build(
     ]
     if settings.details_event:
         logger = get_logger(
-            names.SCOPE, version("ollama_otel"), logger_provider, schema_url=schema_url
+            names.SCOPE, _version(), logger_provider, schema_url=schema_url
         )
         ours.append(EventObserver(logger, settings, messages))
     return Recording(

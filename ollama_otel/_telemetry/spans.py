@@ -154,13 +154,12 @@ def final_attributes(record: CallRecord, settings: Settings) -> dict[str, Attrib
         attributes[names.RESPONSE_TOOL_CALL_NAMES] = response.tool_calls
         attributes[names.RESPONSE_TOOL_CALL_COUNT] = len(response.tool_calls)
     if progress is not None:
-        for name, size in (
+        sizes = (
             (names.PROGRESS_TOTAL, progress.total_bytes),
             (names.PROGRESS_MOVED, progress.moved_bytes),
             (names.PROGRESS_RATE, progress.rate),
-        ):
-            if size is not None:
-                attributes[name] = size
+        )
+        attributes |= {name: size for name, size in sizes if size is not None}
     return attributes
 
 

@@ -41,11 +41,11 @@ class Address:
         ip = _ip(self.host)
         if ip is None or not ip.is_unspecified:
             return self.url
-        return self._url("127.0.0.1" if ip.version == 4 else "::1")
+        return self._url("::1" if isinstance(ip, ipaddress.IPv6Address) else "127.0.0.1")
 
     def _url(self, host: str) -> str:
         ip = _ip(host)
-        bracketed = f"[{host}]" if ip is not None and ip.version == 6 else host
+        bracketed = f"[{host}]" if isinstance(ip, ipaddress.IPv6Address) else host
         return f"{self.scheme}://{bracketed}:{self.port}{self.path}"
 
 

@@ -1,6 +1,6 @@
-"""Cuts lines out of bytes that come in any pieces; knows nothing of what the lines say.
+r"""Cuts lines out of bytes that come in any pieces; knows nothing of what the lines say.
 
-Only `\\n` ends a line: JSON may hold U+0085 and U+2028 in the open, where text-based
+Only `\n` ends a line: JSON may hold U+0085 and U+2028 in the open, where text-based
 splitting (`httpx.Response.iter_lines`) breaks a line in two.
 """
 

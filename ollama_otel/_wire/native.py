@@ -19,8 +19,8 @@ __all__ = [
     "Progress",
     "RequestFacts",
     "ResponseFacts",
-    "cut_out_vectors",
     "answer_of",
+    "cut_out_vectors",
     "has_no_answer",
     "has_tool_calls",
     "parse_object",
@@ -39,7 +39,7 @@ _NO_OPTIONS: Mapping[str, Any] = {}
 
 _TOO_LARGE = 2**63
 
-# Exactly these bytes can only be a field of the answer: inside a JSON string the quotes are escaped.
+# These bytes can only be a field of the answer: inside a JSON string quotes are escaped.
 _EMPTY_CONTENT = b'"content":""'
 _EMPTY_RESPONSE = b'"response":""'
 _TOOL_CALLS = b'"tool_calls"'
@@ -291,7 +291,7 @@ def read_completion(
 
 
 def cut_out_vectors(document: bytes) -> bytes:
-    """Replace the vectors of an embedding answer by `[]`: they are long and nothing is read there."""
+    """Replace the vectors of an embedding answer by `[]`: they are long, and not for us."""
     start = document.find(b"[")
     end = document.rfind(b"]")
     return document if start < 0 or end < start else document[: start + 1] + document[end:]

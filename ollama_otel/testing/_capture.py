@@ -61,9 +61,7 @@ class Capture:
         self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         self.tracer_provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.meter_provider = MeterProvider(
-            metric_readers=[self._reader], shutdown_on_exit=False
-        )
+        self.meter_provider = MeterProvider(metric_readers=[self._reader], shutdown_on_exit=False)
         self.logger_provider = LoggerProvider(shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
         self.records: list[CallRecord] = []

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import pytest
 
-from .servers import RealJaeger, RealOllama, ServerNotInstalledError, create_models, run_jaeger, run_ollama
+from .servers import (
+    RealJaeger,
+    RealOllama,
+    ServerNotInstalledError,
+    create_models,
+    run_jaeger,
+    run_ollama,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,11 +28,15 @@ HERE = Path(__file__).parent
 class StartOllama(Protocol):
     """Runs a further server inside a `with`, with the models of the first and settings of its own."""
 
-    def __call__(self, *, port: int | None = None, **environment: str) -> AbstractContextManager[RealOllama]: ...
+    def __call__(
+        self, *, port: int | None = None, **environment: str
+    ) -> AbstractContextManager[RealOllama]: ...
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "real: runs against real servers, installed by tests/real/install.py")
+    config.addinivalue_line(
+        "markers", "real: runs against real servers, installed by tests/real/install.py"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -55,7 +55,10 @@ def _user(content: str) -> list[dict[str, Any]]:
 def _function(name: str, description: str, **parameters: str) -> dict[str, Any]:
     properties = {key: {"type": kind} for key, kind in parameters.items()}
     schema = {"type": "object", "properties": properties, "required": list(parameters)}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": schema},
+    }
 
 
 SKY = _user("Why is the sky blue?")
@@ -70,7 +73,9 @@ TOOL_ROUND = [
     {
         "role": "assistant",
         "content": "",
-        "tool_calls": [{"function": {"name": "get_current_weather", "arguments": {"location": "Paris"}}}],
+        "tool_calls": [
+            {"function": {"name": "get_current_weather", "arguments": {"location": "Paris"}}}
+        ],
     },
     {"role": "tool", "tool_name": "get_current_weather", "content": "18 C, sunny"},
 ]
@@ -101,14 +106,16 @@ def _kill_engine(server: RealOllama) -> None:
     server.kill_engine()
 
 
-def _chat(name: str, model: str = AGENT, **fields: Any) -> Case:  # noqa: ANN401 - any field of the request
+def _chat(name: str, model: str = AGENT, **fields: Any) -> Case:
     before = fields.pop("before", _load if model == AGENT else None)
     after_first_chunk = fields.pop("after_first_chunk", None)
     body = {"model": model, "messages": SKY, **fields}
-    return Case(name=name, path="/api/chat", body=body, before=before, after_first_chunk=after_first_chunk)
+    return Case(
+        name=name, path="/api/chat", body=body, before=before, after_first_chunk=after_first_chunk
+    )
 
 
-def _post(name: str, path: str, **body: Any) -> Case:  # noqa: ANN401 - any field of the request
+def _post(name: str, path: str, **body: Any) -> Case:
     return Case(name=name, path=path, body=body)
 
 
@@ -122,7 +129,9 @@ CASES = (
     _chat("chat-tools-stream", messages=COMPARE, tools=TOOLS),
     _chat("chat-tool-result", messages=TOOL_ROUND, tools=TOOLS, stream=False),
     _chat("chat-tool-result-stream", messages=TOOL_ROUND, tools=TOOLS),
-    _chat("chat-format", messages=_user("Extract the product."), format=PRODUCT_SCHEMA, stream=False),
+    _chat(
+        "chat-format", messages=_user("Extract the product."), format=PRODUCT_SCHEMA, stream=False
+    ),
     _chat("chat-format-stream", messages=_user("Extract the product."), format=PRODUCT_SCHEMA),
     _chat("chat-length", options={"num_predict": 5}, stream=False),
     _chat("chat-length-stream", options={"num_predict": 5}),
@@ -142,7 +151,12 @@ CASES = (
     _post("generate-unload", "/api/generate", model=AGENT, keep_alive=0),
     Case(name="ps-empty", method="GET", path="/api/ps", before=_unload),
     _post("embed-one", "/api/embed", model=EMBED, input="Why is the sky blue?"),
-    _post("embed-many", "/api/embed", model=EMBED, input=["Why is the sky blue?", "Tell me a story.", "Hello"]),
+    _post(
+        "embed-many",
+        "/api/embed",
+        model=EMBED,
+        input=["Why is the sky blue?", "Tell me a story.", "Hello"],
+    ),
     _post("embed-preload", "/api/embed", model=EMBED),
     _post("embeddings", "/api/embeddings", model=EMBED, prompt="Why is the sky blue?"),
     _post("show", "/api/show", model=AGENT),
@@ -150,8 +164,17 @@ CASES = (
     Case(name="tags", method="GET", path="/api/tags"),
     _post("copy", "/api/copy", source=AGENT, destination="copied-agent"),
     Case(name="delete", method="DELETE", path="/api/delete", body={"model": "copied-agent"}),
-    _post("create", "/api/create", model="derived-agent", **{"from": AGENT}, system="Be brief.", stream=False),
-    _post("create-stream", "/api/create", model="derived-agent", **{"from": AGENT}, system="Be brief."),
+    _post(
+        "create",
+        "/api/create",
+        model="derived-agent",
+        **{"from": AGENT},
+        system="Be brief.",
+        stream=False,
+    ),
+    _post(
+        "create-stream", "/api/create", model="derived-agent", **{"from": AGENT}, system="Be brief."
+    ),
     Case(name="blob-absent", method="HEAD", path=BLOB_PATH),
     Case(name="blob-upload", path=BLOB_PATH, body=BLOB),
     Case(name="blob-upload-again", path=BLOB_PATH, body=BLOB),
@@ -161,14 +184,21 @@ CASES = (
     _post("pull-unreachable-stream", "/api/pull", model=UNREACHABLE),
     _chat("error-model-not-found", "absent"),
     _post("error-embed-model-not-found", "/api/embed", model="absent", input="Hello"),
-    Case(name="error-delete-model-not-found", method="DELETE", path="/api/delete", body={"model": "absent"}),
+    Case(
+        name="error-delete-model-not-found",
+        method="DELETE",
+        path="/api/delete",
+        body={"model": "absent"},
+    ),
     _chat("error-no-thinking", think=True),
     _chat("error-no-tools", THINKER, tools=TOOLS),
     _chat("error-no-chat", EMBED),
     _post("error-no-generate", "/api/generate", model=EMBED, prompt="Hello"),
     _post("error-no-embed", "/api/embed", model=AGENT, input="Hello"),
     _chat("error-stop-of-wrong-type", options={"stop": "."}),
-    Case(name="error-truncated-json", path="/api/chat", body='{"model": "tiny-agent", "messages": ['),
+    Case(
+        name="error-truncated-json", path="/api/chat", body='{"model": "tiny-agent", "messages": ['
+    ),
     Case(name="error-empty-body", path="/api/chat"),
     _chat("error-prompt-too-long", messages=_user(LONG), truncate=False),
     _chat("error-prompt-too-long-no-shift", messages=_user(LONG), shift=False),
@@ -184,7 +214,9 @@ def record(server: RealOllama, case: Case) -> dict[str, Any]:
         case.before(server)
     content = json.dumps(case.body) if isinstance(case.body, dict) else case.body
     chunks: list[bytes] = []
-    with httpx.stream(case.method, f"{server.url}{case.path}", content=content, timeout=120) as response:
+    with httpx.stream(
+        case.method, f"{server.url}{case.path}", content=content, timeout=120
+    ) as response:
         for chunk in response.iter_raw():
             if not chunks and case.after_first_chunk:
                 case.after_first_chunk(server)
@@ -222,7 +254,9 @@ def main(names: list[str]) -> int:
             recorded = record(server, case)
             text = json.dumps(recorded, indent=1, ensure_ascii=False)
             (target / f"{case.name}.json").write_text(f"{text}\n", encoding="utf-8")
-            print(f"{case.name}: {recorded['status']}, {len(recorded['chunks'])} chunks", flush=True)
+            print(
+                f"{case.name}: {recorded['status']}, {len(recorded['chunks'])} chunks", flush=True
+            )
     return 0
 
 

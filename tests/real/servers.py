@@ -79,7 +79,9 @@ class RealOllama:
     def engine_pids(self) -> list[int]:
         """The processes of its engine, one for each loaded model; kill one to see an engine crash."""
         # The same command on Linux and macOS.
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+        )
         pairs = (line.split() for line in listed.stdout.splitlines())
         return [int(pid) for pid, parent in pairs if int(parent) == self.pid]
 
@@ -88,7 +90,9 @@ class RealOllama:
         killed = self.engine_pids()
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        _wait_until(lambda: set(killed).isdisjoint(self.engine_pids()), "the engine to be gone", seconds=10)
+        _wait_until(
+            lambda: set(killed).isdisjoint(self.engine_pids()), "the engine to be gone", seconds=10
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +111,9 @@ class RealJaeger:
         """The names of the services that have sent spans."""
         return _ask("GET", f"{self.query}/api/services")["data"] or []
 
-    def traces(self, service: str, *, spans: int = 1, seconds: float = 10.0) -> list[dict[str, Any]]:
+    def traces(
+        self, service: str, *, spans: int = 1, seconds: float = 10.0
+    ) -> list[dict[str, Any]]:
         """The traces of a service as Jaeger's JSON, once they hold at least so many spans in all.
 
         Jaeger looks back two days by default, so spans need real times.
@@ -216,7 +222,8 @@ def read_modelfile(path: Path) -> tuple[Path, dict[str, Any]]:
     parameters = dict(re.findall(r"^PARAMETER (\S+) (.+)$", text, re.MULTILINE))
     if parameters:
         definition["parameters"] = {
-            key: [value] if key == "stop" else json.loads(value) for key, value in parameters.items()
+            key: [value] if key == "stop" else json.loads(value)
+            for key, value in parameters.items()
         }
     return path.parent / weights[1], definition
 
@@ -228,12 +235,18 @@ def _jaeger_config(otlp_http: int, otlp_grpc: int, query: int, query_grpc: int) 
     return {
         "service": {
             "extensions": ["jaeger_storage", "jaeger_query"],
-            "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}},
+            "pipelines": {
+                "traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}
+            },
             "telemetry": {"metrics": {"level": "none"}},
         },
         "extensions": {
             "jaeger_storage": {"backends": {"memory": {"memory": {"max_traces": 100_000}}}},
-            "jaeger_query": {"storage": {"traces": "memory"}, "http": at(query), "grpc": at(query_grpc)},
+            "jaeger_query": {
+                "storage": {"traces": "memory"},
+                "http": at(query),
+                "grpc": at(query_grpc),
+            },
         },
         "receivers": {"otlp": {"protocols": {"http": at(otlp_http), "grpc": at(otlp_grpc)}}},
         "exporters": {"jaeger_storage_exporter": {"trace_storage": "memory"}},
@@ -254,7 +267,7 @@ def _ask(
     body: bytes | dict[str, Any] | None = None,
     *,
     seconds: float = 60.0,
-) -> Any:  # noqa: ANN401 - whatever JSON it is
+) -> Any:
     """What a server answers, read as JSON; None for an empty answer.
 
     Not through httpx, so that a test which instruments httpx does not find these calls among its own.
@@ -323,7 +336,9 @@ def _is_answered(url: str) -> bool:
 def _wait_for_answer(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
     def answers() -> bool:
         if process.poll() is not None:
-            message = f"{process.args!r} ended with status {process.returncode}:\n{_last_lines(log)}"
+            message = (
+                f"{process.args!r} ended with status {process.returncode}:\n{_last_lines(log)}"
+            )
             raise ServerStartError(message)
         return _is_answered(ready)
 

@@ -291,7 +291,7 @@ def test_a_stream_left_early_is_abandoned(colour: Colour, capture: Capture) -> N
 def test_an_engine_killed_in_mid_stream_is_a_failure(
     real_ollama: RealOllama, client: Client, capture: Capture
 ) -> None:
-    with pytest.raises(ollama.ResponseError, match="unexpected EOF|error was encountered"):
+    with pytest.raises(ollama.ResponseError, match=r"unexpected EOF|error was encountered"):
         for number, _ in enumerate(
             client.chat(
                 "tiny-agent",
@@ -326,9 +326,7 @@ def test_the_queue_estimate_follows_the_servers_serial_order(
     client.chat("tiny-agent", **chat("Tell me a story."))
     capture.clear()
     with ThreadPoolExecutor(8) as pool:
-        list(
-            pool.map(lambda _: client.chat("tiny-agent", **chat("Tell me a story.")), range(8))
-        )
+        list(pool.map(lambda _: client.chat("tiny-agent", **chat("Tell me a story.")), range(8)))
     # One slot: calls end in the order in which they got it, each having waited for all before.
     records = sorted(capture.records, key=lambda r: r.start.started_at / 1e9 + r.duration)
     waits = [record.queue_estimate for record in records]

@@ -51,7 +51,9 @@ def test_tiny_embed_gives_vectors_of_128_numbers(real_ollama: RealOllama) -> Non
     assert [len(vector) for vector in vectors] == [128, 128]
 
 
-def test_a_cold_server_holds_no_model_and_loads_one_on_the_first_call(cold_ollama: RealOllama) -> None:
+def test_a_cold_server_holds_no_model_and_loads_one_on_the_first_call(
+    cold_ollama: RealOllama,
+) -> None:
     assert cold_ollama.loaded() == []
     _post(cold_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
     _post(cold_ollama, "/api/embed", model="tiny-embed", input="one")
@@ -61,7 +63,9 @@ def test_a_cold_server_holds_no_model_and_loads_one_on_the_first_call(cold_ollam
     assert cold_ollama.loaded() == []
 
 
-def test_a_further_server_shares_the_models_and_can_come_back_on_its_port(start_ollama: StartOllama) -> None:
+def test_a_further_server_shares_the_models_and_can_come_back_on_its_port(
+    start_ollama: StartOllama,
+) -> None:
     with start_ollama(OLLAMA_NUM_PARALLEL="2") as server:
         _post(server, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
     with pytest.raises(httpx.ConnectError):
@@ -71,7 +75,9 @@ def test_a_further_server_shares_the_models_and_can_come_back_on_its_port(start_
         _post(again, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
 
 
-def test_a_server_on_a_port_that_is_taken_is_refused(real_ollama: RealOllama, start_ollama: StartOllama) -> None:
+def test_a_server_on_a_port_that_is_taken_is_refused(
+    real_ollama: RealOllama, start_ollama: StartOllama
+) -> None:
     taken = start_ollama(port=real_ollama.port)
     with pytest.raises(ServerStartError, match="Another server answers"), taken:
         pass
@@ -92,9 +98,17 @@ def test_a_killed_engine_is_started_again(real_ollama: RealOllama) -> None:
 def test_jaeger_answers_and_gives_back_what_it_was_sent(jaeger: RealJaeger) -> None:
     assert isinstance(jaeger.services(), list)
     now = str(time.time_ns())
-    span = {"traceId": "1" * 32, "spanId": "2" * 16, "name": "probe", "startTimeUnixNano": now, "endTimeUnixNano": now}
+    span = {
+        "traceId": "1" * 32,
+        "spanId": "2" * 16,
+        "name": "probe",
+        "startTimeUnixNano": now,
+        "endTimeUnixNano": now,
+    }
     name = {"key": "service.name", "value": {"stringValue": "test-servers"}}
-    sent = {"resourceSpans": [{"resource": {"attributes": [name]}, "scopeSpans": [{"spans": [span]}]}]}
+    sent = {
+        "resourceSpans": [{"resource": {"attributes": [name]}, "scopeSpans": [{"spans": [span]}]}]
+    }
     httpx.post(f"{jaeger.otlp_http}/v1/traces", json=sent).raise_for_status()
     (trace,) = jaeger.traces("test-servers", spans=1)
     assert [found["operationName"] for found in trace["spans"]] == ["probe"]

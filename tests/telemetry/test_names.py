@@ -180,6 +180,18 @@ def test_the_conventions_instruments_have_their_kind_and_unit(profile: Any) -> N
         assert (row.kind, row.unit) == (registered["instrument"], registered["unit"]), row.name
 
 
+def test_our_own_instruments_have_these_kinds_and_units() -> None:
+    ours = [row for row in instruments("v1.41") if row.name.startswith("ollama.")]
+    assert {row.name: (row.kind, row.unit, row.buckets is None) for row in ours} == {
+        "ollama.client.operation.duration": ("histogram", "s", False),
+        "ollama.client.load.duration": ("histogram", "s", False),
+        "ollama.client.queue.estimated_duration": ("histogram", "s", False),
+        "ollama.client.phase.time": ("counter", "s", True),
+        "ollama.client.request.active": ("updowncounter", "{request}", True),
+        "ollama.client.transfer.size": ("counter", "By", True),
+    }
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_conventions_buckets_are_kept_and_carried_on(profile: Any) -> None:
     for row in instruments(profile):

@@ -269,7 +269,7 @@ class TestModels:
         assert 900_000 <= warm.load_duration <= 1_100_000
 
     @pytest.mark.parametrize("stream", [True, False])
-    def test_durations_add_up(self, stream: bool) -> None:  # noqa: FBT001
+    def test_durations_add_up(self, stream: bool) -> None:
         fake = FakeOllama(queue=0.25)
         with httpx.Client(transport=fake.transport()) as client:
             body = {"model": "qwen3", "messages": HELLO, "stream": stream}
@@ -345,7 +345,7 @@ class TestModels:
         assert (message.tool_calls, bool(message.content)) == (None, True)
 
     @pytest.mark.parametrize("stream", [True, False])
-    def test_num_predict_ends_with_length(self, ask: Caller, stream: bool) -> None:  # noqa: FBT001
+    def test_num_predict_ends_with_length(self, ask: Caller, stream: bool) -> None:
         options = {"num_predict": 3}
         answer = ask("chat", model="llama3.2", messages=HELLO, options=options, stream=stream)
         final = answer[-1] if stream else answer
@@ -396,7 +396,7 @@ class TestModels:
         assert len(set(run(1))) == 3
 
     @pytest.mark.parametrize("stream", [True, False])
-    def test_in_realtime_it_takes_the_time_it_reports(self, stream: bool) -> None:  # noqa: FBT001
+    def test_in_realtime_it_takes_the_time_it_reports(self, stream: bool) -> None:
         waits: list[float] = []
         fake = FakeOllama(realtime=True, queue=0.1, sleep=waits.append)
         with httpx.Client(transport=fake.transport(), timeout=None) as client:
@@ -656,7 +656,7 @@ class TestFaults:
     """What the official client raises is that of table 4.4 in the wire reference."""
 
     @pytest.mark.parametrize("stream", [True, False])
-    def test_a_cut_connection(self, ask: Caller, stream: bool) -> None:  # noqa: FBT001
+    def test_a_cut_connection(self, ask: Caller, stream: bool) -> None:
         ask.fake.fault("/api/chat", Fault(cut_at=250))
         parts: list[Any] = []
         kind = "incomplete chunked read" if stream else r"received 250 bytes, expected \d+"
@@ -696,7 +696,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("stream", [True, False])
     @pytest.mark.parametrize("at", [0, 20, 60])
-    def test_garbage(self, ask: Caller, at: int, stream: bool) -> None:  # noqa: FBT001
+    def test_garbage(self, ask: Caller, at: int, stream: bool) -> None:
         ask.fake.fault("/api/chat", Fault(garbage_at=at))
         with pytest.raises(json.JSONDecodeError):
             ask("chat", model="llama3.2", messages=HELLO, stream=stream)
@@ -713,7 +713,7 @@ class TestFaults:
         self,
         ask: Caller,
         at: int,
-        stream: bool,  # noqa: FBT001
+        stream: bool,
     ) -> None:
         ask.fake.fault("/api/chat", Fault(error_at=at))
         with pytest.raises(ollama.ResponseError) as caught:
@@ -739,7 +739,7 @@ class TestFaults:
         self,
         ask: Caller,
         fault: Fault,
-        stream: bool,  # noqa: FBT001
+        stream: bool,
     ) -> None:
         plain = ask("generate", model="qwen3", prompt="?", stream=stream)
         ask.fake.fault("/api/generate", fault)
@@ -1022,7 +1022,7 @@ def test_the_real_server_answers_in_the_same_shape(name: str) -> None:
 def test_any_size_of_chunks_gives_the_same_bytes(
     reply: str,
     size: int,
-    packed: bool,  # noqa: FBT001
+    packed: bool,
 ) -> None:
     plain = Reply.stream([{"response": reply}, {"done": True}])
     body = b"".join(plain.chunks)

@@ -16,7 +16,7 @@ importlib.import_module("ollama")
 official = sys.modules["ollama._client"]._parse_host  # type: ignore[attr-defined]
 
 EXAMPLES = [
-    (eval(example.source.strip().removeprefix("_parse_host")), eval(example.want))  # noqa: S307
+    (eval(example.source.strip().removeprefix("_parse_host")), eval(example.want))
     for example in doctest.DocTestParser().get_examples(official.__doc__)
 ]
 

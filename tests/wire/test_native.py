@@ -296,7 +296,7 @@ request_fields = st.sampled_from(
 bodies = st.dictionaries(request_fields, json_values | st.dictionaries(request_fields, json_values))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(row=st.sampled_from(ENDPOINTS), body=bodies)
 def test_a_request_of_any_json_is_read(row: Endpoint, body: dict[str, Any]) -> None:
     facts = read_request(row, body)
@@ -470,7 +470,7 @@ def test_tool_calls_of_another_shape_are_none(calls: Any) -> None:
     assert tool_calls_of({"message": {"tool_calls": calls}}) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*FINAL, "error", "tool_calls", "response", "thinking"]), json_values

@@ -40,7 +40,7 @@ class FakeOllama:
     take time.
     """
 
-    def __init__(  # noqa: PLR0913 - every one has a default
+    def __init__(
         self,
         models: Iterable[FakeModel] = DEFAULT_MODELS,
         *,

@@ -1,0 +1,498 @@
+"""`configure` sets up what the app has not, refuses what cannot be used, and breaks nothing.
+
+Each in a process of its own, as OpenTelemetry's providers are the process's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+PRELUDE = """
+import json
+import httpx
+from opentelemetry import metrics, trace
+from opentelemetry._logs import get_logger_provider
+from ollama_otel import Client, Settings, SettingsError, configure
+
+ANSWER = {"model": "m", "message": {"role": "assistant", "content": "Hi"}, "done": True,
+          "done_reason": "stop", "prompt_eval_count": 1, "eval_count": 2}
+
+def client():
+    return Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=ANSWER)))
+
+def chat():
+    client().chat("m", [{"role": "user", "content": "Hello"}])
+
+def kinds(*providers):
+    return [type(provider).__name__ for provider in providers]
+
+def global_kinds():
+    return kinds(trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
+
+def tell(value):
+    print(json.dumps(value), flush=True)
+"""
+UNSET = ["ProxyTracerProvider", "_ProxyMeterProvider", "ProxyLoggerProvider"]
+SILENT = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
+
+
+class Ran:
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        assert done.returncode == 0, done.stderr
+        self.stdout, self.stderr = done.stdout, done.stderr
+
+    @property
+    def told(self) -> list[Any]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+def run(script: str, **environ: str) -> Ran:
+    # No proxy of the developer's machine between the two.
+    clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    return Ran(
+        subprocess.run(
+            [sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
+            env=clean | environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    )
+
+
+class Collector:
+    """An OTLP endpoint over HTTP that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                collector.requests.append((self.path, headers, body))
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def bodies(self, path: str) -> list[bytes]:
+        return [body for found, _, body in self.requests if found == path]
+
+    def spans(self) -> list[tuple[str | None, str]]:
+        """Service and name of each span."""
+        found: list[tuple[str | None, str]] = []
+        for body in self.bodies("/v1/traces"):
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
+                found += [
+                    (attributes.get("service.name"), span.name)
+                    for scope in resource.scope_spans
+                    for span in scope.spans
+                ]
+        return found
+
+    def metrics(self) -> set[str]:
+        return {
+            metric.name
+            for body in self.bodies("/v1/metrics")
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+    def events(self) -> list[str]:
+        return [
+            record.event_name
+            for body in self.bodies("/v1/logs")
+            for resource in ExportLogsServiceRequest.FromString(body).resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
+        ]
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    thread = threading.Thread(target=collector.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield collector
+    collector.server.shutdown()
+    collector.server.server_close()
+    thread.join()
+
+
+# --- what is sent -----------------------------------------------------------------------------
+
+
+def test_all_signals_reach_a_collector_given_in_code(collector: Collector) -> None:
+    ran = run(f"""
+        telemetry = configure(
+            service_name="app", endpoint={collector.url + "/"!r}, headers={{"x-key": "k"}},
+            resource_attributes={{"deployment.environment.name": "test"}},
+            export_interval=60, emit_events=True, max_models=7,
+        )
+        chat()
+        tell([telemetry.flush(), global_kinds(), telemetry.settings.max_models])
+        tell([
+            telemetry.tracer_provider is trace.get_tracer_provider(),
+            telemetry.meter_provider is metrics.get_meter_provider(),
+            telemetry.logger_provider is get_logger_provider(),
+        ])
+    """)
+    assert ran.told == [
+        [True, ["TracerProvider", "MeterProvider", "LoggerProvider"], 7],
+        [True, True, True],
+    ]
+    assert collector.spans() == [("app", "chat m")]
+    assert "gen_ai.client.operation.duration" in collector.metrics()
+    assert collector.events() == ["gen_ai.client.inference.operation.details"]
+    assert {path for path, *_ in collector.requests} == {"/v1/traces", "/v1/metrics", "/v1/logs"}
+    assert {headers["x-key"] for _, headers, _ in collector.requests} == {"k"}
+    assert b"deployment.environment.name" in collector.bodies("/v1/traces")[0]
+
+
+def test_the_standard_variables_are_followed_and_the_rest_is_sent_at_exit(
+    collector: Collector,
+) -> None:
+    ran = run(
+        """
+        early = client()
+        telemetry = configure()
+        early.chat("m", [{"role": "user", "content": "Hello"}])
+        tell(telemetry.logger_provider)
+        """,
+        OTEL_SERVICE_NAME="from-the-environment",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+    )
+    assert ran.told == [None]
+    assert collector.spans() == [("from-the-environment", "chat m")]
+    assert "gen_ai.client.operation.duration" in collector.metrics()
+    assert collector.events() == []
+
+
+def test_metrics_are_sent_at_the_interval(collector: Collector) -> None:
+    run(f"""
+        import time
+        configure(endpoint={collector.url!r}, export_interval=0.05)
+        chat()
+        time.sleep(0.4)
+    """)
+    assert len(collector.bodies("/v1/metrics")) >= 3
+
+
+def test_observers_and_settings_given_to_configure_hold_for_every_client() -> None:
+    ran = run(
+        """
+        from ollama_otel import Observation
+        seen = []
+        class Seen(Observation):
+            def end(self, record):
+                seen.append([record.outcome, record.answer and record.answer.text])
+        class Watcher:
+            def begin(self, start):
+                return Seen()
+        before = client()
+        before.chat("m", [{"role": "user", "content": "Hello"}])
+        configure(observers=[Watcher()], capture_content="span_only")
+        before.chat("m", [{"role": "user", "content": "Hello"}])
+        chat()
+        configure(settings=Settings())
+        chat()
+        tell(seen)
+        """,
+        **SILENT,
+    )
+    assert ran.told == [[["completed", "Hi"], ["completed", "Hi"]]]
+
+
+# --- what is left alone -----------------------------------------------------------------------
+
+
+def test_providers_of_the_app_are_left_alone(collector: Collector) -> None:
+    ran = run(f"""
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        spans = InMemorySpanExporter()
+        own = TracerProvider()
+        own.add_span_processor(SimpleSpanProcessor(spans))
+        trace.set_tracer_provider(own)
+        telemetry = configure(endpoint={collector.url!r}, service_name="ours")
+        chat()
+        telemetry.flush()
+        tell(trace.get_tracer_provider() is own)
+        tell(telemetry.tracer_provider)
+        tell([span.name for span in spans.get_finished_spans()])
+        tell(spans.get_finished_spans()[0].resource.attributes["service.name"] == "ours")
+    """)
+    assert ran.told == [True, None, ["chat m"], False]
+    assert collector.spans() == []
+    assert collector.metrics()
+
+
+def test_a_second_configure_leaves_the_providers_of_the_first() -> None:
+    ran = run(
+        """
+        first = configure(emit_events=True)
+        second = configure(profile="gen-ai-dev")
+        tell(kinds(first.tracer_provider, first.meter_provider, first.logger_provider))
+        tell(kinds(second.tracer_provider, second.meter_provider, second.logger_provider))
+        tell([second.flush(), second.settings.profile])
+        second.shutdown()
+        """,
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_METRICS_EXPORTER="console",
+        OTEL_LOGS_EXPORTER="console",
+    )
+    assert ran.told[:3] == [
+        ["TracerProvider", "MeterProvider", "LoggerProvider"],
+        ["NoneType", "NoneType", "NoneType"],
+        [True, "gen-ai-dev"],
+    ]
+
+
+def test_a_signal_that_is_off_stays_unset() -> None:
+    ran = run(
+        """
+        telemetry = configure(emit_events=True)
+        chat()
+        tell([telemetry.flush(), global_kinds()])
+        """,
+        **SILENT,
+        OTEL_LOGS_EXPORTER=" None ",
+    )
+    assert ran.told == [[True, UNSET]]
+
+
+def test_the_console_can_take_it_all() -> None:
+    ran = run(
+        """
+        telemetry = configure(emit_events=True)
+        chat()
+        telemetry.flush()
+        """,
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_METRICS_EXPORTER="console",
+        OTEL_LOGS_EXPORTER="console",
+    )
+    assert '"name": "chat m"' in ran.stdout
+    assert "gen_ai.client.operation.duration" in ran.stdout
+    assert "gen_ai.client.inference.operation.details" in ran.stdout
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+REFUSALS: list[tuple[dict[str, str], str, str]] = [
+    (
+        {"OTEL_TRACES_EXPORTER": "jaeger"},
+        "",
+        "OTEL_TRACES_EXPORTER must be otlp, console or none, not 'jaeger'",
+    ),
+    (
+        {"OTEL_METRICS_EXPORTER": "prometheus"},
+        "",
+        "OTEL_METRICS_EXPORTER must be otlp, console or none, not 'prometheus'",
+    ),
+    (
+        {"OTEL_LOGS_EXPORTER": "otlp,console"},
+        "emit_events=True",
+        "OTEL_LOGS_EXPORTER must be otlp, console or none, not 'otlp,console'",
+    ),
+    (
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
+        "",
+        "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or grpc, not 'http/json'",
+    ),
+    (
+        {"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "udp"},
+        "",
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL must be http/protobuf or grpc, not 'udp'",
+    ),
+    ({}, "protocol='udp'", "the argument protocol must be http/protobuf or grpc, not 'udp'"),
+    (
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"},
+        "",
+        "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://localhost:4318, not 'localhost:4318'",
+    ),
+    (
+        {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "collector"},
+        "",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT must be a URL such as http://localhost:4318, not 'collector'",
+    ),
+    (
+        {},
+        "endpoint='collector'",
+        "the argument endpoint must be a URL such as http://localhost:4318, not 'collector'",
+    ),
+    (
+        {"OTEL_METRIC_EXPORT_INTERVAL": "-1"},
+        "",
+        "OpenTelemetry refuses an OTEL_* variable: interval value -1.0 is invalid and needs to be larger than zero.",
+    ),
+    (
+        {"OTEL_METRICS_EXEMPLAR_FILTER": "some"},
+        "",
+        "OpenTelemetry refuses an OTEL_* variable: Unknown exemplar filter 'some'.",
+    ),
+    ({}, "export_interval=0", "export_interval must be seconds above 0, not 0"),
+    ({}, "export_interval=float('nan')", "export_interval must be seconds above 0, not nan"),
+    ({}, "export_interval=float('inf')", "export_interval must be seconds above 0, not inf"),
+    (
+        {"OLLAMA_OTEL_MAX_MODELS": "many"},
+        "",
+        "OLLAMA_OTEL_MAX_MODELS must be a whole number of at least 1, not 'many'",
+    ),
+    (
+        {},
+        "max_models='many'",
+        "the setting max_models must be a whole number of at least 1, not 'many'",
+    ),
+    ({}, "settings=Settings(), max_models=3", "give either settings or max_models, not both"),
+]
+
+
+def test_what_cannot_be_used_is_refused_before_anything_is_set() -> None:
+    cases = [(environ, arguments) for environ, arguments, _ in REFUSALS]
+    ran = run(
+        f"""
+        import os
+        for environ, arguments in {cases!r}:
+            os.environ.update(environ)
+            try:
+                eval(f"configure({{arguments}})")
+            except SettingsError as error:
+                tell([str(error), global_kinds()])
+            else:
+                tell(["not refused", arguments])
+            for name in environ:
+                del os.environ[name]
+        """
+    )
+    assert ran.told == [[message, UNSET] for *_, message in REFUSALS]
+
+
+def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
+    ran = run(
+        """
+        try:
+            configure(colour="red")
+        except SettingsError as error:
+            tell(str(error))
+        """
+    )
+    assert ran.told[0].startswith("configure knows no setting colour; there are capture_content, ")
+
+
+def test_grpc_without_its_package_names_the_extra() -> None:
+    ran = run(
+        """
+        import sys
+        from ollama_otel import MissingExtraError
+        sys.modules["opentelemetry.exporter.otlp.proto.grpc"] = None
+        sys.modules["grpc"] = None
+        try:
+            configure(protocol="grpc")
+        except MissingExtraError as error:
+            tell([str(error), isinstance(error, ImportError), global_kinds()])
+        """
+    )
+    message = (
+        "OTLP over gRPC needs a package that is not installed: "
+        "pip install 'ollama_otel[grpc]', or use protocol='http/protobuf'"
+    )
+    assert ran.told == [[message, True, UNSET]]
+
+
+def test_http_needs_no_grpc() -> None:
+    ran = run(
+        """
+        import sys
+        configure(endpoint="http://127.0.0.1:1")
+        tell([name for name in sys.modules if name.split(".")[0] == "grpc"])
+        import os
+        os._exit(0)
+        """
+    )
+    assert ran.told == [[]]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "insecure"),
+    [("http://127.0.0.1:1", True), ("127.0.0.1:1", True), ("https://127.0.0.1:1", False)],
+)
+def test_grpc_is_encrypted_only_where_the_endpoint_says_so(endpoint: str, insecure: bool) -> None:
+    pytest.importorskip("grpc")
+    ran = run(f"""
+        import grpc, os
+        opened = []
+        for name in ("insecure_channel", "secure_channel"):
+            def channel(target, *args, _real=getattr(grpc, name), _name=name, **kwargs):
+                opened.append(_name)
+                return _real(target, *args, **kwargs)
+            setattr(grpc, name, channel)
+        import opentelemetry.exporter.otlp.proto.grpc.exporter as exporter
+        for name in ("insecure_channel", "secure_channel"):
+            setattr(exporter, name, getattr(grpc, name))
+        configure(protocol="grpc", endpoint={endpoint!r})
+        tell(sorted(set(opened)))
+        os._exit(0)
+    """)
+    assert ran.told == [["insecure_channel" if insecure else "secure_channel"]]
+
+
+# --- what fails later -------------------------------------------------------------------------
+
+
+def test_a_collector_that_is_not_there_raises_nothing() -> None:
+    ran = run(
+        """
+        telemetry = configure(endpoint="http://127.0.0.1:1", emit_events=True)
+        chat()
+        telemetry.flush(1.0)
+        telemetry.shutdown()
+        chat()
+        tell("done")
+        """,
+        OTEL_EXPORTER_OTLP_TIMEOUT="1",
+    )
+    assert ran.told == ["done"]
+    assert "Failed to export" in ran.stderr
+
+
+def test_what_a_caller_may_put_into_a_call_does_not_cost_a_batch(collector: Collector) -> None:
+    ran = run(f"""
+        telemetry = configure(endpoint={collector.url!r}, capture_content="span_and_event")
+        chat()
+        answer = b'{{"model":"\\\\ud83d","message":{{"content":"\\\\ud83d"}},"done":true,"eval_count":1e400}}'
+        odd = Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, content=answer)))
+        odd._client.post("/api/chat", content=b'{{"model":"\\\\ud83d","stream":false,'
+            b'"messages":[{{"role":"user","content":"\\\\ud83d"}}],'
+            b'"options":{{"seed":99999999999999999999,"top_k":NaN,"temperature":1e999}}}}')
+        tell(telemetry.flush())
+    """)
+    assert ran.told == [True]
+    assert [name for _, name in collector.spans()] == ["chat m", "chat ?"]
+    assert "Traceback" not in ran.stderr
