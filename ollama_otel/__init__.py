@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ollama_otel import ollama
-    from ollama_otel._call import CallRecord, CallStart, Observation, Observer
+    from ollama_otel._call import Observation, Observer
+    from ollama_otel._record import CallRecord, CallStart
     from ollama_otel._telemetry.setup import Telemetry, configure
     from ollama_otel.client import AsyncClient, Client
     from ollama_otel.context import call_context
@@ -58,7 +59,8 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "_call": ("CallRecord", "CallStart", "Observation", "Observer"),
+    "_call": ("Observation", "Observer"),
+    "_record": ("CallRecord", "CallStart"),
     "_telemetry.setup": ("Telemetry", "configure"),
     "client": ("AsyncClient", "Client"),
     "context": ("call_context",),

@@ -71,11 +71,12 @@ class ContentPolicy:
     def _redacted(self, text: str) -> str:
         for redactor in self.redactors:
             try:
-                text = redactor(text)
+                redacted: object = redactor(text)
             except Exception:  # noqa: BLE001  a redactor is foreign code; its error may quote the text
                 return _REDACTION_FAILED
-            if not isinstance(text, str):
+            if not isinstance(redacted, str):
                 return _REDACTION_FAILED
+            text = redacted
         return text
 
 

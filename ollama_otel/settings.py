@@ -106,22 +106,16 @@ class Settings:
     )
     """Where messages, answers and tool definitions go: nowhere, the span, a log event, or both."""
 
-    emit_events: bool | None = _setting(
-        None, _boolean, "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
-    )
+    emit_events: bool | None = _setting(None, _boolean, "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT")
     """Whether each inference sends a details event; None: only when content goes to events."""
 
     redactors: tuple[Callable[[str], str], ...] = _setting(())
     """Run in order over every captured text before it is stored or sent."""
 
-    content_max_length: int = _setting(
-        32_768, _positive_integer, "OLLAMA_OTEL_CONTENT_MAX_LENGTH"
-    )
+    content_max_length: int = _setting(32_768, _positive_integer, "OLLAMA_OTEL_CONTENT_MAX_LENGTH")
     """Characters kept of each captured text."""
 
-    time_per_output_chunk: bool = _setting(
-        False, _boolean, "OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK"
-    )
+    time_per_output_chunk: bool = _setting(False, _boolean, "OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK")
     """Whether the gap before every chunk is recorded as a metric; off, as it costs per chunk."""
 
     response_model_on_metrics: bool = _setting(
@@ -132,9 +126,7 @@ class Settings:
     max_models: int = _setting(200, _positive_integer, "OLLAMA_OTEL_MAX_MODELS")
     """Distinct model names that metrics may carry; further ones are counted as `_OTHER`."""
 
-    cold_start_threshold: float = _setting(
-        0.1, _seconds, "OLLAMA_OTEL_COLD_START_THRESHOLD"
-    )
+    cold_start_threshold: float = _setting(0.1, _seconds, "OLLAMA_OTEL_COLD_START_THRESHOLD")
     """Seconds of `load_duration` from which a call counts as a cold start (warm: 1 to 50 ms)."""
 
     queue_threshold: float = _setting(0.05, _seconds, "OLLAMA_OTEL_QUEUE_THRESHOLD")

@@ -16,8 +16,9 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from ollama_otel._answer import Answer
-from ollama_otel._call import CallRecorder, CallStart, Observer, Recording
+from ollama_otel._call import CallRecorder, Observer, Recording
 from ollama_otel._guard import guard
+from ollama_otel._record import CallStart
 from ollama_otel._telemetry.recording import recording_for
 from ollama_otel._wire.endpoints import Endpoint, find_endpoint
 from ollama_otel._wire.native import parse_object, read_request
@@ -90,9 +91,7 @@ def _start_call(
             recording,
             CallStart(
                 endpoint=endpoint,
-                request=read_request(
-                    endpoint, body, size=size, keep_body=recording.keeps_content
-                ),
+                request=read_request(endpoint, body, size=size, keep_body=recording.keeps_content),
                 server_address=request.url.host or None,
                 server_port=request.url.port or {"http": 80, "https": 443}.get(request.url.scheme),
                 started_at=recording.wall_clock(),

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_otel._answer import CompletionStream, ProgressStream
-from ollama_otel._call import CallRecord, CallRecorder, CallStart, Observation, Outcome, Recording
+from ollama_otel._call import CallRecorder, Observation, Recording
+from ollama_otel._record import CallRecord, CallStart, Outcome
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.failures import ERROR_TYPES
 from ollama_otel._wire.native import read_request

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._call import CallRecord, CallRecorder, CallStart, Observation, Observer, Recording
+from ollama_otel._call import CallRecorder, Observation, Observer, Recording
 from ollama_otel._guard import guard
+from ollama_otel._record import CallRecord, CallStart
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.native import read_request
 from ollama_otel.context import CallContext

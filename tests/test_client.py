@@ -66,7 +66,13 @@ def described(value: Any) -> Any:
     if isinstance(value, BaseModel):
         fields = {name: described(field) for name, field in value.__dict__.items()}
         extra = described(value.model_extra)
-        return type(value), fields, frozenset(value.model_fields_set), value.model_dump_json(), extra
+        return (
+            type(value),
+            fields,
+            frozenset(value.model_fields_set),
+            value.model_dump_json(),
+            extra,
+        )
     if isinstance(value, Mapping):
         return type(value), [(described(k), described(v)) for k, v in value.items()]
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
@@ -238,7 +244,10 @@ CALLS = [
     ("delete", {"model": "no-such-model"}),
     ("web_search", {"query": "ollama", "max_results": 2}),
     ("web_fetch", {"url": "https://example.com"}),
-    ("systemone", {"model": "llama3.2", "state": "s", "questions": {"q": {"type": "noul", "question": "Q?"}}}),
+    (
+        "systemone",
+        {"model": "llama3.2", "state": "s", "questions": {"q": {"type": "noul", "question": "Q?"}}},
+    ),
 ]
 
 
@@ -338,7 +347,9 @@ def test_a_blob_is_uploaded_as_officially(colour: Colour, tmp_path: Path) -> Non
 
     expected, found, _, _ = both(colour, transport, scenario)
     assert found == expected
-    assert found[0] == [("value", described(f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"))]
+    assert found[0] == [
+        ("value", described(f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"))
+    ]
     for server in fakes:
         assert [request.body for request in server.requests] == [blob.read_bytes()] * 2
 
@@ -370,7 +381,9 @@ def test_a_fault_shows_as_it_does_officially(colour: Colour, fault: Fault, strea
         """Pass the time of a stall at once."""
 
     def transport() -> Any:
-        server = FakeOllama(clock=lambda: 1_750_000_000.0, sleep=nothing if colour.is_async else lambda s: None)
+        server = FakeOllama(
+            clock=lambda: 1_750_000_000.0, sleep=nothing if colour.is_async else lambda s: None
+        )
         server.fault("/api/chat", fault, times=2)
         return server.transport()
 
@@ -502,7 +515,9 @@ def test_a_recorded_body_is_read_as_officially(
         [b'{"error":"[1]"}\n'],
         [b'{"message":{"role":"assistant","content":"no \\"error\\" at all"},"error":null}\n'],
         [b'{"message":{"role":"assistant","content":"the word \\"error\\""}}\n'],
-        [b'{"message":{"role":"assistant","content":"x","tool_calls":[{"function":{"name":"error","arguments":{"error":"x"}}}]}}\n'],
+        [
+            b'{"message":{"role":"assistant","content":"x","tool_calls":[{"function":{"name":"error","arguments":{"error":"x"}}}]}}\n'
+        ],
         [b'{"message":"no object"}\n'],
         [b'{"message":{"role":"assistant","content":7}}\n'],
         [b'{"message":{"content":"no role"}}\n'],
@@ -520,7 +535,12 @@ def test_a_recorded_body_is_read_as_officially(
         [LINE.replace(b"false", b'false,"new_field":{"a":[1,2]}')],
         [LINE.replace(b'"hi"', b'"hi","images":["aGVsbG8="]')],
         [LINE.replace(b'"hi"', b'"hi","images":[{"value":"aGVsbG8="}]')],
-        [LINE.replace(b'"hi"', b'"hi","tool_calls":[{"id":"c","function":{"index":0,"name":"f","arguments":{"a":1e3}}}]')],
+        [
+            LINE.replace(
+                b'"hi"',
+                b'"hi","tool_calls":[{"id":"c","function":{"index":0,"name":"f","arguments":{"a":1e3}}}]',
+            )
+        ],
         [LINE.replace(b"\n", b"\r\n"), LAST.replace(b"\n", b"\r\n")],
         [LINE.replace(b'"hi"', b'"\x01"')],
         [b"<html>502 Bad Gateway</html>"],
@@ -568,7 +588,12 @@ def test_a_status_shows_as_it_does_officially(
 def test_a_body_that_breaks_off_shows_as_it_does_officially(
     colour_on_asyncio: Colour, status: int, stream: bool
 ) -> None:
-    for error in (httpx.ReadError("gone"), httpx.ConnectError("odd"), OSError("bare"), ValueError()):
+    for error in (
+        httpx.ReadError("gone"),
+        httpx.ConnectError("odd"),
+        OSError("bare"),
+        ValueError(),
+    ):
         expected, found = body_story(
             colour_on_asyncio,
             lambda error=error: Body([LINE, LINE[:9]], status=status, error=error),
@@ -639,7 +664,9 @@ def mutated(draw: st.DrawFn, body: bytes) -> list[bytes]:
             case "cut":
                 body = body[:at]
             case "flip" if body:
-                body = body[:at] + bytes([body[at] ^ (1 << draw(st.integers(0, 7)))]) + body[at + 1 :]
+                body = (
+                    body[:at] + bytes([body[at] ^ (1 << draw(st.integers(0, 7)))]) + body[at + 1 :]
+                )
             case "drop":
                 body = body[:at] + body[at + length :]
             case "double":
@@ -671,7 +698,9 @@ def assert_read_alike(colour: Colour, cls: Any, pieces: list[bytes], *, stream: 
 @settings(parent=fast, max_examples=80)
 def test_any_stream_is_read_as_officially(name: str, data: st.DataObject) -> None:
     pieces = data.draw(st.sampled_from(STREAMS).flatmap(mutated))
-    cls = data.draw(st.sampled_from([ollama.ChatResponse, ollama.GenerateResponse, ollama.ProgressResponse]))
+    cls = data.draw(
+        st.sampled_from([ollama.ChatResponse, ollama.GenerateResponse, ollama.ProgressResponse])
+    )
     assert_read_alike(Colour(name), cls, pieces, stream=True)
 
 
@@ -685,7 +714,9 @@ def test_any_document_is_read_as_officially(name: str, data: st.DataObject) -> N
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 OBJECTS = [
@@ -693,7 +724,10 @@ OBJECTS = [
     for cls, body in [
         *DOCUMENTS,
         *[(ollama.ChatResponse, body) for body in STREAMS],
-        (ollama.SystemOneResponse, b'{"model":"m","answers":{"q":{"type":"noul","value":0.5}},"usage":{}}'),
+        (
+            ollama.SystemOneResponse,
+            b'{"model":"m","answers":{"q":{"type":"noul","value":0.5}},"usage":{}}',
+        ),
         (ollama.WebSearchResponse, b'{"results":[{"title":"t","url":"u","content":"c"}]}'),
         (ollama.WebFetchResponse, b'{"title":"t","content":"c","links":["l"]}'),
     ]
@@ -784,6 +818,7 @@ class Answering(Body):
             return answer(request)
         return httpx.Response(200, headers=self.headers, stream=_Pieces(self))
 
+
 def sent(transport: Body) -> list[Any]:
     """Requests with all but the trace context."""
     return [
@@ -792,7 +827,11 @@ def sent(transport: Body) -> list[Any]:
             str(request.url),
             [pair for pair in request.headers.raw if pair[0] != b"traceparent"],
             request.content,
-            {name: value for name, value in request.extensions.items() if "ollama_otel" not in name},
+            {
+                name: value
+                for name, value in request.extensions.items()
+                if "ollama_otel" not in name
+            },
         )
         for request in transport.requests
     ]
@@ -914,7 +953,9 @@ def test_event_hooks_see_what_they_see_officially(colour: Colour, path: str) -> 
             request.headers["x-hooked"] = "1"
 
         def on_response(response: httpx.Response) -> None:
-            seen.append((response.status_code, list(response.headers.raw), list(response.extensions)))
+            seen.append(
+                (response.status_code, list(response.headers.raw), list(response.extensions))
+            )
             seen.append((response.is_stream_consumed, response.is_closed))
             kept.append(response)
 
@@ -942,7 +983,9 @@ def test_event_hooks_see_what_they_see_officially(colour: Colour, path: str) -> 
     assert found == expected
 
 
-def hooks(colour: Colour, on_response: Callable[[httpx.Response], None], *, reads: bool = False) -> Any:
+def hooks(
+    colour: Colour, on_response: Callable[[httpx.Response], None], *, reads: bool = False
+) -> Any:
     async def on_response_async(response: httpx.Response) -> None:
         if reads:
             await response.aread()
@@ -967,7 +1010,9 @@ def test_a_hook_that_raises_for_status_shows_as_it_does_officially(
     assert_alike(
         colour,
         answers={"/api/chat": lambda request: httpx.Response(404, content=b'{"error":"no"}')},
-        event_hooks=hooks(colour, lambda response: response.raise_for_status() and None, reads=reads),
+        event_hooks=hooks(
+            colour, lambda response: response.raise_for_status() and None, reads=reads
+        ),
     )
 
 
@@ -1060,7 +1105,9 @@ def test_further_arguments_of_a_subclass_go_the_official_way(colour_on_asyncio: 
             await story(lambda: client._request(*ask, stream=True, timeout=3.0)),
             await story(lambda: client._request(*plain)),
             await story(lambda: client._request(*plain, stream=True)),
-            await story(lambda: client._request(ollama.ListResponse, method="GET", url="/api/tags")),
+            await story(
+                lambda: client._request(ollama.ListResponse, method="GET", url="/api/tags")
+            ),
             await story(lambda: client._request(*ask, json=None)),
             await story(lambda: client._request(*ask, json={})),
             await story(lambda: client._request(*ask, json=[])),
@@ -1214,7 +1261,9 @@ def test_private_names_of_the_official_package_are_in_reach_and_unknown_ones_are
 def test_our_clients_are_official_clients_with_all_their_methods(kind: Any) -> None:
     official = kind.__mro__[1]
     assert official in {ollama.Client, ollama.AsyncClient}
-    changed = {name for name in vars(official) if callable(getattr(kind, name)) and name in vars(kind)}
+    changed = {
+        name for name in vars(official) if callable(getattr(kind, name)) and name in vars(kind)
+    }
     assert changed == {"__init__", "_request"}
 
 
@@ -1223,11 +1272,15 @@ def test_reply_and_warnings_are_clean(colour: Colour) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         server = fake()
-        server.script("/api/chat", Reply.stream([{"message": {"role": "assistant", "content": "x"}}]))
+        server.script(
+            "/api/chat", Reply.stream([{"message": {"role": "assistant", "content": "x"}}])
+        )
 
         async def scenario() -> int:
             client = colour.ours(HOST, transport=server.transport(), **Capture().options)
-            count = len([part async for part in each(await done(client.chat("m", HELLO, stream=True)))])
+            count = len(
+                [part async for part in each(await done(client.chat("m", HELLO, stream=True)))]
+            )
             await closed(client)
             return count
 

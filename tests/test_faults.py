@@ -140,7 +140,9 @@ def test_a_broken_observer_costs_a_warning_and_nothing_else(
     assert all("traceparent" in request.headers for request in server.requests)
     assert sum(guard.faults.values()) >= 4
     # One for each kind of fault, however many there were.
-    warnings = [r for r in caplog.records if r.name == "ollama_otel" and r.levelno >= logging.WARNING]
+    warnings = [
+        r for r in caplog.records if r.name == "ollama_otel" and r.levelno >= logging.WARNING
+    ]
     assert len(warnings) == len(guard.faults)
     assert len({r.getMessage() for r in warnings}) == len(warnings)
     assert all(r.exc_info for r in warnings)
@@ -272,7 +274,9 @@ def test_a_broken_meter_does_not_change_the_call(
     colour: Colour, capture: Capture, times_chunks: bool
 ) -> None:
     settings = Settings(time_per_output_chunk=times_chunks)
-    talk(colour, **capture.options | {"meter_provider": BrokenMeterProvider(), "settings": settings})
+    talk(
+        colour, **capture.options | {"meter_provider": BrokenMeterProvider(), "settings": settings}
+    )
     assert [record.outcome for record in capture.records] == TALKED
     assert len(capture.spans) == 4
 
@@ -352,7 +356,9 @@ def test_a_clock_that_fails_does_not_change_the_call() -> None:
 
     capture = Capture()
     for fails_at in range(7):
-        client = Colour("sync").ours("http://h", transport=FakeOllama().transport(), **capture.options)
+        client = Colour("sync").ours(
+            "http://h", transport=FakeOllama().transport(), **capture.options
+        )
         with_clocks(client, wall_clock=clock(fails_at))
         for _ in range(7):
             assert client.chat(**CHAT).message.content == SAID
@@ -541,8 +547,14 @@ def test_a_hundred_streams_at_once_keep_their_contexts_apart(capture: Capture) -
 
     asyncio.run(flood())
     assert len(server.requests) == 100
-    chats = {span.context.span_id: span for span in capture.spans if span.name == "chat llama3.2" and span.context}
-    apps = {span.context.span_id: span for span in capture.spans if span.name == "app" and span.context}
+    chats = {
+        span.context.span_id: span
+        for span in capture.spans
+        if span.name == "chat llama3.2" and span.context
+    }
+    apps = {
+        span.context.span_id: span for span in capture.spans if span.name == "app" and span.context
+    }
     assert len(chats) == len(apps) == 100
     for request in server.requests:
         _, trace_id, span_id, _ = request.headers["traceparent"].split("-")
@@ -579,7 +591,9 @@ class Endless(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """A server that says two words, as cheaply as can be."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, headers={"content-type": "application/x-ndjson"}, stream=_Words())
+        return httpx.Response(
+            200, headers={"content-type": "application/x-ndjson"}, stream=_Words()
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         return self.handle_request(request)

@@ -68,7 +68,9 @@ def test_clients_of_the_past_and_of_the_future_are_recorded(
     colour.run(scenario)
     assert [record.outcome for record in capture.records] == ["completed"] * 4
     assert len(capture.spans) == 4
-    assert ["traceparent" in request.headers for request in server.requests] == [True] * 4 + [False] * 3
+    assert ["traceparent" in request.headers for request in server.requests] == [True] * 4 + [
+        False
+    ] * 3
 
 
 def test_functions_of_the_package_are_recorded_even_when_imported_earlier(
@@ -176,7 +178,9 @@ def test_instrumenting_twice_records_once(
     assert len(capture.spans) == 1
 
 
-def test_uninstrumenting_before_instrumenting_does_nothing(instrumentor: OllamaInstrumentor) -> None:
+def test_uninstrumenting_before_instrumenting_does_nothing(
+    instrumentor: OllamaInstrumentor,
+) -> None:
     instrumentor.uninstrument()
     assert BaseClient.__init__ is ORIGINAL_INIT
 

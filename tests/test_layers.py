@@ -19,6 +19,7 @@ LAYERS = [
     ("settings", "context", "_guard"),
     ("_wire", "_content"),
     ("_answer",),
+    ("_record",),
     ("_call",),
     ("_telemetry",),
     ("transport",),
@@ -72,10 +73,15 @@ def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["_call.py", "_answer.py", "_guard.py", "_content.py", "context.py"]
+    "path",
+    [
+        *sorted((PACKAGE / "_answer").glob("*.py")),
+        *(PACKAGE / f"{name}.py" for name in ("_call", "_record", "_guard", "_content", "context")),
+    ],
+    ids=lambda path: path.name,
 )
-def test_the_heart_knows_neither_httpx_nor_opentelemetry(name: str) -> None:
-    for imported in imports(PACKAGE / name):
+def test_the_heart_knows_neither_httpx_nor_opentelemetry(path: Path) -> None:
+    for imported in imports(path):
         top = imported.partition(".")[0]
         assert top in {*sys.stdlib_module_names, "ollama_otel"}, imported
 

@@ -435,9 +435,7 @@ def quick_collection() -> Iterator[None]:
 
 
 @pytest.fixture
-def stage_for(
-    kind: str, is_on_socket: bool, capture: Capture
-) -> Callable[[Colour, Exit], Any]:
+def stage_for(kind: str, is_on_socket: bool, capture: Capture) -> Callable[[Colour, Exit], Any]:
     """Make a stage, and the server it needs while it lasts."""
 
     def build(colour: Colour, exit_: Exit, server: FakeOllama, url: str) -> Stage:
@@ -580,7 +578,9 @@ def test_two_streams_at_once_in_one_thread_end_apart(capture: Capture) -> None:
     assert [record.outcome for record in capture.records] == ["completed", "abandoned"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("odd"), OSError("bare"), SystemExit(3), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("odd"), OSError("bare"), SystemExit(3), MemoryError()]
+)
 @pytest.mark.parametrize("colour_name", COLOURS[:2])
 @pytest.mark.parametrize("where", ["request", "body"])
 def test_any_exception_of_the_transport_comes_out_as_it_went_in(

@@ -127,6 +127,6 @@ def test_every_metric_and_error_type_is_listed() -> None:
             assert f"| `{value.name}` |" in README
     assert all(f"| `{error_type}` |" in README for error_type in ERROR_TYPES)
     assert all(f"`{phase}`" in README for phase in names.PHASES)
-    from ollama_otel._call import Outcome
+    from ollama_otel._record import Outcome
 
     assert all(f"`{outcome}`" in README for outcome in get_args(Outcome))

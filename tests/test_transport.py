@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
+from opentelemetry.instrumentation.utils import (
+    suppress_http_instrumentation,
+    suppress_instrumentation,
+)
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
@@ -165,7 +168,9 @@ def test_a_client_is_recorded_from_then_on(colour: Colour, kind: str, capture: C
     assert all("traceparent" not in request.headers for request in server.requests[1:])
 
 
-def test_a_client_is_instrumented_once_however_often_asked(colour: Colour, capture: Capture) -> None:
+def test_a_client_is_instrumented_once_however_often_asked(
+    colour: Colour, capture: Capture
+) -> None:
     server, other = FakeOllama(), Capture()
 
     async def scenario() -> None:
@@ -192,7 +197,11 @@ def test_uninstrumenting_leaves_no_trace(
     monkeypatch.setenv("NO_PROXY", "localhost")
 
     async def scenario() -> None:
-        client = colour.official(HOST, verify=False) if kind == "official" else colour.httpx(verify=False)
+        client = (
+            colour.official(HOST, verify=False)
+            if kind == "official"
+            else colour.httpx(verify=False)
+        )
         target = client._client if kind == "official" else client
         before, outer_before = dict(vars(target)), dict(vars(client))
         transports = [target._transport, *target._mounts.values()]
@@ -232,7 +241,9 @@ def test_calls_through_a_mount_are_recorded(colour: Colour, capture: Capture) ->
 @pytest.mark.parametrize("thing", [None, 7, object(), httpx.Client, "client"])
 def test_what_is_no_client_is_refused_in_a_sentence(thing: Any) -> None:
     for function in (instrument_client, uninstrument_client, is_instrumented):
-        with pytest.raises(InstrumentationError, match=r"^expected an ollama\.Client, .* found \w+"):
+        with pytest.raises(
+            InstrumentationError, match=r"^expected an ollama\.Client, .* found \w+"
+        ):
             function(thing)
 
 
@@ -678,7 +689,9 @@ def test_an_answer_that_is_in_memory_keeps_its_body(
 
     colour.run(scenario)
     tokens = json.loads(body.splitlines()[-1])["eval_count"]
-    assert [(r.outcome, r.response.output_tokens) for r in capture.records] == [("completed", tokens)] * 3
+    assert [(r.outcome, r.response.output_tokens) for r in capture.records] == [
+        ("completed", tokens)
+    ] * 3
 
 
 def test_an_answer_that_an_inner_transport_has_read_keeps_its_body(
@@ -883,7 +896,9 @@ def emptied(value: Any) -> Any:
     return [emptied(item) for item in value] if isinstance(value, list) else value
 
 
-@given(body=BODIES, ascii_only=st.booleans(), separators=st.sampled_from([(",", ":"), (", ", " : ")]))
+@given(
+    body=BODIES, ascii_only=st.booleans(), separators=st.sampled_from([(",", ":"), (", ", " : ")])
+)
 @settings(parent=fast, max_examples=300)
 def test_without_images_a_request_reads_as_with_empty_ones(
     body: Any, ascii_only: bool, separators: tuple[str, str]
@@ -891,7 +906,10 @@ def test_without_images_a_request_reads_as_with_empty_ones(
     sent = json.dumps(body, ensure_ascii=ascii_only, separators=separators)
     if separators == (", ", " : "):
         sent = sent.replace('" : ', '" :')
-    for text in (json.dumps(body, ensure_ascii=ascii_only, separators=(",", ":")), json.dumps(body)):
+    for text in (
+        json.dumps(body, ensure_ascii=ascii_only, separators=(",", ":")),
+        json.dumps(body),
+    ):
         assert json.loads(without_images(text.encode())) == emptied(body)
     # JSON that is spaced otherwise, or cut, is never made worse than unreadable.
     without_images(sent.encode())
@@ -903,7 +921,9 @@ def test_without_images_takes_any_bytes(body: bytes) -> None:
     assert isinstance(without_images(body), bytes)
 
 
-def test_headers_of_the_request_are_kept_and_ours_come_once(colour: Colour, capture: Capture) -> None:
+def test_headers_of_the_request_are_kept_and_ours_come_once(
+    colour: Colour, capture: Capture
+) -> None:
     """A header of the caller's that says the same is replaced, as a redirect or a retry needs it."""
     inner = Canned()
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, MetricsData, NumberDataPoint
 
-from ollama_otel import _call
-from ollama_otel._call import CallRecord
+from ollama_otel import _record
+from ollama_otel._record import CallRecord
 from ollama_otel._telemetry import names
 
 __all__ = ["Figure", "Phase", "figures_of", "phases_of"]
@@ -28,7 +28,7 @@ PhaseName = Literal[
     "stream",
 ]
 
-_PHASE_NAMES: Mapping[_call.Phase, PhaseName] = {
+_PHASE_NAMES: Mapping[_record.Phase, PhaseName] = {
     "load": "load",
     "queue_estimate": "queue, estimated",
     "prompt_eval": "prompt",

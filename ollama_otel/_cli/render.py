@@ -10,10 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
-from ollama_otel._call import CallRecord, Outcome
 from ollama_otel._cli.figures import Figure, Phase, PhaseName, phases_of
 from ollama_otel._cli.servers import Server
 from ollama_otel._cli.tour import Delivery, Step
+from ollama_otel._record import CallRecord, Outcome
 
 __all__ = ["closing", "console", "metrics", "opening", "step"]
 

@@ -22,9 +22,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from ollama_otel._call import CallRecord, CallStart, Observation, Outcome
+from ollama_otel._call import Observation
 from ollama_otel._cli.figures import Figure, figures_of
 from ollama_otel._cli.servers import Models, Server, find_server
+from ollama_otel._record import CallRecord, CallStart, Outcome
 from ollama_otel._telemetry.setup import exporter_name, otlp_exporter
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client

@@ -5,7 +5,8 @@ from __future__ import annotations
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.util.types import AnyValue
 
-from ollama_otel._call import CallRecord, CallStart, Observation
+from ollama_otel._call import Observation
+from ollama_otel._record import CallRecord, CallStart
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.spans import final_attributes, start_attributes
@@ -45,7 +46,7 @@ class EventObserver:
                     severity_text="WARN",
                     attributes={
                         **start_attributes(record.start),
-                        names.EXCEPTION_TYPE: record.error_type,
+                        names.ERROR_TYPE: record.error_type,
                         names.EXCEPTION_MESSAGE: record.error_message,
                     },
                 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ollama_otel import _content
-from ollama_otel._call import CallRecord
 from ollama_otel._content import ContentPolicy
+from ollama_otel._record import CallRecord
 from ollama_otel._telemetry import names
 from ollama_otel.settings import Settings
 
@@ -52,4 +52,3 @@ class MessageWriter:
             name: value if isinstance(value, bool) else _content.as_json(value)
             for name, value in self.as_values(record).items()
         }
-

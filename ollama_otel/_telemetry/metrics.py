@@ -15,7 +15,8 @@ from typing import Any, Literal
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
-from ollama_otel._call import CallRecord, CallStart, Observation, Phase
+from ollama_otel._call import Observation
+from ollama_otel._record import CallRecord, CallStart, Phase
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.names import Instrument
 from ollama_otel._telemetry.spans import operation_of
@@ -67,7 +68,8 @@ class Instruments:
     """
 
     def __init__(self, meter: Meter, profile: Profile) -> None:
-        self.lock = threading.Lock()
+        # Reentrant: a stream that is collected while this is held ends its call here.
+        self.lock = threading.RLock()
         self.series: dict[tuple[Any, ...], _Series] = {}
         self.models: set[str] = set()
         genai = names.GENAI_INSTRUMENTS[profile]
@@ -124,7 +126,7 @@ class Instruments:
     def _phases(self) -> Iterator[Measurement]:
         for series in self.series.values():
             for phase in names.PHASES:
-                if (seconds := series.sums.get(phase)) is not None:  # type: ignore[call-overload]
+                if (seconds := series.sums.get(phase)) is not None:
                     yield Measurement(seconds, {**series.base, names.PHASE: phase})
 
     def _transfers(self) -> Iterator[Measurement]:
@@ -140,7 +142,7 @@ class Instruments:
 
         def in_child() -> None:
             if (instruments := myself()) is not None:
-                instruments.lock = threading.Lock()
+                instruments.lock = threading.RLock()
                 # Others than those the parent's calls know: one of these may yet be ended here.
                 instruments.series = {
                     key: series.without_calls() for key, series in instruments.series.items()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from ollama_otel._call import Phase
+from ollama_otel._record import Phase
 from ollama_otel.settings import Profile
 
 SCOPE: Final = "ollama_otel"
@@ -57,7 +57,6 @@ SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 HTTP_STATUS: Final = "http.response.status_code"
 USER_ID: Final = "user.id"
-EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 
 # --- our own attributes -----------------------------------------------------------------------
@@ -204,7 +203,9 @@ GENAI_INSTRUMENTS: Final[Mapping[Profile, GenAIInstruments]] = {
             "gen_ai.client.operation.time_per_output_chunk",
             "Time between two chunks of a stream, after the first.",
         ),
-        token_usage=_tokens("gen_ai.client.token.usage", "Tokens of a call, by the server's count."),
+        token_usage=_tokens(
+            "gen_ai.client.token.usage", "Tokens of a call, by the server's count."
+        ),
     ),
     "gen-ai-dev": GenAIInstruments(
         inference_duration=_seconds(

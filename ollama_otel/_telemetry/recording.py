@@ -67,18 +67,14 @@ def _build(
     schema_url = names.SCHEMA_URLS[settings.profile]
     keeps_content = settings.content_on_spans or settings.content_on_events
     messages = MessageWriter(settings) if keeps_content else None
-    tracer = get_tracer(
-        names.SCOPE, _version(), tracer_provider, schema_url=schema_url
-    )
+    tracer = get_tracer(names.SCOPE, _version(), tracer_provider, schema_url=schema_url)
     # The span comes first: it is current while the others take the record.
     ours: list[Observer] = [
         SpanObserver(tracer, settings, messages),
         MetricObserver(_instruments_of(meter_provider, settings.profile), settings),
     ]
     if settings.details_event:
-        logger = get_logger(
-            names.SCOPE, _version(), logger_provider, schema_url=schema_url
-        )
+        logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
         ours.append(EventObserver(logger, settings, messages))
     return Recording(
         observers=(*ours, *observers),

@@ -12,7 +12,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
-from ollama_otel._call import CallRecord, CallStart, Observation
+from ollama_otel._call import Observation
+from ollama_otel._record import CallRecord, CallStart
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel.settings import Settings

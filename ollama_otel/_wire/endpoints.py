@@ -35,7 +35,7 @@ class Endpoint:
     """What the server does when the request has no `stream`; None: it never streams."""
     answer: Answer = "opaque"
     input_field: str | None = None
-    """The request's field that holds the input; if that is empty, the server only loads the model."""
+    """The request's field that holds the input; if it is empty, the server only loads the model."""
     can_unload: bool = False
     """Whether an empty input with `keep_alive` 0 unloads the model instead."""
     missing_is_an_answer: bool = False

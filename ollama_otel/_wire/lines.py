@@ -12,24 +12,28 @@ __all__ = ["LineCutter"]
 class LineCutter:
     """Holds back an unfinished line until its end has come."""
 
-    __slots__ = ("_pieces", "is_empty")
+    __slots__ = ("_pieces", "held", "is_empty")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self.is_empty = True
         """Whether no unfinished line is held back."""
+        self.held = 0
+        """Bytes held back."""
 
     def cut(self, data: bytes) -> bytes:
         """Return all lines that `data` completes, in one piece; empty if none."""
         end = data.rfind(b"\n") + 1
         if not end:
             self._pieces.append(data)
-            self.is_empty = self.is_empty and not data
+            self.held += len(data)
+            self.is_empty = not self.held
             return b""
         whole = data[:end]
         if self._pieces:
             whole = b"".join((*self._pieces, whole))
-        self.is_empty = end == len(data)
+        self.held = len(data) - end
+        self.is_empty = not self.held
         self._pieces = [] if self.is_empty else [data[end:]]
         return whole
 
@@ -40,5 +44,5 @@ class LineCutter:
     def flush(self) -> bytes:
         """Return what came after the last line's end: a body need not end in a newline."""
         rest = b"".join(self._pieces)
-        self._pieces, self.is_empty = [], True
+        self._pieces, self.held, self.is_empty = [], 0, True
         return rest

@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from ollama_otel._call import CallRecord, CallStart, Observation
+from ollama_otel._call import Observation
+from ollama_otel._record import CallRecord, CallStart
 
 __all__ = ["Capture", "Point"]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ollama_otel._call import CallRecorder, CallStart
+from ollama_otel._call import CallRecorder
+from ollama_otel._record import CallStart
 from ollama_otel._telemetry.recording import recording_for
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.native import read_request

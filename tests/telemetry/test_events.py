@@ -189,7 +189,7 @@ def test_a_failure(capture: Capture) -> None:
             "body": None,
             "attributes": {
                 "exception.message": "server busy",
-                "exception.type": "server_busy",
+                "error.type": "server_busy",
                 "gen_ai.operation.name": "chat",
                 "gen_ai.provider.name": "ollama",
                 "gen_ai.request.model": "m",

@@ -162,7 +162,6 @@ def test_every_other_name_is_of_a_standard_namespace_or_ours() -> None:
     assert others == {
         "error.type",
         "exception.message",
-        "exception.type",
         "http.response.status_code",
         "server.address",
         "server.port",
