@@ -38,10 +38,11 @@ _ERROR = b'"error"'
 class _Parts:
     """Turns the lines of a stream into objects of one class."""
 
-    __slots__ = ("_cls", "_encoding", "read")
+    __slots__ = ("_cls", "_encoding", "_validate", "read")
 
     def __init__(self, cls: Any, response: httpx.Response) -> None:
         self._cls = cls
+        self._validate = cls.__pydantic_validator__.validate_json
         self._encoding = response.encoding or "utf-8"
         is_utf8 = self._encoding.lower() in {"utf-8", "utf8"}
         self.read = self._read_bytes if is_utf8 else self._the_official_way
@@ -51,7 +52,7 @@ class _Parts:
         if line.find(_ERROR) >= 0:
             return self._the_official_way(line)
         try:
-            return self._cls.__pydantic_validator__.validate_json(line)
+            return self._validate(line)
         except ValidationError:
             pass
         # Outside of the handler, so that what this raises has no other context than officially.

@@ -24,6 +24,11 @@ _BaseClient: Any = ollama.Client.__mro__[1]
 """What both official clients derive from; not public by name, so a test pins it."""
 
 
+def _existing_clients() -> list[Any]:
+    """Find every official client there is: by type, as `isinstance` would wake lazy proxies."""
+    return [found for found in gc.get_objects() if _BaseClient in type(found).__mro__]
+
+
 class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments official clients, those that exist and those to come.
 
@@ -69,10 +74,8 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
         _BaseClient.__init__ = init
         self._original_init, self._touched = original, touched
-        for candidate in gc.get_objects():
-            # By type and not by `isinstance`, which would wake lazy proxies.
-            if _BaseClient in type(candidate).__mro__:
-                instrument(candidate)
+        for client in _existing_clients():
+            instrument(client)
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002 - the base class's signature
         if self._original_init is None:

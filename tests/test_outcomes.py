@@ -406,16 +406,16 @@ EXITS: dict[str, Exit] = {
 }
 
 
-@pytest.fixture(params=["ours", "official"])
-def kind(request: pytest.FixtureRequest) -> str:
-    kind: str = request.param
-    return kind
+@pytest.fixture(params=["ours in process", "ours on a socket", "official in process"])
+def shell(request: pytest.FixtureRequest) -> str:
+    """Whose client, and its way to the server."""
+    shell: str = request.param
+    return shell
 
 
-@pytest.fixture(params=[False, True], ids=["in process", "on a socket"])
-def is_on_socket(request: pytest.FixtureRequest) -> bool:
-    is_on_socket: bool = request.param
-    return is_on_socket
+@pytest.fixture
+def is_on_socket(shell: str) -> bool:
+    return shell.endswith("socket")
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +435,7 @@ def quick_collection() -> Iterator[None]:
 
 
 @pytest.fixture
-def stage_for(kind: str, is_on_socket: bool, capture: Capture) -> Callable[[Colour, Exit], Any]:
+def stage_for(shell: str, is_on_socket: bool, capture: Capture) -> Callable[[Colour, Exit], Any]:
     """Make a stage, and the server it needs while it lasts."""
 
     def build(colour: Colour, exit_: Exit, server: FakeOllama, url: str) -> Stage:
@@ -448,7 +448,7 @@ def stage_for(kind: str, is_on_socket: bool, capture: Capture) -> Callable[[Colo
             if is_on_socket
             else {"transport": server.transport()}
         ) | exit_.options
-        if kind == "ours":
+        if shell.startswith("ours"):
             client = colour.ours(url, **options, **capture.options)
         else:
             client = instrument_client(colour.official(url, **options), **capture.options)

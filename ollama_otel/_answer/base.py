@@ -136,11 +136,12 @@ class Answer:
                     self._hand_on(listener, piece, at)
         if self.is_unreadable:
             return
-        if self._wants_times:
-            for piece, at in zip(self.pieces, self.arrivals, strict=True):
-                self._take_encoded(piece, at)
-        else:
-            self._take_encoded(b"".join(self.pieces), self.arrivals[-1])
+        alone = 0
+        while self._wants_times and alone < len(self.pieces):
+            self._take_encoded(self.pieces[alone], self.arrivals[alone])
+            alone += 1
+        if alone < len(self.pieces):
+            self._take_encoded(b"".join(self.pieces[alone:]), self.arrivals[-1])
 
     def _hand_on(self, listener: Callable[[bytes, float], None], piece: bytes, at: float) -> None:
         try:

@@ -30,6 +30,7 @@ class CompletionStream(Answer):
         "_cutter",
         "_first_answer_at",
         "_has_thinking",
+        "_is_cut",
         "_last_lines",
         "_tool_lines",
         "_watches_tools",
@@ -47,6 +48,7 @@ class CompletionStream(Answer):
         self._tool_lines: list[bytes] = []
         self._captured: list[bytes] = []
         self._captured_size = 0
+        self._is_cut = False
 
     @property
     def _wants_times(self) -> bool:
@@ -64,14 +66,22 @@ class CompletionStream(Answer):
     def _remember(self, lines: bytes, now: float) -> None:
         if not lines.isspace():
             self._last_lines = lines
-        if self._keeps_text and self._captured_size < _MAX_CAPTURED:
-            self._captured.append(lines)
-            self._captured_size += len(lines)
+        if self._keeps_text and not self._is_cut:
+            self._capture(lines)
         if self._watches_tools and native.has_tool_calls(lines):
             called = filter(native.has_tool_calls, lines.split(b"\n"))
             self._tool_lines += islice(called, _MAX_TOOL_PARTS - len(self._tool_lines))
         if self._awaits_answer:
             self._look_for_answer(lines, now)
+
+    def _capture(self, lines: bytes) -> None:
+        """Keep whole lines, up to the limit."""
+        room = _MAX_CAPTURED - self._captured_size
+        if len(lines) > room:
+            self._is_cut = True
+            lines = lines[: lines.rfind(b"\n", 0, room) + 1]
+        self._captured.append(lines)
+        self._captured_size += len(lines)
 
     def _look_for_answer(self, lines: bytes, now: float) -> None:
         for line in lines.split(b"\n"):
@@ -128,7 +138,7 @@ class CompletionStream(Answer):
             for line in b"".join(self._captured).split(b"\n")
             if (part := native.parse_object(line)) is not None
         ]
-        return put_together(parts, is_cut=self._captured_size >= _MAX_CAPTURED)
+        return put_together(parts, is_cut=self._is_cut)
 
 
 class ProgressStream(Answer):
