@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Protocol
 
+from ollama_otel import _garbage
 from ollama_otel._answer import Answer, ProgressStream, answer_for
 from ollama_otel._guard import guard
 from ollama_otel._record import CallRecord, CallStart, Outcome
@@ -90,15 +92,20 @@ class CallRecorder:
         self._status: int | None = None
         self._answer: Answer | None = None
         self._observations: list[Observation] = []
+        self._current: list[Observation] = []
+        _garbage.catch_up()
         for observer in recording.observers:
             try:
                 observation = observer.begin(start)
+                if observation is None:
+                    continue
+                is_current = observation.is_current
             except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
                 guard.caught(f"{type(observer).__name__} began to follow a call", fault)
                 continue
-            if observation is not None:
-                self._observations.append(observation)
-        self._current = [o for o in self._observations if o.is_current]
+            self._observations.append(observation)
+            if is_current:
+                self._current.append(observation)
         self._began = recording.clock()
 
     def outgoing_headers(self) -> dict[str, str]:
@@ -153,8 +160,19 @@ class CallRecorder:
         if self.is_finished:
             return
         self.is_finished = True
-        record = self._record(cause, is_whole=is_whole)
-        self._answer = None
+        try:
+            record = self._record(cause, is_whole=is_whole)
+        except Exception as fault:  # noqa: BLE001 - whatever we got wrong, the caller goes on
+            guard.caught("putting a record together", fault)
+            return
+        finally:
+            self._answer = None
+        if _garbage.is_collecting():
+            _garbage.put_off(partial(self._tell, record))
+        else:
+            self._tell(record)
+
+    def _tell(self, record: CallRecord) -> None:
         self.enter()
         try:
             for observation in self._observations:

@@ -20,7 +20,8 @@ class Guard:
         """True in our own tests, so that no fault of ours hides; never set by the library."""
         self.faults: Counter[str] = Counter()
         """How often each kind of fault was met, by `where: ExceptionType`."""
-        self._lock = threading.Lock()
+        # Reentrant, as the garbage collector may come here while this is held.
+        self._lock = threading.RLock()
 
     def caught(self, where: str, fault: Exception) -> None:
         """Record a fault of our own met while doing `where`; called from an `except` block."""

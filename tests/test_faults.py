@@ -148,7 +148,6 @@ def test_a_broken_observer_costs_a_warning_and_nothing_else(
     assert all(r.exc_info for r in warnings)
 
 
-@pytest.mark.xfail(reason="CallRecorder asks for is_current outside of its guard")
 @pytest.mark.usefixtures("quiet_guard")
 def test_an_observer_that_begins_with_nonsense_does_not_take_the_others_along(
     colour: Colour, capture: Capture
@@ -447,9 +446,6 @@ GARBAGE = """
 """
 
 
-@pytest.mark.xfail(
-    reason="an end that the collector brings about is told on the spot", strict=False
-)
 @pytest.mark.parametrize("threshold", [7, 101])
 def test_a_stream_that_is_collected_while_metrics_are_does_not_lock_up_the_process(
     threshold: int,

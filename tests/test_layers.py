@@ -16,7 +16,7 @@ PACKAGE = Path(ollama_otel.__file__).parent
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
     ("errors",),
-    ("settings", "context", "_guard"),
+    ("settings", "context", "_guard", "_garbage"),
     ("_wire", "_content"),
     ("_answer",),
     ("_record",),
@@ -76,7 +76,10 @@ def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> No
     "path",
     [
         *sorted((PACKAGE / "_answer").glob("*.py")),
-        *(PACKAGE / f"{name}.py" for name in ("_call", "_record", "_guard", "_content", "context")),
+        *(
+            PACKAGE / f"{name}.py"
+            for name in ("_call", "_record", "_guard", "_garbage", "_content", "context")
+        ),
     ],
     ids=lambda path: path.name,
 )

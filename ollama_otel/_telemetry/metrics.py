@@ -15,6 +15,7 @@ from typing import Any, Literal
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
+from ollama_otel import _garbage
 from ollama_otel._call import Observation
 from ollama_otel._record import CallRecord, CallStart, Phase
 from ollama_otel._telemetry import names
@@ -110,6 +111,7 @@ class Instruments:
             instruments = myself()
             if instruments is None:
                 return ()
+            _garbage.catch_up()
             with instruments.lock:
                 return list(read(instruments))
 
