@@ -300,14 +300,22 @@ def test_an_engine_killed_in_mid_stream_is_a_failure(
     stream = client.chat(
         "tiny-agent", stream=True, format=words, options=options, **chat("Tell me a story.")
     )
-    with pytest.raises(ollama.ResponseError, match="an error was encountered while running"):
+    said = None
+    try:
         for number, _ in enumerate(stream):
             if number == 0:
                 for pid in real_ollama.engine_pids():
                     os.kill(pid, signal.SIGKILL)
+    except ollama.ResponseError as error:
+        said = error.error
     record = the_record(capture)
-    assert (record.outcome, record.error_type) == ("failed", "runner_crashed")
     assert record.http_status == 200
+    # Now and then the server just ends the stream, which the official client takes for a good end.
+    assert (record.outcome, record.error_type, record.error_message) == (
+        ("failed", "runner_crashed", said)
+        if said
+        else ("failed", "incomplete", "the answer ended without its final message")
+    )
 
 
 def test_a_cold_start_is_seen_on_the_first_call_only(
