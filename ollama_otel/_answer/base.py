@@ -37,8 +37,8 @@ class AnswerText:
 class Answer:
     """What all bodies have in common.
 
-    A shell calls `pulled` before it asks for a piece, `took` with each one that comes,
-    and `settle` once `is_full`; or does the same by hand in its loop.
+    A shell calls `pulled` before it asks for a piece and `feed` with each one that comes,
+    or does by hand in its loop what these do.
     """
 
     __slots__ = (
