@@ -110,6 +110,18 @@ def _start_call(
     return call
 
 
+def _content_headers(headers: httpx.Headers) -> tuple[str, str]:
+    """Return type and encoding of a body: in one pass, as each look-up in httpx is one."""
+    content_type = content_encoding = b""
+    for name, value in headers.raw:
+        match name.lower():
+            case b"content-type":
+                content_type = value
+            case b"content-encoding":
+                content_encoding = value
+    return content_type.decode("latin-1"), content_encoding.decode("latin-1")
+
+
 def _recorded(
     call: CallRecorder, response: httpx.Response, stream_type: type[_Stream | _AsyncStream]
 ) -> httpx.Response:
@@ -120,10 +132,11 @@ def _recorded(
     """
     try:
         headers, is_in_memory = response.headers, response.is_stream_consumed
+        content_type, content_encoding = _content_headers(headers)
         answer = call.head(
             response.status_code,
-            content_type=headers.get("content-type", ""),
-            content_encoding="" if is_in_memory else headers.get("content-encoding", ""),
+            content_type=content_type,
+            content_encoding="" if is_in_memory else content_encoding,
         )
         if is_in_memory:
             answer.feed(response.content)
