@@ -21,6 +21,7 @@ from ollama_otel._guard import guard
 from ollama_otel._record import CallStart
 from ollama_otel._telemetry.recording import recording_for
 from ollama_otel._wire.endpoints import Endpoint, find_endpoint
+from ollama_otel._wire.images import without_images
 from ollama_otel._wire.native import parse_object, read_request
 from ollama_otel.context import current_call_context
 from ollama_otel.errors import InstrumentationError
@@ -39,7 +40,6 @@ REQUEST_BODY: Final = "ollama_otel.request_body"
 ClientT = TypeVar("ClientT")
 
 _LARGE_BODY = 64 * 1024
-_IMAGES = b'"images":'
 
 
 def _body_of(request: httpx.Request) -> tuple[Mapping[str, Any] | None, int | None]:
@@ -60,26 +60,6 @@ def _body_of(request: httpx.Request) -> tuple[Mapping[str, Any] | None, int | No
     if known is None and content:
         known = parse_object(without_images(content) if len(content) > _LARGE_BODY else content)
     return known, len(content)
-
-
-def without_images(body: bytes) -> bytes:
-    """Return a request's body with the text of each image cut down to nothing.
-
-    Base64 has neither quotes nor escapes, so an image ends at the next quote; nothing
-    of it is copied or looked at.
-    """
-    pieces: list[bytes] = []
-    position = search = 0
-    while (start := body.find(_IMAGES, search)) >= 0:
-        search = start + len(_IMAGES)
-        opening = body.find(b"[", search)
-        closing = body.find(b"]", opening)
-        if opening < 0 or closing < 0 or body[search:opening].strip():
-            continue
-        count = body.count(b'"', opening, closing) // 2
-        pieces += [body[position : opening + 1], b",".join([b'""'] * count)]
-        position = search = closing
-    return b"".join((*pieces, body[position:])) if pieces else body
 
 
 def _start_call(

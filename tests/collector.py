@@ -1,60 +1,84 @@
-"""A collector that only notes what is sent to it by OTLP over HTTP."""
+"""A collector that only keeps what is sent to it by OTLP over HTTP."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
-@dataclass
-class OtlpSink:
-    url: str = ""
-    posts: list[tuple[str, bytes]] = field(default_factory=list)
+class Collector:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        """Path, headers by lower-case name, and body of each."""
 
-    def _bodies(self, path: str) -> list[bytes]:
-        return [body for posted, body in self.posts if posted == path]
+    def bodies(self, path: str) -> list[bytes]:
+        return [body for found, _, body in self.requests if found == path]
 
-    @property
-    def span_names(self) -> list[str]:
+    def _spans(self) -> list[tuple[str | None, Any]]:
+        """Service and span, as sent."""
+        found: list[tuple[str | None, Any]] = []
+        for body in self.bodies("/v1/traces"):
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
+                service = attributes.get("service.name")
+                found += [(service, span) for scope in resource.scope_spans for span in scope.spans]
+        return found
+
+    def spans(self) -> list[tuple[str | None, str]]:
+        """Service and name of each span."""
+        return [(service, span.name) for service, span in self._spans()]
+
+    def tree(self) -> dict[str, list[str]]:
+        """The names of the root spans, and of the spans below each."""
+        spans = [span for _, span in self._spans()]
+        return {
+            root.name: [span.name for span in spans if span.parent_span_id == root.span_id]
+            for root in spans
+            if not root.parent_span_id
+        }
+
+    def outcomes(self) -> list[str]:
         return [
-            span.name
-            for body in self._bodies("/v1/traces")
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
+            attribute.value.string_value
+            for _, span in self._spans()
+            for attribute in span.attributes
+            if attribute.key == "ollama.outcome"
         ]
 
-    @property
-    def metric_names(self) -> set[str]:
+    def metrics(self) -> set[str]:
         return {
             metric.name
-            for body in self._bodies("/v1/metrics")
+            for body in self.bodies("/v1/metrics")
             for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
             for scope in resource.scope_metrics
             for metric in scope.metrics
         }
 
+    def events(self) -> list[str]:
+        return [
+            record.event_name
+            for body in self.bodies("/v1/logs")
+            for resource in ExportLogsServiceRequest.FromString(body).resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
+        ]
 
-@contextlib.contextmanager
-def run_sink() -> Iterator[OtlpSink]:
-    sink = OtlpSink()
 
+@contextmanager
+def collecting() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                import gzip
-
-                body = gzip.decompress(body)
-            sink.posts.append((self.path, body))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            collector.requests.append((self.path, headers, body))
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -62,13 +86,12 @@ def run_sink() -> Iterator[OtlpSink]:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    sink.url = f"http://127.0.0.1:{server.server_port}"
-    try:
-        yield sink
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        collector = Collector(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield collector
+        finally:
+            server.shutdown()
+            thread.join()

@@ -5,74 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ollama_otel.testing import FakeOllama
 
+from .collector import Collector, collecting
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-@dataclass
-class Collector:
-    """A collector of spans over OTLP and HTTP."""
-
-    url: str = ""
-    services: set[str] = field(default_factory=set)
-    spans: list[Any] = field(default_factory=list)
-
-    def take(self, body: bytes) -> None:
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            attributes = {it.key: it.value.string_value for it in resource.resource.attributes}
-            self.services.add(attributes["service.name"])
-            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
-
-    def tree(self) -> dict[str, list[str]]:
-        """The names of the root spans, and of the spans below each."""
-        return {
-            root.name: [span.name for span in self.spans if span.parent_span_id == root.span_id]
-            for root in self.spans
-            if not root.parent_span_id
-        }
-
-    def outcomes(self) -> list[str]:
-        return [
-            attribute.value.string_value
-            for span in self.spans
-            for attribute in span.attributes
-            if attribute.key == "ollama.outcome"
-        ]
-
-
-@contextmanager
-def collecting() -> Iterator[Collector]:
-    collector = Collector()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.path == "/v1/traces":
-                collector.take(body)
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        collector.url = f"http://127.0.0.1:{server.server_address[1]}"
-        yield collector
-        server.shutdown()
 
 
 @pytest.fixture
@@ -103,7 +45,7 @@ def run(collector: Collector, *arguments: str | Path, realtime: bool = False) ->
 
 def test_the_plain_chat(collector: Collector) -> None:
     assert "Hello! I am a fake model." in run(collector, EXAMPLES / "plain_chat.py")
-    assert collector.services == {"plain-chat"}
+    assert {service for service, _ in collector.spans()} == {"plain-chat"}
     assert collector.tree() == {"chat llama3.2": []}
     assert collector.outcomes() == ["completed"]
 
@@ -115,7 +57,7 @@ def test_the_plain_chat_with_another_model(collector: Collector) -> None:
 
 def test_the_existing_app(collector: Collector) -> None:
     assert run(collector, EXAMPLES / "existing_app.py").count("Hello! I am a fake model.") == 2
-    assert collector.services == {"existing-app"}
+    assert {service for service, _ in collector.spans()} == {"existing-app"}
     assert collector.tree() == {
         "answer with one client": ["chat llama3.2"],
         "answer with any client": ["chat llama3.2"],
@@ -172,7 +114,7 @@ def test_the_web_stream_whose_reader(collector: Collector, manner: str, outcome:
     said = run(collector, "-c", ASGI, EXAMPLES, manner, "3", realtime=True)
     assert said.startswith("Hello!")
     assert "help you today" not in said
-    assert collector.services == {"web-stream"}
+    assert {service for service, _ in collector.spans()} == {"web-stream"}
     assert collector.tree() == {"GET /ask": ["chat llama3.2"]}
     assert collector.outcomes() == [outcome]
 

@@ -30,7 +30,7 @@ FACADES = {"ollama_otel", "ollama_otel.ollama", "ollama_otel.testing"}
 SHARED = {
     "ollama_otel.client": {"CONNECTION_ERROR_MESSAGE"},
     "ollama_otel.transport": {
-        *("REQUEST_BODY", "ClientT", "is_instrumented", "watched_body", "without_images"),
+        *("REQUEST_BODY", "ClientT", "is_instrumented", "watched_body"),
     },
 }
 

@@ -17,7 +17,7 @@ from ollama_otel._wire.failures import ERROR_TYPES
 from ollama_otel.settings import Settings
 from ollama_otel.testing import FakeOllama
 
-from .otlp_sink import run_sink
+from .collector import collecting
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,7 +30,7 @@ SHELL = [
 
 @pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.splitlines()[0])
 def test_every_python_block_runs(code: str) -> None:
-    with FakeOllama().serve() as url, run_sink() as sink:
+    with FakeOllama().serve() as url, collecting() as sink:
         environment = {"OLLAMA_HOST": url, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -43,8 +43,8 @@ def test_every_python_block_runs(code: str) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         if "configure(" in code:
-            assert "chat llama3.2" in sink.span_names
-            assert "gen_ai.client.operation.duration" in sink.metric_names
+            assert "chat llama3.2" in {name for _, name in sink.spans()}
+            assert "gen_ai.client.operation.duration" in sink.metrics()
 
 
 def test_the_demo_looks_as_shown() -> None:

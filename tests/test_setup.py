@@ -10,15 +10,12 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from .collector import Collector, collecting
 
 PRELUDE = """
 import json
@@ -74,72 +71,10 @@ def run(script: str, **environ: str) -> Ran:
     )
 
 
-class Collector:
-    """An OTLP endpoint over HTTP that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                collector.requests.append((self.path, headers, body))
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def bodies(self, path: str) -> list[bytes]:
-        return [body for found, _, body in self.requests if found == path]
-
-    def spans(self) -> list[tuple[str | None, str]]:
-        """Service and name of each span."""
-        found: list[tuple[str | None, str]] = []
-        for body in self.bodies("/v1/traces"):
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
-                found += [
-                    (attributes.get("service.name"), span.name)
-                    for scope in resource.scope_spans
-                    for span in scope.spans
-                ]
-        return found
-
-    def metrics(self) -> set[str]:
-        return {
-            metric.name
-            for body in self.bodies("/v1/metrics")
-            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
-
-    def events(self) -> list[str]:
-        return [
-            record.event_name
-            for body in self.bodies("/v1/logs")
-            for resource in ExportLogsServiceRequest.FromString(body).resource_logs
-            for scope in resource.scope_logs
-            for record in scope.log_records
-        ]
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    collector = Collector()
-    thread = threading.Thread(target=collector.server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield collector
-    collector.server.shutdown()
-    collector.server.server_close()
-    thread.join()
+    with collecting() as made:
+        yield made
 
 
 # --- what is sent -----------------------------------------------------------------------------
