@@ -6,7 +6,7 @@ No I/O, no clock of its own, no OpenTelemetry, no httpx.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -30,6 +30,11 @@ class Observation:
     """Whether there is something to become current: `enter`, `exit` and headers."""
     chunk: Callable[[bytes, float], None] | None = None
     """Given each piece of the body as it came, with the clock's reading in seconds."""
+    pieces: Callable[[Sequence[bytes], Sequence[float]], None] | None = None
+    """Given the same some pieces at a time, which costs next to nothing; copy what you keep.
+
+    The last ones come before `end`; subtract the record's `sent_at` from the readings.
+    """
 
     def add_headers(self, headers: dict[str, str]) -> None:
         """Add what is to go out with the request (trace context)."""
@@ -45,7 +50,11 @@ class Observation:
 
 
 class Observer(Protocol):
-    """What is told of every call."""
+    """What is told of every call.
+
+    One with an attribute `keeps_request` that is true finds the bytes of the request in
+    `CallStart.content`.
+    """
 
     def begin(self, start: CallStart) -> Observation | None:
         """Return what follows this call, or None to leave it alone."""
@@ -61,6 +70,8 @@ class Recording:
     """Whether calls made right now are to be left alone."""
     keeps_content: bool = False
     """Whether requests and answers are kept in the record."""
+    keeps_request: bool = False
+    """Whether the request's bytes are kept in `CallStart.content`."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds, monotonic."""
     wall_clock: Callable[[], int] = time.time_ns
@@ -77,6 +88,8 @@ class CallRecorder:
     __slots__ = (
         "_answer",
         "_began",
+        "_content_encoding",
+        "_content_type",
         "_current",
         "_observations",
         "_recording",
@@ -90,6 +103,8 @@ class CallRecorder:
         self.is_finished = False
         self._recording = recording
         self._status: int | None = None
+        self._content_type: str | None = None
+        self._content_encoding: str | None = None
         self._answer: Answer | None = None
         self._observations: list[Observation] = []
         self._current: list[Observation] = []
@@ -126,6 +141,7 @@ class CallRecorder:
         """Take in how the answer begins, and return what watches its body."""
         request = self.start.request
         self._status = status
+        self._content_type, self._content_encoding = content_type, content_encoding or None
         self._answer = answer_for(
             self.start.endpoint,
             clock=self._recording.clock,
@@ -135,6 +151,7 @@ class CallRecorder:
             content_encoding=content_encoding,
             keeps_text=self._recording.keeps_content,
             listeners=[o.chunk for o in self._observations if o.chunk is not None],
+            batch_listeners=[o.pieces for o in self._observations if o.pieces is not None],
         )
         return self._answer
 
@@ -232,6 +249,9 @@ class CallRecorder:
             response_size=0 if answer is None else answer.size,
             progress=answer.progress if isinstance(answer, ProgressStream) else None,
             answer=text,
+            sent_at=self._began,
+            content_type=self._content_type,
+            content_encoding=self._content_encoding,
         )
 
     def _judge(

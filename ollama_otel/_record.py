@@ -48,6 +48,10 @@ class CallStart:
     started_at: int
     """Nanoseconds since the epoch, by the wall clock."""
     context: CallContext
+    path: str | None = None
+    """The URL's path as sent, without the query; None: not told."""
+    content: bytes | None = None
+    """The request's body as sent; only while an observer keeps it."""
 
 
 @frozen
@@ -78,6 +82,12 @@ class CallRecord:
     progress: native.Progress | None
     answer: AnswerText | None
     """What was said, only while content is captured."""
+    sent_at: float = 0.0
+    """The clock's reading in seconds when the request was sent; those of pieces follow it."""
+    content_type: str | None = None
+    """As the answer's head says; None where there was no answer."""
+    content_encoding: str | None = None
+    """As the answer's head says; None where there was no answer, or nothing to undo."""
 
     @property
     def is_redirect(self) -> bool:

@@ -42,6 +42,15 @@ ClientT = TypeVar("ClientT")
 _LARGE_BODY = 64 * 1024
 
 
+def _content_of(request: httpx.Request) -> bytes | None:
+    """Return a request's body where it is in memory."""
+    try:
+        return request.content
+    except httpx.RequestNotRead:
+        # After a redirect: a body in memory that httpx has not read again.
+        return b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else None
+
+
 def _body_of(request: httpx.Request) -> tuple[Mapping[str, Any] | None, int | None]:
     """Return a request's JSON object and size in bytes; None for what cannot be known.
 
@@ -49,14 +58,10 @@ def _body_of(request: httpx.Request) -> tuple[Mapping[str, Any] | None, int | No
     """
     known = request.extensions.pop(REQUEST_BODY, None)
     known = known if isinstance(known, dict) else None
-    try:
-        content = request.content
-    except httpx.RequestNotRead:
-        if not isinstance(request.stream, httpx.ByteStream):
-            length = request.headers.get("content-length", "")
-            return known, int(length) if length.isdecimal() else None
-        # After a redirect: a body in memory that httpx has not read again.
-        content = b"".join(request.stream)
+    content = _content_of(request)
+    if content is None:
+        length = request.headers.get("content-length", "")
+        return known, int(length) if length.isdecimal() else None
     if known is None and content:
         known = parse_object(without_images(content) if len(content) > _LARGE_BODY else content)
     return known, len(content)
@@ -76,6 +81,8 @@ def _start_call(
                 server_port=request.url.port or {"http": 80, "https": 443}.get(request.url.scheme),
                 started_at=recording.wall_clock(),
                 context=current_call_context(),
+                path=request.url.path,
+                content=_content_of(request) if recording.keeps_request else None,
             ),
         )
     except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not

@@ -16,16 +16,17 @@ PACKAGE = Path(ollama_otel.__file__).parent
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
     ("errors",),
-    ("settings", "context", "_guard", "_garbage"),
+    ("settings", "context", "redaction", "_guard", "_garbage"),
     ("_wire", "_content"),
     ("_answer",),
     ("_record",),
     ("_call",),
+    ("_replay_log",),
     ("_telemetry",),
     ("transport",),
     ("client",),
-    ("ollama", "instrumentor"),
-    ("testing",),
+    ("ollama", "instrumentor", "replay"),
+    ("testing", "pytest_plugin"),
     ("__init__", "_cli"),
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -42,6 +42,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_batch_listeners",
         "_decode",
         "_keeps_text",
         "_listeners",
@@ -65,6 +66,7 @@ class Answer:
         content_encoding: str = "",
         keeps_text: bool = False,
         listeners: Sequence[Callable[[bytes, float], None]] = (),
+        batch_listeners: Sequence[Callable[[Sequence[bytes], Sequence[float]], None]] = (),
     ) -> None:
         self.clock = clock
         self.started_at = clock()
@@ -84,6 +86,7 @@ class Answer:
         """Bytes as they came over the wire."""
         self._keeps_text = keeps_text
         self._listeners = listeners
+        self._batch_listeners = batch_listeners
         self.is_unreadable = False
         self._decode: Callable[[bytes], bytes] | None = None
         try:
@@ -130,6 +133,8 @@ class Answer:
 
     def _look(self) -> None:
         self.size += sum(map(len, self.pieces))
+        for batch_listener in self._batch_listeners:
+            self._hand_on(batch_listener, self.pieces, self.arrivals)
         for listener in self._listeners:
             for piece, at in zip(self.pieces, self.arrivals, strict=True):
                 if piece:
@@ -143,9 +148,9 @@ class Answer:
         if alone < len(self.pieces):
             self._take_encoded(b"".join(self.pieces[alone:]), self.arrivals[-1])
 
-    def _hand_on(self, listener: Callable[[bytes, float], None], piece: bytes, at: float) -> None:
+    def _hand_on(self, listener: Callable[[Any, Any], None], pieces: Any, at: Any) -> None:
         try:
-            listener(piece, at)
+            listener(pieces, at)
         except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
             guard.caught("handing on a piece of an answer", fault)
 
