@@ -132,6 +132,27 @@ class Settings:
     queue_threshold: float = _setting(0.05, _seconds, "OLLAMA_OTEL_QUEUE_THRESHOLD")
     """Seconds of estimated queue wait from which the wait is recorded as a metric."""
 
+    replay_log: str | os.PathLike[str] | None = _setting(None, str, "OLLAMA_OTEL_REPLAY_LOG")
+    """File or folder into which every call is logged; None: no log."""
+
+    replay_bodies: bool = _setting(False, _boolean, "OLLAMA_OTEL_REPLAY_BODIES")
+    """Whether the log holds what was asked and answered, redacted, and not only the facts."""
+
+    replay_media: bool = _setting(False, _boolean, "OLLAMA_OTEL_REPLAY_MEDIA")
+    """Whether the log's bodies hold images and vectors, and not only their hash and size."""
+
+    replay_max_size: int = _setting(104_857_600, _positive_integer, "OLLAMA_OTEL_REPLAY_MAX_SIZE")
+    """Bytes from which a file of the log is compressed and put aside."""
+
+    replay_max_age: float = _setting(86_400.0, _seconds, "OLLAMA_OTEL_REPLAY_MAX_AGE")
+    """Seconds from which a file of the log is compressed and put aside."""
+
+    replay_keep: int = _setting(10, _positive_integer, "OLLAMA_OTEL_REPLAY_KEEP")
+    """Files put aside that are kept, the newest ones."""
+
+    log_calls: bool = _setting(False, _boolean, "OLLAMA_OTEL_LOG_CALLS")
+    """Whether each call becomes a line of the program's own log, through structlog or logging."""
+
     def __post_init__(self) -> None:
         expectations: tuple[tuple[str, bool, str], ...] = (
             ("profile", self.profile in get_args(Profile), "'v1.41' or 'gen-ai-dev'"),
@@ -170,6 +191,25 @@ class Settings:
             (
                 "queue_threshold",
                 _is_number(self.queue_threshold, (int, float), 0),
+                "seconds, 0 or more",
+            ),
+            (
+                "replay_log",
+                self.replay_log is None
+                or (isinstance(self.replay_log, str | os.PathLike) and bool(self.replay_log)),
+                "a path or None",
+            ),
+            *(
+                (name, getattr(self, name) in (True, False), "True or False")
+                for name in ("replay_bodies", "replay_media", "log_calls")
+            ),
+            *(
+                (name, _is_number(getattr(self, name), int, 1), "a whole number of at least 1")
+                for name in ("replay_max_size", "replay_keep")
+            ),
+            (
+                "replay_max_age",
+                _is_number(self.replay_max_age, (int, float), 0),
                 "seconds, 0 or more",
             ),
         )

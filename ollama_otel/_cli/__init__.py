@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ollama_otel._cli import demo
+from ollama_otel._cli import demo, diff, replay, show, tail
 from ollama_otel._wire.address import parse_host
 from ollama_otel.errors import OllamaOtelError, SettingsError
 
@@ -47,6 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('ollama_otel')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_parser(commands)
+    diff.add_parser(commands)
+    replay.add_parser(commands)
+    show.add_parser(commands)
+    tail.add_parser(commands)
     return parser
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._replay_log.call import Chunk, RecordedCall
 from ollama_otel._wire.endpoints import Endpoint, find_endpoint
 from ollama_otel._wire.native import Progress, RequestFacts, ResponseFacts
 from ollama_otel.context import CallContext
-from ollama_otel._replay_log.call import Chunk, RecordedCall
 
 __all__ = ["VERSION", "call_from", "chunks_as_lists", "end_line", "request_line", "timestamp"]
 
@@ -88,6 +88,7 @@ def request_line(
     is_sampled: bool = False,
     body: Any = None,
     changes: Iterable[str] = (),
+    missing: str | None = None,
 ) -> dict[str, Any]:
     """Return the line that is written before the request is sent.
 
@@ -113,6 +114,7 @@ def request_line(
         "request": _known(start.request, _REQUEST),
         "body": body,
         "changes": sorted(changes) or None,
+        "missing": missing,
     }
     return {name: value for name, value in line.items() if value is not None}
 
@@ -181,6 +183,8 @@ def chunks_as_lists(
     chunks: list[list[Any]] = []
     before = 0
     for piece, arrival in zip(pieces, arrivals, strict=True):
+        if not piece:
+            continue
         now = round((arrival - sent_at) * 1e6)
         chunks.append([(now - before) / 1e6, _as_text(piece)])
         before = now
@@ -230,7 +234,7 @@ def call_from(
         is_sampled=get("sampled", False),
         chunks=None if raw_chunks is None else tuple(_chunks(raw_chunks)),
         changes=frozenset(changes) if changes else _UNCHANGED,
-        missing=None if end is None else end.get("missing"),
+        missing=(end or {}).get("missing") or get("missing"),
         file=file,
         line=line,
     )
@@ -277,7 +281,5 @@ def _chunks(lists: Iterable[Sequence[Any]]) -> Iterable[Chunk]:
     microseconds = 0
     for delta, content in lists:
         microseconds += round(delta * 1e6)
-        data = (
-            content.encode() if isinstance(content, str) else base64.b64decode(content["base64"])
-        )
+        data = content.encode() if isinstance(content, str) else base64.b64decode(content["base64"])
         yield Chunk(microseconds / 1e6, data)

@@ -18,6 +18,7 @@ from opentelemetry.metrics import Observation as Measurement
 from ollama_otel import _garbage
 from ollama_otel._call import Observation
 from ollama_otel._record import CallRecord, CallStart, Phase
+from ollama_otel._replay_log.observer import ReplayLog
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.names import Instrument
 from ollama_otel._telemetry.spans import operation_of
@@ -73,6 +74,7 @@ class Instruments:
         self.lock = threading.RLock()
         self.series: dict[tuple[Any, ...], _Series] = {}
         self.models: set[str] = set()
+        self.replay_logs: weakref.WeakSet[ReplayLog] = weakref.WeakSet()
         genai = names.GENAI_INSTRUMENTS[profile]
 
         def histogram(row: Instrument | None) -> Histogram | None:
@@ -95,6 +97,7 @@ class Instruments:
         self._observe(meter, names.ACTIVE_REQUESTS, Instruments._active)
         self._observe(meter, names.PHASE_TIME, Instruments._phases)
         self._observe(meter, names.TRANSFER_SIZE, Instruments._transfers)
+        self._observe(meter, names.LOG_DROPPED, Instruments._dropped)
         for row, total in (
             (genai.input_tokens_total, "input_tokens"),
             (genai.output_tokens_total, "output_tokens"),
@@ -135,6 +138,14 @@ class Instruments:
         for series in self.series.values():
             if (moved := series.sums.get("moved")) is not None:
                 yield Measurement(int(moved), series.base)
+
+    def _dropped(self) -> Iterator[Measurement]:
+        statistics = [log.statistics for log in self.replay_logs]
+        if statistics:
+            bodies = sum(each.dropped_bodies for each in statistics)
+            lines = sum(each.dropped_lines for each in statistics)
+            yield Measurement(bodies, {names.LOG_ITEM: "body"})
+            yield Measurement(lines, {names.LOG_ITEM: "line"})
 
     def _forget_calls_of_the_parent_process(self) -> None:
         """After a fork the parent's calls go on there; a lock held in it would stay held here."""

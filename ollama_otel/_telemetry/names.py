@@ -68,6 +68,7 @@ QUEUE_ESTIMATE: Final = "ollama.queue.estimated_duration"
 DECODE_RATE: Final = "ollama.decode.rate"
 PREFILL_RATE_ESTIMATE: Final = "ollama.prefill.estimated_rate"
 PHASE: Final = "ollama.phase"
+LOG_ITEM: Final = "ollama.replay_log.item"
 
 REQUEST_PREFIX: Final = "ollama.request."
 REQUEST_THINK: Final = "ollama.request.think"
@@ -273,6 +274,12 @@ TRANSFER_SIZE: Final = Instrument(
     kind="counter",
     unit="By",
     description="Bytes of models moved by pulls and pushes.",
+)
+LOG_DROPPED: Final = Instrument(
+    name="ollama.client.replay_log.dropped",
+    kind="counter",
+    unit="{item}",
+    description="What the replay log had to leave out, by ollama.replay_log.item.",
 )
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from opentelemetry._logs import LoggerProvider, get_logger
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -14,14 +16,16 @@ from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer
 
 from ollama_otel._call import Observer, Recording
+from ollama_otel._replay_log.observer import ReplayLog
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.events import EventObserver
+from ollama_otel._telemetry.log_lines import LogLineObserver
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments, MetricObserver
 from ollama_otel._telemetry.spans import SpanObserver
 from ollama_otel.settings import Profile, Settings
 
-__all__ = ["recording_for", "use_by_default"]
+__all__ = ["recording_for", "replay_log_of", "use_by_default"]
 
 _lock = threading.Lock()
 # Before a global provider is set the API hands out stand-ins that turn real later on, so
@@ -31,6 +35,9 @@ _instruments: weakref.WeakKeyDictionary[MeterProvider, dict[Profile, Instruments
     weakref.WeakKeyDictionary()
 )
 _default: Recording | None = None
+_replay_logs: weakref.WeakValueDictionary[tuple[object, ...], ReplayLog] = (
+    weakref.WeakValueDictionary()
+)
 
 
 @cache
@@ -57,6 +64,26 @@ def _instruments_of(meter_provider: MeterProvider | None, profile: Profile) -> I
         return by_profile[profile]
 
 
+def replay_log_of(settings: Settings) -> ReplayLog | None:
+    """Return the log that settings ask for, the same one each time: it has one file."""
+    if settings.replay_log is None:
+        return None
+    options: dict[str, Any] = {
+        "bodies": settings.replay_bodies,
+        "media": settings.replay_media,
+        "redactors": settings.redactors,
+        "max_size": settings.replay_max_size,
+        "max_age": settings.replay_max_age,
+        "keep": settings.replay_keep,
+    }
+    key = (os.path.abspath(settings.replay_log), *options.values())  # noqa: PTH100 - of any path
+    with _lock:
+        log = _replay_logs.get(key)
+        if log is None or log.is_closed:
+            log = _replay_logs[key] = ReplayLog(settings.replay_log, **options)
+        return log
+
+
 def _build(
     tracer_provider: TracerProvider | None,
     meter_provider: MeterProvider | None,
@@ -69,17 +96,26 @@ def _build(
     messages = MessageWriter(settings) if keeps_content else None
     tracer = get_tracer(names.SCOPE, _version(), tracer_provider, schema_url=schema_url)
     # The span comes first: it is current while the others take the record.
+    instruments = _instruments_of(meter_provider, settings.profile)
     ours: list[Observer] = [
         SpanObserver(tracer, settings, messages),
-        MetricObserver(_instruments_of(meter_provider, settings.profile), settings),
+        MetricObserver(instruments, settings),
     ]
+    replay_log = replay_log_of(settings)
+    if replay_log is not None:
+        ours.append(replay_log)
+    if settings.log_calls:
+        ours.append(LogLineObserver())
     if settings.details_event:
         logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
         ours.append(EventObserver(logger, settings, messages))
+    everyone = (*ours, *observers)
+    instruments.replay_logs.update(each for each in everyone if isinstance(each, ReplayLog))
     return Recording(
-        observers=(*ours, *observers),
+        observers=everyone,
         is_suppressed=lambda: not is_instrumentation_enabled(),
         keeps_content=keeps_content,
+        keeps_request=any(getattr(each, "keeps_request", False) for each in everyone),
     )
 
 

@@ -27,7 +27,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from ollama_otel._call import Observer
-from ollama_otel._telemetry.recording import use_by_default
+from ollama_otel._replay_log.observer import ReplayLog
+from ollama_otel._telemetry.recording import replay_log_of, use_by_default
 from ollama_otel.errors import MissingExtraError, SettingsError
 from ollama_otel.settings import Settings
 
@@ -57,6 +58,7 @@ class Telemetry:
     meter_provider: MeterProvider | None
     logger_provider: LoggerProvider | None
     settings: Settings
+    replay_log: ReplayLog | None = None
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Send what is waiting; False if a provider says that it could not.
@@ -67,6 +69,8 @@ class Telemetry:
         millis = int(timeout * 1000)
         providers = (self.tracer_provider, self.meter_provider, self.logger_provider)
         results = [p.force_flush(millis) for p in providers if p is not None]
+        if self.replay_log is not None:
+            results.append(self.replay_log.flush(timeout))
         return all(results)
 
     def shutdown(self) -> None:
@@ -74,6 +78,8 @@ class Telemetry:
         for provider in (self.tracer_provider, self.meter_provider, self.logger_provider):
             if provider is not None:
                 provider.shutdown()
+        if self.replay_log is not None:
+            self.replay_log.close()
 
 
 def _protocol(signal: Signal, given: str | None) -> Protocol:
@@ -242,6 +248,7 @@ def _build(
         meter_provider=_meter_provider(metric_exporter, resource, export_interval),
         logger_provider=_logger_provider(log_exporter, resource),
         settings=settings,
+        replay_log=replay_log_of(settings),
     )
 
 

@@ -232,7 +232,7 @@ class Inference:
             stamp = go_time(call.started + at)
             return {"model": call.request["model"], "created_at": stamp, **fields, **end}
 
-        total = metrics["total_duration"] / 1e9
+        total = metrics.get("total_duration", 0) / 1e9
         if not call.request.get("stream", True):
             return Reply.json(part(total, merge(said), final), delay=self._wait(total))
         parts, delays, sent_at, at = [], [], 0.0, call.times.to_first_token

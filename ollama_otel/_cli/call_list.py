@@ -1,0 +1,151 @@
+"""Recorded calls as a table and as JSON: one line each, the newest last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from rich.text import Text
+
+from ollama_otel._cli.render import seconds
+from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words, local_time
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._replay_log.format import timestamp
+
+__all__ = ["as_values", "question_of", "rows"]
+
+_HEADINGS = ("time", "id", "call", "outcome", "duration", "first", "in/out")
+_NARROW_HEADINGS = tuple(name for name in _HEADINGS if name != "first")
+_TITLES = {name: name for name in _HEADINGS}
+_WIDEST = 24
+"""Columns that one cell may take."""
+_RIGHT = frozenset({"duration", "first", "in/out"})
+_ONE_LINE = 110
+"""Columns from which the question stands beside its call and not below."""
+
+
+def question_of(call: RecordedCall) -> str:
+    """Return what was asked: the last thing the user said, the prompt, or the first input."""
+    body = call.start.request.body or {}
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        said = [
+            message["content"]
+            for message in messages
+            if isinstance(message, dict)
+            and message.get("role") == "user"
+            and isinstance(message.get("content"), str)
+        ]
+        return said[-1] if said else ""
+    asked = body.get("prompt") or body.get("input") or body.get("query")
+    if isinstance(asked, list) and asked:
+        asked = asked[0]
+    return asked if isinstance(asked, str) else ""
+
+
+def as_values(call: RecordedCall) -> dict[str, Any]:
+    """Return a call's facts as one JSON object; null is what is not known."""
+    start, record = call.start, call.record
+    response = record.response if record else None
+    return {
+        "id": call.id,
+        "at": timestamp(start.started_at),
+        "operation": start.endpoint.name,
+        "path": call.path,
+        "model": start.request.model,
+        "outcome": record.outcome if record else None,
+        "error_type": record.error_type if record else None,
+        "error_message": record.error_message if record else None,
+        "duration": record.duration if record else None,
+        "time_to_first_chunk": record.time_to_first_chunk if record else None,
+        "input_tokens": response.input_tokens if response else None,
+        "output_tokens": response.output_tokens if response else None,
+        "question": question_of(call) or None,
+        "trace_id": call.trace_id,
+        "file": str(call.file),
+        "line": call.line,
+    }
+
+
+def rows(calls: Sequence[RecordedCall], *, width: int) -> Iterator[Text]:
+    """Yield the lines of the table, each at most `width` columns, with one for each new day."""
+    cells = [_cells(call) for call in calls]
+    beside = width >= _ONE_LINE
+    names = _HEADINGS if beside else _NARROW_HEADINGS
+    widths = {
+        name: min(_WIDEST, max(len(row[name]) for row in (_TITLES, *cells))) for name in names
+    }
+    heading = _columns(_TITLES, widths) + ("  asked" if beside else "")
+    yield _fitting(Text(heading), width, style="bold")
+    today: date | None = None
+    for call, row in zip(calls, cells, strict=True):
+        day = local_time(call.start.started_at).date()
+        if day != today:
+            today = day
+            yield Text(f"{day:%A, %d %B %Y}", style="dim")
+        yield from _lines(call, _columns(row, widths), width, beside=beside)
+
+
+def _lines(call: RecordedCall, columns: str, width: int, *, beside: bool) -> Iterator[Text]:
+    outcome = call.record.outcome if call.record else None
+    line = Text(columns)
+    # "never ended" is told by the word, and needs no eye drawn to it while it may still run.
+    if outcome is not None:
+        line.highlight_words([f" {outcome} "], OUTCOME_STYLES[outcome])
+    below = _asked(call)
+    if beside:
+        yield _fitting(Text.assemble(line, "  ", below), width)
+        return
+    yield _fitting(line, width)
+    if below:
+        yield _fitting(Text.assemble(" " * 10, below), width)
+
+
+def _asked(call: RecordedCall) -> Text:
+    asked = Text()
+    if call.record and call.record.error_type:
+        asked.append(f"{call.record.error_type}  ", style="red")
+    return asked.append(first_words(question_of(call)), style="dim")
+
+
+def _cells(call: RecordedCall) -> Mapping[str, str]:
+    record, request = call.record, call.start.request
+    model = (request.model or "").removesuffix(":latest")
+    first = record.time_to_first_chunk if record else None
+    return {
+        "time": f"{local_time(call.start.started_at):%H:%M:%S}",
+        "id": call.id,
+        "call": first_words(f"{call.start.endpoint.name} {model}"),
+        "outcome": record.outcome if record else "never ended",
+        "duration": seconds(record.duration) if record else "",
+        "first": "" if first is None else seconds(first),
+        "in/out": _tokens(call),
+    }
+
+
+def _tokens(call: RecordedCall) -> str:
+    if call.record is None:
+        return ""
+    counts = (call.record.response.input_tokens, call.record.response.output_tokens)
+    if counts == (None, None):
+        return ""
+    return "/".join("-" if count is None else str(count) for count in counts)
+
+
+def _columns(row: Mapping[str, str], widths: Mapping[str, int]) -> str:
+    return "  ".join(
+        row[name].rjust(width) if name in _RIGHT else _cut(row[name], width).ljust(width)
+        for name, width in widths.items()
+    )
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _fitting(line: Text, width: int, *, style: str = "") -> Text:
+    line.stylize(style)
+    line.rstrip()
+    line.truncate(width, overflow="ellipsis")
+    return line

@@ -1,0 +1,214 @@
+"""One recorded call as a person wants to see it: values in, things that rich can print out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from statistics import median
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from ollama_otel._cli import conversation, render
+from ollama_otel._cli.curl import CurlCommand
+from ollama_otel._cli.terminal import first_words, local_time, printable
+from ollama_otel._cli.tour import Step
+from ollama_otel._record import CallRecord
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel.settings import Settings
+
+__all__ = ["again", "as_values", "parts"]
+
+_NEVER_ENDED: Final = "never ended: its process was killed, or it is still running"
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_ASCII_BARS: Final = "_.:-=+*#"
+_MOST_BARS: Final = 60
+_OPTIONS: Final = ("options", "format", "think", "keep_alive", "stream", "raw", "truncate")
+_CHANGES: Final = {
+    "redacted": "Redacted: parts of the text were replaced before it was logged.",
+    "images": "Images are left out; the hash and size of each stand in their place.",
+    "vectors": "Vectors are left out; their hash and size stand in their place.",
+    "decoded": "The answer came compressed, and was logged uncompressed.",
+}
+_MISSING: Final = {
+    "queue_full": "A body is missing: too much was waiting to be written to the log.",
+    "too_long": "The answer's body is missing: it was longer than what a log keeps.",
+    "encoding": "The answer's body is missing: its encoding could not be undone.",
+}
+
+
+def as_values(call: RecordedCall) -> dict[str, Any]:
+    """Return what one call's JSON object has beyond its facts; null is what was not logged."""
+    answer = call.answer()
+    return {
+        "body": call.start.request.body,
+        "answer": answer.text if answer else None,
+        "thinking": (answer.thinking or None) if answer else None,
+        "tool_calls": list(answer.tool_calls) if answer else [],
+        "phases": dict(call.record.phases) if call.record else None,
+        "chunk_times": None if call.chunks is None else [chunk.offset for chunk in call.chunks],
+        "changes": sorted(call.changes),
+        "missing": call.missing,
+    }
+
+
+def parts(number: int, call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
+    """Yield what there is to see of a call that is the `number`-th of its log."""
+    yield from _opening(call)
+    yield from _request(call)
+    yield from _answer(call)
+    yield from _timings(number, call, ascii_only=ascii_only)
+    yield from _section("Trace", _trace(call))
+    yield from _section("What the log lacks", _lacks(call))
+
+
+def again(curl: CurlCommand) -> Iterator[Text]:
+    """Yield how to make the call again, in lines that are not to be wrapped."""
+    yield Text("\nMake it again", style="bold")
+    if curl.caveat:
+        yield Text(curl.caveat, style="yellow")
+    if curl.command:
+        yield Text(curl.command)
+
+
+def _section(title: str, lines: Iterable[RenderableType]) -> Iterator[RenderableType]:
+    lines = list(lines)
+    if lines:
+        yield Group(
+            Text(f"\n{title}", style="bold"),
+            *(Padding(line, (0, 0, 0, 2), expand=False) for line in lines),
+        )
+
+
+def _opening(call: RecordedCall) -> Iterator[Text]:
+    start = call.start
+    server = f" at {start.server_address}:{start.server_port}" if start.server_address else ""
+    at = local_time(start.started_at)
+    yield Text(first_words(f"{start.endpoint.name} {start.request.model or ''}"), style="bold")
+    yield Text(f"{start.endpoint.method} {call.path}{server}, {at:%Y-%m-%d %H:%M:%S %z}")
+    yield Text(f"{call.id}, {call.file}:{call.line}", style="dim")
+    context = start.context
+    told = {"conversation": context.conversation_id, "user": context.user_id, **context.tags}
+    if any(told.values()):
+        yield Text(
+            first_words("  ".join(f"{name}={value}" for name, value in told.items() if value))
+        )
+
+
+# --- what was asked -----------------------------------------------------------------------
+
+
+def _request(call: RecordedCall) -> Iterator[RenderableType]:
+    body = call.start.request.body
+    if body is None:
+        facts = call.start.request
+        if facts.size:
+            asked = (
+                f"{facts.input_count or 1} input(s), {facts.size} bytes; the text was not logged."
+            )
+            yield from _section("Asked", [Text(asked)])
+    else:
+        yield from _section("Asked", conversation.asked(body))
+        yield from _section("Tools offered", conversation.tools_offered(body.get("tools")))
+    yield from _section("Options", _options(call))
+
+
+def _options(call: RecordedCall) -> Iterator[Text]:
+    request = call.start.request
+    body: Mapping[str, Any] = request.body or {"options": dict(request.options)}
+    for name in _OPTIONS:
+        value = body.get(name)
+        if isinstance(value, dict) and name == "options":
+            for option, given in value.items():
+                yield Text(printable(f"{option} = {conversation.as_text(given)}"))
+        elif value is not None:
+            yield Text(printable(f"{name} = {conversation.as_text(value)}"))
+
+
+# --- what was answered --------------------------------------------------------------------
+
+
+def _answer(call: RecordedCall) -> Iterator[RenderableType]:
+    record, answer = call.record, call.answer()
+    if answer is not None and answer.thinking:
+        yield from _section("Thinking", [Text(printable(answer.thinking), style="dim")])
+    if answer is not None and (answer.text or answer.tool_calls):
+        calls = map(conversation.tool_call, conversation.objects(answer.tool_calls))
+        text = [Text(printable(answer.text))] if answer.text else []
+        yield from _section("Answered", [*text, *calls])
+    elif call.body and not (answer and answer.thinking) and not (record and record.error_message):
+        yield from _section("Answered", [Text(conversation.other_body(call.body))])
+    elif record is not None and record.http_status is not None and call.chunks is None:
+        yield from _section("Answered", [Text(f"{record.response_size} bytes, not logged.")])
+    if record is not None and record.outcome == "failed":
+        status = f"HTTP {record.http_status}, " if record.http_status is not None else ""
+        told = f"{status}{record.error_type}: {record.error_message or 'nothing was said of it'}"
+        yield from _section("Failed", [Text(printable(told), style="red")])
+
+
+# --- times --------------------------------------------------------------------------------
+
+
+def _timings(number: int, call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
+    record = call.record
+    if record is None:
+        yield from _section("Time", [Text(_NEVER_ENDED, style="bold yellow")])
+        return
+    yield render.step(_step(number, call, record), ascii_only=ascii_only)
+    yield from _section("Time between chunks", _gaps(call, ascii_only=ascii_only))
+
+
+def _step(number: int, call: RecordedCall, record: CallRecord) -> Step:
+    load = record.response.load_duration or 0.0
+    return Step(
+        number=number,
+        title="Where the time went",
+        span_name=first_words(f"{call.start.endpoint.name} {call.start.request.model or ''}"),
+        record=record,
+        is_cold=load >= Settings().cold_start_threshold,
+        as_expected=True,
+    )
+
+
+def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:
+    times = [chunk.offset for chunk in call.chunks or ()]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    longest = max(gaps, default=0.0)
+    if not longest:
+        return
+    # One bar for several chunks is as high as the longest wait among them.
+    together = -(-len(gaps) // _MOST_BARS)
+    highest = [max(gaps[at : at + together]) for at in range(0, len(gaps), together)]
+    bars = _ASCII_BARS if ascii_only else _BARS
+    top = len(bars) - 1
+    yield Text("".join(bars[round(gap / longest * top)] for gap in highest), style="green")
+    each = f"a bar for {together} chunks, " if together > 1 else ""
+    at = gaps.index(longest)
+    yield Text(
+        f"{each}{len(times)} in all; median {render.seconds(median(gaps))}, "
+        f"longest {render.seconds(longest)}, after {render.seconds(times[at])}"
+    )
+
+
+# --- where else, and what not -------------------------------------------------------------
+
+
+def _trace(call: RecordedCall) -> Iterator[Text]:
+    if call.trace_id is None:
+        return
+    yield Text(call.trace_id)
+    if call.is_sampled:
+        yield Text(f"In a Jaeger on this machine: http://localhost:16686/trace/{call.trace_id}")
+    else:
+        yield Text("Not sampled: no collector has got it.")
+
+
+def _lacks(call: RecordedCall) -> Iterator[Text]:
+    for change in sorted(call.changes):
+        yield Text(_CHANGES.get(change, change), style="yellow")
+    if call.missing is not None:
+        yield Text(_MISSING.get(call.missing, call.missing), style="yellow")
+    elif call.start.request.body is None and call.start.request.size:
+        yield Text("Bodies were not logged: replay_bodies is off.", style="yellow")

@@ -1,0 +1,82 @@
+"""A recorded call as the curl command that makes it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._wire.address import Address
+
+__all__ = ["CurlCommand", "curl_for"]
+
+_OMITTED = '"ollama_otel":"omitted"'
+_REDACTED = "[redacted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurlCommand:
+    """What to type, and what to know of it."""
+
+    command: str | None
+    """Quoted for a POSIX shell; None where the request's body is not known."""
+    caveat: str | None
+    """Why there is none, or what in it is not as it was sent."""
+
+
+def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:
+    """Return the command that repeats a call, at another server where `host` names one."""
+    request = call.start.request
+    if request.body is None and request.size:
+        return CurlCommand(command=None, caveat=_why_there_is_no_body(call))
+    words = ["curl", *_method(call), _url(call, host)]
+    caveat = None
+    if request.body is not None:
+        body = json.dumps(request.body, ensure_ascii=False, separators=(",", ":"))
+        if not body.isprintable():
+            body = json.dumps(request.body, separators=(",", ":"))
+        words += ["-H", "Content-Type: application/json", "--data-raw", body]
+        caveat = _what_is_not_exact(body)
+    return CurlCommand(command=shlex.join(words), caveat=caveat)
+
+
+def _why_there_is_no_body(call: RecordedCall) -> str:
+    if call.missing is not None:
+        return f"There is no command, as the request's body is not in the log ({call.missing})."
+    return (
+        "There is no command, as the request's body is not in the log: replay_bodies is off, "
+        "configure(replay_bodies=True) turns it on."
+    )
+
+
+def _what_is_not_exact(body: str) -> str | None:
+    if _OMITTED in body:
+        return "Not exact: what was left out of the log (images) has to be put back."
+    if _REDACTED in body:
+        return "Not exact: parts of the request were redacted before it was logged."
+    return None
+
+
+def _method(call: RecordedCall) -> list[str]:
+    method, request = call.start.endpoint.method, call.start.request
+    if method == "HEAD":
+        return ["--head"]
+    if method == "GET" or (method == "POST" and request.body is not None):
+        # Of a stream each line is shown as it comes.
+        return ["--no-buffer"] if request.stream else []
+    return ["-X", method]
+
+
+def _url(call: RecordedCall, host: Address | None) -> str:
+    start, path = call.start, call.path
+    if host is not None:
+        # What stood before `/api` was the other server's.
+        at = path.rfind(start.endpoint.path.removesuffix("*"))
+        return f"{host.connectable}{path[max(at, 0) :]}"
+    name = start.server_address or "localhost"
+    name = f"[{name}]" if ":" in name else name
+    port = start.server_port
+    if port == 443:  # noqa: PLR2004 - that of https
+        return f"https://{name}{path}"
+    return f"http://{name}:{port}{path}" if port else f"http://{name}{path}"

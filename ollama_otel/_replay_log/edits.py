@@ -1,0 +1,149 @@
+"""Edits to a body that came in pieces: afterwards it is as many pieces, cut at the same places."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from difflib import SequenceMatcher
+from itertools import accumulate, pairwise
+from typing import Any, AnyStr, Generic, NamedTuple
+
+__all__ = [
+    "Edit",
+    "as_line",
+    "distributed",
+    "omitted",
+    "recut",
+    "vectors_edit",
+    "within_replacement",
+]
+
+_WORDS = re.compile(r"\s*\S+|\s+")
+_MAX_WORDS = 2000
+"""Of changed text that is compared word by word, which takes up to the square of their number."""
+
+# Nothing but numbers stands in an array of vectors, so it ends where anything else begins.
+_VECTORS = re.compile(rb'"(embeddings?)"\s*:\s*(\[[][0-9eE+\-.,\s]*(?:\]|\Z))')
+
+
+class Edit(NamedTuple, Generic[AnyStr]):
+    """What stands from `start` to `end` of the joined pieces gets replaced."""
+
+    start: int
+    end: int
+    replacement: AnyStr
+
+
+def recut(
+    pieces: Sequence[AnyStr],
+    edits: Sequence[Edit[AnyStr]],
+    place: Callable[[AnyStr, int], int],
+) -> list[AnyStr]:
+    """Apply edits, in order and apart from each other, and cut at the old borders.
+
+    `place(replacement, offset)` tells where a border comes to stand that was `offset` into
+    what an edit replaces.
+    """
+    whole = pieces[0][:0].join(pieces)
+    parts: list[AnyStr] = []
+    new_starts: list[int] = []
+    position = length = 0
+    for edit in edits:
+        length += edit.start - position
+        new_starts.append(length)
+        parts += [whole[position : edit.start], edit.replacement]
+        length += len(edit.replacement)
+        position = edit.end
+    starts = [edit.start for edit in edits]
+
+    def moved(border: int) -> int:
+        index = bisect_left(starts, border) - 1
+        if index < 0:
+            return border
+        edit, new_start = edits[index], new_starts[index]
+        if border >= edit.end:
+            return new_start + len(edit.replacement) + border - edit.end
+        return new_start + place(edit.replacement, border - edit.start)
+
+    parts.append(whole[position:])
+    new = whole[:0].join(parts)
+    ends: Iterable[int] = accumulate(len(piece) for piece in pieces[:-1])
+    borders = [0, *map(moved, ends), len(new)]
+    return [new[start:end] for start, end in pairwise(borders)]
+
+
+def within_replacement(replacement: bytes, offset: int) -> int:
+    """Place a border as far into a replacement as it was, but not into a character."""
+    place = min(offset, len(replacement))
+    while place < len(replacement) and replacement[place] & 0xC0 == 0x80:  # noqa: PLR2004  UTF-8
+        place += 1
+    return place
+
+
+def distributed(fragments: Sequence[str], redacted: str) -> list[str]:
+    """Return as many fragments that are `redacted` when joined.
+
+    Unchanged text stays in its fragment, and what replaces a secret stands where that began.
+    """
+    if not fragments:
+        return []
+    edits = _differences("".join(fragments), redacted)
+    return recut(fragments, edits, lambda replacement, _: len(replacement))
+
+
+def _differences(old: str, new: str) -> list[Edit[str]]:
+    start = _common_length(old, new)
+    tail = _common_length(old[: start - len(old) - 1 : -1], new[: start - len(new) - 1 : -1])
+    end, new_end = len(old) - tail, len(new) - tail
+    old_words, new_words = _WORDS.findall(old[start:end]), _WORDS.findall(new[start:new_end])
+    if max(len(old_words), len(new_words)) > _MAX_WORDS:
+        return [Edit(start, end, new[start:new_end])]
+    offsets = list(accumulate(map(len, old_words), initial=start))
+    matcher = SequenceMatcher(None, old_words, new_words)
+    return [
+        Edit(offsets[i1], offsets[i2], "".join(new_words[j1:j2]))
+        for tag, i1, i2, j1, j2 in matcher.get_opcodes()
+        if tag != "equal"
+    ]
+
+
+def _common_length(first: str, second: str) -> int:
+    """Count the characters with which both begin."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def omitted(content: bytes) -> dict[str, Any]:
+    """Return what stands in a log for bytes that are not kept."""
+    return {
+        "ollama_otel": "omitted",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+    }
+
+
+def as_line(value: Any) -> bytes:
+    """Return compact JSON in UTF-8, as the server writes it, without a line's end."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # JSON may have escaped half a surrogate pair, which UTF-8 has no form for.
+    return text.encode("utf-8", "replace")
+
+
+def vectors_edit(body: bytes) -> Edit[bytes] | None:
+    """Return what takes the vectors out of an embedding answer; None where there are none."""
+    found = _VECTORS.search(body)
+    if found is None or not any(map(found[2].__contains__, b"0123456789")):
+        return None
+    # A flat array is one vector.
+    count = max(1, found[2].count(b"[") - 1)
+    marker = as_line({**omitted(found[2]), "count": count})
+    return Edit(found.start(2), found.end(2), marker)

@@ -1,0 +1,263 @@
+"""The files of a log: whose they are, how they are named, rotated, compressed and let go.
+
+Of `calls.jsonl` one process writes `calls.jsonl`; each further one at the same time writes
+`calls.<pid>.jsonl`. A full file becomes `calls.<time>-<pid>.jsonl`, and that a `.gz`.
+Knows bytes, not what they say.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+__all__ = ["LogFile", "base_of", "files_of"]
+
+_FOLDERS_FILE: Final = "calls.jsonl"
+"""What a log is called for which only a folder was given."""
+_PRIVATE = 0o600
+_PRIVATE_FOLDER = 0o700
+_COPY = 1024 * 1024
+_FAR_BEYOND = 2**40
+"""On Windows a locked byte cannot be read by others, so one is locked that is never written."""
+
+_ARCHIVED = r"\d{8}T\d{12}Z-\d+"
+
+
+def base_of(path: str | os.PathLike[str]) -> Path:
+    """Return the file that `path` names: a folder stands for `calls.jsonl` in it."""
+    text = os.fspath(path)
+    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - as given
+    return Path(os.path.abspath(text)) / _FOLDERS_FILE if is_folder else Path(os.path.abspath(text))  # noqa: PTH100 - links stay what they are
+
+
+def files_of(base: Path) -> list[Path]:
+    """Return the files of a log: archived ones from old to new, then those being written."""
+    found = [path for path, _ in _archived(base)]
+    found += sorted(_written_by_others(base))
+    return [*found, base] if base.exists() else found
+
+
+def _archived(base: Path) -> list[tuple[Path, str]]:
+    """Archived files and their times, from old to new; one copy of each."""
+    pattern = re.compile(rf"{re.escape(base.stem)}\.({_ARCHIVED}){re.escape(base.suffix)}(\.gz)?$")
+    found: dict[str, Path] = {}
+    for path in _siblings(base):
+        match = pattern.match(path.name)
+        # Whoever died between compressing a file and letting it go left both.
+        if match and (match[2] or match[1] not in found):
+            found[match[1]] = path
+    return [(found[key], key) for key in sorted(found)]
+
+
+def _written_by_others(base: Path) -> Iterator[Path]:
+    pattern = re.compile(rf"{re.escape(base.stem)}\.\d+{re.escape(base.suffix)}$")
+    return (path for path in _siblings(base) if pattern.match(path.name))
+
+
+def _siblings(base: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(base.parent) if entry.is_file()]
+    except FileNotFoundError:
+        return []
+
+
+class LogFile:
+    """The file of one process; used by one thread. What it raises is an OSError.
+
+    A write that fails leaves the file as it was, and the next one opens it anew.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        *,
+        max_size: int,
+        max_age: float,
+        keep: int,
+        opening: Callable[[], bytes],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`opening` gives the first line of each file, `clock` seconds since the epoch."""
+        self.base = base
+        self._max_size = max_size
+        self._max_age = max_age
+        self._keep = keep
+        self._opening = opening
+        self._clock = clock
+        self._path = base
+        self._descriptor: int | None = None
+        self._size = 0
+        self._empty_size = 0
+        self._born = 0.0
+
+    def append(self, lines: bytes) -> None:
+        """Write whole lines to the end."""
+        if self._descriptor is not None and self._is_gone():
+            self.close()
+        if self._descriptor is None:
+            self._open()
+        if self._size > self._empty_size and self._is_due(len(lines)):
+            self._rotate()
+        self._write(lines)
+
+    def close(self) -> None:
+        """Let the file go; it is opened again where there is more to write."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+    # --- one file -------------------------------------------------------------------------
+
+    def _write(self, lines: bytes) -> None:
+        descriptor, rest = self._descriptor, memoryview(lines)
+        assert descriptor is not None  # noqa: S101 - both callers have opened it
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, self._size)
+            self.close()
+            raise
+        self._size += len(lines)
+
+    def _is_gone(self) -> bool:
+        """Whether somebody has moved or deleted the file: what is written would be lost."""
+        assert self._descriptor is not None  # noqa: S101
+        return not _is_same(self._descriptor, self._path)
+
+    def _is_due(self, more: int) -> bool:
+        return self._size + more > self._max_size or self._clock() - self._born > self._max_age
+
+    def _open(self) -> None:
+        self.base.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+        self._take_over_orphans()
+        self._descriptor, self._path = self._own()
+        self._size = os.fstat(self._descriptor).st_size
+        self._born = _born(self._path) or self._clock()
+        was_empty = not self._size
+        is_torn = not was_empty and _last_byte(self._path) != b"\n"
+        self._write((b"\n" if is_torn else b"") + self._opening())
+        self._empty_size = self._size if was_empty else 0
+
+    def _own(self) -> tuple[int, Path]:
+        """Open the log's own file or, where another process has it, one for this process."""
+        attempt = 0
+        path = self.base
+        while (descriptor := _open_locked(path)) is None:
+            attempt += 1
+            number = f"{os.getpid()}" if attempt == 1 else f"{os.getpid()}{attempt:03d}"
+            path = self.base.with_name(f"{self.base.stem}.{number}{self.base.suffix}")
+        return descriptor, path
+
+    # --- many files -----------------------------------------------------------------------
+
+    def _rotate(self) -> None:
+        self.close()
+        self._archive(self._path)
+        self._open()
+
+    def _archive(self, path: Path) -> None:
+        """Give a full file its final name, compress it, and let the oldest ones go."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        name = f"{self.base.stem}.{now:%Y%m%dT%H%M%S%f}Z-{os.getpid()}{self.base.suffix}"
+        archived = path.with_name(name)
+        path.rename(archived)
+        _compress(archived)
+        for old, _ in _archived(self.base)[: -self._keep or None]:
+            old.unlink(missing_ok=True)
+
+    def _take_over_orphans(self) -> None:
+        """Archive the files of processes that are no more."""
+        for path in _written_by_others(self.base):
+            descriptor = _open_locked(path)
+            if descriptor is not None:
+                os.close(descriptor)
+                self._archive(path)
+
+
+def _open_locked(path: Path) -> int | None:
+    """Open a file to append to it, for this process alone; None if another one has it."""
+    while True:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags, _PRIVATE)
+        try:
+            if not _lock(descriptor):
+                os.close(descriptor)
+                return None
+            if _is_same(descriptor, path):
+                _make_private(descriptor)
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        # Renamed by its owner between the two steps.
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 - there only
+
+            os.lseek(descriptor, _FAR_BEYOND, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415 - elsewhere only
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except OSError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
+
+
+def _make_private(descriptor: int) -> None:
+    if sys.platform != "win32" and os.fstat(descriptor).st_mode & 0o077:
+        os.fchmod(descriptor, _PRIVATE)
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
+
+
+def _born(path: Path) -> float | None:
+    """Return the time that the first line names, in seconds since the epoch."""
+    with path.open("rb") as file:
+        match = re.search(rb'"at":"([^"]{1,40})"', file.readline(4096))
+    try:
+        return datetime.fromisoformat(match[1].decode()).timestamp() if match else None
+    except ValueError:
+        return None
+
+
+def _compress(path: Path) -> None:
+    """Replace a file by its gzip, whole at each moment."""
+    part = path.with_name(f"{path.name}.gz.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
+    with (
+        os.fdopen(descriptor, "wb") as target,
+        gzip.open(target, "wb", compresslevel=6) as packer,
+        path.open("rb") as source,
+    ):
+        shutil.copyfileobj(source, packer, _COPY)
+    part.replace(path.with_name(f"{path.name}.gz"))
+    path.unlink()

@@ -1,0 +1,78 @@
+"""Records become lines of the program's own log, for people who read logs and not traces."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import structlog
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+from ollama_otel._call import Observation
+from ollama_otel._record import CallRecord, CallStart
+
+__all__ = ["LogLineObserver"]
+
+_NAME: Final = "ollama_otel.calls"
+
+_standard: Any = structlog.wrap_logger(
+    logging.getLogger(_NAME),
+    processors=[structlog.processors.LogfmtRenderer(key_order=["event"])],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+
+
+class LogLineObserver:
+    """Logs each call at its end: a failed one as a warning, any other as information.
+
+    Through structlog as the program has configured it; where it has not, through the
+    standard library's logger `ollama_otel.calls` as `key=value`.
+    """
+
+    def begin(self, start: CallStart) -> Observation:  # noqa: ARG002 - an observer's signature
+        """Follow a call; see `Observer`."""
+        return _LINE
+
+
+class _LogLine(Observation):
+    __slots__ = ()
+
+    def end(self, record: CallRecord) -> None:
+        log = structlog.get_logger(_NAME) if structlog.is_configured() else _standard
+        write = log.warning if record.outcome == "failed" else log.info
+        fields = _fields(record)
+        write(
+            f"ollama call {record.outcome}",
+            **{name: value for name, value in fields.items() if value is not None},
+        )
+
+
+_LINE = _LogLine()
+
+
+def _fields(record: CallRecord) -> dict[str, Any]:
+    start, response = record.start, record.response
+    span = get_current_span().get_span_context()
+    return {
+        "operation": start.endpoint.name,
+        "model": start.request.model,
+        "duration": round(record.duration, 6),
+        "time_to_first_chunk": _rounded(record.time_to_first_chunk),
+        "load_duration": response.load_duration,
+        "input_tokens": response.input_tokens,
+        "output_tokens": response.output_tokens,
+        "finish_reason": record.finish_reason,
+        "error_type": record.error_type,
+        "error_message": record.error_message,
+        "http_status": record.http_status,
+        "server_address": start.server_address,
+        "server_port": start.server_port,
+        "conversation_id": start.context.conversation_id,
+        "user_id": start.context.user_id,
+        "trace_id": format_trace_id(span.trace_id) if span.is_valid else None,
+        "span_id": format_span_id(span.span_id) if span.is_valid else None,
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

@@ -1,0 +1,246 @@
+"""The pytest plugin: a test's Ollama calls are recorded once, and played from then on.
+
+`@pytest.mark.ollama_replay` or the fixture `ollama_replay` turns it on for a test. Loaded in
+every run of pytest, it imports what it needs only for such a test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+__all__ = [
+    "ReplayedTest",
+    "ollama_replay",
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_runtest_call",
+    "pytest_runtest_makereport",
+]
+
+_MARKER: Final = (
+    "ollama_replay(path=None, speed=0, ignore=(), redactors=()): record the test's Ollama calls "
+    "into a cassette the first time, and answer them from it afterwards"
+)
+_MODES: Final = ("once", "all", "none")
+_LONGEST_NAME: Final = 100
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_\-]+")
+
+
+class ReplayedTest:
+    """What the fixture `ollama_replay` gives."""
+
+    def __init__(self, path: Path, *, is_recording: bool) -> None:
+        self.path = path
+        """The test's cassette."""
+        self.is_recording = is_recording
+        """Whether calls go to the real server."""
+        self._has_passed = False
+        self._misses: Sequence[Exception] = ()
+        self._told = 0
+
+    def _explain(self, error: BaseException) -> None:
+        """Add the misses to an error that came of them, but hides them."""
+        for miss in self._untold():
+            if miss is not error:
+                error.add_note(str(miss))
+
+    def _fail_on_misses(self) -> None:
+        if untold := self._untold():
+            pytest.fail("\n".join(map(str, untold)), pytrace=False)
+
+    def _untold(self) -> Sequence[Exception]:
+        untold = self._misses[self._told :]
+        self._told = len(self._misses)
+        return untold
+
+
+_REPLAYED: Final = pytest.StashKey[ReplayedTest]()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """The arguments of the marker."""
+
+    path: str | os.PathLike[str] | None = None
+    """The cassette, from the folder of the test's file."""
+    speed: float = 0.0
+    ignore: Collection[str] = ()
+    redactors: Sequence[Callable[[str], str]] = ()
+
+
+# --- pytest's hooks -----------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the command line."""
+    group = parser.getgroup("ollama_otel", "Ollama calls from cassettes")
+    group.addoption(
+        "--ollama-record",
+        nargs="?",
+        const="all",
+        metavar="MODE",
+        type=_mode,
+        help="once: record where there is no cassette (default); all: record anew (also without "
+        "MODE); none: never record (default where CI is set)",
+    )
+    group.addoption(
+        "--ollama-strict",
+        action="store_true",
+        help="fail a test that does not make all calls of its cassette",
+    )
+
+
+def _mode(text: str) -> str:
+    if text not in _MODES:
+        # argparse takes what follows for the option's value.
+        raise pytest.UsageError(
+            f"--ollama-record: expected one of {', '.join(_MODES)}, found {text!r}; to record "
+            "anew write --ollama-record=all"
+        )
+    return text
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell of the marker."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fail a test that asked for what its cassette does not have, whatever it made of it."""
+    replayed = item.stash.get(_REPLAYED, None)
+    try:
+        result = yield
+    except BaseException as error:
+        if replayed is not None:
+            replayed._explain(error)  # noqa: SLF001 - its other half
+        raise
+    if replayed is not None:
+        replayed._fail_on_misses()  # noqa: SLF001
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note whether a test has passed: one that fails leaves no cassette."""
+    report = yield
+    replayed = item.stash.get(_REPLAYED, None)
+    if call.when == "call" and replayed is not None:
+        replayed._has_passed = report.passed  # noqa: SLF001
+    return report
+
+
+# --- the fixture --------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _ollama_replay_by_marker(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("ollama_replay") is not None:
+        request.getfixturevalue("ollama_replay")
+
+
+@pytest.fixture
+def ollama_replay(request: pytest.FixtureRequest) -> Iterator[ReplayedTest]:
+    """Record the test's Ollama calls into a cassette, or answer them from it."""
+    options = _options(request.node)
+    path = _cassette_path(request.node, options)
+    mode = request.config.getoption("--ollama-record") or ("none" if _is_ci() else "once")
+    is_recording = mode == "all" or (mode == "once" and not path.exists())
+    if not is_recording and not path.exists():
+        pytest.fail(_how_to_record(request.node, path), pytrace=False)
+    replayed = ReplayedTest(path, is_recording=is_recording)
+    request.node.stash[_REPLAYED] = replayed
+    if is_recording:
+        with _recording(replayed, options):
+            yield replayed
+        return
+    is_strict = request.config.getoption("--ollama-strict")
+    yield from _playing(replayed, options, is_strict=is_strict)
+
+
+def _recording(replayed: ReplayedTest, options: _Options) -> AbstractContextManager[None]:
+    from ollama_otel.replay._tested import recording  # noqa: PLC0415 - only for such a test
+
+    return recording(
+        replayed.path,
+        redactors=options.redactors,
+        is_wanted=lambda: replayed._has_passed,  # noqa: SLF001
+    )
+
+
+def _playing(
+    replayed: ReplayedTest, options: _Options, *, is_strict: bool
+) -> Iterator[ReplayedTest]:
+    from ollama_otel.replay._tested import playing  # noqa: PLC0415 - only for such a test
+
+    with playing(
+        replayed.path, speed=options.speed, ignore=options.ignore, redactors=options.redactors
+    ) as index:
+        replayed._misses = index.misses  # noqa: SLF001
+        yield replayed
+    # Of other fixtures, which end before this one.
+    replayed._fail_on_misses()  # noqa: SLF001
+    if is_strict and replayed._has_passed and index.unused:  # noqa: SLF001
+        calls = ", ".join(f"{call.start.endpoint.name} (call {call.id})" for call in index.unused)
+        pytest.fail(
+            f"{replayed.path} has calls that the test did not make: {calls}; "
+            "--ollama-record=all records it anew",
+            pytrace=False,
+        )
+
+
+def _options(node: pytest.Item) -> _Options:
+    """Put the markers of a test, its class and its module together; the closest wins."""
+    given: dict[str, Any] = {}
+    for marker in reversed(list(node.iter_markers("ollama_replay"))):
+        if marker.args:
+            raise pytest.UsageError(
+                f"{node.nodeid}: ollama_replay takes named arguments only, found {marker.args}"
+            )
+        given |= marker.kwargs
+    try:
+        return _Options(**given)
+    except TypeError:
+        raise pytest.UsageError(
+            f"{node.nodeid}: expected {_MARKER.partition(':')[0]}, found {', '.join(given)}"
+        ) from None
+
+
+def _cassette_path(node: pytest.Item, options: _Options) -> Path:
+    if options.path is not None:
+        return node.path.parent / options.path
+    within = node.nodeid.partition("::")[2] or node.name
+    return node.path.parent / "cassettes" / node.path.stem / f"{_file_name(within)}.json"
+
+
+def _file_name(test: str) -> str:
+    """Return a test's name as one that every file system takes, and no other test has."""
+    plain = test.replace("::", "-").replace("[", "-").removesuffix("]")
+    name = _NOT_IN_NAMES.sub("_", plain)
+    if name == plain and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(test.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{name[:_LONGEST_NAME]}-{digest}"
+
+
+def _is_ci() -> bool:
+    return os.environ.get("CI", "").strip().lower() not in {"", "0", "false"}
+
+
+def _how_to_record(node: pytest.Item, path: Path) -> str:
+    return (
+        f"expected a cassette at {path}, found none, and none is recorded here (CI is set, or "
+        "--ollama-record=none). Record it where Ollama runs, and commit it:\n"
+        f"  pytest --ollama-record=once '{node.nodeid}'"
+    )

@@ -1,0 +1,327 @@
+"""Takes secrets out of text: one function per kind of secret, each `str` to `str`.
+
+What is taken out leaves a mark such as `[redacted: email]`. Redacting twice changes nothing.
+Each function runs in linear time, whatever the text, and quickly where there is nothing to find.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ollama_otel.errors import SettingsError
+
+__all__ = [
+    "BUILT_IN",
+    "api_keys",
+    "authorization",
+    "bearer_tokens",
+    "card_numbers",
+    "cookies",
+    "emails",
+    "ibans",
+    "is_secret_key",
+    "pattern",
+    "private_keys",
+]
+
+_Redactor = Callable[[str], str]
+
+_MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
+_KIND = re.compile(r"[^\[\]\r\n]{1,64}")
+
+_AUTHORIZATION = re.compile(
+    r"""
+    (authorization \\?["']? [ \t]{0,8} [:=] [ \t]{0,8} \\?["']?)
+    (?!\[redacted)
+    (?: (?:digest|oauth|hawk|signature|aws4-hmac-sha256) [ \t] [^\r\n]*
+      | (?:basic|bearer|negotiate|ntlm|token|api-?key|key) [ \t]+ (?!\[redacted) [^\s"'\\]+
+      | [^\s"'\\,;<>{}$\[]{8,}
+    )
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_URL_PASSWORD = re.compile(r"(://[^\s/:@\[\]\"']{1,64}:)(?!\[redacted)[^\s/@\"']{1,128}(?=@)")
+_COOKIE = re.compile(
+    r"""
+    (cookie2? \\?["']? [ \t]{0,8} : [ \t]{0,8} \\?["']?)
+    (?!\[redacted)
+    [^\s=;,"'\\]{1,256} (?: ="[^"\r\n]*" | = )
+    (?: ="[^"\r\n]*" | [^\r\n"'\\] )*
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+# The words after "bearer" in prose have neither digits nor capitals inside.
+_BEARER = re.compile(
+    r"""
+    \b([Bb]earer|BEARER) ([ \t]+)
+    (?: (?= [0-9] | [A-Za-z._~+/=-] [a-z._~+/=-]{0,64} [A-Z0-9] ) [A-Za-z0-9._~+/=-]{6,}
+      | [A-Za-z0-9._~+/=-]{24,}
+    )
+    """,
+    re.VERBOSE,
+)
+_JWT = re.compile(
+    r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){0,3}"
+)
+_KEY_SHAPES = re.compile(
+    r"""
+    (?<![A-Za-z0-9])
+    (?: sk- (?= [a-z_-]{0,64} [A-Z0-9] ) [A-Za-z0-9_-]{16,}
+      | [sr]k_(?:live|test)_ [A-Za-z0-9]{10,}
+      | gh[pousr]_ [A-Za-z0-9]{20,}
+      | github_pat_ [A-Za-z0-9_]{20,}
+      | glpat- [A-Za-z0-9_-]{16,}
+      | (?:AKIA|ASIA) [A-Z0-9]{16} (?![A-Za-z0-9])
+      | AIza [A-Za-z0-9_-]{30,}
+      | xox[abeoprs]- [A-Za-z0-9-]{10,}
+      | hf_ [A-Za-z0-9]{30,}
+      | gsk_ [A-Za-z0-9]{30,}
+      | npm_ [A-Za-z0-9]{36}
+      | pypi- [A-Za-z0-9_-]{50,}
+    )
+    """,
+    re.VERBOSE,
+)
+# Code that handles secrets holds none: types, literals, calls, variables and fields stay.
+_ASSIGNMENT = re.compile(
+    r"""
+    ( (?: (?P<sure> api[_-]?key | access[_-]?key | access[_-]?token | refresh[_-]?token
+                  | auth[_-]?token | client[_-]?secret | secret[_-]?key
+                  | password | passwd | passphrase )
+        | (?P<secret> secret )
+        | token )
+      \\?["']? [ \t]{0,8} (?: :(?!:) | (?P<equals> =(?!=) ) ) [ \t]{0,8} )
+    (?!\\?["']?\[redacted)
+    (?: (?P<quote> \\?["'] ) (?P<quoted> (?: [^"'\\\r\n] | \\[^"'\r\n] )+ )
+      | (?! (?: str | int | bool | bytes | string | none | null | nil | true | false | undefined
+              | required | optional | password | secret | token | api_?key ) \b
+          | (?: self | cls | this | args | os | env | config | settings | request | process ) \.
+          | [A-Za-z_][\w.]{0,64} [(\[] )
+        (?P<bare> [^\s"'\\`<>{}()\[\]$=:,;&|*] [^\s"'\\`<>{}()\[\],;&]* )
+    )
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_HOST = r"@(?:[\w-]{1,63}\.)+(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z]{2,24})"
+# What follows without a gap belongs to it: otherwise the next run would find more than this one.
+_EMAIL = re.compile(rf"(?<![\w.%+-])(?!git@)[\w.%+-]++{_HOST}(?:[\w.%+-]*+{_HOST})*")
+_CARD = re.compile(
+    r"""
+    (?<![0-9A-Za-z]) (?<![0-9]\.)
+    [2-6]
+    (?: [0-9]{12,18}
+      | [0-9]{2,5} ([ -]) [0-9]{3,6} (?: \1 [0-9]{1,6} ){1,4}
+    )
+    (?![0-9A-Za-z]) (?!\.[0-9])
+    """,
+    re.VERBOSE,
+)
+# Visa; Mastercard and Mir; American Express; Diners; JCB; Discover, Maestro, UnionPay.
+_ISSUED = re.compile(
+    r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|5[1-5][0-9]{14}|2[2-7][0-9]{14}|3[47][0-9]{13}"
+    r"|3(?:0[0-5]|[689][0-9])[0-9]{11}|(?:35|50|5[6-9]|6[0-9])[0-9]{14,17}"
+)
+_IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}")
+# The registry of SWIFT, release 99: characters of an IBAN by country.
+_IBAN_LENGTHS = {
+    country: int(length)
+    for country, length in re.findall(
+        r"([A-Z]{2})([0-9]{2})",
+        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 "
+        "DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 "
+        "HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 "
+        "MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 "
+        "RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 "
+        "VA22 VG24 XK20 YE30",
+    )
+}
+_BASE64_LINES = r"(?:(?:\\[nr]|\s)*+[A-Za-z0-9+/=]{20,})*+(?:(?:\\[nr]|\s)*+[A-Za-z0-9+/=]+\Z)?"
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:(?:[^-]|-(?!----))*+-----END (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    rf"|(?:(?:\\[nr]|\s)*+[A-Za-z-]{{1,32}}:[^\r\n\\]{{1,128}})*+{_BASE64_LINES})"
+)
+
+_SECRET_KEY = re.compile(
+    r"(?:proxy)?authorization|(?:set)?cookie|secret|passw(?:or)?d|passphrase|pwd|clientsecret"
+    r"|(?:x?api|access|secret|secretaccess|awssecretaccess|private)key"
+    r"|(?:access|refresh|id|api|bearer|session|x?auth)token"
+)
+# Looking for these first costs a hundredth of looking for the patterns.
+_KEY_STARTS = (
+    *("sk-", "k_live_", "k_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    *("glpat-", "AKIA", "ASIA", "AIza", "xox", "hf_", "gsk_", "npm_", "pypi-"),
+)
+_SECRET_NAMES = ("key", "token", "secret", "passw", "passphrase")
+_SHORTEST_TOKEN = 6
+
+
+def is_secret_key(name: str) -> bool:
+    """Whether the value under a JSON key of this name is a secret, whatever it looks like.
+
+    Case, `-` and `_` make no difference. A bare `token` is none: in log probabilities it is text.
+    """
+    plain = name.lower().replace("_", "").replace("-", "")
+    return _SECRET_KEY.fullmatch(plain) is not None
+
+
+def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> _Redactor:
+    """Make a redactor that replaces what `regex` matches by `[redacted: KIND]`.
+
+    Marks that are there already are left alone. Raises SettingsError if `regex` is no regular
+    expression for text, or `kind` has brackets, a line end, or not 1 to 64 characters.
+    """
+    if not _KIND.fullmatch(kind):
+        raise SettingsError(
+            f"expected a kind of 1 to 64 characters without [ and ], found {kind!r}"
+        )
+    try:
+        compiled = re.compile(regex)
+        compiled.search("")
+    except (re.error, TypeError) as error:
+        raise SettingsError(
+            f"expected a regular expression for text, found {regex!r}: {error}"
+        ) from error
+    mark = f"[redacted: {kind}]"
+
+    def redact(text: str) -> str:
+        if compiled.search(text) is None:
+            return text
+        parts = _MARK.split(text)
+        # What stands at odd places are marks; an empty match is nothing to take out.
+        parts[::2] = [compiled.sub(lambda found: found[0] and mark, part) for part in parts[::2]]
+        return "".join(parts)
+
+    return redact
+
+
+def private_keys(text: str) -> str:
+    """Take out private keys in PEM form, also those that are cut off."""
+    if "-----BEGIN " not in text:
+        return text
+    return _PRIVATE_KEY.sub("[redacted: private_key]", text)
+
+
+def authorization(text: str) -> str:
+    """Take out what stands in `Authorization` headers, and passwords in URLs."""
+    if "://" in text:
+        text = _URL_PASSWORD.sub(r"\1[redacted: password]", text)
+    if "uthorization" not in text and "AUTHORIZATION" not in text:
+        return text
+    return _AUTHORIZATION.sub(r"\1[redacted: authorization]", text)
+
+
+def cookies(text: str) -> str:
+    """Take out what stands in `Cookie` and `Set-Cookie` headers."""
+    if "ookie" not in text and "COOKIE" not in text:
+        return text
+    return _COOKIE.sub(r"\1[redacted: cookie]", text)
+
+
+def bearer_tokens(text: str) -> str:
+    """Take out what follows the word `Bearer`, and JSON Web Tokens wherever they stand."""
+    if "earer" in text or "BEARER" in text:
+        text = _BEARER.sub(r"\1\2[redacted: bearer_token]", text)
+    return _JWT.sub("[redacted: bearer_token]", text) if "eyJ" in text else text
+
+
+def api_keys(text: str) -> str:
+    """Take out keys of well-known shapes, and what is assigned to names such as `password`."""
+    if any(start in text for start in _KEY_STARTS):
+        text = _KEY_SHAPES.sub("[redacted: api_key]", text)
+    if "=" not in text and ":" not in text:
+        return text
+    lowered = text.lower()
+    if any(name in lowered for name in _SECRET_NAMES):
+        return _ASSIGNMENT.sub(_assigned, text)
+    return text
+
+
+def _assigned(found: re.Match[str]) -> str:
+    if not _is_secret_value(found):
+        return found[0]
+    return f"{found[1]}{found['quote'] or ''}[redacted: secret]"
+
+
+def _is_secret_value(found: re.Match[str]) -> bool:
+    value = found["quoted"] or found["bare"]
+    if found["sure"] or (found["secret"] and (found["quoted"] or found["equals"])):
+        return True
+    if found["secret"]:
+        return any(map(str.isdigit, value))
+    # "token" is a word of prose and of code about language models.
+    return " " not in value and len(value) >= _SHORTEST_TOKEN and any(map(str.isdigit, value))
+
+
+def emails(text: str) -> str:
+    """Take out addresses of e-mail."""
+    return _EMAIL.sub("[redacted: email]", text) if "@" in text else text
+
+
+def card_numbers(text: str) -> str:
+    """Take out numbers of payment cards: 13 to 19 digits, an issuer's, checksum right."""
+    return _without_checked(text, _CARD, _card_length, "[redacted: card_number]")
+
+
+def ibans(text: str) -> str:
+    """Take out account numbers (IBAN): the length of their country and a right checksum."""
+    return _without_checked(text, _IBAN, _iban_length, "[redacted: iban]")
+
+
+def _without_checked(
+    text: str, candidates: re.Pattern[str], length_of: Callable[[str], int], mark: str
+) -> str:
+    """Replace the first `length_of` characters of each candidate; 0 means that it is none."""
+    pieces: list[str] = []
+    position = search = 0
+    while found := candidates.search(text, search):
+        length = length_of(found[0])
+        if not length:
+            search = found.start() + 1
+            continue
+        pieces += [text[position : found.start()], mark]
+        position = search = found.start() + length
+    return "".join((*pieces, text[position:])) if pieces else text
+
+
+def _card_length(candidate: str) -> int:
+    groups = candidate.replace("-", " ").split(" ")
+    while groups:
+        digits = "".join(groups)
+        if _ISSUED.fullmatch(digits) and _has_luhn_checksum(digits):
+            return len(digits) + len(groups) - 1
+        # The security code may stand behind the number.
+        groups.pop()
+    return 0
+
+
+_DOUBLED = {str(digit): sum(divmod(2 * digit, 10)) for digit in range(10)}
+
+
+def _has_luhn_checksum(digits: str) -> bool:
+    doubled = map(_DOUBLED.__getitem__, digits[-2::-2])
+    return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
+
+
+def _iban_length(candidate: str) -> int:
+    length = _IBAN_LENGTHS.get(candidate[:2].upper(), 0)
+    found = re.match(rf"(?:[ -]?[A-Za-z0-9]){{{length}}}(?![A-Za-z0-9])", candidate)
+    if not length or found is None:
+        return 0
+    iban = re.sub(r"[ -]", "", found[0])
+    number = int("".join(str(int(sign, 36)) for sign in iban[4:] + iban[:4]))
+    return found.end() if number % 97 == 1 else 0
+
+
+BUILT_IN: tuple[_Redactor, ...] = (
+    private_keys,
+    authorization,
+    cookies,
+    bearer_tokens,
+    api_keys,
+    emails,
+    ibans,
+    card_numbers,
+)
+"""In the order in which they run: what holds other secrets comes first."""

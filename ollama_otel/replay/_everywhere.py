@@ -1,0 +1,173 @@
+"""A block in which every httpx client of the process gets its Ollama calls from a log."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ContextDecorator
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+
+from ollama_otel._content import Redactor
+from ollama_otel._wire.endpoints import find_endpoint
+from ollama_otel.replay._matching import CallIndex, Log
+from ollama_otel.replay._player import AsyncPlayer, Player
+
+__all__ = ["replay"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def replay(
+    log: Log,
+    *,
+    speed: float = 1.0,
+    ignore: Collection[str] = (),
+    repeat: bool = False,
+    redactors: Sequence[Redactor] = (),
+) -> _Replaying:
+    """Answer the Ollama calls of all httpx clients from a log, while the block lasts.
+
+    That goes for clients of every kind and age, sync and async, in all threads; what is not
+    Ollama's goes its usual way. Use it as `with replay("calls.jsonl") as player:` or, around
+    a function of either colour, as `@replay("calls.jsonl")`. Of nested blocks the inner one
+    answers. The arguments are those of `Player`; `player.unused` has the calls that nobody
+    asked for. Only clients with a transport of their own making are left out (mocks, ASGI).
+    """
+
+    def play() -> _Players:
+        index = CallIndex.load(log, ignore=ignore, repeat=repeat, redactors=redactors)
+        return _Players(Player(index, speed=speed), AsyncPlayer(index, speed=speed))
+
+    return _Replaying(play)
+
+
+class _Players:
+    """The two colours of one player."""
+
+    def __init__(self, player: Player, async_player: AsyncPlayer) -> None:
+        self.player = player
+        self.async_player = async_player
+
+    def answers(self, request: httpx.Request) -> bool:
+        """Whether a request is Ollama's."""
+        method, path = request.method, request.url.path
+        is_ollama = find_endpoint(method, path) is not None
+        return is_ollama or self.player.index.knows(method, path)
+
+
+class _Replaying(ContextDecorator):
+    def __init__(self, play: Callable[[], _Players]) -> None:
+        self._play = play
+        self._entered: list[_Players] = []
+
+    def __enter__(self) -> Player:
+        players = self._play()
+        self._entered.append(players)
+        _SWITCH.add(players)
+        return players.player
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _SWITCH.remove(self._entered.pop())
+
+    def __call__(self, func: FunctionT) -> FunctionT:
+        """Put the block around each call of a function, or of a coroutine function."""
+        if not inspect.iscoroutinefunction(func):
+            decorated: FunctionT = super().__call__(func)
+            return decorated
+
+        # The standard decorator's block would end before the coroutine begins.
+        @functools.wraps(func)
+        async def inside(*args: Any, **kwargs: Any) -> Any:
+            with self._recreate_cm():
+                return await func(*args, **kwargs)
+
+        return inside  # type: ignore[return-value]
+
+    def _recreate_cm(self) -> _Replaying:
+        return _Replaying(self._play)
+
+
+class _Switch:
+    """Stands in front of httpx's network transports while anybody replays.
+
+    The methods are public ones, and proxies and mounts are such transports too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active: tuple[_Players, ...] = ()
+        self._restore: tuple[Callable[[], None], ...] = ()
+
+    def add(self, players: _Players) -> None:
+        """Let these answer from now on."""
+        with self._lock:
+            if not self._active:
+                self._restore = (
+                    _replace(httpx.HTTPTransport, "handle_request", self._in_front),
+                    _replace(
+                        httpx.AsyncHTTPTransport, "handle_async_request", self._async_in_front
+                    ),
+                )
+            self._active += (players,)
+
+    def remove(self, players: _Players) -> None:
+        """Let these answer no longer."""
+        with self._lock:
+            self._active = tuple(each for each in self._active if each is not players)
+            if not self._active:
+                for restore in self._restore:
+                    restore()
+
+    def _players_for(self, request: httpx.Request) -> _Players | None:
+        """Return who answers; None: the network."""
+        active = self._active
+        return active[-1] if active and active[-1].answers(request) else None
+
+    def _in_front(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(network)
+        def handle_request(transport: Any, request: httpx.Request) -> Any:
+            players = self._players_for(request)
+            if players is None:
+                return network(transport, request)
+            return players.player.handle_request(request)
+
+        return handle_request
+
+    def _async_in_front(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(network)
+        async def handle_async_request(transport: Any, request: httpx.Request) -> Any:
+            players = self._players_for(request)
+            if players is None:
+                return await network(transport, request)
+            return await players.async_player.handle_async_request(request)
+
+        return handle_async_request
+
+
+def _replace(
+    cls: type, name: str, in_front: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[[], None]:
+    """Put a method in front of another, and return what puts that one back."""
+    before = vars(cls)[name]
+    ours = in_front(getattr(cls, name))
+    setattr(cls, name, ours)
+
+    def restore() -> None:
+        # Who has put something around ours since then keeps it: ours then passes all on.
+        if vars(cls)[name] is ours:
+            setattr(cls, name, before)
+
+    return restore
+
+
+_SWITCH = _Switch()

@@ -1,0 +1,126 @@
+"""Which recorded call answers a request, and how often; knows neither time nor sockets."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Iterable, Sequence
+
+from ollama_otel._content import Redactor
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._replay_log.privacy import BodyPolicy
+from ollama_otel.errors import ReplayMissError
+from ollama_otel.replay import _misses
+from ollama_otel.replay._canonical import CanonicalRequest, canonical_request
+from ollama_otel.replay._misses import Candidate
+from ollama_otel.replay._reader import read
+
+__all__ = ["CallIndex", "Log"]
+
+Log = str | os.PathLike[str] | Iterable[RecordedCall]
+"""The path of a log, or its calls."""
+
+
+class CallIndex:
+    """A log that hands out its calls to those who ask the same; safe to share among threads.
+
+    Calls with the same canonical request are handed out in the order in which they were
+    made. After the last one the request is a miss, or starts over with `repeat`.
+    """
+
+    def __init__(
+        self,
+        calls: Iterable[RecordedCall],
+        *,
+        name: str = "the log",
+        ignore: Collection[str] = (),
+        repeat: bool = False,
+        redactors: Sequence[Redactor] = (),
+    ) -> None:
+        """Take in the calls; `name` is what messages call the log."""
+        # A reader gives them by their ends.
+        self.calls = tuple(sorted(calls, key=lambda call: call.start.started_at))
+        """Every call of the log, in the order in which they were made."""
+        self.name = name
+        self._ignore = tuple(ignore)
+        self._repeat = repeat
+        self._policy = BodyPolicy(redactors)
+        self._lock = threading.Lock()
+        self._candidates = [self._candidate(call) for call in self.calls]
+        self._playable: dict[str, list[RecordedCall]] = {}
+        for request, call, obstacle in self._candidates:
+            if obstacle is None:
+                self._playable.setdefault(request.key, []).append(call)
+        self._taken: dict[str, int] = dict.fromkeys(self._playable, 0)
+        self._paths = frozenset(request.path for request, _, _ in self._candidates)
+
+    @classmethod
+    def load(
+        cls,
+        log: Log | CallIndex,
+        *,
+        ignore: Collection[str] = (),
+        repeat: bool = False,
+        redactors: Sequence[Redactor] = (),
+    ) -> CallIndex:
+        """Read a log; raises `ReplayLogError` where that is none.
+
+        One that is a `CallIndex` already is returned as it is.
+        """
+        if isinstance(log, CallIndex):
+            return log
+        calls, name = (
+            (read(log), os.fspath(log)) if isinstance(log, (str, os.PathLike)) else (log, "the log")
+        )
+        return cls(
+            calls,
+            name=name,
+            ignore=ignore,
+            repeat=repeat,
+            redactors=redactors,
+        )
+
+    def asked(self, method: str, path: str, content: bytes) -> CanonicalRequest:
+        """Return a request as the log would have it."""
+        body, _ = self._policy.request(content)
+        return canonical_request(method, path, body, ignore=self._ignore)
+
+    def take(self, asked: CanonicalRequest) -> RecordedCall:
+        """Hand out the next call that asked this.
+
+        Raises `ReplayMissError` where there is none, or none that can be played.
+        """
+        key = asked.key
+        calls = self._playable.get(key)
+        if calls is None:
+            raise ReplayMissError(_misses.unknown(asked, self.name, self._candidates))
+        with self._lock:
+            taken = self._taken[key]
+            if taken >= len(calls) and not self._repeat:
+                raise ReplayMissError(_misses.exhausted(asked, self.name, len(calls)))
+            self._taken[key] = taken + 1
+        return calls[taken % len(calls)]
+
+    @property
+    def playable_count(self) -> int:
+        """How many of the calls can be played."""
+        return sum(map(len, self._playable.values()))
+
+    def knows(self, method: str, path: str) -> bool:
+        """Whether any call was of this path, whatever it asked."""
+        return canonical_request(method, path, None).path in self._paths
+
+    @property
+    def unused(self) -> tuple[RecordedCall, ...]:
+        """The calls that could be played and that nobody asked for, as they were made."""
+        with self._lock:
+            taken = dict(self._taken)
+        left = {id(call) for key, calls in self._playable.items() for call in calls[taken[key] :]}
+        return tuple(call for call in self.calls if id(call) in left)
+
+    def _candidate(self, call: RecordedCall) -> Candidate:
+        start = call.start
+        request = canonical_request(
+            start.endpoint.method, call.path, start.request.body, ignore=self._ignore
+        )
+        return Candidate(request, call, _misses.obstacle_to(call))

@@ -1,0 +1,180 @@
+"""What to say when a log has no answer to a request: the nearest one, and what differs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel.replay._canonical import CanonicalRequest
+
+__all__ = ["Candidate", "Difference", "differences", "exhausted", "obstacle_to", "unknown"]
+
+_SHOWN = 60
+"""Characters shown of a value."""
+_BEFORE = 20
+"""Characters shown before the first that differs."""
+_LISTED = 8
+"""Differences told of one request."""
+_OMITTED = b'"ollama_otel":"omitted"'
+
+_REASONS = {
+    "queue_full": "its body was dropped as the log's queue was full",
+    "too_long": "its body was longer than what is kept of one",
+    "encoding": "its body came in an encoding that could not be undone",
+}
+
+
+class Candidate(NamedTuple):
+    """A recorded call by what it asked."""
+
+    request: CanonicalRequest
+    call: RecordedCall
+    obstacle: str | None
+    """Why it cannot be played; None: it can."""
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_NOTHING = _Nothing()
+
+
+class Difference(NamedTuple):
+    """One field of a request that is not as it was logged."""
+
+    field: str
+    """As Python would write it: `messages[0].content`."""
+    logged: Any
+    asked: Any
+
+    @property
+    def dotted(self) -> str:
+        """The field as `ignore=` has it."""
+        return self.field.replace("[", ".").replace("]", "")
+
+    def __str__(self) -> str:
+        logged, asked = _texts(self.logged, self.asked)
+        return f"{self.field}: logged {logged}, asked {asked}"
+
+
+def obstacle_to(call: RecordedCall) -> str | None:
+    """Say why a call cannot be played; None where it can."""
+    record = call.record
+    if record is None:
+        return "never ended, so that there is no answer: its process was killed, or still runs"
+    if record.is_redirect:
+        return "was only sent elsewhere, and a redirect is not played"
+    if call.missing is not None:
+        return f"cannot be played: {_REASONS.get(call.missing, call.missing)}"
+    if _has_lost_a_body(call):
+        return "was recorded without bodies; record with replay_bodies=True"
+    if call.chunks is None:
+        return None
+    if "vectors" in call.changes:
+        return "cannot be played, as its vectors were not kept; record with media"
+    if "images" in call.changes and any(_OMITTED in chunk.data for chunk in call.chunks):
+        return "cannot be played, as its images were not kept; record with media"
+    return None
+
+
+def _has_lost_a_body(call: RecordedCall) -> bool:
+    request = call.start.request
+    was_answered = call.record is not None and call.record.http_status is not None
+    return (was_answered and call.chunks is None) or bool(request.size and request.body is None)
+
+
+def exhausted(asked: CanonicalRequest, log: str, times: int) -> str:
+    """Say that a request was asked more often than it was logged."""
+    made = "once" if times == 1 else f"{times} times"
+    return (
+        f"{asked} was made {made} in {log}, and is asked for a {_ordinal(times + 1)} time; "
+        "pass repeat=True to start over"
+    )
+
+
+def _ordinal(number: int) -> str:
+    teens = (11, 12, 13)
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in teens else endings.get(number % 10, 'th')}"
+
+
+def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) -> str:
+    """Say that a request is not in the log, and what in it comes nearest."""
+    if not candidates:
+        return f"{asked} has no answer: {log} has no calls"
+    count = f"{len(candidates)} call{'s' if len(candidates) > 1 else ''}"
+    opening = f"{asked} has no answer in {log}, which has {count}"
+    alike = [
+        candidate
+        for candidate in candidates
+        if (candidate.request.method, candidate.request.path) == (asked.method, asked.path)
+    ]
+    if not alike:
+        routes = Counter(f"{each.request.method} {each.request.path}" for each in candidates)
+        return f"{opening}, none of this route: {', '.join(sorted(routes))}"
+    nearest, found = min(
+        ((each, [*differences(each.request.body, asked.body)]) for each in alike),
+        key=lambda pair: len(pair[1]),
+    )
+    call = nearest.call
+    where = f"the nearest was logged in {call.file.name}, line {call.line}"
+    if nearest.obstacle is not None and (not found or call.start.request.body is None):
+        return f"{opening}; {where}, but {nearest.obstacle}"
+    told = "".join(f"\n  {difference}" for difference in found[:_LISTED])
+    more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    return f"{opening}; {where}, and differs in:{told}{more}{_advice(call, found)}"
+
+
+def _advice(call: RecordedCall, found: Sequence[Difference]) -> str:
+    names = [difference.dotted for difference in found]
+    if all(name == "keep_alive" or name.partition(".")[0] == "options" for name in names):
+        return f"\nIt would match with ignore={sorted(names)!r}"
+    if "redacted" in call.changes:
+        return "\nThe log was redacted: pass the redactors it was recorded with"
+    return ""
+
+
+def differences(logged: Any, asked: Any, field: str = "") -> Iterator[Difference]:
+    """Compare two JSON values; a field that only one of them has is one difference."""
+    if isinstance(logged, dict) and isinstance(asked, dict):
+        for name in dict.fromkeys((*logged, *asked)):
+            inner = f"{field}.{name}" if field else name
+            yield from differences(logged.get(name, _NOTHING), asked.get(name, _NOTHING), inner)
+    elif isinstance(logged, list) and isinstance(asked, list):
+        for number in range(max(len(logged), len(asked))):
+            before, after = (
+                each[number] if number < len(each) else _NOTHING for each in (logged, asked)
+            )
+            yield from differences(before, after, f"{field}[{number}]")
+    elif logged != asked or type(logged) is not type(asked):
+        yield Difference(field or "body", logged, asked)
+
+
+def _texts(logged: Any, asked: Any) -> tuple[str, str]:
+    """Show two values that differ, each cut down to where they do."""
+    if not (isinstance(logged, str) and isinstance(asked, str)):
+        return _shown(logged), _shown(asked)
+    if max(len(logged), len(asked)) <= _SHOWN:
+        return repr(logged), repr(asked)
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(logged, asked, strict=False))
+    start = max(0, sum(1 for _ in alike) - _BEFORE)
+    return _excerpt(logged, start), _excerpt(asked, start)
+
+
+def _excerpt(text: str, start: int) -> str:
+    before = "..." if start else ""
+    after = "..." if len(text) > start + _SHOWN else ""
+    return f"{before}{text[start : start + _SHOWN]!r}{after}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return _excerpt(value, 0)
+    text = repr(value) if isinstance(value, _Nothing) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

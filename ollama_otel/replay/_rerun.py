@@ -1,0 +1,224 @@
+"""Sends the requests of a log to a server again, and logs what it answers now."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx
+
+from ollama_otel._call import Observation
+from ollama_otel._content import Redactor
+from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._replay_log.observer import ReplayLog
+from ollama_otel._wire.address import parse_host
+from ollama_otel.context import call_context
+from ollama_otel.errors import ReplayError, SettingsError
+from ollama_otel.replay._pairing import REPLAY_OF
+from ollama_otel.replay._rerun_plan import RerunPlan
+from ollama_otel.settings import Settings
+from ollama_otel.transport import instrument_client
+
+__all__ = ["RerunProgress", "rerun"]
+
+_PROBE_SECONDS: Final = 10.0
+
+Send = Callable[[RecordedCall], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerunProgress:
+    """How far a re-run has come."""
+
+    total: int
+    ended: int = 0
+    failed: int = 0
+    """Of those that ended."""
+    unreachable: int = 0
+    """Of those that failed: no server was reached. The next run sends them again."""
+
+
+async def rerun(
+    plan: RerunPlan,
+    *,
+    host: str,
+    model: str | None = None,
+    concurrency: int | None = None,
+    speed: float = 1.0,
+    redactors: Sequence[Redactor] = (),
+    on_progress: Callable[[RerunProgress], object] = lambda _: None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> RerunProgress:
+    """Send the calls of a plan to `host`, and log them into the plan's `out`.
+
+    Each is tagged with the call that it repeats, and is a real call: spans and metrics go
+    to the global providers. They begin at the recorded distances, divided by `speed`, or as
+    fast as `concurrency` at a time allows. `model` replaces the recorded ones. What is
+    written goes through `redactors`. A call that fails is logged as such and stops nothing.
+
+    Raises `SettingsError` for values that cannot be used, and `ReplayError` where nothing
+    answers at `host` to begin with or `out` cannot be written.
+    """
+    url = _url(host)
+    _check_pace(concurrency, speed)
+    async with httpx.AsyncClient(
+        base_url=url,
+        transport=transport,
+        # As the official client: models may take their time, and servers may have moved.
+        timeout=None,  # noqa: S113
+        follow_redirects=True,
+        limits=httpx.Limits(max_connections=None),
+    ) as client:
+        await _check_server(client, url)
+        with _log_of_answers(plan.out, redactors) as log:
+            tally = _Tally(len(plan.calls))
+            instrument_client(
+                client,
+                # The environment may name a log, even the one that is read.
+                settings=replace(Settings.from_environ(lenient=True), replay_log=None),
+                observers=[log, tally],
+            )
+
+            async def send(call: RecordedCall) -> None:
+                await _send(client, call, model)
+                on_progress(tally.progress)
+
+            if concurrency is None:
+                await _send_as_recorded(plan, send, speed)
+            else:
+                await _send_some_at_a_time(plan.calls, send, concurrency)
+    return tally.progress
+
+
+# --- how fast -----------------------------------------------------------------------------
+
+
+def _check_pace(concurrency: int | None, speed: float) -> None:
+    if concurrency is not None and concurrency < 1:
+        raise SettingsError(f"concurrency must be a whole number of at least 1, not {concurrency}")
+    if not 0 < speed < math.inf:
+        raise SettingsError(f"speed must be a number above 0, not {speed}")
+
+
+async def _send_as_recorded(plan: RerunPlan, send: Send, speed: float) -> None:
+    began = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        for call, offset in zip(plan.calls, plan.offsets, strict=True):
+            await anyio.sleep_until(began + offset / speed)
+            group.start_soon(send, call)
+
+
+async def _send_some_at_a_time(calls: Sequence[RecordedCall], send: Send, concurrency: int) -> None:
+    left = iter(calls)
+
+    async def send_what_is_left() -> None:
+        for call in left:
+            await send(call)
+
+    async with anyio.create_task_group() as group:
+        for _ in calls[:concurrency]:
+            group.start_soon(send_what_is_left)
+
+
+# --- one call -----------------------------------------------------------------------------
+
+
+async def _send(client: httpx.AsyncClient, call: RecordedCall, model: str | None) -> None:
+    start = call.start
+    body = {**(start.request.body or {}), **({} if model is None else {"model": model})}
+    with (
+        call_context(conversation_id=start.context.conversation_id, tags={REPLAY_OF: call.id}),
+        # What goes wrong is in the log, as it is of any call.
+        suppress(httpx.HTTPError),
+    ):
+        async with client.stream(
+            start.endpoint.method,
+            start.endpoint.path,
+            # Not `json=`: that cannot send half a surrogate pair, which a log may hold.
+            content=json.dumps(body),
+            headers={"content-type": "application/json"},
+        ) as response:
+            async for _ in response.aiter_bytes():
+                pass
+
+
+class _Tally:
+    """An observer that counts how calls end."""
+
+    def __init__(self, total: int) -> None:
+        self.progress = RerunProgress(total=total)
+
+    def begin(self, start: CallStart) -> Observation:  # noqa: ARG002 - an observer's signature
+        return _Counted(self)
+
+    def add(self, record: CallRecord) -> None:
+        so_far = self.progress
+        self.progress = replace(
+            so_far,
+            ended=so_far.ended + 1,
+            failed=so_far.failed + (record.outcome != "completed"),
+            unreachable=so_far.unreachable + (record.error_type == "connect"),
+        )
+
+
+class _Counted(Observation):
+    __slots__ = ("_tally",)
+
+    def __init__(self, tally: _Tally) -> None:
+        self._tally = tally
+
+    def end(self, record: CallRecord) -> None:
+        if not record.is_redirect and record.outcome != "cancelled":
+            self._tally.add(record)
+
+
+# --- both ends ----------------------------------------------------------------------------
+
+
+def _url(host: str) -> str:
+    try:
+        return parse_host(host).connectable
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+async def _check_server(client: httpx.AsyncClient, url: str) -> None:
+    try:
+        await client.get("/api/version", timeout=_PROBE_SECONDS)
+    except httpx.TransportError as error:
+        raise ReplayError(
+            f"expected an Ollama server at {url}, found none that answers "
+            f"({type(error).__name__}: {error}): start it, or name another host"
+        ) from error
+
+
+@contextmanager
+def _log_of_answers(out: Path, redactors: Sequence[Redactor]) -> Iterator[ReplayLog]:
+    try:
+        with out.open("ab"):
+            pass
+    except OSError as error:
+        raise ReplayError(f"expected a file that can be written, found: {error}") from error
+    # All in one file, however long that gets.
+    log = ReplayLog(
+        out,
+        bodies=True,
+        media=True,
+        redactors=redactors,
+        max_size=sys.maxsize,
+        max_age=math.inf,
+    )
+    try:
+        yield log
+    finally:
+        is_whole = log.close()
+    if not is_whole or log.statistics.dropped_lines:
+        raise ReplayError(f"expected to write every answer to {out}, which the system refused")

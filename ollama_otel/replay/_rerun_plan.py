@@ -1,0 +1,100 @@
+"""Which calls of a log are sent to a server again, and which are not, and why."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._replay_log.files import base_of
+from ollama_otel.errors import ReplayError
+from ollama_otel.replay._pairing import REPLAY_OF, is_settled
+from ollama_otel.replay._reader import read
+
+__all__ = ["LEFT_OUT_MEANINGS", "LeftOut", "RerunPlan", "plan_rerun"]
+
+LeftOut = Literal["not_inference", "redirected", "no_body", "images", "redacted"]
+"""Why a call is not sent again."""
+
+LEFT_OUT_MEANINGS: Final[Mapping[LeftOut, str]] = {
+    "not_inference": "only inference is sent again",
+    "redirected": "the server pointed elsewhere, and the call that followed is sent again",
+    "no_body": "the log has no body of the request",
+    "images": "cannot be sent again: images were not kept",
+    "redacted": "redacted, so not what was asked",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerunPlan:
+    """Which calls of a log are sent again, and where the answers go."""
+
+    calls: tuple[RecordedCall, ...]
+    """Those still to be sent, in the order in which they began."""
+    answered: int
+    """Calls to which `out` has an answer already."""
+    left_out: Mapping[LeftOut, int]
+    """How many are not to be sent at all."""
+    out: Path
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first start to the last, as recorded."""
+        return self.offsets[-1] if self.calls else 0.0
+
+    @property
+    def offsets(self) -> list[float]:
+        """Seconds from the first start to each, as recorded."""
+        starts = [call.start.started_at for call in self.calls]
+        return [(start - starts[0]) / 1e9 for start in starts]
+
+
+def plan_rerun(
+    calls: Iterable[RecordedCall],
+    *,
+    out: str | os.PathLike[str],
+    limit: int | None = None,
+    redacted: bool = False,
+) -> RerunPlan:
+    """Choose what to send: inference only, the first `limit` calls, and none that `out` answers.
+
+    A call counts as answered if it was made again and ended, whichever way, but for those
+    that reached no server or were cancelled. `redacted` requests are sent only on demand.
+    Raises `ReplayError` where `out` is the log itself, or no log.
+    """
+    file, everything = base_of(out), sorted(calls, key=lambda call: call.start.started_at)
+    if any(os.path.abspath(call.file) == str(file) for call in everything):  # noqa: PTH100 - as base_of
+        raise ReplayError(f"expected another file for the answers than the log itself: {file}")
+    reasons = [_reason_to_leave_out(call, allows_redacted=redacted) for call in everything]
+    pairs = zip(everything, reasons, strict=True)
+    chosen = [call for call, reason in pairs if reason is None][:limit]
+    answered = _answered(file)
+    left = tuple(call for call in chosen if call.id not in answered)
+    return RerunPlan(
+        calls=left,
+        answered=len(chosen) - len(left),
+        left_out=Counter(reason for reason in reasons if reason is not None),
+        out=file,
+    )
+
+
+def _reason_to_leave_out(call: RecordedCall, *, allows_redacted: bool) -> LeftOut | None:
+    if call.start.endpoint.genai_operation is None:
+        return "not_inference"
+    if call.record is not None and call.record.is_redirect:
+        return "redirected"
+    if call.start.request.body is None or "binary" in call.changes:
+        return "no_body"
+    if "images" in call.changes:
+        return "images"
+    return "redacted" if "redacted" in call.changes and not allows_redacted else None
+
+
+def _answered(out: Path) -> set[str | None]:
+    if not out.exists():
+        return set()
+    return {call.start.context.tags.get(REPLAY_OF) for call in read(out) if is_settled(call)}

@@ -1,0 +1,43 @@
+"""The few statistics a comparison needs, with the standard library alone."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+
+__all__ = ["percentile", "sign_test"]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which `share` (0 to 1) of the values lie.
+
+    Between two values it is interpolated linearly, as numpy does by default and
+    `statistics.quantiles` with `method="inclusive"`. Raises ValueError without values.
+    """
+    if not values or not 0 <= share <= 1:
+        raise ValueError(
+            f"expected one value or more and a share from 0 to 1, found {len(values)} and {share}"
+        )
+    ordered = sorted(values)
+    below = math.floor(position := share * (len(ordered) - 1))
+    rest = position - below
+    if not rest:
+        return ordered[below]
+    return ordered[below] * (1 - rest) + ordered[below + 1] * rest
+
+
+def sign_test(differences: Iterable[float]) -> float:
+    """Return how probable so uneven signs are where either is as likely: the two-sided p-value.
+
+    The exact test, by the binomial distribution; differences of zero are left out, and
+    without any other the answer is 1.0. What is too small for a float is the smallest one.
+    """
+    signs = [difference > 0 for difference in differences if difference]
+    count, more = len(signs), sum(signs)
+    # Each binomial coefficient from the one before: math.comb begins anew for each.
+    coefficient = tail = 1
+    for chosen in range(min(more, count - more)):
+        coefficient = coefficient * (count - chosen) // (chosen + 1)
+        tail += coefficient
+    return min(1.0, max(2 * tail / 2**count, sys.float_info.min))

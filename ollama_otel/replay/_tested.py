@@ -1,0 +1,83 @@
+"""A test with a cassette: its calls recorded the first time, and played from then on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._replay_log.observer import ReplayLog
+from ollama_otel.errors import ReplayLogError, ReplayMissError
+from ollama_otel.replay._cassette import Lines, lines_of, write_cassette
+from ollama_otel.replay._everywhere import replay
+from ollama_otel.replay._matching import CallIndex
+from ollama_otel.replay._reader import read
+from ollama_otel.replay._recording import recording_everywhere
+
+__all__ = ["playing", "recording"]
+
+
+@contextmanager
+def recording(
+    cassette: Path, *, redactors: Sequence[Callable[[str], str]], is_wanted: Callable[[], bool]
+) -> Iterator[None]:
+    """Record all calls made in the block, and at its end write the cassette if it is wanted.
+
+    Raises `ReplayLogError` where a call is not recorded as a whole, and writes nothing then.
+    """
+    with tempfile.TemporaryDirectory(prefix="ollama_otel_") as folder:
+        path = Path(folder, "calls.jsonl")
+        log = ReplayLog(path, bodies=True, media=True, redactors=redactors)
+        with log, recording_everywhere(log):
+            yield
+        if not is_wanted():
+            return
+        calls = lines_of(path) if path.exists() else []
+        _check(calls, is_complete=log.statistics.dropped_lines == 0)
+        write_cassette(cassette, calls)
+
+
+def _check(calls: Sequence[Lines], *, is_complete: bool) -> None:
+    if not is_complete:
+        raise ReplayLogError("the recording is not complete: not all of it could be written")
+    for request, end in calls:
+        call = f"{request['method']} {request['path']}"
+        if end is None:
+            raise ReplayLogError(
+                f"expected every call to end with its test, and {call} has not: read its answer "
+                "to the end, or close it"
+            )
+        if missing := end.get("missing") or request.get("missing"):
+            raise ReplayLogError(f"the recording of {call} has no body: {missing}")
+
+
+class _NotingIndex(CallIndex):
+    """Notes what it has no answer to: an app may catch the error."""
+
+    def __init__(self, calls: Iterator[RecordedCall], **options: Any) -> None:
+        super().__init__(calls, **options)
+        self.misses: list[ReplayMissError] = []
+
+    def take(self, method: str, path: str, content: bytes) -> RecordedCall:
+        try:
+            return super().take(method, path, content)
+        except ReplayMissError as miss:
+            self.misses.append(miss)
+            raise
+
+
+@contextmanager
+def playing(
+    cassette: Path,
+    *,
+    speed: float,
+    ignore: Collection[str],
+    redactors: Sequence[Callable[[str], str]],
+) -> Iterator[_NotingIndex]:
+    """Answer all calls made in the block from the cassette; gives what knows the misses."""
+    index = _NotingIndex(read(cassette), name=str(cassette), ignore=ignore, redactors=redactors)
+    with replay(index, speed=speed):  # type: ignore[arg-type]
+        yield index

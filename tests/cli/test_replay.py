@@ -1,0 +1,197 @@
+"""The command `replay`: what it prints, its exit statuses, and how it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ollama_otel._cli import main
+from ollama_otel.replay import plan_rerun, read
+from ollama_otel.replay._pairing import REPLAY_OF, is_settled
+from ollama_otel.testing import FakeOllama, Fault
+from tests.replay.call_lines import ask, lines, write
+
+Print = pytest.CaptureFixture[str]
+COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
+
+
+@pytest.fixture
+def fake() -> FakeOllama:
+    return FakeOllama()
+
+
+@pytest.fixture
+def url(fake: FakeOllama) -> Iterator[str]:
+    with fake.serve() as url:
+        yield url
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Five chats within a second, and a call that is no inference."""
+    chats = [
+        lines(str(number), ask(str(number), model="llama3.2"), at=number / 4) for number in range(5)
+    ]
+    return write(tmp_path / "calls.jsonl", *chats, lines("x", {"model": "m"}, path="/api/pull"))
+
+
+def asked(fake: FakeOllama) -> list[str]:
+    return [received.path for received in fake.requests]
+
+
+def test_the_answers_stand_next_to_the_log(
+    log: Path, url: str, fake: FakeOllama, capsys: Print
+) -> None:
+    out = log.with_name("calls.replayed.jsonl")
+    assert main(["replay", str(log), "--host", url, "--speed", "10"]) == 0
+    assert asked(fake) == ["/api/version", *["/api/chat"] * 5]
+    assert len(list(read(out))) == 5
+    text = capsys.readouterr().out
+    assert text.splitlines() == [
+        "Left out: 1 call: only inference is sent again",
+        f"Sending 5 calls to {url}, begun within 0.10 s, as recorded",
+        "Ended: 5 calls, 0 of them failed",
+        "What changed:",
+        f"  ollama-otel diff {log} {out}",
+    ]
+    assert main(["diff", str(log), str(out)]) == 1
+
+
+def test_the_same_command_sends_nothing_twice(
+    log: Path, url: str, fake: FakeOllama, capsys: Print
+) -> None:
+    command = ["replay", str(log), "--host", url, "--concurrency", "2"]
+    assert main([*command, "--limit", "2"]) == 0
+    assert main(command) == 0
+    assert "Answered before: 2 calls" in capsys.readouterr().out
+    assert main(command) == 0
+    assert asked(fake).count("/api/chat") == 5
+    assert "Nothing is left to send." in capsys.readouterr().out
+
+
+def test_file_and_model_can_be_chosen(
+    log: Path, url: str, fake: FakeOllama, tmp_path: Path
+) -> None:
+    out = tmp_path / "other.jsonl"
+    options = ["--host", url, "--model", "qwen3", "--out", str(out), "--concurrency", "5"]
+    assert main(["replay", str(log), *options]) == 0
+    assert {received.json()["model"] for received in fake.requests[1:]} == {"qwen3"}
+    assert {call.start.request.model for call in read(out)} == {"qwen3"}
+
+
+def test_the_host_of_the_environment_is_the_default(
+    log: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", url)
+    assert main(["replay", str(log), "--concurrency", "5"]) == 0
+
+
+def test_redacted_requests_are_left_out_unless_asked_for(
+    url: str, fake: FakeOllama, tmp_path: Path, capsys: Print
+) -> None:
+    log = write(tmp_path / "a.jsonl", lines("1", ask(model="llama3.2"), changes=["redacted"]))
+    assert main(["replay", str(log), "--host", url]) == 0
+    text = capsys.readouterr().out
+    assert "Left out: 1 call: redacted, so not what was asked" in text
+    assert "Nothing is left to send." in text
+    assert fake.requests == []
+    assert main(["replay", str(log), "--host", url, "--redacted"]) == 0
+    assert asked(fake) == ["/api/version", "/api/chat"]
+
+
+def test_calls_that_reach_no_server_give_status_1(
+    log: Path, url: str, fake: FakeOllama, capsys: Print
+) -> None:
+    # On a socket a refusal is a reset, so the port is closed instead.
+    with fake.serve() as closing:
+        port = int(closing.rpartition(":")[2])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", port))
+        assert main(["replay", str(log), "--host", closing]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"ollama-otel: expected an Ollama server at {closing}, found none")
+    assert not log.with_name("calls.replayed.jsonl").exists()
+
+
+def test_failures_are_counted(log: Path, url: str, fake: FakeOllama, capsys: Print) -> None:
+    fake.fault("/api/chat", Fault(cut_at=3), times=2)
+    assert main(["replay", str(log), "--host", url, "--concurrency", "1"]) == 0
+    assert "Ended: 5 calls, 2 of them failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--limit", "0"],
+        ["--limit", "x"],
+        ["--concurrency", "x"],
+        ["--speed", "2", "--concurrency", "2"],
+        ["--host", "h:port"],
+    ],
+)
+def test_wrong_arguments_end_in_argparse(options: list[str], log: Path, capsys: Print) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", str(log), *options])
+    assert ended.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--concurrency", "0"], ["--speed", "0"]])
+def test_a_pace_that_cannot_be_kept_is_an_error(
+    options: list[str], log: Path, url: str, capsys: Print
+) -> None:
+    assert main(["replay", str(log), "--host", url, *options]) == 2
+    assert "ollama-otel:" in capsys.readouterr().err
+
+
+def test_a_log_that_is_not_there_is_an_error(tmp_path: Path, capsys: Print) -> None:
+    assert main(["replay", str(tmp_path / "no.jsonl")]) == 2
+    assert capsys.readouterr().err.startswith("ollama-otel: expected a replay log")
+
+
+def test_on_a_terminal_there_is_a_bar(
+    log: Path, url: str, capsys: Print, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["replay", str(log), "--host", url, "--speed", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "/5" in text
+    assert "0 failed" in text
+    assert "calls/s" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_an_interrupted_run_goes_on_where_it_was(
+    log: Path, url: str, fake: FakeOllama, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    # The third answer never ends.
+    fake.fault("/api/chat", Fault())
+    fake.fault("/api/chat", Fault())
+    fake.fault("/api/chat", Fault(stall_at=10))
+    process = subprocess.Popen(
+        [*COMMAND, "replay", str(log), "--host", url, "--concurrency", "1", "--out", str(out)],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    while asked(fake).count("/api/chat") < 3:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    said, complaints = process.communicate(timeout=30)
+    assert (process.returncode, complaints) == (130, "")
+    assert "Interrupted: 2 of 5 ended; the same command goes on with the others." in said
+    assert [call.id for call in plan_rerun(read(log), out=out).calls] == ["2", "3", "4"]
+    assert main(["replay", str(log), "--host", url, "--out", str(out), "--concurrency", "1"]) == 0
+    settled = [call.start.context.tags[REPLAY_OF] for call in read(out) if is_settled(call)]
+    assert sorted(settled) == ["0", "1", "2", "3", "4"]

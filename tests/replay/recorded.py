@@ -1,0 +1,115 @@
+"""Recorded calls as values, each made through the lines that a log has of it; and a clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._replay_log.format import call_from, chunks_as_lists, end_line, request_line
+from ollama_otel._wire.endpoints import Endpoint, find_endpoint
+from ollama_otel._wire.native import ResponseFacts, read_request
+from ollama_otel.context import CallContext
+
+STARTED_AT = 1_700_000_000_000_000_000
+NDJSON = "application/x-ndjson"
+
+Piece = tuple[float, bytes]
+
+
+def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:
+    """The body of a streamed chat."""
+    return {"model": "m", "messages": [{"role": "user", "content": text}]} | fields
+
+
+def lines(
+    body: Any = None,
+    pieces: Sequence[Piece] | None = ((0.5, b'{"done":true}\n'),),
+    *,
+    method: str = "POST",
+    path: str = "/api/chat",
+    at: float = 0.0,
+    is_ended: bool = True,
+    has_bodies: bool = True,
+    changes: Iterable[str] = (),
+    missing: str | None = None,
+    **record: Any,
+) -> list[dict[str, Any]]:
+    """The lines of a call that began `at` seconds; `record` are fields of its `CallRecord`."""
+    endpoint = find_endpoint(method, path) or Endpoint(method=method, path=path, name="unknown")
+    asked = chat() if body is None and method == "POST" else body
+    start = CallStart(
+        endpoint=endpoint,
+        request=read_request(endpoint, asked, size=0 if asked is None else 64),
+        server_address="127.0.0.1",
+        server_port=11434,
+        started_at=STARTED_AT + round(at * 1e9),
+        context=CallContext(),
+        path=path,
+    )
+    name = f"call-{at}"
+    request = request_line(name, start, body=asked if has_bodies else None)
+    if not is_ended:
+        return [request]
+    facts: dict[str, Any] = {
+        "outcome": "completed",
+        "error_type": None,
+        "error_message": None,
+        "http_status": 200,
+        "duration": (pieces[-1][0] if pieces else 0.0) + 0.25,
+        "content_type": NDJSON,
+    } | record
+    whole = CallRecord(
+        start=start,
+        response=ResponseFacts(),
+        time_to_first_chunk=None,
+        time_to_first_answer=None,
+        chunk_count=0,
+        longest_gap=None,
+        held_by_caller=None,
+        response_size=0,
+        progress=None,
+        answer=None,
+        **facts,
+    )
+    chunks = None
+    if has_bodies and pieces is not None:
+        chunks = chunks_as_lists([data for _, data in pieces], [time for time, _ in pieces], 0.0)
+    return [request, end_line(name, whole, chunks=chunks, changes=changes, missing=missing)]
+
+
+def call(*args: Any, line: int = 1, **options: Any) -> RecordedCall:
+    """A call as it is read from a log; the arguments are those of `lines`."""
+    request, *end = json.loads(json.dumps(lines(*args, **options)))
+    return call_from(request, end[0] if end else None, file=Path("calls.jsonl"), line=line)
+
+
+def write(path: Path, *calls: list[dict[str, Any]]) -> Path:
+    """A log of these calls, each given by its lines."""
+    path.write_text("".join(json.dumps(line) + "\n" for each in calls for line in each))
+    return path
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self, start: float = 1000.0) -> None:
+        self.start = self.now = start
+        self.slept: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    @property
+    def passed(self) -> float:
+        return round(self.now - self.start, 6)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    async def sleep_async(self, seconds: float) -> None:
+        self.sleep(seconds)

@@ -1,0 +1,511 @@
+"""The log as its user meets it: calls go in, files come out, and read they are the same calls."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ollama
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ollama_otel import Client, call_context, instrument_client
+from ollama_otel.replay import RecordedCall, ReplayLog, read
+from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
+
+from tests.scripts import run_script
+
+HELLO = [{"role": "user", "content": "Hello"}]
+RECORDED = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((Path(__file__).parents[1] / "data" / "ollama-0.33.0").glob("*.json"))
+    if path.stem not in {"error-no-such-path", "error-wrong-method"}  # no calls of Ollama's
+}
+
+
+class Scripted(httpx.BaseTransport):
+    """Answers with given pieces of a body, which may end in an error."""
+
+    def __init__(
+        self,
+        pieces: list[bytes],
+        *,
+        status: int = 200,
+        error: Exception | None = None,
+        **headers: str,
+    ) -> None:
+        self.pieces = pieces
+        self.status = status
+        self.error = error
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(self.status, headers=self.headers, stream=_Body(self))
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, script: Scripted) -> None:
+        self.script = script
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.script.pieces
+        if self.script.error is not None:
+            raise self.script.error
+
+
+def logged(
+    path: Path, transport: httpx.BaseTransport, *, read_pieces: int | None = None, **options: Any
+) -> tuple[RecordedCall, list[bytes]]:
+    """Make one streamed chat through a log; return it as read, and what the caller got."""
+    got: list[bytes] = []
+    with ReplayLog(path, **{"bodies": True, "media": True, **options}) as log:
+        client = instrument_client(httpx.Client(transport=transport), observers=[log])
+        try:
+            with client.stream(
+                "POST", "http://host:11434/api/chat", json={"model": "m", "messages": HELLO}
+            ) as response:
+                for number, piece in enumerate(response.iter_raw(), 1):
+                    got.append(piece)
+                    if number == read_pieces:
+                        break
+        except httpx.HTTPError:
+            pass
+    [call] = read(path)
+    return call, got
+
+
+# --- what comes out is what went in ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_body_comes_back_to_the_byte(name: str, tmp_path: Path) -> None:
+    exchange = RECORDED[name]
+    request, path = exchange["request"], tmp_path / "calls.jsonl"
+    pieces = [
+        chunk["body"].encode() if isinstance(chunk, dict) else chunk.encode()
+        for chunk in exchange["chunks"]
+    ]
+    transport = Scripted(pieces, status=exchange["status"])
+    transport.headers = exchange["headers"]
+    capture = Capture()
+    with ReplayLog(path, bodies=True, media=True) as log:
+        options = capture.options
+        options["observers"] = [*options.get("observers", ()), log]
+        client = instrument_client(httpx.Client(transport=transport), **options)
+        body = request["body"]
+        client.request(
+            request["method"],
+            f"http://127.0.0.1:11434{request['path']}",
+            content=body if isinstance(body, str) or body is None else json.dumps(body),
+        )
+    [call], [record] = list(read(path)), capture.records
+    assert call.record is not None
+    assert call.body == b"".join(pieces)
+    assert [chunk.data for chunk in call.chunks or ()] == [piece for piece in pieces if piece]
+    assert call.start.endpoint == record.start.endpoint
+    assert call.path == request["path"]
+    for fact in (
+        "outcome",
+        "error_type",
+        "http_status",
+        "chunk_count",
+        "response_size",
+        "progress",
+    ):
+        assert getattr(call.record, fact) == getattr(record, fact), fact
+    assert call.record.response == record.response
+    assert call.record.start.request.model == record.start.request.model
+    if isinstance(body, dict):
+        assert call.start.request.body == body
+    # What is no JSON is no request that could be shown: the weights of a model, mostly.
+    assert call.changes == (frozenset({"binary"}) if isinstance(body, str) else frozenset())
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    pieces=st.lists(st.binary(max_size=40), max_size=12),
+    status=st.sampled_from([200, 200, 404, 500]),
+    read_pieces=st.one_of(st.none(), st.integers(1, 5)),
+    error=st.sampled_from([None, httpx.ReadError("reset"), httpx.RemoteProtocolError("cut")]),
+)
+def test_any_bytes_in_any_pieces_come_back(
+    pieces: list[bytes],
+    status: int,
+    read_pieces: int | None,
+    error: Exception | None,
+    tmp_path_factory: pytest.TempPathFactory,
+    quiet_guard: None,
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "calls.jsonl"
+    call, got = logged(path, Scripted(pieces, status=status, error=error), read_pieces=read_pieces)
+    if not call.changes:
+        assert [chunk.data for chunk in call.chunks or ()] == [piece for piece in got if piece]
+
+
+def test_chunks_keep_their_times(tmp_path: Path) -> None:
+    fake = FakeOllama([FakeModel("m", reply="one two three four five", load=0, prompt=0)])
+    with ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
+        client = Client(transport=fake.transport(), observers=[log])
+        arrivals = []
+        began = time.perf_counter()
+        for _ in client.chat("m", messages=HELLO, stream=True):
+            arrivals.append(time.perf_counter() - began)
+            time.sleep(0.01)
+    [call] = read(tmp_path / "calls.jsonl")
+    offsets = [chunk.offset for chunk in call.chunks or ()]
+    assert len(offsets) == len(arrivals)
+    assert offsets == sorted(offsets)
+    assert all(offset <= arrival for offset, arrival in zip(offsets, arrivals, strict=True))
+    assert call.record is not None and call.record.time_to_first_chunk == pytest.approx(
+        offsets[0], abs=2e-6
+    )
+    assert offsets[-1] <= call.record.duration
+
+
+def test_a_call_that_failed_before_any_answer_is_there(tmp_path: Path) -> None:
+    with ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
+        client = Client("http://127.0.0.1:1", observers=[log])
+        with pytest.raises(ConnectionError):
+            client.chat("m", messages=HELLO)
+    [call] = read(tmp_path / "calls.jsonl")
+    assert call.record is not None
+    assert (call.record.outcome, call.record.error_type, call.record.http_status) == (
+        "failed",
+        "connect",
+        None,
+    )
+    assert call.chunks == ()
+
+
+def test_an_encoded_body_is_logged_as_the_caller_reads_it(tmp_path: Path) -> None:
+    fake = FakeOllama([FakeModel("m", reply="one two three")])
+    fake.fault("/api/chat", Fault(gzip=True))
+    with ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
+        client = Client(transport=fake.transport(), observers=[log])
+        said = "".join(
+            part.message.content for part in client.chat("m", messages=HELLO, stream=True)
+        )
+    [call] = read(tmp_path / "calls.jsonl")
+    assert call.record is not None
+    assert call.record.content_encoding == "gzip"
+    assert "decoded" in call.changes
+    answer = call.answer()
+    assert answer is not None and answer.text == said
+
+
+def test_a_body_that_cannot_be_decoded_is_not_stored_unread(tmp_path: Path) -> None:
+    call, _ = logged(tmp_path / "calls.jsonl", Scripted([b"\x01\x02"], content_encoding="br"))
+    assert (call.chunks, call.missing) == (None, "encoding")
+
+
+def test_a_body_that_is_not_what_its_encoding_says_is_not_stored(tmp_path: Path) -> None:
+    call, _ = logged(tmp_path / "calls.jsonl", Scripted([b"secret"], content_encoding="gzip"))
+    assert (call.chunks, call.missing) == (None, "encoding")
+
+
+def test_context_and_trace_lead_to_the_span(tmp_path: Path, capture: Capture) -> None:
+    with ReplayLog(tmp_path / "calls.jsonl") as log:
+        options = capture.options
+        options["observers"] = [*options.get("observers", ()), log]
+        client = Client(transport=FakeOllama().transport(), **options)
+        with call_context(conversation_id="c-1", user_id="ada", tags={"feature": "search"}):
+            client.chat("llama3.2", messages=HELLO)
+    [call] = read(tmp_path / "calls.jsonl")
+    [span] = capture.spans
+    assert call.trace_id == f"{span.context.trace_id:032x}"
+    assert call.span_id == f"{span.context.span_id:016x}"
+    assert call.is_sampled
+    assert call.start.context.conversation_id == "c-1"
+    assert call.start.context.user_id == "ada"
+    assert call.start.context.tags == {"feature": "search"}
+
+
+# --- private by default ---------------------------------------------------------------------
+
+
+def test_without_bodies_nothing_said_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    fake = FakeOllama([FakeModel("m", reply="classified answer")])
+    with ReplayLog(path) as log:
+        client = Client(transport=fake.transport(), observers=[log])
+        client.chat("m", messages=[{"role": "user", "content": "classified question"}])
+        list(client.generate("m", prompt="classified question", stream=True))
+    assert b"classified" not in path.read_bytes()
+    calls = list(read(path))
+    assert [call.record.outcome for call in calls if call.record] == ["completed", "completed"]
+    assert all(call.chunks is None and call.start.request.body is None for call in calls)
+
+
+def test_with_bodies_secrets_and_media_stay_out(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    image = os.urandom(3000)
+    fake = FakeOllama(
+        [
+            FakeModel(
+                "m",
+                reply="write to ada@example.org or pay with 4111 1111 1111 1111",
+                capabilities=("completion", "vision"),
+            )
+        ]
+    )
+    with ReplayLog(
+        path, bodies=True, redactors=[lambda text: text.replace("Zanzibar", "[place]")]
+    ) as log:
+        client = Client(transport=fake.transport(), observers=[log])
+        question = {
+            "role": "user",
+            "content": "Bearer abcdef0123456789abcdef Zanzibar",
+            "images": [image],
+        }
+        parts = list(client.chat("m", messages=[question], stream=True))
+    stored = path.read_text()
+    for secret in ("ada@example.org", "4111", "abcdef0123456789abcdef", "Zanzibar"):
+        assert secret not in stored
+    [call] = read(path)
+    assert call.changes == {"redacted", "images"}
+    assert len(call.chunks or ()) == len(parts)
+    assert call.start.request.body is not None
+    [omitted] = call.start.request.body["messages"][0]["images"]
+    assert omitted == {
+        "ollama_otel": "omitted",
+        "sha256": hashlib.sha256(image).hexdigest(),
+        "size": 3000,
+    }
+
+
+def test_errors_and_tags_are_redacted_even_without_bodies(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    transport = Scripted(
+        [b'{"error":"no key sk-abcdefghijklmnopqrstuvwxyz0123456789"}'], status=401
+    )
+    with ReplayLog(path) as log, call_context(tags={"mail": "ada@example.org"}):
+        client = Client(transport=transport, observers=[log])
+        with pytest.raises(ollama.ResponseError):
+            client.chat("m", messages=HELLO)
+    stored = path.read_text()
+    assert "sk-abc" not in stored
+    assert "ada@example.org" not in stored
+    assert "redacted" in stored
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes")
+def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "calls.jsonl"
+    with ReplayLog(path, max_size=1) as log:
+        client = Client(transport=FakeOllama().transport(), observers=[log])
+        for _ in range(3):
+            client.list()
+            log.flush()
+    files = list(path.parent.iterdir())
+    assert len(files) == 3
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+# --- off the call's path --------------------------------------------------------------------
+
+
+def test_a_disk_that_sleeps_does_not_hold_up_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write takes a quarter of a second; fifty calls take a fraction of one."""
+    write, slept = os.write, threading.Event()
+
+    def slow(descriptor: int, data: Any) -> int:
+        if threading.current_thread().name == "ollama_otel log":
+            slept.set()
+            time.sleep(0.25)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", slow)
+    log = ReplayLog(tmp_path / "calls.jsonl", bodies=True)
+    client = Client(transport=FakeOllama().transport(), observers=[log])
+    client.chat("llama3.2", messages=HELLO)
+    assert slept.wait(5)
+    longest = 0.0
+    for _ in range(50):
+        began = time.perf_counter()
+        client.chat("llama3.2", messages=HELLO)
+        longest = max(longest, time.perf_counter() - began)
+    assert longest < 0.2
+    assert log.close()
+    assert len(list(read(tmp_path / "calls.jsonl"))) == 51
+
+
+def test_when_too_much_waits_bodies_go_first_and_all_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, may_write = os.write, threading.Event()
+
+    def stuck(descriptor: int, data: Any) -> int:
+        if threading.current_thread().name == "ollama_otel log":
+            may_write.wait(20)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", stuck)
+    path = tmp_path / "calls.jsonl"
+    log = ReplayLog(path, bodies=True, max_lines=40)
+    client = Client(transport=FakeOllama().transport(), observers=[log])
+    client.list()
+    time.sleep(0.1)
+    for _ in range(60):
+        client.chat("llama3.2", messages=HELLO)
+    may_write.set()
+    client.list()
+    assert log.flush()
+    client.list()
+    assert log.close()
+    statistics = log.statistics
+    calls = list(read(path, report=lambda skipped: None))
+    without_body = [call for call in calls if call.missing == "queue_full"]
+    assert statistics.dropped_bodies > 0
+    assert statistics.dropped_lines > 0
+    assert without_body
+    assert statistics.written + statistics.dropped_lines >= 2 * 63
+    dropped = [json.loads(line) for line in path.read_text().splitlines() if '"dropped"' in line]
+    assert sum(line["lines"] for line in dropped) == statistics.dropped_lines
+    assert sum(line["bodies"] for line in dropped) == statistics.dropped_bodies
+
+
+def test_a_body_that_is_too_long_is_left_out(tmp_path: Path) -> None:
+    call, got = logged(tmp_path / "calls.jsonl", Scripted([b"x" * 600] * 3), max_body=1000)
+    assert len(got) == 3
+    assert (call.chunks, call.missing) == (None, "too_long")
+    assert call.record is not None and call.record.response_size == 1800
+
+
+def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    log = ReplayLog(path, bodies=True)
+
+    def work() -> None:
+        client = Client(transport=FakeOllama().transport(), observers=[log])
+        for _ in range(20):
+            client.chat("llama3.2", messages=HELLO)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.close()
+    calls = list(read(path))
+    assert len({call.id for call in calls}) == 160
+    assert all(call.record and call.record.outcome == "completed" for call in calls)
+
+
+def test_a_log_that_is_let_go_writes_what_waits_and_ends(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    log = ReplayLog(path)
+    Client(transport=FakeOllama().transport(), observers=[log]).list()
+    thread = log._writer._thread
+    assert thread is not None
+    del log
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert len(list(read(path))) == 1
+
+
+def test_after_close_calls_go_on_and_are_counted(tmp_path: Path) -> None:
+    log = ReplayLog(tmp_path / "calls.jsonl")
+    client = Client(transport=FakeOllama().transport(), observers=[log])
+    client.list()
+    assert log.close()
+    assert log.is_closed
+    client.list()
+    assert log.statistics.dropped_lines == 2
+
+
+# --- the process ----------------------------------------------------------------------------
+
+
+def test_everything_is_written_at_exit(tmp_path: Path) -> None:
+    run_script(
+        """
+        import sys
+        from ollama_otel import Client
+        from ollama_otel.replay import ReplayLog
+        from ollama_otel.testing import FakeOllama
+
+        client = Client(transport=FakeOllama().transport(), observers=[ReplayLog(sys.argv[1])])
+        for _ in range(100):
+            client.list()
+        """,
+        str(tmp_path / "calls.jsonl"),
+    )
+    assert len(list(read(tmp_path / "calls.jsonl"))) == 100
+
+
+def test_a_call_that_never_ended_is_a_request_without_an_end(tmp_path: Path) -> None:
+    run_script(
+        """
+        import os, sys
+        from ollama_otel import Client
+        from ollama_otel.replay import ReplayLog
+        from ollama_otel.testing import FakeOllama
+
+        log = ReplayLog(sys.argv[1], bodies=True)
+        client = Client(transport=FakeOllama().transport(), observers=[log])
+        client.chat("llama3.2", messages=[])
+        stream = client.chat("llama3.2", messages=[{"role": "user", "content": "Hi"}], stream=True)
+        next(stream)
+        log.flush()
+        os._exit(0)
+        """,
+        str(tmp_path / "calls.jsonl"),
+    )
+    ended, open_ended = read(tmp_path / "calls.jsonl")
+    assert ended.record is not None
+    assert open_ended.record is None
+    assert open_ended.start.request.body == {
+        "model": "llama3.2",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+        "tools": [],
+    }
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_writes_a_file_of_its_own_and_nothing_twice(tmp_path: Path) -> None:
+    run_script(
+        """
+        import os, sys, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from ollama_otel import Client
+        from ollama_otel.replay import ReplayLog
+        from ollama_otel.testing import FakeOllama
+
+        log = ReplayLog(sys.argv[1])
+        client = Client(transport=FakeOllama().transport(), observers=[log])
+        for _ in range(5):
+            client.list()
+        for _ in range(2):
+            child = os.fork()
+            if child == 0:
+                for _ in range(3):
+                    client.ps()
+                log.flush()
+                os._exit(0)
+            client.list()
+            os.waitpid(child, 0)
+        """,
+        str(tmp_path / "calls.jsonl"),
+    )
+    calls = list(read(tmp_path / "calls.jsonl"))
+    names = [call.start.endpoint.name for call in calls]
+    assert names.count("list_models") == 7
+    assert names.count("list_running_models") == 6
+    assert len({call.id for call in calls}) == 13
+    assert len(list(tmp_path.iterdir())) > 1

@@ -1,0 +1,310 @@
+"""Secrets of every kind go, and what only looks a little like one stays."""
+
+from __future__ import annotations
+
+import re
+import string
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ollama_otel import redaction
+from ollama_otel.errors import SettingsError
+from ollama_otel.redaction import BUILT_IN, is_secret_key, pattern
+from tests.secrets import KINDS, is_luhn, secrets
+
+
+def redact(text: str) -> str:
+    for redactor in BUILT_IN:
+        text = redactor(text)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (
+            "Authorization: Basic dXNlcjpwYXNz\nHost: x",
+            "Authorization: [redacted: authorization]\nHost: x",
+        ),
+        (
+            '{"Authorization": "Bearer a.b", "b": 1}',
+            '{"Authorization": "[redacted: authorization]", "b": 1}',
+        ),
+        (
+            'proxy-authorization: Digest username="joe", response="1f"',
+            "proxy-authorization: [redacted: authorization]",
+        ),
+        (
+            "curl -H 'Authorization: Bearer x1' http://h",
+            "curl -H 'Authorization: [redacted: authorization]' http://h",
+        ),
+        ("https://joe:hunter2@host/x", "https://joe:[redacted: password]@host/x"),
+        ("curl -H 'Cookie: a=b; c=d' http://h", "curl -H 'Cookie: [redacted: cookie]' http://h"),
+        ('Set-Cookie: sid="a b"; Path=/\nX: y', "Set-Cookie: [redacted: cookie]\nX: y"),
+        ("Bearer abcDEF123 and on", "Bearer [redacted: bearer_token] and on"),
+        ("OPENAI_API_KEY=abc", "OPENAI_API_KEY=[redacted: secret]"),
+        ("x-api-key: foo", "x-api-key: [redacted: secret]"),
+        ('{"apikey": "foo bar", "b": 1}', '{"apikey": "[redacted: secret]", "b": 1}'),
+        (
+            '{\\"password\\": \\"hunter2\\", \\"b\\"',
+            '{\\"password\\": \\"[redacted: secret]\\", \\"b\\"',
+        ),
+        ("password: hunter2", "password: [redacted: secret]"),
+        ("?token=abc123&x=1", "?token=[redacted: secret]&x=1"),
+        ("secret = abcdef", "secret = [redacted: secret]"),
+        ("Mail joe.d+x@mail.example.co.uk.", "Mail [redacted: email]."),
+        ("card 4111 1111 1111 1111 123.", "card [redacted: card_number] 123."),
+        ("3782-822463-10005", "[redacted: card_number]"),
+        ("DE89 3704 0044 0532 0130 00 OK", "[redacted: iban] OK"),
+        ("gb82west12345698765432", "[redacted: iban]"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIE\n-----END RSA PRIVATE KEY-----\nrest",
+            "[redacted: private_key]\nrest",
+        ),
+        (
+            "-----BEGIN PRIVATE KEY-----\\n" + "A1b/" * 16 + "\\n" + "A1b/",
+            "[redacted: private_key]",
+        ),
+        (
+            "-----BEGIN PRIVATE KEY----- starts a key, and that is all.",
+            "[redacted: private_key] starts a key, and that is all.",
+        ),
+    ],
+)
+def test_a_secret_leaves_a_mark_and_all_else_stays(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sha256:" + "4111111111111111" * 4,
+        "e83c5163316f89bfbde7d9ab23ca2e25604af290",
+        "f47ac10b-58cc-4372-a567-0e02b2c3d479",
+        "41111111-1111-1111-8111-111111111111",
+        "2026-11-22T15:42:03.845187625Z 2026-11-22 15-42-03 20261122154203 1763826123845187625",
+        "total_duration 4111111111111112 and 4111 1111 1111 1112",
+        "0.4111111111111111",
+        "version 1.2.3-rc.4+5, numpy==1.26.4, llama3.2:3b-instruct-q4_K_M",
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20",
+        "Meet me @ noon; @app.route is a decorator; a @ b; pip install x@1.2.3",
+        "git@github.com:ollama/ollama.git",
+        "The secret: practice. A token: a piece of text. Cookies: sweet. Cookie: a small file.",
+        "def login(password: str, token=token) -> None: self.password = get_password()",
+        "max_tokens=100000 num_token = 5 password == other token: 'hello'",
+        "The bearer of this letter; bearer authentication; Bearer tokens",
+        "Authorization is what follows.",
+        "sk-learn-is-no-key-and-never-was",
+        "DE89 is a road, DE89370400440532013001 is no account",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_secret_survives_in_any_text(kind: str) -> None:
+    @settings(max_examples=150, deadline=None)
+    @given(before=st.text(max_size=30), secret=secrets(kind), after=st.text(max_size=30))
+    def check(before: str, secret: str, after: str) -> None:
+        assert secret not in redact(f"{before} {secret}\n{after}")
+
+    check()
+
+
+pieces = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(
+        [
+            *(
+                "Authorization: ",
+                "Bearer ",
+                "Cookie: a=b;",
+                "password=",
+                '"token": "',
+                "api_key: ",
+                "secret=",
+            ),
+            *(
+                "[redacted: email]",
+                "[redacted: ",
+                "]",
+                '"',
+                "'",
+                "\\",
+                "\n",
+                " ",
+                "=",
+                ":",
+                "@",
+                "-",
+                "://",
+                "a.b",
+            ),
+            *(
+                "-----BEGIN PRIVATE KEY-----",
+                "-----END PRIVATE KEY-----",
+                "Digest ",
+                "basic ",
+                "eyJ",
+                "sk-",
+            ),
+            *(
+                "4111 1111 1111 1111",
+                "DE89",
+                "3704 0044 0532 0130 00",
+                "joe@example.com",
+                "abcDEF123456",
+            ),
+        ]
+    ),
+    *map(secrets, KINDS),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(pieces, max_size=8).map("".join))
+@example("password=Authorization: Bearer abcDEF123")
+@example("joe@example.com@example.com")
+def test_redacting_twice_changes_nothing(text: str) -> None:
+    once = redact(text)
+    assert redact(once) == once
+
+
+@pytest.mark.parametrize("redactor", BUILT_IN, ids=lambda redactor: redactor.__name__)
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *(
+            "a@",
+            "4",
+            "1",
+            "4 ",
+            "444 ",
+            "4444 ",
+            "4444-",
+            "-----BEGIN ",
+            "-----BEGIN PRIVATE KEY-----",
+        ),
+        *(
+            "-----BEGIN PRIVATE KEY-----\na: b\n",
+            "sk-",
+            "sk-a",
+            "cookie:",
+            'cookie: a="',
+            "Authorization: ",
+        ),
+        *(
+            "bearer ",
+            "bearer",
+            "eyJ",
+            "eyJ.",
+            "password=",
+            'password: "',
+            'password="\\',
+            "token:",
+            "token=a",
+        ),
+        *(
+            "DE89",
+            "DE89 ",
+            "a.",
+            "://a:",
+            " ",
+            "\t",
+            "\n",
+            "[redacted: ",
+            "authorization:digest ",
+            "\\",
+            "A-",
+        ),
+    ],
+)
+def test_no_text_takes_long(redactor: Callable[[str], str], unit: str) -> None:
+    for text in (unit * (100_000 // len(unit)), "x@" + unit * (100_000 // len(unit))):
+        started = time.process_time()
+        redactor(text)
+        assert time.process_time() - started < 2.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "authorization",
+            "Proxy-Authorization",
+            "cookie",
+            "Set-Cookie",
+            "api_key",
+            "apikey",
+            "api-key",
+        ),
+        *(
+            "X-API-Key",
+            "access_token",
+            "refresh_token",
+            "id_token",
+            "client_secret",
+            "secret",
+            "PASSWORD",
+        ),
+        *("passwd", "private_key", "clientSecret"),
+    ],
+)
+def test_a_key_that_names_a_secret_is_known_in_any_spelling(name: str) -> None:
+    assert is_secret_key(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["token", "tokens", "max_tokens", "key", "model", "content", "secretary", ""]
+)
+def test_other_keys_name_no_secret(name: str) -> None:
+    assert not is_secret_key(name)
+
+
+def test_a_pattern_of_the_user_takes_out_what_it_matches() -> None:
+    assert (
+        pattern(r"ID-\d+", "customer")("ID-1 and ID-22")
+        == "[redacted: customer] and [redacted: customer]"
+    )
+    assert pattern(re.compile("x", re.IGNORECASE))("X") == "[redacted: pattern]"
+    assert pattern("x*")("axb") == "a[redacted: pattern]b"
+    assert pattern("x")("abc") == "abc"
+
+
+def test_a_pattern_leaves_marks_alone() -> None:
+    redactor = pattern("[a-z]+", "word")
+    once = redactor("hello [redacted: email] world")
+    assert once == "[redacted: word] [redacted: email] [redacted: word]"
+    assert redactor(once) == once
+
+
+@pytest.mark.parametrize(
+    ("regex", "kind", "message"),
+    [
+        ("(", "x", "expected a regular expression for text, found '\\('"),
+        (re.compile(b"x"), "x", "expected a regular expression for text"),
+        ("x", "[a]", "expected a kind of 1 to 64 characters"),
+        ("x", "", "expected a kind of 1 to 64 characters"),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_refused(regex: str, kind: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        pattern(regex, kind)
+
+
+def test_every_redactor_offered_is_built_in() -> None:
+    names = {
+        name for name in redaction.__all__ if name not in {"BUILT_IN", "pattern", "is_secret_key"}
+    }
+    assert {redactor.__name__ for redactor in BUILT_IN} == names
+
+
+@given(st.text(alphabet=string.digits, min_size=16, max_size=16))
+def test_sixteen_digits_stay_unless_their_checksum_is_right(digits: str) -> None:
+    if not is_luhn(digits):
+        assert redact(digits) == digits
