@@ -20,6 +20,7 @@ __all__ = [
     "ContentPolicy",
     "Redactor",
     "as_json",
+    "decoded_image",
     "input_messages",
     "output_messages",
     "system_instructions",
@@ -231,7 +232,7 @@ def _images(value: Any) -> list[dict[str, Any]]:
 
 
 def _image(image: str | bytes) -> dict[str, Any]:
-    content = image if isinstance(image, bytes) else _decoded(image)
+    content = image if isinstance(image, bytes) else decoded_image(image)
     modality, mime_type = _kind(content)
     return {
         "type": "file",
@@ -242,7 +243,8 @@ def _image(image: str | bytes) -> dict[str, Any]:
     }
 
 
-def _decoded(image: str) -> bytes:
+def decoded_image(image: str) -> bytes:
+    """Return the bytes of an image in base64, or those of the text where it is none."""
     try:
         # Go's decoder skips line ends, and nothing else.
         return base64.b64decode(image.replace("\r", "").replace("\n", ""), validate=True)

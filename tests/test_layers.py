@@ -98,6 +98,6 @@ def test_only_the_settings_and_the_set_up_read_the_environment() -> None:
             isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         )
-        and room_of(path) not in {"_cli", "testing"}
+        and room_of(path) not in {"_cli", "testing", "pytest_plugin"}
     }
     assert readers == {"settings.py", "setup.py"}

@@ -89,6 +89,7 @@ def test_a_secret_leaves_a_mark_and_all_else_stays(text: str, redacted: str) -> 
         "2026-11-22T15:42:03.845187625Z 2026-11-22 15-42-03 20261122154203 1763826123845187625",
         "total_duration 4111111111111112 and 4111 1111 1111 1112",
         "0.4111111111111111",
+        "4111111111111111.5",
         "version 1.2.3-rc.4+5, numpy==1.26.4, llama3.2:3b-instruct-q4_K_M",
         "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20",
         "Meet me @ noon; @app.route is a decorator; a @ b; pip install x@1.2.3",

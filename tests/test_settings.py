@@ -54,6 +54,13 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
         {"0": 0.0, "2.5": 2.5, "1e-3": 0.001},
     ),
     ("OLLAMA_OTEL_QUEUE_THRESHOLD", "queue_threshold", {"0": 0.0, "1": 1.0}),
+    ("OLLAMA_OTEL_REPLAY_LOG", "replay_log", {"calls.jsonl": "calls.jsonl", " a b ": "a b"}),
+    ("OLLAMA_OTEL_REPLAY_BODIES", "replay_bodies", {"true": True, "no": False}),
+    ("OLLAMA_OTEL_REPLAY_MEDIA", "replay_media", {"on": True, "0": False}),
+    ("OLLAMA_OTEL_REPLAY_MAX_SIZE", "replay_max_size", {"1000000": 1_000_000}),
+    ("OLLAMA_OTEL_REPLAY_MAX_AGE", "replay_max_age", {"3600": 3600.0, "0.5": 0.5}),
+    ("OLLAMA_OTEL_REPLAY_KEEP", "replay_keep", {"1": 1, "100": 100}),
+    ("OLLAMA_OTEL_LOG_CALLS", "log_calls", {"yes": True, "false": False}),
 ]
 REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_PROFILE", "v1.36", "v1.41 or gen-ai-dev"),
@@ -69,6 +76,12 @@ REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_COLD_START_THRESHOLD", "inf", "a number of seconds, 0 or more"),
     ("OLLAMA_OTEL_QUEUE_THRESHOLD", "nan", "a number of seconds, 0 or more"),
     ("OLLAMA_OTEL_QUEUE_THRESHOLD", "5m", "a number of seconds, 0 or more"),
+    ("OLLAMA_OTEL_REPLAY_BODIES", "some", "true or false"),
+    ("OLLAMA_OTEL_REPLAY_MEDIA", "2", "true or false"),
+    ("OLLAMA_OTEL_REPLAY_MAX_SIZE", "100MB", "a whole number of at least 1"),
+    ("OLLAMA_OTEL_REPLAY_MAX_AGE", "1d", "a number of seconds, 0 or more"),
+    ("OLLAMA_OTEL_REPLAY_KEEP", "0", "a whole number of at least 1"),
+    ("OLLAMA_OTEL_LOG_CALLS", "json", "true or false"),
 ]
 READ = [
     (variable, setting, text, value)
@@ -89,6 +102,13 @@ def test_the_defaults() -> None:
         max_models=200,
         cold_start_threshold=0.1,
         queue_threshold=0.05,
+        replay_log=None,
+        replay_bodies=False,
+        replay_media=False,
+        replay_max_size=100 * 1024 * 1024,
+        replay_max_age=24 * 3600.0,
+        replay_keep=10,
+        log_calls=False,
     )
 
 
@@ -108,7 +128,8 @@ def test_every_setting_but_the_redactors_has_a_variable_and_every_variable_stand
     known = {v for row in fields(Settings) for v in row.metadata["variables"]}
     assert {row.name for row in fields(Settings) if not row.metadata["variables"]} == {"redactors"}
     assert known == {variable for variable, *_ in VARIABLES} - {"OTEL_SEMCONV_STABILITY_OPT_IN"}
-    assert known == {variable for variable, *_ in REFUSED}
+    # Any text is a path.
+    assert known == {variable for variable, *_ in REFUSED} | {"OLLAMA_OTEL_REPLAY_LOG"}
 
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +220,16 @@ def test_an_unknown_keyword_is_refused() -> None:
         ("cold_start_threshold", "1"),
         ("queue_threshold", -1),
         ("queue_threshold", None),
+        ("replay_log", ""),
+        ("replay_log", 7),
+        ("replay_log", True),
+        ("replay_bodies", "yes"),
+        ("replay_media", None),
+        ("replay_max_size", 0),
+        ("replay_max_size", "100MB"),
+        ("replay_max_age", -1),
+        ("replay_keep", 0),
+        ("log_calls", "info"),
     ],
 )
 def test_a_value_given_in_code_is_checked(setting: str, value: Any) -> None:

@@ -11,9 +11,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ollama_otel.replay import read
 
 from .collector import Collector, collecting
 
@@ -431,3 +434,77 @@ def test_what_a_caller_may_put_into_a_call_does_not_cost_a_batch(collector: Coll
     assert ran.told == [True]
     assert [name for _, name in collector.spans()] == ["chat m", "chat ?"]
     assert "Traceback" not in ran.stderr
+
+
+# --- the replay log -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["keywords", "variables"])
+def test_a_replay_log_is_a_keyword_or_a_variable(way: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    keywords = f"replay_log={str(path)!r}, replay_bodies=True" if way == "keywords" else ""
+    environ = {"OLLAMA_OTEL_REPLAY_LOG": str(path), "OLLAMA_OTEL_REPLAY_BODIES": "true"}
+    run(
+        f"""
+        telemetry = configure({keywords})
+        assert telemetry.replay_log is not None
+        chat()
+        assert telemetry.flush()
+        """,
+        **SILENT,
+        **(environ if way == "variables" else {}),
+    )
+    [call] = read(path)
+    answer = call.answer()
+    assert answer is not None
+    assert answer.text == "Hi"
+
+
+def test_the_variable_is_enough_without_configure(tmp_path: Path) -> None:
+    run("chat()", **SILENT, OLLAMA_OTEL_REPLAY_LOG=str(tmp_path / "calls.jsonl"))
+    [call] = read(tmp_path / "calls.jsonl")
+    assert call.start.request.body is None
+
+
+def test_clients_with_settings_of_their_own_share_one_log(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    run(
+        f"""
+        telemetry = configure(replay_log={str(path)!r})
+        chat()
+        for _ in range(3):
+            own = Client(
+                transport=client()._client._transport.inner,
+                settings=Settings(replay_log={str(path)!r}),
+            )
+            own.chat("m", [{{"role": "user", "content": "Hello"}}])
+        telemetry.shutdown()
+        configure(replay_log={str(path)!r})
+        chat()
+        """,
+        **SILENT,
+    )
+    assert len(list(read(path))) == 5
+    assert [file.name for file in tmp_path.iterdir()] == ["calls.jsonl"]
+
+
+def test_the_instrumentor_logs_too(tmp_path: Path) -> None:
+    run(
+        """
+        import ollama
+        from ollama_otel import OllamaInstrumentor
+        OllamaInstrumentor().instrument()
+        answer = httpx.MockTransport(lambda request: httpx.Response(200, json=ANSWER))
+        ollama.Client(transport=answer).chat("m", [{"role": "user", "content": "Hello"}])
+        """,
+        **SILENT,
+        OLLAMA_OTEL_REPLAY_LOG=str(tmp_path / "calls.jsonl"),
+    )
+    [call] = read(tmp_path / "calls.jsonl")
+    assert call.record is not None
+    assert call.record.outcome == "completed"
+
+
+def test_a_log_is_not_opened_before_the_first_call(tmp_path: Path) -> None:
+    run(f"configure(replay_log={str(tmp_path / 'calls.jsonl')!r}); client()", **SILENT)
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ollama_otel._cli import demo, diff, replay, show, tail
+from ollama_otel._cli import demo, diff, replay, serve_replay, show, tail
 from ollama_otel._wire.address import parse_host
 from ollama_otel.errors import OllamaOtelError, SettingsError
 
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_parser(commands)
     show.add_parser(commands)
     tail.add_parser(commands)
+    serve_replay.add_parser(commands)
     return parser
 
 

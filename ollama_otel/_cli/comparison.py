@@ -97,7 +97,7 @@ def _changes(pair: ComparedPair) -> Iterator[tuple[str, Iterable[Text]]]:
     """Each aspect that changed, with the places."""
     changed = pair.changed
     if "outcome" in changed:
-        yield "outcome", map(_field, pair.outcome)
+        yield "outcome", [*map(_field, pair.outcome), *_errors(pair)]
     for name, text in (("text", pair.text), ("thinking", pair.thinking)):
         if text is not None and name in changed:
             yield f"{name}, {text.similarity:.0%} the same", [_changed_words(text)]
@@ -105,6 +105,12 @@ def _changes(pair: ComparedPair) -> Iterator[tuple[str, Iterable[Text]]]:
         yield "structure", _structure(pair.structure)
     if "tools" in changed:
         yield "tools", map(_field, pair.tools)
+
+
+def _errors(pair: ComparedPair) -> Iterator[Text]:
+    for side, call in (("first", pair.before), ("second", pair.after)):
+        if call.record is not None and call.record.error_message is not None:
+            yield Text(_cut(f"in the {side} log: {call.record.error_message}"), style="red")
 
 
 def _changed_words(difference: TextDifference) -> Text:
@@ -246,4 +252,5 @@ def _call_as_json(call: RecordedCall) -> dict[str, Any]:
         "line": call.line,
         "operation": call.start.endpoint.name,
         "model": call.start.request.model,
+        "error_message": None if call.record is None else call.record.error_message,
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,10 +60,10 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(
-        "--concurrency", type=int, metavar="N", help="send N at a time, as fast as they end"
+        "--concurrency", type=_count, metavar="N", help="send N at a time, as fast as they end"
     )
     pace.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="X times as fast as recorded"
+        "--speed", type=_factor, default=1.0, metavar="X", help="X times as fast as recorded"
     )
     parser.add_argument("--limit", type=_count, metavar="N", help="the first N calls only")
     parser.add_argument(
@@ -175,7 +177,7 @@ def _results(plan: RerunPlan, progress: RerunProgress, log: Path) -> Iterator[st
     if progress.unreachable:
         yield f"No server was reached by {progress.unreachable}; the same command sends them again."
     yield "What changed:"
-    yield f"  ollama-otel diff {log} {plan.out}"
+    yield f"  {shlex.join(['ollama-otel', 'diff', str(log), str(plan.out)])}"
 
 
 def _default_out(log: Path) -> Path:
@@ -199,6 +201,16 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return count
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return factor
 
 
 def _address(text: str) -> Address:

@@ -53,8 +53,12 @@ class _Unit(NamedTuple):
 class AnswerBody:
     """One answer's body, on its way to what of it must not be stored."""
 
-    def __init__(self, body: bytes, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, body: bytes, redact: Callable[[str], str], *, echoes_secret: bool = False
+    ) -> None:
+        """`echoes_secret` says that a `context` repeats a secret of the request."""
         self._body = body
+        self._echoes_secret = echoes_secret and b'"context"' in body
         self._redact = redact
         self._known: dict[str, str] = {}
         self._json = JsonRedaction(self._text, on_hidden=lambda: None)
@@ -78,16 +82,17 @@ class AnswerBody:
         for unit in units:
             self._collect(unit)
         redacted = self._redacted_texts()
-        if not redacted and self._are_others_clean():
+        if not redacted and not self._echoes_secret and self._are_others_clean():
             return []
         texts = {
             name: iter(distributed(fragments, redacted[name]) if name in redacted else fragments)
             for name, fragments in self._fragments.items()
         }
+        has_secret = bool(redacted) or self._echoes_secret
         return [
             Edit(unit.start, unit.end, new)
             for unit in units or _units(self._body)
-            if (new := self._rewritten(unit, texts, has_secret=bool(redacted))) is not None
+            if (new := self._rewritten(unit, texts, has_secret=has_secret)) is not None
         ]
 
     def _collect(self, unit: _Unit) -> None:

@@ -38,7 +38,7 @@ class RecordedCall:
     chunks: tuple[Chunk, ...] | None
     """The answer's body as it came; None where it was not logged."""
     changes: frozenset[str]
-    """What was done to the bodies: `redacted`, `images`, `vectors`, `decoded`."""
+    """What was done to the bodies: `redacted`, `images`, `vectors`, `binary`, `decoded`."""
     missing: str | None
     """Why there is no body although bodies were logged: `queue_full`, `too_long`, `encoding`."""
     file: Path

@@ -7,6 +7,7 @@ Knows bytes, not what they say.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -187,6 +188,9 @@ class LogFile:
 
 def _open_locked(path: Path) -> int | None:
     """Open a file to append to it, for this process alone; None if another one has it."""
+    if path.exists() and not path.is_file():
+        # A device or a pipe would be locked, made private and waited for.
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     while True:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, flags, _PRIVATE)

@@ -62,7 +62,7 @@ class ReplayLog:
         file = LogFile(
             self.path, max_size=max_size, max_age=max_age, keep=keep, opening=pipeline.opening
         )
-        self._writer = Writer(
+        self.writer = Writer(
             render=pipeline.render,
             append=file.append,
             close=file.close,
@@ -71,21 +71,21 @@ class ReplayLog:
             **limits,
         )
         # Not waited for, as it may be the garbage collector that lets this go.
-        weakref.finalize(self, self._writer.stop).atexit = False
+        weakref.finalize(self, self.writer.stop).atexit = False
 
     def begin(self, start: CallStart) -> Observation:
         """Follow a call; see `Observer`."""
         if self.keeps_request:
-            return _FollowBodies(self._writer, self._ids.next(), start, self._max_body)
-        return _Follow(self._writer, self._ids.next(), start)
+            return _FollowBodies(self.writer, self._ids.next(), start, self._max_body)
+        return _Follow(self.writer, self._ids.next(), start)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all calls so far are written; False if `timeout` seconds do not do."""
-        return self._writer.flush(timeout)
+        return self.writer.flush(timeout)
 
     def close(self, timeout: float = 10.0) -> bool:
         """Write everything and end, as `flush`; later calls are not logged but counted."""
-        return self._writer.close(timeout)
+        return self.writer.close(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -96,12 +96,12 @@ class ReplayLog:
     @property
     def is_closed(self) -> bool:
         """Whether it takes no more calls."""
-        return self._writer.is_closed
+        return self.writer.is_closed
 
     @property
     def statistics(self) -> LogStatistics:
         """What became of the lines so far."""
-        return self._writer.statistics
+        return self.writer.statistics
 
 
 class _Follow(Observation):

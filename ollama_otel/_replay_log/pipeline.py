@@ -83,6 +83,7 @@ class Pipeline:
         self._policy = policy
         self._ids = ids
         self._bodies = bodies
+        self._redacted_requests: set[str] = set()
         self._log = structlog.wrap_logger(
             structlog.ReturnLogger(),
             processors=[self._describe, structlog.processors.JSONRenderer(_as_json)],
@@ -122,6 +123,8 @@ class Pipeline:
         body, changes = None, frozenset[str]()
         if self._bodies and entry.missing is None and start.content:
             body, changes = self._policy.request(start.content)
+            if "redacted" in changes:
+                self._redacted_requests.add(entry.id)
         tags = start.context.tags
         if tags:
             redacted = {name: self._policy.text(str(value)) for name, value in tags.items()}
@@ -139,26 +142,29 @@ class Pipeline:
 
     def _end(self, entry: Ended) -> dict[str, Any]:
         record = self._without_secrets(entry.record)
+        echoes_secret = entry.id in self._redacted_requests
+        self._redacted_requests.discard(entry.id)
         if entry.pieces is None:
             return end_line(entry.id, record, missing=entry.missing)
         changes = set[str]()
         pieces: Sequence[bytes] = entry.pieces
         if record.content_encoding and pieces:
             try:
-                pieces = _decoded(pieces, record.content_encoding)
+                pieces = _without_encoding(pieces, record.content_encoding)
             except (UnreadableEncodingError, zlib.error):
                 # What cannot be read cannot be redacted either.
                 return end_line(entry.id, record, missing="encoding")
             changes.add("decoded")
         is_embedding = record.start.endpoint.answer == "embedding"
-        pieces, more = self._policy.answer(pieces, holds_vectors=is_embedding)
+        pieces, more = self._policy.answer(
+            pieces, holds_vectors=is_embedding, echoes_secret=echoes_secret
+        )
         return end_line(
             entry.id,
             record,
             chunks=chunks_as_lists(pieces, entry.arrivals, record.sent_at),
             changes=changes | more,
         )
-
 
     def _without_secrets(self, record: CallRecord) -> CallRecord:
         """Errors quote what was sent."""
@@ -171,7 +177,7 @@ class Pipeline:
         return record
 
 
-def _decoded(pieces: Iterable[bytes], encoding: str) -> list[bytes]:
+def _without_encoding(pieces: Iterable[bytes], encoding: str) -> list[bytes]:
     decode = decoder_for(encoding)
     return list(pieces) if decode is None else [decode(piece) for piece in pieces]
 

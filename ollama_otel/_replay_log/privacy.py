@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ollama_otel._content import _decoded as decoded_image
+from ollama_otel._content import decoded_image
 from ollama_otel._replay_log.answer_body import AnswerBody
 from ollama_otel._replay_log.edits import omitted, recut, vectors_edit, within_replacement
 from ollama_otel._replay_log.json_redaction import NO_JSON, JsonRedaction, parsed
@@ -61,11 +61,12 @@ class BodyPolicy:
         return body.copied(value), frozenset(body.changes)
 
     def answer(
-        self, pieces: Sequence[bytes], *, holds_vectors: bool
+        self, pieces: Sequence[bytes], *, holds_vectors: bool, echoes_secret: bool = False
     ) -> tuple[list[bytes], frozenset[str]]:
         """Return as many pieces to store of an answer, and what was changed.
 
-        Changes are `redacted` and `vectors`. Pieces with nothing to take out are returned
+        `echoes_secret` says that the request had one: a `context` repeats it as token ids,
+        which no redactor can read. Changes are `redacted` and `vectors`. Pieces with nothing to take out are returned
         themselves; of the others only the lines that hold a secret are written anew.
         """
         kept = list(pieces)
@@ -75,7 +76,7 @@ class BodyPolicy:
             kept = recut(kept, [vectors], within_replacement)
             body = b"".join(kept)
             changes.add("vectors")
-        if edits := AnswerBody(body, self.text).edits():
+        if edits := AnswerBody(body, self.text, echoes_secret=echoes_secret).edits():
             kept = recut(kept, edits, within_replacement)
             changes.add("redacted")
         return kept, frozenset(changes)

@@ -18,7 +18,7 @@ from opentelemetry.metrics import Observation as Measurement
 from ollama_otel import _garbage
 from ollama_otel._call import Observation
 from ollama_otel._record import CallRecord, CallStart, Phase
-from ollama_otel._replay_log.observer import ReplayLog
+from ollama_otel._replay_log.writer import Writer
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.names import Instrument
 from ollama_otel._telemetry.spans import operation_of
@@ -74,7 +74,8 @@ class Instruments:
         self.lock = threading.RLock()
         self.series: dict[tuple[Any, ...], _Series] = {}
         self.models: set[str] = set()
-        self.replay_logs: weakref.WeakSet[ReplayLog] = weakref.WeakSet()
+        # Of a log that is gone the counts stay, as those of a counter have to.
+        self.log_writers: set[Writer] = set()
         genai = names.GENAI_INSTRUMENTS[profile]
 
         def histogram(row: Instrument | None) -> Histogram | None:
@@ -140,7 +141,7 @@ class Instruments:
                 yield Measurement(int(moved), series.base)
 
     def _dropped(self) -> Iterator[Measurement]:
-        statistics = [log.statistics for log in self.replay_logs]
+        statistics = [writer.statistics for writer in self.log_writers]
         if statistics:
             bodies = sum(each.dropped_bodies for each in statistics)
             lines = sum(each.dropped_lines for each in statistics)

@@ -110,7 +110,9 @@ def _build(
         logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
         ours.append(EventObserver(logger, settings, messages))
     everyone = (*ours, *observers)
-    instruments.replay_logs.update(each for each in everyone if isinstance(each, ReplayLog))
+    instruments.log_writers.update(
+        each.writer for each in everyone if isinstance(each, ReplayLog)
+    )
     return Recording(
         observers=everyone,
         is_suppressed=lambda: not is_instrumentation_enabled(),

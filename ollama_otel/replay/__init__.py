@@ -5,6 +5,7 @@ from __future__ import annotations
 from ollama_otel._replay_log.call import Chunk, RecordedCall
 from ollama_otel._replay_log.observer import ReplayLog
 from ollama_otel._replay_log.writer import LogStatistics
+from ollama_otel.replay._chaos import Chaos
 from ollama_otel.replay._compare import (
     BeforeAfter,
     ComparedPair,
@@ -22,11 +23,13 @@ from ollama_otel.replay._player import AsyncPlayer, Player
 from ollama_otel.replay._reader import Skipped, read
 from ollama_otel.replay._rerun import RerunProgress, rerun
 from ollama_otel.replay._rerun_plan import LeftOut, RerunPlan, plan_rerun
+from ollama_otel.replay._server import ReplayApp, Served
 
 __all__ = [
     "AsyncPlayer",
     "BeforeAfter",
     "CallIndex",
+    "Chaos",
     "Chunk",
     "ComparedPair",
     "Comparison",
@@ -38,10 +41,12 @@ __all__ = [
     "Note",
     "Player",
     "RecordedCall",
+    "ReplayApp",
     "ReplayLog",
     "RerunPlan",
     "RerunProgress",
     "Segment",
+    "Served",
     "Skipped",
     "StructureDifference",
     "TextDifference",

@@ -69,7 +69,11 @@ def canonical_request(
     return CanonicalRequest(
         method=method,
         path=_path(method, path),
-        body=_body(method, path, body, ignore) if isinstance(body, Mapping) else body or {},
+        body=(
+            _body(method, path, body, ignore)
+            if isinstance(body, Mapping)
+            else _with_plain_numbers(body or {})
+        ),
     )
 
 
@@ -119,7 +123,7 @@ def _without(value: Any, names: Sequence[str]) -> Any:
 def _settled(value: Any, name: str = "") -> Any:
     """Return a copy in which fields that say nothing are absent, and equal numbers equal."""
     if name in _FREE:
-        return value
+        return _with_plain_numbers(value)
     if name == "images" and isinstance(value, list):
         return [_image(item) for item in value]
     if isinstance(value, Mapping):
@@ -133,6 +137,15 @@ def _settled(value: Any, name: str = "") -> Any:
         }
     if isinstance(value, list):
         return [_settled(item) for item in value]
+    return _with_plain_numbers(value)
+
+
+def _with_plain_numbers(value: Any) -> Any:
+    """Return a copy in which 1.0 is 1, as it is to a server."""
+    if isinstance(value, Mapping):
+        return {key: _with_plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_plain_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -15,6 +15,7 @@ from ollama_otel.replay._difference import (
     TextDifference,
     differing_fields,
     differing_text,
+    without_depths,
 )
 from ollama_otel.replay._pairing import pair_calls
 from ollama_otel.replay._statistics import percentile, sign_test
@@ -260,7 +261,7 @@ def _structure(before: str, after: str, ignored: Sequence[str]) -> StructureDiff
 
 def _parsed(text: str) -> tuple[bool, Any]:
     try:
-        return True, json.loads(text, parse_constant=_refuse)
+        return True, without_depths(json.loads(text, parse_constant=_refuse))
     except (ValueError, RecursionError):
         return False, None
 
@@ -275,7 +276,10 @@ def _is_within(path: str, roots: Sequence[str]) -> bool:
 
 def _calls_of(said: AnswerText) -> list[dict[str, Any]]:
     functions = [call.get("function") or {} for call in said.tool_calls]
-    return [{key: each.get(key) for key in ("name", "arguments")} for each in functions]
+    return [
+        {"name": each.get("name"), "arguments": without_depths(each.get("arguments"))}
+        for each in functions
+    ]
 
 
 def _names_of(call: RecordedCall) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ __all__ = [
     "TextDifference",
     "differing_fields",
     "differing_text",
+    "without_depths",
 ]
 
 SegmentKind = Literal["same", "removed", "added", "skipped"]
@@ -143,6 +144,8 @@ def _same(words: list[str], *, is_first: bool, is_last: bool) -> Iterator[Segmen
 
 # --- JSON ---------------------------------------------------------------------------------
 
+_MAX_DEPTH: Final = 64
+_NESTED_TOO_DEEPLY: Final = "[nested too deeply]"
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TYPES: Final[dict[type, str]] = {
     bool: "boolean",
@@ -153,6 +156,17 @@ _TYPES: Final[dict[type, str]] = {
     dict: "object",
     list: "array",
 }
+
+
+def without_depths(value: Any, levels: int = _MAX_DEPTH) -> Any:
+    """Copy JSON with a mark in place of what is nested deeper than anybody means to."""
+    if not isinstance(value, (dict, list)):
+        return value
+    if not levels:
+        return _NESTED_TOO_DEEPLY
+    if isinstance(value, dict):
+        return {key: without_depths(item, levels - 1) for key, item in value.items()}
+    return [without_depths(item, levels - 1) for item in value]
 
 
 def differing_fields(before: Any, after: Any, path: str = "$") -> Iterator[FieldDifference]:

@@ -23,7 +23,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 def replay(
-    log: Log,
+    log: Log | CallIndex,
     *,
     speed: float = 1.0,
     ignore: Collection[str] = (),

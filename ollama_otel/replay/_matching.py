@@ -52,7 +52,7 @@ class CallIndex:
             if obstacle is None:
                 self._playable.setdefault(request.key, []).append(call)
         self._taken: dict[str, int] = dict.fromkeys(self._playable, 0)
-        self._paths = frozenset(request.path for request, _, _ in self._candidates)
+        self._routes = frozenset((each.method, each.path) for each, _, _ in self._candidates)
 
     @classmethod
     def load(
@@ -107,8 +107,9 @@ class CallIndex:
         return sum(map(len, self._playable.values()))
 
     def knows(self, method: str, path: str) -> bool:
-        """Whether any call was of this path, whatever it asked."""
-        return canonical_request(method, path, None).path in self._paths
+        """Whether any call took this route, whatever it asked."""
+        asked = canonical_request(method, path, None)
+        return (asked.method, asked.path) in self._routes
 
     @property
     def unused(self) -> tuple[RecordedCall, ...]:

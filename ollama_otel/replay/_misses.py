@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel.replay._canonical import CanonicalRequest
+from ollama_otel.replay._difference import FieldDifference, differing_fields
 
-__all__ = ["Candidate", "Difference", "differences", "exhausted", "obstacle_to", "unknown"]
+__all__ = ["Candidate", "exhausted", "obstacle_to", "unknown"]
 
 _SHOWN = 60
 """Characters shown of a value."""
@@ -19,6 +20,8 @@ _BEFORE = 20
 """Characters shown before the first that differs."""
 _LISTED = 8
 """Differences told of one request."""
+_SETTING = re.compile(r"keep_alive$|options(?:\.[A-Za-z0-9_]+)?$")
+"""Fields that say how a model is run, and not what it is asked."""
 _OMITTED = b'"ollama_otel":"omitted"'
 
 _REASONS = {
@@ -35,32 +38,6 @@ class Candidate(NamedTuple):
     call: RecordedCall
     obstacle: str | None
     """Why it cannot be played; None: it can."""
-
-
-class _Nothing:
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-_NOTHING = _Nothing()
-
-
-class Difference(NamedTuple):
-    """One field of a request that is not as it was logged."""
-
-    field: str
-    """As Python would write it: `messages[0].content`."""
-    logged: Any
-    asked: Any
-
-    @property
-    def dotted(self) -> str:
-        """The field as `ignore=` has it."""
-        return self.field.replace("[", ".").replace("]", "")
-
-    def __str__(self) -> str:
-        logged, asked = _texts(self.logged, self.asked)
-        return f"{self.field}: logged {logged}, asked {asked}"
 
 
 def obstacle_to(call: RecordedCall) -> str | None:
@@ -116,44 +93,44 @@ def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) 
         if (candidate.request.method, candidate.request.path) == (asked.method, asked.path)
     ]
     if not alike:
-        routes = Counter(f"{each.request.method} {each.request.path}" for each in candidates)
+        routes = {f"{each.request.method} {each.request.path}" for each in candidates}
         return f"{opening}, none of this route: {', '.join(sorted(routes))}"
     nearest, found = min(
-        ((each, [*differences(each.request.body, asked.body)]) for each in alike),
-        key=lambda pair: len(pair[1]),
+        ((each, [*differing_fields(each.request.body, asked.body)]) for each in alike),
+        key=lambda pair: (len(pair[1]), pair[0].obstacle is not None),
     )
     call = nearest.call
     where = f"the nearest was logged in {call.file.name}, line {call.line}"
     if nearest.obstacle is not None and (not found or call.start.request.body is None):
         return f"{opening}; {where}, but {nearest.obstacle}"
-    told = "".join(f"\n  {difference}" for difference in found[:_LISTED])
+    told = "".join(f"\n  {_told(difference)}" for difference in found[:_LISTED])
     more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return f"{opening}; {where}, and differs in:{told}{more}{_advice(call, found)}"
+    return f"{opening}; {where}, and differs in:{told}{more}{_advice(nearest, found)}"
 
 
-def _advice(call: RecordedCall, found: Sequence[Difference]) -> str:
-    names = [difference.dotted for difference in found]
-    if all(name == "keep_alive" or name.partition(".")[0] == "options" for name in names):
-        return f"\nIt would match with ignore={sorted(names)!r}"
-    if "redacted" in call.changes:
+def _advice(nearest: Candidate, found: Sequence[FieldDifference]) -> str:
+    names = sorted(_field(difference) for difference in found)
+    if nearest.obstacle is None and all(_SETTING.match(name) for name in names):
+        return f"\nIt would match with ignore={names!r}"
+    if "redacted" in nearest.call.changes:
         return "\nThe log was redacted: pass the redactors it was recorded with"
     return ""
 
 
-def differences(logged: Any, asked: Any, field: str = "") -> Iterator[Difference]:
-    """Compare two JSON values; a field that only one of them has is one difference."""
-    if isinstance(logged, dict) and isinstance(asked, dict):
-        for name in dict.fromkeys((*logged, *asked)):
-            inner = f"{field}.{name}" if field else name
-            yield from differences(logged.get(name, _NOTHING), asked.get(name, _NOTHING), inner)
-    elif isinstance(logged, list) and isinstance(asked, list):
-        for number in range(max(len(logged), len(asked))):
-            before, after = (
-                each[number] if number < len(each) else _NOTHING for each in (logged, asked)
-            )
-            yield from differences(before, after, f"{field}[{number}]")
-    elif logged != asked or type(logged) is not type(asked):
-        yield Difference(field or "body", logged, asked)
+# --- differences --------------------------------------------------------------------------
+
+
+def _field(difference: FieldDifference) -> str:
+    return difference.path.removeprefix("$").removeprefix(".") or "body"
+
+
+def _told(difference: FieldDifference) -> str:
+    logged, asked = _texts(difference.before, difference.after)
+    if difference.kind == "missing":
+        asked = "nothing"
+    if difference.kind == "added":
+        logged = "nothing"
+    return f"{_field(difference)}: logged {logged}, asked {asked}"
 
 
 def _texts(logged: Any, asked: Any) -> tuple[str, str]:
@@ -176,5 +153,5 @@ def _excerpt(text: str, start: int) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, str):
         return _excerpt(value, 0)
-    text = repr(value) if isinstance(value, _Nothing) else json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

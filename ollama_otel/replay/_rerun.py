@@ -139,15 +139,13 @@ async def _send(client: httpx.AsyncClient, call: RecordedCall, model: str | None
         # What goes wrong is in the log, as it is of any call.
         suppress(httpx.HTTPError),
     ):
-        async with client.stream(
+        await client.request(
             start.endpoint.method,
             start.endpoint.path,
             # Not `json=`: that cannot send half a surrogate pair, which a log may hold.
             content=json.dumps(body),
             headers={"content-type": "application/json"},
-        ) as response:
-            async for _ in response.aiter_bytes():
-                pass
+        )
 
 
 class _Tally:
@@ -201,7 +199,9 @@ async def _check_server(client: httpx.AsyncClient, url: str) -> None:
 
 
 @contextmanager
-def _log_of_answers(out: Path, redactors: Sequence[Redactor]) -> Iterator[ReplayLog]:
+def _log_of_answers(
+    out: Path, redactors: Sequence[Redactor], *, timeout: float = 10.0
+) -> Iterator[ReplayLog]:
     try:
         with out.open("ab"):
             pass
@@ -219,6 +219,6 @@ def _log_of_answers(out: Path, redactors: Sequence[Redactor]) -> Iterator[Replay
     try:
         yield log
     finally:
-        is_whole = log.close()
+        is_whole = log.close(timeout)
     if not is_whole or log.statistics.dropped_lines:
         raise ReplayError(f"expected to write every answer to {out}, which the system refused")

@@ -93,7 +93,7 @@ class ReplayApp:
         self._speed = check_speed(speed)
         self._chaos = chaos or Chaos()
         self._troubles = self._chaos.troubles()
-        self._report = report or (lambda served: None)
+        self._report = report
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
@@ -101,7 +101,9 @@ class ReplayApp:
             await _live(receive, send)
         elif scope["type"] == "http" and (content := await _content(receive)) is not None:
             asked = self.index.asked(scope["method"], scope["path"], content)
-            self._report(await self._serve(asked, receive, send))
+            served = await self._serve(asked, receive, send)
+            if self._report is not None:
+                self._report(served)
 
     async def _serve(self, asked: CanonicalRequest, receive: Receive, send: Send) -> Served:
         trouble = self._troubles.next()
@@ -147,6 +149,7 @@ class ReplayApp:
                 call.start.request.model
                 for call in self.index.calls
                 if call.start.request.model
+                and call.start.endpoint.answer in {"completion", "embedding"}
                 and call.record is not None
                 and (call.record.http_status or _FIRST_ERROR) < _FIRST_ERROR
             }

@@ -40,4 +40,4 @@ def sign_test(differences: Iterable[float]) -> float:
     for chosen in range(min(more, count - more)):
         coefficient = coefficient * (count - chosen) // (chosen + 1)
         tail += coefficient
-    return min(1.0, max(2 * tail / 2**count, sys.float_info.min))
+    return min(1.0, max(2 * tail / (1 << count), sys.float_info.min))

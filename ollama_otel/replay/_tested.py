@@ -11,6 +11,7 @@ from typing import Any
 from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel._replay_log.observer import ReplayLog
 from ollama_otel.errors import ReplayLogError, ReplayMissError
+from ollama_otel.replay._canonical import CanonicalRequest
 from ollama_otel.replay._cassette import Lines, lines_of, write_cassette
 from ollama_otel.replay._everywhere import replay
 from ollama_otel.replay._matching import CallIndex
@@ -61,9 +62,9 @@ class _NotingIndex(CallIndex):
         super().__init__(calls, **options)
         self.misses: list[ReplayMissError] = []
 
-    def take(self, method: str, path: str, content: bytes) -> RecordedCall:
+    def take(self, asked: CanonicalRequest) -> RecordedCall:
         try:
-            return super().take(method, path, content)
+            return super().take(asked)
         except ReplayMissError as miss:
             self.misses.append(miss)
             raise

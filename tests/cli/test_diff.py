@@ -63,7 +63,7 @@ def test_a_changed_text_shows_its_words_and_gives_status_1(diff: Diff) -> None:
 def test_everything_that_changed_in_a_call_is_shown(diff: Diff) -> None:
     before = answer('{"a": 1}', thinking="One.", tool_calls=[tool("f", x=1)])
     after = answer('{"a": 2}', thinking="Two.", tool_calls=[tool("f", x=2)], eval_count=31)
-    failed = {"outcome": "failed", "error_type": "incomplete"}
+    failed = {"outcome": "failed", "error_type": "incomplete", "error_message": "It ended."}
     asked = ask(format="json")
     other = ask(format="json", model="n")
     status, text = diff([lines("1", asked, before)], [lines("2", other, after, **failed)])
@@ -72,6 +72,7 @@ def test_everything_that_changed_in_a_call_is_shown(diff: Diff) -> None:
         "chat m -> n",
         "outcome, structure, text, thinking, tokens, tools",
         '$.outcome: "completed" -> "failed"',
+        "in the second log: It ended.",
         "thinking, 0% the same",
         "[-One.-]{+Two.+}",
         "$.a: 1 -> 2",

@@ -127,6 +127,11 @@ def test_without_a_format_there_is_no_structure() -> None:
     assert answers(answer("{}"), answer("[]")).structure is None
 
 
+def test_absurdly_deep_answers_can_be_compared() -> None:
+    before, after = ("[" * 600 + text + "]" * 600 for text in ("1", "2"))
+    assert answers(answer(before), answer(after), asked=AS_JSON).changed == {"text"}
+
+
 # --- tool calls -----------------------------------------------------------------------------------
 
 

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_otel.replay._difference import Segment, differing_fields, differing_text
+from ollama_otel.replay._difference import (
+    Segment,
+    differing_fields,
+    differing_text,
+    without_depths,
+)
 
 TEXTS = st.text(st.sampled_from(list("ab \n\t,漢字é")), max_size=40)
 JSON = st.recursive(
@@ -155,3 +160,12 @@ def test_what_differs_is_told_and_both_ways(before: Any, after: Any) -> None:
 def test_odd_keys_are_quoted(key: str) -> None:
     (difference,) = differing_fields({key: 1}, {key: 2})
     assert difference.path.startswith('$["')
+
+
+def test_what_is_nested_deeper_than_anybody_means_to_is_marked() -> None:
+    assert without_depths({"a": [1, {"b": 2}]}, 2) == {"a": [1, "[nested too deeply]"]}
+
+
+@given(JSON)
+def test_what_is_not_deep_stays_as_it_is(value: Any) -> None:
+    assert without_depths(value) == value

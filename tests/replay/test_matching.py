@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ollama_otel.errors import ReplayLogError, ReplayMissError
 from ollama_otel.replay import CallIndex
 from ollama_otel.replay._canonical import canonical_request
-from ollama_otel.replay._misses import differences
+from ollama_otel.replay._difference import differing_fields
 
 from .recorded import call, chat, lines, write
 
@@ -119,7 +119,7 @@ def test_arguments_of_a_tool_call_are_compared_as_they_are() -> None:
         return key({"messages": [{"role": "assistant", "tool_calls": [{"function": function}]}]})
 
     assert asked({"city": ""}) != asked({})
-    assert asked({"x": 1.0}) != asked({"x": 1})
+    assert asked({"x": 1.0}) == asked({"x": 1}) != asked({"x": True})
 
 
 @pytest.mark.parametrize(
@@ -207,11 +207,18 @@ def test_any_body_has_a_form_which_is_its_own_form(body: Any, ignore: list[str])
 
 
 @given(json_values, json_values)
-def test_values_differ_exactly_where_differences_are_told(one: Any, other: Any) -> None:
-    assert not list(differences(one, one))
-    told = list(differences(one, other))
-    assert bool(told) is (json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True))
-    assert all(str(each) for each in told)
+def test_bodies_differ_exactly_where_differences_are_told(one: Any, other: Any) -> None:
+    for first, second in ((one, other), (one, one), ({"format": one}, {"format": other})):
+        forms = [canonical_request("POST", "/api/chat", each) for each in (first, second)]
+        told = list(differing_fields(forms[0].body, forms[1].body))
+        assert bool(told) is (forms[0].key != forms[1].key)
+
+
+@given(json_values, json_values)
+def test_every_miss_can_be_told(one: Any, other: Any) -> None:
+    bodies = ({"x": one, "model": "m"}, {"x": other, "model": "other"})
+    told = miss(CallIndex([call(bodies[0])]), bodies[1])
+    assert "model: logged 'm', asked 'other'" in told
 
 
 # --- handing out ----------------------------------------------------------------------------
@@ -297,9 +304,10 @@ def test_a_file_that_is_no_log_is_an_error(tmp_path: Path) -> None:
         CallIndex.load(tmp_path / "nothing.jsonl")
 
 
-def test_a_path_is_known_whatever_was_asked_of_it() -> None:
+def test_a_route_is_known_whatever_was_asked_of_it() -> None:
     index = CallIndex([call(path="/x/api/unheard_of")])
-    assert index.knows("GET", "/y/api/unheard_of")
+    assert index.knows("POST", "/y/api/unheard_of")
+    assert not index.knows("GET", "/api/unheard_of")
     assert not index.knows("GET", "/api/tags")
 
 
@@ -338,6 +346,14 @@ def test_a_miss_for_options_only_says_what_to_ignore() -> None:
         "  keep_alive: logged '5m', asked nothing\n"
         "It would match with ignore=['keep_alive', 'options.seed']"
     )
+
+
+def test_nothing_is_advised_to_ignore_where_it_would_not_help() -> None:
+    kept = call(chat(options={"seed": 7}), is_ended=False)
+    assert "ignore=" not in miss(CallIndex([kept]), chat())
+    told = miss(CallIndex([kept, call(chat(options={"seed": 8}), at=1.0, line=5)]), chat())
+    assert "line 5" in told
+    assert "ignore=['options']" in told
 
 
 def test_what_is_advised_to_ignore_then_matches() -> None:

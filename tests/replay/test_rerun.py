@@ -17,6 +17,7 @@ from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel.errors import ReplayError, SettingsError
 from ollama_otel.replay import RerunProgress, compare, plan_rerun, read, rerun
 from ollama_otel.replay._pairing import REPLAY_OF
+from ollama_otel.replay._rerun import _log_of_answers
 from ollama_otel.testing import FakeOllama, Fault, Reply
 
 from .call_lines import SECOND, ask, call, lines, write
@@ -290,6 +291,15 @@ def test_a_server_that_does_not_answer_is_one_error_and_no_log(out: Path) -> Non
 def test_a_log_that_cannot_be_written_is_an_error(fake: FakeOllama, tmp_path: Path) -> None:
     with pytest.raises(ReplayError, match="expected a file that can be written"):
         send(questions(1), tmp_path / "no" / "such" / "folder.jsonl", fake)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_disk_that_takes_no_answers_is_an_error() -> None:
+    with (
+        pytest.raises(ReplayError, match="expected to write every answer to /dev/full"),
+        _log_of_answers(Path("/dev/full"), (), timeout=0.1) as log,
+    ):
+        log.begin(question(1).start).enter()
 
 
 # --- going on -------------------------------------------------------------------------------------

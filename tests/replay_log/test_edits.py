@@ -36,6 +36,10 @@ def test_a_shorter_replacement_leaves_empty_pieces() -> None:
     ]
 
 
+def test_a_border_behind_an_edit_stays_behind_a_longer_replacement() -> None:
+    assert recut([b"ab", b"c"], [Edit(1, 2, b"XYZ")], within_replacement) == [b"aXYZ", b"c"]
+
+
 def test_no_border_goes_through_a_character() -> None:
     pieces = recut([b"ab", b"cdef"], [Edit(0, 6, "ü€".encode())], within_replacement)
     assert pieces == ["ü".encode(), "€".encode()]

@@ -22,7 +22,6 @@ from ollama_otel import Client
 from ollama_otel._replay_log.files import LogFile, base_of, files_of
 from ollama_otel.replay import ReplayLog, read
 from ollama_otel.testing import FakeOllama
-
 from tests.benchmarks.killed import kill_and_read
 
 OPENING = b'{"v":1,"event":"opened","at":"2026-01-01T00:00:00.000000Z"}\n'
@@ -183,6 +182,14 @@ def test_a_write_that_fails_leaves_no_torn_line(
     assert (tmp_path / "a.jsonl").read_bytes() == OPENING + b"one\n" + OPENING + b"two\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_what_is_no_file_is_neither_waited_for_nor_touched(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl", 0o644)
+    with pytest.raises(OSError, match="not a regular file"):
+        log_file(tmp_path / "a.jsonl").append(b"one\n")
+    assert (tmp_path / "a.jsonl").stat().st_mode & 0o777 == 0o644
+
+
 # --- a disk that refuses ----------------------------------------------------------------------
 
 
@@ -285,8 +292,8 @@ def test_many_processes_write_into_one_folder_and_are_read_as_one_log(tmp_path: 
     assert asked == {f"{name} {number}" for name in range(4) for number in range(50)}
     assert len(calls) == 200
     ends = [call.start.started_at + call.record.duration * 1e9 for call in calls if call.record]
-    # To within the time that lines wait to be written together.
-    assert all(later > earlier - 0.1e9 for earlier, later in pairwise(ends))
+    # To within the moments that a busy machine takes between two steps.
+    assert all(later > earlier - 1e9 for earlier, later in pairwise(ends))
     assert [call.id for call in read(tmp_path / "calls.jsonl")] == [call.id for call in calls]
 
 

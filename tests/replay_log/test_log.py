@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from ollama_otel import Client, call_context, instrument_client
 from ollama_otel.replay import RecordedCall, ReplayLog, read
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
-
 from tests.scripts import run_script
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -284,6 +283,19 @@ def test_with_bodies_secrets_and_media_stay_out(tmp_path: Path) -> None:
     }
 
 
+def test_token_ids_that_repeat_a_secret_prompt_stay_out(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    with ReplayLog(path, bodies=True) as log:
+        client = Client(
+            transport=FakeOllama([FakeModel("m", reply="Thanks.")]).transport(), observers=[log]
+        )
+        client.generate("m", prompt="I am ada@example.org")
+        client.generate("m", prompt="I am Ada")
+    redacted, plain = (json.loads(call.body or b"") for call in read(path))
+    assert redacted["context"] == []
+    assert len(plain["context"]) > 0
+
+
 def test_errors_and_tags_are_redacted_even_without_bodies(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     transport = Scripted(
@@ -409,7 +421,7 @@ def test_a_log_that_is_let_go_writes_what_waits_and_ends(tmp_path: Path) -> None
     path = tmp_path / "calls.jsonl"
     log = ReplayLog(path)
     Client(transport=FakeOllama().transport(), observers=[log]).list()
-    thread = log._writer._thread
+    thread = log.writer._thread
     assert thread is not None
     del log
     gc.collect()

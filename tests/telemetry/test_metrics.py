@@ -17,9 +17,11 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 
+from ollama_otel import Client
 from ollama_otel._telemetry import names
+from ollama_otel.replay import ReplayLog
 from ollama_otel.settings import Settings
-from ollama_otel.testing import Capture
+from ollama_otel.testing import Capture, FakeOllama
 
 from .scene import HELLO, JSON, WEATHER, Scene, chat, final, part, tool_call
 
@@ -715,3 +717,17 @@ def test_a_forked_process_counts_only_its_own_calls_under_way() -> None:
         check=False,
     )
     assert run.stdout.splitlines() == ["child [0, 1, 1, 0]", "parent [1, 0]"], run.stderr
+
+
+def test_what_a_replay_log_had_to_drop_is_counted(tmp_path: Path, capture: Capture) -> None:
+    log = ReplayLog(tmp_path / "calls.jsonl", bodies=True, max_lines=0)
+    client = Client(
+        transport=FakeOllama().transport(),
+        **capture.options | {"observers": [log]},
+    )
+    client.chat("llama3.2", messages=[{"role": "user", "content": "Hello"}])
+    del client, log
+    gc.collect()
+    points = capture.metrics()["ollama.client.replay_log.dropped"]
+    counts = {point.attributes["ollama.replay_log.item"]: point.value for point in points}
+    assert counts == {"line": 2, "body": 2}

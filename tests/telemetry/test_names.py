@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from .scene import HELLO, JSON, METRICS, WEATHER, Scene, chat, final, part, tool
 REGISTRY = json.loads((Path(__file__).parents[1] / "data" / "genai-registry.json").read_text())
 PACKAGE = Path(ollama_otel.__file__).parent
 PROFILES: list[Any] = ["v1.41", "gen-ai-dev"]
+FOLDER = TemporaryDirectory()
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -58,6 +60,7 @@ def everything(profile: Any) -> Capture:
         capture_content="span_and_event",
         time_per_output_chunk=True,
         response_model_on_metrics=True,
+        replay_log=f"{FOLDER.name}/calls.jsonl",
     )
     scene = Scene(capture, settings)
     scene.play(
@@ -188,6 +191,7 @@ def test_our_own_instruments_have_these_kinds_and_units() -> None:
         "ollama.client.phase.time": ("counter", "s", True),
         "ollama.client.request.active": ("updowncounter", "{request}", True),
         "ollama.client.transfer.size": ("counter", "By", True),
+        "ollama.client.replay_log.dropped": ("counter", "{item}", True),
     }
 
 

@@ -1,0 +1,206 @@
+"""The command `serve-replay` as a process: what it prints, serves and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ollama_otel._cli import main
+from tests.replay.recorded import chat, lines, write
+
+COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
+LINE = b'{"message":{"role":"assistant","content":"x"},"done":false}\n'
+FINAL = b'{"model":"m","message":{"role":"assistant","content":""},"done":true}\n'
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return write(
+        tmp_path / "calls.jsonl",
+        lines(chat(), [(0.01, LINE), (0.02, FINAL)]),
+        lines(chat("Bye", model="other:1b"), [(0.01, FINAL)], at=1.0),
+        lines(chat("unfinished"), at=2.0, is_ended=False),
+    )
+
+
+class Command:
+    """The running command."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.opening = [self.line() for _ in range(4)]
+        self.url = self.opening[0].rpartition(" at ")[2]
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def interrupt(self) -> tuple[int, str, str]:
+        self.process.send_signal(signal.SIGINT)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+@contextmanager
+def serving(log: Path, *arguments: str) -> Iterator[Command]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OLLAMA_", "OTEL_")) and not name.lower().endswith("_proxy")
+    }
+    process = subprocess.Popen(
+        [*COMMAND, "serve-replay", str(log), "--listen", "127.0.0.1:0", *arguments],
+        env=inherited,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    try:
+        yield Command(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(url: str, text: str = "Hello", **fields: object) -> httpx.Response:
+    return httpx.post(f"{url}/api/chat", json=chat(text, **fields), verify=False)
+
+
+unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+
+
+@unix
+def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
+    with serving(log) as command:
+        port = command.url.rpartition(":")[2]
+        assert command.opening == [
+            f"Serving 2 calls (1 more cannot be played) of {log} at http://127.0.0.1:{port}",
+            "Models: m, other:1b",
+            f"Ask it:  OLLAMA_HOST=127.0.0.1:{port} ollama run m",
+            "Stop it: Ctrl-C",
+        ]
+        assert [ask(command.url).content for _ in range(2)] == [LINE + FINAL] * 2
+        assert command.line() == ("POST /api/chat m -> line 1 of calls.jsonl, status 200, played")
+        command.line()
+        assert ask(command.url, "Hallo").status_code == 501
+        assert command.line() == "POST /api/chat m -> status 501, missed"
+        code, out, err = command.interrupt()
+    assert (code, out) == (0, "")
+    assert "logged 'Hello', asked 'Hallo'" in err
+    assert "Traceback" not in err
+
+
+@unix
+def test_an_interrupt_ends_answers_under_way(log: Path) -> None:
+    write(log, lines(chat(), [(0.01, LINE), (600.0, FINAL)]))
+    with (
+        serving(log) as command,
+        httpx.Client() as client,
+        client.stream("POST", f"{command.url}/api/chat", json=chat()) as response,
+    ):
+        assert next(response.iter_raw()) == LINE
+        code, _, err = command.interrupt()
+    assert (code, err) == (0, "")
+
+
+def test_its_arguments_reach_the_server(log: Path) -> None:
+    arguments = (
+        "--once",
+        "--quiet",
+        "--speed",
+        "0",
+        "--ignore",
+        "options.seed",
+        "--ignore",
+        "keep_alive",
+    )
+    with serving(log, *arguments) as command:
+        assert ask(command.url, options={"seed": 9}, keep_alive="1m").status_code == 200
+        assert ask(command.url).status_code == 501
+    with serving(log, "--fail", "503=0.5", "--fail", "500=0.5", "--seed", "1") as command:
+        assert {ask(command.url).status_code for _ in range(20)} == {500, 503}
+    with serving(log, "--error", "1", "--slow", "0.01") as command:
+        assert "error" in json.loads(ask(command.url).content.splitlines()[-1])
+    with serving(log, "--cut", "1") as command, pytest.raises(httpx.RemoteProtocolError):
+        ask(command.url)
+
+
+# --- what cannot be -------------------------------------------------------------------------
+
+
+def test_a_port_that_is_taken_is_told_in_one_sentence(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["serve-replay", str(log), "--listen", place]) == 2
+    assert capsys.readouterr().err == (
+        f"ollama-otel: cannot listen at {place}: Address already in use; choose another place "
+        "with --listen\n"
+    )
+
+
+def test_a_file_that_is_no_log_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve-replay", str(tmp_path / "nothing.jsonl")]) == 2
+    assert "nothing.jsonl" in capsys.readouterr().err
+
+
+def test_a_log_without_bodies_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "calls.jsonl", lines(has_bodies=False))
+    assert main(["serve-replay", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"ollama-otel: {path} has no call that could be played (calls: 1): record with "
+        "replay_bodies=True\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--speed", "-1"], "speed must be 0 (no waiting) or more, not -1.0"),
+        (["--cut", "2"], "cut must be a share between 0 and 1, not 2.0"),
+    ],
+)
+def test_values_that_cannot_be_are_told_in_one_sentence(
+    log: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert main(["serve-replay", str(log), *arguments]) == 2
+    assert capsys.readouterr().err == f"ollama-otel: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--listen", "127.0.0.1:port"], "expected HOST:PORT such as 127.0.0.1:11500"),
+        (["--fail", "503"], "expected STATUS=SHARE such as 503=0.1, found '503'"),
+        (["--fail", "x=0.1"], "expected STATUS=SHARE such as 503=0.1, found 'x=0.1'"),
+    ],
+)
+def test_arguments_that_cannot_be_read_are_told_by_argparse(
+    log: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve-replay", str(log), *arguments])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(
+    log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve-replay", str(log)]) == 2
+    assert capsys.readouterr().err == (
+        "ollama-otel: serve-replay needs a package that is not installed: pip install "
+        "'ollama_otel[server]'\n"
+    )

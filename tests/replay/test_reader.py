@@ -1,0 +1,247 @@
+"""Reading a log: what is whole is read, what is torn is told, what is no log is an error."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ollama_otel.errors import ReplayLogError
+from ollama_otel.replay import Skipped, read
+
+OPENED = {"v": 1, "event": "opened", "at": "2026-01-01T00:00:00.000000Z", "run": "r", "pid": 1}
+
+
+def at(seconds: float) -> str:
+    return f"2026-01-01T00:00:{seconds:09.6f}Z"
+
+
+def request(call_id: str, seconds: float = 1.0, **fields: Any) -> dict[str, Any]:
+    return {
+        "v": 1,
+        "event": "request",
+        "id": call_id,
+        "at": at(seconds),
+        "operation": "chat",
+        "method": "POST",
+        "path": "/api/chat",
+        "request": {"model": "m"},
+    } | fields
+
+
+def end(call_id: str, seconds: float = 2.0, **fields: Any) -> dict[str, Any]:
+    return {
+        "v": 1,
+        "event": "end",
+        "id": call_id,
+        "at": at(seconds),
+        "outcome": "completed",
+        "duration": 1.0,
+    } | fields
+
+
+def write(path: Path, lines: Sequence[dict[str, Any] | bytes]) -> Path:
+    data = b"".join(
+        line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines
+    )
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def ids(path: Path, report: list[Skipped] | None = None) -> list[str]:
+    skipped: list[Skipped] = []
+    calls = [call.id for call in read(path, report=skipped.append)]
+    assert skipped == [] or report is not None
+    if report is not None:
+        report += skipped
+    return calls
+
+
+def test_calls_come_in_the_order_of_their_ends(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        [OPENED, request("1"), request("2"), end("2"), request("3"), end("1"), end("3")],
+    )
+    assert ids(path) == ["2", "1", "3"]
+
+
+def test_calls_that_never_ended_come_last(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [request("1"), request("2"), end("2")])
+    first, second = read(path)
+    assert (first.id, second.id, second.record) == ("2", "1", None)
+    assert (second.file, second.line) == (path, 1)
+
+
+def test_a_call_may_begin_in_one_file_and_end_in_the_next(tmp_path: Path) -> None:
+    write(tmp_path / "a.20260101T000000000000Z-7.jsonl.gz", [OPENED, request("1", 1.0)])
+    write(tmp_path / "a.20260101T000001000000Z-7.jsonl", [OPENED, end("1", 2.0), request("2", 3.0)])
+    write(tmp_path / "a.jsonl", [OPENED, end("2", 4.0)])
+    assert ids(tmp_path / "a.jsonl") == ["1", "2"]
+    assert ids(tmp_path) == ["1", "2"]
+
+
+def test_files_of_several_processes_are_merged_by_time(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [request("1", 1), end("1", 2), request("4", 6), end("4", 7)])
+    write(tmp_path / "a.77.jsonl", [request("2", 2), end("2", 3), request("3", 4), end("3", 5)])
+    write(tmp_path / "b.jsonl", [request("other", 1), end("other", 9)])
+    assert ids(tmp_path / "a.jsonl") == ["1", "2", "3", "4"]
+    assert ids(tmp_path) == ["1", "2", "3", "4", "other"]
+
+
+def test_a_clock_that_was_set_back_between_two_files_loses_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "a.20260101T000000000000Z-7.jsonl", [request("1", 30)])
+    write(tmp_path / "a.jsonl", [end("1", 20)])
+    assert ids(tmp_path / "a.jsonl") == ["1"]
+
+
+def test_the_end_of_a_call_whose_begin_was_let_go_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [end("1"), request("2"), end("2")])
+    skipped: list[Skipped] = []
+    assert ids(path, skipped) == ["2"]
+    [told] = skipped
+    assert str(told) == f"{path}:1: the end of a call whose begin is gone"
+
+
+def test_a_torn_last_line_is_skipped_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.jsonl", [request("1"), end("1"), b'{"v":1,"event":"requ'])
+    assert [call.id for call in read(path)] == ["1"]
+    assert f"{path}:3: a line that was not finished is skipped" in caplog.text
+
+
+def test_a_torn_line_before_the_next_process_is_skipped_and_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [request("1"), end("1"), b'{"v":1\n', OPENED, request("2")])
+    skipped: list[Skipped] = []
+    assert ids(path, skipped) == ["1", "2"]
+    assert [(told.file, told.line) for told in skipped] == [(path, 3)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(cut=st.integers(min_value=0))
+def test_a_log_cut_anywhere_gives_all_whole_lines(
+    cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "a.jsonl"
+    lines = [line for n in range(4) for line in (request(f"{n}", note="ü☃"), end(f"{n}"))]
+    whole = write(path, lines).read_bytes()
+    data = whole[: cut % (len(whole) + 1)]
+    path.write_bytes(data)
+    skipped: list[Skipped] = []
+    calls = list(read(path, report=skipped.append))
+    # A line that lacks nothing but its end is whole.
+    finished = sum(
+        len(json.dumps(line)) <= len(part)
+        for line, part in zip(lines, data.decode("utf-8", "ignore").split("\n"), strict=False)
+    )
+    assert len(calls) == (finished + 1) // 2
+    assert sum(call.record is not None for call in calls) == finished // 2
+    assert len(skipped) <= 1
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (b"hello\n", r"expected a line of a replay log \(a JSON object\), found 'hello'"),
+        (b"[1]\n", r"found '\[1\]'"),
+        (b"\n", "found ''"),
+        (b"\xff\xfe\n", "expected a line of a replay log"),
+        (b'{"event":"request"}\n', 'with its version "v", found the keys event'),
+        (b'{"v":"1"}\n', 'with its version "v", found the keys v'),
+        (
+            b'{"v":2,"event":"request"}\n',
+            "version 2 of the format, and this .* reads up to 1: upgrade",
+        ),
+        (
+            b'{"v":1,"event":"request","id":"9"}\n' + json.dumps(end("9")).encode() + b"\n",
+            r"expected the end line|expected the request line",
+        ),
+    ],
+)
+def test_what_is_no_log_is_an_error_with_file_and_line(
+    tmp_path: Path, line: bytes, complaint: str
+) -> None:
+    path = write(tmp_path / "a.jsonl", [request("1"), end("1"), line, request("2"), end("2")])
+    calls = read(path)
+    assert next(calls).id == "1"
+    with pytest.raises(ReplayLogError, match=complaint) as error:
+        list(calls)
+    assert "a.jsonl:" in str(error.value)
+
+
+def test_a_gzip_that_is_none_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.20260101T000000000000Z-7.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(ReplayLogError, match=r"\.gz:1: cannot be read"):
+        list(read(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["none.jsonl", "", "sub/none.jsonl"])
+def test_where_there_is_no_log_that_is_said_at_once(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ReplayLogError, match="found nothing there: configure"):
+        read(tmp_path / name)
+
+
+def test_unknown_keys_and_events_are_passed_over(tmp_path: Path) -> None:
+    later = {"v": 1, "event": "later", "at": at(1), "what": [1]}
+    path = write(
+        tmp_path / "a.jsonl",
+        [
+            later,
+            request("1", news=1, request={"model": "m", "news": 2}),
+            end("1", news={}, response={"input_tokens": 3, "news": 4}),
+        ],
+    )
+    [call] = read(path)
+    assert call.start.request.model == "m"
+    assert call.record is not None and call.record.response.input_tokens == 3
+
+
+def test_a_route_that_is_not_known_here_is_read_too(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl", [request("1", path="/api/later", operation="later"), end("1")]
+    )
+    [call] = read(path)
+    assert (call.start.endpoint.name, call.path) == ("later", "/api/later")
+
+
+def test_half_a_surrogate_pair_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [request("1", body={"prompt": "\ud83d"}), end("1")])
+    [call] = read(path)
+    assert call.start.request.body == {"prompt": "\ud83d"}
+
+
+def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    order = random.Random(1)
+    with path.open("w") as file:
+        for number in range(20_000):
+            file.write(json.dumps(request(str(number))) + "\n")
+            if number >= 50:
+                file.write(json.dumps(end(str(number - 50), order.random())) + "\n")
+    calls = read(path)
+    for _ in range(1000):
+        next(calls)
+    tracemalloc.start()
+    try:
+        for _ in range(15_000):
+            next(calls)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 500_000
+
+
+def test_a_log_is_read_while_it_grows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [request("1"), end("1"), request("2")])
+    assert ids(path) == ["1", "2"]
+    with path.open("a") as file:
+        file.write(json.dumps(end("2")) + "\n")
+    assert [call.record is not None for call in read(path)] == [True, True]
