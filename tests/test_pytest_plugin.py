@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import ollama
@@ -20,10 +19,7 @@ from ollama_otel.testing import FakeOllama, Fault
 pytest_plugins = ["pytester"]
 
 MODULE = "ollama_otel.pytest_plugin"
-IS_INSTALLED = any(row.value == MODULE for row in entry_points(group="pytest11"))
-# What is registered by its entry point cannot be named again.
 IMPORTED = (ollama, ollama_otel.Client, _tested)
-PLUGIN = () if IS_INSTALLED else ("-p", MODULE)
 
 
 class Project:
@@ -45,7 +41,7 @@ class Project:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         return self.pytester.runpytest_inprocess(
-            *PLUGIN, "-p", "no:cacheprovider", "--strict-markers", *arguments
+            "-p", MODULE, "-p", "no:cacheprovider", "--strict-markers", *arguments
         )
 
     def leave(self) -> None:
@@ -74,6 +70,8 @@ class Project:
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.delenv("CI", raising=False)
+    # Only ours, whether or not its entry point is installed here.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     fake = FakeOllama()
     with fake.serve() as url:
         yield Project(pytester, fake, url)

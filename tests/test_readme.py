@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -12,8 +13,10 @@ from typing import get_args
 
 import pytest
 
+from ollama_otel import Client
 from ollama_otel._telemetry import names
 from ollama_otel._wire.failures import ERROR_TYPES
+from ollama_otel.replay import ReplayLog
 from ollama_otel.settings import Settings
 from ollama_otel.testing import FakeOllama
 
@@ -22,18 +25,20 @@ from .collector import collecting
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PYTHON = [code for language, code in BLOCKS if language == "python"]
+PYTHON = [code for language, code in BLOCKS if language == "python" and "def test_" not in code]
+TESTS = [code for language, code in BLOCKS if language == "python" and "def test_" in code]
 SHELL = [
     line for language, code in BLOCKS if language == "sh" for line in code.splitlines() if line
 ]
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.splitlines()[0])
-def test_every_python_block_runs(code: str) -> None:
+def test_every_python_block_runs(code: str, tmp_path: Path) -> None:
     with FakeOllama().serve() as url, collecting() as sink:
         environment = {"OLLAMA_HOST": url, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
         done = subprocess.run(
             [sys.executable, "-c", code],
+            cwd=tmp_path,
             env=os.environ | environment,
             capture_output=True,
             text=True,
@@ -45,6 +50,65 @@ def test_every_python_block_runs(code: str) -> None:
         if "configure(" in code:
             assert "chat llama3.2" in {name for _, name in sink.spans()}
             assert "gen_ai.client.operation.duration" in sink.metrics()
+
+
+@pytest.mark.parametrize("code", TESTS, ids=lambda code: code.splitlines()[0])
+def test_every_test_records_first_and_then_plays_without_a_server(
+    code: str, tmp_path: Path
+) -> None:
+    (tmp_path / "test_block.py").write_text(code)
+
+    def run(host: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_block.py"],
+            cwd=tmp_path,
+            env={name: value for name, value in os.environ.items() if name != "CI"}
+            | {"OLLAMA_HOST": host},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    with FakeOllama().serve() as url:
+        run(url)
+    assert len(list((tmp_path / "cassettes").rglob("*.json"))) == 1
+    assert "1 passed" in run("127.0.0.1:1")
+
+
+def test_the_commands_on_a_log_run(tmp_path: Path) -> None:
+    """In the README's order; those that go on until they are stopped are stopped."""
+    shown = [line for line in SHELL if "calls.jsonl" in line]
+    assert [line.split()[1] for line in shown] == [
+        *("show", "tail", "serve-replay"),
+        *("replay", "diff"),
+    ]
+    with FakeOllama().serve() as url, ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
+        client = Client(url, observers=[log])
+        question = [{"role": "user", "content": "Why is the sky blue?"}]
+        list(client.chat("llama3.2", messages=question, stream=True))
+        log.flush()
+        for line in shown:
+            command = line.replace("http://127.0.0.1:11434", url).replace(":11500", ":0").split()
+            runs_on = command[1] in {"tail", "serve-replay"}
+            with subprocess.Popen(
+                [sys.executable, "-m", "ollama_otel._cli", *command[1:]],
+                cwd=tmp_path,
+                env=os.environ | {"OTEL_SDK_DISABLED": "true", "PYTHONUNBUFFERED": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            ) as running:
+                assert running.stdout is not None
+                first = running.stdout.readline()
+                if runs_on:
+                    running.send_signal(signal.SIGINT)
+                rest = running.stdout.read()
+            assert first, line
+            # The texts of the fake are the same each time, its timings nearly so.
+            assert running.returncode in ({0, 130} if runs_on else {0}), (line, first + rest)
 
 
 def test_the_demo_looks_as_shown() -> None:
@@ -77,11 +141,12 @@ def test_the_commands_are_those_of_ci() -> None:
     compose = "docker compose -f dashboards/compose.yaml up -d"
     demo = "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 ollama-otel demo"
     # Compose needs a container engine; the demo's line runs in the tests of the command.
-    assert [command for command in SHELL if command not in {compose, demo}] == [
+    others = {compose, demo, *(line for line in SHELL if "calls.jsonl" in line)}
+    assert [command for command in SHELL if command not in others] == [
         "python -m pip install . && ollama-otel demo",
         "python -m pip install --editable '.[dev]' && python -m pytest",
     ]
-    assert all(command in ci for command in SHELL if command not in {compose, demo})
+    assert all(command in ci for command in SHELL if command not in others)
     assert (ROOT / "dashboards" / "compose.yaml").exists()
 
 

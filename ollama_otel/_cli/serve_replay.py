@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 import socket
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -136,10 +134,10 @@ def _listening(address: Address) -> socket.socket:
     try:
         return socket.create_server((address.host, address.port), family=family)
     except OSError as error:
-        # Python's own text may name the address a second time.
-        reason = errno.errorcode.get(error.errno or 0) and os.strerror(error.errno or 0)
+        # Python's own text goes on to name the address a second time.
+        reason = str(error.strerror).partition(" (")[0]
         raise SettingsError(
-            f"cannot listen at {address.url.removeprefix('http://')}: {reason or error}; "
+            f"cannot listen at {address.url.removeprefix('http://')}: {reason}; "
             "choose another place with --listen"
         ) from error
 

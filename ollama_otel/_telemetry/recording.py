@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry._logs import LoggerProvider, get_logger
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -16,14 +16,16 @@ from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer
 
 from ollama_otel._call import Observer, Recording
-from ollama_otel._replay_log.observer import ReplayLog
+from ollama_otel._replay_log.writer import Writer
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.events import EventObserver
-from ollama_otel._telemetry.log_lines import LogLineObserver
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments, MetricObserver
 from ollama_otel._telemetry.spans import SpanObserver
 from ollama_otel.settings import Profile, Settings
+
+if TYPE_CHECKING:
+    from ollama_otel._replay_log.observer import ReplayLog
 
 __all__ = ["recording_for", "replay_log_of", "use_by_default"]
 
@@ -68,6 +70,9 @@ def replay_log_of(settings: Settings) -> ReplayLog | None:
     """Return the log that settings ask for, the same one each time: it has one file."""
     if settings.replay_log is None:
         return None
+    # Imported where it is used: structlog takes its time.
+    from ollama_otel._replay_log.observer import ReplayLog  # noqa: PLC0415
+
     options: dict[str, Any] = {
         "bodies": settings.replay_bodies,
         "media": settings.replay_media,
@@ -105,14 +110,15 @@ def _build(
     if replay_log is not None:
         ours.append(replay_log)
     if settings.log_calls:
+        from ollama_otel._telemetry.log_lines import LogLineObserver  # noqa: PLC0415
+
         ours.append(LogLineObserver())
     if settings.details_event:
         logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
         ours.append(EventObserver(logger, settings, messages))
     everyone = (*ours, *observers)
-    instruments.log_writers.update(
-        each.writer for each in everyone if isinstance(each, ReplayLog)
-    )
+    writers = [getattr(each, "writer", None) for each in everyone]
+    instruments.log_writers.update(each for each in writers if isinstance(each, Writer))
     return Recording(
         observers=everyone,
         is_suppressed=lambda: not is_instrumentation_enabled(),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider, set_logger_provider
@@ -27,10 +27,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from ollama_otel._call import Observer
-from ollama_otel._replay_log.observer import ReplayLog
 from ollama_otel._telemetry.recording import replay_log_of, use_by_default
 from ollama_otel.errors import MissingExtraError, SettingsError
 from ollama_otel.settings import Settings
+
+if TYPE_CHECKING:
+    from ollama_otel._replay_log.observer import ReplayLog
 
 __all__ = ["Signal", "Telemetry", "configure", "exporter_name", "otlp_exporter"]
 

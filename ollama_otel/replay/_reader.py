@@ -22,7 +22,6 @@ from ollama_otel._replay_log.format import VERSION, call_from
 from ollama_otel.errors import ReplayLogError
 from ollama_otel.replay._cassette import is_cassette, read_cassette
 
-
 __all__ = ["Skipped", "read"]
 
 _log = getLogger("ollama_otel")

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +85,8 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT
 def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
     with serving(log) as command:
         port = command.url.rpartition(":")[2]
+        # That of Ollama, which port 0 means to a client.
+        assert port != "11434"
         assert command.opening == [
             f"Serving 2 calls (1 more cannot be played) of {log} at http://127.0.0.1:{port}",
             "Models: m, other:1b",
@@ -133,6 +137,44 @@ def test_its_arguments_reach_the_server(log: Path) -> None:
         assert "error" in json.loads(ask(command.url).content.splitlines()[-1])
     with serving(log, "--cut", "1") as command, pytest.raises(httpx.RemoteProtocolError):
         ask(command.url)
+
+
+@unix
+def test_in_the_main_thread_it_ends_on_an_interrupt_too(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        place = f"127.0.0.1:{found.getsockname()[1]}"
+    statuses: list[int] = []
+
+    def use() -> None:
+        # Ended in any case: nothing else would end the server.
+        try:
+            wait_until_served(place)
+            statuses.append(ask(f"http://{place}").status_code)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    user = threading.Thread(target=use)
+    user.start()
+    assert main(["serve-replay", str(log), "--listen", place, "--fail", "503=0"]) == 0
+    user.join()
+    assert statuses == [200]
+    assert (
+        "POST /api/chat m -> line 1 of calls.jsonl, status 200, played" in capsys.readouterr().out
+    )
+
+
+def wait_until_served(place: str) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"http://{place}", verify=False)
+        except httpx.ConnectError:
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail("nothing was served")
 
 
 # --- what cannot be -------------------------------------------------------------------------

@@ -155,6 +155,7 @@ def test_an_image_is_the_same_as_the_mark_in_its_place() -> None:
     assert asked(IMAGE) != asked(base64.b64encode(b"another").decode())
     assert key({"images": [IMAGE]}, "/api/generate") == key({"images": [OMITTED]}, "/api/generate")
     assert asked("no base64!") != asked("no base64?")
+    assert asked(None) != asked(0)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,10 @@ def test_an_image_is_the_same_as_the_mark_in_its_place() -> None:
 def test_ignored_fields_make_no_difference(ignore: list[str], one: Any, other: Any) -> None:
     assert key(one) != key(other)
     assert key(one, ignore=ignore) == key(other, ignore=ignore)
+
+
+def test_ignoring_what_is_no_object_changes_nothing() -> None:
+    assert key({"think": True}, ignore=["think.level"]) == key({"think": True})
 
 
 def test_ignoring_one_field_leaves_its_neighbours() -> None:

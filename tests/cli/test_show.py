@@ -1,0 +1,561 @@
+"""The command `show`: the table, one call with all there is to know of it, and what it says of what is not there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_otel._cli import main
+from ollama_otel._cli.call_list import question_of, rows
+from ollama_otel._cli.curl import curl_for
+from ollama_otel._cli.terminal import printable
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._replay_log.format import call_from
+from ollama_otel._wire.address import parse_host
+
+QUESTION = "Why is the sky blue?\nIt's \x1b[31mred"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+FINAL = {
+    "model": "m",
+    "message": {"role": "assistant", "content": ""},
+    "done": True,
+    "done_reason": "stop",
+}
+
+
+def request(number: int, **fields: Any) -> dict[str, Any]:
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": QUESTION},
+        ],
+        "stream": True,
+        "options": {"temperature": 0.2},
+        "tools": [WEATHER],
+    }
+    return {
+        "v": 1,
+        "event": "request",
+        "id": f"4f3a2b1c-{number}",
+        "at": f"2026-01-02T03:04:{number:02d}.000000Z",
+        "operation": "chat",
+        "method": "POST",
+        "path": "/api/chat",
+        "server": "127.0.0.1",
+        "port": 11434,
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "span_id": "b7ad6b7169203331",
+        "sampled": True,
+        "request": {"model": "m", "stream": True, "size": 64, "options": {"temperature": 0.2}},
+        "body": body,
+        **fields,
+    }
+
+
+def line(**message: Any) -> str:
+    part = {"model": "m", "message": {"role": "assistant", "content": "", **message}, "done": False}
+    return json.dumps(part) + "\n"
+
+
+def end(number: int, **fields: Any) -> dict[str, Any]:
+    call = {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    return {
+        "v": 1,
+        "event": "end",
+        "id": f"4f3a2b1c-{number}",
+        "at": f"2026-01-02T03:05:{number:02d}.000000Z",
+        "operation": "chat",
+        "model": "m",
+        "outcome": "completed",
+        "status": 200,
+        "duration": 2.1,
+        "time_to_first_chunk": 0.8,
+        "chunk_count": 4,
+        "size": 300,
+        "content_type": "application/x-ndjson",
+        "response": {
+            "done": True,
+            "input_tokens": 35,
+            "output_tokens": 12,
+            "total_duration": 2.0,
+            "load_duration": 0.5,
+            "prompt_eval_duration": 0.25,
+            "eval_duration": 0.75,
+        },
+        "chunks": [
+            [0.8, line(thinking="A greeting.")],
+            [0.1, line(content="Hel")],
+            [0.9, line(content="lo", tool_calls=[call])],
+            [0.1, json.dumps(FINAL) + "\n"],
+        ],
+        **fields,
+    }
+
+
+FAILED = {
+    "outcome": "failed",
+    "error_type": "model_not_found",
+    "error_message": "model 'nope' not found",
+    "status": 404,
+    "chunks": [[0.01, '{"error":"model \'nope\' not found"}']],
+    "content_type": "application/json",
+    "response": {},
+    "time_to_first_chunk": None,
+}
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Three calls: one completed, one failed, one that never ended."""
+    lines = [
+        request(1),
+        end(1),
+        request(2, request={"model": "nope:latest", "size": 64}),
+        end(2, **FAILED),
+        request(13),
+    ]
+    return write(tmp_path, *lines)
+
+
+def write(folder: Path, *lines: dict[str, Any]) -> Path:
+    path = folder / "calls.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def call(request: dict[str, Any], end: dict[str, Any] | None = None) -> RecordedCall:
+    return call_from(request, end, file=Path("calls.jsonl"), line=1)
+
+
+@pytest.fixture(autouse=True)
+def width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TZ", "UTC")
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+def show(capsys: Captured, *arguments: str | Path, status: int = 0) -> str:
+    assert main(["show", *map(str, arguments)]) == status
+    captured = capsys.readouterr()
+    return captured.out if status == 0 else captured.err
+
+
+# --- the table ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_table_fits_the_terminal_and_has_the_newest_call_last(
+    log: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = show(capsys, log).splitlines()
+    assert max(map(len, lines)) <= columns
+    shown = [line.split()[1] for line in lines if "4f3a2b1c" in line]
+    assert shown == ["4f3a2b1c-1", "4f3a2b1c-2", "4f3a2b1c-13"]
+    text = "\n".join(lines)
+    for part in ("Friday, 02 January 2026", "chat m", "completed", "2.10 s", "35/12"):
+        assert part in text
+    assert "model_not_found  Why is the sky blue? It's" in text
+    assert "never ended" in lines[-1 if columns == 120 else -2]
+
+
+def test_a_pipe_gets_wide_lines(
+    log: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    (row,) = [line for line in show(capsys, log).splitlines() if "4f3a2b1c-1 " in line]
+    assert "0.80 s" in row
+    assert "Why is the sky blue?" in row
+
+
+def test_nothing_of_a_log_can_steer_the_terminal(log: Path, capsys: Captured) -> None:
+    assert "\x1b" not in show(capsys, log)
+    assert "\x1b" not in show(capsys, log, "1")
+
+
+def test_the_table_can_be_narrowed_down(log: Path, capsys: Captured) -> None:
+    def ids(*arguments: str) -> list[str]:
+        rows = map(json.loads, show(capsys, log, "--json", *arguments).splitlines())
+        return [row["id"] for row in rows]
+
+    assert ids() == ["4f3a2b1c-1", "4f3a2b1c-2", "4f3a2b1c-13"]
+    assert ids("--failed") == ["4f3a2b1c-2"]
+    assert ids("--model", "nope") == ["4f3a2b1c-2"]
+    assert ids("--model", "m:latest") == ["4f3a2b1c-1", "4f3a2b1c-13"]
+    assert ids("--limit", "2") == ["4f3a2b1c-2", "4f3a2b1c-13"]
+
+
+def test_json_has_the_facts_and_null_for_what_is_not_known(log: Path, capsys: Captured) -> None:
+    completed, failed, unended = map(json.loads, show(capsys, log, "--json").splitlines())
+    assert completed == {
+        "id": "4f3a2b1c-1",
+        "at": "2026-01-02T03:04:01.000000Z",
+        "operation": "chat",
+        "path": "/api/chat",
+        "model": "m",
+        "outcome": "completed",
+        "error_type": None,
+        "error_message": None,
+        "duration": 2.1,
+        "time_to_first_chunk": 0.8,
+        "input_tokens": 35,
+        "output_tokens": 12,
+        "question": QUESTION,
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "file": str(log),
+        "line": 1,
+    }
+    assert failed["error_type"] == "model_not_found"
+    assert unended["outcome"] is unended["duration"] is None
+
+
+def test_a_folder_is_shown_as_well(log: Path, capsys: Captured) -> None:
+    assert show(capsys, log.parent, "--json") == show(capsys, log, "--json")
+
+
+def test_no_call_that_is_asked_for_is_told(log: Path, capsys: Captured) -> None:
+    assert show(capsys, log, "--model", "other") == "No call in this log is like that.\n"
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x"])
+def test_a_bad_limit_is_told(log: Path, capsys: Captured, limit: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["show", str(log), f"--limit={limit}"])
+    assert f"expected a number of calls from 1, found '{limit}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "question"),
+    [
+        ({"prompt": "p"}, "p"),
+        ({"input": ["a", "b"]}, "a"),
+        ({"input": "i"}, "i"),
+        ({"query": "q"}, "q"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}, "a"),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, ""),
+        ({"messages": [7, {"role": "user", "content": 7}]}, ""),
+        ({"prompt": 7}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_question_is_what_was_asked_last(body: dict[str, Any], question: str) -> None:
+    assert question_of(call(request(1, body=body))) == question
+
+
+# --- one call -----------------------------------------------------------------------------
+
+
+def test_one_call_is_shown_with_all_there_is_to_know(log: Path, capsys: Captured) -> None:
+    text = show(capsys, log, "4f3a2b1c-1")
+    places = [
+        text.index(part)
+        for part in (
+            "chat m\n",
+            "POST /api/chat at 127.0.0.1:11434, 2026-01-02",
+            f"4f3a2b1c-1, {log}:1",
+            "Asked",
+            "  system",
+            "    Be brief.",
+            "  user",
+            "    Why is the sky blue?",
+            "Tools offered",
+            "get_weather(city)  The weather in a city.",
+            "Options",
+            "temperature = 0.2",
+            "Thinking",
+            "A greeting.",
+            "Answered",
+            "Hello",
+            'calls get_weather(city="Paris")',
+            "Where the time went",
+            "load ",
+            "prompt ",
+            "decode ",
+            "client ",
+            "first chunk after 0.80 s",
+            "35 tokens in, 12 out",
+            "Time between chunks",
+            "4 in all; median 0.10 s, longest 0.90 s, after 0.90 s",
+            "Trace",
+            "http://localhost:16686/trace/0af7651916cd43dd8448eb211c80319c",
+            "Make it again",
+            "curl --no-buffer http://127.0.0.1:11434/api/chat",
+        )
+    ]
+    assert places == sorted(places)
+    assert "lacks" not in text
+
+
+def test_the_bars_between_chunks_show_where_it_stalled(log: Path, capsys: Captured) -> None:
+    assert "  ▂█▂\n" in show(capsys, log, "4f3a2b1c-1")
+
+
+def test_many_chunks_share_a_bar_and_none_is_lost(tmp_path: Path, capsys: Captured) -> None:
+    waits = [0.01] * 300
+    waits[150] = 3.0
+    chunks = [[wait, line(content="a")] for wait in waits]
+    log = write(tmp_path, request(1), end(1, chunks=chunks))
+    text = show(capsys, log, "1")
+    (bars,) = [row.strip() for row in text.splitlines() if "█" in row and "▁" in row]
+    assert len(bars) == 60
+    assert bars.count("█") == 1
+    assert "a bar for 5 chunks, 300 in all; median 10 ms, longest 3.00 s, after 1.50 s" in text
+
+
+def test_a_failed_call_says_why(log: Path, capsys: Captured) -> None:
+    text = show(capsys, log, "4f3a2b1c-2")
+    assert "HTTP 404, model_not_found: model 'nope' not found" in text
+    assert "failed: model_not_found" in text
+
+
+def test_a_call_that_never_ended_is_told(log: Path, capsys: Captured) -> None:
+    text = show(capsys, log, "13")
+    assert "never ended: its process was killed, or it is still running" in text
+    assert "Why is the sky blue?" in text
+
+
+def test_what_is_not_in_the_log_is_told(tmp_path: Path, capsys: Captured) -> None:
+    bare = request(1, sampled=None)
+    del bare["body"]
+    log = write(tmp_path, bare, end(1, chunks=None))
+    text = show(capsys, log, "1")
+    assert "64 bytes; the text was not logged" in text
+    assert "300 bytes, not logged" in text
+    assert "Bodies were not logged: replay_bodies is off." in text
+    assert "There is no command, as the request's body is not in the log: replay_bodies is off" in (
+        text.replace("\n", " ")
+    )
+    assert "Not sampled" in text
+    assert "curl " not in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"changes": ["redacted"]}, "Redacted: parts of the text"),
+        ({"changes": ["images"]}, "Images are left out"),
+        ({"changes": ["vectors"]}, "Vectors are left out"),
+        ({"changes": ["decoded"]}, "logged uncompressed"),
+        ({"changes": ["new kind"]}, "new kind"),
+        ({"missing": "too_long", "chunks": None}, "longer than what a log keeps"),
+        ({"missing": "queue_full", "chunks": None}, "too much was waiting"),
+        ({"missing": "encoding", "chunks": None}, "could not be undone"),
+    ],
+)
+def test_what_was_changed_is_told(
+    tmp_path: Path, capsys: Captured, fields: dict[str, Any], said: str
+) -> None:
+    log = write(tmp_path, request(1), end(1, **fields))
+    text = show(capsys, log, "1")
+    assert said in text[text.index("What the log lacks") :]
+
+
+def test_images_tools_answers_and_vectors_are_shown(tmp_path: Path, capsys: Captured) -> None:
+    omitted = {"ollama_otel": "omitted", "sha256": "ab" * 32, "size": 123}
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "user", "content": "See", "images": [omitted, "QUJD"]},
+            {"role": "assistant", "thinking": "Hm.", "tool_calls": [{"function": 7}]},
+            {"role": "tool", "tool_name": "get_weather", "content": "11"},
+        ],
+    }
+    embed = request(
+        2, operation="embed", path="/api/embed", body={"model": "e", "input": ["a", "b"]}
+    )
+    vectors = json.dumps({"embeddings": [[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]]})
+    log = write(
+        tmp_path,
+        request(1, body=body),
+        embed,
+        end(2, chunks=[[0.1, vectors]], content_type="application/json"),
+    )
+    text = show(capsys, log, "1")
+    for part in ("[image, left out of the log: 123 bytes, sha256 abababab", "[image: 4 characters"):
+        assert part in text
+    assert "tool get_weather" in text
+    assert "assistant, thinking" in text
+    assert "2 vector(s) of 3 numbers" in show(capsys, log, "2")
+
+
+def test_json_of_one_call_has_what_was_said(log: Path, capsys: Captured) -> None:
+    values = json.loads(show(capsys, log, "4f3a2b1c-1", "--json"))
+    assert (values["answer"], values["thinking"]) == ("Hello", "A greeting.")
+    assert values["tool_calls"][0]["function"]["name"] == "get_weather"
+    assert values["body"]["messages"][0]["content"] == "Be brief."
+    assert values["chunk_times"] == [0.8, 0.9, 1.8, 1.9]
+    assert values["curl"].startswith("curl ")
+
+
+def test_body_is_the_bytes_of_the_answer_and_nothing_else(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    log = write(
+        tmp_path, request(1), end(1, chunks=[[0.1, "Grüße\r\n"], [0.1, {"base64": "/wA="}]])
+    )
+    assert main(["show", str(log), "1", "--body"]) == 0
+    assert capfdbinary.readouterr().out == "Grüße\r\n".encode() + b"\xff\x00"
+
+
+def test_an_answer_that_is_not_logged_is_no_body(log: Path, capsys: Captured) -> None:
+    said = show(capsys, log, "13", "--body", status=2)
+    assert said.startswith("ollama-otel: the answer of 4f3a2b1c-13 is not in the log")
+    assert "name it by its ID" in show(capsys, log, "--body", status=2)
+
+
+# --- which call ---------------------------------------------------------------------------
+
+
+def test_an_id_may_be_its_beginning_if_that_is_unique(tmp_path: Path, capsys: Captured) -> None:
+    log = write(tmp_path, request(1), {**request(2), "id": "77aa0000-1"})
+    assert json.loads(show(capsys, log, "77", "--json"))["id"] == "77aa0000-1"
+
+
+def test_a_whole_id_wins_over_the_beginning_of_others(log: Path, capsys: Captured) -> None:
+    assert json.loads(show(capsys, log, "4f3a2b1c-1", "--json"))["id"] == "4f3a2b1c-1"
+
+
+def test_an_ambiguous_id_is_told_with_all_it_may_mean(log: Path, capsys: Captured) -> None:
+    assert show(capsys, log, "4f", status=2) == (
+        f"ollama-otel: 3 calls in {log} are meant by '4f': 4f3a2b1c-1, 4f3a2b1c-2, 4f3a2b1c-13\n"
+    )
+
+
+def test_an_unknown_id_is_told_with_near_ones(log: Path, capsys: Captured) -> None:
+    said = show(capsys, log, "4f3a2b1c-12", status=2)
+    assert said.startswith(f"ollama-otel: no call in {log} has an id like '4f3a2b1c-12'; there are")
+    assert "4f3a2b1c-13" in said
+
+
+def test_a_log_that_is_not_there_is_told(tmp_path: Path, capsys: Captured) -> None:
+    said = show(capsys, tmp_path / "none.jsonl", status=2)
+    assert said.startswith("ollama-otel: expected a replay log")
+
+
+# --- the curl command ---------------------------------------------------------------------
+
+
+def arguments_of(command: str | None) -> list[str]:
+    """What a shell makes of a command."""
+    assert command is not None
+    script = command.replace("curl ", "printf '%s\\0' ", 1)
+    done = subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True)
+    return done.stdout.decode().split("\0")[:-1]
+
+
+def test_the_command_sends_what_was_sent() -> None:
+    curl = curl_for(call(request(1)))
+    *words, body = arguments_of(curl.command)
+    assert words == [
+        "--no-buffer",
+        "http://127.0.0.1:11434/api/chat",
+        "-H",
+        "Content-Type: application/json",
+        "--data-raw",
+    ]
+    assert json.loads(body) == request(1)["body"]
+    assert curl.caveat is None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_no_text_breaks_the_command(text: str) -> None:
+    body = {"model": "m", "prompt": text}
+    command = curl_for(call(request(1, body=body))).command
+    assert command is not None
+    assert json.loads(shlex.split(command)[-1]) == body
+    assert not any(letter < " " for letter in command)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"method": "GET", "path": "/api/tags"}, ["http://127.0.0.1:11434/api/tags"]),
+        (
+            {"method": "HEAD", "path": "/api/version"},
+            ["--head", "http://127.0.0.1:11434/api/version"],
+        ),
+        ({"method": "POST", "path": "/api/me"}, ["-X", "POST", "http://127.0.0.1:11434/api/me"]),
+        ({"method": "GET", "path": "/api/ps", "port": 443}, ["https://127.0.0.1/api/ps"]),
+        ({"method": "GET", "path": "/api/ps", "server": "::1"}, ["http://[::1]:11434/api/ps"]),
+        (
+            {"method": "GET", "path": "/api/ps", "server": None, "port": None},
+            ["http://localhost/api/ps"],
+        ),
+    ],
+)
+def test_the_command_has_method_and_address(fields: dict[str, Any], words: list[str]) -> None:
+    curl = curl_for(call(request(1, body=None, request={}, **fields)))
+    assert arguments_of(curl.command) == words
+
+
+def test_another_host_gets_the_command_without_the_first_ones_prefix(
+    log: Path, capsys: Captured
+) -> None:
+    curl = curl_for(
+        call(request(1, path="/proxy/api/chat")), parse_host("https://gpu.example/ollama")
+    )
+    assert "https://gpu.example:443/ollama/api/chat" in arguments_of(curl.command)
+    assert "http://1.2.3.4:11434/api/chat" in show(capsys, log, "13", "--host", "1.2.3.4")
+
+
+def test_a_command_that_is_not_exact_says_so() -> None:
+    omitted = {"ollama_otel": "omitted", "sha256": "00", "size": 1}
+    assert "images" in str(curl_for(call(request(1, body={"images": [omitted]}))).caveat)
+    redacted = {"prompt": "my key is [redacted: api key]"}
+    assert "redacted" in str(curl_for(call(request(1, body=redacted))).caveat)
+
+
+# --- whatever it is -----------------------------------------------------------------------
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "function", "name", "arguments", "parameters"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [*("messages", "tools", "images", "prompt", "input"), *("options", "system", "format")]
+        ),
+        ODD,
+    )
+)
+def test_no_request_is_too_odd_to_be_shown(
+    tmp_path_factory: pytest.TempPathFactory, body: dict[str, Any]
+) -> None:
+    path = write(tmp_path_factory.getbasetemp(), request(1, body=body), end(1))
+    assert main(["show", str(path), "1", "--no-color"]) == 0
+    assert list(rows([call(request(1, body=body), end(1))], width=80))
+
+
+@given(st.text())
+def test_what_is_printable_has_no_controls(text: str) -> None:
+    shown = printable(text)
+    assert not any(ord(each) < 32 and each not in "\n\t" for each in shown)
+    assert not any(0x7F <= ord(each) < 0xA0 for each in shown)
