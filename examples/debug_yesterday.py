@@ -32,7 +32,7 @@ def main(log: str) -> None:
     try:
         calls = list(read(log))
     except ReplayLogError as error:
-        sys.exit(f"{error}\nRecord one: configure(replay_log={log!r}, replay_bodies=True)")
+        sys.exit(f"{error}\nWith replay_bodies=True it has what was said in the calls, too.")
     unended = [call for call in calls if call.record is None]
     failed = [call for call in calls if call.record and call.record.outcome == "failed"]
     slow = [call for call in calls if call.record and call.record.duration >= SLOW]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ollama import ResponseError
 
-from ollama_otel.testing import FakeOllama
+from ollama_otel import Client
+from ollama_otel.replay import ReplayLog
+from ollama_otel.testing import FakeModel, FakeOllama
 
 from .collector import Collector, collecting
 
@@ -125,8 +130,53 @@ def test_the_web_stream_that_is_read_to_its_end(collector: Collector) -> None:
     assert collector.outcomes() == ["completed"]
 
 
+def test_a_day_is_debugged_from_its_log(collector: Collector, tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+    fake = FakeOllama(realtime=True, models=[FakeModel("llama3.2", load=2.5)])
+    with (
+        fake.serve() as url,
+        ReplayLog(log, bodies=True) as observer,
+        Client(url, observers=[observer]) as client,
+    ):
+        client.chat("llama3.2", messages=[{"role": "user", "content": "Hello"}])
+        with pytest.raises(ResponseError):
+            client.chat("nope", messages=[{"role": "user", "content": "Hello"}])
+    with log.open("ab") as file:
+        request = json.loads(log.read_bytes().splitlines()[1])
+        file.write(json.dumps({**request, "id": "killed-1"}).encode() + b"\n")
+    said = run(collector, EXAMPLES / "debug_yesterday.py", log)
+    assert "3 calls: 1 took 2 s or more, 1 failed,\n1 never ended" in said
+    assert "killed-1 chat llama3.2: began and never ended" in said
+    assert re.search(r"the model was cold and had to be loaded \(2\.\d s\)", said)
+    assert "chat nope: model_not_found, model 'nope' not found" in said
+    assert said.endswith("""once more:\nHTTP 404\n{"error":"model 'nope' not found"}\n""")
+
+
+def test_a_day_without_a_log_is_told(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "debug_yesterday.py"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "found nothing there: configure(replay_log=...)" in done.stderr
+    assert "replay_bodies=True" in done.stderr
+
+
+def test_the_test_with_replay_passes_and_asks_nobody(collector: Collector) -> None:
+    example = EXAMPLES / "test_with_replay.py"
+    options = ("-p", "no:cacheprovider", "--ollama-record=none", "--ollama-strict")
+    assert "1 passed" in run(collector, "-m", "pytest", *options, example)
+    assert collector.outcomes() == []
+
+
 def test_every_example_has_a_test_and_a_line_in_the_readme() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"plain_chat.py", "web_stream.py", "existing_app.py"}
+    assert names == {
+        *("plain_chat.py", "web_stream.py", "existing_app.py"),
+        *("debug_yesterday.py", "test_with_replay.py"),
+    }
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert all(f"]({name})" in readme for name in names)

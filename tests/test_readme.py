@@ -86,9 +86,9 @@ def test_the_commands_on_a_log_run(tmp_path: Path) -> None:
         *("replay", "diff"),
     ]
     with FakeOllama().serve() as url, ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
-        client = Client(url, observers=[log])
         question = [{"role": "user", "content": "Why is the sky blue?"}]
-        list(client.chat("llama3.2", messages=question, stream=True))
+        with Client(url, observers=[log]) as client:
+            list(client.chat("llama3.2", messages=question, stream=True))
         log.flush()
         for line in shown:
             command = line.replace("http://127.0.0.1:11434", url).replace(":11500", ":0").split()

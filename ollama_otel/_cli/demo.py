@@ -60,9 +60,23 @@ def _show(tour: Tour, console: Console) -> None:
             step = tour.play(scenario)
         console.print(render.step(step, ascii_only=console.options.ascii_only))
     console.print(render.metrics(tour.metrics()))
+    _show_log(tour, console)
     with console.status("Sending ...", spinner="line"):
         delivery = tour.send()
     console.print(render.closing(delivery, tour.server))
+
+
+def _show_log(tour: Tour, console: Console) -> None:
+    from ollama_otel._cli import call_list  # noqa: PLC0415
+
+    if not (calls := tour.logged()):
+        return
+    console.print("\nThe replay log of these calls, each chunk with its time", style="bold")
+    for line in call_list.rows(calls, width=console.width):
+        console.print(line, soft_wrap=True)
+    console.print("\nOne of them in full (play, serve, compare: ollama-otel --help):")
+    command = f"  ollama-otel show {tour.log_path} {calls[1].id}"
+    console.print(command, style="bold", soft_wrap=True)
 
 
 def _address(text: str) -> Address:

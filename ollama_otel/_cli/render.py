@@ -35,7 +35,13 @@ _PHASE_STYLES: Final[dict[PhaseName, str]] = {
     "to first chunk": "cyan",
     "stream": "green",
 }
-_UNITS: Final = {"{token}": "tokens", "s": "seconds", "By": "bytes", "{request}": "calls"}
+_UNITS: Final = {
+    "{token}": "tokens",
+    "s": "seconds",
+    "By": "bytes",
+    "{request}": "calls",
+    "{item}": "items",
+}
 _JAEGER_PORT = 16686
 _CLOCKS: Final = "Load, queue, prompt, decode: by the server's clock. Client, chunks: by ours."
 _LABELS_WIDTH = 42

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -122,11 +123,9 @@ def _serve(uvicorn: Any, app: ReplayApp, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=_PATIENCE,
     )
-    try:
+    # The interrupt is how a server ends.
+    with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:
-        # How a server ends.
-        return
 
 
 def _listening(address: Address) -> socket.socket:

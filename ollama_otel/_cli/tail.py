@@ -78,8 +78,6 @@ def follow(
                 console.print(line, soft_wrap=True)
         if once:
             return
-        # Whoever reads from a pipe waits for these.
-        console.file.flush()
         sleep(_POLL)
         events = log.new()
 

@@ -6,7 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
 from threading import Timer
 from time import monotonic
 from typing import Any, Final, Literal
@@ -26,10 +28,13 @@ from ollama_otel._call import Observation
 from ollama_otel._cli.figures import Figure, figures_of
 from ollama_otel._cli.servers import Models, Server, find_server
 from ollama_otel._record import CallRecord, CallStart, Outcome
+from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._telemetry.recording import replay_log_of
 from ollama_otel._telemetry.setup import exporter_name, otlp_exporter
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
+from ollama_otel.replay import read
 from ollama_otel.settings import Settings
 
 __all__ = ["Delivery", "Scenario", "Step", "Tour", "start"]
@@ -116,6 +121,18 @@ class Tour:
         """Collect the metrics of all calls so far."""
         return figures_of(self._memory.reader.get_metrics_data())
 
+    @property
+    def log_path(self) -> Path | None:
+        """Where the calls are logged; None where they are not."""
+        return None if self._memory.replay_log is None else self._memory.replay_log.path
+
+    def logged(self) -> tuple[RecordedCall, ...]:
+        """Read what the replay log has of the calls so far."""
+        if self._memory.replay_log is None:
+            return ()
+        self._memory.replay_log.flush()
+        return tuple(read(self._memory.replay_log.path))
+
     def send(self) -> Delivery:
         """End the trace and send all of it, if a collector is configured."""
         self._memory.root.end()
@@ -135,7 +152,9 @@ def start(address: Address, *, model: str | None = None) -> Iterator[Tour]:
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         raise SettingsError("there is nothing to show while OTEL_SDK_DISABLED is true: unset it")
     sender = _Sender()
-    settings = Settings.from_environ()
+    # A log of its own: what the demo asks is nothing to keep among one's real calls.
+    log_path = Path(mkdtemp(prefix="ollama-otel-demo-")) / "calls.jsonl"
+    settings = replace(Settings.from_environ(), replay_log=log_path, replay_bodies=True)
     with (
         find_server(address, model=model) as server,
         tour_of(server, settings=settings, sender=sender) as tour,
@@ -207,6 +226,7 @@ class _Memory:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.replay_log = replay_log_of(settings)
         self.records: list[CallRecord] = []
         self.spans = InMemorySpanExporter()
         self.reader = InMemoryMetricReader()
@@ -240,6 +260,8 @@ class _Memory:
         """Let the providers go."""
         self._tracer_provider.shutdown()
         self._meter_provider.shutdown()
+        if self.replay_log is not None:
+            self.replay_log.close()
 
 
 class _Keeper(Observation):

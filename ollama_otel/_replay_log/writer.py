@@ -60,7 +60,7 @@ class Writer:
         append: Callable[[bytes], None],
         close: Callable[[], None],
         confess: Callable[[int, int], bytes],
-        max_lines: int = 100_000,
+        max_lines: int = 20_000,
         max_bytes: int = 64 * 1024 * 1024,
         name: str = "",
     ) -> None:

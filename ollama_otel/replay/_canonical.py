@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_otel._wire.endpoints import find_endpoint
+from ollama_otel._wire.endpoints import Endpoint, find_endpoint
 
 __all__ = ["CanonicalRequest", "canonical_request"]
 
@@ -66,30 +66,31 @@ def canonical_request(
     `ignore` names fields to leave out, dotted, with the number of a list's item or `*` for
     any: `options.seed`, `messages.0.content`, `messages.*.images`.
     """
-    return CanonicalRequest(
-        method=method,
-        path=_path(method, path),
-        body=(
-            _body(method, path, body, ignore)
-            if isinstance(body, Mapping)
-            else _with_plain_numbers(body or {})
-        ),
-    )
-
-
-def _path(method: str, path: str) -> str:
     endpoint = find_endpoint(method, path)
+    canonical: Any = body or {}
+    if endpoint is not None and endpoint.path.endswith("/*"):
+        # What is sent there is named by the path: a blob by its digest.
+        canonical = {}
+    elif isinstance(canonical, Mapping):
+        canonical = _body(endpoint, canonical, ignore)
+    else:
+        canonical = _with_plain_numbers(canonical)
+    return CanonicalRequest(method=method, path=_path(endpoint, path), body=canonical)
+
+
+def _path(endpoint: Endpoint | None, path: str) -> str:
     roots = ("/api/", "/v1/") if endpoint is None else (endpoint.path.removesuffix("*"),)
     return path[max(0, *(path.rfind(root) for root in roots)) :]
 
 
-def _body(method: str, path: str, body: Mapping[str, Any], ignore: Iterable[str]) -> dict[str, Any]:
+def _body(
+    endpoint: Endpoint | None, body: Mapping[str, Any], ignore: Iterable[str]
+) -> dict[str, Any]:
     fields: Any = {**body, "model": body.get("model") or body.get("name")}
     fields.pop("name", None)
     for field in ignore:
         fields = _without(fields, field.split("."))
     fields = _settled(fields)
-    endpoint = find_endpoint(method, path)
     streams = None if endpoint is None else endpoint.streams_by_default
     if streams is None or fields.get("stream") is streams:
         fields.pop("stream", None)

@@ -168,8 +168,7 @@ async def _play_while_connected(
     outcome: ServedOutcome = "left"
 
     async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            continue
+        await _until_left(receive)
         group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
@@ -216,8 +215,7 @@ async def _break_off(receive: Receive, send: Send, *, has_begun: bool) -> None:
     if transport is not None:
         # uvicorn's: what was sent before still arrives.
         transport.close()
-        while (await receive())["type"] != "http.disconnect":
-            continue
+        await _until_left(receive)
     elif not has_begun:
         document = _error(502, "the recorded call had no answer", outcome="broken off")
         await _send_document(document, send)
@@ -244,6 +242,11 @@ async def _content(receive: Receive) -> bytes | None:
         pieces.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(pieces)
+
+
+async def _until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 async def _send_head(status: int, content_type: str | None, send: Send) -> None:

@@ -80,5 +80,5 @@ def playing(
 ) -> Iterator[_NotingIndex]:
     """Answer all calls made in the block from the cassette; gives what knows the misses."""
     index = _NotingIndex(read(cassette), name=str(cassette), ignore=ignore, redactors=redactors)
-    with replay(index, speed=speed):  # type: ignore[arg-type]
+    with replay(index, speed=speed):
         yield index

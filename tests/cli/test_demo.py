@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
@@ -22,9 +25,16 @@ from ollama_otel._cli.servers import Models, Server, find_server, scripted_serve
 from ollama_otel._cli.tour import Step, Tour, tour_of
 from ollama_otel._wire.address import parse_host
 from ollama_otel.errors import SettingsError
+from ollama_otel.replay import read
 from ollama_otel.testing import FakeModel, FakeOllama, Fault, Reply
 
 REASON = "No Ollama answered at http://nowhere:1"
+
+
+@pytest.fixture(autouse=True)
+def folder_for_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo leaves its log for its user to look at; a test has none."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @contextmanager
@@ -506,6 +516,22 @@ def test_an_exporter_that_is_switched_off_is_not_used(
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
         demo(capsys)
     assert [path for path, _ in received] == ["/v1/traces"]
+
+
+def test_the_demo_shows_the_log_it_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = demo(capsys, "--no-color")
+    assert status == 0
+    section = printed[printed.index("The replay log of these calls") :]
+    [command] = re.findall(r"ollama-otel show (\S+) (\S+)", section)
+    calls = list(read(command[0]))
+    assert len(calls) >= 4
+    assert all(call.id in section for call in calls)
+    assert main(["show", *command]) == 0
+    shown = capsys.readouterr().out
+    answer = calls[1].answer()
+    assert answer is not None
+    assert "Why is the sky blue?" in shown
+    assert answer.text in " ".join(shown.split())
 
 
 def test_the_demo_leaves_nothing_behind_on_the_server(capsys: pytest.CaptureFixture[str]) -> None:

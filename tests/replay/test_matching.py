@@ -221,7 +221,7 @@ def test_bodies_differ_exactly_where_differences_are_told(one: Any, other: Any) 
 
 @given(json_values, json_values)
 def test_every_miss_can_be_told(one: Any, other: Any) -> None:
-    bodies = ({"x": one, "model": "m"}, {"x": other, "model": "other"})
+    bodies = ({"model": "m", "x": one}, {"model": "other", "x": other})
     told = miss(CallIndex([call(bodies[0])]), bodies[1])
     assert "model: logged 'm', asked 'other'" in told
 

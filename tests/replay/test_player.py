@@ -558,6 +558,20 @@ def test_other_routes_are_played_as_well(tmp_path: Path, colour: Colour) -> None
     assert played == recorded
 
 
+def test_an_upload_is_known_by_its_digest(tmp_path: Path, colour: Colour) -> None:
+    weights = tmp_path / "weights.gguf"
+    weights.write_bytes(b"\x00\xff" * 1000)
+
+    async def scenario(its_client: Any) -> Any:
+        return await done(its_client.create_blob(weights))
+
+    recorded, played = record_and_play(
+        tmp_path / "calls.jsonl", colour, scenario, FakeOllama().transport()
+    )
+    assert recorded.startswith("sha256:")
+    assert played == recorded
+
+
 def test_what_is_played_can_be_recorded_again(tmp_path: Path) -> None:
     pieces = [(0.1, LINE), (0.2, FINAL)]
     path = tmp_path / "again.jsonl"

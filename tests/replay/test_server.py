@@ -357,6 +357,13 @@ def test_the_lifespan_is_completed_and_sockets_of_other_kinds_are_not_served() -
     assert drive(app, kind="websocket") == []
 
 
+def test_only_a_disconnect_ends_the_playing() -> None:
+    body = {"type": "http.request", "body": json.dumps(chat()).encode()}
+    late = {"type": "http.request", "body": b""}
+    sent = drive(ReplayApp([call(pieces=PIECES)], speed=0), body, late)
+    assert b"".join(message.get("body", b"") for message in sent) == LINE + LINE + FINAL
+
+
 def drive(app: Any, *messages: dict[str, Any], kind: str = "http") -> list[Any]:
     """Run an application with these messages, or with one request, and give what it sends."""
     body = json.dumps(chat()).encode()
