@@ -17,10 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from logging import getLogger
 from pathlib import Path
 from typing import Final
 
 __all__ = ["LogFile", "base_of", "files_of"]
+
+_log = getLogger("ollama_otel")
 
 _FOLDERS_FILE: Final = "calls.jsonl"
 """What a log is called for which only a folder was given."""
@@ -254,14 +257,19 @@ def _born(path: Path) -> float | None:
 
 
 def _compress(path: Path) -> None:
-    """Replace a file by its gzip, whole at each moment."""
+    """Replace a file by its gzip, whole at each moment; without room for both it stays."""
     part = path.with_name(f"{path.name}.gz.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
-    with (
-        os.fdopen(descriptor, "wb") as target,
-        gzip.open(target, "wb", compresslevel=6) as packer,
-        path.open("rb") as source,
-    ):
-        shutil.copyfileobj(source, packer, _COPY)
-    part.replace(path.with_name(f"{path.name}.gz"))
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
+        with (
+            os.fdopen(descriptor, "wb") as target,
+            gzip.open(target, "wb", compresslevel=6) as packer,
+            path.open("rb") as source,
+        ):
+            shutil.copyfileobj(source, packer, _COPY)
+        part.replace(path.with_name(f"{path.name}.gz"))
+    except OSError as refusal:
+        _log.warning("the replay log's %s stays uncompressed (%s)", path, refusal)
+        part.unlink(missing_ok=True)
+        return
     path.unlink()

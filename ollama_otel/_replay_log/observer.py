@@ -158,7 +158,7 @@ class _FollowBodies(_Follow):
         missing = None
         if self._size > self._max_size:
             missing = "too_long"
-        elif not self._writer.has_room(self._size):
+        elif self._size and not self._writer.has_room(self._size):
             missing = "queue_full"
         is_kept = missing is None
         self._writer.put(

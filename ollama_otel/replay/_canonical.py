@@ -86,8 +86,11 @@ def _path(endpoint: Endpoint | None, path: str) -> str:
 def _body(
     endpoint: Endpoint | None, body: Mapping[str, Any], ignore: Iterable[str]
 ) -> dict[str, Any]:
-    fields: Any = {**body, "model": body.get("model") or body.get("name")}
-    fields.pop("name", None)
+    fields: Any = dict(body)
+    # The older word for it.
+    name = fields.pop("name", None)
+    if isinstance(name, str) and not fields.get("model"):
+        fields["model"] = name
     for field in ignore:
         fields = _without(fields, field.split("."))
     fields = _settled(fields)

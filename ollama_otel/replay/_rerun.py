@@ -174,7 +174,7 @@ class _Counted(Observation):
         self._tally = tally
 
     def end(self, record: CallRecord) -> None:
-        if not record.is_redirect and record.outcome != "cancelled":
+        if not record.is_redirect:
             self._tally.add(record)
 
 

@@ -7,6 +7,7 @@ import gzip
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -142,6 +143,20 @@ def test_after_a_crash_while_compressing_nothing_is_read_twice(tmp_path: Path) -
     stem.with_name(f"{stem.name}.gz").write_bytes(gzip.compress(b"one\n"))
     stem.with_name(f"{stem.name}.gz.part").write_bytes(b"half")
     assert [path.suffix for path in files_of(tmp_path / "a.jsonl")] == [".gz"]
+
+
+def test_without_room_to_compress_a_full_file_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    file = log_file(tmp_path / "a.jsonl", max_size=70)
+    file.append(b"x" * 60 + b"\n")
+    file.append(b"y" * 60 + b"\n")
+    assert names(tmp_path) == ["a.TIME-PID.jsonl", "a.jsonl"]
+    assert "stays uncompressed ([Errno 28]" in caplog.text
 
 
 @pytest.mark.parametrize("vanish", ["delete", "rename", "folder"])
