@@ -26,4 +26,4 @@ def greeting(name: str) -> str:
 
 @pytest.mark.ollama_replay
 def test_a_greeting_is_said() -> None:
-    assert greeting("Ada").strip()  # noqa: S101 - that is what a test does
+    assert greeting("Ada").strip()

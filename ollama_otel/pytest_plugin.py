@@ -21,6 +21,7 @@ __all__ = [
     "ReplayedTest",
     "ollama_replay",
     "pytest_addoption",
+    "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_runtest_call",
     "pytest_runtest_makereport",
@@ -30,6 +31,8 @@ _MARKER: Final = (
     "ollama_replay(path=None, speed=0, ignore=(), redactors=()): record the test's Ollama calls "
     "into a cassette the first time, and answer them from it afterwards"
 )
+_NAME: Final = "ollama_replay"
+_BY_MARKER: Final = "_ollama_replay_by_marker"
 _MODES: Final = ("once", "all", "none")
 _LONGEST_NAME: Final = 100
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_\-]+")
@@ -114,6 +117,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
 
 
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Leave the tests without the marker as they are without this plugin, at no cost."""
+    names_of = {item: names for item in items if (names := getattr(item, "fixturenames", None))}
+    # The cases of one parametrised function share their list.
+    marked = {id(names) for item, names in names_of.items() if item.get_closest_marker(_NAME)}
+    for names in names_of.values():
+        if id(names) not in marked and _BY_MARKER in names:
+            names.remove(_BY_MARKER)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Fail a test that asked for what its cassette does not have, whatever it made of it."""
@@ -144,10 +157,10 @@ def pytest_runtest_makereport(
 # --- the fixture --------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _ollama_replay_by_marker(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("ollama_replay") is not None:
-        request.getfixturevalue("ollama_replay")
+@pytest.fixture(autouse=True, name=_BY_MARKER)
+def _by_marker(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker(_NAME) is not None:
+        request.getfixturevalue(_NAME)
 
 
 @pytest.fixture
@@ -203,7 +216,7 @@ def _playing(
 def _options(node: pytest.Item) -> _Options:
     """Put the markers of a test, its class and its module together; the closest wins."""
     given: dict[str, Any] = {}
-    for marker in reversed(list(node.iter_markers("ollama_replay"))):
+    for marker in reversed(list(node.iter_markers(_NAME))):
         if marker.args:
             raise pytest.UsageError(
                 f"{node.nodeid}: ollama_replay takes named arguments only, found {marker.args}"

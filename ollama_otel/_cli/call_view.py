@@ -14,8 +14,6 @@ from rich.text import Text
 from ollama_otel._cli import conversation, render
 from ollama_otel._cli.curl import CurlCommand
 from ollama_otel._cli.terminal import first_words, local_time, printable
-from ollama_otel._cli.tour import Step
-from ollama_otel._record import CallRecord
 from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel.settings import Settings
 
@@ -54,12 +52,12 @@ def as_values(call: RecordedCall) -> dict[str, Any]:
     }
 
 
-def parts(number: int, call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
-    """Yield what there is to see of a call that is the `number`-th of its log."""
+def parts(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
+    """Yield what there is to see of a call."""
     yield from _opening(call)
     yield from _request(call)
     yield from _answer(call)
-    yield from _timings(number, call, ascii_only=ascii_only)
+    yield from _timings(call, ascii_only=ascii_only)
     yield from _section("Trace", _trace(call))
     yield from _section("What the log lacks", _lacks(call))
 
@@ -151,25 +149,17 @@ def _answer(call: RecordedCall) -> Iterator[RenderableType]:
 # --- times --------------------------------------------------------------------------------
 
 
-def _timings(number: int, call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
+def _timings(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
     record = call.record
     if record is None:
         yield from _section("Time", [Text(_NEVER_ENDED, style="bold yellow")])
         return
-    yield render.step(_step(number, call, record), ascii_only=ascii_only)
-    yield from _section("Time between chunks", _gaps(call, ascii_only=ascii_only))
-
-
-def _step(number: int, call: RecordedCall, record: CallRecord) -> Step:
     load = record.response.load_duration or 0.0
-    return Step(
-        number=number,
-        title="Where the time went",
-        span_name=first_words(f"{call.start.endpoint.name} {call.start.request.model or ''}"),
-        record=record,
-        is_cold=load >= Settings().cold_start_threshold,
-        as_expected=True,
-    )
+    name = first_words(f"{call.start.endpoint.name} {call.start.request.model or ''}")
+    is_cold = load >= Settings().cold_start_threshold
+    tree = render.call_tree(record, name, is_cold=is_cold, ascii_only=ascii_only)
+    yield from _section("Where the time went", [tree])
+    yield from _section("Time between chunks", _gaps(call, ascii_only=ascii_only))
 
 
 def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, TextIO
+from typing import Final, TextIO, cast
 from urllib.parse import urlsplit
 
 from rich.console import Console, Group, RenderableType
@@ -12,10 +12,11 @@ from rich.tree import Tree
 
 from ollama_otel._cli.figures import Figure, Phase, PhaseName, phases_of
 from ollama_otel._cli.servers import Server
+from ollama_otel._cli.terminal import printable
 from ollama_otel._cli.tour import Delivery, Step
 from ollama_otel._record import CallRecord, Outcome
 
-__all__ = ["closing", "console", "metrics", "opening", "step"]
+__all__ = ["call_tree", "closing", "console", "metrics", "opening", "step"]
 
 _MAX_WIDTH = 100
 _BAR_WIDTH = 30
@@ -92,29 +93,36 @@ def _missing(role: str, example: str) -> Text:
 def step(step: Step, *, ascii_only: bool) -> RenderableType:
     """Show a call as its span, and below it where its time went."""
     title = Text(f"{step.number}  {step.title}", style="bold")
-    tree = Tree(_span_line(step), guide_style="dim")
-    phases = phases_of(step.record)
-    whole = sum(phase.seconds for phase in phases)
-    for phase in phases:
-        tree.add(_phase_line(phase, whole, "#" if ascii_only else "\N{FULL BLOCK}"))
-    for fact in _facts(step.record):
-        tree.add(fact)
+    tree = call_tree(step.record, step.span_name, is_cold=step.is_cold, ascii_only=ascii_only)
+    if not step.as_expected:
+        tree.label = Text.assemble(
+            cast(Text, tree.label), ("  (not what was expected)", "bold red")
+        )
     return Group(Text(""), title, tree)
 
 
-def _span_line(step: Step) -> Text:
-    record = step.record
+def call_tree(record: CallRecord, span_name: str, *, is_cold: bool, ascii_only: bool) -> Tree:
+    """Show a call, and below it where its time went and what is known of it."""
+    tree = Tree(_span_line(record, span_name, is_cold=is_cold), guide_style="dim")
+    phases = phases_of(record)
+    whole = sum(phase.seconds for phase in phases)
+    for phase in phases:
+        tree.add(_phase_line(phase, whole, "#" if ascii_only else "\N{FULL BLOCK}"))
+    for fact in _facts(record):
+        tree.add(fact)
+    return tree
+
+
+def _span_line(record: CallRecord, span_name: str, *, is_cold: bool) -> Text:
     line = Text.assemble(
-        (step.span_name, "bold"),
+        (span_name, "bold"),
         f"  {seconds(record.duration)}  ",
         (record.outcome, _OUTCOME_STYLES[record.outcome]),
     )
     if record.error_type is not None:
         line.append(f": {record.error_type}", style=_OUTCOME_STYLES[record.outcome])
-    if step.is_cold:
+    if is_cold:
         line.append("  cold start", style="yellow")
-    if not step.as_expected:
-        line.append("  (not what was expected)", style="bold red")
     return line
 
 
@@ -129,7 +137,7 @@ def _phase_line(phase: Phase, whole: float, block: str) -> Text:
 def _facts(record: CallRecord) -> Iterator[Text]:
     if record.error_message is not None:
         status = f"HTTP {record.http_status}: " if record.http_status is not None else ""
-        yield Text(f"{status}{record.error_message}")
+        yield Text(printable(f"{status}{record.error_message}"))
     for facts in (_waits(record), _tokens(record)):
         if facts:
             yield Text(", ".join(facts))

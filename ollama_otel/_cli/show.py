@@ -60,10 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.body:
             raise ReplayError("--body prints the answer of one call: name it by its ID")
         return _list(calls, arguments)
-    number, call = _find(calls, arguments.id, arguments.log)
+    call = _find(calls, arguments.id, arguments.log)
     if arguments.body:
         return _print_body(call)
-    return _show(number, call, arguments)
+    return _show(call, arguments)
 
 
 def _list(calls: Iterable[RecordedCall], arguments: argparse.Namespace) -> int:
@@ -92,21 +92,21 @@ def _is_asked_for(call: RecordedCall, arguments: argparse.Namespace) -> bool:
     )
 
 
-def _find(calls: Iterable[RecordedCall], wanted: str, log: Path) -> tuple[int, RecordedCall]:
-    """Return the one call that is meant, and the how many-th of the log it is."""
-    found: list[tuple[int, RecordedCall]] = []
+def _find(calls: Iterable[RecordedCall], wanted: str, log: Path) -> RecordedCall:
+    """Return the one call that is meant."""
+    found: list[RecordedCall] = []
     others: list[str] = []
-    for number, call in enumerate(calls, 1):
+    for call in calls:
         if call.id == wanted:
-            return number, call
+            return call
         if call.id.startswith(wanted) or call.id.endswith(f"-{wanted}"):
-            found.append((number, call))
+            found.append(call)
         else:
             others.append(call.id)
     if len(found) == 1:
         return found[0]
     if found:
-        named = [call.id for _, call in found]
+        named = [call.id for call in found]
         raise ReplayError(f"{len(found)} calls in {log} are meant by {wanted!r}: {_named(named)}")
     near = get_close_matches(wanted, others, _NEAR, cutoff=0.5) or others[-_NEAR:]
     raise ReplayError(
@@ -129,7 +129,7 @@ def _print_body(call: RecordedCall) -> int:
     return 0
 
 
-def _show(number: int, call: RecordedCall, arguments: argparse.Namespace) -> int:
+def _show(call: RecordedCall, arguments: argparse.Namespace) -> int:
     from ollama_otel._cli import call_list, call_view, render  # noqa: PLC0415
     from ollama_otel._cli.curl import curl_for  # noqa: PLC0415
 
@@ -139,7 +139,7 @@ def _show(number: int, call: RecordedCall, arguments: argparse.Namespace) -> int
         print(json.dumps(values))
         return 0
     console = render.console(sys.stdout, no_color=arguments.no_color)
-    for part in call_view.parts(number, call, ascii_only=console.options.ascii_only):
+    for part in call_view.parts(call, ascii_only=console.options.ascii_only):
         console.print(part)
     for line in call_view.again(curl):
         # Not wrapped: it is there to be copied.

@@ -66,8 +66,9 @@ class BodyPolicy:
         """Return as many pieces to store of an answer, and what was changed.
 
         `echoes_secret` says that the request had one: a `context` repeats it as token ids,
-        which no redactor can read. Changes are `redacted` and `vectors`. Pieces with nothing to take out are returned
-        themselves; of the others only the lines that hold a secret are written anew.
+        which no redactor can read. Changes are `redacted` and `vectors`. Pieces with nothing
+        to take out are returned themselves; of the others only the lines that hold a secret
+        are written anew.
         """
         kept = list(pieces)
         changes: set[str] = set()
