@@ -37,13 +37,20 @@ class RecordedCall:
     """Whether the span was recorded at all."""
     chunks: tuple[Chunk, ...] | None
     """The answer's body as it came; None where it was not logged."""
-    changes: frozenset[str]
-    """What was done to the bodies: `redacted`, `images`, `vectors`, `binary`, `decoded`."""
+    request_changes: frozenset[str]
+    """What was done to the request's body: `redacted`, `images`, `binary`."""
+    answer_changes: frozenset[str]
+    """What was done to the answer's body: `redacted`, `vectors`, `decoded`."""
     missing: str | None
     """Why there is no body although bodies were logged: `queue_full`, `too_long`, `encoding`."""
     file: Path
     line: int
     """Where the request stands, counted from 1."""
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """What was done to either body."""
+        return self.request_changes | self.answer_changes
 
     @property
     def path(self) -> str:

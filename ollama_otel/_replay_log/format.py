@@ -224,7 +224,6 @@ def call_from(
         path=request["path"],
     )
     raw_chunks = None if end is None else end.get("chunks")
-    changes = (*get("changes", ()), *(end or {}).get("changes", ()))
     return RecordedCall(
         id=request["id"],
         start=start,
@@ -233,14 +232,16 @@ def call_from(
         span_id=get("span_id"),
         is_sampled=get("sampled", False),
         chunks=None if raw_chunks is None else tuple(_chunks(raw_chunks)),
-        changes=frozenset(changes) if changes else _UNCHANGED,
-        missing=(end or {}).get("missing") or get("missing"),
+        request_changes=frozenset(get("changes", _UNCHANGED)),
+        answer_changes=frozenset((end or _NOTHING).get("changes", _UNCHANGED)),
+        missing=(end or _NOTHING).get("missing") or get("missing"),
         file=file,
         line=line,
     )
 
 
 _UNCHANGED: frozenset[str] = frozenset()
+_NOTHING: Mapping[str, Any] = {}
 
 
 def _endpoint(method: str, path: str, operation: str) -> Endpoint:

@@ -121,7 +121,8 @@ class Writer:
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was put is written; False if that takes more than `timeout` s."""
-        if self._thread is None:
+        thread = self._thread
+        if thread is None or not thread.is_alive():
             return True
         written = threading.Event()
         self._queue.put(written)

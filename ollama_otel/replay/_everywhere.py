@@ -15,6 +15,7 @@ import httpx
 from ollama_otel._content import Redactor
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel.replay._matching import CallIndex, Log
+from ollama_otel.replay._network import put_in_front
 from ollama_otel.replay._player import AsyncPlayer, Player
 
 __all__ = ["replay"]
@@ -98,35 +99,27 @@ class _Replaying(ContextDecorator):
 
 
 class _Switch:
-    """Stands in front of httpx's network transports while anybody replays.
-
-    The methods are public ones, and proxies and mounts are such transports too.
-    """
+    """Stands in front of the network while anybody replays."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._active: tuple[_Players, ...] = ()
-        self._restore: tuple[Callable[[], None], ...] = ()
+        self._put_back: Callable[[], None] | None = None
 
     def add(self, players: _Players) -> None:
         """Let these answer from now on."""
         with self._lock:
             if not self._active:
-                self._restore = (
-                    _replace(httpx.HTTPTransport, "handle_request", self._in_front),
-                    _replace(
-                        httpx.AsyncHTTPTransport, "handle_async_request", self._async_in_front
-                    ),
-                )
+                self._put_back = put_in_front(self._in_front, self._async_in_front)
             self._active += (players,)
 
     def remove(self, players: _Players) -> None:
         """Let these answer no longer."""
         with self._lock:
             self._active = tuple(each for each in self._active if each is not players)
-            if not self._active:
-                for restore in self._restore:
-                    restore()
+            if not self._active and self._put_back is not None:
+                self._put_back()
+                self._put_back = None
 
     def _players_for(self, request: httpx.Request) -> _Players | None:
         """Return who answers; None: the network."""
@@ -152,22 +145,6 @@ class _Switch:
             return await players.async_player.handle_async_request(request)
 
         return handle_async_request
-
-
-def _replace(
-    cls: type, name: str, in_front: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> Callable[[], None]:
-    """Put a method in front of another, and return what puts that one back."""
-    before = vars(cls)[name]
-    ours = in_front(getattr(cls, name))
-    setattr(cls, name, ours)
-
-    def restore() -> None:
-        # Who has put something around ours since then keeps it: ours then passes all on.
-        if vars(cls)[name] is ours:
-            setattr(cls, name, before)
-
-    return restore
 
 
 _SWITCH = _Switch()

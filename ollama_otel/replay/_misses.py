@@ -115,7 +115,7 @@ def _advice(nearest: Candidate, found: Sequence[FieldDifference]) -> str:
     names = sorted(_field(difference) for difference in found)
     if nearest.obstacle is None and all(_SETTING.match(name) for name in names):
         return f"\nIt would match with ignore={names!r}"
-    if "redacted" in nearest.call.changes:
+    if "redacted" in nearest.call.request_changes:
         return "\nThe log was redacted: pass the redactors it was recorded with"
     return ""
 

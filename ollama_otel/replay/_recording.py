@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -12,7 +12,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
 from ollama_otel._call import Observer
-from ollama_otel.replay._everywhere import _replace
+from ollama_otel.replay._network import put_in_front
 from ollama_otel.settings import Settings
 from ollama_otel.transport import AsyncTransport, Transport
 
@@ -49,10 +49,11 @@ def recording_everywhere(observer: Observer) -> Iterator[None]:
 
         return handle_async_request
 
-    with ExitStack() as stack:
-        stack.callback(_replace(httpx.HTTPTransport, "handle_request", in_front))
-        stack.callback(_replace(httpx.AsyncHTTPTransport, "handle_async_request", async_in_front))
+    put_back = put_in_front(in_front, async_in_front)
+    try:
         yield
+    finally:
+        put_back()
 
 
 class _Network(httpx.BaseTransport):

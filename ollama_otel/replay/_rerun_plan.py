@@ -87,11 +87,11 @@ def _reason_to_leave_out(call: RecordedCall, *, allows_redacted: bool) -> LeftOu
         return "not_inference"
     if call.record is not None and call.record.is_redirect:
         return "redirected"
-    if call.start.request.body is None or "binary" in call.changes:
+    if call.start.request.body is None or "binary" in call.request_changes:
         return "no_body"
-    if "images" in call.changes:
+    if "images" in call.request_changes:
         return "images"
-    return "redacted" if "redacted" in call.changes and not allows_redacted else None
+    return "redacted" if "redacted" in call.request_changes and not allows_redacted else None
 
 
 def _answered(out: Path) -> set[str | None]:

@@ -63,6 +63,16 @@ def test_without_an_entry_there_is_no_thread_and_nothing_to_wait_for() -> None:
     assert threading.active_count() == before
 
 
+def test_one_that_has_ended_is_not_waited_for_again() -> None:
+    each = writer(Disk())
+    each.put("a")
+    assert each.close()
+    began = time.monotonic()
+    assert each.flush(20)
+    assert each.close(20)
+    assert time.monotonic() - began < 10
+
+
 def test_what_is_refused_is_tried_again_in_order() -> None:
     disk = Disk()
     disk.refusals = 2
@@ -133,7 +143,7 @@ def test_an_entry_that_cannot_be_rendered_is_one_line_less(quiet_guard: None) ->
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 def test_a_signal_that_comes_in_the_middle_of_a_call_may_put_too() -> None:
     disk = Disk()
-    each = writer(disk)
+    each = writer(disk, max_lines=100_000)
     interrupted = 0
 
     def put_from_signal(*_: object) -> None:
