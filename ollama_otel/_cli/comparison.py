@@ -35,6 +35,7 @@ _REASONS: Final = {
     "no_body": "no body in {}",
     "redacted": "redacted in {}",
     "not_ended": "never ended in {}",
+    "left_early": "its caller left early in {}, so compared as far as that went",
 }
 _LABELS: Final[dict[Measure, str]] = {
     "duration": "duration",

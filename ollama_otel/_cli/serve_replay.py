@@ -155,8 +155,7 @@ def _print_opening(index: CallIndex, bound: tuple[Any, ...]) -> None:
         f"Serving {_count(index.playable_count, 'call')}{aside} of {index.name} at {address.url}"
     )
     _print(f"Models: {', '.join(models) or 'none'}")
-    model = f" {models[0]}" if models else " MODEL"
-    _print(f"Ask it:  OLLAMA_HOST={reached} ollama run{model}")
+    _print(f"Ask it:  run any client with OLLAMA_HOST={reached}")
     _print("Stop it: Ctrl-C")
 
 

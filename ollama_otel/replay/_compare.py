@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from ollama_otel._answer import AnswerText
@@ -57,11 +57,15 @@ class BeforeAfter(NamedTuple):
         return self.before is not None and self.after is not None
 
 
+Side = Literal["before", "after"]
+
+
 class Note(NamedTuple):
     """Why a comparison says less than it could."""
 
-    side: Literal["before", "after"]
-    why: Literal["no_body", "redacted", "not_ended"]
+    side: Side
+    why: Literal["no_body", "redacted", "not_ended", "left_early"]
+    """`left_early`: its caller had left, and the other call is compared as far as it went."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,12 +198,15 @@ def compare(
 
 def _compared(before: RecordedCall, after: RecordedCall, ignored: Sequence[str]) -> ComparedPair:
     old, new = _said(before), _said(after)
+    left = _left_early(before, after)
+    if left is not None and old is not None and new is not None:
+        old, new = (old, _as_far_as(new, old)) if left == "before" else (_as_far_as(old, new), new)
     text = thinking = structure = None
     if old is not None and new is not None:
         text = differing_text(old.text, new.text)
         if old.thinking or new.thinking:
             thinking = differing_text(old.thinking, new.thinking)
-        if before.start.request.asks_for_json:
+        if before.start.request.asks_for_json and left is None:
             structure = _structure(old.text, new.text, ignored)
         tools = _tools(_calls_of(old), _calls_of(new))
     else:
@@ -207,13 +214,40 @@ def _compared(before: RecordedCall, after: RecordedCall, ignored: Sequence[str])
     return ComparedPair(
         before=before,
         after=after,
-        outcome=tuple(differing_fields(_ending(before), _ending(after))),
+        outcome=()
+        if left is not None
+        else tuple(differing_fields(_ending(before), _ending(after))),
         text=text,
         thinking=thinking,
         structure=structure,
         tools=tools,
         measures=_measures(before, after),
-        notes=(*_notes(before, "before"), *_notes(after, "after")),
+        notes=(
+            *([] if left is None else [Note(left, "left_early")]),
+            *_notes(before, "before"),
+            *_notes(after, "after"),
+        ),
+    )
+
+
+def _left_early(before: RecordedCall, after: RecordedCall) -> Side | None:
+    """Return which of the two its caller left before the end that the other one came to."""
+    outcomes = [call.record.outcome if call.record else None for call in (before, after)]
+    match outcomes:
+        case ["abandoned" | "cancelled", "completed"]:
+            return "before"
+        case ["completed", "abandoned" | "cancelled"]:
+            return "after"
+    return None
+
+
+def _as_far_as(whole: AnswerText, begun: AnswerText) -> AnswerText:
+    """Return what was said of one answer when the other was left."""
+    return replace(
+        whole,
+        text=whole.text[: len(begun.text)],
+        thinking=whole.thinking[: len(begun.thinking)],
+        tool_calls=whole.tool_calls[: len(begun.tool_calls)],
     )
 
 
@@ -240,7 +274,7 @@ def _ending(call: RecordedCall) -> dict[str, Any]:
     }
 
 
-def _notes(call: RecordedCall, side: Literal["before", "after"]) -> Iterable[Note]:
+def _notes(call: RecordedCall, side: Side) -> Iterable[Note]:
     if call.record is None:
         yield Note(side, "not_ended")
     elif call.chunks is None:

@@ -38,6 +38,8 @@ for chaos; `left`: the client went away; `missed`: not in the log; `refused`: fo
 
 _JSON = b"application/json; charset=utf-8"
 _VERSION = "0.0.0-replay"
+_NO_DIGEST = "not-in-the-log"
+"""In the place of a model's hash, of which `ollama list` cuts off twelve characters."""
 _FIRST_ERROR = 400
 
 
@@ -155,7 +157,9 @@ class ReplayApp:
             }
         )
         tagged = (name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in names)
-        return [{"name": name, "model": name} for name in dict.fromkeys(tagged)]
+        return [
+            {"name": name, "model": name, "digest": _NO_DIGEST} for name in dict.fromkeys(tagged)
+        ]
 
 
 # --- playing ------------------------------------------------------------------------------

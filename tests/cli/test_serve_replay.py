@@ -90,7 +90,7 @@ def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
         assert command.opening == [
             f"Serving 2 calls (1 more cannot be played) of {log} at http://127.0.0.1:{port}",
             "Models: m, other:1b",
-            f"Ask it:  OLLAMA_HOST=127.0.0.1:{port} ollama run m",
+            f"Ask it:  run any client with OLLAMA_HOST=127.0.0.1:{port}",
             "Stop it: Ctrl-C",
         ]
         assert [ask(command.url).content for _ in range(2)] == [LINE + FINAL] * 2

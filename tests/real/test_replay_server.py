@@ -164,11 +164,11 @@ def recorded(real_ollama: RealOllama, tmp_path_factory: pytest.TempPathFactory) 
     return it
 
 
-@pytest.fixture(scope="module")
-def served(recorded: Recorded) -> Iterator[str]:
-    """The URL of the command, which serves the log."""
+@contextmanager
+def serving(log: Path) -> Iterator[str]:
+    """Run the command on a log; gives its URL."""
     process = subprocess.Popen(
-        [*COMMAND, "serve-replay", str(recorded.path), "--listen", "127.0.0.1:0", "--quiet"],
+        [*COMMAND, "serve-replay", str(log), "--listen", "127.0.0.1:0", "--quiet"],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -180,6 +180,13 @@ def served(recorded: Recorded) -> Iterator[str]:
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def served(recorded: Recorded) -> Iterator[str]:
+    """The URL of the command, which serves the log."""
+    with serving(recorded.path) as url:
+        yield url
 
 
 def test_the_recording_holds_what_it_should(recorded: Recorded) -> None:
@@ -237,3 +244,23 @@ def test_the_command_line_of_ollama_prints_the_same(
     recorded: Recorded, served: str, tmp_path: Path
 ) -> None:
     assert ollama_run(served, tmp_path) == recorded.printed
+
+
+def test_the_command_line_lists_the_models_of_a_log_that_has_no_list(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    chats = tmp_path / "chats.jsonl"
+    with recorded.path.open() as whole, chats.open("w") as part:
+        part.writelines(line for line in whole if '"operation":"chat"' in line)
+    with serving(chats) as url:
+        done = subprocess.run(
+            [str(find_server("ollama")), "list"],
+            env=environment(OLLAMA_HOST=url.removeprefix("http://"), HOME=str(tmp_path)),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "tiny-agent:latest" in done.stdout
+    assert "not-in-the-l" in done.stdout

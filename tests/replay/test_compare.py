@@ -59,6 +59,26 @@ def test_a_call_that_never_ended_is_told() -> None:
     assert pair.measures["duration"] == (2.0, None)
 
 
+@pytest.mark.parametrize("outcome", ["abandoned", "cancelled"])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_call_that_its_caller_left_is_compared_as_far_as_it_went(outcome: str, side: Any) -> None:
+    def pair(begun: str) -> ComparedPair:
+        left = call("1", said=[answer(begun, thinking="The", done=False)], outcome=outcome)
+        whole = call("2", said=[answer("It is blue, mostly.", thinking="The sky.")])
+        return pair_of(left, whole) if side == "before" else pair_of(whole, left)
+
+    same, other = pair("It is bl"), pair("It was")
+    assert same.notes == (Note(side, "left_early"),)
+    assert same.outcome == ()
+    assert same.changed - {"tokens"} == frozenset()
+    assert other.changed - {"tokens"} == {"text"}
+
+
+def test_a_call_left_in_both_logs_is_compared_as_it_is() -> None:
+    pair = pair_of(call("1", outcome="abandoned"), call("2", outcome="cancelled"))
+    assert told(pair.outcome) == ['$.outcome: "abandoned" -> "cancelled"']
+
+
 def test_a_changed_text_is_told() -> None:
     pair = answers(answer("It is blue."), answer("It is red."))
     assert pair.changed == {"text"}
