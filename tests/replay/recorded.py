@@ -51,7 +51,7 @@ def lines(
         path=path,
     )
     name = f"call-{at}"
-    request = request_line(name, start, body=asked if has_bodies else None)
+    request = request_line(name, start, body=asked if has_bodies else None, changes=changes)
     if not is_ended:
         return [request]
     facts: dict[str, Any] = {
