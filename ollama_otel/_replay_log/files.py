@@ -1,7 +1,7 @@
 """The files of a log: whose they are, how they are named, rotated, compressed and let go.
 
 Of `calls.jsonl` one process writes `calls.jsonl`; each further one at the same time writes
-`calls.<pid>.jsonl`. A full file becomes `calls.<time>-<pid>.jsonl`, and that a `.gz`.
+`calls.pid<pid>.jsonl`. A full file becomes `calls.<time>-<pid>.jsonl`, and that a `.gz`.
 Knows bytes, not what they say.
 """
 
@@ -33,6 +33,8 @@ _COPY = 1024 * 1024
 _FAR_BEYOND = 2**40
 """On Windows a locked byte cannot be read by others, so one is locked that is never written."""
 
+_BEGINNING = b'{"v":'
+"""What every line of a log begins with."""
 _ARCHIVED = r"\d{8}T\d{12}Z-\d+"
 
 
@@ -63,7 +65,7 @@ def _archived(base: Path) -> list[tuple[Path, str]]:
 
 
 def _written_by_others(base: Path) -> Iterator[Path]:
-    pattern = re.compile(rf"{re.escape(base.stem)}\.\d+{re.escape(base.suffix)}$")
+    pattern = re.compile(rf"{re.escape(base.stem)}\.pid\d+(-\d+)?{re.escape(base.suffix)}$")
     return (path for path in _siblings(base) if pattern.match(path.name))
 
 
@@ -159,8 +161,8 @@ class LogFile:
         path = self.base
         while (descriptor := _open_locked(path)) is None:
             attempt += 1
-            number = f"{os.getpid()}" if attempt == 1 else f"{os.getpid()}{attempt:03d}"
-            path = self.base.with_name(f"{self.base.stem}.{number}{self.base.suffix}")
+            own = f"pid{os.getpid()}" if attempt == 1 else f"pid{os.getpid()}-{attempt}"
+            path = self.base.with_name(f"{self.base.stem}.{own}{self.base.suffix}")
         return descriptor, path
 
     # --- many files -----------------------------------------------------------------------
@@ -183,7 +185,10 @@ class LogFile:
     def _take_over_orphans(self) -> None:
         """Archive the files of processes that are no more."""
         for path in _written_by_others(self.base):
-            descriptor = _open_locked(path)
+            descriptor = None
+            # Something else of that name is none of ours.
+            with suppress(FileExistsError):
+                descriptor = _open_locked(path)
             if descriptor is not None:
                 os.close(descriptor)
                 self._archive(path)
@@ -202,6 +207,7 @@ def _open_locked(path: Path) -> int | None:
                 os.close(descriptor)
                 return None
             if _is_same(descriptor, path):
+                _check_ours(path)
                 _make_private(descriptor)
                 return descriptor
         except OSError:
@@ -209,6 +215,14 @@ def _open_locked(path: Path) -> int | None:
             raise
         # Renamed by its owner between the two steps.
         os.close(descriptor)
+
+
+def _check_ours(path: Path) -> None:
+    """Leave alone what somebody named by mistake."""
+    with path.open("rb") as file:
+        found = file.read(len(_BEGINNING))
+    if not _BEGINNING.startswith(found):
+        raise FileExistsError(errno.EEXIST, "a file that is no replay log is left alone", str(path))
 
 
 def _lock(descriptor: int) -> bool:

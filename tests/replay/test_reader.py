@@ -90,10 +90,11 @@ def test_a_call_may_begin_in_one_file_and_end_in_the_next(tmp_path: Path) -> Non
 
 def test_files_of_several_processes_are_merged_by_time(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", [request("1", 1), end("1", 2), request("4", 6), end("4", 7)])
-    write(tmp_path / "a.77.jsonl", [request("2", 2), end("2", 3), request("3", 4), end("3", 5)])
+    write(tmp_path / "a.pid77.jsonl", [request("2", 2), end("2", 3), request("3", 4), end("3", 5)])
     write(tmp_path / "b.jsonl", [request("other", 1), end("other", 9)])
+    write(tmp_path / "a.2026.jsonl", [request("another", 1), end("another", 8)])
     assert ids(tmp_path / "a.jsonl") == ["1", "2", "3", "4"]
-    assert ids(tmp_path) == ["1", "2", "3", "4", "other"]
+    assert ids(tmp_path) == ["1", "2", "3", "4", "another", "other"]
 
 
 def test_a_clock_that_was_set_back_between_two_files_loses_nothing(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def content(path: Path) -> bytes:
 
 def names(folder: Path) -> list[str]:
     return sorted(
-        re.sub(r"\d{8}T\d{12}Z-\d+", "TIME-PID", re.sub(rf"\.{os.getpid()}\.", ".PID.", path.name))
+        re.sub(r"\d{8}T\d{12}Z-\d+", "TIME-PID", path.name.replace(f".pid{os.getpid()}.", ".PID."))
         for path in folder.iterdir()
     )
 
@@ -131,10 +131,25 @@ def test_the_file_of_a_process_that_is_no_more_is_put_aside(tmp_path: Path) -> N
     assert names(tmp_path) == ["a.PID.jsonl", "a.TIME-PID.jsonl.gz", "a.jsonl"]
 
 
+def test_a_file_that_is_no_log_is_left_alone(tmp_path: Path) -> None:
+    theirs, similar = tmp_path / "a.jsonl", tmp_path / "b.pid1.jsonl"
+    for file in (theirs, similar):
+        file.write_text("Dear diary,\n")
+        file.chmod(0o644)
+    with pytest.raises(FileExistsError, match="no replay log is left alone"):
+        log_file(theirs).append(b"one\n")
+    log_file(tmp_path / "b.jsonl").append(b"one\n")
+    for file in (theirs, similar):
+        assert file.read_text() == "Dear diary,\n"
+        assert file.stat().st_mode & 0o777 == 0o644
+    assert names(tmp_path) == ["a.jsonl", "b.jsonl", "b.pid1.jsonl"]
+
+
 def test_a_torn_line_is_ended_before_the_next_one(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b"whole\n{torn")
+    whole = b'{"v":1,"event":"opened"}\n'
+    (tmp_path / "a.jsonl").write_bytes(whole + b'{"v":')
     log_file(tmp_path / "a.jsonl").append(b"next\n")
-    assert (tmp_path / "a.jsonl").read_bytes() == b"whole\n{torn\n" + OPENING + b"next\n"
+    assert (tmp_path / "a.jsonl").read_bytes() == whole + b'{"v":\n' + OPENING + b"next\n"
 
 
 def test_after_a_crash_while_compressing_nothing_is_read_twice(tmp_path: Path) -> None:
