@@ -300,7 +300,9 @@ def test_a_pattern_that_cannot_be_used_is_refused(regex: str, kind: str, message
 
 def test_every_redactor_offered_is_built_in() -> None:
     names = {
-        name for name in redaction.__all__ if name not in {"BUILT_IN", "pattern", "is_secret_key"}
+        name
+        for name in redaction.__all__
+        if name not in {"BUILT_IN", "pattern", "is_innocent", "is_secret_key"}
     }
     assert {redactor.__name__ for redactor in BUILT_IN} == names
 
@@ -309,3 +311,26 @@ def test_every_redactor_offered_is_built_in() -> None:
 def test_sixteen_digits_stay_unless_their_checksum_is_right(digits: str) -> None:
     if not is_luhn(digits):
         assert redact(digits) == digits
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    st.one_of(
+        *map(secrets, KINDS), st.text(max_size=16), st.text("akeoxbhspwd-_ eyJ.", max_size=16)
+    )
+)
+def test_what_is_innocent_holds_no_secret(text: str) -> None:
+    if redaction.is_innocent(text):
+        assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["Bearer abcdeF", "xoxb-abcdefghij", "a@b.cc", "secret=x", "4111111111111", "pwd: x"]
+)
+def test_the_shortest_secrets_are_not_innocent(text: str) -> None:
+    assert not redaction.is_innocent(text)
+
+
+@pytest.mark.parametrize("text", ["", "model", "messages", "assistant", "stop", "Hello, Ada!"])
+def test_names_of_fields_and_short_words_are_innocent(text: str) -> None:
+    assert redaction.is_innocent(text)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._replay_log import shapes
 from ollama_otel._replay_log.call import Chunk, RecordedCall
 from ollama_otel._wire.endpoints import Endpoint, find_endpoint
 from ollama_otel._wire.native import Progress, RequestFacts, ResponseFacts
@@ -64,6 +65,7 @@ def _known(facts: object, rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _facts(
     cls: Callable[..., Any], known: frozenset[str], values: Mapping[str, Any], body: Any = None
 ) -> Any:
+    shapes.check_facts(values)
     given = {
         name: tuple(value) if name in _TUPLES else value
         for name, value in values.items()
@@ -74,6 +76,7 @@ def _facts(
 
 _REQUEST_NAMES = frozenset(name for name, _ in _REQUEST)
 _RESPONSE_NAMES = frozenset(name for name, _ in _RESPONSE)
+_PROGRESS_NAMES = frozenset(row.name for row in fields(Progress))
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -207,8 +210,11 @@ def call_from(
     """Put a call together from its lines.
 
     Raises KeyError, TypeError or ValueError where they are not what `request_line` and
-    `end_line` write.
+    `end_line` write: somebody may have edited them.
     """
+    shapes.check_request(request)
+    if end is not None:
+        shapes.check_end(end)
     get = request.get
     start = CallStart(
         endpoint=_endpoint(request["method"], request["path"], request["operation"]),
@@ -250,7 +256,10 @@ def _endpoint(method: str, path: str, operation: str) -> Endpoint:
 
 
 def _request_facts(line: Mapping[str, Any]) -> RequestFacts:
-    facts: RequestFacts = _facts(RequestFacts, _REQUEST_NAMES, line["request"], line.get("body"))
+    body = line.get("body")
+    # What is no object has no fields to read.
+    body = body if isinstance(body, dict) else None
+    facts: RequestFacts = _facts(RequestFacts, _REQUEST_NAMES, line["request"], body)
     return facts
 
 
@@ -271,11 +280,15 @@ def _record(start: CallStart, end: Mapping[str, Any]) -> CallRecord:
         longest_gap=get("longest_gap"),
         held_by_caller=get("held_by_caller"),
         response_size=get("size", 0),
-        progress=None if progress is None else Progress(**progress),
+        progress=None if progress is None else Progress(**_known_progress(progress)),
         answer=None,
         content_type=get("content_type"),
         content_encoding=get("content_encoding"),
     )
+
+
+def _known_progress(progress: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in progress.items() if name in _PROGRESS_NAMES}
 
 
 def _chunks(lists: Iterable[Sequence[Any]]) -> Iterable[Chunk]:

@@ -12,7 +12,7 @@ from ollama_otel._content import decoded_image
 from ollama_otel._replay_log.answer_body import AnswerBody
 from ollama_otel._replay_log.edits import omitted, recut, vectors_edit, within_replacement
 from ollama_otel._replay_log.json_redaction import NO_JSON, JsonRedaction, parsed
-from ollama_otel.redaction import BUILT_IN
+from ollama_otel.redaction import BUILT_IN, is_innocent
 
 __all__ = ["BodyPolicy"]
 
@@ -28,16 +28,17 @@ class BodyPolicy:
     When a redactor raises or returns no string, the text becomes `[redaction failed]`.
     """
 
-    __slots__ = ("_keeps_media", "_redactors")
+    __slots__ = ("_given", "_keeps_media", "_redactors")
 
     def __init__(self, redactors: Sequence[_Redactor] = (), *, keeps_media: bool = False) -> None:
+        self._given = tuple(redactors)
         self._redactors = (*BUILT_IN, *redactors)
         self._keeps_media = keeps_media
 
     def text(self, value: str) -> str:
         """Return a text without secrets."""
         redacted = value
-        for redactor in self._redactors:
+        for redactor in self._given if is_innocent(value) else self._redactors:
             try:
                 result: object = redactor(redacted)
             except Exception:  # noqa: BLE001  a redactor is foreign code; its error may quote the text

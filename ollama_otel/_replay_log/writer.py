@@ -23,7 +23,7 @@ _log = getLogger("ollama_otel")
 
 _BATCH = 256
 """Entries that are rendered and written together."""
-_GATHER: Final = 0.02
+_GATHER: Final = 0.05
 """Seconds for which entries gather before they are looked at.
 
 A thread that wakes for each entry fights with the caller's for Python's one lock, which

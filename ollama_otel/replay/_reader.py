@@ -28,6 +28,8 @@ _log = getLogger("ollama_otel")
 
 _SHOWN: Final = 60
 """Bytes of a bad line that are shown."""
+_LONGEST: Final = 300
+"""Characters of a complaint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
             file=request.file,
             line=request.number,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         where = request if end is None else end
         raise ReplayLogError(
             f"{where.file}:{where.number}: expected the {where.values['event']} line of a call, "
@@ -141,6 +143,7 @@ def _lines(file: Path, report: Report) -> Iterator[_Line]:
                     torn = raw
                     continue
                 _check_version(values, file, number)
+                _check_texts(values, file, number)
                 yield _Line(values.get("at", ""), values, file, number)
     except (OSError, EOFError, zlib.error) as error:
         raise ReplayLogError(f"{file}:{number + 1}: cannot be read: {error}") from error
@@ -177,6 +180,15 @@ def _explain(
             f"{file}:{number}: expected a line of a replay log (a JSON object), found {shown!r}"
         )
     report(Skipped(file=file, line=number, reason="a line that was not finished is skipped"))
+
+
+def _check_texts(values: dict[str, Any], file: Path, number: int) -> None:
+    """Refuse what lines could not be put in order and together by."""
+    for key in ("at", "id", "event"):
+        if type(values.get(key, "")) is not str:
+            raise ReplayLogError(
+                f"{file}:{number}: expected a text as {key!r}, found {values[key]!r}"[:_LONGEST]
+            )
 
 
 def _check_version(values: dict[str, Any], file: Path, number: int) -> None:

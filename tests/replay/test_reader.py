@@ -213,6 +213,69 @@ def test_a_route_that_is_not_known_here_is_read_too(tmp_path: Path) -> None:
     assert (call.start.endpoint.name, call.path) == ("later", "/api/later")
 
 
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+)
+WHOLE_REQUEST = request(
+    "1",
+    server="h",
+    port=1,
+    trace_id="a",
+    span_id="b",
+    sampled=True,
+    conversation_id="c",
+    user_id="u",
+    tags={"t": "1"},
+    body={"model": "m"},
+    changes=["redacted"],
+    request={"model": "m", "stream": True, "options": {}, "tools": ["t"], "think": True},
+)
+WHOLE_END = end(
+    "1",
+    status=200,
+    size=2,
+    chunk_count=1,
+    time_to_first_chunk=0.5,
+    response={"input_tokens": 3, "eval_duration": 0.5, "tool_calls": ["t"]},
+    progress={"first": {}, "completed": {}, "total": {}, "started_at": 0.1},
+    content_type="application/x-ndjson",
+    chunks=[[0.5, "{}\n"]],
+    changes=["vectors"],
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data(), value=anything)
+def test_a_line_that_somebody_edited_gives_a_call_or_says_where_it_is_wrong(
+    data: st.DataObject, value: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    lines = json.loads(json.dumps([WHOLE_REQUEST, WHOLE_END]))
+    line = data.draw(st.sampled_from(lines))
+    key = data.draw(st.sampled_from(sorted(line)))
+    inner = line[key]
+    if isinstance(inner, dict) and inner and data.draw(st.booleans()):
+        inner[data.draw(st.sampled_from(sorted(inner)))] = value
+    elif key == "chunks" and data.draw(st.booleans()):
+        inner[0][data.draw(st.integers(0, 1))] = value
+    else:
+        line[key] = value
+    path = write(tmp_path_factory.mktemp("log") / "a.jsonl", lines)
+    try:
+        calls = list(read(path, report=lambda skipped: None))
+    except ReplayLogError as error:
+        assert "a.jsonl:" in str(error)
+        return
+    for call in calls:
+        call.answer()
+        assert call.record is None or call.record.phases is not None
+
+
 def test_half_a_surrogate_pair_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [request("1", body={"prompt": "\ud83d"}), end("1")])
     [call] = read(path)
