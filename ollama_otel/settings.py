@@ -196,7 +196,11 @@ class Settings:
             (
                 "replay_log",
                 self.replay_log is None
-                or (isinstance(self.replay_log, str | os.PathLike) and bool(self.replay_log)),
+                or (
+                    isinstance(self.replay_log, str | os.PathLike)
+                    and str(self.replay_log) != ""
+                    and "\0" not in str(self.replay_log)
+                ),
                 "a path or None",
             ),
             *(

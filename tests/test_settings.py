@@ -222,6 +222,7 @@ def test_an_unknown_keyword_is_refused() -> None:
         ("queue_threshold", None),
         ("replay_log", ""),
         ("replay_log", 7),
+        ("replay_log", "a\0b"),
         ("replay_log", True),
         ("replay_bodies", "yes"),
         ("replay_media", None),

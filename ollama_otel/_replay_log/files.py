@@ -12,6 +12,7 @@ import gzip
 import os
 import re
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def _written_by_others(base: Path) -> Iterator[Path]:
 def _siblings(base: Path) -> list[Path]:
     try:
         return [Path(entry.path) for entry in os.scandir(base.parent) if entry.is_file()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -104,6 +105,8 @@ class LogFile:
         self._size = 0
         self._empty_size = 0
         self._born = 0.0
+        # A process that was killed may have left something.
+        self._is_untidy = True
 
     def append(self, lines: bytes) -> None:
         """Write whole lines to the end."""
@@ -114,6 +117,24 @@ class LogFile:
         if self._size > self._empty_size and self._is_due(len(lines)):
             self._rotate()
         self._write(lines)
+
+    def tidy_up(self) -> None:
+        """Compress what was put aside, by whomever, and let the oldest go.
+
+        Apart, as it takes long and what is new must not wait for it.
+        """
+        if not self._is_untidy:
+            return
+        self._is_untidy = False
+        archived = [path for path, _ in _archived(self.base)]
+        try:
+            for old in archived[: -self._keep or None]:
+                old.unlink(missing_ok=True)
+        except OSError as refusal:
+            _log.warning("an old file of the replay log cannot be let go (%s)", refusal)
+        for path in archived[-self._keep :]:
+            if path.suffix != ".gz":
+                _compress(path)
 
     def close(self) -> None:
         """Let the file go; it is opened again where there is more to write."""
@@ -168,37 +189,50 @@ class LogFile:
     # --- many files -----------------------------------------------------------------------
 
     def _rotate(self) -> None:
-        self.close()
-        self._archive(self._path)
+        if sys.platform == "win32":
+            # A file that is open cannot be renamed there.
+            self.close()
+        # The lock is kept until the file has its final name: nobody else is to write into it.
+        descriptor, self._descriptor = self._descriptor, None
+        try:
+            self._archive(self._path)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
         self._open()
 
     def _archive(self, path: Path) -> None:
-        """Give a full file its final name, compress it, and let the oldest ones go."""
+        """Give a full file its final name."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         name = f"{self.base.stem}.{now:%Y%m%dT%H%M%S%f}Z-{os.getpid()}{self.base.suffix}"
-        archived = path.with_name(name)
-        path.rename(archived)
-        _compress(archived)
-        for old, _ in _archived(self.base)[: -self._keep or None]:
-            old.unlink(missing_ok=True)
+        path.rename(path.with_name(name))
+        self._is_untidy = True
 
     def _take_over_orphans(self) -> None:
-        """Archive the files of processes that are no more."""
-        for path in _written_by_others(self.base):
+        """Put aside the files of processes that are no more."""
+        for path in list(_written_by_others(self.base)):
             descriptor = None
             # Something else of that name is none of ours.
             with suppress(FileExistsError):
                 descriptor = _open_locked(path)
-            if descriptor is not None:
-                os.close(descriptor)
+            if descriptor is None:
+                continue
+            try:
+                if sys.platform == "win32":
+                    os.close(descriptor)
+                    descriptor = None
                 self._archive(path)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
 
 
 def _open_locked(path: Path) -> int | None:
     """Open a file to append to it, for this process alone; None if another one has it."""
-    if path.exists() and not path.is_file():
-        # A device or a pipe would be locked, made private and waited for.
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            # A device or a pipe would be locked, made private and waited for.
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
     while True:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, flags, _PRIVATE)
@@ -274,16 +308,23 @@ def _compress(path: Path) -> None:
     """Replace a file by its gzip, whole at each moment; without room for both it stays."""
     part = path.with_name(f"{path.name}.gz.part")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
-        with (
-            os.fdopen(descriptor, "wb") as target,
-            gzip.open(target, "wb", compresslevel=6) as packer,
-            path.open("rb") as source,
-        ):
-            shutil.copyfileobj(source, packer, _COPY)
-        part.replace(path.with_name(f"{path.name}.gz"))
+        with path.open("rb+") as source:
+            # One process of many does it.
+            if not _lock(source.fileno()) or not _is_same(source.fileno(), path):
+                return
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
+            with (
+                os.fdopen(descriptor, "wb") as target,
+                gzip.open(target, "wb", compresslevel=6) as packer,
+            ):
+                source.seek(0)
+                shutil.copyfileobj(source, packer, _COPY)
+            part.replace(path.with_name(f"{path.name}.gz"))
+    except FileNotFoundError:
+        # Somebody else has let it go.
+        return
     except OSError as refusal:
         _log.warning("the replay log's %s stays uncompressed (%s)", path, refusal)
         part.unlink(missing_ok=True)
         return
-    path.unlink()
+    path.unlink(missing_ok=True)

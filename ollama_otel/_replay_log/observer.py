@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from opentelemetry.trace import get_current_span
 
+from ollama_otel import _garbage
 from ollama_otel._call import Observation
 from ollama_otel._record import CallRecord, CallStart
 from ollama_otel._replay_log.files import LogFile, base_of
@@ -65,6 +66,7 @@ class ReplayLog:
         self.writer = Writer(
             render=pipeline.render,
             append=file.append,
+            tidy_up=file.tidy_up,
             close=file.close,
             confess=pipeline.confess,
             name=str(self.path),
@@ -81,10 +83,12 @@ class ReplayLog:
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all calls so far are written; False if `timeout` seconds do not do."""
+        _garbage.catch_up()
         return self.writer.flush(timeout)
 
     def close(self, timeout: float = 10.0) -> bool:
         """Write everything and end, as `flush`; later calls are not logged but counted."""
+        _garbage.catch_up()
         return self.writer.close(timeout)
 
     def __enter__(self) -> Self:
@@ -161,6 +165,8 @@ class _FollowBodies(_Follow):
         elif self._size and not self._writer.has_room(self._size):
             missing = "queue_full"
         is_kept = missing is None
+        # The request's line has its bytes; here they would only wait a second time, uncounted.
+        record = replace(record, start=replace(record.start, content=None))
         self._writer.put(
             Ended(
                 id=self._id,

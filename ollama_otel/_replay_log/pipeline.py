@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from typing import Any
 
@@ -73,7 +73,11 @@ class CallIds:
 
 @cache
 def _library() -> str:
-    return version("ollama_otel")
+    try:
+        return version("ollama_otel")
+    except PackageNotFoundError:
+        # Packed into one file with an app.
+        return "unknown"
 
 
 class Pipeline:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from logging import getLogger
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from ollama_otel import _garbage
 from ollama_otel._guard import guard
 
 __all__ = ["LogStatistics", "Writer"]
@@ -58,13 +61,14 @@ class Writer:
         *,
         render: Callable[[Any], bytes],
         append: Callable[[bytes], None],
+        tidy_up: Callable[[], None],
         close: Callable[[], None],
         confess: Callable[[int, int], bytes],
         max_lines: int = 20_000,
         max_bytes: int = 64 * 1024 * 1024,
         name: str = "",
     ) -> None:
-        """`append` may raise OSError, which is met by trying again.
+        """`append` may raise OSError, which is met by trying again; `tidy_up` follows it.
 
         `confess` gives a line that tells how many lines and bodies were dropped. At most
         `max_lines` entries wait; above half of them, or `max_bytes` bytes of bodies,
@@ -72,6 +76,7 @@ class Writer:
         """
         self._render = render
         self._append = append
+        self._tidy_up = tidy_up
         self._close = close
         self._confess = confess
         self._max_lines = max_lines
@@ -92,6 +97,8 @@ class Writer:
         self._dropped_lines = self._dropped_bodies = 0
         self._confessed = (0, 0)
         self._is_refused = False
+        self.is_stuck = False
+        """Whether it could not write in time before a fork."""
 
     # --- for callers ----------------------------------------------------------------------
 
@@ -121,13 +128,18 @@ class Writer:
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was put is written; False if that takes more than `timeout` s."""
+        written = self.request_flush()
+        return written is None or written.wait(timeout)
+
+    def request_flush(self) -> threading.Event | None:
+        """Return what is set when all that was put is written; None where nothing waits."""
         thread = self._thread
-        if thread is None or not thread.is_alive():
-            return True
         written = threading.Event()
+        if thread is None or not thread.is_alive():
+            return None if self.is_closed or self._queue.empty() else written
         self._queue.put(written)
         self._hurry.set()
-        return written.wait(timeout)
+        return written
 
     def stop(self) -> None:
         """Write what is waiting and then end, without being waited for."""
@@ -143,6 +155,14 @@ class Writer:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout if is_written else 0.0)
         return is_written
+
+    def warn_of_what_waits(self) -> None:
+        """Tell the program's log that the end comes before all is written."""
+        _log.warning(
+            "the replay log %s could not be written in time; some %d lines are lost",
+            self._name,
+            self._queue.qsize() + 1,
+        )
 
     @property
     def is_closed(self) -> bool:
@@ -163,6 +183,7 @@ class Writer:
     # --- the thread -----------------------------------------------------------------------
 
     def _start(self) -> None:
+        _close_at_exit_of_a_child()
         with self._lock:
             if self._thread is None:
                 # Known before it runs: what interrupts this is not to start another one.
@@ -171,9 +192,10 @@ class Writer:
                 )
                 try:
                     self._thread.start()
-                except BaseException:
-                    self._thread = None
-                    raise
+                finally:
+                    # An interrupt may come when it runs already.
+                    if not self._thread.is_alive():
+                        self._thread = None
 
     def _run(self) -> None:
         try:
@@ -209,10 +231,16 @@ class Writer:
             if size:
                 with self._lock:
                     self._waiting_bytes -= size
-        if lines and self._write(lines):
+        is_written = bool(lines) and self._write(lines)
+        if is_written:
             self._tell_what_is_missing()
         for event in waiting:
             event.set()
+        if is_written:
+            try:
+                self._tidy_up()
+            except Exception as fault:  # noqa: BLE001 - what is new is to be written all the same
+                guard.caught("tidying up the replay log", fault)
 
     def _write(self, lines: Sequence[bytes]) -> bool:
         """Write lines, however long that takes; False where it was told to stop first."""
@@ -223,9 +251,14 @@ class Writer:
                 self._append(data)
             except OSError as refusal:
                 self._refused(refusal)
+            except Exception as fault:  # noqa: BLE001 - to try again would not help
+                self._lose(len(lines))
+                guard.caught("writing the replay log", fault)
+                return False
             else:
                 with self._lock:
                     self._written += len(lines)
+                self.is_stuck = False
                 if self._is_refused:
                     self._is_refused = False
                     _log.warning("the replay log %s is written again", self._name)
@@ -271,9 +304,22 @@ class Writer:
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
+def _flush_all(timeout: float) -> list[Writer]:
+    """Let all write what waits, `timeout` seconds in all; return those that could not."""
+    end = time.monotonic() + timeout
+    asked = [(writer, writer.request_flush()) for writer in list(_writers)]
+    return [
+        writer
+        for writer, written in asked
+        if written is not None and not written.wait(max(0.0, end - time.monotonic()))
+    ]
+
+
 def _flush_before_fork() -> None:
-    for writer in list(_writers):
-        writer.flush(_BEFORE_FORK)
+    # A disk that refuses or hangs is not waited for before each fork.
+    if not any(writer.is_stuck for writer in list(_writers)):
+        for writer in _flush_all(_BEFORE_FORK):
+            writer.is_stuck = True
 
 
 def _reset_after_fork() -> None:
@@ -282,9 +328,23 @@ def _reset_after_fork() -> None:
 
 
 def _close_at_exit() -> None:
+    _garbage.catch_up()
+    for writer in _flush_all(_AT_EXIT):
+        writer.warn_of_what_waits()
     for writer in list(_writers):
-        writer.close()
+        writer.stop()
 
+
+def _close_at_exit_of_a_child() -> None:
+    """The children of `multiprocessing` end without `atexit`, but with finalizers of its own."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and os.getpid() not in _children:
+        _children.add(os.getpid())
+        util.Finalize(None, _close_at_exit, exitpriority=0)
+
+
+_children: set[int] = set()
+"""Processes that have such a finalizer: a child clears those of its parent."""
 
 atexit.register(_close_at_exit)
 if hasattr(os, "register_at_fork"):

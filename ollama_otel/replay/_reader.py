@@ -7,7 +7,8 @@ import heapq
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from logging import getLogger
@@ -28,6 +29,7 @@ _log = getLogger("ollama_otel")
 
 _SHOWN: Final = 60
 """Bytes of a bad line that are shown."""
+_ATTEMPTS: Final = 20
 _LONGEST: Final = 300
 """Characters of a complaint."""
 
@@ -67,7 +69,7 @@ def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Itera
     files = _files(Path(path))
     if len(files) == 1 and is_cassette(files[0]):
         return read_cassette(files[0])
-    return _calls(files, report or (lambda skipped: _log.warning("%s", skipped)))
+    return _calls(Path(path), report or (lambda skipped: _log.warning("%s", skipped)))
 
 
 def _files(path: Path) -> list[Path]:
@@ -85,10 +87,30 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _calls(files: list[Path], report: Report) -> Iterator[RecordedCall]:
-    # Each file is in order already, but for what overlapped by moments.
-    sources = [_lines(file, report) for file in files]
-    lines = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda line: line.at)
+def _calls(path: Path, report: Report) -> Iterator[RecordedCall]:
+    with ExitStack() as stack:
+        # Each file is in order already, but for what overlapped by moments.
+        sources = [_lines(file, stream, report) for file, stream in _opened(path, stack)]
+        lines = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda line: line.at)
+        yield from _joined(lines, report)
+
+
+def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, IO[bytes]]]:
+    """Open all files at once: what is renamed or let go from then on stays in reach."""
+    for _ in range(_ATTEMPTS):
+        with ExitStack() as opening:
+            try:
+                opened = [(file, opening.enter_context(_open(file))) for file in _files(path)]
+            except FileNotFoundError:
+                # Put aside, compressed or let go since it was listed.
+                continue
+            stack.push(opening.pop_all())
+            return opened
+    raise ReplayLogError(f"{path}: its files are moved about more quickly than they can be opened")
+
+
+def _joined(lines: Iterable[_Line], report: Report) -> Iterator[RecordedCall]:
+    """Put requests and ends together."""
     requests: dict[str, _Line] = {}
     early_ends: dict[str, _Line] = {}
     for line in lines:
@@ -130,28 +152,27 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
         ) from error
 
 
-def _lines(file: Path, report: Report) -> Iterator[_Line]:
+def _lines(file: Path, stream: IO[bytes], report: Report) -> Iterator[_Line]:
     number, torn = 0, None
     try:
-        with _opened(file) as stream:
-            for number, raw in enumerate(stream, 1):
-                values = _parsed(raw)
-                if torn is not None:
-                    _explain(file, number - 1, torn, values, report)
-                    torn = None
-                if values is None:
-                    torn = raw
-                    continue
-                _check_version(values, file, number)
-                _check_texts(values, file, number)
-                yield _Line(values.get("at", ""), values, file, number)
+        for number, raw in enumerate(stream, 1):
+            values = _parsed(raw)
+            if torn is not None:
+                _explain(file, number - 1, torn, values, report)
+                torn = None
+            if values is None:
+                torn = raw
+                continue
+            _check_version(values, file, number)
+            _check_texts(values, file, number)
+            yield _Line(values.get("at", ""), values, file, number)
     except (OSError, EOFError, zlib.error) as error:
         raise ReplayLogError(f"{file}:{number + 1}: cannot be read: {error}") from error
     if torn is not None:
         _explain(file, number, torn, None if torn.endswith(b"\n") else {"event": "opened"}, report)
 
 
-def _opened(file: Path) -> IO[bytes]:
+def _open(file: Path) -> IO[bytes]:
     return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
 
 

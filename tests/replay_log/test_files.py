@@ -36,6 +36,14 @@ class Clock:
         return self.now
 
 
+class Tidying(LogFile):
+    """Does after each write what the thread that writes does."""
+
+    def append(self, lines: bytes) -> None:
+        super().append(lines)
+        self.tidy_up()
+
+
 def log_file(path: Path, **options: Any) -> LogFile:
     defaults: dict[str, Any] = {
         "max_size": 1000,
@@ -44,7 +52,7 @@ def log_file(path: Path, **options: Any) -> LogFile:
         "opening": lambda: OPENING,
         "clock": Clock(),
     }
-    return LogFile(base_of(path), **defaults | options)
+    return Tidying(base_of(path), **defaults | options)
 
 
 def content(path: Path) -> bytes:
@@ -158,6 +166,52 @@ def test_after_a_crash_while_compressing_nothing_is_read_twice(tmp_path: Path) -
     stem.with_name(f"{stem.name}.gz").write_bytes(gzip.compress(b"one\n"))
     stem.with_name(f"{stem.name}.gz.part").write_bytes(b"half")
     assert [path.suffix for path in files_of(tmp_path / "a.jsonl")] == [".gz"]
+
+
+def test_what_is_new_is_written_before_what_is_old_is_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    file = LogFile(
+        base_of(path), max_size=70, max_age=9.0, keep=3, opening=lambda: OPENING, clock=Clock()
+    )
+    file.append(b"x" * 60 + b"\n")
+    file.append(b"new\n")
+    assert names(tmp_path) == ["a.TIME-PID.jsonl", "a.jsonl"]
+    assert path.read_bytes() == OPENING + b"new\n"
+
+
+def test_what_a_killed_process_left_is_compressed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "a.20260101T000000000000Z-1.jsonl"
+    left.write_bytes(b"one\n")
+    left.with_name(f"{left.name}.gz.part").write_bytes(b"half")
+    log_file(tmp_path / "a.jsonl").append(b"two\n")
+    assert names(tmp_path) == ["a.TIME-PID.jsonl.gz", "a.jsonl"]
+    assert content(left.with_name(f"{left.name}.gz")) == b"one\n"
+
+
+ROTATING = """
+    import sys
+    from pathlib import Path
+    from ollama_otel._replay_log.files import LogFile
+
+    opening = b'{"v":1,"event":"opened"}\\n'
+    file = LogFile(
+        Path(sys.argv[1]), max_size=1, max_age=1e9, keep=10**6, opening=lambda: opening
+    )
+    for number in range(150):
+        file.append(b'{"v":1,"name":"%s-%d"}\\n' % (sys.argv[2].encode(), number))
+        file.tidy_up()
+"""
+
+
+def test_processes_that_rotate_all_the_time_lose_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    workers = [
+        subprocess.Popen([sys.executable, "-c", textwrap.dedent(ROTATING), str(path), str(name)])
+        for name in range(4)
+    ]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0, 0]
+    found = b"".join(content(file) for file in files_of(path))
+    assert len(set(re.findall(rb'"name":"(\d-\d+)"', found))) == 600
 
 
 def test_without_room_to_compress_a_full_file_stays_as_it_is(

@@ -5,9 +5,14 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import multiprocessing
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -430,6 +435,51 @@ def test_a_log_that_is_let_go_writes_what_waits_and_ends(tmp_path: Path) -> None
     assert len(list(read(path))) == 1
 
 
+def test_ends_that_the_garbage_collector_brings_are_written_at_the_flush(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    log = ReplayLog(path)
+    client = Client(transport=FakeOllama().transport(), observers=[log])
+    stream = client.chat("llama3.2", messages=HELLO, stream=True)
+    next(stream)
+    ring: list[Any] = [stream]
+    ring.append(ring)
+    del stream, ring
+    gc.collect()
+    assert log.close()
+    [call] = read(path)
+    assert call.record is not None
+    assert call.record.outcome == "abandoned"
+
+
+def test_what_waits_for_a_hung_disk_takes_no_more_memory_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, may_write = os.write, threading.Event()
+
+    def stuck(descriptor: int, data: Any) -> int:
+        if threading.current_thread().name == "ollama_otel log":
+            may_write.wait(20)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", stuck)
+    log = ReplayLog(tmp_path / "calls.jsonl", bodies=True, max_bytes=4_000_000)
+    # Not the fake server, which remembers what it was asked.
+    transport = Scripted([b'{"models":[],"done":true,"message":{"role":"assistant"}}'])
+    client = Client(transport=transport, observers=[log])
+    client.list()
+    time.sleep(0.2)
+    tracemalloc.start()
+    try:
+        for _ in range(30):
+            client.chat("llama3.2", messages=[{"role": "user", "content": "x" * 1_000_000}])
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        may_write.set()
+    log.close()
+    assert held < 12_000_000
+
+
 def test_after_close_calls_go_on_and_are_counted(tmp_path: Path) -> None:
     log = ReplayLog(tmp_path / "calls.jsonl")
     client = Client(transport=FakeOllama().transport(), observers=[log])
@@ -487,6 +537,45 @@ def test_a_call_that_never_ended_is_a_request_without_an_end(tmp_path: Path) -> 
         "stream": True,
         "tools": [],
     }
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing_log_all_of_their_calls(method: str, tmp_path: Path) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, sys, warnings
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from ollama_otel import Client
+            from ollama_otel.replay import ReplayLog
+            from ollama_otel.testing import FakeOllama
+
+            def work(path):
+                Client(transport=FakeOllama().transport(), observers=[LOG or ReplayLog(path)]).ps()
+
+            LOG = None
+            if __name__ == "__main__":
+                method, path = sys.argv[1:]
+                if method == "fork":
+                    LOG = ReplayLog(path)
+                    Client(transport=FakeOllama().transport(), observers=[LOG]).list()
+                context = multiprocessing.get_context(method)
+                children = [context.Process(target=work, args=(path,)) for _ in range(3)]
+                for child in children:
+                    child.start()
+                for child in children:
+                    child.join()
+            """
+        )
+    )
+    subprocess.run(
+        [sys.executable, str(script), method, str(tmp_path / "calls.jsonl")], check=True, timeout=60
+    )
+    names = [call.start.endpoint.name for call in read(tmp_path / "calls.jsonl") if call.record]
+    assert names.count("list_running_models") == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -37,6 +37,7 @@ def writer(disk: Disk, **options: Any) -> Writer:
     return Writer(
         render=lambda entry: f"{entry}\n".encode(),
         append=disk.append,
+        tidy_up=lambda: None,
         close=disk.close,
         confess=lambda lines, bodies: f"dropped {lines} {bodies}\n".encode(),
         **options,
@@ -130,12 +131,42 @@ def test_an_entry_that_cannot_be_rendered_is_one_line_less(quiet_guard: None) ->
         return b"%d\n" % (1 / (entry - 1) + entry)
 
     each = Writer(
-        render=render, append=disk.append, close=disk.close, confess=lambda lines, _: b"less\n"
+        render=render,
+        append=disk.append,
+        tidy_up=lambda: None,
+        close=disk.close,
+        confess=lambda lines, _: b"less\n",
     )
     for number in (0, 1, 3):
         each.put(number)
     assert each.flush(10)
     assert disk.lines == [b"-1", b"3", b"less"]
+    assert each.statistics.dropped_lines == 1
+    each.close()
+
+
+def test_a_fault_of_ours_while_writing_is_counted_and_the_next_line_written(
+    quiet_guard: None,
+) -> None:
+    disk = Disk()
+
+    def append(data: bytes) -> None:
+        if data == b"bad\n":
+            raise ValueError("embedded null byte")
+        disk.append(data)
+
+    each = Writer(
+        render=lambda entry: f"{entry}\n".encode(),
+        append=append,
+        tidy_up=lambda: None,
+        close=disk.close,
+        confess=lambda lines, bodies: f"dropped {lines}\n".encode(),
+    )
+    each.put("bad")
+    assert each.flush(10)
+    each.put("good")
+    assert each.flush(10)
+    assert disk.lines == [b"good", b"dropped 1"]
     assert each.statistics.dropped_lines == 1
     each.close()
 
