@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,8 @@ __all__ = [
 
 _MARKER: Final = (
     "ollama_replay(path=None, speed=0, ignore=(), redactors=()): record the test's Ollama calls "
-    "into a cassette the first time, and answer them from it afterwards"
+    "into a cassette the first time, and answer them from it afterwards; each test has a "
+    "cassette of its own"
 )
 _NAME: Final = "ollama_replay"
 _BY_MARKER: Final = "_ollama_replay_by_marker"
@@ -38,35 +39,44 @@ _LONGEST_NAME: Final = 100
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_\-]+")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedTest:
     """What the fixture `ollama_replay` gives."""
 
-    def __init__(self, path: Path, *, is_recording: bool) -> None:
-        self.path = path
-        """The test's cassette."""
-        self.is_recording = is_recording
-        """Whether calls go to the real server."""
-        self._has_passed = False
-        self._misses: Sequence[Exception] = ()
+    path: Path
+    """The test's cassette."""
+    is_recording: bool
+    """Whether calls go to the real server."""
+
+
+class _Run:
+    """How a test with a cassette goes."""
+
+    def __init__(self) -> None:
+        self.has_passed = False
+        self.misses: Sequence[Exception] = ()
         self._told = 0
 
-    def _explain(self, error: BaseException) -> None:
+    def explain(self, error: BaseException) -> None:
         """Add the misses to an error that came of them, but hides them."""
         for miss in self._untold():
             if miss is not error:
                 error.add_note(str(miss))
 
-    def _fail_on_misses(self) -> None:
+    def fail_on_misses(self) -> None:
+        """Fail the test for those that nobody has been told of."""
         if untold := self._untold():
             pytest.fail("\n".join(map(str, untold)), pytrace=False)
 
     def _untold(self) -> Sequence[Exception]:
-        untold = self._misses[self._told :]
-        self._told = len(self._misses)
+        untold = self.misses[self._told :]
+        self._told = len(self.misses)
         return untold
 
 
-_REPLAYED: Final = pytest.StashKey[ReplayedTest]()
+_RUN: Final = pytest.StashKey[_Run]()
+_OWNERS: Final = pytest.StashKey[dict[Path, str]]()
+"""Which test has which cassette."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,15 +140,15 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Fail a test that asked for what its cassette does not have, whatever it made of it."""
-    replayed = item.stash.get(_REPLAYED, None)
+    run = item.stash.get(_RUN, None)
     try:
         result = yield
     except BaseException as error:
-        if replayed is not None:
-            replayed._explain(error)  # noqa: SLF001 - its other half
+        if run is not None:
+            run.explain(error)
         raise
-    if replayed is not None:
-        replayed._fail_on_misses()  # noqa: SLF001
+    if run is not None:
+        run.fail_on_misses()
     return result
 
 
@@ -148,9 +158,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note whether a test has passed: one that fails leaves no cassette."""
     report = yield
-    replayed = item.stash.get(_REPLAYED, None)
-    if call.when == "call" and replayed is not None:
-        replayed._has_passed = report.passed  # noqa: SLF001
+    run = item.stash.get(_RUN, None)
+    if call.when == "call" and run is not None:
+        run.has_passed = report.passed
     return report
 
 
@@ -168,47 +178,55 @@ def ollama_replay(request: pytest.FixtureRequest) -> Iterator[ReplayedTest]:
     """Record the test's Ollama calls into a cassette, or answer them from it."""
     options = _options(request.node)
     path = _cassette_path(request.node, options)
+    _check_owner(request.node, path)
     mode = request.config.getoption("--ollama-record") or ("none" if _is_ci() else "once")
     is_recording = mode == "all" or (mode == "once" and not path.exists())
     if not is_recording and not path.exists():
         pytest.fail(_how_to_record(request.node, path), pytrace=False)
-    replayed = ReplayedTest(path, is_recording=is_recording)
-    request.node.stash[_REPLAYED] = replayed
+    run = request.node.stash[_RUN] = _Run()
+    replayed = ReplayedTest(path=path, is_recording=is_recording)
     if is_recording:
-        with _recording(replayed, options):
+        with _recording(path, options, run):
             yield replayed
         return
-    is_strict = request.config.getoption("--ollama-strict")
-    yield from _playing(replayed, options, is_strict=is_strict)
+    with _playing(path, options, run, is_strict=request.config.getoption("--ollama-strict")):
+        yield replayed
 
 
-def _recording(replayed: ReplayedTest, options: _Options) -> AbstractContextManager[None]:
+def _recording(path: Path, options: _Options, run: _Run) -> AbstractContextManager[None]:
     from ollama_otel.replay._tested import recording  # noqa: PLC0415 - only for such a test
 
-    return recording(
-        replayed.path,
-        redactors=options.redactors,
-        is_wanted=lambda: replayed._has_passed,  # noqa: SLF001
-    )
+    return recording(path, redactors=options.redactors, is_wanted=lambda: run.has_passed)
 
 
-def _playing(
-    replayed: ReplayedTest, options: _Options, *, is_strict: bool
-) -> Iterator[ReplayedTest]:
+@contextmanager
+def _playing(path: Path, options: _Options, run: _Run, *, is_strict: bool) -> Iterator[None]:
     from ollama_otel.replay._tested import playing  # noqa: PLC0415 - only for such a test
 
     with playing(
-        replayed.path, speed=options.speed, ignore=options.ignore, redactors=options.redactors
+        path, speed=options.speed, ignore=options.ignore, redactors=options.redactors
     ) as index:
-        replayed._misses = index.misses  # noqa: SLF001
-        yield replayed
+        run.misses = index.misses
+        yield
     # Of other fixtures, which end before this one.
-    replayed._fail_on_misses()  # noqa: SLF001
-    if is_strict and replayed._has_passed and index.unused:  # noqa: SLF001
+    run.fail_on_misses()
+    if is_strict and run.has_passed and index.unused:
         calls = ", ".join(f"{call.start.endpoint.name} (call {call.id})" for call in index.unused)
         pytest.fail(
-            f"{replayed.path} has calls that the test did not make: {calls}; "
+            f"{path} has calls that the test did not make: {calls}; "
             "--ollama-record=all records it anew",
+            pytrace=False,
+        )
+
+
+def _check_owner(node: pytest.Item, path: Path) -> None:
+    if path.is_dir():
+        pytest.fail(f"expected the file of a cassette at {path}, found a folder", pytrace=False)
+    owner = node.config.stash.setdefault(_OWNERS, {}).setdefault(path.resolve(), node.nodeid)
+    if owner != node.nodeid:
+        pytest.fail(
+            f"expected a cassette of its own for each test, found {path} used by {owner} too: "
+            "leave path out, or give each test another one",
             pytrace=False,
         )
 
@@ -222,6 +240,10 @@ def _options(node: pytest.Item) -> _Options:
                 f"{node.nodeid}: ollama_replay takes named arguments only, found {marker.args}"
             )
         given |= marker.kwargs
+    if isinstance(field := given.get("ignore"), str):
+        raise pytest.UsageError(
+            f"{node.nodeid}: ignore takes a list of fields, not one text: ignore=[{field!r}]"
+        )
     try:
         return _Options(**given)
     except TypeError:

@@ -2,13 +2,15 @@
 
 What is taken out leaves a mark such as `[redacted: email]`. Redacting twice changes nothing.
 Each function runs in linear time, whatever the text, and quickly where there is nothing to find.
+A long text is searched block by block, so that other threads get their turn in between; a line
+is never cut, so one of a megabyte holds them up for a few tenths of a second.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
 
 from ollama_otel.errors import SettingsError
 
@@ -34,7 +36,7 @@ _KIND = re.compile(r"[^\[\]\r\n]{1,64}")
 
 _AUTHORIZATION = re.compile(
     r"""
-    (authorization \\?["']? [ \t]{0,8} [:=] [ \t]{0,8} \\?["']?)
+    (authorization \\{0,7}["']? [ \t]{0,8} [:=] [ \t]{0,8} \\{0,7}["']?)
     (?!\[redacted)
     (?: (?:digest|oauth|hawk|signature|aws4-hmac-sha256) [ \t] [^\r\n]*
       | (?:basic|bearer|negotiate|ntlm|token|api-?key|key) [ \t]+ (?!\[redacted) [^\s"'\\]+
@@ -43,13 +45,14 @@ _AUTHORIZATION = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_URL_PASSWORD = re.compile(r"(://[^\s/:@\[\]\"']{1,64}:)(?!\[redacted)[^\s/@\"']{1,128}(?=@)")
+# A password may hold the sign that ends it.
+_URL_PASSWORD = re.compile(r"(://[^\s/:@\[\]\"']{0,64}:)(?!\[redacted)[^\s/\"']{1,128}(?=@)")
 _COOKIE = re.compile(
     r"""
-    (cookie2? \\?["']? [ \t]{0,8} : [ \t]{0,8} \\?["']?)
+    (cookie2? \\{0,7}["']? [ \t]{0,8} : [ \t]{0,8} \\{0,7}["']?)
     (?!\[redacted)
     [^\s=;,"'\\]{1,256} (?: ="[^"\r\n]*" | = )
-    (?: ="[^"\r\n]*" | [^\r\n"'\\] )*
+    (?: [^\r\n"'\\=]++ | ="[^"\r\n]*" | = )*+
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -90,12 +93,13 @@ _ASSIGNMENT = re.compile(
     r"""
     ( (?: (?P<sure> api[_-]?key | access[_-]?key | access[_-]?token | refresh[_-]?token
                   | auth[_-]?token | client[_-]?secret | secret[_-]?key
-                  | password | passwd | passphrase )
-        | (?P<secret> secret )
+                  | password | passwd | passphrase
+                  | (?<=["']) pwd (?=\\{0,7}["']) | (?<=;) pwd )
+        | (?P<secret> secret | private[_-]?key )
         | token )
-      \\?["']? [ \t]{0,8} (?: :(?!:) | (?P<equals> =(?!=) ) ) [ \t]{0,8} )
-    (?!\\?["']?\[redacted)
-    (?: (?P<quote> \\?["'] ) (?P<quoted> (?: [^"'\\\r\n] | \\[^"'\r\n] )+ )
+      \\{0,7}["']? [ \t]{0,8} (?: :(?!:) | (?P<equals> =(?!=) ) ) [ \t]{0,8} )
+    (?!\\{0,7}["']?\[redacted)
+    (?: (?P<quote> \\{0,7}["'] ) (?P<quoted> (?: [^"'\\\r\n]++ | \\++[^"'\r\n] )++ )
       | (?! (?: str | int | bool | bytes | string | none | null | nil | true | false | undefined
               | required | optional | password | secret | token | api_?key ) \b
           | (?: self | cls | this | args | os | env | config | settings | request | process ) \.
@@ -155,11 +159,13 @@ _KEY_STARTS = (
     *("sk-", "k_live_", "k_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
     *("glpat-", "AKIA", "ASIA", "AIza", "xox", "hf_", "gsk_", "npm_", "pypi-"),
 )
-_SECRET_NAMES = ("key", "token", "secret", "passw", "passphrase")
+_SECRET_NAMES = ("key", "token", "secret", "passw", "passphrase", "pwd")
 _SHORTEST_TOKEN = 6
 _SIGNS = re.compile(r"[@=:0-9]|earer|EARER")
 """What every secret has that is shorter than the keys of the shortest shape, `xoxb-` and ten."""
 _SHORTEST_PLAIN = 15
+_BLOCK = 4096
+"""Characters after which the next line starts a new block."""
 
 
 def is_innocent(text: str) -> bool:
@@ -210,6 +216,24 @@ def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> _Redactor:
     return redact
 
 
+def _by_blocks(redactor: _Redactor) -> _Redactor:
+    """Run a redactor that looks for nothing across line ends over a few lines at a time."""
+
+    @wraps(redactor)
+    def redact(text: str) -> str:
+        return redactor(text) if len(text) <= _BLOCK else "".join(map(redactor, _blocks(text)))
+
+    return redact
+
+
+def _blocks(text: str) -> Iterator[str]:
+    start = 0
+    while end := text.find("\n", start + _BLOCK) + 1:
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
 def private_keys(text: str) -> str:
     """Take out private keys in PEM form, also those that are cut off."""
     if "-----BEGIN " not in text:
@@ -217,6 +241,7 @@ def private_keys(text: str) -> str:
     return _PRIVATE_KEY.sub("[redacted: private_key]", text)
 
 
+@_by_blocks
 def authorization(text: str) -> str:
     """Take out what stands in `Authorization` headers, and passwords in URLs."""
     if "://" in text:
@@ -226,6 +251,7 @@ def authorization(text: str) -> str:
     return _AUTHORIZATION.sub(r"\1[redacted: authorization]", text)
 
 
+@_by_blocks
 def cookies(text: str) -> str:
     """Take out what stands in `Cookie` and `Set-Cookie` headers."""
     if "ookie" not in text and "COOKIE" not in text:
@@ -233,6 +259,7 @@ def cookies(text: str) -> str:
     return _COOKIE.sub(r"\1[redacted: cookie]", text)
 
 
+@_by_blocks
 def bearer_tokens(text: str) -> str:
     """Take out what follows the word `Bearer`, and JSON Web Tokens wherever they stand."""
     if "earer" in text or "BEARER" in text:
@@ -240,6 +267,7 @@ def bearer_tokens(text: str) -> str:
     return _JWT.sub("[redacted: bearer_token]", text) if "eyJ" in text else text
 
 
+@_by_blocks
 def api_keys(text: str) -> str:
     """Take out keys of well-known shapes, and what is assigned to names such as `password`."""
     if any(start in text for start in _KEY_STARTS):
@@ -268,16 +296,19 @@ def _is_secret_value(found: re.Match[str]) -> bool:
     return " " not in value and len(value) >= _SHORTEST_TOKEN and any(map(str.isdigit, value))
 
 
+@_by_blocks
 def emails(text: str) -> str:
     """Take out addresses of e-mail."""
     return _EMAIL.sub("[redacted: email]", text) if "@" in text else text
 
 
+@_by_blocks
 def card_numbers(text: str) -> str:
     """Take out numbers of payment cards: 13 to 19 digits, an issuer's, checksum right."""
     return _without_checked(text, _CARD, _card_length, "[redacted: card_number]")
 
 
+@_by_blocks
 def ibans(text: str) -> str:
     """Take out account numbers (IBAN): the length of their country and a right checksum."""
     return _without_checked(text, _IBAN, _iban_length, "[redacted: iban]")

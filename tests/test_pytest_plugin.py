@@ -453,3 +453,27 @@ def test_the_plugin_imports_nothing_of_ours_before_it_is_used() -> None:
         "ollama_otel",
         "ollama_otel.pytest_plugin",
     }
+
+
+def test_two_tests_cannot_share_a_cassette(project: Project) -> None:
+    test = CHAT.replace("ollama_replay", "ollama_replay(path='x/../mine.json')")
+    project.write(test + test.replace("_chat", "_other").replace("x/../", ""))
+    result = project.run()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*a cassette of its own*used by test_app.py::test_chat too*"])
+
+
+def test_a_folder_in_a_cassettes_place_is_told(project: Project) -> None:
+    project.write(CHAT)
+    (project.pytester.path / "cassettes" / "test_app" / "test_chat.json").mkdir(parents=True)
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*expected the file of a cassette at *test_chat.json, found a f*"])
+
+
+def test_one_text_to_ignore_is_refused_before_anything_is_recorded(project: Project) -> None:
+    project.write(CHAT.replace("ollama_replay", "ollama_replay(ignore='options.seed')"))
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*not one text: ignore=?'options.seed'?*"])
+    assert project.asked == 0

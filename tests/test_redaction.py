@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
+import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -43,6 +46,12 @@ def redact(text: str) -> str:
             "curl -H 'Authorization: [redacted: authorization]' http://h",
         ),
         ("https://joe:hunter2@host/x", "https://joe:[redacted: password]@host/x"),
+        ("redis://:hunter2@host/0", "redis://:[redacted: password]@host/0"),
+        ("amqp://joe:p@ss@w@host/x", "amqp://joe:[redacted: password]@host/x"),
+        ("http://h:80/a@b and a@b", "http://h:80/a@b and a@b"),
+        ('{"pwd": "hunter2"}', '{"pwd": "[redacted: secret]"}'),
+        ("Uid=sa;Pwd=hunter2;x=1", "Uid=sa;Pwd=[redacted: secret];x=1"),
+        ('{"private_key": "abc", "b": 1}', '{"private_key": "[redacted: secret]", "b": 1}'),
         ("curl -H 'Cookie: a=b; c=d' http://h", "curl -H 'Cookie: [redacted: cookie]' http://h"),
         ('Set-Cookie: sid="a b"; Path=/\nX: y', "Set-Cookie: [redacted: cookie]\nX: y"),
         ("Bearer abcDEF123 and on", "Bearer [redacted: bearer_token] and on"),
@@ -99,12 +108,75 @@ def test_a_secret_leaves_a_mark_and_all_else_stays(text: str, redacted: str) -> 
         "max_tokens=100000 num_token = 5 password == other token: 'hello'",
         "The bearer of this letter; bearer authentication; Bearer tokens",
         "Authorization is what follows.",
+        "PWD=/root OLDPWD=/tmp and pwd: where am I? 'pwd: expected bytes'",
         "sk-learn-is-no-key-and-never-was",
         "DE89 is a road, DE89370400440532013001 is no account",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("times", range(1, 4))
+@pytest.mark.parametrize(
+    "header", ["password", "pwd", "private_key", "Authorization", "Cookie", "x-api-key"]
+)
+def test_json_in_json_is_no_hiding_place(header: str, times: int) -> None:
+    text = json.dumps({header: "sid=hunter2", "b": 1})
+    for _ in range(times):
+        text = json.dumps(text)
+    redacted = redact(text)
+    assert "hunter2" not in redacted
+    for _ in range(times):
+        redacted = json.loads(redacted)
+    assert json.loads(redacted).keys() == {header, "b"}
+
+
+lines = st.one_of(
+    st.text(max_size=40),
+    st.integers(4040, 4110).map(lambda size: "." * size),
+    st.sampled_from(["Cookie: a=b", "Authorization:", "Bearer", "password:", "4111 1111", "DE89"]),
+    *map(secrets, KINDS),
+)
+
+
+@pytest.mark.parametrize(
+    "redactor",
+    [each for each in BUILT_IN if hasattr(each, "__wrapped__")],
+    ids=lambda it: it.__name__,
+)
+def test_a_long_text_is_redacted_as_it_would_be_at_once(redactor: Any) -> None:
+    @settings(max_examples=100, deadline=None)
+    @given(
+        texts=st.lists(lines, max_size=12), end=st.sampled_from(["\n", "\r\n", "\r", "\n\n", " \n"])
+    )
+    def check(texts: list[str], end: str) -> None:
+        text = end.join(texts)
+        assert redactor(text) == redactor.__wrapped__(text)
+
+    check()
+
+
+def test_a_long_text_lets_other_threads_run() -> None:
+    text = "def connect(password: str, token: str) -> None: key = 1\n" * 40_000
+    gaps = [0.0]
+    is_over = threading.Event()
+
+    def watch() -> None:
+        last = time.perf_counter()
+        while not is_over.wait(0.001):
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    started = time.perf_counter()
+    redaction.api_keys(text)
+    took = time.perf_counter() - started
+    is_over.set()
+    watcher.join()
+    assert max(gaps) < took / 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,6 +21,8 @@ __all__ = ["main"]
 _WRONG_SETTINGS = 2
 _INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
+_BROKEN_PIPE = 141
+"""128 and the number of SIGPIPE: whoever read the output has enough."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,11 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check_environment()
         status: int = arguments.run(arguments)
+        # When the interpreter ends, a pipe that is closed could no longer be told by the status.
+        sys.stdout.flush()
     except OllamaOtelError as error:
-        print(f"ollama-otel: {error}", file=sys.stderr)
+        _complain(error)
         return _WRONG_SETTINGS
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        _drop_output()
+        return _BROKEN_PIPE
     return status
 
 
@@ -46,12 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('ollama_otel')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    demo.add_parser(commands)
-    diff.add_parser(commands)
-    replay.add_parser(commands)
-    show.add_parser(commands)
-    tail.add_parser(commands)
-    serve_replay.add_parser(commands)
+    for command in (show, tail, diff, replay, serve_replay, demo):
+        command.add_parser(commands)
     return parser
 
 
@@ -60,3 +63,17 @@ def _check_environment() -> None:
         parse_host(os.environ.get("OLLAMA_HOST"))
     except ValueError as error:
         raise SettingsError(f"OLLAMA_HOST: {error}") from None
+
+
+def _complain(error: OllamaOtelError) -> None:
+    from ollama_otel._cli.terminal import printable  # noqa: PLC0415
+
+    # It may name what a log holds, which is anybody's text.
+    print(printable(f"ollama-otel: {error}"), file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Let what is still to be flushed go nowhere, as nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

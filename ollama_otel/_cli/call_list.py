@@ -21,6 +21,10 @@ _TITLES = {name: name for name in _HEADINGS}
 _WIDEST = 24
 """Columns that one cell may take."""
 _RIGHT = frozenset({"duration", "first", "in/out"})
+_SHRINKING = ("call", "id", "outcome")
+"""The columns that give way on a narrow terminal, in this order."""
+_LEAST = 4
+_BETWEEN = "  "
 _ONE_LINE = 110
 """Columns from which the question stands beside its call and not below."""
 
@@ -76,6 +80,7 @@ def rows(calls: Sequence[RecordedCall], *, width: int) -> Iterator[Text]:
     widths = {
         name: min(_WIDEST, max(len(row[name]) for row in (_TITLES, *cells))) for name in names
     }
+    _narrow(widths, width)
     heading = _columns(_TITLES, widths) + ("  asked" if beside else "")
     yield _fitting(Text(heading), width, style="bold")
     today: date | None = None
@@ -85,6 +90,15 @@ def rows(calls: Sequence[RecordedCall], *, width: int) -> Iterator[Text]:
             today = day
             yield Text(f"{day:%A, %d %B %Y}", style="dim")
         yield from _lines(call, _columns(row, widths), width, beside=beside)
+
+
+def _narrow(widths: dict[str, int], width: int) -> None:
+    """Take from the columns that may shrink what is too much for one line."""
+    over = sum(widths.values()) + len(_BETWEEN) * (len(widths) - 1) - width
+    for name in _SHRINKING:
+        less = max(0, min(over, widths[name] - _LEAST))
+        widths[name] -= less
+        over -= less
 
 
 def _lines(call: RecordedCall, columns: str, width: int, *, beside: bool) -> Iterator[Text]:
@@ -105,7 +119,7 @@ def _lines(call: RecordedCall, columns: str, width: int, *, beside: bool) -> Ite
 def _asked(call: RecordedCall) -> Text:
     asked = Text()
     if call.record and call.record.error_type:
-        asked.append(f"{call.record.error_type}  ", style="red")
+        asked.append(f"{first_words(call.record.error_type)}  ", style="red")
     return asked.append(first_words(question_of(call)), style="dim")
 
 
@@ -115,7 +129,7 @@ def _cells(call: RecordedCall) -> Mapping[str, str]:
     first = record.time_to_first_chunk if record else None
     return {
         "time": f"{local_time(call.start.started_at):%H:%M:%S}",
-        "id": call.id,
+        "id": first_words(call.id),
         "call": first_words(f"{call.start.endpoint.name} {model}"),
         "outcome": record.outcome if record else "never ended",
         "duration": seconds(record.duration) if record else "",
@@ -134,7 +148,7 @@ def _tokens(call: RecordedCall) -> str:
 
 
 def _columns(row: Mapping[str, str], widths: Mapping[str, int]) -> str:
-    return "  ".join(
+    return _BETWEEN.join(
         row[name].rjust(width) if name in _RIGHT else _cut(row[name], width).ljust(width)
         for name, width in widths.items()
     )

@@ -68,7 +68,7 @@ def again(curl: CurlCommand) -> Iterator[Text]:
     if curl.caveat:
         yield Text(curl.caveat, style="yellow")
     if curl.command:
-        yield Text(curl.command)
+        yield Text(printable(curl.command))
 
 
 def _section(title: str, lines: Iterable[RenderableType]) -> Iterator[RenderableType]:
@@ -85,8 +85,9 @@ def _opening(call: RecordedCall) -> Iterator[Text]:
     server = f" at {start.server_address}:{start.server_port}" if start.server_address else ""
     at = local_time(start.started_at)
     yield Text(first_words(f"{start.endpoint.name} {start.request.model or ''}"), style="bold")
-    yield Text(f"{start.endpoint.method} {call.path}{server}, {at:%Y-%m-%d %H:%M:%S %z}")
-    yield Text(f"{call.id}, {call.file}:{call.line}", style="dim")
+    asked = first_words(f"{start.endpoint.method} {call.path}{server}")
+    yield Text(f"{asked}, {at:%Y-%m-%d %H:%M:%S %z}")
+    yield Text(first_words(f"{call.id}, {call.file}:{call.line}"), style="dim")
     context = start.context
     told = {"conversation": context.conversation_id, "user": context.user_id, **context.tags}
     if any(told.values()):
@@ -188,17 +189,18 @@ def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:
 def _trace(call: RecordedCall) -> Iterator[Text]:
     if call.trace_id is None:
         return
-    yield Text(call.trace_id)
+    trace_id = first_words(call.trace_id)
+    yield Text(trace_id)
     if call.is_sampled:
-        yield Text(f"In a Jaeger on this machine: http://localhost:16686/trace/{call.trace_id}")
+        yield Text(f"In a Jaeger on this machine: http://localhost:16686/trace/{trace_id}")
     else:
         yield Text("Not sampled: no collector has got it.")
 
 
 def _lacks(call: RecordedCall) -> Iterator[Text]:
     for change in sorted(call.changes):
-        yield Text(_CHANGES.get(change, change), style="yellow")
+        yield Text(_CHANGES.get(change, first_words(change)), style="yellow")
     if call.missing is not None:
-        yield Text(_MISSING.get(call.missing, call.missing), style="yellow")
+        yield Text(_MISSING.get(call.missing, first_words(call.missing)), style="yellow")
     elif call.start.request.body is None and call.start.request.size:
         yield Text("Bodies were not logged: replay_bodies is off.", style="yellow")

@@ -12,18 +12,17 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ollama_otel._cli.render import seconds
-from ollama_otel._cli.terminal import printable
+from ollama_otel._cli.terminal import first_words, plural, printable
 from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel.replay import (
+from ollama_otel.replay._compare import (
     BeforeAfter,
     ComparedPair,
     Comparison,
-    FieldDifference,
     Measure,
     MeasureSummary,
     StructureDifference,
-    TextDifference,
 )
+from ollama_otel.replay._difference import FieldDifference, TextDifference
 
 __all__ = ["as_json", "lonely", "pair", "summary"]
 
@@ -78,7 +77,7 @@ def _title(pair: ComparedPair) -> Text:
     before, after = pair.before.start.request.model, pair.after.start.request.model
     line = Text(_name(pair.before), style="bold")
     if before != after:
-        line.append(f" -> {printable(after or '')}")
+        line.append(f" -> {first_words(after or '')}")
     line.append(f"  {_place(pair.before)} -> {_place(pair.after)}  ", style="dim")
     changed = ", ".join(sorted(pair.changed))
     unchanged = "the same by its facts" if pair.is_by_facts_only else "identical"
@@ -87,11 +86,11 @@ def _title(pair: ComparedPair) -> Text:
 
 
 def _name(call: RecordedCall) -> str:
-    return printable(f"{call.start.endpoint.name} {call.start.request.model or ''}".rstrip())
+    return first_words(f"{call.start.endpoint.name} {call.start.request.model or ''}")
 
 
 def _place(call: RecordedCall) -> str:
-    return f"{call.file.name}:{call.line}"
+    return printable(f"{call.file.name}:{call.line}")
 
 
 def _changes(pair: ComparedPair) -> Iterator[tuple[str, Iterable[Text]]]:
@@ -173,14 +172,12 @@ def _counts(comparison: Comparison) -> Iterator[Text]:
         if name.endswith("_changed") and count
     ]
     found = ", ".join([f"{counts['identical']} identical", *changed])
-    yield Text(f"{_pairs(counts['pairs'])}: {found}", style="bold")
+    yield Text(f"{plural(counts['pairs'], 'pair')}: {found}", style="bold")
     if counts["by_facts_only"]:
-        yield Text(f"{_pairs(counts['by_facts_only'])} compared by facts only", style="yellow")
+        yield Text(
+            f"{plural(counts['by_facts_only'], 'pair')} compared by facts only", style="yellow"
+        )
     yield Text(f"{counts['only_before']} only before, {counts['only_after']} only after")
-
-
-def _pairs(count: int) -> str:
-    return f"{count} pair" if count == 1 else f"{count} pairs"
 
 
 def _table(comparison: Comparison) -> Table:

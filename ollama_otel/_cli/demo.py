@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ollama_otel._wire.address import Address, parse_host
+from ollama_otel._cli.arguments import address
+from ollama_otel._wire.address import parse_host
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "demo", help="show what is recorded of a few calls", description=_DESCRIPTION
     )
     parser.add_argument(
-        "--host", type=_address, metavar="URL", help="where Ollama is; wins over OLLAMA_HOST"
+        "--host", type=address, metavar="URL", help="where Ollama is; wins over OLLAMA_HOST"
     )
     parser.add_argument(
         "--model", metavar="NAME", help="the model to chat with; otherwise a loaded or small one"
@@ -42,11 +43,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Play the demo and print it; 1 where a call that should succeed did not."""
     # They import the official package, which `main` makes sure of first.
-    from ollama_otel._cli import render, tour  # noqa: PLC0415
+    from ollama_otel._cli import terminal, tour  # noqa: PLC0415
 
-    address = arguments.host or parse_host(os.environ.get("OLLAMA_HOST"))
-    console = render.console(sys.stdout, no_color=arguments.no_color)
-    with tour.start(address, model=arguments.model) as started:
+    server = arguments.host or parse_host(os.environ.get("OLLAMA_HOST"))
+    console = terminal.console_for_text(sys.stdout, no_color=arguments.no_color)
+    with tour.start(server, model=arguments.model) as started:
         _show(started, console)
     return 0 if started.went_as_expected else 1
 
@@ -77,10 +78,3 @@ def _show_log(tour: Tour, console: Console) -> None:
     console.print("\nOne of them in full (play, serve, compare: ollama-otel --help):")
     command = f"  ollama-otel show {tour.log_path} {calls[1].id}"
     console.print(command, style="bold", soft_wrap=True)
-
-
-def _address(text: str) -> Address:
-    try:
-        return parse_host(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

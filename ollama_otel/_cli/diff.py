@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ollama_otel._cli.arguments import number
 from ollama_otel.errors import ReplayError
 
 if TYPE_CHECKING:
-    from ollama_otel.replay import ComparedPair, Comparison
+    from ollama_otel.replay._compare import ComparedPair, Comparison
 
 __all__ = ["add_parser", "run"]
 
@@ -91,7 +92,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--slower-than",
-        type=float,
+        type=number,
         default=20.0,
         metavar="PERCENT",
         help="from where on speed has changed; by default 20",
@@ -146,9 +147,9 @@ def _print(
     arguments: argparse.Namespace,
 ) -> None:
     from ollama_otel._cli import comparison as look  # noqa: PLC0415
-    from ollama_otel._cli import render  # noqa: PLC0415
+    from ollama_otel._cli.terminal import console_for_text  # noqa: PLC0415
 
-    console = render.console(sys.stdout, no_color=arguments.no_color)
+    console = console_for_text(sys.stdout, no_color=arguments.no_color)
     for pair in shown:
         console.print(look.pair(pair))
     for calls, log in (

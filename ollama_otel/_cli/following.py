@@ -7,26 +7,32 @@ import io
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ollama_otel._replay_log.files import base_of
+from ollama_otel._replay_log.files import base_of, files_of
 
 __all__ = ["Event", "FollowedLog"]
 
 Event = Mapping[str, Any]
-"""One line of a log: `event`, `at` and what it says of a call."""
+"""What is shown of one line of a log."""
 
 _BLOCK: Final = 64 * 1024
+_SHOWN: Final = (
+    *("event", "id", "at", "operation", "model", "request", "response"),
+    *("outcome", "duration", "error_type", "error_message"),
+)
 _Identity = tuple[int, int]
 _KEEPS_OPEN: Final = sys.platform != "win32"
 """An open file cannot be renamed on Windows, which would keep its writer from rotating it."""
 
 
 class FollowedLog:
-    """The files of a log: `STEM.jsonl` and every `STEM.*.jsonl` beside it, or all of a folder.
+    """The files of a log that are not compressed, or all those of a folder.
 
     A file is known by what it is and not by its name, so that a renamed one is not read
     anew, and one that is compressed and deleted is read to its end first.
@@ -34,9 +40,6 @@ class FollowedLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        is_folder = path.is_dir()
-        self._folder = path if is_folder else base_of(path).parent
-        self._begin, self._end = ("", ".jsonl") if is_folder else (f"{path.stem}.", path.suffix)
         self._followed: dict[_Identity, _File] = {}
 
     def __enter__(self) -> Self:
@@ -48,15 +51,9 @@ class FollowedLog:
 
     def files(self) -> list[Path]:
         """Return the files that are there now."""
-        try:
-            found = sorted(self._folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return [
-            path
-            for path in found
-            if path.name.startswith(self._begin) and path.name.endswith(self._end)
-        ]
+        if self.path.is_dir():
+            return sorted(self.path.glob("*.jsonl"))
+        return [path for path in files_of(base_of(self.path)) if path.suffix != ".gz"]
 
     def latest(self, count: int) -> list[Event]:
         """Return the last `count` events of calls, and take all before them as read."""
@@ -104,27 +101,22 @@ class _File:
             self.is_gone = status.st_nlink == 0
             if status.st_size < self._position:
                 self._position = 0
-            file.seek(self._position)
-            whole, end, _ = file.read().rpartition(b"\n")
-        self._position += len(whole) + len(end)
-        return _events(whole)
+            return self._read(file, self._position)
 
     def last(self, count: int) -> list[Event]:
         """Return the last events, and take all before them as read; a long file is not."""
         with self._opened() as file:
-            position = end = file.seek(0, os.SEEK_END)
-            tail = b""
-            # The first line of what is taken may be a part of one, the last one torn.
-            while position and tail.count(b"\n") < count + 2:
-                block = min(position, max(_BLOCK, len(tail)))
-                position -= block
-                file.seek(position)
-                tail = file.read(block) + tail
-        whole, _, torn = tail.rpartition(b"\n")
-        self._position = end - len(torn)
-        if position:
-            whole = whole.partition(b"\n")[2]
-        return _events(whole)[-count:] if count else []
+            return self._read(file, _start_of_last_lines(file, count), count)
+
+    def _read(self, file: io.FileIO, position: int, most: int | None = None) -> list[Event]:
+        """Return what is from a position on, the last `most` events of it."""
+        kept: deque[Event] = deque(maxlen=most)
+        self._position = position
+        for line in _whole_lines(file, position):
+            self._position += len(line)
+            if (event := _event(line)) is not None:
+                kept.append(event)
+        return list(kept)
 
     @contextmanager
     def _opened(self) -> Iterator[io.FileIO]:
@@ -141,14 +133,43 @@ def _in_order(events: Iterable[list[Event]]) -> list[Event]:
     return list(heapq.merge(*events, key=lambda event: str(event.get("at", ""))))
 
 
-def _events(lines: bytes) -> list[Event]:
-    return [event for line in lines.split(b"\n") if (event := _event(line)) is not None]
+def _start_of_last_lines(file: io.FileIO, count: int) -> int:
+    """Return where the last `count` whole lines begin."""
+    position, line_ends = file.seek(0, os.SEEK_END), count + 1
+    while position:
+        size = min(_BLOCK, position)
+        position -= size
+        file.seek(position)
+        block = file.read(size)
+        if (found := block.count(b"\n")) < line_ends:
+            line_ends -= found
+            continue
+        at = len(block)
+        for _ in range(line_ends):
+            at = block.rfind(b"\n", 0, at)
+        return position + at + 1
+    return 0
+
+
+def _whole_lines(file: io.FileIO, position: int) -> Iterator[bytes]:
+    """Yield the lines from a position on, but for one that is not finished."""
+    file.seek(position)
+    reader = io.BufferedReader(file, _BLOCK)
+    try:
+        # Whatever is added after the first end of the file is for the next time.
+        yield from takewhile(lambda line: line.endswith(b"\n"), reader)
+    finally:
+        # It would close the file with itself.
+        reader.detach()
 
 
 def _event(line: bytes) -> Event | None:
-    """Return what a line says of a call; None of one that was torn, or says something else."""
+    """Return what is shown of a line; None of one that was torn, or tells of no call."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and event.get("event") in {"request", "end"} else None
+    if not isinstance(event, dict) or event.get("event") not in ("request", "end"):
+        return None
+    # Bodies would fill the memory with what is never shown.
+    return {name: event[name] for name in _SHOWN if name in event}

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, TextIO, cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
 from ollama_otel._cli.figures import Figure, Phase, PhaseName, phases_of
 from ollama_otel._cli.servers import Server
-from ollama_otel._cli.terminal import printable
+from ollama_otel._cli.terminal import first_words, printable
 from ollama_otel._cli.tour import Delivery, Step
 from ollama_otel._record import CallRecord, Outcome
 
-__all__ = ["call_tree", "closing", "console", "metrics", "opening", "step"]
+__all__ = ["call_tree", "closing", "metrics", "opening", "seconds", "step"]
 
-_MAX_WIDTH = 100
 _BAR_WIDTH = 30
 _OUTCOME_STYLES: Final[dict[Outcome, str]] = {
     "completed": "bold green",
@@ -50,16 +49,6 @@ _LEFT_OUT: Final = (
     "Each series has model, provider and server too; here those are added up.\n"
     "The p50 is estimated from the buckets."
 )
-
-
-def console(file: TextIO, *, no_color: bool) -> Console:
-    """Return a console on `file`, not too wide to read."""
-    # Whatever the terminal cannot show becomes a question mark and not a stack trace.
-    if callable(reconfigure := getattr(file, "reconfigure", None)):
-        reconfigure(errors="replace")
-    made = Console(file=file, no_color=no_color or None, highlight=False)
-    made.width = min(made.width, _MAX_WIDTH)
-    return made
 
 
 def opening(server: Server) -> RenderableType:
@@ -120,7 +109,7 @@ def _span_line(record: CallRecord, span_name: str, *, is_cold: bool) -> Text:
         (record.outcome, _OUTCOME_STYLES[record.outcome]),
     )
     if record.error_type is not None:
-        line.append(f": {record.error_type}", style=_OUTCOME_STYLES[record.outcome])
+        line.append(f": {first_words(record.error_type)}", style=_OUTCOME_STYLES[record.outcome])
     if is_cold:
         line.append("  cold start", style="yellow")
     return line

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from ollama_otel._cli.arguments import address, count, factor
 from ollama_otel._wire.address import Address, parse_host
+from ollama_otel.errors import ReplayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.console import Console
     from rich.progress import Progress
 
-    from ollama_otel.replay import RerunPlan, RerunProgress
+    from ollama_otel.replay._rerun import RerunProgress
+    from ollama_otel.replay._rerun_plan import LeftOut, RerunPlan
 
 __all__ = ["add_parser", "run"]
 
@@ -40,6 +42,14 @@ exit status:
   130  interrupted
 """
 
+_LEFT_OUT: Final[Mapping[LeftOut, str]] = {
+    "not_inference": "only inference is sent again",
+    "redirected": "the server pointed elsewhere, and the call that followed is sent again",
+    "no_body": "the log has no body of the request",
+    "images": "cannot be sent again: images were not kept",
+    "redacted": "redacted, so not what was asked",
+}
+
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command and its arguments."""
@@ -52,7 +62,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("log", type=Path, metavar="LOG", help="a log with bodies")
     parser.add_argument(
-        "--host", type=_address, metavar="URL", help="where Ollama is; wins over OLLAMA_HOST"
+        "--host", type=address, metavar="URL", help="where Ollama is; wins over OLLAMA_HOST"
     )
     parser.add_argument("--model", metavar="NAME", help="the model to ask instead")
     parser.add_argument(
@@ -60,12 +70,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(
-        "--concurrency", type=_count, metavar="N", help="send N at a time, as fast as they end"
+        "--concurrency", type=count, metavar="N", help="send N at a time, as fast as they end"
     )
     pace.add_argument(
-        "--speed", type=_factor, default=1.0, metavar="X", help="X times as fast as recorded"
+        "--speed", type=factor, default=1.0, metavar="X", help="X times as fast as recorded"
     )
-    parser.add_argument("--limit", type=_count, metavar="N", help="the first N calls only")
+    parser.add_argument("--limit", type=count, metavar="N", help="the first N calls only")
     parser.add_argument(
         "--redacted", action="store_true", help="send requests, too, in which text was redacted"
     )
@@ -76,24 +86,36 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Send what is to be sent, and say what became of it."""
     # They import the official package, which `main` makes sure of first.
-    from ollama_otel._cli import render  # noqa: PLC0415
+    from ollama_otel._cli.terminal import console_for_text  # noqa: PLC0415
     from ollama_otel.replay import plan_rerun, read  # noqa: PLC0415
 
-    console = render.console(sys.stdout, no_color=arguments.no_color)
+    console = console_for_text(sys.stdout, no_color=arguments.no_color)
     plan = plan_rerun(
         read(arguments.log),
         out=arguments.out or _default_out(arguments.log),
         limit=arguments.limit,
         redacted=arguments.redacted,
     )
+    _check_bodies(plan, arguments.log)
     for line in _intentions(plan, arguments):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     if not plan.calls:
         return 0
     progress = _send(plan, arguments, console)
     for line in _results(plan, progress, arguments.log):
         console.print(line, soft_wrap=True)
     return 1 if progress.unreachable else 0
+
+
+def _check_bodies(plan: RerunPlan, log: Path) -> None:
+    """Tell a log that has nothing to send from one of which everything was sent."""
+    has_other_reasons = plan.left_out.keys() & {"images", "redacted"}
+    if plan.calls or plan.answered or has_other_reasons or not plan.left_out.get("no_body"):
+        return
+    raise ReplayError(
+        f"{log} has no call that could be sent (without a body: {plan.left_out['no_body']}): "
+        "record with replay_bodies=True"
+    )
 
 
 def _send(plan: RerunPlan, arguments: argparse.Namespace, console: Console) -> RerunProgress:
@@ -155,12 +177,12 @@ def _bar(console: Console) -> Progress:
 
 def _intentions(plan: RerunPlan, arguments: argparse.Namespace) -> Iterator[str]:
     from ollama_otel._cli.render import seconds  # noqa: PLC0415
-    from ollama_otel.replay._rerun_plan import LEFT_OUT_MEANINGS  # noqa: PLC0415
+    from ollama_otel._cli.terminal import plural  # noqa: PLC0415
 
-    for reason, count in plan.left_out.items():
-        yield f"Left out: {_calls(count)}: {LEFT_OUT_MEANINGS[reason]}"
+    for reason, calls in plan.left_out.items():
+        yield f"Left out: {plural(calls, 'call')}: {_LEFT_OUT[reason]}"
     if plan.answered:
-        yield f"Answered before: {_calls(plan.answered)}"
+        yield f"Answered before: {plural(plan.answered, 'call')}"
     if not plan.calls:
         yield "Nothing is left to send."
         return
@@ -169,15 +191,17 @@ def _intentions(plan: RerunPlan, arguments: argparse.Namespace) -> Iterator[str]
         if arguments.concurrency is None
         else f"{arguments.concurrency} at a time"
     )
-    yield f"Sending {_calls(len(plan.calls))} to {_host(arguments).url}, {pace}"
+    yield f"Sending {plural(len(plan.calls), 'call')} to {_host(arguments).url}, {pace}"
 
 
 def _results(plan: RerunPlan, progress: RerunProgress, log: Path) -> Iterator[str]:
-    yield f"Ended: {_calls(progress.ended)}, {progress.failed} of them failed"
+    from ollama_otel._cli.terminal import plural, printable  # noqa: PLC0415
+
+    yield f"Ended: {plural(progress.ended, 'call')}, {progress.failed} of them failed"
     if progress.unreachable:
         yield f"No server was reached by {progress.unreachable}; the same command sends them again."
     yield "What changed:"
-    yield f"  {shlex.join(['ollama-otel', 'diff', str(log), str(plan.out)])}"
+    yield printable(f"  {shlex.join(['ollama-otel', 'diff', str(log), str(plan.out)])}")
 
 
 def _default_out(log: Path) -> Path:
@@ -187,34 +211,3 @@ def _default_out(log: Path) -> Path:
 
 def _host(arguments: argparse.Namespace) -> Address:
     return arguments.host or parse_host(os.environ.get("OLLAMA_HOST"))
-
-
-def _calls(count: int) -> str:
-    return f"{count} call" if count == 1 else f"{count} calls"
-
-
-def _count(text: str) -> int:
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return count
-
-
-def _factor(text: str) -> float:
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = 0.0
-    if not 0 < factor < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return factor
-
-
-def _address(text: str) -> Address:
-    try:
-        return parse_host(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

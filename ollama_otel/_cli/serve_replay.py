@@ -8,11 +8,13 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ollama_otel._wire.address import Address, parse_host
+from ollama_otel._cli.arguments import number, place_to_listen, share_of_status
+from ollama_otel._wire.address import Address
 from ollama_otel.errors import MissingExtraError, ReplayError, SettingsError
 
 if TYPE_CHECKING:
-    from ollama_otel.replay import CallIndex, ReplayApp, Served
+    from ollama_otel.replay import ReplayApp
+    from ollama_otel.replay._server import Served
 
 __all__ = ["add_parser", "run"]
 
@@ -36,12 +38,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     add("log", metavar="LOG", help="a replay log, a folder of them, or a cassette")
     add(
         *("--listen", "-l"),
-        type=_address,
+        type=place_to_listen,
         default="127.0.0.1:11500",
         metavar="HOST:PORT",
         help="where to listen; port 0 is any free one (default: %(default)s)",
     )
-    add("--speed", type=float, default=1.0, help="2 is twice as fast, 0 at once (default: 1)")
+    add("--speed", type=number, default=1.0, help="2 is twice as fast, 0 at once (default: 1)")
     add("--once", action="store_true", help="answer a request only as often as it was recorded")
     add(
         "--ignore",
@@ -50,19 +52,19 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="FIELD",
         help="a request field that may differ, such as options.seed; may be repeated",
     )
-    add("--slow", type=float, default=0.0, metavar="SECONDS", help="wait before each piece")
+    add("--slow", type=number, default=0.0, metavar="SECONDS", help="wait before each piece")
     add(
         "--fail",
-        type=_failure,
+        type=share_of_status,
         action="append",
         default=[],
         metavar="STATUS=SHARE",
         help="refuse a share of requests, such as 503=0.1; may be repeated",
     )
-    add("--cut", type=float, default=0.0, metavar="SHARE", help="break off a share of streams")
+    add("--cut", type=number, default=0.0, metavar="SHARE", help="break off a share of streams")
     add(
         "--error",
-        type=float,
+        type=number,
         default=0.0,
         metavar="SHARE",
         help="end a share of streams with an error line",
@@ -98,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             "record with replay_bodies=True"
         )
     with _listening(arguments.listen) as listener:
-        _print_opening(app.index, listener.getsockname())
+        _print_opening(app, listener.getsockname())
         _serve(uvicorn, app, listener)
     return 0
 
@@ -144,58 +146,36 @@ def _listening(address: Address) -> socket.socket:
 # --- what is printed ----------------------------------------------------------------------
 
 
-def _print_opening(index: CallIndex, bound: tuple[Any, ...]) -> None:
+def _print_opening(app: ReplayApp, bound: tuple[Any, ...]) -> None:
+    from ollama_otel._cli.terminal import first_words, plural  # noqa: PLC0415
+
+    index = app.index
     host, port = bound[:2]
     address = Address(scheme="http", host=host, port=port, path="")
     reached = address.connectable.removeprefix("http://")
-    models = sorted({call.start.request.model for call in index.calls if call.start.request.model})
     left_out = len(index.calls) - index.playable_count
     aside = f" ({left_out} more cannot be played)" if left_out else ""
     _print(
-        f"Serving {_count(index.playable_count, 'call')}{aside} of {index.name} at {address.url}"
+        f"Serving {plural(index.playable_count, 'call')}{aside} of {index.name} at {address.url}"
     )
-    _print(f"Models: {', '.join(models) or 'none'}")
+    _print(f"Models: {first_words(', '.join(app.models)) or 'none'}")
     _print(f"Ask it:  run any client with OLLAMA_HOST={reached}")
     _print("Stop it: Ctrl-C")
 
 
 def _print_served(served: Served) -> None:
+    from ollama_otel._cli.terminal import first_words  # noqa: PLC0415
+
     asked, call = served.asked, served.call
     model = f" {asked.model}" if asked.model else ""
     where = "" if call is None else f"line {call.line} of {call.file.name}, "
     status = "no status" if served.status is None else f"status {served.status}"
-    _print(f"{asked.method} {asked.path}{model} -> {where}{status}, {served.outcome}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    line = f"{asked.method} {asked.path}{model} -> {where}{status}, {served.outcome}"
+    _print(first_words(line))
 
 
 def _print(line: str) -> None:
+    from ollama_otel._cli.terminal import printable  # noqa: PLC0415
+
     # At once, as somebody may follow it through a pipe.
-    print(line, flush=True)
-
-
-# --- arguments ----------------------------------------------------------------------------
-
-
-def _address(text: str) -> Address:
-    try:
-        address = parse_host(text)
-        # 0 is no port for a client, and any free one for a server.
-        port = 0 if text.endswith(":0") else address.port
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected HOST:PORT such as 127.0.0.1:11500, found {text!r}"
-        ) from None
-    return Address(scheme="http", host=address.host, port=port, path="")
-
-
-def _failure(text: str) -> tuple[int, float]:
-    status, separator, share = text.partition("=")
-    try:
-        return int(status), float(share if separator else "")
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected STATUS=SHARE such as 503=0.1, found {text!r}"
-        ) from None
+    print(printable(line), flush=True)

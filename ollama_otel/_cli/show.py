@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ollama_otel._wire.address import Address, parse_host
+from ollama_otel._cli.arguments import address, count
 from ollama_otel.errors import ReplayError
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--failed", action="store_true", help="only calls that failed")
     parser.add_argument("--model", metavar="NAME", help="only calls of this model")
     parser.add_argument(
-        "--limit", type=_count, default=50, metavar="N", help="the last N calls (default: 50)"
+        "--limit", type=count, default=50, metavar="N", help="the last N calls (default: 50)"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object for each call")
     parser.add_argument("--body", action="store_true", help="print the answer's bytes, only those")
     parser.add_argument(
-        "--host", type=_address, metavar="URL", help="the server that the curl command asks"
+        "--host", type=address, metavar="URL", help="the server that the curl command asks"
     )
     parser.add_argument("--no-color", action="store_true", help="print plain text")
     parser.set_defaults(run=run)
@@ -76,9 +76,12 @@ def _list(calls: Iterable[RecordedCall], arguments: argparse.Namespace) -> int:
         for call in last:
             print(json.dumps(call_list.as_values(call)))
         return 0
-    console = terminal.wide_console(sys.stdout, no_color=arguments.no_color)
+    console = terminal.console_for_tables(sys.stdout, no_color=arguments.no_color)
     if not last:
-        console.print("No call in this log is like that.")
+        is_narrowed = arguments.failed or arguments.model is not None
+        console.print(
+            "No call in this log is like that." if is_narrowed else "This log has no calls."
+        )
     for row in call_list.rows(last, width=console.width) if last else ():
         console.print(row, soft_wrap=True)
     return 0
@@ -130,7 +133,7 @@ def _print_body(call: RecordedCall) -> int:
 
 
 def _show(call: RecordedCall, arguments: argparse.Namespace) -> int:
-    from ollama_otel._cli import call_list, call_view, render  # noqa: PLC0415
+    from ollama_otel._cli import call_list, call_view, terminal  # noqa: PLC0415
     from ollama_otel._cli.curl import curl_for  # noqa: PLC0415
 
     curl = curl_for(call, arguments.host)
@@ -138,23 +141,10 @@ def _show(call: RecordedCall, arguments: argparse.Namespace) -> int:
         values = {**call_list.as_values(call), **call_view.as_values(call), "curl": curl.command}
         print(json.dumps(values))
         return 0
-    console = render.console(sys.stdout, no_color=arguments.no_color)
+    console = terminal.console_for_text(sys.stdout, no_color=arguments.no_color)
     for part in call_view.parts(call, ascii_only=console.options.ascii_only):
         console.print(part)
     for line in call_view.again(curl):
         # Not wrapped: it is there to be copied.
         console.print(line, soft_wrap=True)
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of calls from 1, found {text!r}")
-    return int(text)
-
-
-def _address(text: str) -> Address:
-    try:
-        return parse_host(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

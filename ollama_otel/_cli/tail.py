@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ollama_otel._cli.arguments import count_from_zero
 from ollama_otel.errors import ReplayLogError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("log", type=Path, metavar="LOG", help="a log, or a folder of logs")
     parser.add_argument(
         "--lines",
-        type=_count,
+        type=count_from_zero,
         default=10,
         metavar="N",
         help="how many of the events so far are shown first (default: 10)",
@@ -45,16 +46,34 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print events until interrupted; raises `ReplayLogError` for no log with `--once`."""
-    from ollama_otel._cli.following import FollowedLog  # noqa: PLC0415
-    from ollama_otel._cli.terminal import wide_console  # noqa: PLC0415
+    """Print events until interrupted.
 
-    console = wide_console(sys.stdout, no_color=arguments.no_color)
+    Raises `ReplayLogError` for what nobody writes to, and for no log with `--once`.
+    """
+    from ollama_otel._cli.following import FollowedLog  # noqa: PLC0415
+    from ollama_otel._cli.terminal import console_for_tables  # noqa: PLC0415
+
+    _check_written(arguments.log)
+    console = console_for_tables(sys.stdout, no_color=arguments.no_color)
     with FollowedLog(arguments.log) as log:
         if arguments.once and not log.files():
             raise ReplayLogError(f"expected a replay log at {arguments.log}, found none")
         follow(log, console, lines=arguments.lines, once=arguments.once)
     return 0
+
+
+def _check_written(path: Path) -> None:
+    from ollama_otel.replay._cassette import is_cassette  # noqa: PLC0415
+
+    if path.suffix == ".gz":
+        found = "a compressed one"
+    elif path.is_file() and is_cassette(path):
+        found = "a cassette"
+    else:
+        return
+    raise ReplayLogError(
+        f"expected a log that is being written, found {found}: use ollama-otel show {path}"
+    )
 
 
 def follow(
@@ -80,9 +99,3 @@ def follow(
             return
         sleep(_POLL)
         events = log.new()
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of lines, found {text!r}")
-    return int(text)

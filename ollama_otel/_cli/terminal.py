@@ -10,7 +10,15 @@ from rich.console import Console
 
 from ollama_otel._record import Outcome
 
-__all__ = ["OUTCOME_STYLES", "first_words", "local_time", "printable", "wide_console"]
+__all__ = [
+    "OUTCOME_STYLES",
+    "console_for_tables",
+    "console_for_text",
+    "first_words",
+    "local_time",
+    "plural",
+    "printable",
+]
 
 OUTCOME_STYLES: Final[dict[Outcome, str]] = {
     "completed": "green",
@@ -20,9 +28,12 @@ OUTCOME_STYLES: Final[dict[Outcome, str]] = {
 }
 
 _PIPED_WIDTH: Final = 160
+_READABLE_WIDTH: Final = 100
+_BIDI: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""They turn the order of what is shown around."""
 _CONTROLS: Final = {
     code: "\N{REPLACEMENT CHARACTER}"
-    for code in (*range(0x20), *range(0x7F, 0xA0))
+    for code in (*range(0x20), *range(0x7F, 0xA0), *_BIDI)
     if chr(code) not in "\n\t"
 }
 
@@ -42,12 +53,34 @@ def local_time(nanoseconds: int) -> datetime:
     return datetime.fromtimestamp(nanoseconds / 1e9).astimezone()
 
 
-def wide_console(file: TextIO, *, no_color: bool) -> Console:
-    """Return a console for tables: as wide as the terminal, wider into a pipe."""
-    # Whatever the terminal cannot show becomes a question mark and not a stack trace.
-    if callable(reconfigure := getattr(file, "reconfigure", None)):
-        reconfigure(errors="replace")
-    made = Console(file=file, no_color=no_color or None, highlight=False)
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def console_for_text(file: TextIO, *, no_color: bool) -> Console:
+    """Return a console that is not too wide to read."""
+    made = _console(file, no_color=no_color)
+    made.width = min(made.width, _READABLE_WIDTH)
+    return made
+
+
+def console_for_tables(file: TextIO, *, no_color: bool) -> Console:
+    """Return a console that is as wide as the terminal, and wider into a pipe."""
+    made = _console(file, no_color=no_color)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _PIPED_WIDTH
     return made
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # rich would end the program with status 1, which says something else here.
+        raise BrokenPipeError
+
+
+def _console(file: TextIO, *, no_color: bool) -> Console:
+    # Whatever the terminal cannot show becomes a question mark and not a stack trace.
+    if callable(reconfigure := getattr(file, "reconfigure", None)):
+        reconfigure(errors="replace")
+    return _Console(file=file, no_color=no_color or None, highlight=False, markup=False)

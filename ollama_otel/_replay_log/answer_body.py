@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from ollama_otel._replay_log.edits import Edit, as_line, distributed
 from ollama_otel._replay_log.json_redaction import (
     NO_JSON,
+    ImageCopier,
     JsonRedaction,
     SpecialFields,
     parsed,
@@ -29,11 +30,18 @@ _FRAGMENTS = frozenset(("content", "response", "thinking"))
 """Keys under which a stream carries a text bit by bit, itself or in its `message`."""
 _REPEATS = ("logprobs", "context")
 """Keys under which an answer says its text again, token by token."""
+_DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
+"""Keys that hold nanoseconds, of which an hour has as many digits as a payment card."""
 
 _is_timestamp = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
     r"(?:Z|[+-][0-9]{2}:[0-9]{2})"
 ).fullmatch
+
+_LONGEST_NAME = 200
+"""Characters; a longer text is looked at alone, for it may be an image."""
+_LARGEST_COUNT = 10**12 - 1
+"""Whole numbers beyond it may be those of payment cards."""
 
 _Name = tuple[bool, str]
 """Whether a text stands in a line's `message`, and its key."""
@@ -54,18 +62,34 @@ class AnswerBody:
     """One answer's body, on its way to what of it must not be stored."""
 
     def __init__(
-        self, body: bytes, redact: Callable[[str], str], *, echoes_secret: bool = False
+        self,
+        body: bytes,
+        redact: Callable[[str], str],
+        *,
+        echoes_secret: bool = False,
+        image: ImageCopier | None = None,
     ) -> None:
         """`echoes_secret` says that a `context` repeats a secret of the request."""
+        self.has_secret = False
+        """Whether one was found by `edits`."""
         self._body = body
         self._echoes_secret = echoes_secret and b'"context"' in body
-        self._redact = redact
+        self._redact_text = redact
         self._known: dict[str, str] = {}
-        self._json = JsonRedaction(self._text, on_hidden=lambda: None)
+        self._json = JsonRedaction(self._text, on_hidden=self._found, image=image)
         self._fragments: dict[_Name, list[str]] = defaultdict(list)
         self._others: set[str] = set()
         self._shapes: set[tuple[str, ...]] = set()
         self._is_clean = True
+
+    def _found(self) -> None:
+        self.has_secret = True
+
+    def _redact(self, text: str) -> str:
+        redacted = self._redact_text(text)
+        if redacted != text:
+            self._found()
+        return redacted
 
     def _text(self, text: str) -> str:
         redacted = self._known.get(text)
@@ -116,12 +140,21 @@ class AnswerBody:
             if kind is str:
                 if key in _FRAGMENTS:
                     self._fragments[is_message, key].append(value)
+                elif len(value) > _LONGEST_NAME:
+                    self._collect_other(key, value, is_message=is_message)
                 elif key != "created_at" or not _is_timestamp(value):
                     self._others.add(value)
-            elif kind is list or (kind is dict and (is_message or key != "message")):
-                if key == "logprobs":
-                    self._fragments[is_message, key].append(_tokens(value))
-                self._is_clean = self._is_clean and self._json(value) == value
+            elif (
+                kind is list
+                or (kind is dict and (is_message or key != "message"))
+                or (kind is int and value > _LARGEST_COUNT and key not in _DURATIONS)
+            ):
+                self._collect_other(key, value, is_message=is_message)
+
+    def _collect_other(self, key: str, value: Any, *, is_message: bool) -> None:
+        if key == "logprobs" and isinstance(value, list):
+            self._fragments[is_message, key].append(_tokens(value))
+        self._is_clean = self._is_clean and self._json(value, key=key) == value
 
     def _redacted_texts(self) -> dict[_Name, str]:
         texts = {name: "".join(fragments) for name, fragments in self._fragments.items()}
@@ -176,11 +209,17 @@ class AnswerBody:
             return next_or_plain
 
         def repeat(value: Any) -> Any:
-            return [] if has_secret and isinstance(value, list) else self._json(value)
+            if not has_secret or not isinstance(value, list):
+                return self._json(value)
+            self.has_secret = self.has_secret or bool(value)
+            return []
 
         def created_at(value: Any) -> Any:
             is_time = isinstance(value, str) and _is_timestamp(value)
             return value if is_time else self._json(value)
+
+        def duration(value: Any) -> Any:
+            return value if type(value) is int else self._json(value)
 
         def message(value: Any) -> Any:
             inner = self._special(texts, has_secret=has_secret, is_message=True)
@@ -188,6 +227,7 @@ class AnswerBody:
 
         special: dict[str, Callable[[Any], Any]] = dict.fromkeys(_REPEATS, repeat)
         special |= {key: fragment(key) for key in _FRAGMENTS}
+        special |= dict.fromkeys(_DURATIONS, duration)
         special["created_at"] = created_at
         return special if is_message else special | {"message": message}
 

@@ -55,11 +55,15 @@ def _nanoseconds(time: str) -> int:
 
 def _known(facts: object, rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Return what differs from not known."""
-    return {
+    known = {
         name: value
         for name, default in rows
         if (value := getattr(facts, name)) != default or type(value) is not type(default)
     }
+    for name in _TUPLES:
+        if name in known:
+            known[name] = list(known[name])
+    return known
 
 
 def _facts(

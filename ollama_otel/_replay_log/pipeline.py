@@ -8,7 +8,6 @@ import secrets
 import time
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -117,9 +116,9 @@ class Pipeline:
         entry = event.get("entry")
         match entry:
             case Begun():
-                return self._request(entry)
+                return self._private(self._request(entry))
             case Ended():
-                return self._end(entry)
+                return self._private(self._end(entry))
         return {"v": VERSION, "event": event.pop("event"), "at": timestamp(time.time_ns()), **event}
 
     def _request(self, entry: Begun) -> dict[str, Any]:
@@ -129,10 +128,6 @@ class Pipeline:
             body, changes = self._policy.request(start.content)
             if "redacted" in changes:
                 self._redacted_requests.add(entry.id)
-        tags = start.context.tags
-        if tags:
-            redacted = {name: self._policy.text(str(value)) for name, value in tags.items()}
-            start = replace(start, context=replace(start.context, tags=redacted))
         return request_line(
             entry.id,
             start,
@@ -145,7 +140,7 @@ class Pipeline:
         )
 
     def _end(self, entry: Ended) -> dict[str, Any]:
-        record = self._without_secrets(entry.record)
+        record = entry.record
         echoes_secret = entry.id in self._redacted_requests
         self._redacted_requests.discard(entry.id)
         if entry.pieces is None:
@@ -170,15 +165,21 @@ class Pipeline:
             changes=changes | more,
         )
 
-    def _without_secrets(self, record: CallRecord) -> CallRecord:
-        """Errors quote what was sent."""
-        message, error = record.error_message, record.response.error
-        if message is not None:
-            record = replace(record, error_message=self._policy.text(message))
-        if error is not None:
-            response = replace(record.response, error=self._policy.text(error))
-            record = replace(record, response=response)
-        return record
+    def _private(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Return a line whose facts hold no secret, and no text where bodies are not logged.
+
+        Errors quote what was sent, and options may be anything. Names and ids stay as given.
+        """
+        if "error_message" in line:
+            line["error_message"] = self._policy.text(line["error_message"])
+        for key in ("request", "response", "tags"):
+            if key in line:
+                line[key] = self._policy.values(line[key])
+        request = line.get("request", {})
+        if not self._bodies and "options" in request:
+            options = request["options"].items()
+            request["options"] = {k: v for k, v in options if isinstance(v, int | float)}
+        return line
 
 
 def _without_encoding(pieces: Iterable[bytes], encoding: str) -> list[bytes]:

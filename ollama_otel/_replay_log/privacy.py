@@ -5,6 +5,7 @@ Nothing here raises, whatever bytes come.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,13 @@ _Redactor = Callable[[str], str]
 
 _UNCHANGED: frozenset[str] = frozenset()
 _REDACTION_FAILED = "[redaction failed]"
+
+_IMAGE_KEYS = frozenset(("image", "images", "b64_json"))
+"""Keys under which an answer carries images."""
+_LONGEST_NAME = 200
+"""Characters; what is longer, and base64 up to there, is no name of an image but the image."""
+_is_base64 = re.compile(rf"[A-Za-z0-9+/=_\r\n-]{{{_LONGEST_NAME}}}").match
+_DATA_URL = "data:image/"
 
 
 class BodyPolicy:
@@ -48,6 +56,10 @@ class BodyPolicy:
             redacted = result
         return redacted
 
+    def values(self, value: Any) -> Any:
+        """Return a copy of a JSON value without secrets; tuples become lists."""
+        return JsonRedaction(self.text, on_hidden=lambda: None)(value)
+
     def request(self, content: bytes) -> tuple[Any, frozenset[str]]:
         """Return the JSON to store of a request, and what was changed.
 
@@ -58,8 +70,20 @@ class BodyPolicy:
         value = parsed(content)
         if value is NO_JSON:
             return omitted(content), frozenset({"binary"})
-        body = _RequestBody(self.text, keeps_media=self._keeps_media)
-        return body.copied(value), frozenset(body.changes)
+        changes: set[str] = set()
+
+        def redact(text: str) -> str:
+            redacted = self.text(text)
+            if redacted != text:
+                changes.add("redacted")
+            return redacted
+
+        images = _Images(keeps_them=self._keeps_media)
+        copied = JsonRedaction(
+            redact, on_hidden=lambda: changes.add("redacted"), image=images.copied_of_request
+        )
+        stored = copied(value)
+        return stored, frozenset(changes | {"images"} if images.were_omitted else changes)
 
     def answer(
         self, pieces: Sequence[bytes], *, holds_vectors: bool, echoes_secret: bool = False
@@ -67,9 +91,9 @@ class BodyPolicy:
         """Return as many pieces to store of an answer, and what was changed.
 
         `echoes_secret` says that the request had one: a `context` repeats it as token ids,
-        which no redactor can read. Changes are `redacted` and `vectors`. Pieces with nothing
-        to take out are returned themselves; of the others only the lines that hold a secret
-        are written anew.
+        which no redactor can read. Changes are `redacted`, `images` and `vectors`. Pieces with
+        nothing to take out are returned themselves; of the others only the lines that hold a
+        secret or an image are written anew.
         """
         kept = list(pieces)
         changes: set[str] = set()
@@ -78,45 +102,39 @@ class BodyPolicy:
             kept = recut(kept, [vectors], within_replacement)
             body = b"".join(kept)
             changes.add("vectors")
-        if edits := AnswerBody(body, self.text, echoes_secret=echoes_secret).edits():
+        images = _Images(keeps_them=self._keeps_media)
+        answer = AnswerBody(
+            body, self.text, echoes_secret=echoes_secret, image=images.copied_of_answer
+        )
+        if edits := answer.edits():
             kept = recut(kept, edits, within_replacement)
-            changes.add("redacted")
+            changes |= {"redacted"} if answer.has_secret else set()
+            changes |= {"images"} if images.were_omitted else set()
         return kept, frozenset(changes)
 
 
-class _RequestBody:
-    """One request's body, and what was changed of it so far."""
+class _Images:
+    """Copies the images of one body, or says that they are omitted."""
 
-    def __init__(self, redact: _Redactor, *, keeps_media: bool) -> None:
-        self.changes: set[str] = set()
-        self._redact = redact
-        self._keeps_media = keeps_media
-        self._json = JsonRedaction(self._text, on_hidden=lambda: self.changes.add("redacted"))
+    def __init__(self, *, keeps_them: bool) -> None:
+        self.were_omitted = False
+        self._keeps_them = keeps_them
 
-    def copied(self, value: Any) -> Any:
-        """Return what may be stored of a request."""
-        return self._json(value, {"images": self._images, "messages": self._messages})
+    def copied_of_request(self, key: str, text: str) -> Any:
+        """Return what stands for a string of a request that is an image, else None."""
+        return self._copied(text) if key == "images" or text.startswith(_DATA_URL) else None
 
-    def _text(self, text: str) -> str:
-        redacted = self._redact(text)
-        if redacted != text:
-            self.changes.add("redacted")
-        return redacted
+    def copied_of_answer(self, key: str, text: str) -> Any:
+        """Return what stands for a string of an answer that is an image, else None."""
+        if len(text) <= _LONGEST_NAME:
+            return None
+        is_image = text.startswith(_DATA_URL) or (key in _IMAGE_KEYS and _is_base64(text))
+        return self._copied(text) if is_image else None
 
-    def _messages(self, value: Any) -> Any:
-        if not isinstance(value, list):
-            return self._json(value)
-        return [self._json(message, {"images": self._images}) for message in value]
-
-    def _images(self, value: Any) -> Any:
-        if not isinstance(value, list):
-            return self._json(value)
-        return [self._image(image) for image in value]
-
-    def _image(self, value: Any) -> Any:
-        if not isinstance(value, str):
-            return self._json(value)
-        if self._keeps_media:
-            return value
-        self.changes.add("images")
-        return omitted(decoded_image(value))
+    def _copied(self, text: str) -> Any:
+        if self._keeps_them:
+            return text
+        self.were_omitted = True
+        header, _, content = text.partition(",")
+        is_encoded = header.startswith(_DATA_URL) and header.endswith(";base64")
+        return omitted(decoded_image(content if is_encoded else text))

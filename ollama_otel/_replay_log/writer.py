@@ -216,31 +216,35 @@ class Writer:
         return taken
 
     def _write_batch(self, taken: Sequence[tuple[Any, int] | threading.Event]) -> None:
-        lines: list[bytes] = []
-        waiting: list[threading.Event] = []
-        for item in taken:
-            if isinstance(item, threading.Event):
-                waiting.append(item)
-                continue
-            entry, size = item
-            try:
-                lines.append(self._render(entry))
-            except Exception as fault:  # noqa: BLE001 - one line is lost, and not all of them
-                guard.caught("putting a line of the replay log together", fault)
-                self._lose(1)
-            if size:
-                with self._lock:
-                    self._waiting_bytes -= size
+        lines = [
+            line
+            for item in taken
+            if not isinstance(item, threading.Event) and (line := self._rendered(*item))
+        ]
         is_written = bool(lines) and self._write(lines)
         if is_written:
             self._tell_what_is_missing()
-        for event in waiting:
-            event.set()
+        for item in taken:
+            if isinstance(item, threading.Event):
+                item.set()
         if is_written:
             try:
                 self._tidy_up()
             except Exception as fault:  # noqa: BLE001 - what is new is to be written all the same
                 guard.caught("tidying up the replay log", fault)
+
+    def _rendered(self, entry: Any, size: int) -> bytes:
+        """Return the line of an entry; nothing where it cannot be put together."""
+        try:
+            return self._render(entry)
+        except Exception as fault:  # noqa: BLE001 - one line is lost, and not all of them
+            self._lose(1)
+            guard.caught("putting a line of the replay log together", fault)
+            return b""
+        finally:
+            if size:
+                with self._lock:
+                    self._waiting_bytes -= size
 
     def _write(self, lines: Sequence[bytes]) -> bool:
         """Write lines, however long that takes; False where it was told to stop first."""

@@ -55,7 +55,9 @@ class CanonicalRequest:
 
     def __str__(self) -> str:
         of_model = f" of model {self.model!r}" if self.model else ""
-        return f"{self.method} {self.path}{of_model}"
+        # A path may hold anything, escapes that a terminal obeys too.
+        path = self.path if self.path.isprintable() else repr(self.path)
+        return f"{self.method} {path}{of_model}"
 
 
 def canonical_request(

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, NamedTuple, get_args
+from dataclasses import replace
+from typing import Any
 
 from ollama_otel._answer import AnswerText
 from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel.replay._comparison import (
+    ASPECTS,
+    MEASURES,
+    Aspect,
+    BeforeAfter,
+    ComparedPair,
+    Comparison,
+    Measure,
+    MeasureSummary,
+    Note,
+    Side,
+    StructureDifference,
+)
 from ollama_otel.replay._difference import (
     FieldDifference,
     TextDifference,
@@ -17,8 +29,8 @@ from ollama_otel.replay._difference import (
     differing_text,
     without_depths,
 )
+from ollama_otel.replay._ignored import ignored_fields
 from ollama_otel.replay._pairing import pair_calls
-from ollama_otel.replay._statistics import percentile, sign_test
 
 __all__ = [
     "ASPECTS",
@@ -34,145 +46,6 @@ __all__ = [
     "compare",
 ]
 
-Aspect = Literal["outcome", "text", "thinking", "structure", "tools", "tokens"]
-"""What can change in a call, its times apart: those never are the same twice."""
-ASPECTS: Final[tuple[Aspect, ...]] = get_args(Aspect)
-
-Measure = Literal["duration", "time_to_first_chunk", "decode_rate", "input_tokens", "output_tokens"]
-"""What is measured of a call: seconds, tokens per second, tokens."""
-MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
-
-_SIGNIFICANT: Final = 0.05
-
-
-class BeforeAfter(NamedTuple):
-    """A measure of both calls of a pair; None where it is not known."""
-
-    before: float | None
-    after: float | None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is something to compare."""
-        return self.before is not None and self.after is not None
-
-
-Side = Literal["before", "after"]
-
-
-class Note(NamedTuple):
-    """Why a comparison says less than it could."""
-
-    side: Side
-    why: Literal["no_body", "redacted", "not_ended", "left_early"]
-    """`left_early`: its caller had left, and the other call is compared as far as it went."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StructureDifference:
-    """How two answers that were to be JSON differ."""
-
-    before_is_json: bool
-    after_is_json: bool
-    fields: tuple[FieldDifference, ...] = ()
-    """Empty where one of them is no JSON."""
-
-    @property
-    def is_identical(self) -> bool:
-        """Whether both say the same, or both are no JSON: then their texts tell more."""
-        return self.before_is_json is self.after_is_json and not self.fields
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedPair:
-    """One call and the one it is compared with."""
-
-    before: RecordedCall
-    after: RecordedCall
-    outcome: tuple[FieldDifference, ...]
-    """Of `$.outcome`, `$.error_type` and `$.status`."""
-    text: TextDifference | None
-    """None where the call says no text, or one log has no body of it."""
-    thinking: TextDifference | None
-    """None as `text`, and where neither thought."""
-    structure: StructureDifference | None
-    """None as `text`, and where the request has no `format`."""
-    tools: tuple[FieldDifference, ...]
-    """Of the list of `{"name", "arguments"}`; without bodies of the names alone."""
-    measures: Mapping[Measure, BeforeAfter]
-    notes: tuple[Note, ...]
-
-    @property
-    def changed(self) -> frozenset[Aspect]:
-        """What changed, as far as it can be told."""
-        tokens = (self.measures["input_tokens"], self.measures["output_tokens"])
-        found: dict[Aspect, bool] = {
-            "outcome": bool(self.outcome),
-            "text": self.text is not None and not self.text.is_identical,
-            "thinking": self.thinking is not None and not self.thinking.is_identical,
-            "structure": self.structure is not None and not self.structure.is_identical,
-            "tools": bool(self.tools),
-            "tokens": any(each.is_known and each.before != each.after for each in tokens),
-        }
-        return frozenset(aspect for aspect, is_changed in found.items() if is_changed)
-
-    @property
-    def is_by_facts_only(self) -> bool:
-        """Whether no text could be compared: nothing was said, or a log has no body of it."""
-        return self.text is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasureSummary:
-    """A measure over all pairs of completed calls that have it before and after."""
-
-    count: int
-    """Pairs; without any the rest is None."""
-    median_before: float | None = None
-    median_after: float | None = None
-    p95_before: float | None = None
-    p95_after: float | None = None
-    median_change: float | None = None
-    """Median of the pairs' own changes, 0.2 being a fifth more; those from 0 are left out."""
-    p_value: float | None = None
-    """Of the two-sided exact sign test, pairs without a change left out."""
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether so uneven changes come by chance less than once in twenty times."""
-        return self.p_value is not None and self.p_value < _SIGNIFICANT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Two logs compared; calls in the order in which they began."""
-
-    pairs: tuple[ComparedPair, ...]
-    only_before: tuple[RecordedCall, ...]
-    only_after: tuple[RecordedCall, ...]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many pairs there are of each sort; one can have changed in more than one aspect."""
-        changed = Counter(aspect for pair in self.pairs for aspect in pair.changed)
-        return {
-            "pairs": len(self.pairs),
-            "identical": sum(not (pair.changed or pair.is_by_facts_only) for pair in self.pairs),
-            **{f"{aspect}_changed": changed[aspect] for aspect in ASPECTS},
-            "by_facts_only": sum(pair.is_by_facts_only for pair in self.pairs),
-            "only_before": len(self.only_before),
-            "only_after": len(self.only_after),
-        }
-
-    def summary(self) -> dict[Measure, MeasureSummary]:
-        """Put the pairs of completed calls together: what was broken off says little of speed."""
-        completed = [
-            pair.measures
-            for pair in self.pairs
-            if _is_completed(pair.before) and _is_completed(pair.after)
-        ]
-        return {name: _summed_up([each[name] for each in completed]) for name in MEASURES}
-
 
 def compare(
     before: Iterable[RecordedCall], after: Iterable[RecordedCall], *, ignore: Collection[str] = ()
@@ -181,11 +54,12 @@ def compare(
 
     `ignore` names fields that make no difference: of requests when they are paired, such
     as `options.seed`, and of structured answers, such as `$.created`, with all that is below.
+
+    Raises `SettingsError` where `ignore` is one text.
     """
-    pairing = pair_calls(
-        before, after, ignore=[name for name in ignore if not name.startswith("$")]
-    )
-    ignored = tuple(name for name in ignore if name.startswith("$"))
+    names = ignored_fields(ignore)
+    pairing = pair_calls(before, after, ignore=[name for name in names if not name.startswith("$")])
+    ignored = tuple(name for name in names if name.startswith("$"))
     return Comparison(
         pairs=tuple(_compared(old, new, ignored) for old, new in pairing.pairs),
         only_before=tuple(pairing.only_before),
@@ -211,23 +85,41 @@ def _compared(before: RecordedCall, after: RecordedCall, ignored: Sequence[str])
         tools = _tools(_calls_of(old), _calls_of(new))
     else:
         tools = _tools(_names_of(before), _names_of(after))
+    outcome = () if left else tuple(differing_fields(_ending(before), _ending(after)))
+    measures = _measures(before, after)
+    changes: dict[Aspect, bool] = {
+        "outcome": bool(outcome),
+        "text": _differs(text),
+        "thinking": _differs(thinking),
+        "structure": _differs(structure),
+        "tools": bool(tools),
+        "tokens": _tokens_differ(measures),
+    }
     return ComparedPair(
         before=before,
         after=after,
-        outcome=()
-        if left is not None
-        else tuple(differing_fields(_ending(before), _ending(after))),
+        outcome=outcome,
         text=text,
         thinking=thinking,
         structure=structure,
         tools=tools,
-        measures=_measures(before, after),
+        measures=measures,
         notes=(
             *([] if left is None else [Note(left, "left_early")]),
             *_notes(before, "before"),
             *_notes(after, "after"),
         ),
+        changed=frozenset(aspect for aspect, is_changed in changes.items() if is_changed),
     )
+
+
+def _differs(difference: TextDifference | StructureDifference | None) -> bool:
+    return difference is not None and not difference.is_identical
+
+
+def _tokens_differ(measures: Mapping[Measure, BeforeAfter]) -> bool:
+    tokens = (measures["input_tokens"], measures["output_tokens"])
+    return any(each.is_known and each.before != each.after for each in tokens)
 
 
 def _left_early(before: RecordedCall, after: RecordedCall) -> Side | None:
@@ -257,10 +149,6 @@ def _said(call: RecordedCall) -> AnswerText | None:
     if status is None or status >= 300 or call.start.endpoint.answer != "completion":  # noqa: PLR2004 - HTTP's successes are the 200s
         return None
     return call.answer()
-
-
-def _is_completed(call: RecordedCall) -> bool:
-    return call.record is not None and call.record.outcome == "completed"
 
 
 def _ending(call: RecordedCall) -> dict[str, Any]:
@@ -347,23 +235,3 @@ def _measured(call: RecordedCall) -> dict[Measure, float | None]:
         "input_tokens": record.response.input_tokens,
         "output_tokens": record.response.output_tokens,
     }
-
-
-# --- all pairs ----------------------------------------------------------------------------
-
-
-def _summed_up(values: Iterable[BeforeAfter]) -> MeasureSummary:
-    known = [(old, new) for old, new in values if old is not None and new is not None]
-    if not known:
-        return MeasureSummary(count=0)
-    before, after = [old for old, _ in known], [new for _, new in known]
-    changes = [new / old - 1 for old, new in known if old]
-    return MeasureSummary(
-        count=len(known),
-        median_before=percentile(before, 0.5),
-        median_after=percentile(after, 0.5),
-        p95_before=percentile(before, 0.95),
-        p95_after=percentile(after, 0.95),
-        median_change=percentile(changes, 0.5) if changes else None,
-        p_value=sign_test(new - old for old, new in known),
-    )

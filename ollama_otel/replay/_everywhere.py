@@ -14,6 +14,7 @@ import httpx
 
 from ollama_otel._content import Redactor
 from ollama_otel._wire.endpoints import find_endpoint
+from ollama_otel.errors import SettingsError
 from ollama_otel.replay._matching import CallIndex, Log
 from ollama_otel.replay._network import put_in_front
 from ollama_otel.replay._player import AsyncPlayer, Player
@@ -81,7 +82,15 @@ class _Replaying(ContextDecorator):
         _SWITCH.remove(self._entered.pop())
 
     def __call__(self, func: FunctionT) -> FunctionT:
-        """Put the block around each call of a function, or of a coroutine function."""
+        """Put the block around each call of a function, or of a coroutine function.
+
+        Raises `SettingsError` for a generator's: its body runs after the call.
+        """
+        if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+            raise SettingsError(
+                f"expected a function that is no generator, found {func.__qualname__}: "
+                "use `with replay(...)` inside of it"
+            )
         if not inspect.iscoroutinefunction(func):
             decorated: FunctionT = super().__call__(func)
             return decorated

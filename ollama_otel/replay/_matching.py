@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from ollama_otel._content import Redactor
 from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel._replay_log.privacy import BodyPolicy
-from ollama_otel.errors import ReplayMissError
+from ollama_otel.errors import ReplayMissError, SettingsError
 from ollama_otel.replay import _misses
 from ollama_otel.replay._canonical import CanonicalRequest, canonical_request
+from ollama_otel.replay._ignored import ignored_fields
 from ollama_otel.replay._misses import Candidate
 from ollama_otel.replay._reader import read
 
@@ -42,7 +43,7 @@ class CallIndex:
         self.calls = tuple(sorted(calls, key=lambda call: call.start.started_at))
         """Every call of the log, in the order in which they were made."""
         self.name = name
-        self._ignore = tuple(ignore)
+        self._ignore = ignored_fields(ignore)
         self._repeat = repeat
         self._policy = BodyPolicy(redactors)
         self._lock = threading.Lock()
@@ -65,9 +66,14 @@ class CallIndex:
     ) -> CallIndex:
         """Read a log; raises `ReplayLogError` where that is none.
 
-        One that is a `CallIndex` already is returned as it is.
+        One that is a `CallIndex` already is returned as it is; raises `SettingsError` for
+        options beside it.
         """
         if isinstance(log, CallIndex):
+            if ignore or repeat or redactors:
+                raise SettingsError(
+                    "a CallIndex has its own ignore, repeat and redactors: give them to it"
+                )
             return log
         calls, name = (
             (read(log), os.fspath(log)) if isinstance(log, (str, os.PathLike)) else (log, "the log")

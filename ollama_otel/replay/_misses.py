@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from heapq import nsmallest
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel.redaction import is_secret_key
 from ollama_otel.replay._canonical import CanonicalRequest
 from ollama_otel.replay._difference import FieldDifference, differing_fields
 
@@ -22,7 +24,14 @@ _LISTED = 8
 """Differences told of one request."""
 _SETTING = re.compile(r"keep_alive$|options(?:\.[A-Za-z0-9_]+)?$")
 """Fields that say how a model is run, and not what it is asked."""
+_COMPARED = 200
+"""Logged requests that one without an answer is compared with."""
 _OMITTED = b'"ollama_otel":"omitted"'
+_MARK = re.compile(r"\[redacted: ([^\[\]]+)\]")
+_BUILT_IN_KINDS = frozenset(
+    {"private_key", "authorization", "password", "cookie", "bearer_token", "api_key", "secret"}
+    | {"email", "iban", "card_number"}
+)
 
 _REASONS = {
     "queue_full": "its body was dropped as the log's queue was full",
@@ -99,7 +108,10 @@ def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) 
         routes = {f"{each.request.method} {each.request.path}" for each in candidates}
         return f"{opening}, none of this route: {', '.join(sorted(routes))}"
     nearest, found = min(
-        ((each, [*differing_fields(each.request.body, asked.body)]) for each in alike),
+        (
+            (each, [*differing_fields(each.request.body, asked.body)])
+            for each in _most_alike(asked, alike)
+        ),
         key=lambda pair: (len(pair[1]), pair[0].obstacle is not None),
     )
     call = nearest.call
@@ -111,13 +123,41 @@ def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) 
     return f"{opening}; {where}, and differs in:{told}{more}{_advice(nearest, found)}"
 
 
+def _most_alike(asked: CanonicalRequest, alike: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Return those worth comparing: of many the ones of the same model and about this size."""
+    if len(alike) <= _COMPARED:
+        return alike
+    size = len(json.dumps(asked.body))
+
+    def distance(candidate: Candidate) -> tuple[bool, int]:
+        logged = candidate.call.start.request.size or 0
+        return candidate.request.model != asked.model, abs(logged - size)
+
+    return nsmallest(_COMPARED, alike, key=distance)
+
+
 def _advice(nearest: Candidate, found: Sequence[FieldDifference]) -> str:
     names = sorted(_field(difference) for difference in found)
     if nearest.obstacle is None and all(_SETTING.match(name) for name in names):
         return f"\nIt would match with ignore={names!r}"
-    if "redacted" in nearest.call.request_changes:
+    if "redacted" in nearest.call.request_changes and _is_by_given_redactors(nearest, found):
         return "\nThe log was redacted: pass the redactors it was recorded with"
     return ""
+
+
+def _is_by_given_redactors(nearest: Candidate, found: Sequence[FieldDifference]) -> bool:
+    """Whether the requests may differ by redactors that were given: the built-in ones always run.
+
+    What leaves no mark at all is none of the built-in ones.
+    """
+    kinds = _marks([difference.before for difference in found])
+    if not kinds:
+        return not _marks(nearest.request.body)
+    return any(kind not in _BUILT_IN_KINDS and not is_secret_key(kind) for kind in kinds)
+
+
+def _marks(value: Any) -> set[str]:
+    return set(_MARK.findall(json.dumps(value, ensure_ascii=False)))
 
 
 # --- differences --------------------------------------------------------------------------

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +17,10 @@ from ollama_otel._call import Observation
 from ollama_otel._content import Redactor
 from ollama_otel._record import CallRecord, CallStart
 from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel._replay_log.observer import ReplayLog
 from ollama_otel._wire.address import parse_host
 from ollama_otel.context import call_context
 from ollama_otel.errors import ReplayError, SettingsError
+from ollama_otel.replay._one_file_log import one_file_log
 from ollama_otel.replay._pairing import REPLAY_OF
 from ollama_otel.replay._rerun_plan import RerunPlan
 from ollama_otel.settings import Settings
@@ -78,7 +77,8 @@ async def rerun(
         limits=httpx.Limits(max_connections=None),
     ) as client:
         await _check_server(client, url)
-        with _log_of_answers(plan.out, redactors) as log:
+        _check_writable(plan.out)
+        with one_file_log(plan.out, redactors) as log:
             tally = _Tally(len(plan.calls))
             instrument_client(
                 client,
@@ -198,27 +198,9 @@ async def _check_server(client: httpx.AsyncClient, url: str) -> None:
         ) from error
 
 
-@contextmanager
-def _log_of_answers(
-    out: Path, redactors: Sequence[Redactor], *, timeout: float = 10.0
-) -> Iterator[ReplayLog]:
+def _check_writable(out: Path) -> None:
     try:
         with out.open("ab"):
             pass
     except OSError as error:
         raise ReplayError(f"expected a file that can be written, found: {error}") from error
-    # All in one file, however long that gets.
-    log = ReplayLog(
-        out,
-        bodies=True,
-        media=True,
-        redactors=redactors,
-        max_size=sys.maxsize,
-        max_age=math.inf,
-    )
-    try:
-        yield log
-    finally:
-        is_whole = log.close(timeout)
-    if not is_whole or log.statistics.dropped_lines:
-        raise ReplayError(f"expected to write every answer to {out}, which the system refused")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel._replay_log.files import base_of
@@ -15,18 +15,10 @@ from ollama_otel.errors import ReplayError
 from ollama_otel.replay._pairing import REPLAY_OF, is_settled
 from ollama_otel.replay._reader import read
 
-__all__ = ["LEFT_OUT_MEANINGS", "LeftOut", "RerunPlan", "plan_rerun"]
+__all__ = ["LeftOut", "RerunPlan", "plan_rerun"]
 
 LeftOut = Literal["not_inference", "redirected", "no_body", "images", "redacted"]
 """Why a call is not sent again."""
-
-LEFT_OUT_MEANINGS: Final[Mapping[LeftOut, str]] = {
-    "not_inference": "only inference is sent again",
-    "redirected": "the server pointed elsewhere, and the call that followed is sent again",
-    "no_body": "the log has no body of the request",
-    "images": "cannot be sent again: images were not kept",
-    "redacted": "redacted, so not what was asked",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

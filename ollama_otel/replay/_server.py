@@ -97,6 +97,22 @@ class ReplayApp:
         self._troubles = self._chaos.troubles()
         self._report = report
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models that answered in the log, each with its tag."""
+        names = sorted(
+            {
+                call.start.request.model
+                for call in self.index.calls
+                if call.start.request.model
+                and call.start.endpoint.answer in {"completion", "embedding"}
+                and call.record is not None
+                and (call.record.http_status or _FIRST_ERROR) < _FIRST_ERROR
+            }
+        )
+        tagged = (name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in names)
+        return tuple(dict.fromkeys(tagged))
+
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
         if scope["type"] == "lifespan":
@@ -128,7 +144,7 @@ class ReplayApp:
         try:
             return self.index.take(asked)
         except ReplayMissError as miss:
-            _log.warning("%s", miss)
+            _log.warning("%s", _without_controls(str(miss)))
             return _error(501, str(miss), outcome="missed")
 
     def _made_up(self, asked: CanonicalRequest) -> dict[str, Any] | None:
@@ -141,25 +157,12 @@ class ReplayApp:
             case "/api/version":
                 return {"body": _as_json({"version": _VERSION})}
             case "/api/tags":
-                return {"body": _as_json({"models": self._models()})}
+                # Of each no more than its name is known.
+                models = [
+                    {"name": name, "model": name, "digest": _NO_DIGEST} for name in self.models
+                ]
+                return {"body": _as_json({"models": models})}
         return None
-
-    def _models(self) -> list[dict[str, str]]:
-        """Return the models that answered in the log, by what is known of them: their names."""
-        names = sorted(
-            {
-                call.start.request.model
-                for call in self.index.calls
-                if call.start.request.model
-                and call.start.endpoint.answer in {"completion", "embedding"}
-                and call.record is not None
-                and (call.record.http_status or _FIRST_ERROR) < _FIRST_ERROR
-            }
-        )
-        tagged = (name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in names)
-        return [
-            {"name": name, "model": name, "digest": _NO_DIGEST} for name in dict.fromkeys(tagged)
-        ]
 
 
 # --- playing ------------------------------------------------------------------------------
@@ -269,6 +272,13 @@ async def _send_document(document: _Document, send: Send) -> None:
 
 def _error(status: int, text: str, *, outcome: ServedOutcome) -> _Document:
     return _Document(status=status, body=_as_json({"error": text}), outcome=outcome)
+
+
+def _without_controls(text: str) -> str:
+    """Return a text without what a terminal would obey instead of show: a client chose it."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text
+    )
 
 
 def _as_json(value: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel._replay_log.observer import ReplayLog
 from ollama_otel.errors import ReplayLogError, ReplayMissError
 from ollama_otel.replay._canonical import CanonicalRequest
 from ollama_otel.replay._cassette import Lines, lines_of, write_cassette
 from ollama_otel.replay._everywhere import replay
 from ollama_otel.replay._matching import CallIndex
+from ollama_otel.replay._one_file_log import one_file_log
 from ollama_otel.replay._reader import read
 from ollama_otel.replay._recording import recording_everywhere
 
@@ -23,27 +24,51 @@ __all__ = ["playing", "recording"]
 
 @contextmanager
 def recording(
-    cassette: Path, *, redactors: Sequence[Callable[[str], str]], is_wanted: Callable[[], bool]
+    cassette: Path,
+    *,
+    redactors: Sequence[Callable[[str], str]],
+    is_wanted: Callable[[], bool],
+    max_size: int = sys.maxsize,
 ) -> Iterator[None]:
     """Record all calls made in the block, and at its end write the cassette if it is wanted.
 
-    Raises `ReplayLogError` where a call is not recorded as a whole, and writes nothing then.
+    `max_size` bytes go into a file of the recording. Raises `ReplayLogError` where not all
+    calls are recorded as a whole, and writes nothing then, or where the cassette cannot be
+    written.
     """
     with tempfile.TemporaryDirectory(prefix="ollama_otel_") as folder:
         path = Path(folder, "calls.jsonl")
-        log = ReplayLog(path, bodies=True, media=True, redactors=redactors)
-        with log, recording_everywhere(log):
+        with (
+            one_file_log(path, redactors, max_size=max_size) as log,
+            recording_everywhere(log),
+        ):
             yield
         if not is_wanted():
             return
+        _check_files(path)
         calls = lines_of(path) if path.exists() else []
-        _check(calls, is_complete=log.statistics.dropped_lines == 0)
+        _check(calls)
+        _write(cassette, calls)
+
+
+def _check_files(path: Path) -> None:
+    if others := sorted(each.name for each in path.parent.iterdir() if each != path):
+        raise ReplayLogError(
+            f"expected the recording of a test in one file, found {', '.join(others)} too: call "
+            "Ollama from the test's own process, as one that it forks writes a file of its own"
+        )
+
+
+def _write(cassette: Path, calls: Sequence[Lines]) -> None:
+    try:
         write_cassette(cassette, calls)
+    except OSError as error:
+        raise ReplayLogError(
+            f"expected to write the cassette {cassette}, found: {error}"
+        ) from error
 
 
-def _check(calls: Sequence[Lines], *, is_complete: bool) -> None:
-    if not is_complete:
-        raise ReplayLogError("the recording is not complete: not all of it could be written")
+def _check(calls: Sequence[Lines]) -> None:
     for request, end in calls:
         call = f"{request['method']} {request['path']}"
         if end is None:

@@ -22,6 +22,7 @@ from rich.console import RenderableType
 from ollama_otel._cli import main, render
 from ollama_otel._cli.figures import Figure, phases_of
 from ollama_otel._cli.servers import Models, Server, find_server, scripted_server
+from ollama_otel._cli.terminal import console_for_text
 from ollama_otel._cli.tour import Step, Tour, tour_of
 from ollama_otel._wire.address import parse_host
 from ollama_otel.errors import SettingsError
@@ -92,7 +93,7 @@ def play_all(tour: Tour) -> list[Step]:
 
 def text_of(*things: RenderableType) -> str:
     file = io.StringIO()
-    console = render.console(file, no_color=True)
+    console = console_for_text(file, no_color=True)
     for thing in things:
         console.print(thing)
     return file.getvalue()
@@ -268,7 +269,7 @@ def test_a_bar_is_as_long_as_its_share(tour: Tour) -> None:
 
 def test_a_terminal_without_unicode_gets_ascii(tour: Tour, scripted: Server) -> None:
     raw = io.BytesIO()
-    console = render.console(
+    console = console_for_text(
         io.TextIOWrapper(raw, encoding="ascii", write_through=True), no_color=True
     )
     assert console.options.ascii_only

@@ -207,6 +207,13 @@ def test_a_file_that_is_no_log_is_an_error(tmp_path: Path, capsys: Print) -> Non
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("slower_than", ["nan", "inf", "x"])
+def test_what_is_no_percentage_ends_in_argparse(slower_than: str, capsys: Print) -> None:
+    with pytest.raises(SystemExit):
+        main(["diff", "a", "b", "--slower-than", slower_than])
+    assert f"expected a number, found '{slower_than}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("fail_on", ["colour", "text,", ""])
 def test_an_unknown_aspect_ends_in_argparse(fail_on: str, capsys: Print) -> None:
     with pytest.raises(SystemExit) as ended:

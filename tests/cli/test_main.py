@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from ollama_otel._cli import main
+from tests.replay.call_lines import lines, write
 
 COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
 
@@ -164,6 +167,45 @@ def test_nothing_official_is_imported_before_a_command_runs() -> None:
         [sys.executable, "-c", code], check=True, env=environment(), capture_output=True, text=True
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+READING = {
+    "a list as JSON": ["show", "LOG", "--json"],
+    "a table": ["show", "LOG"],
+    "a call": ["show", "LOG", "1"],
+    "a body": ["show", "LOG", "1", "--body"],
+    "a comparison as JSON": ["diff", "LOG", "LOG", "--json"],
+    "a comparison": ["diff", "LOG", "LOG"],
+    "events": ["tail", "LOG", "--once"],
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+@pytest.mark.parametrize("arguments", READING.values(), ids=READING)
+def test_whoever_reads_no_further_ends_it_quietly(arguments: list[str], tmp_path: Path) -> None:
+    log = write(tmp_path / "a.jsonl", *(lines(str(number)) for number in range(3)))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(
+            [*COMMAND, *(str(log) if word == "LOG" else word for word in arguments)],
+            check=False,
+            env=environment(),
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_commands_are_listed_by_how_often_they_are_needed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = re.findall(r"^    ([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert listed == ["show", "tail", "diff", "replay", "serve-replay", "demo"]
 
 
 # --- the same without a process, which is faster and seen by coverage -----------------------------

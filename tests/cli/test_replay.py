@@ -109,6 +109,23 @@ def test_redacted_requests_are_left_out_unless_asked_for(
     assert asked(fake) == ["/api/version", "/api/chat"]
 
 
+def test_a_log_without_bodies_is_an_error(tmp_path: Path, capsys: Print) -> None:
+    log = write(tmp_path / "facts.jsonl", lines("1", bodies=False), lines("2", bodies=False))
+    assert main(["replay", str(log)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"ollama-otel: {log} has no call that could be sent (without a body: 2): record with "
+        "replay_bodies=True\n"
+    )
+
+
+def test_names_are_printed_as_they_are(log: Path, url: str, capsys: Print) -> None:
+    odd = log.rename(log.with_name("[bold][red]x.jsonl"))
+    assert main(["replay", str(odd), "--host", url, "--concurrency", "5"]) == 0
+    assert "[bold][red]x.replayed.jsonl" in capsys.readouterr().out
+
+
 def test_a_server_that_does_not_answer_gives_status_2(log: Path, capsys: Print) -> None:
     with socket.socket() as listener:
         # Bound, but not listening.

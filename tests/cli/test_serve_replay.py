@@ -31,7 +31,7 @@ def log(tmp_path: Path) -> Path:
         tmp_path / "calls.jsonl",
         lines(chat(), [(0.01, LINE), (0.02, FINAL)]),
         lines(chat("Bye", model="other:1b"), [(0.01, FINAL)], at=1.0),
-        lines(chat("unfinished"), at=2.0, is_ended=False),
+        lines(chat("unfinished", model="unfinished"), at=2.0, is_ended=False),
     )
 
 
@@ -89,7 +89,7 @@ def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
         assert port != "11434"
         assert command.opening == [
             f"Serving 2 calls (1 more cannot be played) of {log} at http://127.0.0.1:{port}",
-            "Models: m, other:1b",
+            "Models: m:latest, other:1b",
             f"Ask it:  run any client with OLLAMA_HOST=127.0.0.1:{port}",
             "Stop it: Ctrl-C",
         ]
@@ -163,6 +163,18 @@ def test_in_the_main_thread_it_ends_on_an_interrupt_too(
     assert (
         "POST /api/chat m -> line 1 of calls.jsonl, status 200, played" in capsys.readouterr().out
     )
+
+
+@unix
+def test_what_is_asked_is_no_command_to_the_terminal(log: Path) -> None:
+    with serving(log) as command:
+        assert httpx.get(f"{command.url}/api/%1b]0;pwn%07", verify=False).status_code == 501
+        assert ask(command.url, **{"\x1b[2Jfield": 1, "\u202efield": 1}).status_code == 501
+        assert "\N{REPLACEMENT CHARACTER}]0;pwn" in command.line()
+        _, out, err = command.interrupt()
+    assert r"GET '/api/\x1b]0;pwn\x07' has no answer" in err
+    assert '["\N{REPLACEMENT CHARACTER}field"]: logged nothing' in err
+    assert not {"\x1b", "\x07", "\u202e"} & {*out, *err}
 
 
 def wait_until_served(place: str) -> None:

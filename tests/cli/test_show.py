@@ -37,6 +37,11 @@ FINAL = {
 }
 
 
+def known(values: dict[str, Any]) -> dict[str, Any]:
+    """A line has no nulls: what is not known is not there."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def request(number: int, **fields: Any) -> dict[str, Any]:
     body = {
         "model": "m",
@@ -48,7 +53,7 @@ def request(number: int, **fields: Any) -> dict[str, Any]:
         "options": {"temperature": 0.2},
         "tools": [WEATHER],
     }
-    return {
+    values = {
         "v": 1,
         "event": "request",
         "id": f"4f3a2b1c-{number}",
@@ -65,6 +70,7 @@ def request(number: int, **fields: Any) -> dict[str, Any]:
         "body": body,
         **fields,
     }
+    return known(values)
 
 
 def line(**message: Any) -> str:
@@ -74,7 +80,7 @@ def line(**message: Any) -> str:
 
 def end(number: int, **fields: Any) -> dict[str, Any]:
     call = {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
-    return {
+    values = {
         "v": 1,
         "event": "end",
         "id": f"4f3a2b1c-{number}",
@@ -105,6 +111,7 @@ def end(number: int, **fields: Any) -> dict[str, Any]:
         ],
         **fields,
     }
+    return known(values)
 
 
 FAILED = {
@@ -115,7 +122,6 @@ FAILED = {
     "chunks": [[0.01, '{"error":"model \'nope\' not found"}']],
     "content_type": "application/json",
     "response": {},
-    "time_to_first_chunk": None,
 }
 
 
@@ -234,11 +240,42 @@ def test_no_call_that_is_asked_for_is_told(log: Path, capsys: Captured) -> None:
     assert show(capsys, log, "--model", "other") == "No call in this log is like that.\n"
 
 
+def test_an_empty_log_is_told(tmp_path: Path, capsys: Captured) -> None:
+    assert show(capsys, write(tmp_path)) == "This log has no calls.\n"
+
+
+def test_a_narrow_table_keeps_its_figures(
+    log: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    heading, _, first, *_ = lines = show(capsys, log).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert heading.split() == ["time", "id", "call", "outcome", "duration", "in/out"]
+    assert first.endswith("2.10 s   35/12")
+    assert "4f3a2b1c-1 " in first
+
+
+def test_what_was_recorded_is_no_command_to_the_terminal(tmp_path: Path, capsys: Captured) -> None:
+    odd = "\x1b]0;pwn\x07\u202e"
+    path = write(
+        tmp_path,
+        request(1, id=odd, path=f"/api/chat{odd}", server=odd, trace_id=odd, changes=[odd]),
+        end(1, **{**FAILED, "id": odd, "error_type": odd, "changes": [odd], "missing": odd}),
+    )
+    for text in (
+        show(capsys, path),
+        show(capsys, path, odd),
+        show(capsys, path, "other", status=2),
+    ):
+        assert "]0;pwn" in text
+        assert not {"\x1b", "\x07", "\u202e"} & {*text}
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "x"])
 def test_a_bad_limit_is_told(log: Path, capsys: Captured, limit: str) -> None:
     with pytest.raises(SystemExit):
         main(["show", str(log), f"--limit={limit}"])
-    assert f"expected a number of calls from 1, found '{limit}'" in capsys.readouterr().err
+    assert f"expected a whole number of at least 1, found '{limit}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -554,8 +591,9 @@ def test_no_request_is_too_odd_to_be_shown(
     assert list(rows([call(request(1, body=body), end(1))], width=80))
 
 
-@given(st.text())
+@given(st.text(st.characters() | st.sampled_from("\x1b\x9b\u202e\u2066\u2069")))
 def test_what_is_printable_has_no_controls(text: str) -> None:
     shown = printable(text)
     assert not any(ord(each) < 32 and each not in "\n\t" for each in shown)
     assert not any(0x7F <= ord(each) < 0xA0 for each in shown)
+    assert not {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"} & {*shown}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ollama_otel._cli.event_line import event_line
 from ollama_otel._cli.following import FollowedLog
 from ollama_otel._cli.tail import follow
 from ollama_otel.replay import ReplayLog
+from ollama_otel.replay._cassette import write_cassette
 from ollama_otel.testing import FakeOllama
 
 
@@ -127,12 +129,12 @@ def test_an_emptied_file_is_read_from_its_beginning(log: Path) -> None:
 
 def test_the_files_of_all_processes_are_followed_by_time(log: Path) -> None:
     append(log, line(1), line(4))
-    append(log.with_name("calls.123.jsonl"), line(2), line(3))
+    append(log.with_name("calls.pid123.jsonl"), line(2), line(3))
     append(log.with_name("calls2.jsonl"), line(9))
     append(log.with_name("notes.jsonl"), line(9))
     with FollowedLog(log) as followed:
         assert numbers(followed.latest(3)) == [2, 3, 4]
-        append(log.with_name("calls.456.jsonl"), line(6))
+        append(log.with_name("calls.pid456.jsonl"), line(6))
         append(log, line(5), line(7))
         assert numbers(followed.new()) == [5, 6, 7]
 
@@ -143,6 +145,44 @@ def test_a_folder_stands_for_all_logs_in_it(log: Path) -> None:
     append(log.with_name("other.txt"), line(3))
     with FollowedLog(log.parent) as followed:
         assert numbers(followed.latest(10)) == [1, 2]
+
+
+def test_a_log_without_a_suffix_is_followed(tmp_path: Path) -> None:
+    log = tmp_path / "mylog"
+    append(log, line(1))
+    append(tmp_path / "mylog.pid7", line(2))
+    append(tmp_path / "mylog.notes", line(9))
+    with FollowedLog(log) as followed:
+        assert numbers(followed.latest(10)) == [1, 2]
+        append(log, line(3))
+        assert numbers(followed.new()) == [3]
+
+
+def test_archived_files_are_not_read(log: Path) -> None:
+    append(log, line(2))
+    archived = log.with_name("calls.20260102T030405000006Z-7.jsonl.gz")
+    archived.write_bytes(gzip.compress(line(1)))
+    with FollowedLog(log) as followed:
+        assert followed.files() == [log]
+
+
+def test_bodies_are_not_kept(log: Path) -> None:
+    size = 1_000_000
+    append(log, *(end(number, chunks=[[0.1, "x" * size]], body="y" * size) for number in range(9)))
+    with FollowedLog(log) as followed:
+        tracemalloc.start()
+        try:
+            assert numbers(followed.latest(100)) == [*range(9)]
+            peaks = [tracemalloc.get_traced_memory()[1]]
+            append(log, *(line(number, body="y" * size) for number in range(10, 20)))
+            tracemalloc.reset_peak()
+            assert numbers(followed.new()) == [*range(10, 20)]
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    # Of one line at a time there are its bytes, its text and its values, of 18 and 10 MB in all.
+    assert peaks[0] < 14 * size
+    assert peaks[1] < 8 * size
 
 
 def test_a_file_and_a_folder_that_come_later_are_found(tmp_path: Path) -> None:
@@ -188,7 +228,7 @@ def test_however_it_is_written_each_event_comes_once(
             append(log, rest[:cut])
             rest = rest[cut:]
             if action == "rotate" and log.read_bytes()[-1:] in {b"", b"\n"}:
-                log.rename(log.with_name(f"calls.{count}.jsonl"))
+                log.rename(log.with_name(f"calls.20260102T030405{count:06d}Z-7.jsonl"))
             if action == "look":
                 seen += numbers(followed.new())
     assert sorted(seen) == list(range(20))
@@ -267,10 +307,24 @@ def test_once_without_a_log_is_an_error(log: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == f"ollama-otel: expected a replay log at {log}, found none\n"
 
 
+def test_what_nobody_writes_to_is_told(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cassette = log.with_name("chat.json")
+    write_cassette(cassette, [])
+    for path, found in (
+        (log.with_name("calls.jsonl.gz"), "a compressed one"),
+        (cassette, "a cassette"),
+    ):
+        assert main(["tail", str(path)]) == 2
+        assert capsys.readouterr().err == (
+            f"ollama-otel: expected a log that is being written, found {found}: "
+            f"use ollama-otel show {path}\n"
+        )
+
+
 def test_a_bad_number_of_lines_is_told(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["tail", str(log), "--lines", "x"])
-    assert "expected a number of lines, found 'x'" in capsys.readouterr().err
+    assert "expected a whole number of at least 0, found 'x'" in capsys.readouterr().err
 
 
 class EndedError(Exception):

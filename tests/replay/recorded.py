@@ -43,7 +43,7 @@ def lines(
     asked = chat() if body is None and method == "POST" else body
     start = CallStart(
         endpoint=endpoint,
-        request=read_request(endpoint, asked, size=0 if asked is None else 64),
+        request=read_request(endpoint, asked, size=0 if asked is None else len(json.dumps(asked))),
         server_address="127.0.0.1",
         server_port=11434,
         started_at=STARTED_AT + round(at * 1e9),

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel.replay import BeforeAfter, ComparedPair, Note, compare
+from ollama_otel.errors import SettingsError
+from ollama_otel.replay import compare
+from ollama_otel.replay._comparison import BeforeAfter, ComparedPair, Note
 from ollama_otel.replay._pairing import REPLAY_OF
 
 from .call_lines import SECOND, answer, ask, call, tool
@@ -314,3 +316,13 @@ def test_every_pair_is_counted() -> None:
         "only_before": 1,
         "only_after": 2,
     }
+
+
+def test_one_text_is_no_list_of_fields_to_ignore() -> None:
+    with pytest.raises(SettingsError, match="not one text"):
+        compare([call("1")], [call("2")], ignore="options.seed")
+
+
+def test_what_changed_is_found_out_once() -> None:
+    pair = answers(answer("It is blue."), answer("It is red."))
+    assert pair.changed is pair.changed

@@ -14,7 +14,7 @@ from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
 import ollama_otel
 from ollama_otel import instrument_client
-from ollama_otel.errors import ReplayLogError, ReplayMissError
+from ollama_otel.errors import ReplayLogError, ReplayMissError, SettingsError
 from ollama_otel.replay import replay
 from ollama_otel.testing import Capture, FakeOllama, Reply
 from tests.colours import COLOURS, Colour, closed, done, each
@@ -247,3 +247,15 @@ def test_the_drop_in_module_plays_as_well(log: Path) -> None:
     with replay(log, speed=0):
         stream = ollama_otel.ollama.chat("m", HELLO, stream=True)
         assert [part.message.content for part in stream] == ["from the log", ""]
+
+
+def test_a_generator_cannot_be_decorated(log: Path) -> None:
+    def ask() -> Any:
+        yield
+
+    async def ask_async() -> Any:
+        yield
+
+    for function in (ask, ask_async):
+        with pytest.raises(SettingsError, match="use `with replay"):
+            replay(log)(function)

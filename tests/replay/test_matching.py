@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_otel.errors import ReplayLogError, ReplayMissError
-from ollama_otel.replay import CallIndex
+from ollama_otel.errors import ReplayLogError, ReplayMissError, SettingsError
 from ollama_otel.replay._canonical import canonical_request
 from ollama_otel.replay._difference import differing_fields
+from ollama_otel.replay._matching import CallIndex
 
 from .recorded import call, chat, lines, write
 
@@ -441,3 +441,48 @@ def test_images_that_were_asked_only_do_not_keep_a_call_from_being_played() -> N
 def test_a_call_that_never_got_an_answer_can_be_played() -> None:
     kept = call(pieces=None, http_status=None, outcome="failed", error_type="connect")
     assert take(CallIndex([kept]), chat()) is kept
+
+
+# --- what cannot be meant -------------------------------------------------------------------
+
+
+def test_one_text_is_no_list_of_fields_to_ignore() -> None:
+    with pytest.raises(SettingsError, match=r"not one text: ignore=\['options.seed'\]"):
+        CallIndex([call()], ignore="options.seed")
+
+
+@pytest.mark.parametrize(
+    "options", [{"ignore": ["x"]}, {"repeat": True}, {"redactors": [str.lower]}]
+)
+def test_options_beside_an_index_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="give them to it"):
+        CallIndex.load(CallIndex([call()]), **options)
+
+
+# --- what a miss advises, and what it costs -------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["email", "api_key", "x-api-key"])
+def test_redactors_are_not_asked_for_where_the_built_in_ones_were_at_work(kind: str) -> None:
+    kept = call(chat(f"my [redacted: {kind}]"), changes=["redacted"])
+    assert "redactors" not in miss(CallIndex([kept]), chat("my secret"))
+    elsewhere = call(chat("Hello", key=f"[redacted: {kind}]"), changes=["redacted"])
+    told = miss(CallIndex([elsewhere]), chat("Bye", key=f"[redacted: {kind}]"))
+    assert "redactors" not in told
+
+
+def test_a_redactor_that_leaves_no_mark_is_asked_for() -> None:
+    kept = call(chat("Bonjour"), changes=["redacted"])
+    assert "pass the redactors" in miss(CallIndex([kept]), chat("Hello"))
+
+
+def test_of_many_calls_only_those_of_the_model_and_about_the_size_are_compared() -> None:
+    def padded(size: int, **fields: Any) -> dict[str, Any]:
+        return chat("x" * size, suffix="y", **fields)
+
+    same_size = [call(padded(2000, format="a"), line=1) for _ in range(200)]
+    long = call(padded(9000), line=2)
+    other_model = call(padded(2002, model="other"), line=3)
+    asked = padded(2002)
+    assert "line 2," in miss(CallIndex([*same_size[:150], long]), asked)
+    assert "line 1," in miss(CallIndex([*same_size, long, other_model]), asked)

@@ -21,7 +21,8 @@ from ollama_otel import replay
 from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel._wire import failures
 from ollama_otel.errors import ReplayEndedError, ReplayMissError, SettingsError
-from ollama_otel.replay import AsyncPlayer, CallIndex, Player, ReplayLog
+from ollama_otel.replay import AsyncPlayer, Player, ReplayLog
+from ollama_otel.replay._matching import CallIndex
 from ollama_otel.replay._playback import _BY_TYPE
 from ollama_otel.testing import Capture, FakeOllama, Fault
 from ollama_otel.transport import AsyncTransport, Transport

@@ -15,9 +15,10 @@ import trio
 
 from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel.errors import ReplayError, SettingsError
-from ollama_otel.replay import RerunProgress, compare, plan_rerun, read, rerun
+from ollama_otel.replay import compare, plan_rerun, read, rerun
+from ollama_otel.replay._one_file_log import one_file_log
 from ollama_otel.replay._pairing import REPLAY_OF
-from ollama_otel.replay._rerun import _log_of_answers
+from ollama_otel.replay._rerun import RerunProgress
 from ollama_otel.testing import FakeOllama, Fault, Reply
 
 from .call_lines import SECOND, ask, call, lines, write
@@ -297,7 +298,7 @@ def test_a_log_that_cannot_be_written_is_an_error(fake: FakeOllama, tmp_path: Pa
 def test_a_disk_that_takes_no_answers_is_an_error() -> None:
     with (
         pytest.raises(ReplayError, match="expected to write every answer to /dev/full"),
-        _log_of_answers(Path("/dev/full"), (), timeout=0.1) as log,
+        one_file_log(Path("/dev/full"), timeout=0.1) as log,
     ):
         log.begin(question(1).start).enter()
 

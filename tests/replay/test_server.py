@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from ollama_otel._replay_log.call import RecordedCall
 from ollama_otel.errors import SettingsError
-from ollama_otel.replay import Chaos, ReplayApp, Served
+from ollama_otel.replay import Chaos, ReplayApp
+from ollama_otel.replay._server import Served
 
 from .recorded import call, chat
 
@@ -223,6 +224,12 @@ def test_what_clients_ask_on_the_side_is_answered_without_a_log() -> None:
         assert [model.model for model in models] == ["m:latest", "u/x:1b"]
         assert httpx.get(f"{it.url}/api/ps").status_code == 501
         assert it.outcomes(6) == [*["made up"] * 5, "missed"]
+
+
+def test_the_models_are_those_that_answered() -> None:
+    refused = call(chat(model="nope"), http_status=404, outcome="failed")
+    calls = [call(), call(chat(model="m:latest"), at=1.0), call(chat(model="u/x:1b"), at=2.0)]
+    assert ReplayApp([*calls, refused]).models == ("m:latest", "u/x:1b")
 
 
 def test_what_the_log_has_of_them_comes_from_the_log() -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,30 @@ def test_without_bodies_nothing_said_is_stored(tmp_path: Path) -> None:
     calls = list(read(path))
     assert [call.record.outcome for call in calls if call.record] == ["completed", "completed"]
     assert all(call.chunks is None and call.start.request.body is None for call in calls)
+
+
+def test_options_are_facts_only_as_far_as_they_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    options: dict[str, Any] = {"stop": ["classified"], "seed": 7, "temperature": 0.5, "numa": True}
+    with ReplayLog(path) as log:
+        client = Client(transport=FakeOllama().transport(), observers=[log])
+        with suppress(ollama.ResponseError):
+            client.chat("llama3.2", messages=HELLO, options=options)
+    assert b"classified" not in path.read_bytes()
+    [call] = read(path)
+    assert call.start.request.options == {"seed": 7, "temperature": 0.5, "numa": True}
+
+
+def test_secrets_in_facts_stay_out(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    tool = {"type": "function", "function": {"name": "mail_ada@example.org", "parameters": {}}}
+    with ReplayLog(path, bodies=True) as log, call_context(tags={"password": "hunter2"}):
+        client = Client(transport=FakeOllama().transport(), observers=[log])
+        with suppress(ollama.ResponseError):
+            client.chat("llama3.2", HELLO, tools=[tool], options={"stop": ["a@example.org"]})
+    stored = path.read_text()
+    assert "example.org" not in stored
+    assert "hunter2" not in stored
 
 
 def test_with_bodies_secrets_and_media_stay_out(tmp_path: Path) -> None:

@@ -112,11 +112,95 @@ def test_images_become_the_hash_of_their_bytes() -> None:
     assert BodyPolicy(keeps_media=True).request(content) == (body, frozenset())
 
 
-@pytest.mark.parametrize("field", ["images", "messages"])
-def test_what_is_no_list_is_redacted_like_all_else(field: str) -> None:
-    assert POLICY.request(json.dumps({field: "joe@example.com"}).encode())[0] == {
-        field: "[redacted: email]"
+def omitted(content: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(content).hexdigest()
+    return {"ollama_otel": "omitted", "sha256": digest, "size": len(content)}
+
+
+def test_an_image_is_omitted_wherever_it_stands_in_a_request() -> None:
+    image = base64.b64encode(b"picture").decode()
+    url = f"data:image/png;base64,{image}"
+    part = {"type": "image_url", "image_url": {"url": url}}
+    body = {
+        "images": image,
+        "messages": [{"content": [part]}, {"content": [{"images": [image]}]}],
+        "input": ["data:image/svg+xml,<svg/>", "data:text/plain,hello"],
     }
+    gone = omitted(b"picture")
+    stored = {
+        "images": gone,
+        "messages": [
+            {"content": [{"type": "image_url", "image_url": {"url": gone}}]},
+            {"content": [{"images": [gone]}]},
+        ],
+        "input": [omitted(b"data:image/svg+xml,<svg/>"), "data:text/plain,hello"],
+    }
+    content = json.dumps(body).encode()
+    assert POLICY.request(content) == (stored, {"images"})
+    assert POLICY.request(json.dumps(stored).encode()) == (stored, frozenset())
+    assert BodyPolicy(keeps_media=True).request(content) == (body, frozenset())
+
+
+def test_messages_that_are_no_list_are_redacted_like_all_else() -> None:
+    content = json.dumps({"messages": "joe@example.com"}).encode()
+    assert POLICY.request(content)[0] == {"messages": "[redacted: email]"}
+
+
+def test_a_card_number_goes_though_it_is_a_number() -> None:
+    body = {"card": 4111111111111111, "cards": [-4111111111111111, 4111111111111112], "b": True}
+    redacted = {"card": "[redacted: card_number]"}
+    redacted["cards"] = ["-[redacted: card_number]", 4111111111111112]
+    redacted["b"] = True
+    assert POLICY.request(json.dumps(body).encode()) == (redacted, {"redacted"})
+    call = {"function": {"name": "pay", "arguments": body}}
+    kept, changes = answered(chat("", message={"content": "", "tool_calls": [call]}))
+    assert values(kept)[0]["message"]["tool_calls"][0]["function"]["arguments"] == redacted
+    assert changes == {"redacted"}
+    assert values(answered(b'{"card":4111111111111111}')[0]) == [{"card": redacted["card"]}]
+
+
+def test_a_duration_is_no_card_number() -> None:
+    line = {"response": "joe@example.com", "total_duration": 4111111111119}
+    assert POLICY.request(json.dumps(line).encode())[0]["total_duration"] != 4111111111119
+    kept, _ = answered(json.dumps(line).encode())
+    assert values(kept) == [{"response": "[redacted: email]", "total_duration": 4111111111119}]
+
+
+def test_all_goes_that_stands_below_a_secret_key() -> None:
+    body = {"password": {"value": "x", "n": [1, {"deep": "y", "on": True}]}, "api_key": [["z"]]}
+    stored = {
+        "password": {
+            "value": "[redacted: password]",
+            "n": ["[redacted: password]", {"deep": "[redacted: password]", "on": True}],
+        },
+        "api_key": [["[redacted: api_key]"]],
+    }
+    assert POLICY.request(json.dumps(body).encode()) == (stored, {"redacted"})
+    assert values(answered(json.dumps(body).encode())[0]) == [stored]
+
+
+def test_the_schema_of_a_secret_argument_stays_but_for_the_values_it_proposes() -> None:
+    schema = {"type": "string", "description": "Of the user", "default": "hunter2"}
+    body = {"tools": [{"parameters": {"properties": {"password": schema}}}]}
+    stored, _ = POLICY.request(json.dumps(body).encode())
+    assert stored["tools"][0]["parameters"]["properties"]["password"] == {
+        "type": "string",
+        "description": "Of the user",
+        "default": "[redacted: password]",
+    }
+    assert POLICY.values({"properties": {"password": {"x": "hunter2"}}}) == {
+        "properties": {"password": {"x": "[redacted: password]"}}
+    }
+
+
+def test_values_are_copied_without_secrets() -> None:
+    value = {"stop": ["joe@example.com"], "joe@example.com": ("a", 4111111111111111), "secret": 5}
+    assert POLICY.values(value) == {
+        "stop": ["[redacted: email]"],
+        "[redacted: email]": ["a", "[redacted: card_number]"],
+        "secret": "[redacted: secret]",
+    }
+    assert POLICY.values(None) is None
 
 
 def test_an_empty_request_is_stored_as_none() -> None:
@@ -272,7 +356,7 @@ def test_nothing_raises_whatever_bytes_come(
     policy = BodyPolicy(keeps_media=keeps_media)
     kept, changes = policy.answer(pieces, holds_vectors=holds_vectors)
     assert len(kept) == len(pieces)
-    assert changes <= {"redacted", "vectors"}
+    assert changes <= {"redacted", "vectors", "images"}
     assert b"joe@example.com" not in b"".join(kept)
     stored, _ = policy.request(b"".join(pieces))
     assert "joe@example.com" not in json.dumps(stored)
@@ -368,6 +452,45 @@ def test_vectors_go_unless_media_are_kept() -> None:
     assert changes == {"redacted", "vectors"}
     _, changes = BodyPolicy(keeps_media=True).answer(pieces, holds_vectors=True)
     assert changes == {"redacted"}
+
+
+PICTURE = bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image": base64.b64encode(PICTURE).decode()},
+        {"images": [base64.b64encode(PICTURE).decode()]},
+        {"data": [{"b64_json": base64.b64encode(PICTURE).decode()}]},
+        {"url": f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"},
+    ],
+)
+def test_images_in_answers_go_unless_media_are_kept(fields: dict[str, Any]) -> None:
+    pieces = recut(json.dumps(fields).encode() + b"\n", [9, 200])
+    kept, changes = answered(*pieces)
+    text = json.dumps(values(kept)[0])
+    assert json.dumps(omitted(PICTURE)) in text
+    assert len(text) < 250
+    assert (len(kept), changes) == (3, {"images"})
+    assert answered(*kept) == (kept, frozenset())
+    with_media = BodyPolicy(keeps_media=True).answer(pieces, holds_vectors=False)
+    assert with_media == (pieces, frozenset())
+    _, changes = answered(*pieces, chat("joe@example.com"))
+    assert changes == {"images", "redacted"}
+
+
+def test_the_name_of_an_image_in_an_answer_stays() -> None:
+    pieces = [b'{"image":"cat","images":["dog"],"url":"' + b"word " * 100 + b'"}\n']
+    assert answered(*pieces) == (pieces, frozenset())
+
+
+def test_an_image_at_a_torn_end_goes_and_the_end_stays_torn() -> None:
+    kept, changes = answered(b'{"done":true,"image":"' + b"QUJD" * 100)
+    assert kept[0].startswith(b'{"done":true,"image":{"ollama_otel":"omitted"')
+    assert changes == {"images"}
+    with pytest.raises(ValueError, match="delimiter"):
+        json.loads(kept[0])
 
 
 def test_a_stream_without_secrets_costs_a_few_microseconds_a_line() -> None:

@@ -1,0 +1,16 @@
+"""The names of fields that make no difference, as a caller gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ollama_otel.errors import SettingsError
+
+__all__ = ["ignored_fields"]
+
+
+def ignored_fields(ignore: Collection[str]) -> tuple[str, ...]:
+    """Return the names; raises `SettingsError` for one text, which is a collection of letters."""
+    if isinstance(ignore, str):
+        raise SettingsError(f"ignore takes a list of fields, not one text: ignore=[{ignore!r}]")
+    return tuple(ignore)

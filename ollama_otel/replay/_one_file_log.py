@@ -1,0 +1,43 @@
+"""A log with everything in it, in one file however long that gets; or an error."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ollama_otel._content import Redactor
+from ollama_otel._replay_log.observer import ReplayLog
+from ollama_otel.errors import ReplayLogError
+
+__all__ = ["one_file_log"]
+
+
+@contextmanager
+def one_file_log(
+    path: Path,
+    redactors: Sequence[Redactor] = (),
+    *,
+    timeout: float = 10.0,
+    max_size: int = sys.maxsize,
+) -> Iterator[ReplayLog]:
+    """Log with bodies and media, and close the log at the end, within `timeout` seconds.
+
+    Raises `ReplayLogError` where the log has lost a line by then.
+    """
+    log = ReplayLog(
+        path,
+        bodies=True,
+        media=True,
+        redactors=redactors,
+        max_size=max_size,
+        max_age=math.inf,
+    )
+    try:
+        yield log
+    finally:
+        is_whole = log.close(timeout)
+    if not is_whole or log.statistics.dropped_lines:
+        raise ReplayLogError(f"expected to write every answer to {path}, which the system refused")
