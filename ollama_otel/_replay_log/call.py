@@ -40,7 +40,7 @@ class RecordedCall:
     request_changes: frozenset[str]
     """What was done to the request's body: `redacted`, `images`, `binary`."""
     answer_changes: frozenset[str]
-    """What was done to the answer's body: `redacted`, `vectors`, `decoded`."""
+    """What was done to the answer's body: `redacted`, `images`, `vectors`, `decoded`."""
     missing: str | None
     """Why there is no body although bodies were logged: `queue_full`, `too_long`, `encoding`."""
     file: Path
