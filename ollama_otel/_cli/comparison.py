@@ -14,7 +14,7 @@ from rich.tree import Tree
 from ollama_otel._cli.render import seconds
 from ollama_otel._cli.terminal import first_words, plural, printable
 from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel.replay._compare import (
+from ollama_otel.replay._comparison import (
     BeforeAfter,
     ComparedPair,
     Comparison,

@@ -12,7 +12,7 @@ from ollama_otel._cli.arguments import number
 from ollama_otel.errors import ReplayError
 
 if TYPE_CHECKING:
-    from ollama_otel.replay._compare import ComparedPair, Comparison
+    from ollama_otel.replay._comparison import ComparedPair, Comparison
 
 __all__ = ["add_parser", "run"]
 

@@ -145,12 +145,10 @@ def test_a_cancelled_real_call_comes_back_as_far_as_it_came(
             async def follow() -> None:
                 stream = await client.chat("tiny-agent", messages=STORY, stream=True)
                 async for _ in stream:
-                    came.set()
+                    # By itself, as the model may be done before another task has its turn.
+                    task.cancel()
 
-            came = asyncio.Event()
             task = asyncio.create_task(follow())
-            await came.wait()
-            task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
             await client._client.aclose()
