@@ -32,6 +32,7 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from ollama_otel import CallRecord, CallStart, Observation, Settings
 from ollama_otel._guard import guard
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel.testing import Capture, FakeOllama, Fault
 
@@ -136,7 +137,7 @@ def test_a_broken_observer_costs_a_warning_and_nothing_else(
     server = talk(colour, **options)
     assert [record.outcome for record in capture.records] == TALKED
     assert len(capture.spans) == 4
-    assert {point.value for point in capture.metrics()[names.ACTIVE_REQUESTS.name]} == {0}
+    assert {point.value for point in capture.metrics()[rows.ACTIVE_REQUESTS.name]} == {0}
     assert all("traceparent" in request.headers for request in server.requests)
     assert sum(guard.faults.values()) >= 4
     # One for each kind of fault, however many there were.
@@ -156,7 +157,7 @@ def test_an_observer_that_begins_with_nonsense_does_not_take_the_others_along(
     talk(colour, **options)
     assert [record.outcome for record in capture.records] == TALKED
     assert len(capture.spans) == 4
-    assert {point.value for point in capture.metrics()[names.ACTIVE_REQUESTS.name]} == {0}
+    assert {point.value for point in capture.metrics()[rows.ACTIVE_REQUESTS.name]} == {0}
 
 
 # --- OpenTelemetry itself -----------------------------------------------------------------
@@ -248,7 +249,7 @@ def test_a_broken_processor_or_sampler_does_not_change_the_call(
     provider.add_span_processor(BrokenProcessor(broken))
     talk(colour, **capture.options | {"tracer_provider": provider})
     assert [record.outcome for record in capture.records] == TALKED
-    assert {point.value for point in capture.metrics()[names.ACTIVE_REQUESTS.name]} == {0}
+    assert {point.value for point in capture.metrics()[rows.ACTIVE_REQUESTS.name]} == {0}
 
 
 class BrokenInstrument:
@@ -389,7 +390,7 @@ FORKING = """
             assert list(client.chat(*chat, stream=True))[-1].done
 
     def report(name):
-        active = {point.value for point in capture.metrics()[names.ACTIVE_REQUESTS.name]}
+        active = {point.value for point in capture.metrics()[rows.ACTIVE_REQUESTS.name]}
         outcomes = sorted({record.outcome for record in capture.records})
         print(name, len(capture.spans), len(capture.records), outcomes, active, flush=True)
 
@@ -505,7 +506,7 @@ def test_many_threads_on_one_client_are_counted_exactly(capture: Capture, stream
     client.close()
     assert len(capture.records) == len(capture.spans) == 1000
     assert {record.outcome for record in capture.records} == {"completed"}
-    assert capture.total(names.ACTIVE_REQUESTS.name) == 0
+    assert capture.total(rows.ACTIVE_REQUESTS.name) == 0
     assert duration_count(capture) == 1000
     contexts = {span.context.span_id for span in capture.spans if span.context}
     assert len(contexts) == 1000
@@ -562,7 +563,7 @@ def test_a_hundred_streams_at_once_keep_their_contexts_apart(capture: Capture) -
         span = chats.pop(int(span_id, 16))
         assert span.parent
         assert f"{apps.pop(span.parent.span_id).context.trace_id:032x}" == trace_id
-    assert capture.total(names.ACTIVE_REQUESTS.name) == 0
+    assert capture.total(rows.ACTIVE_REQUESTS.name) == 0
     assert duration_count(capture) == 100
 
 
@@ -648,7 +649,7 @@ def test_thousands_of_streams_left_behind_all_end_and_nothing_grows(name: str, c
     before, after = colour.run(scenario)
     assert counter.begun == count
     assert counter.ended == {"abandoned": count}
-    assert meters.total(names.ACTIVE_REQUESTS.name) == 0
+    assert meters.total(rows.ACTIVE_REQUESTS.name) == 0
     # A single block kept for each stream would be thousands.
     assert after - before < 800
 

@@ -15,6 +15,7 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from ollama_otel import instrument_client
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 
@@ -507,7 +508,7 @@ def assert_ended(capture: Capture, outcome: str, error_type: str | None) -> None
         StatusCode.ERROR if outcome == "failed" else StatusCode.UNSET
     )
     assert bool(span.status.description) is (outcome == "failed")
-    assert {point.value for point in metrics[names.ACTIVE_REQUESTS.name]} == {0}
+    assert {point.value for point in metrics[rows.ACTIVE_REQUESTS.name]} == {0}
     durations = [
         point
         for name, points in metrics.items()

@@ -14,10 +14,11 @@ from typing import get_args
 import pytest
 
 from ollama_otel import Client
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._wire.failures import ERROR_TYPES
 from ollama_otel.replay import ReplayLog
-from ollama_otel.settings import Settings
+from ollama_otel.settings import Profile, Settings
 from ollama_otel.testing import FakeOllama
 
 from .collector import collecting
@@ -183,15 +184,10 @@ def test_every_name_that_is_sent_is_listed() -> None:
 
 
 def test_every_metric_and_error_type_is_listed() -> None:
-    for genai in names.GENAI_INSTRUMENTS.values():
-        for row in fields(genai):
-            instrument = getattr(genai, row.name)
-            assert instrument is None or f"| `{instrument.name}` |" in README
-    for value in vars(names).values():
-        if isinstance(value, names.Instrument):
-            assert f"| `{value.name}` |" in README
+    for profile in get_args(Profile):
+        assert all(f"| `{row.name}` |" in README for row in rows.instruments_of(profile))
     assert all(f"| `{error_type}` |" in README for error_type in ERROR_TYPES)
-    assert all(f"`{phase}`" in README for phase in names.PHASES)
+    assert all(f"`{phase}`" in README for phase in rows.PHASES)
     from ollama_otel._record import Outcome
 
     assert all(f"`{outcome}`" in README for outcome in get_args(Outcome))

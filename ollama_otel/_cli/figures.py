@@ -13,6 +13,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, MetricsData, Nu
 
 from ollama_otel import _record
 from ollama_otel._record import CallRecord
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 
 __all__ = ["Figure", "Phase", "figures_of", "phases_of"]
@@ -45,8 +46,8 @@ _LABELS = (
     names.TOKEN_TYPE,
 )
 _LABELS_OF: Mapping[str, tuple[str, ...]] = {
-    names.PHASE_TIME.name: (names.PHASE,),
-    names.ACTIVE_REQUESTS.name: (),
+    rows.PHASE_TIME.name: (names.PHASE,),
+    rows.ACTIVE_REQUESTS.name: (),
 }
 
 
@@ -121,7 +122,7 @@ def _figures(metric: Any) -> Iterator[Figure]:
 def _in_order(labels: tuple[str, ...]) -> tuple[Any, ...]:
     """Phases as they follow one another, all else by the alphabet."""
     return tuple(
-        (names.PHASES.index(label) if label in names.PHASES else -1, label) for label in labels
+        (rows.PHASES.index(label) if label in rows.PHASES else -1, label) for label in labels
     )
 
 

@@ -29,8 +29,8 @@ from ollama_otel._cli.figures import Figure, figures_of
 from ollama_otel._cli.servers import Models, Server, find_server
 from ollama_otel._record import CallRecord, CallStart, Outcome
 from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter
 from ollama_otel._telemetry.recording import replay_log_of
-from ollama_otel._telemetry.setup import exporter_name, otlp_exporter
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
@@ -294,7 +294,7 @@ class _Sender:
         self.endpoints: dict[Signal, str] = {
             signal: endpoint
             for signal in signals
-            if (endpoint := _endpoint(signal)) and exporter_name(signal) == "otlp"
+            if (endpoint := _endpoint(signal)) and "otlp" in exporter_names(signal)
         }
         self._exporters: dict[Signal, Any] = {
             signal: otlp_exporter(signal) for signal in self.endpoints

@@ -19,8 +19,9 @@ from ollama_otel import _garbage
 from ollama_otel._call import Observation
 from ollama_otel._record import CallRecord, CallStart, Phase
 from ollama_otel._replay_log.writer import Writer
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
-from ollama_otel._telemetry.names import Instrument
+from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.spans import operation_of
 from ollama_otel.settings import Profile, Settings
 
@@ -76,7 +77,7 @@ class Instruments:
         self.models: set[str] = set()
         # Of a log that is gone the counts stay, as those of a counter have to.
         self.log_writers: set[Writer] = set()
-        genai = names.GENAI_INSTRUMENTS[profile]
+        genai = rows.GENAI_INSTRUMENTS[profile]
 
         def histogram(row: Instrument | None) -> Histogram | None:
             return None if row is None else _histogram(meter, row)
@@ -92,13 +93,14 @@ class Instruments:
         self.token_usage = histogram(genai.token_usage)
         self.input_tokens = histogram(genai.input_tokens)
         self.output_tokens = histogram(genai.output_tokens)
-        self.management_duration = _histogram(meter, names.MANAGEMENT_DURATION)
-        self.load_duration = _histogram(meter, names.LOAD_DURATION)
-        self.queue_duration = _histogram(meter, names.QUEUE_DURATION)
-        self._observe(meter, names.ACTIVE_REQUESTS, Instruments._active)
-        self._observe(meter, names.PHASE_TIME, Instruments._phases)
-        self._observe(meter, names.TRANSFER_SIZE, Instruments._transfers)
-        self._observe(meter, names.LOG_DROPPED, Instruments._dropped)
+        self.management_duration = _histogram(meter, rows.MANAGEMENT_DURATION)
+        self.load_duration = _histogram(meter, rows.LOAD_DURATION)
+        self.queue_duration = _histogram(meter, rows.QUEUE_DURATION)
+        self.longest_gap = _histogram(meter, rows.LONGEST_GAP)
+        self._observe(meter, rows.ACTIVE_REQUESTS, Instruments._active)
+        self._observe(meter, rows.PHASE_TIME, Instruments._phases)
+        self._observe(meter, rows.TRANSFER_SIZE, Instruments._transfers)
+        self._observe(meter, rows.LOG_DROPPED, Instruments._dropped)
         for row, total in (
             (genai.input_tokens_total, "input_tokens"),
             (genai.output_tokens_total, "output_tokens"),
@@ -131,7 +133,7 @@ class Instruments:
 
     def _phases(self) -> Iterator[Measurement]:
         for series in self.series.values():
-            for phase in names.PHASES:
+            for phase in rows.PHASES:
                 if (seconds := series.sums.get(phase)) is not None:
                     yield Measurement(seconds, {**series.base, names.PHASE: phase})
 
@@ -284,13 +286,23 @@ class MetricObserver:
         )
         duration.record(record.duration, ended)
         self._tokens(series, record)
-        if record.time_to_first_chunk is not None:
-            instruments.time_to_first_chunk.record(record.time_to_first_chunk, series.base)
-        load, queue = response.load_duration, record.queue_estimate
-        if load is not None and load >= self._settings.cold_start_threshold:
-            instruments.load_duration.record(load, series.base)
-        if queue is not None and queue >= self._settings.queue_threshold:
-            instruments.queue_duration.record(queue, series.base)
+        self._waits(series, record)
+
+    def _waits(self, series: _Series, record: CallRecord) -> None:
+        instruments, settings = self.instruments, self._settings
+        load, queue = record.response.load_duration, record.queue_estimate
+        if load is not None and load < settings.cold_start_threshold:
+            load = None
+        if queue is not None and queue < settings.queue_threshold:
+            queue = None
+        for seconds, histogram in (
+            (record.time_to_first_chunk, instruments.time_to_first_chunk),
+            (record.longest_gap, instruments.longest_gap),
+            (load, instruments.load_duration),
+            (queue, instruments.queue_duration),
+        ):
+            if seconds is not None:
+                histogram.record(seconds, series.base)
 
     def _tokens(self, series: _Series, record: CallRecord) -> None:
         instruments, response = self.instruments, record.response

@@ -1,4 +1,4 @@
-"""The one table of what goes out: attributes, instruments, units, buckets, per profile.
+"""The one table of names that go out: attributes and events; `instruments.py` has the metrics.
 
 Sources: GenAI semantic conventions v1.41.0 and their successor's main (`gen-ai-dev`);
 everything under `ollama.` is this project's own.
@@ -7,10 +7,8 @@ everything under `ollama.` is this project's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final
 
-from ollama_otel._record import Phase
 from ollama_otel.settings import Profile
 
 SCOPE: Final = "ollama_otel"
@@ -69,6 +67,23 @@ DECODE_RATE: Final = "ollama.decode.rate"
 PREFILL_RATE_ESTIMATE: Final = "ollama.prefill.estimated_rate"
 PHASE: Final = "ollama.phase"
 LOG_ITEM: Final = "ollama.replay_log.item"
+
+MODEL_NAME: Final = "ollama.model.name"
+"""As the server lists it, tag included."""
+MODEL_GPU_SHARE: Final = "ollama.model.gpu_share"
+MODEL_CONTEXT_LENGTH: Final = "ollama.model.context_length"
+MEMORY_TYPE: Final = "ollama.memory.type"
+UNLOAD_REASON: Final = "ollama.unload.reason"
+RELOAD_CAUSE: Final = "ollama.reload.cause"
+RELOAD_BEFORE: Final = "ollama.reload.before"
+RELOAD_AFTER: Final = "ollama.reload.after"
+EVICTED_BY: Final = "ollama.model.evicted_by"
+SERVER_VERSION: Final = "ollama.server.version"
+HARDWARE_ID: Final = "hw.id"
+HARDWARE_NAME: Final = "hw.name"
+HARDWARE_TYPE: Final = "hw.type"
+COMPONENT_NAME: Final = "otel.component.name"
+COMPONENT_TYPE: Final = "otel.component.type"
 
 REQUEST_PREFIX: Final = "ollama.request."
 REQUEST_THINK: Final = "ollama.request.think"
@@ -135,152 +150,9 @@ UNLIMITED_NUM_PREDICT: Final = REQUEST_PREFIX + "num_predict"
 
 DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
 EXCEPTION_EVENT: Final = "gen_ai.client.operation.exception"
-
-# --- metrics ----------------------------------------------------------------------------------
-
-InstrumentKind = Literal["histogram", "counter", "updowncounter"]
-
-_CONVENTION_SECONDS = tuple(0.01 * 2**power for power in range(14))
-_LONG_SECONDS = (163.84, 327.68, 655.36, 1200.0)
-"""Carried on to 20 minutes: a cold 70B model takes some of them."""
-_SECONDS = tuple(round(bound, 2) for bound in _CONVENTION_SECONDS) + _LONG_SECONDS
-_TOKENS = tuple(float(4**power) for power in range(14))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instrument:
-    """One metric: a row of the table that boards and rules are checked against."""
-
-    name: str
-    kind: InstrumentKind
-    unit: str
-    description: str
-    buckets: tuple[float, ...] | None = None
-
-
-def _seconds(name: str, description: str) -> Instrument:
-    return Instrument(
-        name=name, kind="histogram", unit="s", description=description, buckets=_SECONDS
-    )
-
-
-def _tokens(name: str, description: str) -> Instrument:
-    return Instrument(
-        name=name, kind="histogram", unit="{token}", description=description, buckets=_TOKENS
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenAIInstruments:
-    """The conventions' instruments as one profile names them."""
-
-    inference_duration: Instrument
-    embeddings_duration: Instrument
-    time_to_first_chunk: Instrument
-    time_per_output_chunk: Instrument
-    token_usage: Instrument | None = None
-    """One histogram told apart by `gen_ai.token.type` (v1.41)."""
-    input_tokens: Instrument | None = None
-    output_tokens: Instrument | None = None
-    """A histogram for each side (gen-ai-dev)."""
-    input_tokens_total: Instrument | None = None
-    output_tokens_total: Instrument | None = None
-    """A counter for each side (gen-ai-dev)."""
-
-
-_OPERATION_DURATION = _seconds(
-    "gen_ai.client.operation.duration", "Time from the request to the end of the answer."
-)
-
-GENAI_INSTRUMENTS: Final[Mapping[Profile, GenAIInstruments]] = {
-    "v1.41": GenAIInstruments(
-        inference_duration=_OPERATION_DURATION,
-        embeddings_duration=_OPERATION_DURATION,
-        time_to_first_chunk=_seconds(
-            "gen_ai.client.operation.time_to_first_chunk",
-            "Time from the request to the first chunk of a stream.",
-        ),
-        time_per_output_chunk=_seconds(
-            "gen_ai.client.operation.time_per_output_chunk",
-            "Time between two chunks of a stream, after the first.",
-        ),
-        token_usage=_tokens(
-            "gen_ai.client.token.usage", "Tokens of a call, by the server's count."
-        ),
-    ),
-    "gen-ai-dev": GenAIInstruments(
-        inference_duration=_seconds(
-            "gen_ai.client.inference.duration", "Time from the request to the end of the answer."
-        ),
-        embeddings_duration=_OPERATION_DURATION,
-        time_to_first_chunk=_seconds(
-            "gen_ai.client.inference.time_to_first_chunk",
-            "Time from the request to the first chunk of a stream.",
-        ),
-        time_per_output_chunk=_seconds(
-            "gen_ai.client.inference.time_per_output_chunk",
-            "Time between two chunks of a stream, after the first.",
-        ),
-        input_tokens=_tokens(
-            "gen_ai.client.inference.operation.input_tokens", "Tokens in the prompt of a call."
-        ),
-        output_tokens=_tokens(
-            "gen_ai.client.inference.operation.output_tokens", "Tokens generated in a call."
-        ),
-        input_tokens_total=Instrument(
-            name="gen_ai.client.inference.usage.input_tokens",
-            kind="counter",
-            unit="{token}",
-            description="Tokens in prompts, all calls together.",
-        ),
-        output_tokens_total=Instrument(
-            name="gen_ai.client.inference.usage.output_tokens",
-            kind="counter",
-            unit="{token}",
-            description="Tokens generated, all calls together.",
-        ),
-    ),
-}
-
-MANAGEMENT_DURATION: Final = Instrument(
-    name="ollama.client.operation.duration",
-    kind="histogram",
-    unit="s",
-    description="Time of what is no inference: model management, loading and unloading.",
-    buckets=(*_SECONDS, 2621.44),
-)
-LOAD_DURATION: Final = _seconds(
-    "ollama.client.load.duration",
-    "Time until the model was ready, by the server's clock; cold starts only.",
-)
-QUEUE_DURATION: Final = _seconds(
-    "ollama.client.queue.estimated_duration",
-    "Estimated wait for a slot, from the server's clocks; only of calls that waited.",
-)
-PHASE_TIME: Final = Instrument(
-    name="ollama.client.phase.time",
-    kind="counter",
-    unit="s",
-    description="Where the time of calls went, all calls together, by ollama.phase.",
-)
-ACTIVE_REQUESTS: Final = Instrument(
-    name="ollama.client.request.active",
-    kind="updowncounter",
-    unit="{request}",
-    description="Calls under way.",
-)
-TRANSFER_SIZE: Final = Instrument(
-    name="ollama.client.transfer.size",
-    kind="counter",
-    unit="By",
-    description="Bytes of models moved by pulls and pushes.",
-)
-LOG_DROPPED: Final = Instrument(
-    name="ollama.client.replay_log.dropped",
-    kind="counter",
-    unit="{item}",
-    description="What the replay log had to leave out, by ollama.replay_log.item.",
-)
-
-PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
-"""Values of `ollama.phase`; together they make up the calls' durations."""
+MODEL_LOAD_EVENT: Final = "ollama.model.load"
+MODEL_UNLOAD_EVENT: Final = "ollama.model.unload"
+MODEL_RELOAD_EVENT: Final = "ollama.model.reload"
+RELOAD_THRASH_EVENT: Final = "ollama.model.reload_thrash"
+SERVER_DOWN_EVENT: Final = "ollama.server.down"
+SERVER_UP_EVENT: Final = "ollama.server.up"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider, set_logger_provider
@@ -16,10 +16,18 @@ from opentelemetry.sdk._logs.export import (
     ConsoleLogRecordExporter,
     LogRecordExporter,
 )
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import (
+    Counter,
+    Histogram,
+    MeterProvider,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+)
 from opentelemetry.sdk.metrics.export import (
     ConsoleMetricExporter,
     MetricExporter,
+    MetricReader,
     PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.resources import Resource
@@ -27,29 +35,37 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from ollama_otel._call import Observer
+from ollama_otel._telemetry.exporters import (
+    Protocol,
+    Signal,
+    exporter_names,
+    otlp_exporter,
+    telling_of_itself,
+)
 from ollama_otel._telemetry.recording import replay_log_of, use_by_default
-from ollama_otel.errors import MissingExtraError, SettingsError
+from ollama_otel._telemetry.scrape import ScrapeEndpoint, place_from_environ, read_place
+from ollama_otel.errors import SettingsError
 from ollama_otel.settings import Settings
 
 if TYPE_CHECKING:
     from ollama_otel._replay_log.observer import ReplayLog
 
-__all__ = ["Signal", "Telemetry", "configure", "exporter_name", "otlp_exporter"]
+__all__ = ["Telemetry", "configure"]
 
-Signal = Literal["traces", "metrics", "logs"]
-Protocol = Literal["http/protobuf", "grpc"]
+_CARDINALITY_LIMIT = 50_000
+"""Label sets of one instrument; how many there may be is limited before they get there.
 
-_PROTOCOLS = ("http/protobuf", "grpc")
-_MODULES: Mapping[Protocol, str] = {
-    "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
-    "grpc": "opentelemetry.exporter.otlp.proto.grpc",
-}
-_EXPORTERS: Mapping[Signal, tuple[str, str]] = {
-    "traces": ("trace_exporter", "OTLPSpanExporter"),
-    "metrics": ("metric_exporter", "OTLPMetricExporter"),
-    "logs": ("_log_exporter", "OTLPLogExporter"),
-}
-_PATHS: Mapping[Signal, str] = {"traces": "v1/traces", "metrics": "v1/metrics", "logs": "v1/logs"}
+The SDK's own 2,000 would lump together what 50 models on five servers do.
+"""
+_INSTRUMENT_KINDS = (
+    Counter,
+    Histogram,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+)
+
+_log = getLogger("ollama_otel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +77,8 @@ class Telemetry:
     logger_provider: LoggerProvider | None
     settings: Settings
     replay_log: ReplayLog | None = None
+    scrape_endpoint: ScrapeEndpoint | None = None
+    """Where Prometheus may fetch the metrics; None unless asked for."""
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Send what is waiting; False if a provider says that it could not.
@@ -82,83 +100,8 @@ class Telemetry:
                 provider.shutdown()
         if self.replay_log is not None:
             self.replay_log.close()
-
-
-def _protocol(signal: Signal, given: str | None) -> Protocol:
-    for source, value in (
-        ("the argument protocol", given),
-        *(
-            (variable, os.environ.get(variable, "").strip())
-            for variable in (
-                f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL",
-                "OTEL_EXPORTER_OTLP_PROTOCOL",
-            )
-        ),
-    ):
-        if value in _MODULES:
-            return value  # type: ignore[return-value]
-        if value:
-            expected = " or ".join(_PROTOCOLS)
-            raise SettingsError(f"{source} must be {expected}, not {value!r}")
-    return "http/protobuf"
-
-
-def otlp_exporter(
-    signal: Signal,
-    *,
-    protocol: str | None = None,
-    endpoint: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Any:
-    """Return an exporter; what is not given comes from the standard variables.
-
-    Raises `SettingsError` for an unknown protocol or an endpoint that is no URL, and
-    `MissingExtraError` when gRPC is asked for and not installed.
-    """
-    chosen = _protocol(signal, protocol)
-    module, name = _EXPORTERS[signal]
-    try:
-        exporter = getattr(import_module(f"{_MODULES[chosen]}.{module}"), name)
-    except ImportError as error:
-        if chosen != "grpc":
-            raise
-        raise MissingExtraError(
-            "OTLP over gRPC needs a package that is not installed: "
-            "pip install 'ollama_otel[grpc]', or use protocol='http/protobuf'"
-        ) from error
-    options: dict[str, Any] = {}
-    if chosen == "http/protobuf":
-        _check_url(signal, endpoint)
-    if endpoint is not None:
-        is_http = chosen == "http/protobuf"
-        options["endpoint"] = f"{endpoint.rstrip('/')}/{_PATHS[signal]}" if is_http else endpoint
-        if not is_http:
-            options["insecure"] = not endpoint.startswith("https://")
-    if headers is not None:
-        options["headers"] = dict(headers)
-    return exporter(**options)
-
-
-def _check_url(signal: Signal, given: str | None) -> None:
-    """Refuse what the exporter would take, and then fail on at every export."""
-    variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    sources = [(name, os.environ.get(name, "").strip()) for name in variables]
-    for source, value in (("the argument endpoint", given), *sources):
-        if value and not value.startswith(("http://", "https://")):
-            raise SettingsError(
-                f"{source} must be a URL such as http://localhost:4318, not {value!r}"
-            )
-        if value:
-            return
-
-
-def exporter_name(signal: Signal) -> str:
-    """Return what `OTEL_..._EXPORTER` chooses: otlp, console or none."""
-    variable = f"OTEL_{signal.upper()}_EXPORTER"
-    name = os.environ.get(variable, "").strip().lower() or "otlp"
-    if name not in {"otlp", "console", "none"}:
-        raise SettingsError(f"{variable} must be otlp, console or none, not {name!r}")
-    return name
+        if self.scrape_endpoint is not None:
+            self.scrape_endpoint.close()
 
 
 def _is_unset(provider: object) -> bool:
@@ -174,6 +117,7 @@ def configure(
     headers: Mapping[str, str] | None = None,
     resource_attributes: Mapping[str, str] | None = None,
     export_interval: float | None = None,
+    prometheus: str | None = None,
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
     **setting_values: Any,
@@ -186,28 +130,32 @@ def configure(
     is. Waiting data is sent at the process's exit.
 
     `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317),
-    `export_interval` the seconds between two exports of metrics. Further keywords are
-    fields of `Settings`.
+    `export_interval` the seconds between two exports of metrics. `prometheus` is the
+    `HOST:PORT` at which Prometheus may fetch the metrics; they are then sent by OTLP only
+    where `OTEL_METRICS_EXPORTER` says so too. Further keywords are fields of `Settings`.
 
     Raises `SettingsError` for a value that cannot be used and `MissingExtraError` when
-    gRPC is asked for and not installed.
+    gRPC or the scrape endpoint is asked for and not installed.
     """
     settings = _settings(settings, setting_values)
     if export_interval is not None and not 0 < export_interval < float("inf"):
         raise SettingsError(f"export_interval must be seconds above 0, not {export_interval!r}")
 
-    def exporter(signal: Signal, console: Callable[[], Any]) -> Any:
-        match exporter_name(signal):
-            case "none":
-                return None
-            case "console":
-                return console()
-        return otlp_exporter(signal, protocol=protocol, endpoint=endpoint, headers=headers)
+    def exporters(signal: Signal, console: Callable[[], Any]) -> list[Any]:
+        is_fetched = signal == "metrics" and prometheus is not None
+        names = exporter_names(signal, default="prometheus" if is_fetched else "otlp")
+        made: list[Any] = [console()] if "console" in names else []
+        if "otlp" in names:
+            with telling_of_itself():
+                made.append(
+                    otlp_exporter(signal, protocol=protocol, endpoint=endpoint, headers=headers)
+                )
+        return made
 
     # Everything that can be refused is refused before anything global is set.
     resource = _resource(service_name, resource_attributes)
     try:
-        telemetry = _build(settings, exporter, resource, export_interval)
+        telemetry = _build(settings, exporters, resource, export_interval, prometheus)
     except SettingsError:
         raise
     except ValueError as error:
@@ -233,52 +181,90 @@ def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
 
 def _build(
     settings: Settings,
-    exporter: Callable[[Signal, Callable[[], Any]], Any],
+    exporters: Callable[[Signal, Callable[[], Any]], list[Any]],
     resource: Resource,
     export_interval: float | None,
+    prometheus: str | None,
 ) -> Telemetry:
     """Make a provider for each signal that the app has not set up, and that is not off."""
-    span_exporter = metric_exporter = log_exporter = None
+    span_exporters: list[SpanExporter] = []
+    metric_exporters: list[MetricExporter] = []
+    log_exporters: list[LogRecordExporter] = []
+    place = None
     if _is_unset(trace.get_tracer_provider()):
-        span_exporter = exporter("traces", ConsoleSpanExporter)
+        span_exporters = exporters("traces", ConsoleSpanExporter)
     if _is_unset(metrics.get_meter_provider()):
-        metric_exporter = exporter("metrics", ConsoleMetricExporter)
+        metric_exporters = exporters("metrics", ConsoleMetricExporter)
+        place = _scrape_place(prometheus)
+    elif prometheus is not None:
+        _log.warning(
+            "nothing is served for Prometheus at %s: a meter provider is set already; "
+            "add a PrometheusMetricReader where it is made, or call configure() before",
+            prometheus,
+        )
     if settings.details_event and _is_unset(get_logger_provider()):
-        log_exporter = exporter("logs", ConsoleLogRecordExporter)
+        log_exporters = exporters("logs", ConsoleLogRecordExporter)
+    tracer_provider = _tracer_provider(span_exporters, resource)
+    logger_provider = _logger_provider(log_exporters, resource)
+    replay_log = replay_log_of(settings)
+    readers = _readers(metric_exporters, export_interval)
+    # What takes a port comes last, so that nothing that is refused leaves it taken.
+    endpoint = None if place is None else ScrapeEndpoint(*place, **_reader_options())
+    if endpoint is not None:
+        readers.append(endpoint.reader)
     return Telemetry(
-        tracer_provider=_tracer_provider(span_exporter, resource),
-        meter_provider=_meter_provider(metric_exporter, resource, export_interval),
-        logger_provider=_logger_provider(log_exporter, resource),
+        tracer_provider=tracer_provider,
+        meter_provider=MeterProvider(readers, resource) if readers else None,
+        logger_provider=logger_provider,
         settings=settings,
-        replay_log=replay_log_of(settings),
+        replay_log=replay_log,
+        scrape_endpoint=endpoint,
     )
 
 
-def _tracer_provider(exporter: SpanExporter | None, resource: Resource) -> TracerProvider | None:
-    if exporter is None:
+def _scrape_place(given: str | None) -> tuple[str, int] | None:
+    if given is not None:
+        return read_place(given)
+    return place_from_environ() if "prometheus" in exporter_names("metrics") else None
+
+
+def _tracer_provider(
+    exporters: Sequence[SpanExporter], resource: Resource
+) -> TracerProvider | None:
+    if not exporters:
         return None
     provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    with telling_of_itself():
+        for exporter in exporters:
+            provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
 
-def _meter_provider(
-    exporter: MetricExporter | None, resource: Resource, export_interval: float | None
-) -> MeterProvider | None:
-    if exporter is None:
-        return None
+def _readers(
+    exporters: Sequence[MetricExporter], export_interval: float | None
+) -> list[MetricReader]:
     millis = None if export_interval is None else export_interval * 1000
-    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=millis)
-    return MeterProvider(metric_readers=[reader], resource=resource)
+    return [
+        PeriodicExportingMetricReader(exporter, export_interval_millis=millis, **_reader_options())
+        for exporter in exporters
+    ]
+
+
+def _reader_options() -> dict[str, Any]:
+    """Return the higher limit, where the SDK has one at all."""
+    if "cardinality_limits" not in inspect.signature(MetricReader.__init__).parameters:
+        return {}
+    return {"cardinality_limits": dict.fromkeys(_INSTRUMENT_KINDS, _CARDINALITY_LIMIT)}
 
 
 def _logger_provider(
-    exporter: LogRecordExporter | None, resource: Resource
+    exporters: Sequence[LogRecordExporter], resource: Resource
 ) -> LoggerProvider | None:
-    if exporter is None:
+    if not exporters:
         return None
     provider = LoggerProvider(resource=resource)
-    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    for exporter in exporters:
+        provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
     return provider
 
 

@@ -18,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 
 from ollama_otel import Client
-from ollama_otel._telemetry import names
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel.replay import ReplayLog
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture, FakeOllama
@@ -69,7 +69,7 @@ def seen(capture: Capture) -> dict[str, list[tuple[dict[str, Any], float, int | 
 
 
 def active(capture: Capture) -> float:
-    points = capture.metrics()[names.ACTIVE_REQUESTS.name]
+    points = capture.metrics()[rows.ACTIVE_REQUESTS.name]
     assert all(point.value >= 0 for point in points)
     return sum(point.value for point in points)
 
@@ -95,6 +95,7 @@ def test_a_chat(capture: Capture) -> None:
             ({"ollama.phase": "queue_estimate"}, 0.5, None),
         ],
         "ollama.client.queue.estimated_duration": [({}, 0.5, 1)],
+        "ollama.client.stream.longest_gap": [({}, 1.5, 1)],
         "ollama.client.request.active": [({}, 0, None)],
     }
 
@@ -121,6 +122,7 @@ def test_a_chat_in_the_newer_words(capture: Capture) -> None:
             ({"ollama.phase": "queue_estimate"}, 0.5, None),
         ],
         "ollama.client.queue.estimated_duration": [({}, 0.5, 1)],
+        "ollama.client.stream.longest_gap": [({}, 1.5, 1)],
         "ollama.client.request.active": [({}, 0, None)],
     }
 
@@ -325,20 +327,11 @@ def test_units_descriptions_and_buckets_are_those_of_the_table(capture: Capture)
     scene.play(4.0, LOADED.rstrip(), **LOAD)
     data = capture._reader.get_metrics_data()
     assert data is not None
-    rows = {
-        row.name: row
-        for row in (
-            *(row for row in vars(names).values() if isinstance(row, names.Instrument)),
-            names.GENAI_INSTRUMENTS["v1.41"].inference_duration,
-            names.GENAI_INSTRUMENTS["v1.41"].time_to_first_chunk,
-            names.GENAI_INSTRUMENTS["v1.41"].token_usage,
-        )
-        if row is not None
-    }
+    table = {row.name: row for row in rows.instruments_of("v1.41")}
     found = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
     assert len(found) > 6
     for metric in found:
-        row = rows[metric.name]
+        row = table[metric.name]
         assert (metric.unit, metric.description) == (row.unit, row.description)
         for point in metric.data.data_points:
             assert getattr(point, "explicit_bounds", None) == row.buckets
@@ -350,7 +343,7 @@ def test_units_descriptions_and_buckets_are_those_of_the_table(capture: Capture)
 def phases(capture: Capture) -> dict[str, float]:
     return {
         point.attributes["ollama.phase"]: point.value
-        for point in capture.metrics().get(names.PHASE_TIME.name, [])
+        for point in capture.metrics().get(rows.PHASE_TIME.name, [])
     }
 
 
@@ -388,7 +381,7 @@ def test_the_phases_add_up_to_the_duration(
     Scene(capture).play(*steps, **call)
     assert phases(capture) == expected
     assert sum(phases(capture).values()) == pytest.approx(capture.records[0].duration)
-    assert set(expected) <= set(names.PHASES)
+    assert set(expected) <= set(rows.PHASES)
 
 
 def test_an_embedding_has_a_load_and_a_rest(capture: Capture) -> None:
@@ -445,7 +438,7 @@ def test_nothing_stays_under_way(capture: Capture, steps: Any, call: dict[str, A
 
 def test_calls_under_way_have_the_labels_of_their_start(capture: Capture) -> None:
     Scene(capture).begin()
-    (point,) = capture.metrics()[names.ACTIVE_REQUESTS.name]
+    (point,) = capture.metrics()[rows.ACTIVE_REQUESTS.name]
     assert (point.attributes, point.value) == (BASE, 1)
 
 
@@ -455,7 +448,7 @@ def test_calls_under_way_have_the_labels_of_their_start(capture: Capture) -> Non
 @pytest.mark.parametrize("settings", [Settings(), DEV])
 def test_a_redirect_is_no_call(capture: Capture, settings: Settings) -> None:
     Scene(capture, settings).play(1.0, b"moved", status=307, content_type="text/html")
-    assert seen(capture) == {names.ACTIVE_REQUESTS.name: [({}, 0, None)]}
+    assert seen(capture) == {rows.ACTIVE_REQUESTS.name: [({}, 0, None)]}
     assert len(capture.spans) == 1
 
 
@@ -472,7 +465,7 @@ def test_models_beyond_the_cap_are_counted_together(capture: Capture) -> None:
     }
     assert durations == {"a": 2, "b": 1, "_OTHER": 3}
     assert {
-        p.attributes["gen_ai.request.model"] for p in capture.metrics()[names.PHASE_TIME.name]
+        p.attributes["gen_ai.request.model"] for p in capture.metrics()[rows.PHASE_TIME.name]
     } == {
         *("a", "b", "_OTHER"),
     }
@@ -484,7 +477,7 @@ def test_a_known_model_is_known_to_every_operation(capture: Capture) -> None:
     scene = Scene(capture, Settings(max_models=1))
     scene.play(1.0, final())
     scene.play(1.0, b'{"status":"success"}\n', **PULL)
-    (point,) = capture.metrics()[names.MANAGEMENT_DURATION.name]
+    (point,) = capture.metrics()[rows.MANAGEMENT_DURATION.name]
     assert point.attributes["gen_ai.request.model"] == "m"
 
 
@@ -587,7 +580,7 @@ def test_bytes_that_were_there_before_are_not_transferred(capture: Capture) -> N
         b'{"status":"success"}\n',
         **PULL,
     )
-    assert names.TRANSFER_SIZE.name not in capture.metrics()
+    assert rows.TRANSFER_SIZE.name not in capture.metrics()
 
 
 # --- exemplars --------------------------------------------------------------------------------
@@ -677,12 +670,12 @@ def test_a_forked_process_counts_only_its_own_calls_under_way() -> None:
     script = """
         import os, sys
         from tests.telemetry.scene import Scene, final
-        from ollama_otel._telemetry import names
+        from ollama_otel._telemetry import instruments as rows
         from ollama_otel.testing import Capture
 
         def told():
             metrics = capture.metrics()
-            under_way = sum(p.value for p in metrics[names.ACTIVE_REQUESTS.name])
+            under_way = sum(p.value for p in metrics[rows.ACTIVE_REQUESTS.name])
             return under_way
 
         capture = Capture()

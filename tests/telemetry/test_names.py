@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 import ollama_otel
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel.context import CallContext
 from ollama_otel.settings import Settings
@@ -38,14 +38,7 @@ def strings(value: Any) -> Iterator[str]:
             yield key
 
 
-def instruments(profile: Any) -> list[names.Instrument]:
-    own = [row for row in vars(names).values() if isinstance(row, names.Instrument)]
-    genai = names.GENAI_INSTRUMENTS[profile]
-    rows = [getattr(genai, field.name) for field in fields(genai)]
-    return [row for row in (*own, *rows) if row is not None]
-
-
-METRICS_OF = {profile: {row.name for row in instruments(profile)} for profile in PROFILES}
+METRICS_OF = {profile: {row.name for row in rows.instruments_of(profile)} for profile in PROFILES}
 TABLE = {text for value in vars(names).values() for text in strings(value)}.union(
     *METRICS_OF.values()
 )
@@ -174,7 +167,7 @@ def test_every_other_name_is_of_a_standard_namespace_or_ours() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_conventions_instruments_have_their_kind_and_unit(profile: Any) -> None:
-    theirs = [row for row in instruments(profile) if row.name.startswith("gen_ai.")]
+    theirs = [row for row in rows.instruments_of(profile) if row.name.startswith("gen_ai.")]
     assert len(theirs) >= 4
     for row in theirs:
         registered = REGISTRY["metrics"][row.name]
@@ -183,21 +176,35 @@ def test_the_conventions_instruments_have_their_kind_and_unit(profile: Any) -> N
 
 
 def test_our_own_instruments_have_these_kinds_and_units() -> None:
-    ours = [row for row in instruments("v1.41") if row.name.startswith("ollama.")]
+    ours = [row for row in rows.instruments_of("v1.41") if row.name.startswith("ollama.")]
     assert {row.name: (row.kind, row.unit, row.buckets is None) for row in ours} == {
         "ollama.client.operation.duration": ("histogram", "s", False),
         "ollama.client.load.duration": ("histogram", "s", False),
         "ollama.client.queue.estimated_duration": ("histogram", "s", False),
+        "ollama.client.stream.longest_gap": ("histogram", "s", False),
         "ollama.client.phase.time": ("counter", "s", True),
         "ollama.client.request.active": ("updowncounter", "{request}", True),
         "ollama.client.transfer.size": ("counter", "By", True),
         "ollama.client.replay_log.dropped": ("counter", "{item}", True),
+        "ollama.server.up": ("gauge", "{server}", True),
+        "ollama.server.busy": ("gauge", "{server}", True),
+        "ollama.server.info": ("gauge", "{server}", True),
+        "ollama.server.model.loaded": ("gauge", "{model}", True),
+        "ollama.server.model.installed": ("gauge", "{model}", True),
+        "ollama.model.memory.usage": ("gauge", "By", True),
+        "ollama.model.gpu.share": ("gauge", "{share}", True),
+        "ollama.model.context.length": ("gauge", "{token}", True),
+        "ollama.model.expiry.remaining": ("gauge", "s", True),
+        "ollama.model.loads": ("counter", "{load}", True),
+        "ollama.model.reloads": ("counter", "{reload}", True),
+        "ollama.model.unloads": ("counter", "{unload}", True),
+        "ollama.model.evictions": ("counter", "{eviction}", True),
     }
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_conventions_buckets_are_kept_and_carried_on(profile: Any) -> None:
-    for row in instruments(profile):
+    for row in rows.instruments_of(profile):
         if not row.name.startswith("gen_ai.") or row.buckets is None:
             continue
         theirs = tuple(REGISTRY["metrics"][row.name]["buckets"])
@@ -257,4 +264,4 @@ def test_names_are_written_out_in_the_table_only() -> None:
             and looks_like_a_name.fullmatch(node.value)
         ]
     assert len(found) > 50
-    assert {place for place, _ in found} == {"names.py"}
+    assert {place for place, _ in found} == {"names.py", "instruments.py"}

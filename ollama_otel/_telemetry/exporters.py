@@ -1,0 +1,137 @@
+"""Which exporters the standard variables choose, and the OTLP ones themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Literal
+
+from ollama_otel.errors import MissingExtraError, SettingsError
+
+__all__ = ["Protocol", "Signal", "exporter_names", "otlp_exporter", "telling_of_itself"]
+
+Signal = Literal["traces", "metrics", "logs"]
+Protocol = Literal["http/protobuf", "grpc"]
+
+_PROTOCOLS = ("http/protobuf", "grpc")
+_MODULES: Mapping[Protocol, str] = {
+    "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
+    "grpc": "opentelemetry.exporter.otlp.proto.grpc",
+}
+_EXPORTERS: Mapping[Signal, tuple[str, str]] = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+}
+_PATHS: Mapping[Signal, str] = {"traces": "v1/traces", "metrics": "v1/metrics", "logs": "v1/logs"}
+_KNOWN: Mapping[Signal, tuple[str, ...]] = {
+    "traces": ("otlp", "console"),
+    "metrics": ("otlp", "console", "prometheus"),
+    "logs": ("otlp", "console"),
+}
+_OWN_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+
+def _protocol(signal: Signal, given: str | None) -> Protocol:
+    for source, value in (
+        ("the argument protocol", given),
+        *(
+            (variable, os.environ.get(variable, "").strip())
+            for variable in (
+                f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL",
+                "OTEL_EXPORTER_OTLP_PROTOCOL",
+            )
+        ),
+    ):
+        if value in _MODULES:
+            return value  # type: ignore[return-value]
+        if value:
+            expected = " or ".join(_PROTOCOLS)
+            raise SettingsError(f"{source} must be {expected}, not {value!r}")
+    return "http/protobuf"
+
+
+def otlp_exporter(
+    signal: Signal,
+    *,
+    protocol: str | None = None,
+    endpoint: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Any:
+    """Return an exporter; what is not given comes from the standard variables.
+
+    Raises `SettingsError` for an unknown protocol or an endpoint that is no URL, and
+    `MissingExtraError` when gRPC is asked for and not installed.
+    """
+    chosen = _protocol(signal, protocol)
+    module, name = _EXPORTERS[signal]
+    try:
+        exporter = getattr(import_module(f"{_MODULES[chosen]}.{module}"), name)
+    except ImportError as error:
+        if chosen != "grpc":
+            raise
+        raise MissingExtraError(
+            "OTLP over gRPC needs a package that is not installed: "
+            "pip install 'ollama_otel[grpc]', or use protocol='http/protobuf'"
+        ) from error
+    options: dict[str, Any] = {}
+    if chosen == "http/protobuf":
+        _check_url(signal, endpoint)
+    if endpoint is not None:
+        is_http = chosen == "http/protobuf"
+        options["endpoint"] = f"{endpoint.rstrip('/')}/{_PATHS[signal]}" if is_http else endpoint
+        if not is_http:
+            options["insecure"] = not endpoint.startswith("https://")
+    if headers is not None:
+        options["headers"] = dict(headers)
+    return exporter(**options)
+
+
+def _check_url(signal: Signal, given: str | None) -> None:
+    """Refuse what the exporter would take, and then fail on at every export."""
+    variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    sources = [(name, os.environ.get(name, "").strip()) for name in variables]
+    for source, value in (("the argument endpoint", given), *sources):
+        if value and not value.startswith(("http://", "https://")):
+            raise SettingsError(
+                f"{source} must be a URL such as http://localhost:4318, not {value!r}"
+            )
+        if value:
+            return
+
+
+def exporter_names(signal: Signal, *, default: str = "otlp") -> tuple[str, ...]:
+    """Return what `OTEL_..._EXPORTER` chooses: none, one or several.
+
+    Raises `SettingsError` for one that is not known.
+    """
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    text = os.environ.get(variable, "").strip().lower() or default
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if names == ("none",):
+        return ()
+    known = _KNOWN[signal]
+    if unknown := [name for name in names if name not in known]:
+        expected = f"{', '.join(known)} or none"
+        raise SettingsError(f"{variable} must be {expected}, not {unknown[0]!r}")
+    return names
+
+
+@contextmanager
+def telling_of_itself() -> Iterator[None]:
+    """Let exporters and span processors that are made here count what they lose.
+
+    The SDK counts it only where its variable says so while they are made. It is set for
+    no longer, as providers made under it would count every span, too; one that is set
+    already is left alone.
+    """
+    if _OWN_METRICS in os.environ:
+        yield
+        return
+    os.environ[_OWN_METRICS] = "true"
+    try:
+        yield
+    finally:
+        os.environ.pop(_OWN_METRICS, None)
