@@ -52,6 +52,8 @@ class CallStart:
     """The URL's path as sent, without the query; None: not told."""
     content: bytes | None = None
     """The request's body as sent; only while an observer keeps it."""
+    server_scheme: str | None = None
+    """`http` or `https`, from the request's URL; None: not told."""
 
 
 @frozen

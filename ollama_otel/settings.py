@@ -47,6 +47,16 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _interval(text: str) -> float:
+    try:
+        number = _seconds(text)
+    except ValueError:
+        number = 0.0
+    if not number:
+        raise ValueError("a number of seconds above 0")
+    return number
+
+
 def _profile(text: str) -> Profile:
     match text.strip().lower():
         case "v1.41":
@@ -153,6 +163,12 @@ class Settings:
     log_calls: bool = _setting(False, _boolean, "OLLAMA_OTEL_LOG_CALLS")
     """Whether each call becomes a line of the program's own log, through structlog or logging."""
 
+    residency: bool = _setting(False, _boolean, "OLLAMA_OTEL_RESIDENCY")
+    """Whether the servers are asked what they hold, from a thread: memory, GPU, loads, reloads."""
+
+    residency_interval: float = _setting(5.0, _interval, "OLLAMA_OTEL_RESIDENCY_INTERVAL")
+    """Seconds between two questions to a server what it holds."""
+
     def __post_init__(self) -> None:
         expectations: tuple[tuple[str, bool, str], ...] = (
             ("profile", self.profile in get_args(Profile), "'v1.41' or 'gen-ai-dev'"),
@@ -205,7 +221,7 @@ class Settings:
             ),
             *(
                 (name, getattr(self, name) in (True, False), "True or False")
-                for name in ("replay_bodies", "replay_media", "log_calls")
+                for name in ("replay_bodies", "replay_media", "log_calls", "residency")
             ),
             *(
                 (name, _is_number(getattr(self, name), int, 1), "a whole number of at least 1")
@@ -215,6 +231,12 @@ class Settings:
                 "replay_max_age",
                 _is_number(self.replay_max_age, (int, float), 0),
                 "seconds, 0 or more",
+            ),
+            (
+                "residency_interval",
+                _is_number(self.residency_interval, (int, float), 0)
+                and 0 < self.residency_interval < float("inf"),
+                "seconds above 0",
             ),
         )
         for name, holds, expected in expectations:

@@ -83,6 +83,7 @@ def _start_call(
                 context=current_call_context(),
                 path=request.url.path,
                 content=_content_of(request) if recording.keeps_request else None,
+                server_scheme=request.url.scheme,
             ),
         )
     except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not

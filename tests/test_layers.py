@@ -21,11 +21,11 @@ LAYERS = [
     ("_answer",),
     ("_record",),
     ("_call",),
-    ("_replay_log",),
+    ("_replay_log", "residency"),
     ("_telemetry",),
     ("transport",),
     ("client",),
-    ("ollama", "instrumentor", "replay"),
+    ("ollama", "instrumentor", "replay", "_dashboards"),
     ("testing", "pytest_plugin"),
     ("__init__", "_cli"),
 ]

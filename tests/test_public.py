@@ -25,7 +25,10 @@ MODULES = {
 }
 PUBLIC = [name for name in MODULES if not any(part.startswith("_") for part in name.split("."))]
 # Re-exports, by their nature.
-FACADES = {"ollama_otel", "ollama_otel.ollama", "ollama_otel.replay", "ollama_otel.testing"}
+FACADES = {
+    "ollama_otel",
+    *("ollama_otel.ollama", "ollama_otel.replay", "ollama_otel.residency", "ollama_otel.testing"),
+}
 # Shared among our own rooms, and not for others.
 SHARED = {
     "ollama_otel.client": {"CONNECTION_ERROR_MESSAGE"},

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ollama_otel._cli import demo, diff, replay, serve_replay, show, tail
+from ollama_otel._cli import dashboards, demo, diff, replay, serve_replay, show, tail
 from ollama_otel._wire.address import parse_host
 from ollama_otel.errors import OllamaOtelError, SettingsError
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('ollama_otel')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (show, tail, diff, replay, serve_replay, demo):
+    for command in (show, tail, diff, replay, serve_replay, demo, dashboards):
         command.add_parser(commands)
     return parser
 

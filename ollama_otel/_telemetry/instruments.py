@@ -313,6 +313,14 @@ SDK_POINTS_EXPORTED: Final = _counter(
     "Data points of metrics whose export ended; with error.type those that were lost.",
     _SDK_LABELS,
 )
+# The other two take an answer of 400 or 503 for a success; of this one a failure has the status.
+SDK_EXPORT_DURATION: Final = Instrument(
+    name="otel.sdk.exporter.operation.duration",
+    kind="histogram",
+    unit="s",
+    description="Time of one export; of a failed one with error.type or the HTTP status.",
+    labels=(*_SDK_LABELS, names.HTTP_STATUS),
+)
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 """Values of `ollama.phase`; together they make up the calls' durations."""

@@ -42,6 +42,8 @@ _replay_logs: weakref.WeakValueDictionary[tuple[object, ...], ReplayLog] = (
 )
 
 
+
+
 @cache
 def _version() -> str:
     """Read from the package's metadata once: it is a file, and each client asks."""
@@ -116,6 +118,12 @@ def _build(
     if settings.details_event:
         logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
         ours.append(EventObserver(logger, settings, messages))
+    if settings.residency:
+        # Imported where it is used: few ask for it.
+        from ollama_otel._telemetry.residency import residency_observer  # noqa: PLC0415
+
+        # Before the span's, as it adds to what that one ends.
+        ours.insert(0, residency_observer(meter_provider, logger_provider, settings, _version()))
     everyone = (*ours, *observers)
     writers = [getattr(each, "writer", None) for each in everyone]
     instruments.log_writers.update(each for each in writers if isinstance(each, Writer))

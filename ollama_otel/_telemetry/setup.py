@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from logging import getLogger
@@ -49,6 +50,7 @@ from ollama_otel.settings import Settings
 
 if TYPE_CHECKING:
     from ollama_otel._replay_log.observer import ReplayLog
+    from ollama_otel.residency import Residency
 
 __all__ = ["Telemetry", "configure"]
 
@@ -79,6 +81,8 @@ class Telemetry:
     replay_log: ReplayLog | None = None
     scrape_endpoint: ScrapeEndpoint | None = None
     """Where Prometheus may fetch the metrics; None unless asked for."""
+    residency: Residency | None = None
+    """What the servers hold; None unless asked for."""
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Send what is waiting; False if a provider says that it could not.
@@ -95,6 +99,8 @@ class Telemetry:
 
     def shutdown(self) -> None:
         """Send what is waiting and stop; happens at the process's exit of itself."""
+        if self.residency is not None:
+            self.residency.close()
         for provider in (self.tracer_provider, self.meter_provider, self.logger_provider):
             if provider is not None:
                 provider.shutdown()
@@ -207,6 +213,7 @@ def _build(
     tracer_provider = _tracer_provider(span_exporters, resource)
     logger_provider = _logger_provider(log_exporters, resource)
     replay_log = replay_log_of(settings)
+    residency = _residency(settings)
     readers = _readers(metric_exporters, export_interval)
     # What takes a port comes last, so that nothing that is refused leaves it taken.
     endpoint = None if place is None else ScrapeEndpoint(*place, **_reader_options())
@@ -219,7 +226,23 @@ def _build(
         settings=settings,
         replay_log=replay_log,
         scrape_endpoint=endpoint,
+        residency=residency,
     )
+
+
+def _residency(settings: Settings) -> Residency | None:
+    """Return what watches the server of `OLLAMA_HOST` from now on, if it is asked for."""
+    if not settings.residency:
+        return None
+    # Imported where it is used: few ask for it.
+    from ollama_otel._telemetry.residency import residency_of  # noqa: PLC0415
+
+    residency = residency_of(settings)
+    try:
+        residency.watch(os.environ.get("OLLAMA_HOST", ""))
+    except ValueError as error:
+        _log.warning("the server of OLLAMA_HOST is not watched: %s", error)
+    return residency
 
 
 def _scrape_place(given: str | None) -> tuple[str, int] | None:

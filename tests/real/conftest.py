@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
+from .hour import Hour, live_an_hour
 from .servers import (
     RealJaeger,
     RealOllama,
@@ -16,11 +17,14 @@ from .servers import (
     create_models,
     run_jaeger,
     run_ollama,
+    run_prometheus,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
+
+    from .servers import RealPrometheus, Translation
 
 HERE = Path(__file__).parent
 
@@ -31,6 +35,18 @@ class StartOllama(Protocol):
     def __call__(
         self, *, port: int | None = None, **environment: str
     ) -> AbstractContextManager[RealOllama]: ...
+
+
+class StartPrometheus(Protocol):
+    """Runs a Prometheus inside a `with`, as we ship its configuration but for what is said."""
+
+    def __call__(
+        self,
+        *,
+        scrape: Mapping[str, str] | None = None,
+        classic: bool = False,
+        translation: Translation | None = None,
+    ) -> AbstractContextManager[RealPrometheus]: ...
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -96,6 +112,37 @@ def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealJaeger]:
         except ServerNotInstalledError as error:
             _do_without(error)
         yield server
+
+
+@pytest.fixture
+def start_prometheus(tmp_path_factory: pytest.TempPathFactory) -> StartPrometheus:
+    """Start Prometheus servers, used as `with start_prometheus(classic=True) as prometheus:`."""
+
+    @contextlib.contextmanager
+    def start(**chosen: Any) -> Iterator[RealPrometheus]:
+        with contextlib.ExitStack() as stack:
+            folder = tmp_path_factory.mktemp("prometheus")
+            try:
+                server = stack.enter_context(run_prometheus(folder, **chosen))
+            except ServerNotInstalledError as error:
+                _do_without(error)
+            yield server
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def hour(
+    real_ollama: RealOllama, jaeger: RealJaeger, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hour]:
+    """A scripted hour of real calls, in Prometheus by both ways and in Jaeger; lived once."""
+    with contextlib.ExitStack() as stack:
+        lived = live_an_hour(tmp_path_factory.mktemp("hour"), real_ollama, jaeger)
+        try:
+            hour = stack.enter_context(lived)
+        except ServerNotInstalledError as error:
+            _do_without(error)
+        yield hour
 
 
 def _do_without(error: ServerNotInstalledError) -> NoReturn:

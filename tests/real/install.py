@@ -1,6 +1,6 @@
-"""Install the servers that the tests in this folder run against: Ollama with its engine, and Jaeger.
+"""Install the servers that the tests in this folder run against: Ollama with its engine, Jaeger and Prometheus.
 
-    python tests/real/install.py [ollama] [jaeger]
+    python tests/real/install.py [ollama] [jaeger] [prometheus]
 
 They go into the folder named by OLLAMA_OTEL_TEST_SERVERS, or else into the user's cache folder.
 What is there already is left alone; what was only half installed is done again.
@@ -27,6 +27,8 @@ from pathlib import Path
 OLLAMA = "0.33.0"
 ENGINE = "2026.8.10566"
 JAEGER = "1.76.0"
+PROMETHEUS = "0.311.0"
+"""The Go module's version of Prometheus 3.11.0."""
 
 ENGINE_SCRIPTS = Path(__file__).with_name("engine")
 
@@ -46,6 +48,8 @@ class Component:
     """What the stamp must say for the folder to count as installed."""
     build: Callable[[Path, Say], None]
     """Fills an empty folder; the server ends up as `bin/<name>`."""
+    tools: tuple[str, ...] = ()
+    """Further programs that end up beside it."""
     needs: tuple[str, ...] = ()
     """Other files without which the server is useless, such as the engine's Python, which an upgrade may take away."""
 
@@ -67,7 +71,8 @@ class Component:
             stamped = json.loads(self.stamp.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return False
-        needed = (self.binary, *(self.folder / name for name in self.needs))
+        tools = (self.binary.with_name(name) for name in self.tools)
+        needed = (self.binary, *tools, *(self.folder / name for name in self.needs))
         return bool(stamped == self.versions) and all(path.exists() for path in needed)
 
 
@@ -84,11 +89,20 @@ def servers_folder() -> Path:
 
 
 def find_server(name: str) -> Path | None:
-    """The program to start, or None when it is not installed."""
+    """The program to start, a server or a tool of one, or None when it is not installed."""
     if name == "ollama" and (on_path := _ollama_on_path()):
         return on_path
-    component = COMPONENTS[name]
-    return component.binary if component.is_installed() else None
+    component = component_of(name)
+    return component.binary.with_name(name) if component.is_installed() else None
+
+
+def component_of(program: str) -> Component:
+    """What to install to have this program."""
+    return next(
+        component
+        for component in COMPONENTS.values()
+        if program in (component.name, *component.tools)
+    )
 
 
 def install(name: str, say: Say) -> None:
@@ -151,17 +165,28 @@ def _build_ollama(folder: Path, say: Say) -> None:
 
 
 def _build_jaeger(folder: Path, say: Say) -> None:
-    module = f"github.com/jaegertracing/jaeger@v{JAEGER}"
+    say(f"jaeger: building {JAEGER} (up to ten minutes)")
+    _build_commands(folder, f"github.com/jaegertracing/jaeger@v{JAEGER}", "jaeger")
+
+
+def _build_prometheus(folder: Path, say: Say) -> None:
+    say(f"prometheus: building {PROMETHEUS} (up to ten minutes)")
+    module = f"github.com/prometheus/prometheus@v{PROMETHEUS}"
+    _build_commands(folder, module, "prometheus", "promtool")
+
+
+def _build_commands(folder: Path, module: str, *commands: str) -> None:
+    """Build some of the programs that a Go module has in its `cmd` folder."""
     build = folder / "build"
     build.mkdir()
-    say(f"jaeger: downloading {JAEGER}")
     _run([_go(), "mod", "init", "servers"], build)
     download = json.loads(_run([_go(), "mod", "download", "-json", module], build))
-    # Jaeger's own checksums save looking up those of some hundred modules, one by one.
+    # The module's own checksums save looking up those of some hundred others, one by one.
     (build / "go.sum").write_bytes((Path(download["Dir"]) / "go.sum").read_bytes())
-    # `go install …@version` refuses a module with replace lines, so Jaeger becomes a tool of an empty one.
-    _run([_go(), "get", "-tool", f"github.com/jaegertracing/jaeger/cmd/jaeger@v{JAEGER}"], build)
-    say(f"jaeger: building {JAEGER} (up to ten minutes)")
+    # `go install …@version` refuses a module with replace lines, so they become tools of an empty one.
+    path, _, version = module.partition("@")
+    tools = [f"{path}/cmd/{command}@{version}" for command in commands]
+    _run([_go(), "get", "-tool", *tools], build)
     _run([_go(), "install", "tool"], build, GOBIN=str(folder / "bin"))
     shutil.rmtree(build)
 
@@ -186,6 +211,12 @@ COMPONENTS = {
             name="jaeger",
             versions={"jaeger": JAEGER},
             build=_build_jaeger,
+        ),
+        Component(
+            name="prometheus",
+            versions={"prometheus": PROMETHEUS},
+            build=_build_prometheus,
+            tools=("promtool",),
         ),
     )
 }

@@ -1,0 +1,282 @@
+"""Alerts: what is wrong, how sure one can be, and what to do.
+
+Every alert on a share has a least number of calls, so that one failure of two does not
+wake anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from dashboards.phrases import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSED, SERVER_TEXT
+from dashboards.promql import JOB, RULES
+from dashboards.recording import record
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry import names
+from ollama_otel._telemetry.prometheus import label_name
+
+__all__ = ["ALERTS", "Alert"]
+
+_ON_SERVER: Final = f"on ({', '.join(map(label_name, BY_SERVER))})"
+
+_UNWANTED: Final = {names.RELOAD_CAUSE: '!~"expired|requested"'}
+"""Reloads that nobody chose; where keep_alive is the cause, cold starts tell it."""
+
+_OVERVIEW: Final = "ollama-otel-overview"
+_LATENCY: Final = "ollama-otel-latency"
+_SERVER: Final = "ollama-otel-server"
+
+_OBJECTIVE: Final = 0.95
+"""Part of the streams that should begin in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One alert; `name` is also its section in the runbook."""
+
+    name: str
+    expr: str
+    lasting: str
+    """How long it must be so."""
+    severity: Literal["critical", "warning", "info"]
+    summary: str
+    seen: str
+    """What was seen, with values; a template of Prometheus."""
+    do: str
+    board: str
+    """The uid of the board to look at."""
+
+
+def _label(attribute: str) -> str:
+    return f"{{{{ $labels.{label_name(attribute)} }}}}"
+
+
+def _all_of(*conditions: str) -> str:
+    """Return what is true where all are; its value is the first one's."""
+    return "\nand\n".join(conditions)
+
+
+def _burning(windows: tuple[str, str], factor: float) -> str:
+    """Return what is true while the budget of slow starts is used up `factor` times too fast.
+
+    In the long window, so that it matters, and in the short one, so that it still goes on.
+    """
+    limit = f"{factor * (1 - _OBJECTIVE):.4g}"
+    long, short = windows
+    return _all_of(
+        f"{record('slow_starts', f'ratio_rate{long}')} > {limit}",
+        f"{record('slow_starts', f'ratio_rate{short}')} > {limit}",
+        f"{record('starts', f'increase{long}')} >= 20",
+    )
+
+
+_TEN: Final = RULES.over("10m")
+_QUARTER: Final = RULES.over("15m")
+
+_FLIGHT: Final = record("requests_active", "avg5m")
+_WAIT: Final = record("queue_wait_estimate_seconds", "p90_rate10m")
+
+_SHARE: Final = RULES.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max")
+_HAD_GPU: Final = (
+    RULES.over("1d").gauge_over_time(rows.GPU_SHARE, function="max", by=BY_SERVER, how="max")
+    + " > 0"
+)
+
+_COMPONENT: Final = (JOB, names.COMPONENT_TYPE, names.ERROR_TYPE)
+_MODEL: Final = _label(names.REQUEST_MODEL)
+_COUNT: Final = '{{ $value | printf "%.0f" }}'
+_LISTED_MODEL: Final = _label(names.MODEL_NAME)
+
+ALERTS: Final[Sequence[Alert]] = (
+    Alert(
+        name="OllamaErrorRate",
+        expr=_all_of(
+            f"{record('failed_calls', 'ratio_rate10m')} > 0.05",
+            f"{record('failed_calls', 'increase10m')} >= 5",
+        ),
+        lasting="2m",
+        severity="warning",
+        summary=f"Calls of {_label(JOB)} to Ollama fail",
+        seen=f"{{{{ $value | humanizePercentage }}}} of the calls of {_label(JOB)} to "
+        f"{SERVER_TEXT} failed in the last 10 minutes (limit 5 %, at least 5 calls).",
+        do="See the errors by type on the overview board, then search Jaeger for "
+        "ollama.outcome=failed and read the message of a span.",
+        board=_OVERVIEW,
+    ),
+    Alert(
+        name="OllamaServerDown",
+        expr=f"{RULES.gauge(rows.SERVER_UP, by=BY_SERVER, how='max')} == 0",
+        lasting="1m",
+        severity="critical",
+        summary=f"The Ollama server {SERVER_TEXT} is down",
+        seen=f"No app that watches {SERVER_TEXT} could reach it for a minute.",
+        do="Start the server, or mend the way to it: on its machine `ollama ps`, from the "
+        "app's machine a GET of /api/version.",
+        board=_SERVER,
+    ),
+    Alert(
+        name="OllamaNoConnection",
+        expr=_all_of(
+            f"{record('unconnected_calls', 'ratio_rate5m')} > 0.5",
+            f"{record('unconnected_calls', 'increase5m')} >= 3",
+        ),
+        lasting="1m",
+        severity="critical",
+        summary=f"{_label(JOB)} gets no connection to {SERVER_TEXT}",
+        seen=f"{{{{ $value | humanizePercentage }}}} of the calls of {_label(JOB)} to "
+        f"{SERVER_TEXT} found no connection in the last 5 minutes.",
+        do="Start the server; if it runs, check OLLAMA_HOST on both sides, DNS, TLS and "
+        "firewall from the app's machine.",
+        board=_OVERVIEW,
+    ),
+    Alert(
+        name="OllamaServerBusy",
+        expr=RULES.over("10m").gauge_over_time(
+            rows.SERVER_BUSY, function="avg", by=BY_SERVER, how="max"
+        )
+        + " > 0.8",
+        lasting="5m",
+        severity="warning",
+        summary=f"The Ollama server {SERVER_TEXT} does not say what it holds",
+        seen=f"{SERVER_TEXT} left {{{{ $value | humanizePercentage }}}} of the questions what it "
+        "holds unanswered in the last 10 minutes: it is loading or unloading all the time.",
+        do="See reloads and evictions on the server board; a load that hangs ends with a "
+        "restart of the server.",
+        board=_SERVER,
+    ),
+    Alert(
+        name="OllamaQueueBuildingUp",
+        expr=_all_of(
+            f"{_WAIT} > 5.12",
+            f"{record('queue_waits', 'increase10m')} >= 10",
+            f"(\n  {_FLIGHT} > 1.2 * {_FLIGHT} offset 15m\n"
+            f"  or {_FLIGHT} unless {_FLIGHT} offset 15m\n"
+            f"  or {_WAIT} > 20.48\n)",
+        ),
+        lasting="5m",
+        severity="warning",
+        summary=f"Calls queue up at {SERVER_TEXT} (estimate)",
+        seen="One of ten waiting calls waits longer than {{ $value | humanizeDuration }} for a "
+        f"slot at {SERVER_TEXT} (estimated from the server's clocks), and calls under way grow or "
+        "the wait is above 20 s.",
+        do="Raise OLLAMA_NUM_PARALLEL if memory allows it, spread calls over servers, or send "
+        "fewer at once; Ollama itself refuses none of them.",
+        board=_LATENCY,
+    ),
+    Alert(
+        name="OllamaSlowFirstTokenFastBurn",
+        expr=_burning(("1h", "5m"), 14.4),
+        lasting="2m",
+        severity="critical",
+        summary=f"Streams of {_MODEL} begin far too late",
+        seen="{{ $value | humanizePercentage }} of the streams of "
+        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to begin in the last hour "
+        "(objective: 5 % at most).",
+        do="See time to first token and the share of time by phase on the latency board: load, "
+        "queue or prompt_eval says which remedy of the runbook fits.",
+        board=_LATENCY,
+    ),
+    Alert(
+        name="OllamaSlowFirstTokenSlowBurn",
+        expr=_burning(("6h", "30m"), 6),
+        lasting="15m",
+        severity="warning",
+        summary=f"Streams of {_MODEL} begin too late",
+        seen="{{ $value | humanizePercentage }} of the streams of "
+        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to begin in the last 6 hours "
+        "(objective: 5 % at most).",
+        do="Not urgent: find on the latency board which phase comes before the first token, and "
+        "take the runbook's remedy for it.",
+        board=_LATENCY,
+    ),
+    Alert(
+        name="OllamaColdStartStorm",
+        expr=_all_of(
+            f"{record('cold_starts', 'ratio_rate15m')} > 0.3",
+            f"{record('cold_starts', 'increase15m')} >= 5",
+        ),
+        lasting="5m",
+        severity="warning",
+        summary=f"{_MODEL} is loaded for many of its calls",
+        seen="{{ $value | humanizePercentage }} of the calls of "
+        f"{_MODEL} to {SERVER_TEXT} had to wait for a load in the last 15 minutes.",
+        do="Raise keep_alive if models expire between calls; if they push each other out or "
+        "options change, the server board names the cause.",
+        board=_LATENCY,
+    ),
+    Alert(
+        name="OllamaReloadThrash",
+        expr=_QUARTER.watched_increase(
+            rows.RELOADS, by=(*BY_LISTED_MODEL, names.RELOAD_CAUSE), where=_UNWANTED
+        )
+        + " >= 4",
+        lasting="2m",
+        severity="warning",
+        summary=f"{_LISTED_MODEL} is loaded again and again: {_label(names.RELOAD_CAUSE)}",
+        seen=f"{SERVER_TEXT} loaded {_LISTED_MODEL} again {_COUNT} times in 15 minutes; "
+        f"the cause is {_label(names.RELOAD_CAUSE)}.",
+        do="An option as the cause: let all callers send the same value. Another model: give "
+        "one of them a server of its own, or more memory.",
+        board=_SERVER,
+    ),
+    Alert(
+        name="OllamaModelOnCpu",
+        expr=_all_of(f"{_SHARE} == 0", f"{_ON_SERVER} {_HAD_GPU}").replace("and\non", "and on"),
+        lasting="5m",
+        severity="warning",
+        summary=f"{_LISTED_MODEL} runs on the CPU",
+        seen=f"{SERVER_TEXT} holds {_LISTED_MODEL} with no part of it on the GPU, and had a "
+        "model on the GPU within the last day.",
+        do="See whether the driver still works (`nvidia-smi`) and what else uses the GPU, then "
+        "unload the model so that it is placed anew.",
+        board=_SERVER,
+    ),
+    Alert(
+        name="OllamaModelPartlyOnCpu",
+        expr=_all_of(f"{_SHARE} > 0", f"{_SHARE} < 0.95"),
+        lasting="15m",
+        severity="info",
+        summary=f"A part of {_LISTED_MODEL} runs on the CPU",
+        seen=f"{SERVER_TEXT} has {{{{ $value | humanizePercentage }}}} of {_LISTED_MODEL} on the "
+        "GPU; the rest runs on the CPU and slows all of it down.",
+        do="Lower num_ctx or OLLAMA_NUM_PARALLEL, take a smaller quantization, or unload what "
+        "else is in GPU memory.",
+        board=_SERVER,
+    ),
+    Alert(
+        name="OllamaExporterDropping",
+        expr="\nor\n".join(
+            f"{lost} > 0"
+            for lost in (
+                _TEN.increase(rows.SDK_SPANS_EXPORTED, by=_COMPONENT, where=FAILED),
+                _TEN.increase(rows.SDK_SPANS_PROCESSED, by=_COMPONENT, where=FAILED),
+                _TEN.increase(rows.SDK_POINTS_EXPORTED, by=_COMPONENT, where=FAILED),
+                _TEN.count_increase(
+                    rows.SDK_EXPORT_DURATION,
+                    by=(JOB, names.COMPONENT_TYPE, names.HTTP_STATUS),
+                    where=REFUSED,
+                ),
+            )
+        ),
+        lasting="5m",
+        severity="warning",
+        summary=f"{_label(JOB)} loses telemetry",
+        seen=f"{_label(JOB)} lost {_COUNT} spans, data points or whole exports in 10 minutes: "
+        f"{_label(names.COMPONENT_TYPE)}, {_label(names.ERROR_TYPE)}{_label(names.HTTP_STATUS)}.",
+        do="Check that the collector runs and takes what it is sent; a full queue needs a larger "
+        "OTEL_BSP_MAX_QUEUE_SIZE or a faster collector.",
+        board=_SERVER,
+    ),
+    Alert(
+        name="OllamaReplayLogDropping",
+        expr=_QUARTER.increase(rows.LOG_DROPPED, by=(JOB, names.LOG_ITEM)) + " > 0",
+        lasting="5m",
+        severity="warning",
+        summary=f"The replay log of {_label(JOB)} has gaps",
+        seen=f"{_label(JOB)} left out {_COUNT} of kind {_label(names.LOG_ITEM)} in 15 minutes.",
+        do="Check the disk of the replay log (full, slow, read-only) and the log's limits.",
+        board=_SERVER,
+    ),
+)

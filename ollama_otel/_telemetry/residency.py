@@ -1,0 +1,178 @@
+"""What servers hold becomes metrics, log events and attributes of the calls' spans."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+
+from opentelemetry._logs import LoggerProvider, get_logger, get_logger_provider
+from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
+from opentelemetry.trace import get_current_span
+from opentelemetry.util.types import AttributeValue
+
+from ollama_otel._call import Observation
+from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._telemetry import names
+from ollama_otel._telemetry.residency_events import ResidencyEvents, reload_attributes
+from ollama_otel._telemetry.residency_metrics import ResidencyMetrics
+from ollama_otel.residency import Residency
+from ollama_otel.residency._model import EndedCall, Insight, StartedCall
+from ollama_otel.residency._options import load_options, seconds_of
+from ollama_otel.residency._watcher import Watcher
+from ollama_otel.settings import Settings
+
+__all__ = ["ResidencyObserver", "residency_observer", "residency_of"]
+
+_lock = threading.Lock()
+_shared: weakref.ref[Residency] | None = None
+
+
+class _Global:
+    """Stands for the global provider, whichever that will be."""
+
+
+_GLOBAL = _Global()
+# One of each for a provider: two would tell everything twice.
+_metrics: weakref.WeakKeyDictionary[MeterProvider | _Global, ResidencyMetrics] = (
+    weakref.WeakKeyDictionary()
+)
+_events: weakref.WeakKeyDictionary[LoggerProvider | _Global, ResidencyEvents] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def residency_observer(
+    meter_provider: MeterProvider | None,
+    logger_provider: LoggerProvider | None,
+    settings: Settings,
+    version: str,
+) -> ResidencyObserver:
+    """Return what joins calls with what servers hold, and let these providers tell of it."""
+    residency = residency_of(settings)
+    schema_url = names.SCHEMA_URLS[settings.profile]
+    meters, loggers = get_meter_provider(), get_logger_provider()
+    with _lock:
+        owner = meter_provider if meter_provider not in (None, meters) else _GLOBAL
+        metrics = _metrics.get(owner)
+        if metrics is None:
+            meter = get_meter(names.SCOPE, version, meter_provider, schema_url)
+            metrics = _metrics[owner] = ResidencyMetrics(meter, settings.max_models)
+        sender = logger_provider if logger_provider not in (None, loggers) else _GLOBAL
+        events = _events.get(sender)
+        if events is None:
+            logger = get_logger(names.SCOPE, version, logger_provider, schema_url)
+            events = _events[sender] = ResidencyEvents(logger)
+    metrics.follow(residency)
+    residency.listen(events)
+    return ResidencyObserver(residency, settings)
+
+
+def residency_of(settings: Settings) -> Residency:
+    """Return the process's one, made when it is first asked for.
+
+    It lives as long as somebody keeps it; the shortest interval asked for goes for all.
+    """
+    global _shared  # noqa: PLW0603 - one watcher for each server and process
+    with _lock:
+        residency = None if _shared is None else _shared()
+        if residency is None or residency.is_closed:
+            residency = Residency(interval=settings.residency_interval)
+            _shared = weakref.ref(residency)
+        elif settings.residency_interval < residency.interval:
+            residency.hasten(settings.residency_interval)
+        return residency
+
+
+class ResidencyObserver:
+    """Joins calls with what their server holds.
+
+    It has to stand before the one that makes spans: its `end` comes while they can be written.
+    """
+
+    def __init__(self, residency: Residency, settings: Settings) -> None:
+        self._residency = residency
+        self._threshold = settings.cold_start_threshold
+
+    def begin(self, start: CallStart) -> Observation | None:
+        """Watch the server, and follow calls that need a model; see `Observer`."""
+        url = _base_url(start)
+        watcher = None if url is None else self._residency.watcher(url)
+        request, endpoint = start.request, start.endpoint
+        if watcher is None or request.model is None:
+            return None
+        if request.purpose == "unload" or endpoint.name == "delete_model":
+            return _Unloading(watcher, request.model)
+        if endpoint.answer not in {"completion", "embedding"}:
+            return None
+        call = StartedCall(
+            model=request.model,
+            options=load_options(request.options),
+            sent_at=time.perf_counter(),
+            keep_alive=seconds_of(request.keep_alive),
+        )
+        return _Following(watcher, call, self._threshold)
+
+
+class _Unloading(Observation):
+    __slots__ = ("_model", "_watcher")
+
+    def __init__(self, watcher: Watcher, model: str) -> None:
+        self._watcher = watcher
+        self._model = model
+
+    def end(self, record: CallRecord) -> None:
+        if record.outcome == "completed":
+            self._watcher.unloaded_on_request(self._model)
+
+
+class _Following(Observation):
+    __slots__ = ("_call", "_threshold", "_watcher")
+
+    def __init__(self, watcher: Watcher, call: StartedCall, threshold: float) -> None:
+        self._watcher = watcher
+        self._call = call
+        self._threshold = threshold
+        watcher.call_started(call)
+
+    def end(self, record: CallRecord) -> None:
+        response = record.response
+        load, total = response.load_duration, response.total_duration
+        spent = 0.0 if total is None else total + (record.held_by_caller or 0.0)
+        # Of a stream that was left early the model is in memory all the same.
+        has_answered = record.outcome != "failed" and record.chunk_count > 0
+        end = EndedCall(
+            ended_at=time.perf_counter(),
+            was_served=not record.is_redirect and (record.outcome == "completed" or has_answered),
+            is_cold=load is not None and load >= self._threshold,
+            load_duration=load,
+            total_duration=total,
+            delay=max(0.0, record.duration - spent),
+            has_crashed=record.error_type == "runner_crashed",
+        )
+        attributes = _span_attributes(self._watcher.call_ended(self._call, end))
+        if attributes:
+            get_current_span().set_attributes(attributes)
+
+
+def _base_url(start: CallStart) -> str | None:
+    """Return where the server is: the call's URL without the endpoint."""
+    path, host, port = start.path, start.server_address, start.server_port
+    if start.server_scheme not in {"http", "https"} or path is None or not host or not port:
+        return None
+    end = path.rfind(start.endpoint.path.removesuffix("*"))
+    if end < 0:
+        return None
+    host = f"[{host}]" if ":" in host else host
+    return f"{start.server_scheme}://{host}:{port}{path[:end]}"
+
+
+def _span_attributes(insight: Insight) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {}
+    if insight.gpu_share is not None:
+        attributes[names.MODEL_GPU_SHARE] = insight.gpu_share
+    if insight.context_length is not None:
+        attributes[names.MODEL_CONTEXT_LENGTH] = insight.context_length
+    if insight.reload is not None:
+        attributes |= reload_attributes(insight.reload)
+    return attributes

@@ -1,0 +1,94 @@
+"""What happens to models and servers becomes log events."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from opentelemetry._logs import Logger, LogRecord, SeverityNumber
+from opentelemetry.util.types import AnyValue, AttributeValue
+
+from ollama_otel._telemetry import names
+from ollama_otel.residency import (
+    Event,
+    ModelLoad,
+    ModelReload,
+    ModelUnload,
+    ReloadThrash,
+    ServerDown,
+    ServerUp,
+)
+from ollama_otel.residency._options import OptionValue
+
+__all__ = ["ResidencyEvents", "reload_attributes"]
+
+
+class ResidencyEvents:
+    """Sends each event by one logger."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def __call__(self, address: str, port: int, event: Event) -> None:
+        """Send what happened on a server; a `Listener`."""
+        name, attributes = _described(event)
+        attributes |= {names.SERVER_ADDRESS: address, names.SERVER_PORT: port}
+        is_bad = isinstance(event, (ReloadThrash, ServerDown))
+        self._logger.emit(
+            LogRecord(
+                event_name=name,
+                severity_number=SeverityNumber.WARN if is_bad else SeverityNumber.INFO,
+                severity_text="WARN" if is_bad else "INFO",
+                attributes={key: value for key, value in attributes.items() if value is not None},
+            )
+        )
+
+
+def _described(event: Event) -> tuple[str, dict[str, AnyValue]]:
+    match event:
+        case ModelLoad():
+            return names.MODEL_LOAD_EVENT, {
+                names.MODEL_NAME: event.model,
+                names.MODEL_CONTEXT_LENGTH: event.context_length,
+                names.MODEL_GPU_SHARE: event.gpu_share,
+                names.RESPONSE_LOAD_DURATION: event.load_duration,
+            }
+        case ModelUnload():
+            return names.MODEL_UNLOAD_EVENT, {
+                names.MODEL_NAME: event.model,
+                names.UNLOAD_REASON: event.reason,
+                names.EVICTED_BY: event.evicted_by,
+            }
+        case ModelReload():
+            return names.MODEL_RELOAD_EVENT, _reload(event)
+        case ReloadThrash():
+            return names.RELOAD_THRASH_EVENT, {
+                names.RELOAD_COUNT: event.count,
+                **_reload(event.reload),
+            }
+        case ServerUp():
+            return names.SERVER_UP_EVENT, {names.SERVER_VERSION: event.version}
+        case ServerDown():
+            return names.SERVER_DOWN_EVENT, {names.EXCEPTION_MESSAGE: event.error}
+    assert_never(event)
+
+
+def _reload(reload: ModelReload) -> dict[str, AnyValue]:
+    return {names.MODEL_NAME: reload.model, **reload_attributes(reload)}
+
+
+def reload_attributes(reload: ModelReload) -> dict[str, AttributeValue]:
+    """Return why a model was loaded again."""
+    facts = (
+        (names.RELOAD_BEFORE, _value(reload.before)),
+        (names.RELOAD_AFTER, _value(reload.after)),
+        (names.EVICTED_BY, reload.evicted_by),
+    )
+    known = {name: value for name, value in facts if value is not None}
+    return {names.RELOAD_CAUSE: reload.cause, **known}
+
+
+def _value(value: OptionValue | None) -> str | None:
+    """As in JSON, and a text: one attribute has one type, and options have several."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)

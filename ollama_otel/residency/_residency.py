@@ -1,0 +1,150 @@
+"""`Residency`: the servers that are watched in this process, one watcher for each."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from logging import getLogger
+from typing import Final, Self
+
+from ollama_otel._guard import guard
+from ollama_otel._wire.address import parse_host
+from ollama_otel.residency._events import Event
+from ollama_otel.residency._watcher import ServerState, Watcher
+
+__all__ = ["MAX_SERVERS", "Listener", "Residency"]
+
+_log = getLogger("ollama_otel.residency")
+
+MAX_SERVERS: Final = 64
+
+Listener = Callable[[str, int, Event], None]
+"""Given a server's host and port, and what happened there; called on any thread."""
+
+
+class Residency:
+    """Watches what Ollama servers hold: asks each every `interval` seconds, from a thread.
+
+    `configure(residency=True)` makes one that also learns from the calls of this process;
+    one made by hand knows only what the servers say. At most 64 servers are watched.
+    """
+
+    def __init__(self, *, interval: float = 5.0, timeout: float = 2.0) -> None:
+        self.interval = interval
+        """Seconds between two questions to one server."""
+        self.timeout = timeout
+        """Seconds to wait for an answer; a server that takes longer is busy."""
+        self._watched = _Watched()
+        # Not bound to this object: the threads must not keep it.
+        weakref.finalize(self, self._watched.close)
+        _begin_anew_after_fork(self._watched)
+
+    def watch(self, url: str) -> None:
+        """Watch a server from now on.
+
+        `url` is written like a value of `OLLAMA_HOST`. Raises ValueError for what is none.
+        """
+        self.watcher(parse_host(url).url)
+
+    def watcher(self, url: str) -> Watcher | None:
+        """Return the watcher of a server, by its exact URL; None when there are too many."""
+        # Without the lock: this is asked for each call.
+        return self._watched.watchers.get(url) or self._watched.start(
+            url, self.interval, self.timeout
+        )
+
+    def hasten(self, interval: float) -> None:
+        """Ask every `interval` seconds from now on."""
+        self.interval = interval
+        for watcher in list(self._watched.watchers.values()):
+            watcher.interval = interval
+
+    def listen(self, listener: Listener) -> None:
+        """Tell a function of everything that happens from now on; twice over is once."""
+        if listener not in self._watched.listeners:
+            self._watched.listeners += (listener,)
+
+    def forget(self, listener: Listener) -> None:
+        """Tell a function no longer."""
+        watched = self._watched
+        watched.listeners = tuple(each for each in watched.listeners if each != listener)
+
+    def servers(self) -> tuple[ServerState, ...]:
+        """Return what is known of each server now."""
+        return tuple(watcher.state for watcher in list(self._watched.watchers.values()))
+
+    def state(self, url: str) -> ServerState | None:
+        """Return what is known of one server now; None if it is not watched."""
+        watcher = self._watched.watchers.get(parse_host(url).url)
+        return None if watcher is None else watcher.state
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is watched any more."""
+        return self._watched.is_closed
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watched.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class _Watched:
+    """What outlives the `Residency` until its threads have ended."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.watchers: dict[str, Watcher] = {}
+        self.listeners: tuple[Listener, ...] = ()
+        self.is_closed = False
+        self._has_warned = False
+
+    def start(self, url: str, interval: float, timeout: float) -> Watcher | None:
+        with self.lock:
+            watcher = self.watchers.get(url)
+            if watcher is not None or self.is_closed:
+                return watcher
+            if len(self.watchers) >= MAX_SERVERS:
+                if not self._has_warned:
+                    self._has_warned = True
+                    _log.warning("%s is not watched: %d servers are already", url, MAX_SERVERS)
+                return None
+            watcher = self.watchers[url] = Watcher(url, interval, timeout, self.tell)
+            return watcher
+
+    def tell(self, address: str, port: int, event: Event) -> None:
+        for listener in self.listeners:
+            try:
+                listener(address, port, event)
+            except Exception as fault:  # noqa: BLE001 - a listener may be anybody's
+                guard.caught("telling of what a server holds", fault)
+
+    def close(self) -> None:
+        with self.lock:
+            self.is_closed = True
+            watchers, self.watchers = list(self.watchers.values()), {}
+        for watcher in watchers:
+            watcher.ask_to_stop()
+        for watcher in watchers:
+            watcher.join()
+
+
+def _begin_anew_after_fork(watched: _Watched) -> None:
+    """The threads stay in the parent; the child watches what it calls itself."""
+    if not hasattr(os, "register_at_fork"):
+        return
+    known = weakref.ref(watched)
+
+    def in_child() -> None:
+        if (watched := known()) is not None:
+            watched.lock = threading.RLock()
+            watched.watchers = {}
+
+    os.register_at_fork(after_in_child=in_child)

@@ -1,0 +1,718 @@
+"""The command `dashboards`: up and down by programs that are really run, check, export, and import into a scripted Grafana."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_otel._cli import board_delivery, main, panel_check
+from ollama_otel._dashboards.check import CheckReport, PanelReport, RulesReport
+from ollama_otel._dashboards.errors import DashboardsError
+from ollama_otel._dashboards.files import board_files, shipped_folder
+from tests.dashboards_files.engines import Engines, install
+from tests.dashboards_files.scripted import Request, Scripted, answering
+
+COMPOSE = shipped_folder() / "compose.yaml"
+SHIPPED = f"-f {COMPOSE}"
+
+
+@contextmanager
+def grafana(**answers: tuple[int, Any]) -> Iterator[Scripted]:
+    """A server after Grafana's documentation; `answers` replace the usual ones, by route with _ for /."""
+
+    def usual(request: Request) -> tuple[int, Any]:
+        match request.method, request.route:
+            case "GET", "/api/health":
+                return 200, {"database": "ok", "version": "11.6.0", "commit": "d2fdff9"}
+            case "GET", "/api/folders":
+                return 200, [{"id": 1, "uid": "nErXDvCkzz", "title": "Department ABC"}]
+            case "POST", "/api/folders":
+                return 200, {"id": 2, "uid": "new-folder", "title": request.json["title"]}
+            case "GET", "/api/datasources":
+                return 200, []
+            case "POST", "/api/datasources":
+                made = {"id": 1, "readOnly": False, **request.json}
+                return 200, {"datasource": made, "id": 1, "message": "Datasource added"}
+            case "POST", "/api/dashboards/db":
+                uid = request.json["dashboard"]["uid"]
+                url = f"/d/{uid}/slug"
+                return 200, {"id": 1, "uid": uid, "url": url, "status": "success", "version": 1}
+        return 404, {"message": "Data source not found"}
+
+    def answer(request: Request) -> tuple[int, Any]:
+        key = f"{request.method.lower()}{request.route.replace('/', '_')}"
+        return answers[key] if key in answers else usual(request)
+
+    with answering(answer) as server:
+        yield server
+
+
+# --- up and down ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ready() -> Iterator[str]:
+    """Everything the command waits for, at one place; gives HOST:PORT."""
+    with answering(lambda _: (200, {})) as server:
+        yield server.url.removeprefix("http://")
+
+
+def docker(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Engines:
+    """A docker with compose whose containers all listen at one place."""
+    monkeypatch.setenv("PATH", str(folder))
+    return install(folder, "docker", answers=((" port ", 0, f"{place}\n", ""),))
+
+
+def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
+    tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engines = docker(tmp_path, ready, monkeypatch)
+    assert main(["dashboards", "up", "--no-color"]) == 0
+    assert engines.told() == [
+        "docker compose version",
+        "docker info --format {{.ServerVersion}}",
+        f"docker compose {SHIPPED} up --detach",
+        f"docker compose {SHIPPED} port prometheus 9090",
+        f"docker compose {SHIPPED} port jaeger 16686",
+        f"docker compose {SHIPPED} port collector 13133",
+        f"docker compose {SHIPPED} port grafana 3000",
+    ]
+    assert engines.calls()[2]["logs"] is None
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.endswith("answers.")] == [
+        "Prometheus answers.",
+        "Jaeger answers.",
+        "Collector answers.",
+        "Grafana answers.",
+    ]
+    port = ready.rpartition(":")[2]
+    assert f"Grafana    http://localhost:{port}  the boards" in said
+    assert "export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318" in said
+    assert "export OTEL_SERVICE_NAME=my-app" in said
+    assert said.endswith("To stop it:  ollama-otel dashboards down\n")
+
+
+def test_up_takes_profiles_and_another_file(
+    tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engines = docker(tmp_path, ready, monkeypatch)
+    file = tmp_path / "mine" / "compose.yaml"
+    file.parent.mkdir()
+    file.write_text("services: {}")
+    flags = ["--with-ollama", "--with-loki", "--file", str(file)]
+    assert main(["dashboards", "up", *flags]) == 0
+    assert (
+        engines.told()[2] == f"docker compose -f {file} --profile ollama --profile loki up --detach"
+    )
+    # What the collector does with logs is chosen by a variable of the file.
+    assert engines.calls()[2]["logs"] == "loki"
+    assert f"ollama-otel dashboards down --file {file}" in capsys.readouterr().out
+
+
+def test_a_service_that_the_file_does_not_have_is_not_waited_for(
+    tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answers = (
+        ("port grafana", 0, f"{ready}\n", ""),
+        ("port jaeger", 0, ":0\n", ""),
+        (" port ", 1, "", "no such service"),
+    )
+    install(tmp_path, "docker", answers=answers)
+    assert main(["dashboards", "up"]) == 0
+    said = capsys.readouterr().out
+    assert "Grafana answers." in said
+    assert "Jaeger" not in said
+
+
+def test_a_file_with_other_services_is_started_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    install(tmp_path, "docker", answers=((" port ", 1, "", "no such service"),))
+    assert main(["dashboards", "up"]) == 0
+    assert "answers." not in capsys.readouterr().out
+
+
+def test_what_does_not_answer_in_time_is_named_with_where_its_log_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(lambda request: (503 if request.route == "/api/health" else 200, {})) as server:
+        docker(tmp_path, server.url.removeprefix("http://"), monkeypatch)
+        assert main(["dashboards", "up", "--wait", "0.1"]) == 1
+    said = capsys.readouterr().out
+    assert (
+        f"Grafana did not answer at {server.url}; its log: docker compose {SHIPPED} logs grafana"
+        in said
+    )
+    assert "Prometheus answers." in said
+
+
+def test_what_is_slow_to_start_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def answer(request: Request) -> tuple[int, Any]:
+        asked.append(request.route)
+        return (200 if asked.count(request.route) > 1 else 503), {}
+
+    with answering(answer) as server:
+        docker(tmp_path, server.url.removeprefix("http://"), monkeypatch)
+        assert main(["dashboards", "up"]) == 0
+    assert "Grafana answers." in capsys.readouterr().out
+
+
+def test_nobody_at_a_port_is_waited_for_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        docker(tmp_path, f"127.0.0.1:{taken.getsockname()[1]}", monkeypatch)
+        assert main(["dashboards", "up", "--wait", "0.1"]) == 1
+    assert "Jaeger did not answer" in capsys.readouterr().out
+
+
+def test_a_stack_that_does_not_start_is_told_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    install(tmp_path, "docker", answers=((" up ", 17, "", "port is already allocated\n"),))
+    assert main(["dashboards", "up"]) == 2
+    said = capfd.readouterr().err
+    assert "port is already allocated" in said
+    assert f"`docker compose {SHIPPED} up --detach` ended with status 17" in said
+    assert "dashboards export" in said
+
+
+def test_down_stops_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = docker(tmp_path, "", monkeypatch)
+    assert main(["dashboards", "down"]) == 0
+    assert main(["dashboards", "down", "--volumes"]) == 0
+    stop = f"docker compose {SHIPPED} --profile ollama --profile loki down"
+    assert [each for each in engines.told() if " down" in each] == [stop, f"{stop} --volumes"]
+
+
+@pytest.mark.parametrize(
+    ("programs", "answers", "taken"),
+    [
+        (("docker", "podman"), (("docker compose version", 1, "", "unknown"),), "podman compose"),
+        (("podman",), (), "podman compose"),
+        (
+            ("docker", "docker-compose"),
+            (("docker compose version", 1, "", "unknown"),),
+            "docker-compose",
+        ),
+        (
+            ("podman", "podman-compose"),
+            (("podman compose version", 125, "", "unknown"),),
+            "podman-compose",
+        ),
+        (
+            ("docker", "podman"),
+            (("docker info", 1, "", "Cannot connect to the Docker daemon"),),
+            "podman compose",
+        ),
+    ],
+)
+def test_whatever_can_run_it_is_taken(
+    programs: tuple[str, ...],
+    answers: tuple[tuple[str, int, str, str], ...],
+    taken: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    engines = install(tmp_path, *programs, answers=answers)
+    assert main(["dashboards", "down"]) == 0
+    assert engines.told()[-1].startswith(f"{taken} {SHIPPED} ")
+
+
+def test_without_an_engine_it_says_what_it_looked_for_and_how_to_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answers = (
+        ("docker info", 1, "\n", "Cannot connect to the Docker daemon\nmore\n"),
+        ("docker-compose version", 1, "", ""),
+    )
+    install(tmp_path, "docker", "docker-compose", "podman-compose", answers=answers)
+    assert main(["dashboards", "up"]) == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        "ollama-otel: nothing here can run containers: docker compose is there, but its engine "
+        "does not answer (Cannot connect to the Docker daemon); no podman on the PATH; "
+        "`docker-compose version` fails (status 1); "
+        "podman-compose is there, but no podman\n"
+    )
+    assert f"prometheus --config.file={shipped_folder()}/prometheus/prometheus.yml" in said.out
+    assert "ollama-otel dashboards import --grafana" in said.out
+    assert (
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://localhost:9090/api/v1/otlp/v1/metrics"
+        in said.out
+    )
+
+
+def test_an_engine_that_fails_without_a_word_is_told_by_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    install(tmp_path, "docker", answers=(("docker info", 3, "", ""),))
+    assert main(["dashboards", "down"]) == 2
+    assert "its engine does not answer (status 3)" in capsys.readouterr().err
+
+
+def test_a_program_that_cannot_be_run_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "docker").write_text("#!/no/such/interpreter\n")
+    (tmp_path / "docker").chmod(0o755)
+    assert main(["dashboards", "down"]) == 2
+    assert "`docker compose version` fails ([Errno 2] No such file" in capsys.readouterr().err
+
+
+def test_a_compose_file_that_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dashboards", "up", "--file", str(tmp_path / "none.yaml")]) == 2
+    assert "there is no compose file" in capsys.readouterr().err
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+
+def scripted_prometheus(request: Request) -> tuple[int, Any]:
+    """It has one series of anything that is asked for a stretch of time, and nothing else."""
+    answers = {
+        "buildinfo": {"version": "3.11.0"},
+        "flags": {"enable-feature": "exemplar-storage"},
+        "query": {"resultType": "vector", "result": []},
+        "query_range": {
+            "resultType": "matrix",
+            "result": [{"metric": {}, "values": [[1.0, "0.25"]]}],
+        },
+        "query_exemplars": [{"exemplars": [{"labels": {"trace_id": "a"}}]}],
+        "rules": {"groups": []},
+        "values": [],
+    }
+    return 200, {"status": "success", "data": answers[request.route.rpartition("/")[2]]}
+
+
+def sample(folder: Path, *panels: dict[str, Any]) -> Path:
+    path = folder / "grafana" / "boards" / "sample.json"
+    path.parent.mkdir(parents=True)
+    listed = [{"name": "model", "type": "query", "includeAll": True}]
+    content = {
+        "uid": "ollama-otel-sample",
+        "title": "Sample",
+        "panels": panels,
+        "templating": {"list": listed},
+    }
+    path.write_text(json.dumps(content))
+    return folder
+
+
+GOOD = {"title": "Calls", "type": "timeseries", "targets": [{"expr": "sum(up)"}]}
+BAD = {
+    "title": "Calls now, with a title that is much longer than any table could ever show",
+    "type": "stat",
+    "targets": [{"expr": "gen_ai_client_operation_duration_seconds_count", "instant": True}],
+}
+
+
+def test_check_prints_each_panel_and_why_it_is_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = sample(tmp_path, GOOD, BAD)
+    with answering(scripted_prometheus) as server:
+        status = main(["dashboards", "check", "--prometheus", server.url, "--boards", str(folder)])
+    assert status == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"Prometheus 3.11.0 at {server.url}, the last 1 h",
+        "",
+        "Sample",
+        "Calls                                         data      1 series, last value 0.25",
+        "Calls now, with a title that is much longer…  missing   nothing sends "
+        "gen_ai_client_operation_duration_seconds: it comes with any call that ends",
+        "",
+        "1 of 2 panels have data, 0 are rightly empty, 1 have none and could.",
+        "Our metrics make 0 series. There is no histogram of ours.",
+        "There are no rules beside these boards.",
+    ]
+
+
+def test_check_is_content_where_every_panel_has_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = sample(tmp_path, GOOD)
+    options = ["--boards", str(folder), "--range", "30m", "--set", "model=a", "--json"]
+    with answering(scripted_prometheus) as server:
+        assert main(["dashboards", "check", "--prometheus", server.url, *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["is_whole"] is True
+    assert report["range"] == 1800
+    assert report["panels"] == [
+        {
+            "board": "ollama-otel-sample",
+            "panel": "Calls",
+            "state": "data",
+            "series": 1,
+            "last": 0.25,
+            "reason": None,
+            "notes": [],
+        }
+    ]
+
+
+def test_check_asks_every_question_of_the_shipped_boards(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with answering(scripted_prometheus) as server:
+        main(["dashboards", "check", "--prometheus", server.url, "--json", "--board", "overview"])
+    report = json.loads(capsys.readouterr().out)
+    assert {panel["board"] for panel in report["panels"]} == {"ollama-otel-overview"}
+    assert len(report["panels"]) > 5
+    assert report["rules"]["expected"] == len(report["rules"]["missing"]) > 0
+    asked = {request.form["query"] for request in server.asked("POST", "/api/v1/query_range")}
+    assert not [query for query in asked if "$" in query.replace("$1", "")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--board", "none"], "there is no board 'none'; there are ollama-otel-"),
+        (["--set", "modell=a"], "no board has a variable 'modell'; there are "),
+        (["--boards", "/nowhere"], "there is no board in /nowhere"),
+        (["--prometheus", "http://127.0.0.1:1"], "no Prometheus at http://127.0.0.1:1"),
+    ],
+)
+def test_check_says_what_it_cannot_use(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dashboards", "check", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "--range", "1y"], "expected a time such as 30m, 1h or 2d, found '1y'"),
+        (["check", "--range", "0h"], "expected a time"),
+        (["check", "--set", "model"], "expected NAME=VALUE"),
+        (["import", "--grafana", "http://x", "--user", "admin"], "expected NAME:PASSWORD"),
+        (["import"], "--grafana"),
+    ],
+)
+def test_arguments_that_cannot_be_read_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["dashboards", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_a_report_tells_of_histograms_rules_and_notes() -> None:
+    def panel(state: Any, **more: Any) -> PanelReport:
+        values = {"series": 2, "last": None, "reason": None, **more}
+        return PanelReport(board="b", panel=f"is {state}", state=state, **values)
+
+    report = CheckReport(
+        prometheus="http://p",
+        version="",
+        range=90,
+        panels=(panel("data", notes=("no exemplars",)), panel("off", reason="r " * 40)),
+        rules=RulesReport(expected=6, missing=("A", "B", "C", "D", "E"), failing={"F": "why"}),
+        series=1234,
+        classic_histograms=2,
+        native_histograms=1,
+        keeps_exemplars=True,
+    )
+    whole = RulesReport(expected=6, missing=())
+    native = replace(report, classic_histograms=0)
+    printed = [line.plain.rstrip() for line in panel_check.lines(report, {"b": "B"}, width=60)]
+    assert printed[0] == "Prometheus at http://p, the last 90 s"
+    assert printed[2] == "is data  data      2 series; no exemplars"
+    assert printed[3].startswith("is off   off       r r r")
+    assert printed[4].startswith(" " * 19 + "r r")
+    assert report.is_whole
+    assert printed[-3].startswith("Our metrics make 1,234 series. Histograms: 1 native, 2 classic.")
+    assert "convert_histograms_to_nhcb" in printed[-3]
+    assert printed[-2].startswith("1 of 6 rules are loaded, without A, B, C, D ...: name the files")
+    assert printed[-1] == "Rule F fails: why"
+    assert panel_check._histograms(native) == "Histograms: 1 native, 0 classic."
+    assert [line.plain for line in panel_check._rules(whole)] == ["All 6 rules are loaded."]
+
+
+# --- export ---------------------------------------------------------------------------------------
+
+
+def test_export_writes_all_that_the_stack_needs_and_nothing_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    assert main(["dashboards", "export", "--out", str(out)]) == 0
+    first = capsys.readouterr().out
+    for name in ("compose.yaml", "prometheus/prometheus.yml", "collector/config.yaml", "README.md"):
+        assert (out / name).read_bytes() == (shipped_folder() / name).read_bytes()
+    assert len(list((out / "grafana" / "boards").glob("*.json"))) == len(
+        board_files(shipped_folder())
+    )
+    assert list((out / "rules").glob("*.yaml"))
+    assert not list(out.rglob("*.py"))
+    assert not (out / "rules" / "tests").exists()
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert f"{len(files)} files written.\n" in first
+    assert str(out / "compose.yaml") in first
+    assert main(["dashboards", "export", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"0 files written, {len(files)} are as they were.\n"
+
+
+def test_export_overwrites_nobodys_changes_unless_forced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "compose.yaml"
+    changed.write_text("mine")
+    assert main(["dashboards", "export", "--out", str(tmp_path)]) == 2
+    assert "other files of these names: compose.yaml; --force" in capsys.readouterr().err
+    # All or none.
+    assert list(tmp_path.iterdir()) == [changed]
+    assert changed.read_text() == "mine"
+    assert main(["dashboards", "export", "--out", str(tmp_path), "--force"]) == 0
+    assert changed.read_bytes() == COMPOSE.read_bytes()
+
+
+def test_export_names_a_few_of_many_changed_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["dashboards", "export", "--out", str(tmp_path)])
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    for path in files:
+        path.write_text("mine")
+    assert main(["dashboards", "export", "--out", str(tmp_path)]) == 2
+    assert f" and {len(files) - 5} more; --force" in capsys.readouterr().err
+
+
+def test_export_can_fix_the_data_source(tmp_path: Path) -> None:
+    arguments = ["dashboards", "export", "--out", str(tmp_path), "--datasource", "my-uid"]
+    assert main(arguments) == 0
+    for path in (tmp_path / "grafana" / "boards").glob("*.json"):
+        text = path.read_text()
+        assert "my-uid" in text
+        assert "${datasource}" not in text
+        board = json.loads(text)
+        assert "datasource" not in {each["name"] for each in board["templating"]["list"]}
+        assert "job" in {each["name"] for each in board["templating"]["list"]}
+
+
+def test_export_says_where_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["dashboards", "export", "--out", str(tmp_path / "file")]) == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+# --- import ---------------------------------------------------------------------------------------
+
+
+def imported(server: Scripted, *arguments: str) -> int:
+    return main(["dashboards", "import", "--grafana", server.url, *arguments])
+
+
+def test_import_makes_data_sources_folder_and_boards(capsys: pytest.CaptureFixture[str]) -> None:
+    with grafana() as server:
+        assert (
+            imported(
+                server,
+                *("--token", "glsa_x", "--prometheus-url", "http://prometheus:9090"),
+                *("--jaeger-url", "http://jaeger:16686"),
+            )
+            == 0
+        )
+    assert {request.headers["authorization"] for request in server.requests} == {"Bearer glsa_x"}
+    prometheus, jaeger = (each.json for each in server.asked("POST", "/api/datasources"))
+    assert prometheus == {
+        "uid": "prometheus",
+        "type": "prometheus",
+        "access": "proxy",
+        "url": "http://prometheus:9090",
+        "name": "Prometheus",
+        "jsonData": {
+            "httpMethod": "POST",
+            "timeInterval": "60s",
+            "manageAlerts": True,
+            "exemplarTraceIdDestinations": [
+                {
+                    "name": "trace_id",
+                    "datasourceUid": "jaeger",
+                    "urlDisplayLabel": "Trace in Grafana",
+                }
+            ],
+        },
+    }
+    assert (jaeger["uid"], jaeger["url"]) == ("jaeger", "http://jaeger:16686")
+    [folder] = server.asked("POST", "/api/folders")
+    assert folder.json == {"title": "Ollama"}
+    boards = [each.json for each in server.asked("POST", "/api/dashboards/db")]
+    shipped = [json.loads(path.read_text()) for path in board_files(shipped_folder())]
+    assert [each["dashboard"] for each in boards] == [{**board, "id": None} for board in shipped]
+    assert {(each["folderUid"], each["overwrite"]) for each in boards} == {("new-folder", True)}
+    said = capsys.readouterr().out
+    assert said.startswith(f"Grafana 11.6.0 at {server.url}\n")
+    assert "Data source Prometheus made, for http://prometheus:9090" in said
+    assert f"(new): {server.url}/d/ollama-otel-overview/slug" in said
+
+
+def test_import_leaves_what_is_there_and_takes_the_folder_of_that_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    there = {"uid": "prometheus", "name": "Prom", "type": "prometheus", "url": "http://other"}
+    jaeger = {"uid": "jaeger", "name": "Jaeger", "type": "jaeger", "url": "http://j"}
+    answers = {
+        "get_api_datasources_uid_prometheus": (200, there),
+        "get_api_datasources": (200, [there, jaeger]),
+        "post_api_dashboards_db": (200, {"url": "/d/x/y", "version": 4}),
+    }
+    with grafana(**answers) as server:
+        arguments = ["--folder", "Department ABC", "--prometheus-url", "http://mine"]
+        assert imported(server, *arguments, "--user", "admin:secret") == 0
+    assert server.asked("POST", "/api/datasources") == []
+    assert server.asked("POST", "/api/folders") == []
+    board = server.asked("POST", "/api/dashboards/db")[0]
+    assert board.json["folderUid"] == "nErXDvCkzz"
+    assert board.headers["authorization"].startswith("Basic ")
+    said = capsys.readouterr().out
+    assert "Data source Prom (uid prometheus) is there, for http://other: left as it is" in said
+    assert "(version 4)" in said
+    assert "It has no" not in said
+
+
+def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFANA_TOKEN", "glsa_env")
+    with grafana() as server:
+        assert imported(server) == 0
+        assert server.requests[0].headers["authorization"] == "Bearer glsa_env"
+        server.requests.clear()
+        assert imported(server, "--user", "a:b") == 0
+        assert server.requests[0].headers["authorization"].startswith("Basic ")
+
+
+def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str]) -> None:
+    with grafana() as server:
+        assert imported(server) == 0
+    said = capsys.readouterr().out
+    assert "It has no Prometheus data source, so the boards will be empty: --prometheus-url" in said
+    assert (
+        "It has no data source with uid 'jaeger', so no panel opens a trace: --jaeger-url" in said
+    )
+    there = [{"uid": "abc", "name": "Prom", "type": "prometheus", "url": "http://p"}]
+    with grafana(get_api_datasources=(200, there)) as server:
+        assert imported(server, "--datasource", "abd") == 0
+    assert (
+        "no Prometheus data source with uid 'abd'; there are abc (Prom)" in capsys.readouterr().out
+    )
+    sent = server.asked("POST", "/api/dashboards/db")[0].body
+    assert b"${datasource}" not in sent
+    # An editor may not see them.
+    with grafana(get_api_datasources=(403, {"message": "Forbidden"})) as server:
+        assert imported(server) == 0
+    assert "It has no" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answers", "arguments", "message"),
+    [
+        (
+            {"get_api_folders": (401, {"message": "Invalid API key"})},
+            ["--token", "x"],
+            "would not list the folders: it does not know the token; give the token of a service "
+            "account by --token or GRAFANA_TOKEN, or --user NAME:PASSWORD (it says: Invalid API key)",
+        ),
+        (
+            {"get_api_folders": (401, {})},
+            ["--user", "me:x"],
+            "it does not know the user 'me'",
+        ),
+        ({"get_api_folders": (401, {})}, [], "it wants to know who asks; give the token"),
+        (
+            {"post_api_folders": (403, {"message": "Access denied"})},
+            ["--token", "x"],
+            "would not make the folder 'Ollama': the token may not do that; boards and folders "
+            "need the role Editor",
+        ),
+        (
+            {"post_api_dashboards_db": (412, {"status": "name-exists", "message": "exists"})},
+            [],
+            "something else there has its name or uid",
+        ),
+        (
+            {"post_api_dashboards_db": (400, {"message": "Cannot save provisioned dashboard"})},
+            [],
+            "a board that comes from Grafana's provisioning is changed in its file",
+        ),
+        (
+            {"post_api_datasources": (409, {"message": "data source with the same name exists"})},
+            ["--prometheus-url", "http://p"],
+            "would not make the data source 'Prometheus': one of that name is there already",
+        ),
+        ({"post_api_dashboards_db": (500, b"oops")}, [], "HTTP status 500"),
+        ({"get_api_health": (200, b"<html>")}, [], "is no Grafana (HTTP status 200"),
+        (
+            {"get_api_health": (503, {"database": "failing"})},
+            [],
+            "cannot use its database (failing)",
+        ),
+    ],
+)
+def test_import_tells_a_refusal_in_a_sentence(
+    answers: dict[str, tuple[int, Any]],
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with grafana(**answers) as server:
+        assert imported(server, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_import_says_where_no_grafana_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dashboards", "import", "--grafana", "http://127.0.0.1:1"]) == 2
+    assert "no Grafana at http://127.0.0.1:1: nothing answers there" in capsys.readouterr().err
+    assert main(["dashboards", "import", "--grafana", "http://[::1"]) == 2
+    assert "expected an address such as http://localhost:3000" in capsys.readouterr().err
+
+
+def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    made = {"url": "/sub/d/x/y", "version": 1}
+
+    def answer(request: Request) -> tuple[int, Any]:
+        answers = {
+            "/sub/api/health": {"database": "ok"},
+            "/sub/api/datasources": [],
+            "/sub/api/folders": [{"uid": "f", "title": "Ollama"}],
+            "/sub/api/dashboards/db": made,
+        }
+        return 200, answers[request.route]
+
+    with answering(answer) as server:
+        assert main(["dashboards", "import", "--grafana", f"{server.url}/sub/"]) == 0
+    assert f"(new): {server.url}/sub/d/x/y" in capsys.readouterr().out
+
+
+def test_import_says_where_there_is_nothing_to_import(tmp_path: Path) -> None:
+    with pytest.raises(DashboardsError, match="there is no board in"):
+        list(board_delivery._boards(tmp_path, None))
+
+
+def test_a_hidden_version_is_no_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    with grafana(get_api_health=(200, {"database": "ok"})) as server:
+        assert imported(server) == 0
+    assert capsys.readouterr().out.startswith(f"Grafana at {server.url}\n")

@@ -1,0 +1,255 @@
+"""What a board promises: the files are the code's, every metric is there, every panel explains itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards import __main__ as command
+from dashboards.layout import board_json
+from dashboards.phrases import BY_MODEL
+from ollama_otel._dashboards.promql import selectors_of
+from ollama_otel._telemetry.instruments import instruments_of
+from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
+
+BOARDS: list[dict[str, Any]] = [json.loads(board_json(board)) for board in command.all_boards()]
+NOT_ON_A_BOARD: Mapping[str, str] = {}
+"""Metrics that no panel shows, and the reason."""
+
+ROWS = {metric_name(row): row for row in instruments_of("v1.41")}
+LABELS = {label_name(label) for row in ROWS.values() for label in row.labels}
+COMMON_LABELS = {"job", "instance", "le", "model"}
+
+
+def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (panel for panel in board["panels"] if panel["type"] != "row")
+
+
+PANELS = [
+    pytest.param(panel, id=f"{board['uid']}: {panel['title']}")
+    for board in BOARDS
+    for panel in panels(board)
+]
+BOARD_CASES = [pytest.param(board, id=board["uid"]) for board in BOARDS]
+
+
+def row_of(metric: str) -> str:
+    """Metric of the table that a series belongs to."""
+    stem = next(
+        (metric.removesuffix(suffix) for suffix in HISTOGRAM_SUFFIXES if metric.endswith(suffix)),
+        metric,
+    )
+    return stem if stem in ROWS and ROWS[stem].kind == "histogram" else metric
+
+
+def metrics_of(panel: dict[str, Any]) -> set[str]:
+    return {
+        row_of(selector.metric)
+        for target in panel["targets"]
+        for selector in selectors_of(target["expr"])
+    }
+
+
+def test_the_files_are_those_that_the_code_makes() -> None:
+    assert command.differing() == [], "run `python -m dashboards`"
+
+
+def test_the_same_code_makes_the_same_files() -> None:
+    assert command.files() == command.files()
+    for path, text in command.files().items():
+        assert text.endswith("\n"), path
+
+
+def test_a_file_that_differs_or_is_of_no_board_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "HERE", tmp_path)
+    assert command.main(["--check"]) == 1
+    assert command.main([]) == 0
+    assert command.main(["--check"]) == 0
+    folder = tmp_path / "grafana" / "boards"
+    (folder / "old.json").write_text("{}")
+    overview = folder / "ollama-otel-overview.json"
+    overview.write_text(overview.read_text().replace("Failed calls", "Calls that failed"))
+    assert command.differing() == [folder / "old.json", overview]
+
+
+def test_a_further_board_is_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "agents.py").write_text(
+        "from dashboards.layout import Board\n"
+        "BOARD = Board(uid='ollama-otel-agents', title='Agents', description='Tools.', rows=())\n"
+    )
+    monkeypatch.setattr(command.boards, "__path__", [*command.boards.__path__, str(tmp_path)])
+    assert [board.uid for board in command.all_boards()] == [
+        "ollama-otel-agents",
+        "ollama-otel-latency",
+        "ollama-otel-overview",
+        "ollama-otel-server",
+    ]
+
+
+def test_every_metric_is_on_a_board_or_listed_with_the_reason() -> None:
+    shown = {metric for board in BOARDS for panel in panels(board) for metric in metrics_of(panel)}
+    assert shown | NOT_ON_A_BOARD.keys() == ROWS.keys()
+    assert not shown & NOT_ON_A_BOARD.keys()
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_every_metric_and_label_of_a_query_is_in_the_table(panel: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        for selector in selectors_of(target["expr"]):
+            row = ROWS[row_of(selector.metric)]
+            own = {label_name(label) for label in row.labels} | COMMON_LABELS
+            assert {matcher.label for matcher in selector.matchers} <= own
+        grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
+        legend = re.findall(r"{{(\w+)}}", target["legendFormat"])
+        named = {name for group in grouped for name in group.split(", ")} | set(legend)
+        assert named <= LABELS | COMMON_LABELS
+        if legend:
+            assert set(legend) <= {name for group in grouped for name in group.split(", ")}
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_every_panel_says_what_it_means_what_to_do_and_what_nothing_means(
+    panel: dict[str, Any],
+) -> None:
+    means, _, do = panel["description"].partition("\n\n**What to do:** ")
+    assert len(means) > 20
+    assert len(do) > 20
+    assert panel["fieldConfig"]["defaults"]["noValue"]
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    assert all(target["datasource"] == panel["datasource"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_an_estimate_is_called_one(panel: dict[str, Any]) -> None:
+    is_queue = "ollama_client_queue_estimated_duration_seconds" in metrics_of(panel)
+    is_prefill = 'ollama_phase="prompt_eval"' in str(panel["targets"])
+    if is_queue or is_prefill:
+        assert panel["title"].endswith("(estimate)")
+    if "ollama_client_phase_time_seconds_total" in metrics_of(panel) and "ollama_phase=" not in str(
+        panel["targets"]
+    ):
+        assert "an estimate" in panel["description"]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_query_over_time_has_samples_to_make_a_rate_of(panel: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        if target.get("instant"):
+            assert "$__rate_interval" not in target["expr"]
+            assert "interval" not in target
+        else:
+            assert "$__range" not in target["expr"]
+            assert target["interval"] == "1m", "OpenTelemetry exports once a minute"
+
+
+@pytest.mark.parametrize("board", BOARD_CASES)
+def test_panels_neither_overlap_nor_stand_out(board: dict[str, Any]) -> None:
+    places = [panel["gridPos"] for panel in board["panels"]]
+    for place in places:
+        assert place["x"] >= 0
+        assert place["x"] + place["w"] <= 24
+        assert place["h"] > 0
+    for one, other in itertools.combinations(places, 2):
+        is_beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        is_below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert is_beside or is_below, (one, other)
+
+
+@pytest.mark.parametrize("board", BOARD_CASES)
+def test_lines_of_panels_are_filled_to_the_right_edge(board: dict[str, Any]) -> None:
+    by_line: dict[int, int] = {}
+    for panel in board["panels"]:
+        by_line[panel["gridPos"]["y"]] = (
+            by_line.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]
+        )
+    assert set(by_line.values()) == {24}
+
+
+@pytest.mark.parametrize("board", BOARD_CASES)
+def test_titles_and_numbers_of_panels_are_unique(board: dict[str, Any]) -> None:
+    titles = [panel["title"] for panel in board["panels"]]
+    numbers = [panel["id"] for panel in board["panels"]]
+    assert len(set(titles)) == len(titles)
+    assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize("board", BOARD_CASES)
+def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]) -> None:
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    assert list(variables) == ["datasource", "job", "model", "server", "port", "operation"]
+    assert variables.pop("datasource")["type"] == "datasource"
+    for variable in variables.values():
+        assert variable["allValue"] == ".*", "series without the label are meant too"
+        assert variable["includeAll"]
+        assert variable["multi"]
+        assert not any(suffix in variable["query"]["query"] for suffix in HISTOGRAM_SUFFIXES)
+    [link] = board["links"]
+    assert link["type"] == "dashboards"
+    assert link["tags"] == board["tags"] == ["ollama-otel"]
+    assert link["includeVars"]
+    assert link["keepTime"]
+
+
+@pytest.mark.parametrize("board", BOARD_CASES)
+def test_a_board_works_without_the_recording_rules(board: dict[str, Any]) -> None:
+    assert "ollama_otel:" not in json.dumps(board)
+
+
+def test_the_overview_begins_with_numbers_that_tell_whether_it_is_healthy() -> None:
+    [overview] = [board for board in BOARDS if board["uid"] == "ollama-otel-overview"]
+    first_line = [panel for panel in panels(overview) if panel["gridPos"]["y"] == 1]
+    assert [(panel["type"], panel["title"]) for panel in first_line] == [
+        ("stat", "Calls"),
+        ("stat", "Failed calls"),
+        ("stat", "Duration, p90"),
+        ("stat", "Time to first token, p90"),
+        ("stat", "Tokens generated"),
+        ("stat", "In flight"),
+        ("stat", "Servers down"),
+        ("stat", "Cold starts"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Duration", "Time to first token", "Duration by model", "Time to first token by model"],
+)
+def test_quantiles_of_calls_have_exemplars_that_lead_to_traces(title: str) -> None:
+    [panel] = [panel for board in BOARDS for panel in panels(board) if panel["title"] == title]
+    assert panel["type"] == "timeseries"
+    assert [target["exemplar"] for target in panel["targets"]] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    "panel", [case for case in PANELS if case.values[0]["type"] == "timeseries"]
+)
+def test_every_line_has_a_legible_name(panel: dict[str, Any]) -> None:
+    assert panel["options"]["legend"]["showLegend"]
+    legends = [target["legendFormat"] for target in panel["targets"]]
+    assert all(legend and legend != "__auto" for legend in legends)
+    assert len(set(legends)) == len(legends)
+
+
+@pytest.mark.parametrize("panel", [case for case in PANELS if case.values[0]["type"] == "table"])
+def test_a_table_names_its_columns(panel: dict[str, Any]) -> None:
+    steps = {step["id"]: step["options"] for step in panel["transformations"]}
+    if "groupingToMatrix" in steps:
+        matrix = steps["groupingToMatrix"]
+        [target] = panel["targets"]
+        assert f"by ({matrix['rowField']}, {matrix['columnField']})" in target["expr"]
+        assert matrix["rowField"] == label_name(BY_MODEL[0])
+        return
+    organized = steps["organize"]
+    values = [name for name in organized["renameByName"] if name.startswith("Value")]
+    assert len(values) == len(panel["targets"])
+    for label in organized["renameByName"].keys() - set(values):
+        assert all(label in target["expr"] for target in panel["targets"][:1])

@@ -1,0 +1,194 @@
+"""What the rules promise: names from the tables, texts that say what to do, a test for each alert both ways."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import dashboards
+from dashboards.__main__ import all_boards
+from dashboards.alerts import ALERTS, Alert
+from dashboards.recording import RECORDINGS
+from dashboards.rule_files import alert_rules, recording_rules
+from ollama_otel._dashboards.promql import selectors_of
+from ollama_otel._telemetry.instruments import instruments_of
+from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
+
+HERE = Path(dashboards.__file__).parent
+RUNBOOK = (HERE / "RUNBOOK.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOK, flags=re.MULTILINE | re.DOTALL))
+TESTS = sorted((HERE / "rules" / "tests").glob("*.yaml"))
+
+ROWS = {metric_name(row): row for row in instruments_of("v1.41")}
+SERIES = ROWS.keys() | {
+    f"{name}{suffix}"
+    for name, row in ROWS.items()
+    if row.kind == "histogram"
+    for suffix in HISTOGRAM_SUFFIXES
+}
+LABELS = {label_name(label) for row in ROWS.values() for label in row.labels}
+RECORDED = {each.record for each in RECORDINGS}
+CASES = [pytest.param(alert, id=alert.name) for alert in ALERTS]
+
+
+def promises(path: Path) -> list[dict[str, Any]]:
+    """What a file of promtool's tests says of alerts."""
+    groups = yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+    return [promise for group in groups for promise in group["alert_rule_test"]]
+
+
+def test_every_metric_of_a_rule_is_in_the_table_or_recorded() -> None:
+    for expression in (*(each.expr for each in RECORDINGS), *(alert.expr for alert in ALERTS)):
+        metrics = {selector.metric for selector in selectors_of(expression)}
+        assert metrics
+        assert metrics <= SERIES | RECORDED
+
+
+def test_records_are_made_of_metrics_and_each_has_a_name_of_its_own() -> None:
+    assert len(RECORDED) == len(RECORDINGS)
+    for each in RECORDINGS:
+        assert re.fullmatch(
+            r"ollama_otel:[a-z_]+:(ratio_rate|rate|increase|avg|p90_rate)\d+[mh]", each.record
+        )
+        assert {selector.metric for selector in selectors_of(each.expr)} <= SERIES
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_an_alert_says_what_was_seen_what_to_do_and_where_to_look(alert: Alert) -> None:
+    [rule] = yaml.safe_load(alert_rules([alert]))["groups"][0]["rules"]
+    assert rule["alert"] == alert.name
+    assert re.fullmatch(r"\d+m", rule["for"])
+    assert rule["labels"] == {"severity": alert.severity}
+    texts = rule["annotations"]
+    assert list(texts) == ["summary", "description", "action", "runbook", "dashboard_uid"]
+    assert "$value" in texts["description"] or alert.name in {
+        "OllamaServerDown",
+        "OllamaModelOnCpu",
+    }
+    assert texts["action"].endswith(".")
+    assert texts["runbook"] == f"RUNBOOK.md#{alert.name.lower()}"
+    assert texts["dashboard_uid"] in {board.uid for board in all_boards()}
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_an_alert_names_labels_that_it_has(alert: Alert) -> None:
+    """A label that the query does not keep would be empty in the text."""
+    named = set(re.findall(r"\$labels\.(\w+)", alert.summary + alert.seen))
+    kept = set()
+    for expression in (
+        alert.expr,
+        *(each.expr for each in RECORDINGS if each.record in alert.expr),
+    ):
+        for group in re.findall(r"by \(([^)]*)\)", expression):
+            kept |= set(group.split(", "))
+    assert named <= kept
+    assert named <= LABELS | {"job"}
+
+
+def test_every_alert_has_a_section_in_the_runbook_and_every_section_an_alert() -> None:
+    assert SECTIONS.keys() == {alert.name for alert in ALERTS}
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_a_section_has_meaning_query_board_search_and_remedy(alert: Alert) -> None:
+    section = SECTIONS[alert.name]
+    for part in (
+        f"*{alert.severity}: ",
+        "**Meaning.**",
+        "- Query: ",
+        "- Board: ",
+        "- Jaeger: ",
+        "**Do.**",
+    ):
+        assert part in section, part
+    for target in re.findall(r"\]\(#(\w+)\)", section):
+        assert target in {each.name.lower() for each in ALERTS}
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_the_queries_of_a_section_name_what_there_is(alert: Alert) -> None:
+    [line] = [line for line in SECTIONS[alert.name].splitlines() if line.startswith("- Query: ")]
+    for query in re.findall(r"`([^`]+)`", line):
+        metrics = {selector.metric for selector in selectors_of(query)}
+        assert metrics <= SERIES | RECORDED | LABELS, query
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_a_section_names_boards_and_panels_that_there_are(alert: Alert) -> None:
+    [line] = [line for line in SECTIONS[alert.name].splitlines() if line.startswith("- Board: ")]
+    boards = all_boards()
+    known = {board.title for board in boards} | {
+        row.title for board in boards for row in board.rows
+    }
+    known |= {
+        str(panel.builder.build().title).split(":")[0]
+        if short
+        else str(panel.builder.build().title)
+        for board in boards
+        for row in board.rows
+        for panel in row.panels
+        for short in (True, False)
+    }
+    named = re.findall(r"\*([^*]+)\*", line)
+    assert named
+    assert set(named) <= known
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_an_alert_is_tested_firing_and_quiet(alert: Alert) -> None:
+    own = [
+        promise
+        for path in TESTS
+        for promise in promises(path)
+        if promise["alertname"] == alert.name
+    ]
+    assert any(promise["exp_alerts"] for promise in own)
+    assert any(not promise["exp_alerts"] for promise in own)
+
+
+def test_no_test_is_of_an_alert_that_there_is_not() -> None:
+    """Such a one would be quiet for ever."""
+    tested = {promise["alertname"] for path in TESTS for promise in promises(path)}
+    assert tested == {alert.name for alert in ALERTS}
+
+
+def test_series_of_tests_have_names_and_labels_that_there_are() -> None:
+    """A series that nobody reads makes any alert quiet."""
+    for path in TESTS:
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
+            for series in group["input_series"]:
+                [selector] = selectors_of(series["series"])
+                assert selector.metric in SERIES, path
+                known = {label_name(label) for label in row_labels(selector.metric)} | {
+                    "job",
+                    "instance",
+                    "le",
+                }
+                assert {matcher.label for matcher in selector.matchers} <= known, series["series"]
+
+
+def row_labels(metric: str) -> tuple[str, ...]:
+    stems = (metric, *(metric.removesuffix(suffix) for suffix in HISTOGRAM_SUFFIXES))
+    return next(ROWS[stem] for stem in stems if stem in ROWS).labels
+
+
+@pytest.mark.parametrize(
+    "name", ["errors", "queue", "first_token", "first_token_for_hours", "loads", "telemetry"]
+)
+def test_alerts_on_histograms_are_tested_with_native_ones_too(name: str) -> None:
+    text = (HERE / "rules" / "tests" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert "schema:-53" in text
+    assert "_count{" in text
+
+
+def test_queries_of_several_lines_are_written_as_such() -> None:
+    text = alert_rules(ALERTS)
+    assert "\n      and\n" in text
+    assert "\\n" not in text
+    assert (
+        yaml.safe_load(recording_rules(RECORDINGS))["groups"][0]["name"] == "ollama-otel-recording"
+    )

@@ -1,0 +1,155 @@
+"""A scripted hour of real calls on real servers, and the Prometheus servers and the Jaeger that watched it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.real.servers import (
+    RealJaeger,
+    RealOllama,
+    RealPrometheus,
+    free_ports,
+    run_ollama,
+    run_prometheus,
+    wait_until,
+)
+
+from .app import Fact, Plan
+from .registry import serving_models
+from .relay import relaying
+
+__all__ = ["SCRAPED", "SENT", "Fact", "Hour", "live_an_hour"]
+
+APP = Path(__file__).with_name("app.py")
+SENT, SCRAPED = "hour-sent", "hour-scraped"
+"""The label `job` of the same app's metrics, by the way they took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """What is left of it, all servers still running."""
+
+    facts: tuple[Fact, ...]
+    """What the app's own observer saw, in the order of the calls' ends."""
+    prometheus: tuple[RealPrometheus, RealPrometheus]
+    """With native histograms, as shipped, and with classic ones."""
+    jaeger: RealJaeger
+    wide: RealOllama
+    """The server with one slot and room for all models."""
+    narrow: RealOllama
+    """The server with room for one model."""
+    rounds: int
+    began: float
+    ended: float
+    """Seconds since the epoch; at the end every metric has its last value, and the app still lives."""
+
+
+@contextlib.contextmanager
+def live_an_hour(folder: Path, models: RealOllama, jaeger: RealJaeger) -> Iterator[Hour]:
+    """Run the app against servers of its own, which borrow their models from another."""
+    scrape_port, dead_port = free_ports(2)
+    scrape = f"127.0.0.1:{scrape_port}"
+    with contextlib.ExitStack() as stack:
+        prometheus = (
+            stack.enter_context(run_prometheus(folder / "native", scrape={SCRAPED: scrape})),
+            stack.enter_context(
+                run_prometheus(folder / "classic", scrape={SCRAPED: scrape}, classic=True)
+            ),
+        )
+        collector = stack.enter_context(
+            relaying(
+                {
+                    "/v1/metrics": [each.otlp_metrics for each in prometheus],
+                    "/v1/traces": [f"{jaeger.otlp_http}/v1/traces"],
+                }
+            )
+        )
+        registry = stack.enter_context(serving_models())
+        wide = stack.enter_context(run_ollama(folder / "wide", models=models.models))
+        narrow = stack.enter_context(
+            run_ollama(
+                folder / "narrow",
+                models=models.models,
+                environment={"OLLAMA_MAX_LOADED_MODELS": "1"},
+            )
+        )
+        plan = Plan(
+            service=SENT,
+            collector=collector,
+            scrape=scrape,
+            registry=registry,
+            server=wide.url,
+            server_pid=wide.pid,
+            narrow_server=narrow.url,
+            dead_server=f"http://127.0.0.1:{dead_port}",
+            log=str(folder / "calls.jsonl"),
+            records=str(folder / "facts.jsonl"),
+        )
+        began = time.time()
+        with _app_at_its_end(plan, folder):
+            ended = _wait_for_last_values(prometheus)
+        facts = [Fact(**json.loads(line)) for line in Path(plan.records).read_text().splitlines()]
+        yield Hour(
+            facts=tuple(facts),
+            prometheus=prometheus,
+            jaeger=jaeger,
+            wide=wide,
+            narrow=narrow,
+            rounds=plan.rounds,
+            began=began,
+            ended=ended,
+        )
+
+
+@contextlib.contextmanager
+def _app_at_its_end(plan: Plan, folder: Path) -> Iterator[None]:
+    """The app after all of its calls, its metrics still there to be fetched."""
+    chosen = folder / "plan.json"
+    chosen.write_text(json.dumps(asdict(plan)))
+    log = folder / "app.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, str(APP), str(chosen)],
+            env={
+                **os.environ,
+                "OLLAMA_HOST": plan.server,
+                "OTEL_METRICS_EXPORTER": "otlp,prometheus",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+        ) as app,
+    ):
+        try:
+            assert app.stdout is not None
+            assert app.stdout.readline() == b"ended\n", log.read_text()
+            yield
+            app.communicate(timeout=30)
+        finally:
+            app.kill()
+    assert app.returncode == 0, log.read_text()
+
+
+def _wait_for_last_values(prometheus: Iterable[RealPrometheus]) -> float:
+    """The time at which each way has brought what was collected after the last call."""
+    after = time.time()
+    # One that is there from the first call on; what is collected together has one time.
+    asked = "min by (job) (timestamp(ollama_client_phase_time_seconds_total))"
+
+    def has_arrived() -> bool:
+        times = [each.values(asked, "job") for each in prometheus]
+        return all(
+            found.keys() == {SENT, SCRAPED} and min(found.values()) > after for found in times
+        )
+
+    wait_until(has_arrived, "the last metrics in Prometheus", seconds=60)
+    return time.time()

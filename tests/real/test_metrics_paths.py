@@ -1,0 +1,321 @@
+"""What Prometheus says of the hour is what the app itself saw, by each way and in each kind of histogram."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any, get_args
+
+import pytest
+
+from ollama_otel._record import Outcome
+from ollama_otel._telemetry.instruments import GENAI_INSTRUMENTS, Instrument
+from ollama_otel._telemetry.prometheus import metric_name
+
+from .hour import SCRAPED, SENT, Fact, Hour
+from .hour.app import AGENT, EMBED, FIGHTS
+from .servers import RealPrometheus
+
+GENAI = GENAI_INSTRUMENTS["v1.41"]
+DURATION = "gen_ai_client_operation_duration_seconds"
+CALL = ("gen_ai_operation_name", "gen_ai_request_model", "server_address", "server_port")
+
+
+class Stored:
+    """The hour in one Prometheus, by one of the two ways."""
+
+    def __init__(self, hour: Hour, prometheus: RealPrometheus, job: str) -> None:
+        self.hour = hour
+        self._prometheus = prometheus
+        self._job = job
+
+    def _series(self, name: str) -> str:
+        return f'{name}{{job="{self._job}"}}'
+
+    def totals(self, name: str, *labels: str) -> dict[Any, float]:
+        """The last values of a counter or gauge, added up by labels."""
+        asked = f"sum by ({', '.join(labels)}) ({self._series(name)})"
+        return self._prometheus.values(asked, *labels, at=self.hour.ended)
+
+    def counts(self, name: str, *labels: str) -> dict[Any, float]:
+        """How many values a histogram holds."""
+        return self._of_histogram("count", name, *labels)
+
+    def sums(self, name: str, *labels: str) -> dict[Any, float]:
+        return self._of_histogram("sum", name, *labels)
+
+    def _of_histogram(self, part: str, name: str, *labels: str) -> dict[Any, float]:
+        if self._prometheus.is_classic:
+            return self.totals(f"{name}_{part}", *labels)
+        asked = f"sum by ({', '.join(labels)}) (histogram_{part}({self._series(name)}))"
+        return self._prometheus.values(asked, *labels, at=self.hour.ended)
+
+    def quantile(self, q: float, name: str, *labels: str) -> dict[Any, float]:
+        """Of all values since the beginning."""
+        if self._prometheus.is_classic:
+            grouped = f"sum by (le, {', '.join(labels)}) ({self._series(name + '_bucket')})"
+        else:
+            grouped = f"sum by ({', '.join(labels)}) ({self._series(name)})"
+        asked = f"histogram_quantile({q}, {grouped})"
+        return self._prometheus.values(asked, *labels, at=self.hour.ended)
+
+
+@pytest.fixture(params=["native", "classic"])
+def prometheus(request: pytest.FixtureRequest, hour: Hour) -> RealPrometheus:
+    native, classic = hour.prometheus
+    return native if request.param == "native" else classic
+
+
+@pytest.fixture(params=[SENT, SCRAPED])
+def stored(request: pytest.FixtureRequest, hour: Hour, prometheus: RealPrometheus) -> Stored:
+    return Stored(hour, prometheus, request.param)
+
+
+def place(fact: Fact) -> tuple[str | None, ...]:
+    """A call's own labels, as Prometheus has them."""
+    return (fact.operation, fact.model, fact.address, str(fact.port))
+
+
+def added(
+    facts: Iterable[Fact],
+    key: Callable[[Fact], Any],
+    amount: Callable[[Fact], float | None],
+) -> dict[Any, float]:
+    sums: dict[Any, float] = defaultdict(float)
+    for fact in facts:
+        if (value := amount(fact)) is not None:
+            sums[key(fact)] += value
+    return dict(sums)
+
+
+def inferences(hour: Hour) -> list[Fact]:
+    return [fact for fact in hour.facts if fact.is_inference]
+
+
+def test_the_hour_had_everything_in_it(hour: Hour) -> None:
+    assert {fact.outcome for fact in hour.facts} == set(get_args(Outcome))
+    assert {fact.error_type for fact in hour.facts} - {"incomplete", "runner_crashed"} == {
+        None,
+        "connect",
+        "context_exceeded",
+        "invalid_request",
+        "model_not_found",
+        "timeout",
+        "unsupported",
+        "upstream",
+    }
+    assert len({fact.port for fact in hour.facts}) == 3
+    assert sum((fact.load_duration or 0) > 0.1 for fact in hour.facts) > 10
+    assert sum((fact.queue_estimate or 0) > 0.05 for fact in hour.facts) > 10
+
+
+def test_calls_are_counted_exactly_by_model_operation_and_outcome(stored: Stored) -> None:
+    facts = Counter((*place(fact), fact.outcome) for fact in inferences(stored.hour))
+    assert stored.counts(DURATION, *CALL, "ollama_outcome") == facts
+
+
+def test_errors_are_counted_exactly_by_type(stored: Stored) -> None:
+    counted = stored.counts(DURATION, "error_type", "gen_ai_request_model")
+    facts = Counter((fact.error_type, fact.model) for fact in inferences(stored.hour))
+    assert counted == facts
+    assert len(counted) > 8
+
+
+def test_what_is_no_inference_is_counted_apart(stored: Stored) -> None:
+    labels = ("ollama_operation_name", "gen_ai_request_model", "ollama_outcome", "error_type")
+    counted = stored.counts("ollama_client_operation_duration_seconds", *labels)
+    assert counted == Counter(
+        (fact.operation, fact.model, fact.outcome, fact.error_type)
+        for fact in stored.hour.facts
+        if not fact.is_inference
+    )
+
+
+def test_tokens_are_counted_exactly_by_model_and_type(stored: Stored) -> None:
+    name = "gen_ai_client_token_usage"
+    sums = stored.sums(name, *CALL, "gen_ai_token_type")
+    counts = stored.counts(name, *CALL, "gen_ai_token_type")
+    for kind, tokens in (
+        ("input", lambda fact: fact.input_tokens),
+        ("output", lambda fact: fact.output_tokens),
+    ):
+        told = [fact for fact in inferences(stored.hour) if tokens(fact) is not None]
+        assert {k[:-1]: v for k, v in sums.items() if k[-1] == kind} == added(told, place, tokens)
+        assert {k[:-1]: v for k, v in counts.items() if k[-1] == kind} == Counter(map(place, told))
+    assert {key[-1] for key in sums} == {"input", "output"}
+
+
+def test_times_add_up_to_those_of_the_calls(stored: Stored) -> None:
+    calls = inferences(stored.hour)
+    for name, seconds in (
+        (DURATION, lambda fact: fact.duration),
+        (
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+            lambda fact: fact.time_to_first_chunk,
+        ),
+        ("ollama_client_stream_longest_gap_seconds", lambda fact: fact.longest_gap),
+        (
+            "ollama_client_load_duration_seconds",
+            lambda fact: fact.load_duration if (fact.load_duration or 0) >= 0.1 else None,
+        ),
+        (
+            "ollama_client_queue_estimated_duration_seconds",
+            lambda fact: fact.queue_estimate if (fact.queue_estimate or 0) >= 0.05 else None,
+        ),
+    ):
+        expected = added(calls, place, seconds)
+        assert expected, name
+        assert stored.sums(name, *CALL) == pytest.approx(expected), name
+        counted = Counter(place(fact) for fact in calls if seconds(fact) is not None)
+        assert stored.counts(name, *CALL) == counted, name
+
+
+def test_phases_add_up_to_those_of_the_calls(stored: Stored) -> None:
+    expected: dict[Any, float] = defaultdict(float)
+    for fact in inferences(stored.hour):
+        for phase, seconds in fact.phases.items():
+            expected[*place(fact), phase] += seconds
+    name = "ollama_client_phase_time_seconds_total"
+    assert stored.totals(name, *CALL, "ollama_phase") == pytest.approx(dict(expected))
+
+
+def test_bytes_moved_are_counted_exactly(stored: Stored) -> None:
+    expected = added(stored.hour.facts, lambda fact: fact.model, lambda fact: fact.moved_bytes)
+    name = "ollama_client_transfer_size_bytes_total"
+    expected = {model: moved for model, moved in expected.items() if moved}
+    assert stored.totals(name, "gen_ai_request_model") == expected
+    assert len(expected) > 2
+
+
+def test_no_call_is_under_way_in_the_end(stored: Stored) -> None:
+    labels = ("gen_ai_operation_name", "ollama_operation_name", "gen_ai_request_model")
+    active = stored.totals("ollama_client_request_active", *labels)
+    assert set(active.values()) == {0}
+    assert len(active) == len({(fact.operation, fact.model) for fact in stored.hour.facts})
+
+
+def test_models_that_push_each_other_out_are_counted_exactly(stored: Stored) -> None:
+    hour = stored.hour
+    times = hour.rounds * FIGHTS
+    agent, embed = f"{AGENT}:latest", f"{EMBED}:latest"
+    port = str(hour.narrow.port)
+
+    def on_narrow(name: str, *labels: str) -> dict[Any, float]:
+        found = stored.totals(name, "server_port", "ollama_model_name", *labels)
+        return {key[1:]: value for key, value in found.items() if key[0] == port}
+
+    assert on_narrow("ollama_model_loads_total") == {(agent,): times, (embed,): times}
+    assert on_narrow("ollama_model_evictions_total", "ollama_model_evicted_by") == {
+        (agent, embed): times,
+        (embed, agent): times - 1,
+    }
+    assert on_narrow("ollama_model_unloads_total", "ollama_unload_reason") == {
+        (agent, "evicted"): times,
+        (embed, "evicted"): times - 1,
+    }
+    assert on_narrow("ollama_model_reloads_total", "ollama_reload_cause") == {
+        (agent, "evicted"): times - 1,
+        (embed, "evicted"): times - 1,
+    }
+
+
+def test_loads_lie_between_the_cold_starts_of_calls_and_the_servers_own_count(
+    stored: Stored,
+) -> None:
+    hour = stored.hour
+    loads = stored.totals("ollama_model_loads_total", "server_port")
+    for server in (hour.wide, hour.narrow):
+        cold = [
+            fact
+            for fact in hour.facts
+            if fact.port == server.port and (fact.load_duration or 0) >= 0.1
+        ]
+        # A load that is called off, or whose engine dies at once, nobody can see from outside.
+        started = server.log.read_text().count('msg="starting llama-server"')
+        assert len(cold) <= loads[str(server.port)] <= started
+
+
+def test_the_causes_of_reloads_are_those_of_the_script(stored: Stored) -> None:
+    hour = stored.hour
+    labels = ("server_port", "ollama_model_name", "ollama_reload_cause")
+    reloads = stored.totals("ollama_model_reloads_total", *labels)
+    port, agent, embed = str(hour.wide.port), f"{AGENT}:latest", f"{EMBED}:latest"
+    assert reloads[port, embed, "expired"] == hour.rounds
+    assert reloads[port, agent, "runner_crashed"] == hour.rounds
+    # Calls that were served after a load, and had another context length than the one before.
+    asked = [
+        fact
+        for fact in hour.facts
+        if fact.port == hour.wide.port and fact.model == AGENT and fact.outcome != "failed"
+    ]
+    changed = [
+        after
+        for before, after in pairwise(asked)
+        if before.num_ctx != after.num_ctx and (after.load_duration or 0) >= 0.1
+    ]
+    assert len(changed) >= 3 * hour.rounds
+    assert len(changed) - hour.rounds <= reloads[port, agent, "num_ctx"]
+    assert reloads[port, agent, "num_ctx"] <= sum(
+        before.num_ctx != after.num_ctx for before, after in pairwise(asked)
+    )
+
+
+def test_servers_are_up_or_down_as_they_were(stored: Stored) -> None:
+    hour = stored.hour
+    dead = {fact.port for fact in hour.facts} - {hour.wide.port, hour.narrow.port}
+    assert stored.totals("ollama_server_up", "server_port") == {
+        str(hour.wide.port): 1,
+        str(hour.narrow.port): 1,
+        **{str(port): 0 for port in dead},
+    }
+    held = stored.totals("ollama_server_model_loaded", "server_port")
+    assert held[str(hour.narrow.port)] == 1
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
+def test_quantiles_lie_in_the_bucket_of_the_true_one(stored: Stored, q: float) -> None:
+    checked = 0
+    for row, value in (
+        (GENAI.inference_duration, lambda fact: fact.duration),
+        (GENAI.time_to_first_chunk, lambda fact: fact.time_to_first_chunk),
+        (GENAI.token_usage, lambda fact: fact.input_tokens),
+    ):
+        assert row is not None
+        values: dict[Any, list[float]] = defaultdict(list)
+        for fact in inferences(stored.hour):
+            if (known := value(fact)) is not None:
+                values[fact.operation, fact.model].append(known)
+        labels = ("gen_ai_operation_name", "gen_ai_request_model")
+        found = (
+            stored.quantile(q, metric_name(row), *labels)
+            if row is not GENAI.token_usage
+            else {
+                key[:2]: quantile
+                for key, quantile in stored.quantile(
+                    q, metric_name(row), *labels, "gen_ai_token_type"
+                ).items()
+                if key[2] == "input"
+            }
+        )
+        assert found.keys() == values.keys()
+        for key, quantile in found.items():
+            lower, upper = bucket_of(row, exact_quantile(values[key], q))
+            assert lower <= quantile <= upper, (metric_name(row), key, values[key])
+            checked += 1
+    assert checked > 8
+
+
+def exact_quantile(values: list[float], q: float) -> float:
+    """The smallest value that at least this part of all do not exceed."""
+    return sorted(values)[max(0, math.ceil(q * len(values)) - 1)]
+
+
+def bucket_of(row: Instrument, value: float) -> tuple[float, float]:
+    """The bounds around a value; a bucket has its upper one."""
+    assert row.buckets is not None
+    bounds = (0.0, *row.buckets)
+    index = bisect_left(bounds, value)
+    return bounds[max(0, index - 1)], bounds[index]
