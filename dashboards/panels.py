@@ -211,7 +211,7 @@ def heat_map(
     width: int = 12,
     height: int = 9,
 ) -> Panel:
-    """How many calls there are in each bucket, over time."""
+    """How many calls per second there are in each bucket, over time."""
     builder = _texts(heatmap_builder.Panel(), text, "short", 0)
     target = _query(Target(query=query, legend="{{le}}"), 0, exemplars=True)
     builder.with_target(target.format(prometheus.PromQueryFormat.HEATMAP))
@@ -225,7 +225,7 @@ def heat_map(
         .exponent(0.5)
     )
     builder.filter_values(heatmap_builder.FilterValueRange().le(1e-9))
-    builder.cell_values(heatmap_builder.CellValues().unit("suffix: calls").decimals(1))
+    builder.cell_values(heatmap_builder.CellValues().unit("suffix:calls/s").decimals(3))
     builder.show_legend().show_y_histogram()
     builder.mode(common.TooltipDisplayMode.SINGLE)
     return Panel(builder=builder, width=width, height=height)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.prometheus import label_name, metric_name
@@ -37,6 +38,7 @@ MODEL: Final = "model"
 """The label that `by_plain_model` makes."""
 
 _TARGET_LABELS: Final = (JOB, INSTANCE)
+_MANAGEMENT: Final = (rows.MANAGEMENT_DURATION, rows.TRANSFER_SIZE)
 _LATEST: Final = "(:latest)?"
 
 
@@ -203,8 +205,8 @@ class Queries:
         return f"histogram_quantile({quantile:g}, {self._buckets(row, by, where)})"
 
     def heat_map(self, row: Instrument, *, where: Mapping[str, str] | None = None) -> str:
-        """Return the records gained in each bucket."""
-        return self._buckets(row, (), where, "increase")
+        """Return the records per second in each bucket."""
+        return self._buckets(row, (), where, "rate")
 
     def share_above(
         self,
@@ -273,13 +275,14 @@ class Queries:
         return f"{name}{{{inside}}}" if inside else name
 
     def _filters_for(self, row: Instrument) -> dict[str, str]:
-        # The server of the SDK's own metrics is the one that takes its exports.
-        is_of_sdk = names.COMPONENT_TYPE in row.labels
-        return {
-            attribute: match
-            for attribute, match in self.filters.items()
-            if attribute in _TARGET_LABELS or (attribute in row.labels and not is_of_sdk)
-        }
+        known = {*_TARGET_LABELS, *row.labels}
+        if names.COMPONENT_TYPE in row.labels:
+            # The server of the SDK's own metrics is the one that takes its exports.
+            known -= {names.SERVER_ADDRESS, names.SERVER_PORT}
+        if row in _MANAGEMENT:
+            # Their operations are named elsewhere, and would vanish when one is chosen.
+            known -= {names.OPERATION_NAME}
+        return {attribute: match for attribute, match in self.filters.items() if attribute in known}
 
 
 def share(part: str, whole: str) -> str:

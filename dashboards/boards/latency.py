@@ -163,7 +163,7 @@ _SPREAD: Final[Sequence[Panel]] = (
             "without saying so; raise `num_ctx` or shorten the history.",
         ),
         Q.heat_map(TOKENS, where=INPUT),
-        unit="suffix: tokens",
+        unit="suffix:tokens",
         decimals=0,
     ),
     heat_map(
@@ -174,7 +174,7 @@ _SPREAD: Final[Sequence[Panel]] = (
             "in step with tokens.",
         ),
         Q.heat_map(TOKENS, where=OUTPUT),
-        unit="suffix: tokens",
+        unit="suffix:tokens",
         decimals=0,
     ),
 )
@@ -228,7 +228,7 @@ _SPEED: Final[Sequence[Panel]] = (
             "the GPU or several calls share it.",
         ),
         Target(query=_decode_rate(Q, BY_MODEL), legend=_MODEL),
-        unit="suffix: tokens/s",
+        unit="suffix:tokens/s",
         decimals=1,
         width=8,
     ),
@@ -263,7 +263,7 @@ _SPEED: Final[Sequence[Panel]] = (
             f" / ({Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_PROMPT_EVAL)} > 0)",
             legend=_MODEL,
         ),
-        unit="suffix: tokens/s",
+        unit="suffix:tokens/s",
         decimals=0,
         width=8,
     ),
@@ -280,7 +280,7 @@ _SPEED: Final[Sequence[Panel]] = (
             "rate": Column(
                 title="Decode rate",
                 query=highest(by_plain_model(_decode_rate(RANGE, BY_MODEL), names.REQUEST_MODEL)),
-                unit="suffix: tokens/s",
+                unit="suffix:tokens/s",
                 decimals=1,
             ),
             "share": Column(
@@ -303,7 +303,7 @@ _SPEED: Final[Sequence[Panel]] = (
                         names.MODEL_NAME,
                     )
                 ),
-                unit="suffix: tokens",
+                unit="suffix:tokens",
                 decimals=0,
             ),
         },

@@ -231,15 +231,22 @@ def _build(
 
 
 def _residency(settings: Settings) -> Residency | None:
-    """Return what watches the server of `OLLAMA_HOST` from now on, if it is asked for."""
+    """Return what watches servers from now on, if it is asked for.
+
+    Beside those that are called it is the one that `OLLAMA_HOST` names; the default one is
+    not, as it may be nobody's, and would then count as down.
+    """
     if not settings.residency:
         return None
     # Imported where it is used: few ask for it.
     from ollama_otel._telemetry.residency import residency_of  # noqa: PLC0415
 
     residency = residency_of(settings)
+    host = os.environ.get("OLLAMA_HOST", "").strip()
+    if not host:
+        return residency
     try:
-        residency.watch(os.environ.get("OLLAMA_HOST", ""))
+        residency.watch(host)
     except ValueError as error:
         _log.warning("the server of OLLAMA_HOST is not watched: %s", error)
     return residency

@@ -123,7 +123,7 @@ class Ledger:
         ready_at_latest = ready + end.delay
         answered = max(ready, call.sent_at + (end.total_duration or load_duration))
         if end.is_cold:
-            self._catch_up(state, ready, call.sent_at)
+            self._catch_up(state, ready, call)
             if not self._is_same_load(state, call, ready):
                 self._loaded_for(state, call, load_duration, ready_at_latest)
             elif state.load is not None and state.load.options is None:
@@ -218,10 +218,12 @@ class Ledger:
             return False
         return self._residents.is_awaited(state)
 
-    def _catch_up(self, state: ModelState, until: float, waiting_since: float = math.inf) -> None:
+    def _catch_up(
+        self, state: ModelState, until: float, waiting: StartedCall | None = None
+    ) -> None:
         """Understand what was seen before `until`; a call may have waited for its load by then."""
         while state.sights and state.sights[0].answered <= until:
-            self._see(state, state.sights.popleft(), waiting_since)
+            self._see(state, state.sights.popleft(), waiting)
 
     def _during(self, state: ModelState, ready: float, answered: float) -> LoadedModel | None:
         """Return how a model was seen while a call was being served: it is in memory then."""
@@ -233,11 +235,16 @@ class Ledger:
             self._catch_up(state, answered)
         return next((sight.row for sight in reversed(seen) if sight.row is not None), None)
 
-    def _see(self, state: ModelState, sight: Sight, waiting_since: float = math.inf) -> None:
+    def _see(self, state: ModelState, sight: Sight, waiting: StartedCall | None = None) -> None:
         if state.load is not None and sight.asked < state.load.latest:
             return
+        waiting_since = math.inf if waiting is None else waiting.sent_at
         if sight.row is not None:
-            self._see_present(state, sight, sight.row)
+            known = None if state.load is None else state.load.context_length
+            is_new = sight.answered > waiting_since and known is None
+            if waiting is None or not (is_new and _fits(waiting.options, sight.row)):
+                self._see_present(state, sight, sight.row)
+            # Else it may be what the call waits for: some engines list it while it is loaded.
         elif not state.is_unlisted:
             self._see_absent(state, sight, waiting_since)
 
@@ -315,6 +322,12 @@ class Ledger:
 
 def _differ(before: int | None, after: int | None) -> bool:
     return before is not None and after is not None and before != after
+
+
+def _fits(options: Mapping[str, OptionValue], row: LoadedModel) -> bool:
+    """Whether what is listed may have been loaded for these options."""
+    number, listed = options.get("num_ctx"), row.context_length
+    return number is None or listed is None or number == listed
 
 
 def _may_be(options: Mapping[str, OptionValue], load: Load) -> bool:

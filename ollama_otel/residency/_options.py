@@ -86,7 +86,7 @@ def change_between(
             # What was sent, as the server may have lowered it; else what the server says.
             old = old if old is not None else context_before
             new = new if new is not None else own_context
-            if old is None and before is None:
+            if before is None and (old is None or new is None):
                 continue
         elif before is None or (name == "num_gpu" and new is None):
             continue

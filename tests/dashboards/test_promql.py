@@ -84,6 +84,12 @@ def test_the_sdk_sends_to_a_collector_so_the_chosen_server_is_no_filter_of_its_m
     )
 
 
+def test_a_chosen_operation_is_no_filter_of_what_is_no_inference() -> None:
+    assert "$operation" not in BOARD.rate(rows.TRANSFER_SIZE)
+    assert "$operation" not in BOARD.count(rows.MANAGEMENT_DURATION)
+    assert "$operation" in BOARD.gauge(rows.ACTIVE_REQUESTS)
+
+
 @pytest.mark.parametrize("label", [names.REQUEST_MODEL, names.OUTCOME, "model"])
 def test_a_label_that_the_metric_lacks_is_refused(label: str) -> None:
     with pytest.raises(QueryError, match=r"ollama\.server\.up has no label"):

@@ -145,6 +145,13 @@ def hour(
         yield hour
 
 
+@pytest.fixture(params=["native", "classic"])
+def prometheus(request: pytest.FixtureRequest, hour: Hour) -> RealPrometheus:
+    """Each of the two that saw the hour: with native histograms, as shipped, and with classic ones."""
+    native, classic = hour.prometheus
+    return native if request.param == "native" else classic
+
+
 def _do_without(error: ServerNotInstalledError) -> NoReturn:
     if os.environ.get("OLLAMA_OTEL_REQUIRE_REAL") == "1":
         pytest.fail(str(error), pytrace=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,6 @@ def has_a_number(series: dict[str, Any]) -> bool:
     return any(math.isfinite(float(value)) for _, value in points)
 
 
-@pytest.fixture(params=["native", "classic"])
-def prometheus(request: pytest.FixtureRequest, hour: Hour) -> RealPrometheus:
-    native, classic = hour.prometheus
-    return native if request.param == "native" else classic
-
-
 @pytest.fixture(params=[SENT, SCRAPED])
 def job(request: pytest.FixtureRequest) -> str:
     """The way by which metrics came."""
@@ -162,6 +157,60 @@ def test_every_variable_has_the_hours_values_to_choose(
         found = set(prometheus.ask(f"label/{asked[2]}/values", **matching))
         assert found == expected.pop(variable["name"])
     assert expected == {}
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def figures(
+    board: str, panel: str, ref: str, hour: Hour, prometheus: RealPrometheus, job: str
+) -> dict[tuple[str, ...], float]:
+    """What a panel shows at the hour's end of a longer time, by the values of its labels."""
+    [query] = [each for each in queries() if each.key == (board, panel, ref)]
+    timing = Timing(range=3600, step=15, interval=1)
+    found = prometheus.query(query.board.filled(query.expression, timing, {"job": job}), hour.ended)
+    return {
+        tuple(value for _, value in sorted(each["metric"].items())): float(each["value"][1])
+        for each in found
+    }
+
+
+def counted(values: Iterable[object]) -> dict[tuple[object, ...], int]:
+    return {(value,): count for value, count in Counter(values).items()}
+
+
+def test_the_totals_of_the_overview_are_exact(
+    hour: Hour, prometheus: RealPrometheus, job: str
+) -> None:
+    calls = [fact for fact in hour.facts if fact.is_inference]
+    failed = [fact for fact in calls if fact.outcome == "failed"]
+    tokens: dict[str, Counter[tuple[str | None, ...]]] = {"C": Counter(), "D": Counter()}
+    for fact in calls:
+        tokens["C"][fact.model,] += fact.input_tokens or 0
+        tokens["D"][fact.model,] += fact.output_tokens or 0
+    cold = [fact for fact in calls if (fact.load_duration or 0) >= 0.1]
+    for panel, ref, expected in (
+        ("Calls", "A", {(): len(calls)}),
+        ("Failed calls", "A", {(): pytest.approx(len(failed) / len(calls))}),
+        ("Cold starts", "A", {(): len(cold)}),
+        ("Servers down", "A", {(): 1}),
+        ("Errors by type, total", "A", counted(fact.error_type for fact in failed)),
+        ("Outcomes, total", "A", counted(fact.outcome for fact in calls)),
+        ("By model", "A", counted(fact.model for fact in calls)),
+        ("By model", "B", counted(fact.model for fact in failed)),
+        *(("By model", ref, dict(+of_side)) for ref, of_side in tokens.items()),
+    ):
+        found = figures("ollama-otel-overview", panel, ref, hour, prometheus, job)
+        assert found == expected, (panel, ref)
+
+
+def test_what_is_in_memory_now_is_what_the_server_holds(
+    hour: Hour, prometheus: RealPrometheus, job: str
+) -> None:
+    for ref in ("A", "B", "C", "D", "E"):
+        found = figures("ollama-otel-server", "In memory now", ref, hour, prometheus, job)
+        # By name: ollama_model_name, server_address, server_port.
+        assert {(port, model) for model, _, port in found} == hour.held, ref
 
 
 # --- rules --------------------------------------------------------------------------------------

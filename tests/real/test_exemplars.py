@@ -27,12 +27,6 @@ def exemplars(
     return [(each["seriesLabels"], dot) for each in found for dot in each["exemplars"]]
 
 
-@pytest.fixture(params=["native", "classic"])
-def prometheus(request: pytest.FixtureRequest, hour: Hour) -> RealPrometheus:
-    native, classic = hour.prometheus
-    return native if request.param == "native" else classic
-
-
 @pytest.mark.parametrize("query", WITH_EXEMPLARS, ids=lambda query: "/".join(query.key))
 def test_every_curve_that_asks_for_exemplars_gets_those_of_the_calls(
     query: Query, hour: Hour, prometheus: RealPrometheus

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from .install import COMPONENTS, find_server
 from .servers import ServerStartError
 
 if TYPE_CHECKING:
-    from .conftest import StartOllama
+    from pathlib import Path
+
+    from .conftest import StartOllama, StartPrometheus
     from .servers import RealJaeger, RealOllama
 
 SKY = {"role": "user", "content": "Why is the sky blue?"}
@@ -93,6 +98,39 @@ def test_a_killed_engine_is_started_again(real_ollama: RealOllama) -> None:
     _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
     real_ollama.kill_engine()
     _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+
+
+@pytest.mark.parametrize("name", ["prometheus", "promtool"])
+def test_prometheus_and_its_tool_are_installed_together(
+    start_prometheus: StartPrometheus, name: str
+) -> None:
+    with start_prometheus():
+        found = find_server(name)
+    assert found is not None
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith(name)
+
+
+def test_a_tool_that_is_gone_makes_its_server_half_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_OTEL_TEST_SERVERS", str(tmp_path))
+    prometheus = COMPONENTS["prometheus"]
+    for name in ("prometheus", "promtool"):
+        program = tmp_path / "prometheus" / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.touch()
+    assert find_server("promtool") is None
+    prometheus.stamp.write_text(json.dumps(prometheus.versions))
+    assert find_server("promtool") == tmp_path / "prometheus" / "bin" / "promtool"
+    (tmp_path / "prometheus" / "bin" / "promtool").unlink()
+    assert find_server("prometheus") is None
+
+
+def test_prometheus_keeps_histograms_as_it_is_told(start_prometheus: StartPrometheus) -> None:
+    with start_prometheus() as native, start_prometheus(classic=True) as classic:
+        configurations = [each.ask("status/config")["yaml"] for each in (native, classic)]
+    assert ["convert_histograms_to_nhcb: true" in each for each in configurations] == [True, False]
 
 
 def test_jaeger_answers_and_gives_back_what_it_was_sent(jaeger: RealJaeger) -> None:

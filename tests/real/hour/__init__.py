@@ -46,6 +46,8 @@ class Hour:
     """The server with one slot and room for all models."""
     narrow: RealOllama
     """The server with room for one model."""
+    held: frozenset[tuple[str, str]]
+    """Port and model of what is in memory at the end."""
     rounds: int
     began: float
     ended: float
@@ -96,6 +98,9 @@ def live_an_hour(folder: Path, models: RealOllama, jaeger: RealJaeger) -> Iterat
         began = time.time()
         with _app_at_its_end(plan, folder):
             ended = _wait_for_last_values(prometheus)
+            held = {
+                (str(server.port), model) for server in (wide, narrow) for model in server.loaded()
+            }
         facts = [Fact(**json.loads(line)) for line in Path(plan.records).read_text().splitlines()]
         yield Hour(
             facts=tuple(facts),
@@ -103,6 +108,7 @@ def live_an_hour(folder: Path, models: RealOllama, jaeger: RealJaeger) -> Iterat
             jaeger=jaeger,
             wide=wide,
             narrow=narrow,
+            held=frozenset(held),
             rounds=plan.rounds,
             began=began,
             ended=ended,
@@ -119,11 +125,7 @@ def _app_at_its_end(plan: Plan, folder: Path) -> Iterator[None]:
         log.open("wb") as output,
         subprocess.Popen(
             [sys.executable, str(APP), str(chosen)],
-            env={
-                **os.environ,
-                "OLLAMA_HOST": plan.server,
-                "OTEL_METRICS_EXPORTER": "otlp,prometheus",
-            },
+            env={**os.environ, "OTEL_METRICS_EXPORTER": "otlp,prometheus"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,

@@ -68,10 +68,6 @@ class RealPrometheus:
             found[key if len(labels) > 1 else key[0]] = float(sample["value"][1])
         return found
 
-    def names(self) -> set[str]:
-        """Every metric that it has."""
-        return set(self.ask("label/__name__/values"))
-
 
 @contextlib.contextmanager
 def run_prometheus(

@@ -1,0 +1,1 @@
+"""Rows of panels that are too many for the file of their board."""

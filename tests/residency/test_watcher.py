@@ -1,0 +1,421 @@
+"""The thread against a fake server on a real socket, and against sockets that misbehave."""
+
+from __future__ import annotations
+
+import gc
+import http.server
+import json
+import logging
+import multiprocessing
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ollama_otel._guard import guard
+from ollama_otel.errors import ReplayMissError
+from ollama_otel.replay import replay
+from ollama_otel.residency import (
+    Event,
+    ModelLoad,
+    ModelReload,
+    Residency,
+    ServerDown,
+    ServerState,
+    ServerUp,
+)
+from ollama_otel.residency._residency import MAX_SERVERS
+from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
+
+SOON = 0.05
+MODEL = FakeModel("m", load=0.3, context_length=2048)
+
+
+def until(is_so: Callable[[], Any], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def fake() -> FakeOllama:
+    return FakeOllama([MODEL])
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def residency(events: list[Event]) -> Iterator[Residency]:
+    with Residency(interval=SOON, timeout=0.3) as residency:
+        residency.listen(lambda address, port, event: events.append(event))
+        yield residency
+
+
+def chat(url: str, **options: Any) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
+    httpx.post(f"{url}/api/chat", json={**body, "options": options}, trust_env=False)
+
+
+@contextmanager
+def answering(status: int, answer: bytes = b"{}", *, slow: float = 0.0) -> Iterator[str]:
+    """A server that answers everything in the same way."""
+    stop = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if self.path.endswith("/api/ps"):
+                stop.wait(slow)
+            self.send_response(status)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except OSError:
+                self.close_connection = True
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        stop.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def state_of(residency: Residency, url: str) -> ServerState:
+    state = residency.state(url)
+    assert state is not None
+    return state
+
+
+def test_what_a_server_holds_is_known(
+    residency: Residency, fake: FakeOllama, events: list[Event]
+) -> None:
+    with fake.serve() as url:
+        residency.watch(url)
+        until(lambda: state_of(residency, url).models == ())
+        chat(url)
+        until(lambda: state_of(residency, url).models)
+        state = state_of(residency, url)
+        assert state.models is not None
+        (model,) = state.models
+        assert (model.name, model.context_length, model.gpu_share) == ("m:latest", 2048, 1.0)
+        assert (state.is_up, state.is_busy, state.version) == (True, False, "0.33.0")
+        assert state.installed == 1
+        assert (state.address, f"http://127.0.0.1:{state.port}") == ("127.0.0.1", url)
+        assert residency.servers() == (state_of(residency, url),)
+        chat(url, num_ctx=512)
+        until(lambda: any(isinstance(each, ModelReload) for each in events))
+        kinds = [type(each).__name__ for each in events]
+        assert kinds == ["ServerUp", "ModelLoad", "ModelUnload", "ModelLoad", "ModelReload"]
+        residency.close()
+
+
+def test_a_prefix_of_the_path_is_part_of_the_server(residency: Residency) -> None:
+    with answering(200, b'{"models": []}') as url:
+        residency.watch(f"{url}/some/where/")
+        until(lambda: state_of(residency, f"{url}/some/where").models == ())
+        residency.close()
+
+
+def test_a_server_that_does_not_answer_in_time_is_busy_and_not_down(
+    residency: Residency, events: list[Event]
+) -> None:
+    with answering(200, b'{"models": []}', slow=30) as url:
+        residency.watch(url)
+        until(lambda: state_of(residency, url).is_busy)
+        state = state_of(residency, url)
+        assert (state.is_up, state.models) == (True, None)
+        began = time.monotonic()
+        residency.close()
+        # Also in the midst of a question.
+        assert time.monotonic() - began < 0.25
+        assert not any(isinstance(each, ServerDown) for each in events)
+
+
+def test_what_was_known_of_a_busy_server_is_not_told_for_ever(
+    residency: Residency, fake: FakeOllama
+) -> None:
+    with fake.serve() as url:
+        chat(url)
+        residency.watch(url)
+        until(lambda: state_of(residency, url).models)
+        fake.fault("/api/ps", Fault(stall_at=0, stall=9), times=50)
+        until(lambda: state_of(residency, url).is_busy)
+        until(lambda: state_of(residency, url).models is None)
+        assert state_of(residency, url).is_up is True
+        residency.close()
+
+
+def test_a_server_that_goes_is_down_and_comes_back(
+    residency: Residency,
+    fake: FakeOllama,
+    events: list[Event],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with fake.serve() as url:
+        chat(url)
+        residency.watch(url)
+        until(lambda: state_of(residency, url).models)
+    until(lambda: state_of(residency, url).is_up is False)
+    state = state_of(residency, url)
+    assert (state.models, state.version, state.installed) == (None, None, None)
+    time.sleep(6 * SOON)
+    with FakeOllama([MODEL], version="0.34.0").serve(port=state.port):
+        until(lambda: state_of(residency, url).version == "0.34.0")
+        assert state_of(residency, url).models == ()
+        residency.close()
+    assert [type(each).__name__ for each in events] == [
+        *("ServerUp", "ServerDown", "ModelUnload", "ServerUp")
+    ]
+    assert [each.version for each in events if isinstance(each, ServerUp)] == ["0.33.0", "0.34.0"]
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+
+
+def test_a_server_that_was_never_there_is_asked_less_and_less(residency: Residency) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        residency.watch(url)
+        until(lambda: state_of(residency, url).is_up is False)
+        watcher = residency.watcher(url)
+        assert watcher is not None
+        until(lambda: watcher._failures > 4)
+        assert watcher._pause() == pytest.approx(6 * SOON)
+        residency.close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 200])
+def test_an_answer_that_is_not_for_us_is_said_once_and_then_hardly_asked_for(
+    residency: Residency, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering(status, b"no JSON") as url:
+        residency.watch(url)
+        until(lambda: caplog.records)
+        time.sleep(4 * SOON)
+        (record,) = caplog.records
+        assert f"HTTP status {status}" in record.getMessage()
+        state = state_of(residency, url)
+        assert (state.is_up, state.models) == (True, None)
+        watcher = residency.watcher(url)
+        assert watcher is not None
+        assert watcher._pause() == 60
+        residency.close()
+
+
+def test_a_proxy_without_its_server_is_a_server_that_is_away(residency: Residency) -> None:
+    with answering(502) as url:
+        residency.watch(url)
+        until(lambda: state_of(residency, url).is_up is False)
+        residency.close()
+
+
+def test_a_connection_that_breaks_off_is_away(residency: Residency) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    listener.accept()[0].close()
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        residency.watch(url)
+        until(lambda: state_of(residency, url).is_up is False)
+        residency.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_no_more_servers_are_watched_than_is_sane(caplog: pytest.LogCaptureFixture) -> None:
+    with Residency(interval=60, timeout=0.1) as residency:
+        with caplog.at_level(logging.CRITICAL, "ollama_otel.residency"):
+            for port in range(1, MAX_SERVERS + 1):
+                residency.watch(f"http://127.0.0.1:{port}")
+            time.sleep(0.3)
+        caplog.clear()
+        for port in (20_001, 20_002):
+            residency.watch(f"http://127.0.0.1:{port}")
+        assert len(residency.servers()) == MAX_SERVERS
+        assert [r for r in caplog.messages if "not watched" in r] == [
+            f"http://127.0.0.1:20001 is not watched: {MAX_SERVERS} servers are already"
+        ]
+
+
+def test_what_is_no_address_is_refused(residency: Residency) -> None:
+    with pytest.raises(ValueError, match="expected the address of an Ollama server"):
+        residency.watch("ftp://somewhere")
+
+
+def test_closed_it_watches_nothing(residency: Residency, fake: FakeOllama) -> None:
+    residency.close()
+    residency.watch("http://127.0.0.1:1")
+    assert residency.is_closed
+    assert residency.servers() == ()
+    assert residency.state("http://127.0.0.1:1") is None
+
+
+def test_let_go_of_it_ends_its_threads(fake: FakeOllama) -> None:
+    def threads() -> int:
+        return sum(each.name == "ollama-otel-residency" for each in threading.enumerate())
+
+    with fake.serve() as url:
+        residency = Residency(interval=SOON)
+        residency.watch(url)
+        until(lambda: state_of(residency, url).models is not None)
+        assert threads() == 1
+        del residency
+        gc.collect()
+        until(lambda: threads() == 0)
+
+
+def test_a_listener_that_fails_stops_nothing(fake: FakeOllama, quiet_guard: None) -> None:
+    with fake.serve() as url, Residency(interval=SOON) as residency:
+
+        def fail(address: str, port: int, event: Event) -> None:
+            raise ZeroDivisionError
+
+        residency.listen(fail)
+        residency.watch(url)
+        until(lambda: state_of(residency, url).models == ())
+        assert guard.faults["telling of what a server holds: ZeroDivisionError"] == 1
+
+
+def test_its_questions_are_seen_by_nobody(
+    fake: FakeOllama, residency: Residency, capture: Capture, tmp_path: Path
+) -> None:
+    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor  # noqa: PLC0415
+
+    log = tmp_path / "calls.jsonl"
+    log.write_text("")
+    instrumentor = HTTPXClientInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.tracer_provider)
+    try:
+        with fake.serve() as url, replay(log) as player:
+            residency.watch(url)
+            until(lambda: len([r for r in fake.requests if r.path == "/api/ps"]) > 3)
+            assert state_of(residency, url).models == ()
+            with pytest.raises(ReplayMissError):
+                httpx.get(f"{url}/api/ps", trust_env=False)
+            assert player.unused == ()
+            residency.close()
+    finally:
+        instrumentor.uninstrument()
+    # The one that was refused, and none of the watcher's.
+    assert len(capture.spans) <= 1
+
+
+def test_through_the_proxy_that_the_environment_names(
+    residency: Residency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(200, b'{"models": [], "version": "by proxy"}') as proxy:
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", proxy.replace("http://", "http://user:word@"))
+        residency.watch("http://ollama.invalid:11434")
+        until(lambda: state_of(residency, "http://ollama.invalid:11434").version == "by proxy")
+        residency.close()
+
+
+def test_a_kind_of_proxy_that_cannot_be_used_is_a_server_that_is_away(
+    residency: Residency, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
+    residency.watch("http://ollama.invalid:11434")
+    until(lambda: state_of(residency, "http://ollama.invalid:11434").is_up is False)
+    until(lambda: "proxy of the kind socks5" in caplog.text)
+    residency.close()
+
+
+def test_the_servers_clock_is_the_one_its_dates_are_of(residency: Residency) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            row = {"name": "m", "expires_at": "2001-01-01T00:00:30Z"}
+            answer = json.dumps({"models": [row]}).encode()
+            self.send_response_only(200)
+            self.send_header("date", "Mon, 01 Jan 2001 00:00:00 GMT")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    residency.watch(url)
+    until(lambda: state_of(residency, url).models)
+    (model,) = state_of(residency, url).models or ()
+    assert model.expires_in == 30.0
+    residency.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_after_a_fork_the_child_watches_for_itself(fake: FakeOllama, residency: Residency) -> None:
+    with fake.serve() as url:
+        residency.watch(url)
+        until(lambda: state_of(residency, url).models == ())
+        # A lock that another thread holds at that time is not the child's.
+        with residency._watched.lock:
+            child = multiprocessing.get_context("fork").Process(
+                target=_in_child, args=(residency, url)
+            )
+            child.start()
+        child.join(10)
+        assert child.exitcode == 0
+        assert state_of(residency, url).models == ()
+        residency.close()
+
+
+def _in_child(residency: Residency, url: str) -> None:
+    ok = residency.servers() == ()
+    residency.watch(url)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and state_of(residency, url).models is None:
+        time.sleep(0.01)
+    ok &= state_of(residency, url).models == ()
+    residency.close()
+    os._exit(0 if ok else 1)
+
+
+def test_it_is_a_load_that_the_listener_is_told_of(
+    residency: Residency, fake: FakeOllama, events: list[Event]
+) -> None:
+    with fake.serve() as url:
+        residency.watch(url)
+        until(lambda: state_of(residency, url).models == ())
+        chat(url)
+        until(lambda: ModelLoad(model="m:latest", context_length=2048, gpu_share=1.0) in events)
+        residency.close()
