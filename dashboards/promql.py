@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.prometheus import label_name, metric_name
@@ -131,7 +132,22 @@ class Queries:
     ) -> str:
         """Return the value now; `max` of what several processes say of the same server."""
         _expect(row, "gauge", "updowncounter")
-        return _aggregate(how, row, by, self._series(row, where))
+        return _aggregate(how, row, by, self._told(row, where))
+
+    def _told(self, row: Instrument, where: Mapping[str, str] | None) -> str:
+        """Return what is told now of what may have gone, such as a model in memory.
+
+        Of what came by OTLP Prometheus goes on to give the last value for five minutes. A
+        watcher tells of its server every time, so what is older than that has gone.
+        """
+        series = self._series(row, where)
+        if row == rows.SERVER_UP or not set(rows.SERVER_LABELS) <= set(row.labels):
+            return series
+        if row.kind != "gauge":
+            return series
+        shared = ", ".join(map(label_name, (*_TARGET_LABELS, *rows.SERVER_LABELS)))
+        newest = f"timestamp({self._series(rows.SERVER_UP, None)})"
+        return f"{series} and (timestamp({series}) >= on ({shared}) group_left () {newest})"
 
     def gauge_over_time(
         self,

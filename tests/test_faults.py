@@ -373,7 +373,7 @@ def test_a_clock_that_fails_does_not_change_the_call() -> None:
 FORKING = """
     import os, sys
     from ollama_otel import Client
-    from ollama_otel._telemetry import names
+    from ollama_otel._telemetry import instruments as rows
     from ollama_otel.testing import Capture, FakeOllama
 
     capture, chat = Capture(), ("llama3.2", [{"role": "user", "content": "Hello"}])

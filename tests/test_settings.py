@@ -61,6 +61,8 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
     ("OLLAMA_OTEL_REPLAY_MAX_AGE", "replay_max_age", {"3600": 3600.0, "0.5": 0.5}),
     ("OLLAMA_OTEL_REPLAY_KEEP", "replay_keep", {"1": 1, "100": 100}),
     ("OLLAMA_OTEL_LOG_CALLS", "log_calls", {"yes": True, "false": False}),
+    ("OLLAMA_OTEL_RESIDENCY", "residency", {"1": True, "off": False}),
+    ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "residency_interval", {"30": 30.0, "0.5": 0.5}),
 ]
 REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_PROFILE", "v1.36", "v1.41 or gen-ai-dev"),
@@ -82,6 +84,9 @@ REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_REPLAY_MAX_AGE", "1d", "a number of seconds, 0 or more"),
     ("OLLAMA_OTEL_REPLAY_KEEP", "0", "a whole number of at least 1"),
     ("OLLAMA_OTEL_LOG_CALLS", "json", "true or false"),
+    ("OLLAMA_OTEL_RESIDENCY", "http://127.0.0.1:11434", "true or false"),
+    ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "0", "a number of seconds above 0"),
+    ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "5s", "a number of seconds above 0"),
 ]
 READ = [
     (variable, setting, text, value)
@@ -109,6 +114,8 @@ def test_the_defaults() -> None:
         replay_max_age=24 * 3600.0,
         replay_keep=10,
         log_calls=False,
+        residency=False,
+        residency_interval=5.0,
     )
 
 
@@ -231,6 +238,9 @@ def test_an_unknown_keyword_is_refused() -> None:
         ("replay_max_age", -1),
         ("replay_keep", 0),
         ("log_calls", "info"),
+        ("residency", "http://127.0.0.1:11434"),
+        ("residency_interval", 0),
+        ("residency_interval", float("inf")),
     ],
 )
 def test_a_value_given_in_code_is_checked(setting: str, value: Any) -> None:

@@ -95,7 +95,7 @@ def _selectors(tokens: list[tuple[str, str]]) -> Iterator[Selector]:
             yield _selector("" if text == "{" else text, tokens, position, last)
             position = last + 1
         else:
-            if kind == "word" and after != "(" and text not in _WORDS:
+            if kind == "word" and after != "(" and text.lower() not in _WORDS:
                 yield _selector(text, tokens, position, position)
             position += 1
 

@@ -27,7 +27,7 @@ from ollama_otel.residency._residents import Residents
 
 __all__ = ["Ledger"]
 
-_EXPIRY_SLACK: Final = 0.5
+_EXPIRY_SLACK: Final = 0.1
 """Seconds by which a timer, a clock and an answer may differ."""
 _AT_ONCE: Final = 0.05
 """Seconds within which two calls become ready by the same event; a cold one takes longer."""
@@ -137,7 +137,7 @@ class Ledger:
         if not end.is_cold and not state.in_flight:
             self._is_as_loaded(load, call.options)
         row = row or load.row
-        is_known = row is not None and _may_be(call.options, load)
+        is_known = row is not None and _fits(call.options, load.context_length)
         return Insight(
             gpu_share=row.gpu_share if row is not None and is_known else None,
             context_length=row.context_length if row is not None and is_known else None,
@@ -155,7 +155,7 @@ class Ledger:
         if load.latest < call.sent_at or state.unload_requested:
             return False
         if load.options is None:
-            return _may_be(call.options, load)
+            return _fits(call.options, load.context_length)
         if self._residents.change(state, load, call.options) is not None:
             return False
         # It may have waited in line behind the load of another model, or for its own again.
@@ -167,7 +167,7 @@ class Ledger:
         self, state: ModelState, call: StartedCall, load_duration: float, latest: float
     ) -> None:
         ready = call.sent_at + load_duration
-        load = Load(earliest=ready, latest=latest, options=call.options)
+        load = Load(earliest=ready, latest=latest, asked_at=call.sent_at, options=call.options)
         cause = None
         if state.load is not None or state.past is not None:
             cause = self._cause(state, call, ready)
@@ -208,7 +208,7 @@ class Ledger:
         if load.options is not None and load.options != options and load.context_length is None:
             number = load.options.get("num_ctx")
             load.context_length = number if type(number) is int else None
-        if _may_be(options, load):
+        if _fits(options, load.context_length):
             load.options = options
 
     def _is_of_a_later_load(self, state: ModelState, call: StartedCall) -> bool:
@@ -242,7 +242,7 @@ class Ledger:
         if sight.row is not None:
             known = None if state.load is None else state.load.context_length
             is_new = sight.answered > waiting_since and known is None
-            if waiting is None or not (is_new and _fits(waiting.options, sight.row)):
+            if waiting is None or not (is_new and _fits(waiting.options, sight.row.context_length)):
                 self._see_present(state, sight, sight.row)
             # Else it may be what the call waits for: some engines list it while it is loaded.
         elif not state.is_unlisted:
@@ -274,7 +274,11 @@ class Ledger:
             # Who knows when that was loaded.
             state.load, load.earliest = load, -math.inf
             return
-        if untold is not None and untold[1] >= load.earliest and _may_be(untold[0].options, load):
+        if (
+            untold is not None
+            and untold[1] >= load.earliest
+            and _fits(untold[0].options, load.context_length)
+        ):
             load.options = untold[0].options
         reload = None
         if state.past is not None:
@@ -324,15 +328,9 @@ def _differ(before: int | None, after: int | None) -> bool:
     return before is not None and after is not None and before != after
 
 
-def _fits(options: Mapping[str, OptionValue], row: LoadedModel) -> bool:
-    """Whether what is listed may have been loaded for these options."""
-    number, listed = options.get("num_ctx"), row.context_length
-    return number is None or listed is None or number == listed
-
-
-def _may_be(options: Mapping[str, OptionValue], load: Load) -> bool:
-    """Whether a load may be one for these options, by the context that is listed."""
-    number, listed = options.get("num_ctx"), load.context_length
+def _fits(options: Mapping[str, OptionValue], listed: int | None) -> bool:
+    """Whether what is listed with this context may have been loaded for these options."""
+    number = options.get("num_ctx")
     return number is None or listed is None or number == listed
 
 

@@ -72,6 +72,8 @@ class Load:
     earliest: float
     latest: float
     """It was ready between these two."""
+    asked_at: float | None = None
+    """When the call was sent that it was for; others had to leave between then and the load."""
     options: Mapping[str, OptionValue] | None = None
     """Those of the call it was loaded for; None: not known."""
     context_length: int | None = None
@@ -79,6 +81,11 @@ class Load:
     row: LoadedModel | None = None
     """What the server last said of it."""
     reload: ModelReload | None = None
+
+    @property
+    def began(self) -> float:
+        """When the server may have begun to make room for it."""
+        return self.earliest if self.asked_at is None else self.asked_at
 
 
 @dataclass(slots=True, kw_only=True)

@@ -135,7 +135,7 @@ class Residents:
         found = {
             key: name
             for key, name, load in self._loads
-            if key != state.key and load.latest > after and load.earliest <= before
+            if key != state.key and load.latest > after and load.began <= before
         }
         return list(found.values())
 

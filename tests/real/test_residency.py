@@ -131,10 +131,10 @@ def test_two_models_that_fight_for_one_place_evict_each_other(
         it = watch(server)
         causes = []
         for _ in range(4):
-            for attributes in (it.chat(), it.embed()):
-                causes.append(
-                    (attributes.get(names.RELOAD_CAUSE), attributes.get(names.EVICTED_BY))
-                )
+            causes += [
+                (attributes.get(names.RELOAD_CAUSE), attributes.get(names.EVICTED_BY))
+                for attributes in (it.chat(), it.embed())
+            ]
         assert causes[:2] == [(None, None), (None, None)]
         assert causes[2:] == 3 * [
             ("evicted", "tiny-embed:latest"),
@@ -203,7 +203,7 @@ def test_an_engine_that_died_is_the_cause_of_the_next_load(
     with start_ollama() as server:
         it = watch(server)
         it.chat()
-        with pytest.raises(Exception, match="EOF|error"):
+        with pytest.raises(Exception, match=r"EOF|error"):
             for number, _ in enumerate(it.client.chat("tiny-agent", STORY, stream=True)):
                 if number == 3:
                     server.kill_engine()

@@ -448,7 +448,12 @@ def live(
     feed: list[tuple[float, int, Any]] = []
     for asked in requests:
         feed += [(asked.sent, 0, asked), (asked.end + 0.0005, 1, asked)]
-    feed += [(asked_at + took, 2, asked_at) for asked_at, took in polls]
+    last = -1.0
+    for asked_at, took in sorted(polls):
+        # One question after the other.
+        if asked_at > last:
+            last = asked_at + took
+            feed.append((last, 2, asked_at))
     ledger, calls, events = Ledger(), {}, []
     for at, kind, what in sorted(feed, key=lambda each: each[:2]):
         if kind == 0:

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
 from ollama_otel._guard import guard
 from ollama_otel.errors import ReplayMissError
@@ -288,7 +289,7 @@ def test_let_go_of_it_ends_its_threads(fake: FakeOllama) -> None:
     with fake.serve() as url:
         residency = Residency(interval=SOON)
         residency.watch(url)
-        until(lambda: state_of(residency, url).models is not None)
+        until(lambda: fake.requests)
         assert threads() == 1
         del residency
         gc.collect()
@@ -310,8 +311,6 @@ def test_a_listener_that_fails_stops_nothing(fake: FakeOllama, quiet_guard: None
 def test_its_questions_are_seen_by_nobody(
     fake: FakeOllama, residency: Residency, capture: Capture, tmp_path: Path
 ) -> None:
-    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor  # noqa: PLC0415
-
     log = tmp_path / "calls.jsonl"
     log.write_text("")
     instrumentor = HTTPXClientInstrumentor()

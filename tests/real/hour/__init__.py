@@ -121,11 +121,14 @@ def _app_at_its_end(plan: Plan, folder: Path) -> Iterator[None]:
     chosen = folder / "plan.json"
     chosen.write_text(json.dumps(asdict(plan)))
     log = folder / "app.log"
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith(("OLLAMA_", "OTEL_"))
+    }
     with (
         log.open("wb") as output,
         subprocess.Popen(
             [sys.executable, str(APP), str(chosen)],
-            env={**os.environ, "OTEL_METRICS_EXPORTER": "otlp,prometheus"},
+            env={**inherited, "OTEL_METRICS_EXPORTER": "otlp,prometheus"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
