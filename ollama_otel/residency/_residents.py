@@ -63,12 +63,27 @@ class Residents:
     def is_loading(self, before: float = math.inf, but: ModelState | None = None) -> bool:
         """Whether a call sent before then is under way that needs a load, as far as known."""
         return any(
-            call.sent_at < before
-            and (state.load is None or self.change(state, state.load, call.options) is not None)
+            call.sent_at < before and self._needs_load(state, call)
             for state in self.models.values()
             if state is not but
             for call in state.in_flight
         )
+
+    def may_be_loading(self, before: float, but: ModelState) -> bool:
+        """Whether a call sent before then is under way whose model was not seen since."""
+        return any(
+            call.sent_at < before
+            and (
+                self._needs_load(state, call)
+                or not any(sight.row and sight.asked >= call.sent_at for sight in state.sights)
+            )
+            for state in self.models.values()
+            if state is not but
+            for call in state.in_flight
+        )
+
+    def _needs_load(self, state: ModelState, call: StartedCall) -> bool:
+        return state.load is None or self.change(state, state.load, call.options) is not None
 
     def is_awaited(self, state: ModelState) -> bool:
         """Whether a call is under way that needs another load than the one that is known."""
@@ -126,7 +141,7 @@ class Residents:
         if state.expires is not None and state.expires <= at:
             # Another one that was to be loaded before may have been faster.
             evictors = self.evictors(state, state.resident_at, state.expires)
-            is_contested = evictors or self.is_loading(before=state.expires, but=state)
+            is_contested = evictors or self.may_be_loading(state.expires, but=state)
             return "unknown" if is_contested else "expired"
         return "server_down" if self.unreachable_at > state.resident_at else None
 
@@ -141,7 +156,7 @@ class Residents:
 
     def evictor(self, state: ModelState, evictors: list[str], before: float) -> str | None:
         """Return the one that pushed a model out; None where it may be another one as well."""
-        is_alone = len(evictors) == 1 and not self.is_loading(before=before, but=state)
+        is_alone = len(evictors) == 1 and not self.may_be_loading(before, but=state)
         return evictors[0] if is_alone else None
 
     def enter(

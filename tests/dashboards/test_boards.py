@@ -19,10 +19,15 @@ from ollama_otel._telemetry.instruments import instruments_of
 from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
 
 BOARDS: list[dict[str, Any]] = [json.loads(board_json(board)) for board in command.all_boards()]
-NOT_ON_A_BOARD: Mapping[str, str] = {}
+OF_DEFAULT_PROFILE = set(instruments_of("v1.41"))
+NOT_ON_A_BOARD: Mapping[str, str] = {
+    metric_name(row): "boards read the names of the default profile; README.md says so"
+    for row in instruments_of("gen-ai-dev")
+    if row not in OF_DEFAULT_PROFILE
+}
 """Metrics that no panel shows, and the reason."""
 
-ROWS = {metric_name(row): row for row in instruments_of("v1.41")}
+ROWS = {metric_name(row): row for row in (*instruments_of("v1.41"), *instruments_of("gen-ai-dev"))}
 LABELS = {label_name(label) for row in ROWS.values() for label in row.labels}
 COMMON_LABELS = {"job", "instance", "le", "model"}
 
