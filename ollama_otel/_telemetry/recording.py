@@ -42,8 +42,6 @@ _replay_logs: weakref.WeakValueDictionary[tuple[object, ...], ReplayLog] = (
 )
 
 
-
-
 @cache
 def _version() -> str:
     """Read from the package's metadata once: it is a file, and each client asks."""

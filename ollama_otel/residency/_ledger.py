@@ -101,7 +101,7 @@ class Ledger:
         elif end.was_served:
             state.untold = (call, end.ended_at)
         if end.has_crashed:
-            state.has_crashed = True
+            state.crashed_at = end.ended_at
         if not state.in_flight:
             self._catch_up(state, math.inf)
         if end.was_served:
@@ -177,7 +177,7 @@ class Ledger:
         """Say why a model had to be loaded again for a call."""
         reload = ModelReload(model=state.name, cause="unknown")
         gone = state.gone
-        if state.has_crashed:
+        if state.crashed_at is not None:
             return _because(reload, "runner_crashed")
         if state.load is None and gone is not None:
             if gone.reason is not None:
@@ -288,7 +288,7 @@ class Ledger:
     def _cause_of_return(self, state: ModelState, load: Load, past: Load) -> ModelReload:
         """Say why a model was loaded again that is seen again, whoever asked for it."""
         reload, gone = ModelReload(model=state.name, cause="unknown"), state.gone
-        if state.has_crashed:
+        if state.crashed_at is not None:
             return _because(reload, "runner_crashed")
         if gone is None or gone.reason == "unknown":
             return reload

@@ -149,7 +149,8 @@ class ModelState:
     """Calls, and their ends, that were served by a load which is not known yet."""
     untold: tuple[StartedCall, float] | None = None
     """The last call that was served without a word on loading, and its end."""
-    has_crashed: bool = False
+    crashed_at: float | None = None
+    """When a call was told that the engine had died, unless it was loaded since."""
     unload_requested: bool = False
     is_unlisted: bool = False
     """Whether the server runs it without listing it: it shares the engine of another name."""

@@ -170,7 +170,9 @@ class Residents:
         if reload is not None:
             self._end_last_stay(state, load.earliest, reload)
         state.load, state.gone, load.reload = load, None, reload
-        state.has_crashed = state.unload_requested = False
+        state.unload_requested = False
+        if state.crashed_at is not None and load.earliest > state.crashed_at:
+            state.crashed_at = None
         state.keep_alive = state.expires = state.untold = None
         state.resident_at = max(state.resident_at, load.earliest)
         uses, state.later_uses = list(state.later_uses), deque(maxlen=MAX_REMEMBERED)

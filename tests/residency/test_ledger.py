@@ -314,9 +314,48 @@ def test_an_engine_that_died_is_the_cause(story: Story) -> None:
     assert reloads(story.call(3, load=0.5, num_ctx=8)[1]) == [("num_ctx", None, 8, None)]
 
 
+def test_an_engine_that_died_before_its_load_was_seen_is_the_cause_all_the_same(
+    story: Story,
+) -> None:
+    story.poll(0)
+    call = story.start(1)
+    story.poll(2, listed())
+    story.end(call, load=None, run=2.0, was_served=False, has_crashed=True)
+    # The server lists it until somebody asks for it.
+    story.poll(4, listed())
+    assert reloads(story.call(5, load=0.5)[1]) == [("runner_crashed", None, None, None)]
+
+
 def test_a_reload_for_no_reason_in_sight_is_unknown(story: Story) -> None:
     story.poll(0, listed())
     assert reloads(story.call(1, load=0.5)[1]) == [("unknown", None, None, None)]
+
+
+def test_one_that_is_seen_again_with_another_context_was_loaded_anew(story: Story) -> None:
+    story.poll(0, listed(context=512))
+    story.poll(5)
+    events = story.poll(10, listed(context=1024))
+    assert reloads(events) == [("num_ctx", 512, 1024, None)]
+    assert unloads(events) == [("a:latest", "reloaded", None)]
+
+
+def test_one_that_is_seen_again_after_it_was_evicted_tells_by_whom(story: Story) -> None:
+    story.poll(0, listed("a"))
+    story.poll(5, listed("b"))
+    assert reloads(story.poll(10, listed("a"))) == [("evicted", None, None, "b:latest")]
+
+
+def test_one_that_is_seen_again_as_it_was_is_a_riddle(story: Story) -> None:
+    story.poll(0, listed())
+    story.poll(5)
+    assert reloads(story.poll(10, listed())) == [("unknown", None, None, None)]
+
+
+def test_what_left_before_the_server_did_is_not_its_fault(story: Story) -> None:
+    story.poll(0, listed())
+    story.poll(5)
+    story.ledger.server_down(10)
+    assert unloads(story.ledger.take_events()) == [("a:latest", "unknown", None)]
 
 
 # --- what is known of the model that served ----------------------------------------------------

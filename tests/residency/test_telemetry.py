@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -368,6 +371,46 @@ def test_pairs_of_evictions_beyond_the_limit_are_counted_together(capture: Captu
     assert value(capture, rows.EVICTIONS, ollama_model_name="m0") == 2
     other = {"ollama_model_name": names.OTHER, "ollama_model_evicted_by": names.OTHER}
     assert value(capture, rows.EVICTIONS, **other) == 100
+
+
+def test_counters_go_on_with_the_next_residency_and_leave_the_last_one(
+    metrics: ResidencyMetrics, capture: Capture
+) -> None:
+    with Residency(interval=60) as first, Residency(interval=60) as second:
+        for residency in (first, first, second):
+            metrics.follow(residency)
+        first._watched.tell("h", 1, ModelLoad(model="m"))
+        assert value(capture, rows.LOADS) is None
+        second._watched.tell("h", 1, ModelLoad(model="m"))
+        assert value(capture, rows.LOADS) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_lock_that_is_held_at_a_fork_is_not_the_childs(
+    metrics: ResidencyMetrics, capture: Capture
+) -> None:
+    is_held, is_forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with metrics.lock:
+            is_held.set()
+            is_forked.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    is_held.wait(10)
+    child = multiprocessing.get_context("fork").Process(
+        target=metrics.count, args=("h", 1, ModelLoad(model="m"))
+    )
+    child.start()
+    is_forked.set()
+    holder.join()
+    child.join(5)
+    try:
+        assert child.exitcode == 0
+    finally:
+        child.kill()
 
 
 # --- GPUs --------------------------------------------------------------------------------------

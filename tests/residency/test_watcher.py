@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ollama_otel.residency import (
     ServerState,
     ServerUp,
 )
+from ollama_otel.residency._connection import Connection
 from ollama_otel.residency._residency import MAX_SERVERS
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
 
@@ -352,6 +354,26 @@ def test_a_kind_of_proxy_that_cannot_be_used_is_a_server_that_is_away(
     residency.close()
 
 
+def test_a_server_with_tls_is_asked_by_way_of_a_tunnel_or_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    straight = Connection("https://ollama.invalid:8443/prefix", 1.0)._made()
+    assert (type(straight), straight.host, straight.port) == (
+        HTTPSConnection,
+        "ollama.invalid",
+        8443,
+    )
+    monkeypatch.setenv("https_proxy", "http://user:word@proxy.invalid:3128")
+    tunnel = Connection("https://ollama.invalid:8443", 1.0)._made()
+    assert (type(tunnel), tunnel.host, tunnel.port) == (
+        HTTPSConnection,
+        "proxy.invalid",
+        3128,
+    )
+    assert (tunnel._tunnel_host, tunnel._tunnel_port) == ("ollama.invalid", 8443)  # type: ignore[attr-defined]
+    assert tunnel._tunnel_headers["proxy-authorization"] == "Basic dXNlcjp3b3Jk"  # type: ignore[attr-defined]
+
+
 def test_the_servers_clock_is_the_one_its_dates_are_of(residency: Residency) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -387,11 +409,20 @@ def test_after_a_fork_the_child_watches_for_itself(fake: FakeOllama, residency: 
         residency.watch(url)
         until(lambda: state_of(residency, url).models == ())
         # A lock that another thread holds at that time is not the child's.
-        with residency._watched.lock:
-            child = multiprocessing.get_context("fork").Process(
-                target=_in_child, args=(residency, url)
-            )
-            child.start()
+        is_held, is_forked = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with residency._watched.lock:
+                is_held.set()
+                is_forked.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        is_held.wait(10)
+        child = multiprocessing.get_context("fork").Process(target=_in_child, args=(residency, url))
+        child.start()
+        is_forked.set()
+        holder.join()
         child.join(10)
         assert child.exitcode == 0
         assert state_of(residency, url).models == ()
