@@ -63,7 +63,7 @@ RECORDINGS: Final[Sequence[Recording]] = (
         record=record("calls", "rate5m"),
         expr=RULES.count(
             _DURATION,
-            by=(*_BY_APP, *BY_MODEL, names.OPERATION_NAME, names.OUTCOME, names.ERROR_TYPE),
+            by=(*_BY_APP, names.OPERATION_NAME, names.OUTCOME, names.ERROR_TYPE),
         ),
     ),
     Recording(

@@ -12,7 +12,6 @@ from hypothesis import settings
 from ollama_otel._guard import guard
 from ollama_otel.testing import Capture
 
-
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("ollama_otel", deadline=None)
 settings.load_profile("ollama_otel")

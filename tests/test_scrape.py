@@ -49,6 +49,35 @@ except OSError as error:
     assert ran.told == [[2.0], [2.0, 4.0], [False, True, False], "gone"]
 
 
+def test_after_a_flush_each_series_is_served_once_and_as_it_is_now() -> None:
+    ran = run(
+        FETCH
+        + """
+telemetry = configure(prometheus="127.0.0.1:0")
+chat(); telemetry.flush(); chat(); telemetry.flush(); chat()
+tell(value(fetched(telemetry), "gen_ai_client_operation_duration_seconds_count"))
+""",
+        **QUIET,
+    )
+    assert ran.told == [[3.0]]
+
+
+def test_scrapes_at_the_same_time_are_all_whole() -> None:
+    ran = run(
+        FETCH
+        + """
+from concurrent.futures import ThreadPoolExecutor
+telemetry = configure(prometheus="127.0.0.1:0")
+chat()
+with ThreadPoolExecutor(8) as pool:
+    texts = list(pool.map(fetched, [telemetry] * 80))
+tell([value(text, "gen_ai_client_operation_duration_seconds_count") for text in texts])
+""",
+        **QUIET,
+    )
+    assert ran.told == [[[1.0]] * 80]
+
+
 def test_the_standard_variables_choose_it_too() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from threading import Thread
+from collections.abc import Iterator
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
     from opentelemetry.sdk.metrics.export import MetricReader
+    from prometheus_client import Metric
 
 __all__ = ["ScrapeEndpoint", "place_from_environ", "read_place"]
 
@@ -70,7 +72,22 @@ class ScrapeEndpoint:
                 "the scrape endpoint needs packages that are not installed: "
                 "pip install 'ollama_otel[prometheus]'"
             ) from error
-        registry = CollectorRegistry()
+
+        class Reader(PrometheusMetricReader):
+            """Waits for scrapes: what a flush collected, the next one would serve once more."""
+
+            def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002
+                return True
+
+        class Registry(CollectorRegistry):
+            """Serves one scrape at a time: two at once would take each other's metrics."""
+
+            def collect(self) -> Iterator[Metric]:
+                with lock:
+                    yield from list(super().collect())
+
+        lock = Lock()
+        registry = Registry()
         self._server: WSGIServer
         self._thread: Thread
         try:
@@ -83,7 +100,7 @@ class ScrapeEndpoint:
             ) from error
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_port}/metrics"
-        self.reader: MetricReader = PrometheusMetricReader(
+        self.reader: MetricReader = Reader(
             scope_info_enabled=False, registry=registry, **reader_options
         )
 
