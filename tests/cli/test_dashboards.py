@@ -329,8 +329,9 @@ BAD = {
 
 
 def test_check_prints_each_panel_and_why_it_is_empty(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     folder = sample(tmp_path, GOOD, BAD)
     with answering(scripted_prometheus) as server:
         status = main(["dashboards", "check", "--prometheus", server.url, "--boards", str(folder)])
