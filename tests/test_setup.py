@@ -241,6 +241,40 @@ def test_the_console_can_take_it_all() -> None:
     assert "gen_ai.client.inference.operation.details" in ran.stdout
 
 
+@pytest.mark.parametrize("given", [{"service.instance.id": "pod-7"}, {}])
+def test_each_process_is_an_instance_of_its_own(given: dict[str, str]) -> None:
+    script = f"""
+        telemetry = configure(resource_attributes={given!r})
+        tell(dict(telemetry.tracer_provider.resource.attributes)["service.instance.id"])
+        """
+    console = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none"}
+    first, second = run(script, **console).told, run(script, **console).told
+    assert (first == second) == bool(given)
+    assert not given or first == ["pod-7"]
+
+
+def test_an_older_sdk_gets_an_instance_too() -> None:
+    ran = run(
+        """
+        from opentelemetry.sdk.resources import Resource
+        import ollama_otel._telemetry.setup as setup
+
+        class OldResource(Resource):
+            @staticmethod
+            def create(attributes=None, schema_url=None):
+                return Resource({"service.name": "app", **(attributes or {})})
+
+        setup.Resource = OldResource
+        """
+        """
+        ids = {setup._resource("a", None).attributes["service.instance.id"] for _ in range(3)}
+        tell(len(ids))
+        tell(setup._resource("a", {"service.instance.id": "x"}).attributes["service.instance.id"])
+        """
+    )
+    assert ran.told == [3, "x"]
+
+
 # --- what is refused --------------------------------------------------------------------------
 
 

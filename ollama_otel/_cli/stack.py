@@ -36,7 +36,7 @@ Without containers, with the binaries of Prometheus 3 and Jaeger 2 and any Grafa
 
   prometheus --config.file={folder}/prometheus/prometheus.yml \\
     --web.listen-address=127.0.0.1:9090 \\
-    --web.enable-otlp-receiver --enable-feature=exemplar-storage
+    --web.enable-otlp-receiver --enable-feature=exemplar-storage,created-timestamp-zero-ingestion
   jaeger
   ollama-otel dashboards import --grafana http://localhost:3000 --user admin:admin \\
     --prometheus-url http://localhost:9090 --jaeger-url http://localhost:16686

@@ -13,6 +13,7 @@ from ollama_otel._dashboards.errors import DashboardsError
 
 __all__ = ["Board", "Panel", "Target", "Timing", "read_board"]
 
+_SPECIAL: Final = re.compile(r"[\\^$*+?.()|{}\[\]]")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)|\[\[(\w+)\]\]")
 _SAMPLES_OF_A_RATE: Final = 4
 """Grafana's: `$__rate_interval` is at least four times the distance of samples."""
@@ -75,13 +76,21 @@ class Board:
 
     def filled(self, text: str, timing: Timing, chosen: Mapping[str, str]) -> str:
         """Return a text of the board with its variables filled."""
-        values = {**self.variables, **timing.variables, **chosen}
+        escaped = {name: _as_pattern(value) for name, value in chosen.items()}
+        values = {**self.variables, **timing.variables, **escaped}
 
         def value(found: re.Match[str]) -> str:
             name = next(group for group in found.groups() if group)
             return values.get(name, found.group())
 
         return _VARIABLE.sub(value, text)
+
+
+def _as_pattern(value: str) -> str:
+    """Return a chosen value as Grafana puts it into a query: a pattern of just that text."""
+    pattern = _SPECIAL.sub(r"\\\g<0>", value)
+    # It stands in a string of PromQL, where a backslash is written twice.
+    return pattern.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def read_board(path: Path) -> Board:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider, set_logger_provider
@@ -59,6 +60,7 @@ _CARDINALITY_LIMIT = 50_000
 
 The SDK's own 2,000 would lump together what 50 models on five servers do.
 """
+_INSTANCE_ID = "service.instance.id"
 _INSTRUMENT_KINDS = (
     Counter,
     Histogram,
@@ -311,4 +313,8 @@ def _resource(service_name: str | None, attributes: Mapping[str, str] | None) ->
     given = dict(attributes or {})
     if service_name is not None:
         given["service.name"] = service_name
-    return Resource.create(given)
+    resource = Resource.create(given)
+    if _INSTANCE_ID in resource.attributes:
+        return resource
+    # Older SDKs have none, and processes of one name would be one source to Prometheus.
+    return resource.merge(Resource({_INSTANCE_ID: str(uuid4())}))

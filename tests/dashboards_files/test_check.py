@@ -418,7 +418,20 @@ def test_grafanas_own_variables_are_filled_as_grafana_does(tmp_path: Path) -> No
     text = "$__rate_interval ${__range_s} [[job]] ${model:regex} $none"
     assert board.filled(text, timing, {}) == "240s 3600 .* .* $none"
     assert board.filled("$model", timing, {"model": "m"}) == "m"
+    assert board.filled("$model", timing, {"model": 'a(b.c"\\d'}) == 'a\\\\(b\\\\.c\\"\\\\\\\\d'
     assert board.filled("$__rate_interval", Timing(range=9, step=300, interval=15), {}) == "315s"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("model", ["hf.co/x/y:Q4_K_M", 'a(b"c', "back\\slash", "[x]{2}|^*+?"])
+def test_a_chosen_name_is_that_name_and_no_pattern(
+    prometheus: RealPrometheus, tmp_path: Path, model: str
+) -> None:
+    board, timing = board_of(tmp_path), Timing(range=60, step=15, interval=15)
+    named = f'label_replace(vector(1), "name", {json.dumps(model)}, "", "")'
+    query = f'label_replace({named}, "is_chosen", "yes", "name", "$model")'
+    [found] = prometheus.query(board.filled(query, timing, {"model": model}))
+    assert found["metric"] == {"name": model, "is_chosen": "yes"}
 
 
 def test_variables_of_other_kinds_keep_what_is_chosen_on_the_board(tmp_path: Path) -> None:

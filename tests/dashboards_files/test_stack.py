@@ -183,7 +183,10 @@ def test_the_container_has_the_flags_that_the_documents_name() -> None:
     command = SERVERS["prometheus"]["command"]
     for place in ("README.md", "prometheus/prometheus.yml"):
         text = (FOLDER / place).read_text()
-        for flag in ("--web.enable-otlp-receiver", "--enable-feature=exemplar-storage"):
+        for flag in (
+            "--web.enable-otlp-receiver",
+            "--enable-feature=exemplar-storage,created-timestamp-zero-ingestion",
+        ):
             assert flag in command
             assert flag in text, place
 

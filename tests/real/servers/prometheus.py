@@ -100,7 +100,7 @@ def run_prometheus(
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--web.enable-otlp-receiver",
-        "--enable-feature=exemplar-storage",
+        "--enable-feature=exemplar-storage,created-timestamp-zero-ingestion",
     ]
     # A build without flags has no version; asked for its flags, it answers as soon as it can.
     ready = f"{url}/api/v1/status/flags"
