@@ -91,6 +91,7 @@ class CallRecorder:
         "_content_encoding",
         "_content_type",
         "_current",
+        "_is_from_network",
         "_observations",
         "_recording",
         "_status",
@@ -105,6 +106,7 @@ class CallRecorder:
         self._status: int | None = None
         self._content_type: str | None = None
         self._content_encoding: str | None = None
+        self._is_from_network = False
         self._answer: Answer | None = None
         self._observations: list[Observation] = []
         self._current: list[Observation] = []
@@ -137,9 +139,17 @@ class CallRecorder:
         """Return the block to put around asking the inner transport, sync or async."""
         return _Sending(self)
 
-    def head(self, status: int, *, content_type: str, content_encoding: str) -> Answer:
+    def head(
+        self,
+        status: int,
+        *,
+        content_type: str,
+        content_encoding: str,
+        is_from_network: bool = False,
+    ) -> Answer:
         """Take in how the answer begins, and return what watches its body."""
         request = self.start.request
+        self._is_from_network = is_from_network
         self._status = status
         self._content_type, self._content_encoding = content_type, content_encoding or None
         self._answer = answer_for(
@@ -252,6 +262,7 @@ class CallRecorder:
             sent_at=self._began,
             content_type=self._content_type,
             content_encoding=self._content_encoding,
+            is_from_network=self._is_from_network,
         )
 
     def _judge(

@@ -54,6 +54,8 @@ class CallStart:
     """The request's body as sent; only while an observer keeps it."""
     server_scheme: str | None = None
     """`http` or `https`, from the request's URL; None: not told."""
+    is_for_network: bool = False
+    """Whether a real server will surely be asked; False too where that is not known."""
 
 
 @frozen
@@ -90,6 +92,8 @@ class CallRecord:
     """As the answer's head says; None where there was no answer."""
     content_encoding: str | None = None
     """As the answer's head says; None where there was no answer, or nothing to undo."""
+    is_from_network: bool = False
+    """Whether the answer came over a connection: not a mock's, a cache's or a replay's."""
 
     @property
     def is_redirect(self) -> bool:

@@ -18,6 +18,7 @@ from opentelemetry.trace import TracerProvider
 from ollama_otel._answer import Answer
 from ollama_otel._call import CallRecorder, Observer, Recording
 from ollama_otel._guard import guard
+from ollama_otel._network import reaches_network
 from ollama_otel._record import CallStart
 from ollama_otel._telemetry.recording import recording_for
 from ollama_otel._wire.endpoints import Endpoint, find_endpoint
@@ -68,7 +69,7 @@ def _body_of(request: httpx.Request) -> tuple[Mapping[str, Any] | None, int | No
 
 
 def _start_call(
-    recording: Recording, endpoint: Endpoint, request: httpx.Request
+    recording: Recording, endpoint: Endpoint, request: httpx.Request, inner: object
 ) -> CallRecorder | None:
     try:
         body, size = _body_of(request)
@@ -84,6 +85,7 @@ def _start_call(
                 path=request.url.path,
                 content=_content_of(request) if recording.keeps_request else None,
                 server_scheme=request.url.scheme,
+                is_for_network=reaches_network(inner),
             ),
         )
     except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
@@ -125,6 +127,8 @@ def _recorded(
             response.status_code,
             content_type=content_type,
             content_encoding="" if is_in_memory else content_encoding,
+            # What httpx's own transports add, and others have no reason to.
+            is_from_network="network_stream" in response.extensions,
         )
         if is_in_memory:
             answer.feed(response.content)
@@ -247,7 +251,7 @@ class _Recorded:
         except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
             guard.caught("looking up who records", fault)
             return None
-        return _start_call(recording, endpoint, request)
+        return _start_call(recording, endpoint, request, self.inner)
 
     def __getattr__(self, name: str) -> Any:
         # What else the inner transport offers stays in reach of those who look for it.

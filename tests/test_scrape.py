@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from typing import Any
@@ -76,6 +77,35 @@ tell([value(text, "gen_ai_client_operation_duration_seconds_count") for text in 
         **QUIET,
     )
     assert ran.told == [[[1.0]] * 80]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_neither_serves_nor_keeps_the_port() -> None:
+    ran = run(
+        FETCH
+        + """
+import socket
+telemetry = configure(prometheus="127.0.0.1:0")
+chat()
+port = int(telemetry.scrape_endpoint.url.split(":")[2].split("/")[0])
+read, write = os.pipe()
+go, gone = os.pipe()
+child = os.fork()
+if child == 0:
+    os.read(go, 1)
+    telemetry.shutdown()
+    os.write(write, b"x")
+    os._exit(0)
+tell(value(fetched(telemetry), "gen_ai_client_operation_duration_seconds_count"))
+telemetry.shutdown()
+socket.create_server(("127.0.0.1", port)).close()
+os.write(gone, b"x")
+tell(os.read(read, 1).decode())
+tell(os.waitpid(child, 0)[1])
+""",
+        **QUIET,
+    )
+    assert ran.told == [[1.0], "x", 0]
 
 
 def test_the_standard_variables_choose_it_too() -> None:

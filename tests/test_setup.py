@@ -275,6 +275,22 @@ def test_an_older_sdk_gets_an_instance_too() -> None:
     assert ran.told == [3, "x"]
 
 
+def test_what_watches_servers_goes_on_until_nobody_holds_it() -> None:
+    ran = run(
+        """
+        first, second = configure(residency=True), configure(residency=True)
+        residency = second.residency
+        tell(first.residency is residency)
+        first.shutdown(); first.shutdown()
+        tell(residency.is_closed)
+        second.shutdown()
+        tell(residency.is_closed)
+        """,
+        **SILENT,
+    )
+    assert ran.told == [True, False, True]
+
+
 # --- what is refused --------------------------------------------------------------------------
 
 

@@ -22,10 +22,11 @@ from ollama_otel.residency._options import load_options, seconds_of
 from ollama_otel.residency._watcher import Watcher
 from ollama_otel.settings import Settings
 
-__all__ = ["ResidencyObserver", "residency_observer", "residency_of"]
+__all__ = ["ResidencyObserver", "hold", "let_go", "residency_observer", "residency_of"]
 
 _lock = threading.Lock()
 _shared: weakref.ref[Residency] | None = None
+_holders: weakref.WeakKeyDictionary[Residency, set[int]] = weakref.WeakKeyDictionary()
 
 
 class _Global:
@@ -84,6 +85,21 @@ def residency_of(settings: Settings) -> Residency:
         return residency
 
 
+def hold(residency: Residency, holder: object) -> None:
+    """Keep a residency from being closed as long as this object has not let go of it."""
+    with _lock:
+        _holders.setdefault(residency, set()).add(id(holder))
+
+
+def let_go(residency: Residency, holder: object) -> None:
+    """Close a residency that nobody else holds; other set-ups of this process may."""
+    with _lock:
+        holders = _holders.get(residency, set())
+        holders.discard(id(holder))
+    if not holders:
+        residency.close()
+
+
 class ResidencyObserver:
     """Joins calls with what their server holds.
 
@@ -96,63 +112,92 @@ class ResidencyObserver:
 
     def begin(self, start: CallStart) -> Observation | None:
         """Watch the server, and follow calls that need a model; see `Observer`."""
-        url = _base_url(start)
-        watcher = None if url is None else self._residency.watcher(url)
-        request, endpoint = start.request, start.endpoint
-        if watcher is None or request.model is None:
+        url, request, endpoint = _base_url(start), start.request, start.endpoint
+        if url is None:
             return None
+        if start.is_for_network:
+            self._residency.watcher(url)
+        if request.model is None:
+            return _Meeting(self._residency, url)
         if request.purpose == "unload" or endpoint.name == "delete_model":
-            return _Unloading(watcher, request.model)
+            return _Unloading(self._residency, url, request.model)
         if endpoint.answer not in {"completion", "embedding"}:
-            return None
+            return _Meeting(self._residency, url)
         call = StartedCall(
             model=request.model,
             options=load_options(request.options),
             sent_at=time.perf_counter(),
             keep_alive=seconds_of(request.keep_alive),
         )
-        return _Following(watcher, call, self._threshold)
+        return _Following(self._residency, url, call, self._threshold)
 
 
-class _Unloading(Observation):
-    __slots__ = ("_model", "_watcher")
+class _Meeting(Observation):
+    """Watches the server once it has answered: there may be none behind a mock's URL."""
 
-    def __init__(self, watcher: Watcher, model: str) -> None:
-        self._watcher = watcher
+    __slots__ = ("_residency", "_url")
+
+    def __init__(self, residency: Residency, url: str) -> None:
+        self._residency = residency
+        self._url = url
+
+    def end(self, record: CallRecord) -> None:
+        self._watcher_after(record)
+
+    def _watcher_after(self, record: CallRecord, call: StartedCall | None = None) -> Watcher | None:
+        return self._residency.watcher(self._url, call) if record.is_from_network else None
+
+
+class _Unloading(_Meeting):
+    __slots__ = ("_model",)
+
+    def __init__(self, residency: Residency, url: str, model: str) -> None:
+        super().__init__(residency, url)
         self._model = model
 
     def end(self, record: CallRecord) -> None:
-        if record.outcome == "completed":
-            self._watcher.unloaded_on_request(self._model)
+        watcher = self._watcher_after(record)
+        if watcher is not None and record.outcome == "completed":
+            watcher.unloaded_on_request(self._model)
 
 
-class _Following(Observation):
+class _Following(_Meeting):
     __slots__ = ("_call", "_threshold", "_watcher")
 
-    def __init__(self, watcher: Watcher, call: StartedCall, threshold: float) -> None:
-        self._watcher = watcher
+    def __init__(self, residency: Residency, url: str, call: StartedCall, threshold: float) -> None:
+        super().__init__(residency, url)
         self._call = call
         self._threshold = threshold
-        watcher.call_started(call)
+        self._watcher = residency.known(url)
+        if self._watcher is not None:
+            self._watcher.call_started(call)
 
     def end(self, record: CallRecord) -> None:
+        watcher = self._watcher
+        if watcher is None:
+            watcher = self._watcher_after(record, self._call)
+            if watcher is None:
+                return
+        attributes = _span_attributes(watcher.call_ended(self._call, self._ended(record)))
+        if attributes:
+            get_current_span().set_attributes(attributes)
+
+    def _ended(self, record: CallRecord) -> EndedCall:
         response = record.response
         load, total = response.load_duration, response.total_duration
         spent = 0.0 if total is None else total + (record.held_by_caller or 0.0)
         # Of a stream that was left early the model is in memory all the same.
         has_answered = record.outcome != "failed" and record.chunk_count > 0
-        end = EndedCall(
+        is_answer = record.is_from_network and not record.is_redirect
+        return EndedCall(
             ended_at=time.perf_counter(),
-            was_served=not record.is_redirect and (record.outcome == "completed" or has_answered),
+            was_served=is_answer and (record.outcome == "completed" or has_answered),
             is_cold=load is not None and load >= self._threshold,
             load_duration=load,
             total_duration=total,
             delay=max(0.0, record.duration - spent),
-            has_crashed=record.error_type == "runner_crashed",
+            has_crashed=record.is_from_network and record.error_type == "runner_crashed",
         )
-        attributes = _span_attributes(self._watcher.call_ended(self._call, end))
-        if attributes:
-            get_current_span().set_attributes(attributes)
 
 
 def _base_url(start: CallStart) -> str | None:

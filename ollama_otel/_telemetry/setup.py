@@ -102,7 +102,9 @@ class Telemetry:
     def shutdown(self) -> None:
         """Send what is waiting and stop; happens at the process's exit of itself."""
         if self.residency is not None:
-            self.residency.close()
+            from ollama_otel._telemetry.residency import let_go  # noqa: PLC0415 - as below
+
+            let_go(self.residency, self)
         for provider in (self.tracer_provider, self.meter_provider, self.logger_provider):
             if provider is not None:
                 provider.shutdown()
@@ -170,6 +172,10 @@ def configure(
         complaint = " ".join(str(error).split())
         raise SettingsError(f"OpenTelemetry refuses an OTEL_* variable: {complaint}") from error
     _make_global(telemetry)
+    if telemetry.residency is not None:
+        from ollama_otel._telemetry.residency import hold  # noqa: PLC0415 - few ask for it
+
+        hold(telemetry.residency, telemetry)
     use_by_default(settings, observers)
     return telemetry
 

@@ -12,6 +12,7 @@ from typing import Final, Self
 from ollama_otel._guard import guard
 from ollama_otel._wire.address import parse_host
 from ollama_otel.residency._events import Event
+from ollama_otel.residency._model import StartedCall
 from ollama_otel.residency._watcher import ServerState, Watcher
 
 __all__ = ["MAX_SERVERS", "Listener", "Residency"]
@@ -48,12 +49,22 @@ class Residency:
         """
         self.watcher(parse_host(url).url)
 
-    def watcher(self, url: str) -> Watcher | None:
-        """Return the watcher of a server, by its exact URL; None when there are too many."""
+    def watcher(self, url: str, call: StartedCall | None = None) -> Watcher | None:
+        """Return the watcher of a server, by its exact URL; None when there are too many.
+
+        A watcher follows the call, if one is given, from before it asks for the first time.
+        """
         # Without the lock: this is asked for each call.
-        return self._watched.watchers.get(url) or self._watched.start(
-            url, self.interval, self.timeout
-        )
+        watcher = self._watched.watchers.get(url)
+        if watcher is None:
+            return self._watched.start(url, self.interval, self.timeout, call)
+        if call is not None:
+            watcher.call_started(call)
+        return watcher
+
+    def known(self, url: str) -> Watcher | None:
+        """Return the watcher of a server that is watched already."""
+        return self._watched.watchers.get(url)
 
     def hasten(self, interval: float) -> None:
         """Ask every `interval` seconds from now on."""
@@ -106,10 +117,14 @@ class _Watched:
         self.is_closed = False
         self._has_warned = False
 
-    def start(self, url: str, interval: float, timeout: float) -> Watcher | None:
+    def start(
+        self, url: str, interval: float, timeout: float, call: StartedCall | None
+    ) -> Watcher | None:
         with self.lock:
             watcher = self.watchers.get(url)
             if watcher is not None or self.is_closed:
+                if watcher is not None and call is not None:
+                    watcher.call_started(call)
                 return watcher
             if len(self.watchers) >= MAX_SERVERS:
                 if not self._has_warned:
@@ -117,6 +132,9 @@ class _Watched:
                     _log.warning("%s is not watched: %d servers are already", url, MAX_SERVERS)
                 return None
             watcher = self.watchers[url] = Watcher(url, interval, timeout, self.tell)
+            if call is not None:
+                watcher.call_started(call)
+            watcher.start()
             return watcher
 
     def tell(self, address: str, port: int, event: Event) -> None:

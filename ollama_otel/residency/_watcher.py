@@ -92,6 +92,9 @@ class Watcher:
         self._timeout = timeout
         self._connection = Connection(url, timeout)
         self._thread = threading.Thread(target=self._run, name="ollama-otel-residency", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
         self._thread.start()
 
     @property

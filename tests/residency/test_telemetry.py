@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,7 @@ from ollama_otel._telemetry.residency_metrics import ResidencyMetrics
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.native import RequestFacts
 from ollama_otel.context import current_call_context
+from ollama_otel.replay import ReplayLog, replay
 from ollama_otel.residency import (
     ModelLoad,
     ModelReload,
@@ -519,16 +521,33 @@ def test_the_server_is_the_calls_address_without_the_endpoint(
     assert _base_url(start) == url
 
 
-def test_a_call_without_a_socket_has_a_server_that_cannot_be_reached(capture: Capture) -> None:
-    fake = FakeOllama()
-    settings = Settings(residency=True, residency_interval=INTERVAL)
-    client = Client(
-        "http://ollama.invalid", transport=fake.transport(), settings=settings, **capture.options
-    )
-    client.chat("llama3.2", HELLO)
-    until(lambda: value(capture, rows.SERVER_UP) == 0)
-    residency_of(settings).close()
-    client.close()
+def test_nobody_is_asked_on_account_of_a_call_that_no_server_answered(
+    url: str, fake: FakeOllama, capture: Capture
+) -> None:
+    client = Client(url, transport=fake.transport(), settings=SETTINGS, **capture.options)
+    client.chat("m", HELLO)
+    assert client.list().models
+    client.chat("m", [], keep_alive=0)
+    time.sleep(5 * INTERVAL)
+    assert rows.SERVER_UP.name not in capture.metrics()
+    assert [request.path for request in fake.requests if request.path == "/api/ps"] == []
+
+
+def test_a_replayed_call_says_nothing_of_a_server_that_is_watched(
+    client: Client, capture: Capture, tmp_path: Path
+) -> None:
+    with ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
+        other = FakeOllama([FakeModel("m", load=0.3)])
+        with other.serve() as recorded, Client(recorded, observers=[log]) as recording:
+            recording.chat("m", HELLO)
+        log.flush()
+    client.ps()
+    until(lambda: value(capture, rows.MODELS_LOADED) == 0)
+    with replay(tmp_path / "calls.jsonl", speed=0):
+        # The log's call was a cold one.
+        assert client.chat("m", HELLO).load_duration
+    time.sleep(3 * INTERVAL)
+    assert rows.LOADS.name not in capture.metrics()
 
 
 # --- settings and `configure` --------------------------------------------------------------------
