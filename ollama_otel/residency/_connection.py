@@ -14,7 +14,7 @@ import ssl
 import threading
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -58,6 +58,10 @@ class Answer:
             return None
 
 
+class UnaskableError(Exception):
+    """It cannot be asked from here, which says nothing of the server: TLS, a proxy, its URL."""
+
+
 class Connection:
     """A connection to one server; used by one thread, closed by any."""
 
@@ -73,8 +77,8 @@ class Connection:
     def get(self, path: str) -> Answer:
         """Ask for a path.
 
-        Raises `BusyError`, `RefusedError` or `UnreachableError`, after which the next
-        question is asked on a connection of its own.
+        Raises `BusyError`, `RefusedError`, `UnreachableError` or `UnaskableError`, after
+        which the next question is asked on a connection of its own.
         """
         # The server may close a connection that was idle; only a new one can tell.
         attempts = 1 if self._http is None else 2
@@ -85,6 +89,9 @@ class Connection:
             except TimeoutError as error:
                 self.drop()
                 raise BusyError(f"no answer within {self._timeout:g} s") from error
+            except (ssl.SSLCertVerificationError, InvalidURL, UnicodeError) as error:
+                self.drop()
+                raise UnaskableError(_text(error)) from error
             except (OSError, HTTPException) as error:
                 self.drop()
                 if not attempts:
@@ -123,6 +130,8 @@ class Connection:
             http.connect()
         except ConnectionRefusedError as error:
             raise RefusedError(_text(error)) from error
+        except ssl.SSLCertVerificationError:
+            raise
         except (OSError, HTTPException) as error:
             raise UnreachableError(_text(error)) from error
         with self._lock:
@@ -160,7 +169,7 @@ def _proxy_for(url: SplitResult) -> SplitResult | None:
         return None
     split = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if split.scheme != "http":
-        raise UnreachableError(f"the watcher cannot use a proxy of the kind {split.scheme}")
+        raise UnaskableError(f"the watcher cannot use a proxy of the kind {split.scheme}")
     return split
 
 

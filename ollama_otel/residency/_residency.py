@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from logging import getLogger
@@ -20,6 +21,8 @@ __all__ = ["MAX_SERVERS", "Listener", "Residency"]
 _log = getLogger("ollama_otel.residency")
 
 MAX_SERVERS: Final = 64
+_LAST_WAIT: Final = 1.0
+"""Seconds in which all threads should have ended."""
 
 Listener = Callable[[str, int, Event], None]
 """Given a server's host and port, and what happened there; called on any thread."""
@@ -38,8 +41,8 @@ class Residency:
         self.timeout = timeout
         """Seconds to wait for an answer; a server that takes longer is busy."""
         self._watched = _Watched()
-        # Not bound to this object: the threads must not keep it.
-        weakref.finalize(self, self._watched.close)
+        # Not bound to this object: the threads must not keep it. Nobody waits for them there.
+        weakref.finalize(self, self._watched.stop)
         _begin_anew_after_fork(self._watched)
 
     def watch(self, url: str) -> None:
@@ -144,14 +147,20 @@ class _Watched:
             except Exception as fault:  # noqa: BLE001 - a listener may be anybody's
                 guard.caught("telling of what a server holds", fault)
 
-    def close(self) -> None:
+    def stop(self) -> list[Watcher]:
+        """Let all threads end, and return whose they are."""
         with self.lock:
             self.is_closed = True
             watchers, self.watchers = list(self.watchers.values()), {}
         for watcher in watchers:
             watcher.ask_to_stop()
-        for watcher in watchers:
-            watcher.join()
+        return watchers
+
+    def close(self) -> None:
+        """Stop, and wait a moment: one that looks up a name cannot be hurried."""
+        until = time.perf_counter() + _LAST_WAIT
+        for watcher in self.stop():
+            watcher.join(max(0.0, until - time.perf_counter()))
 
 
 def _begin_anew_after_fork(watched: _Watched) -> None:

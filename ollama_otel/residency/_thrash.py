@@ -50,13 +50,12 @@ def advice(thrash: ReloadThrash, url: str) -> str:
         other = reload.evicted_by or "other models"
         return (
             f"{reload.model} and {other} push each other out of memory: {often}; raise "
-            "OLLAMA_MAX_LOADED_MODELS, use a smaller model or context, or ask for one model "
-            "at a time"
+            "OLLAMA_MAX_LOADED_MODELS, use a smaller model or context, ask for one model at a "
+            "time, or, where both are made of the same weights, use one name and the same options"
         )
     before = "its own value" if reload.before is None else reload.before
     after = "its own value" if reload.after is None else reload.after
     return (
         f"{reload.model} is loaded again and again, as {reload.cause} changes between calls "
-        f"({before} \u2194 {after}): {often}; send the same {reload.cause} with every call, or "
-        "make a model of its own for each value"
+        f"({before} \u2194 {after}): {often}; send the same {reload.cause} with every call"
     )

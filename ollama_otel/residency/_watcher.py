@@ -16,6 +16,7 @@ from ollama_otel.residency._connection import (
     BusyError,
     Connection,
     RefusedError,
+    UnaskableError,
     UnreachableError,
 )
 from ollama_otel.residency._events import Event, ReloadThrash, ServerDown, ServerUp
@@ -138,7 +139,7 @@ class Watcher:
             self._wake.notify_all()
         self._connection.close()
 
-    def join(self, timeout: float = 1.0) -> None:
+    def join(self, timeout: float) -> None:
         """Wait for the thread's end; it can be stuck in looking up a name for longer."""
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
@@ -195,6 +196,10 @@ class Watcher:
         except UnreachableError as error:
             self._lost(error)
             return
+        except UnaskableError as error:
+            self._change(is_up=None, is_busy=False)
+            self._cannot_tell(str(error))
+            return
         answered = time.perf_counter()
         now = time.time()
         if answer.date is not None and abs(answer.date - now) > _CLOCK_SKEW:
@@ -202,7 +207,7 @@ class Watcher:
         models = read_models(answer.json(), now=now) if answer.status == 200 else None  # noqa: PLR2004
         self._reached(is_busy=False)
         if models is None:
-            self._cannot_read(answer.status)
+            self._cannot_tell(f"/api/ps answers HTTP status {answer.status} and no list of models")
             return
         self._is_unreadable = False
         with self._lock:
@@ -252,13 +257,13 @@ class Watcher:
             events.insert(0, ServerDown(error=str(error)))
         self._publish(events)
 
-    def _cannot_read(self, status: int) -> None:
+    def _cannot_tell(self, reason: str) -> None:
         if not self._is_unreadable:
             _log.warning(
-                "%s/api/ps answers with HTTP status %d and no list of models, so nothing is known "
-                "of what the server holds; asking again every %g s",
+                "nothing is known of what %s holds, as it cannot be asked: %s; trying again "
+                "every %g s",
                 self.url,
-                status,
+                reason,
                 max(_REFUSED_INTERVAL, self.interval),
             )
         self._is_unreadable = True

@@ -6,8 +6,18 @@ import json
 import subprocess
 import sys
 
+LIMITS = {
+    ("one more chunk", "drop-in"): 0.8,
+    ("one more chunk", "instrumented"): 1.35,
+    ("stream of 200 chunks", "drop-in"): 1.0,
+    ("single chat", "drop-in"): 2.4,
+    ("single chat", "instrumented"): 3.0,
+    ("5 MB image", "drop-in"): 1.2,
+}
 
-def test_recording_costs_no_more_than_it_should_by_far() -> None:
+
+def excess() -> dict[tuple[str, str], float]:
+    """The ratios of one run that are above their limits."""
     # In a process of its own: coverage would trace our code and not the official client's.
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.overhead", "--rounds", "7", "--json"],
@@ -17,9 +27,16 @@ def test_recording_costs_no_more_than_it_should_by_far() -> None:
         timeout=240,
     )
     ratios = json.loads(done.stdout)
-    assert ratios["one more chunk"]["drop-in"] < 0.8
-    assert ratios["one more chunk"]["instrumented"] < 1.35
-    assert ratios["stream of 200 chunks"]["drop-in"] < 1.0
-    assert ratios["single chat"]["drop-in"] < 2.4
-    assert ratios["single chat"]["instrumented"] < 3.0
-    assert ratios["5 MB image"]["drop-in"] < 1.2
+    found = {(what, client): ratios[what][client] for what, client in LIMITS}
+    return {what: ratio for what, ratio in found.items() if ratio >= LIMITS[what]}
+
+
+def test_recording_costs_no_more_than_it_should_by_far() -> None:
+    # A slip shows in every run, what else the machine does in some.
+    above = excess()
+    for _ in range(2):
+        if not above:
+            break
+        again = excess()
+        above = {what: ratio for what, ratio in again.items() if what in above}
+    assert above == {}

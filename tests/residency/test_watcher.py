@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -344,14 +345,67 @@ def test_through_the_proxy_that_the_environment_names(
         residency.close()
 
 
-def test_a_kind_of_proxy_that_cannot_be_used_is_a_server_that_is_away(
-    residency: Residency, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("url", "proxy", "reason"),
+    [
+        ("http://ollama.invalid:11434", "socks5://127.0.0.1:1", "a proxy of the kind socks5"),
+        ("http://a..b:11434", "", "UnicodeError"),
+        (f"http://{'a' * 64}.invalid:11434", "", "UnicodeError"),
+    ],
+)
+def test_of_a_server_that_cannot_be_asked_nothing_is_known_and_one_warning_says_why(
+    residency: Residency,
+    events: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    url: str,
+    proxy: str,
+    reason: str,
 ) -> None:
-    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
-    residency.watch("http://ollama.invalid:11434")
-    until(lambda: state_of(residency, "http://ollama.invalid:11434").is_up is False)
-    until(lambda: "proxy of the kind socks5" in caplog.text)
-    residency.close()
+    monkeypatch.setenv("all_proxy", proxy)
+    residency.watch(url)
+    until(lambda: caplog.messages)
+    time.sleep(4 * residency.interval)
+    state = state_of(residency, url)
+    assert (state.is_up, state.is_busy, state.models) == (None, False, None)
+    [message] = caplog.messages
+    assert reason in message
+    assert events == []
+
+
+def test_a_certificate_that_we_do_not_trust_says_nothing_of_the_server(
+    residency: Residency, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(connection: object) -> None:
+        raise ssl.SSLCertVerificationError("self-signed certificate")
+
+    monkeypatch.setattr("http.client.HTTPSConnection.connect", connect)
+    residency.watch("https://ollama.invalid:11434")
+    until(lambda: caplog.messages)
+    assert "self-signed certificate" in caplog.messages[0]
+    assert state_of(residency, "https://ollama.invalid:11434").is_up is None
+
+
+def test_threads_that_are_stuck_hold_up_the_end_together_and_not_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("http.client.HTTPConnection.connect", lambda connection: go_on.wait(30))
+    stuck = Residency(interval=SOON)
+    for number in range(8):
+        stuck.watch(f"http://stuck{number}.invalid")
+    started = time.monotonic()
+    del stuck
+    gc.collect()
+    # Collected, nobody waits for them at all.
+    assert time.monotonic() - started < 0.5
+    stuck = Residency(interval=SOON)
+    for number in range(8):
+        stuck.watch(f"http://stuck{number}.invalid")
+    started = time.monotonic()
+    stuck.close()
+    assert time.monotonic() - started < 4.0
+    go_on.set()
 
 
 def test_a_server_with_tls_is_asked_by_way_of_a_tunnel_or_at_once(
