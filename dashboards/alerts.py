@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from dashboards.phrases import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSED, SERVER_TEXT
-from dashboards.promql import JOB, RULES
+from dashboards.promql import INSTANCE, JOB, RULES
 from dashboards.recording import record
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
@@ -23,6 +23,9 @@ _ON_SERVER: Final = f"on ({', '.join(map(label_name, BY_SERVER))})"
 
 _UNWANTED: Final = {names.RELOAD_CAUSE: '!~"expired|requested"'}
 """Reloads that nobody chose; where keep_alive is the cause, cold starts tell it."""
+
+_LOCAL: Final = "localhost|127[.].+|::1|0[.]0[.]0[.]0"
+"""Addresses that are another server on each machine."""
 
 _OVERVIEW: Final = "ollama-otel-overview"
 _LATENCY: Final = "ollama-otel-latency"
@@ -53,34 +56,41 @@ def _label(attribute: str) -> str:
     return f"{{{{ $labels.{label_name(attribute)} }}}}"
 
 
+_BESIDE: Final = (
+    f"{{{{ with $labels.{INSTANCE} }}}} on the machine of {_label(JOB)}, instance "
+    "{{ . }},{{ end }}"
+)
+"""Which machine's, of a local address."""
+
+
 def _all_of(*conditions: str) -> str:
     """Return what is true where all are; its value is the first one's."""
     return "\nand\n".join(conditions)
 
 
-def _burning(windows: tuple[str, str], factor: float) -> str:
+def _burning(windows: tuple[str, str], factor: float, *, least: int) -> str:
     """Return what is true while the budget of slow starts is used up `factor` times too fast.
 
-    In the long window, so that it matters, and in the short one, so that it still goes on.
+    In the long window, so that it matters, and in the short one, so that it still goes on;
+    `least` streams have begun in the long one.
     """
     limit = f"{factor * (1 - _OBJECTIVE):.4g}"
     long, short = windows
     return _all_of(
         f"{record('slow_starts', f'ratio_rate{long}')} > {limit}",
         f"{record('slow_starts', f'ratio_rate{short}')} > {limit}",
-        f"{record('starts', f'increase{long}')} >= 20",
+        f"{record('starts', f'increase{long}')} >= {least}",
     )
 
 
 _TEN: Final = RULES.over("10m")
 _QUARTER: Final = RULES.over("15m")
 
-_FLIGHT: Final = record("requests_active", "avg5m")
 _WAIT: Final = record("queue_wait_estimate_seconds", "p90_rate10m")
 
 _SHARE: Final = RULES.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max")
 _HAD_GPU: Final = (
-    RULES.over("1d").gauge_over_time(rows.GPU_SHARE, function="max", by=BY_SERVER, how="max")
+    RULES.over("7d").gauge_over_time(rows.GPU_SHARE, function="max", by=BY_SERVER, how="max")
     + " > 0"
 )
 
@@ -89,29 +99,58 @@ _MODEL: Final = _label(names.REQUEST_MODEL)
 _COUNT: Final = '{{ $value | printf "%.0f" }}'
 _LISTED_MODEL: Final = _label(names.MODEL_NAME)
 
+_CAUSES: Final = _QUARTER.watched_increase(
+    rows.RELOADS,
+    by=(names.RELOAD_CAUSE,),
+    where=dict.fromkeys(BY_LISTED_MODEL, "=%q") | _UNWANTED,
+)
+_COMMONEST_CAUSE: Final = (
+    f"{{{{ with query (printf `topk(1, {_CAUSES})` "
+    + " ".join(f"$labels.{label_name(attribute)}" for attribute in BY_LISTED_MODEL)
+    + f") }}}}{{{{ . | first | label `{label_name(names.RELOAD_CAUSE)}` }}}}"
+    + "{{ else }}not known{{ end }}"
+)
+
 ALERTS: Final[Sequence[Alert]] = (
     Alert(
         name="OllamaErrorRate",
         expr=_all_of(
-            f"{record('failed_calls', 'ratio_rate10m')} > 0.05",
-            f"{record('failed_calls', 'increase10m')} >= 5",
+            f"{record('connected_failed_calls', 'ratio_rate10m')} > 0.05",
+            f"{record('connected_failed_calls', 'increase10m')} >= 5",
         ),
         lasting="2m",
         severity="warning",
         summary=f"Calls of {_label(JOB)} to Ollama fail",
         seen=f"{{{{ $value | humanizePercentage }}}} of the calls of {_label(JOB)} to "
-        f"{SERVER_TEXT} failed in the last 10 minutes (limit 5 %, at least 5 calls).",
+        f"{SERVER_TEXT} got a connection and failed in the last 10 minutes "
+        "(limit 5 %, at least 5 calls).",
         do="See the errors by type on the overview board, then search Jaeger for "
         "ollama.outcome=failed and read the message of a span.",
         board=_OVERVIEW,
     ),
     Alert(
         name="OllamaServerDown",
-        expr=f"{RULES.gauge(rows.SERVER_UP, by=BY_SERVER, how='max')} == 0",
+        expr="\nor\n".join(
+            f"{up} == 0"
+            for up in (
+                RULES.gauge(
+                    rows.SERVER_UP,
+                    by=BY_SERVER,
+                    where={names.SERVER_ADDRESS: f'!~"{_LOCAL}"'},
+                    how="max",
+                ),
+                RULES.gauge(
+                    rows.SERVER_UP,
+                    by=(JOB, INSTANCE, *BY_SERVER),
+                    where={names.SERVER_ADDRESS: f'=~"{_LOCAL}"'},
+                    how="max",
+                ),
+            )
+        ),
         lasting="1m",
         severity="critical",
-        summary=f"The Ollama server {SERVER_TEXT} is down",
-        seen=f"No app that watches {SERVER_TEXT} could reach it for a minute.",
+        summary=f"The Ollama server {SERVER_TEXT}{_BESIDE} is down",
+        seen=f"No app that watches {SERVER_TEXT}{_BESIDE} could reach it for a minute.",
         do="Start the server, or mend the way to it: on its machine `ollama ps`, from the "
         "app's machine a GET of /api/version.",
         board=_SERVER,
@@ -151,23 +190,20 @@ ALERTS: Final[Sequence[Alert]] = (
         expr=_all_of(
             f"{_WAIT} > 5.12",
             f"{record('queue_waits', 'increase10m')} >= 10",
-            f"(\n  {_FLIGHT} > 1.2 * {_FLIGHT} offset 15m\n"
-            f"  or {_FLIGHT} unless {_FLIGHT} offset 15m\n"
-            f"  or {_WAIT} > 20.48\n)",
         ),
-        lasting="5m",
+        lasting="10m",
         severity="warning",
         summary=f"Calls queue up at {SERVER_TEXT} (estimate)",
         seen="One of ten waiting calls waits longer than {{ $value | humanizeDuration }} for a "
-        f"slot at {SERVER_TEXT} (estimated from the server's clocks), and calls under way grow or "
-        "the wait is above 20 s.",
+        f"slot at {SERVER_TEXT} (estimated from the server's clocks), and at least 10 waited in "
+        "10 minutes.",
         do="Raise OLLAMA_NUM_PARALLEL if memory allows it, spread calls over servers, or send "
         "fewer at once; Ollama itself refuses none of them.",
         board=_LATENCY,
     ),
     Alert(
         name="OllamaSlowFirstTokenFastBurn",
-        expr=_burning(("1h", "5m"), 14.4),
+        expr=_burning(("1h", "5m"), 14.4, least=20),
         lasting="2m",
         severity="critical",
         summary=f"Streams of {_MODEL} begin far too late",
@@ -180,7 +216,7 @@ ALERTS: Final[Sequence[Alert]] = (
     ),
     Alert(
         name="OllamaSlowFirstTokenSlowBurn",
-        expr=_burning(("6h", "30m"), 6),
+        expr=_burning(("6h", "30m"), 6, least=20),
         lasting="15m",
         severity="warning",
         summary=f"Streams of {_MODEL} begin too late",
@@ -189,6 +225,19 @@ ALERTS: Final[Sequence[Alert]] = (
         "(objective: 5 % at most).",
         do="Not urgent: find on the latency board which phase comes before the first token, and "
         "take the runbook's remedy for it.",
+        board=_LATENCY,
+    ),
+    Alert(
+        name="OllamaSlowFirstTokenForDays",
+        expr=_burning(("3d", "6h"), 1, least=100),
+        lasting="1h",
+        severity="info",
+        summary=f"Streams of {_MODEL} begin too late, day after day",
+        seen="{{ $value | humanizePercentage }} of the streams of "
+        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to begin in the last 3 days "
+        "(objective: 5 % at most).",
+        do="Find on the latency board which phase comes before the first token; if it cannot be "
+        "mended, the objective is wrong for this model.",
         board=_LATENCY,
     ),
     Alert(
@@ -208,15 +257,12 @@ ALERTS: Final[Sequence[Alert]] = (
     ),
     Alert(
         name="OllamaReloadThrash",
-        expr=_QUARTER.watched_increase(
-            rows.RELOADS, by=(*BY_LISTED_MODEL, names.RELOAD_CAUSE), where=_UNWANTED
-        )
-        + " >= 4",
+        expr=_QUARTER.watched_increase(rows.RELOADS, by=BY_LISTED_MODEL, where=_UNWANTED) + " >= 4",
         lasting="2m",
         severity="warning",
-        summary=f"{_LISTED_MODEL} is loaded again and again: {_label(names.RELOAD_CAUSE)}",
+        summary=f"{_LISTED_MODEL} is loaded again and again",
         seen=f"{SERVER_TEXT} loaded {_LISTED_MODEL} again {_COUNT} times in 15 minutes; "
-        f"the cause is {_label(names.RELOAD_CAUSE)}.",
+        f"the commonest cause is {_COMMONEST_CAUSE}.",
         do="An option as the cause: let all callers send the same value. Another model: give "
         "one of them a server of its own, or more memory.",
         board=_SERVER,
@@ -228,7 +274,7 @@ ALERTS: Final[Sequence[Alert]] = (
         severity="warning",
         summary=f"{_LISTED_MODEL} runs on the CPU",
         seen=f"{SERVER_TEXT} holds {_LISTED_MODEL} with no part of it on the GPU, and had a "
-        "model on the GPU within the last day.",
+        "model on the GPU within the last 7 days.",
         do="See whether the driver still works (`nvidia-smi`) and what else uses the GPU, then "
         "unload the model so that it is placed anew.",
         board=_SERVER,
@@ -250,10 +296,10 @@ ALERTS: Final[Sequence[Alert]] = (
         expr="\nor\n".join(
             f"{lost} > 0"
             for lost in (
-                _TEN.increase(rows.SDK_SPANS_EXPORTED, by=_COMPONENT, where=FAILED),
-                _TEN.increase(rows.SDK_SPANS_PROCESSED, by=_COMPONENT, where=FAILED),
-                _TEN.increase(rows.SDK_POINTS_EXPORTED, by=_COMPONENT, where=FAILED),
-                _TEN.count_increase(
+                _TEN.appeared(rows.SDK_SPANS_EXPORTED, by=_COMPONENT, where=FAILED),
+                _TEN.appeared(rows.SDK_SPANS_PROCESSED, by=_COMPONENT, where=FAILED),
+                _TEN.appeared(rows.SDK_POINTS_EXPORTED, by=_COMPONENT, where=FAILED),
+                _TEN.count_appeared(
                     rows.SDK_EXPORT_DURATION,
                     by=(JOB, names.COMPONENT_TYPE, names.HTTP_STATUS),
                     where=REFUSED,
@@ -271,7 +317,7 @@ ALERTS: Final[Sequence[Alert]] = (
     ),
     Alert(
         name="OllamaReplayLogDropping",
-        expr=_QUARTER.increase(rows.LOG_DROPPED, by=(JOB, names.LOG_ITEM)) + " > 0",
+        expr=_QUARTER.appeared(rows.LOG_DROPPED, by=(JOB, names.LOG_ITEM)) + " > 0",
         lasting="5m",
         severity="warning",
         summary=f"The replay log of {_label(JOB)} has gaps",

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
-from dashboards.panels import DATASOURCE, Panel
+from dashboards.panels import DATASOURCE, EXPORT_INTERVAL, Panel
 from dashboards.promql import JOB
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
@@ -21,6 +21,8 @@ __all__ = ["Board", "Row", "board_json"]
 
 TAG: Final = "ollama-otel"
 _COLUMNS: Final = 24
+_EXPORT_INTERVALS: Final = ("15s", "30s", "1m", "5m")
+_EXPORT_DEFAULT: Final = "1m"
 _EVERYTHING: Final = ".*"
 """Matches series that lack the label, too."""
 
@@ -46,7 +48,7 @@ class Board:
 def board_json(board: Board) -> str:
     """Return the file that Grafana reads; the same board gives the same text."""
     builder = builders.Dashboard(board.title).uid(board.uid).description(board.description)
-    builder.tags([TAG]).timezone("browser").time("now-1h", "now").refresh("30s").editable()
+    builder.tags([TAG]).timezone("browser").time("now-1h", "now").refresh("1m").editable()
     builder.tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
     builder.variables(list(_variables()))
     builder.link(_links())
@@ -83,7 +85,9 @@ def _links() -> builders.DashboardLink:
     return link.include_vars(include_vars=True).keep_time(keep_time=True)
 
 
-def _variables() -> Iterator[builders.DatasourceVariable | builders.QueryVariable]:
+def _variables() -> Iterator[
+    builders.DatasourceVariable | builders.QueryVariable | builders.IntervalVariable
+]:
     yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
     active, up = rows.ACTIVE_REQUESTS, rows.SERVER_UP
     either = f'__name__=~"{metric_name(active)}|{metric_name(up)}"'
@@ -93,6 +97,19 @@ def _variables() -> Iterator[builders.DatasourceVariable | builders.QueryVariabl
     yield _choice("server", "Server", f"{{{either},{of_job}}}", names.SERVER_ADDRESS)
     yield _choice("port", "Port", f"{{{either},{of_job}}}", names.SERVER_PORT)
     yield _choice("operation", "Operation", f"{calls}{{{of_job}}}", names.OPERATION_NAME)
+    yield _export_interval()
+
+
+def _export_interval() -> builders.IntervalVariable:
+    """Return the variable that says how often apps export; at first OpenTelemetry's own value."""
+    options = [
+        dashboard.VariableOption(selected=each == _EXPORT_DEFAULT, text=each, value=each)
+        for each in _EXPORT_INTERVALS
+    ]
+    variable = builders.IntervalVariable(EXPORT_INTERVAL).label("Export interval")
+    variable.description("How far samples are apart: OTEL_METRIC_EXPORT_INTERVAL, or the scrape's.")
+    variable.values(",".join(_EXPORT_INTERVALS)).auto(auto=False).options(options)
+    return variable.current(next(option for option in options if option.selected))
 
 
 def _choice(name: str, label: str, series: str, attribute: str) -> builders.QueryVariable:

@@ -22,6 +22,7 @@ from grafana_foundation_sdk.models import common, dashboard, heatmap, prometheus
 
 __all__ = [
     "DATASOURCE",
+    "EXPORT_INTERVAL",
     "Color",
     "Column",
     "Panel",
@@ -37,9 +38,10 @@ __all__ = [
 
 DATASOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-_EXPORT_INTERVAL: Final = "1m"
-"""OpenTelemetry's own. Grafana makes `$__rate_interval` four times as long, so that there are
-samples to make a rate of; it knows only the scrape interval of the data source otherwise."""
+EXPORT_INTERVAL: Final = "export_interval"
+"""The variable that says how far samples are apart. Grafana makes `$__rate_interval` four times as
+long, so that there are samples to make a rate of; the data source's own setting would not do, as
+one data source has metrics of several kinds."""
 
 Color = Literal["green", "yellow", "orange", "red", "blue", "purple", "text"]
 Steps = Sequence[tuple[float | None, Color]]
@@ -86,6 +88,10 @@ class Column:
     unit: str = "string"
     decimals: int | None = None
     steps: Steps = ()
+    words: Mapping[str, tuple[str, Color]] | None = None
+    """Names of values, and their colours."""
+    is_hidden: bool = False
+    """Whether the query is there for its labels only."""
 
 
 class _Builder(Protocol):
@@ -272,13 +278,18 @@ def table(
         builder.with_target(target.format(prometheus.PromQueryFormat.TABLE))
         fields[key] = f"Value #{_ref(index)}" if len(queries) > 1 else "Value"
     if pivot is not None:
+        row = pivot["rowField"]
+        # Grafana calls the first column by both labels.
+        first = {f"{row}\\{pivot['columnField']}": columns[row].title}
         transformations: list[tuple[str, object]] = [
-            ("groupingToMatrix", {**pivot, "emptyValue": "zero"})
+            ("groupingToMatrix", {**pivot, "emptyValue": "zero"}),
+            ("organize", {"excludeByName": {}, "indexByName": {}, "renameByName": first}),
         ]
     else:
-        order = {fields[key]: index for index, key in enumerate(columns)}
-        renamed = {fields[key]: column.title for key, column in columns.items()}
-        hidden = {"Time": True}
+        shown = {key: column for key, column in columns.items() if not column.is_hidden}
+        order = {fields[key]: index for index, key in enumerate(shown)}
+        renamed = {fields[key]: column.title for key, column in shown.items()}
+        hidden = {"Time": True} | {fields[key]: True for key in columns if key not in shown}
         organize = {
             "excludeByName": hidden,
             "indexByName": order,
@@ -288,7 +299,7 @@ def table(
     for name, options in transformations:
         builder.with_transformation(dashboard.DataTransformerConfig(id_val=name, options=options))
     for column in columns.values():
-        if column.query is not None and pivot is None:
+        if column.query is not None and pivot is None and not column.is_hidden:
             builder.override_by_name(column.title, _column_properties(column))
     builder.show_header(show_header=True).filterable(filterable=True)
     return Panel(builder=builder, width=width, height=height)
@@ -315,7 +326,7 @@ def _query(
     query.legend_format(target.legend)
     if exemplars:
         query.exemplar(exemplar=True)
-    return query.instant() if is_instant else query.range().interval(_EXPORT_INTERVAL)
+    return query.instant() if is_instant else query.range().interval(f"${EXPORT_INTERVAL}")
 
 
 def _legend(calcs: list[str]) -> common_builder.VizLegendOptions:
@@ -355,12 +366,16 @@ def _column_properties(column: Column) -> list[dashboard.DynamicConfigValue]:
     ]
     if column.decimals is not None:
         properties.append(dashboard.DynamicConfigValue(id_val="decimals", value=column.decimals))
+    if column.words is not None:
+        mapped = [_value_map(column.words)]
+        properties.append(dashboard.DynamicConfigValue(id_val="mappings", value=mapped))
     if column.steps:
         properties.append(
             dashboard.DynamicConfigValue(
                 id_val="thresholds", value=_thresholds(column.steps).build()
             )
         )
+    if column.steps or column.words is not None:
         properties.append(
             dashboard.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"})
         )

@@ -83,7 +83,8 @@ class Queries:
     ) -> str:
         """What a counter gained, first samples included; for boards, not for alerts.
 
-        A source that Prometheus has first seen within the window counts whole.
+        A source that Prometheus has first seen within the window counts whole; where it began
+        anew within it, or what it has is older, it is near: `increase` guesses at the ends.
         """
         _expect(row, "counter")
         return _sum(row, by, self._gained(self._series(row, where)))
@@ -99,6 +100,34 @@ class Queries:
         each = _sum(row, (*by, *_TARGET_LABELS), self._gained(self._series(row, where)))
         return _aggregate("max", row, by, each)
 
+    def appeared(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return what a counter gained, or all of it where it was not there a window ago.
+
+        For what should not happen at all: what happened while nothing could be sent comes
+        as the first sample of a series and is no `increase`. Above 0 for one window at least.
+        """
+        _expect(row, "counter")
+        series = self._series(row, where)
+        return _sum(row, by, self._appeared(series, "increase({})", "{}"))
+
+    def count_appeared(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the same of the records of a histogram."""
+        _expect(row, "histogram")
+        classic = self._appeared(self._series(row, where, suffix="_count"), "increase({})", "{}")
+        native = self._appeared(
+            self._series(row, where), "histogram_count(increase({}))", "histogram_count({})"
+        )
+        return f"({_sum(row, by, classic)} or {_sum(row, by, native)})"
+
+    def _appeared(self, series: str, gained: str, whole: str) -> str:
+        before = f"present_over_time({series}[{self.window}] offset {self.window})"
+        recent = gained.format(f"{series}[{self.window}]")
+        return f"{recent} > 0 or {whole.format(series)} unless {before}"
+
     def watched_increase(
         self, row: Instrument, *, by: Sequence[str], where: Mapping[str, str] | None = None
     ) -> str:
@@ -108,15 +137,18 @@ class Queries:
         )
 
     def _gained(self, series: str) -> str:
-        """Known at the start: the increase. Not known: all of it.
+        """Known before: the increase. Not known: all of it, or the increase after a restart.
 
         `increase` guesses beyond the first and the last sample, of series that came in
-        between too, and a series with one sample has none at all.
+        between too, and a series with one sample has none at all. Known is what had a
+        sample in the day before the window: there may be a gap where it begins.
         """
         window = self.window
+        increase = f"increase({series}[{window}])"
+        known = f"last_over_time({series}[1d] offset {window})"
+        whole = f"(last_over_time({series}[{window}]) unless {known})"
         return (
-            f"increase({series}[{window}]) and {series} offset {window}"
-            f" or last_over_time({series}[{window}]) unless {series} offset {window}"
+            f"{increase} and {known} or {whole} and resets({series}[{window}]) == 0 or {increase}"
         )
 
     # --- gauges -----------------------------------------------------------------------------
@@ -145,7 +177,8 @@ class Queries:
         if row.kind != "gauge":
             return series
         shared = ", ".join(map(label_name, (*_TARGET_LABELS, *rows.SERVER_LABELS)))
-        newest = f"timestamp({self._series(rows.SERVER_UP, None)})"
+        # A process may have told of its server as two versions of the app (a label of OTLP).
+        newest = f"max by ({shared}) (timestamp({self._series(rows.SERVER_UP, None)}))"
         return f"{series} and (timestamp({series}) >= on ({shared}) group_left () {newest})"
 
     def gauge_over_time(

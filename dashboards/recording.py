@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dashboards.phrases import BY_MODEL, BY_SERVER, FAILED, GENAI, SLOW_START, TOKENS
+from dashboards.phrases import BY_MODEL, BY_SERVER, GENAI, SLOW_START, TOKENS
 from dashboards.promql import JOB, RULES, share
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
@@ -18,6 +18,8 @@ from ollama_otel._telemetry.instruments import Instrument
 __all__ = ["CONNECT", "RECORDINGS", "Recording", "record"]
 
 CONNECT: Final = {names.ERROR_TYPE: '="connect"'}
+_CONNECTED_FAILED: Final = {names.ERROR_TYPE: '!~"|connect"'}
+"""Of calls that got no connection another alert tells."""
 
 _DURATION: Final = GENAI.inference_duration
 _START: Final = GENAI.time_to_first_chunk
@@ -78,7 +80,7 @@ RECORDINGS: Final[Sequence[Recording]] = (
         record=record("tokens", "rate5m"),
         expr=RULES.sum(TOKENS, by=(*_BY_APP, *BY_MODEL, names.TOKEN_TYPE)),
     ),
-    *_ratio("failed_calls", "10m", _DURATION, _BY_APP, where=FAILED),
+    *_ratio("connected_failed_calls", "10m", _DURATION, _BY_APP, where=_CONNECTED_FAILED),
     *_ratio("unconnected_calls", "5m", _DURATION, _BY_APP, where=CONNECT),
     *_ratio("cold_starts", "15m", rows.LOAD_DURATION, _BY_SERVER_AND_MODEL),
     Recording(
@@ -98,13 +100,13 @@ RECORDINGS: Final[Sequence[Recording]] = (
             record=record("slow_starts", f"ratio_rate{window}"),
             expr=RULES.over(window).share_above(SLOW_START, _START, by=_BY_SERVER_AND_MODEL),
         )
-        for window in ("5m", "30m", "1h", "6h")
+        for window in ("5m", "30m", "1h", "6h", "3d")
     ),
     *(
         Recording(
             record=record("starts", f"increase{window}"),
             expr=RULES.over(window).count_increase(_START, by=_BY_SERVER_AND_MODEL),
         )
-        for window in ("1h", "6h")
+        for window in ("1h", "6h", "3d")
     ),
 )

@@ -14,6 +14,8 @@ __all__ = ["alert_rules", "recording_rules"]
 
 _HEAD: Final = "# Made by `python -m dashboards`; changes belong into its code.\n"
 _RUNBOOK: Final = "RUNBOOK.md"
+_SERVICE: Final = "ollama"
+"""Label of every alert, for routes and inhibitions."""
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # the base class has no types
@@ -44,12 +46,12 @@ def _alert(alert: Alert) -> Mapping[str, Any]:
         "alert": alert.name,
         "expr": alert.expr,
         "for": alert.lasting,
-        "labels": {"severity": alert.severity},
+        "labels": {"severity": alert.severity, "service": _SERVICE},
         "annotations": {
             "summary": alert.summary,
             "description": alert.seen,
             "action": alert.do,
-            "runbook": f"{_RUNBOOK}#{alert.name.lower()}",
+            "runbook_url": f"{_RUNBOOK}#{alert.name.lower()}",
             "dashboard_uid": alert.board,
         },
     }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dashboards.layout import Board, Row
-from dashboards.panels import Column, Panel, Target, Text, graph, states, table
+from dashboards.panels import Color, Column, Panel, Target, Text, graph, states, table
 from dashboards.parts.memory import CHANGES, HELD
 from dashboards.parts.telemetry import MANAGING, TELEMETRY
 from dashboards.phrases import (
@@ -23,6 +23,10 @@ from ollama_otel._telemetry.prometheus import label_name
 _NOT_WATCHED: Final = "no server is watched: configure(residency=True)"
 _ADDRESS: Final = label_name(names.SERVER_ADDRESS)
 _PORT: Final = label_name(names.SERVER_PORT)
+_UP_OR_DOWN: Final[Mapping[str, tuple[str, Color]]] = {
+    "0": ("down", "red"),
+    "1": ("up", "green"),
+}
 _HARDWARE: Final = (names.HARDWARE_ID, names.HARDWARE_NAME)
 
 _STATE: Final[Sequence[Panel]] = (
@@ -34,7 +38,7 @@ _STATE: Final[Sequence[Panel]] = (
             no_value=_NOT_WATCHED,
         ),
         Target(query=Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max"), legend=SERVER_LEGEND),
-        words={"0": ("down", "red"), "1": ("up", "green")},
+        words=_UP_OR_DOWN,
     ),
     states(
         Text(
@@ -50,7 +54,8 @@ _STATE: Final[Sequence[Panel]] = (
     table(
         Text(
             title="Servers",
-            means="Each watched server's version, and how many models it holds and has on disk.",
+            means="Whether each watched server can be reached, its version, and how many models it "
+            "holds and has on disk.",
             do="Different versions behave differently; bring them to the same before comparing.",
             no_value=_NOT_WATCHED,
         ),
@@ -59,10 +64,15 @@ _STATE: Final[Sequence[Panel]] = (
             _PORT: Column(title="Port"),
             label_name(names.SERVER_VERSION): Column(title="Version"),
             "info": Column(
-                title="Up",
+                title="Info",
                 query=Q.gauge(rows.SERVER_INFO, by=(*BY_SERVER, names.SERVER_VERSION), how="max"),
-                unit="short",
-                decimals=0,
+                is_hidden=True,
+            ),
+            "up": Column(
+                title="Up",
+                query=Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max"),
+                unit="none",
+                words=_UP_OR_DOWN,
             ),
             "loaded": Column(
                 title="Models in memory",

@@ -20,6 +20,9 @@ _ADDRESS: Final = label_name(names.SERVER_ADDRESS)
 _PORT: Final = label_name(names.SERVER_PORT)
 _NAME: Final = label_name(names.MODEL_NAME)
 _NO_CHANGE: Final = "none seen in this time"
+_WATCHED: Final = (
+    "As seen by the one process that saw most; too low after that process was restarted."
+)
 
 HELD: Final[Sequence[Panel]] = (
     table(
@@ -137,7 +140,7 @@ CHANGES: Final[Sequence[Panel]] = (
     bars(
         Text(
             title="Loads by model",
-            means="How often each model was loaded in the time shown, as far as it was seen.",
+            means=f"How often each model was loaded in the time shown. {_WATCHED}",
             do="More than a few in an hour: raise `keep_alive` or see the causes beside.",
             no_value=_NO_CHANGE,
         ),
@@ -149,7 +152,7 @@ CHANGES: Final[Sequence[Panel]] = (
     bars(
         Text(
             title="Unloads by reason",
-            means="Why models left memory in the time shown.",
+            means=f"Why models left memory in the time shown. {_WATCHED}",
             do="Expiry is the usual one. Evictions: memory or places for models are short.",
             no_value=_NO_CHANGE,
         ),
@@ -165,7 +168,7 @@ CHANGES: Final[Sequence[Panel]] = (
         Text(
             title="Reloads by cause",
             means="Models that were loaded again, and what made it necessary: an option that "
-            "changed between calls, or another model that took the place.",
+            f"changed between calls, or another model that took the place. {_WATCHED}",
             do="An option such as `num_ctx`: let all callers send the same. Another model: more "
             "memory, `OLLAMA_MAX_LOADED_MODELS`, or a server of its own.",
             no_value=_NO_CHANGE,
@@ -183,7 +186,7 @@ CHANGES: Final[Sequence[Panel]] = (
         Text(
             title="Thrash: reloads by model and cause, in 15 minutes",
             means="A model that is loaded again and again does little else. The alert fires from 4 "
-            "in 15 minutes on.",
+            f"in 15 minutes on, of all causes together. {_WATCHED}",
             do="The cause is in the legend; the runbook has a remedy for each.",
             no_value=_NO_CHANGE,
         ),
@@ -200,7 +203,8 @@ CHANGES: Final[Sequence[Panel]] = (
     table(
         Text(
             title="Evictions: who had to go for whom",
-            means="Models that left memory because another needed the place, in the time shown.",
+            means="Models that left memory because another needed the place, in the time shown. "
+            f"{_WATCHED}",
             do="Two that push each other out in turn belong on two servers, or need more memory.",
             no_value=_NO_CHANGE,
         ),

@@ -153,7 +153,7 @@ def test_a_query_over_time_has_samples_to_make_a_rate_of(panel: dict[str, Any]) 
             assert "interval" not in target
         else:
             assert "$__range" not in target["expr"]
-            assert target["interval"] == "1m", "OpenTelemetry exports once a minute"
+            assert target["interval"] == "$export_interval"
 
 
 @pytest.mark.parametrize("board", BOARD_CASES)
@@ -190,8 +190,21 @@ def test_titles_and_numbers_of_panels_are_unique(board: dict[str, Any]) -> None:
 @pytest.mark.parametrize("board", BOARD_CASES)
 def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]) -> None:
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
-    assert list(variables) == ["datasource", "job", "model", "server", "port", "operation"]
+    assert list(variables) == [
+        "datasource",
+        "job",
+        "model",
+        "server",
+        "port",
+        "operation",
+        "export_interval",
+    ]
     assert variables.pop("datasource")["type"] == "datasource"
+    interval = variables.pop("export_interval")
+    assert interval["type"] == "interval"
+    assert interval["query"] == "15s,30s,1m,5m"
+    assert interval["auto"] is False
+    assert interval["current"]["value"] == "1m", "OpenTelemetry exports once a minute"
     for variable in variables.values():
         assert variable["allValue"] == ".*", "series without the label are meant too"
         assert variable["includeAll"]
@@ -202,6 +215,40 @@ def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]
     assert link["tags"] == board["tags"] == ["ollama-otel"]
     assert link["includeVars"]
     assert link["keepTime"]
+
+
+def test_whether_a_server_is_up_is_asked_of_what_says_so() -> None:
+    """Its version is always told with the value 1."""
+    [panel] = [panel for board in BOARDS for panel in panels(board) if panel["title"] == "Servers"]
+    [organized] = [step["options"] for step in panel["transformations"] if step["id"] == "organize"]
+    [field] = [name for name, title in organized["renameByName"].items() if title == "Up"]
+    asked = {f"Value #{target['refId']}": target["expr"] for target in panel["targets"]}
+    assert "ollama_server_up" in asked[field]
+    [hidden] = organized["excludeByName"].keys() - {"Time"}
+    assert "ollama_server_info" in asked[hidden]
+    [column] = [
+        override["properties"]
+        for override in panel["fieldConfig"]["overrides"]
+        if override["matcher"]["options"] == "Up"
+    ]
+    [mapping] = [each["value"] for each in column if each["id"] == "mappings"]
+    assert {key: one["text"] for key, one in mapping[0]["options"].items()} == {
+        "0": "down",
+        "1": "up",
+    }
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        case
+        for case in PANELS
+        if "max by" in str(case.values[0]["targets"])
+        and "job, instance) (increase" in str(case.values[0]["targets"])
+    ],
+)
+def test_what_one_process_saw_is_told_as_that(panel: dict[str, Any]) -> None:
+    assert "by the one process that saw most; too low after" in panel["description"]
 
 
 @pytest.mark.parametrize("board", BOARD_CASES)
@@ -252,9 +299,13 @@ def test_a_table_names_its_columns(panel: dict[str, Any]) -> None:
         [target] = panel["targets"]
         assert f"by ({matrix['rowField']}, {matrix['columnField']})" in target["expr"]
         assert matrix["rowField"] == label_name(BY_MODEL[0])
+        first = f"{matrix['rowField']}\\{matrix['columnField']}"
+        assert steps["organize"]["renameByName"] == {first: "Model"}
         return
     organized = steps["organize"]
     values = [name for name in organized["renameByName"] if name.startswith("Value")]
-    assert len(values) == len(panel["targets"])
+    hidden = [name for name in organized["excludeByName"] if name.startswith("Value")]
+    assert len(values) + len(hidden) == len(panel["targets"])
+    assert not set(values) & set(hidden)
     for label in organized["renameByName"].keys() - set(values):
         assert all(label in target["expr"] for target in panel["targets"][:1])

@@ -54,7 +54,22 @@ def test_a_share_above_what_is_no_bound_is_refused_as_it_would_be_a_guess() -> N
 
 def test_a_total_counts_what_was_first_seen_within_the_window_as_a_whole() -> None:
     assert RULES.over("1h").total(rows.LOG_DROPPED) == snapshot(
-        "sum(increase(ollama_client_replay_log_dropped_total[1h]) and ollama_client_replay_log_dropped_total offset 1h or last_over_time(ollama_client_replay_log_dropped_total[1h]) unless ollama_client_replay_log_dropped_total offset 1h)"
+        "sum(increase(ollama_client_replay_log_dropped_total[1h]) and last_over_time(ollama_client_replay_log_dropped_total[1d] offset 1h) or (last_over_time(ollama_client_replay_log_dropped_total[1h]) unless last_over_time(ollama_client_replay_log_dropped_total[1d] offset 1h)) and resets(ollama_client_replay_log_dropped_total[1h]) == 0 or increase(ollama_client_replay_log_dropped_total[1h]))"
+    )
+
+
+def test_what_appeared_is_its_increase_or_all_of_a_series_that_is_new() -> None:
+    assert RULES.appeared(rows.LOG_DROPPED, by=(JOB,)) == snapshot(
+        "sum by (job) (increase(ollama_client_replay_log_dropped_total[5m]) > 0 or ollama_client_replay_log_dropped_total unless present_over_time(ollama_client_replay_log_dropped_total[5m] offset 5m))"
+    )
+    assert RULES.count_appeared(rows.SDK_EXPORT_DURATION) == snapshot(
+        "(sum(increase(otel_sdk_exporter_operation_duration_seconds_count[5m]) > 0 or otel_sdk_exporter_operation_duration_seconds_count unless present_over_time(otel_sdk_exporter_operation_duration_seconds_count[5m] offset 5m)) or sum(histogram_count(increase(otel_sdk_exporter_operation_duration_seconds[5m])) > 0 or histogram_count(otel_sdk_exporter_operation_duration_seconds) unless present_over_time(otel_sdk_exporter_operation_duration_seconds[5m] offset 5m)))"
+    )
+
+
+def test_a_server_of_which_two_versions_of_an_app_told_is_one() -> None:
+    assert "group_left () max by (job, instance, server_address, server_port) (timestamp(" in (
+        RULES.gauge(rows.GPU_SHARE, by=(names.MODEL_NAME,), how="max")
     )
 
 

@@ -52,7 +52,7 @@ def test_records_are_made_of_metrics_and_each_has_a_name_of_its_own() -> None:
     assert len(RECORDED) == len(RECORDINGS)
     for each in RECORDINGS:
         assert re.fullmatch(
-            r"ollama_otel:[a-z_]+:(ratio_rate|rate|increase|avg|p90_rate)\d+[mh]", each.record
+            r"ollama_otel:[a-z_]+:(ratio_rate|rate|increase|avg|p90_rate)\d+[mhd]", each.record
         )
         assert {selector.metric for selector in selectors_of(each.expr)} <= SERIES
 
@@ -61,16 +61,16 @@ def test_records_are_made_of_metrics_and_each_has_a_name_of_its_own() -> None:
 def test_an_alert_says_what_was_seen_what_to_do_and_where_to_look(alert: Alert) -> None:
     [rule] = yaml.safe_load(alert_rules([alert]))["groups"][0]["rules"]
     assert rule["alert"] == alert.name
-    assert re.fullmatch(r"\d+m", rule["for"])
-    assert rule["labels"] == {"severity": alert.severity}
+    assert re.fullmatch(r"\d+[mh]", rule["for"])
+    assert rule["labels"] == {"severity": alert.severity, "service": "ollama"}
     texts = rule["annotations"]
-    assert list(texts) == ["summary", "description", "action", "runbook", "dashboard_uid"]
+    assert list(texts) == ["summary", "description", "action", "runbook_url", "dashboard_uid"]
     assert "$value" in texts["description"] or alert.name in {
         "OllamaServerDown",
         "OllamaModelOnCpu",
     }
     assert texts["action"].endswith(".")
-    assert texts["runbook"] == f"RUNBOOK.md#{alert.name.lower()}"
+    assert texts["runbook_url"] == f"RUNBOOK.md#{alert.name.lower()}"
     assert texts["dashboard_uid"] in {board.uid for board in all_boards()}
 
 
@@ -86,7 +86,7 @@ def test_an_alert_names_labels_that_it_has(alert: Alert) -> None:
         for group in re.findall(r"by \(([^)]*)\)", expression):
             kept |= set(group.split(", "))
     assert named <= kept
-    assert named <= LABELS | {"job"}
+    assert named <= LABELS | {"job", "instance"}
 
 
 def test_every_alert_has_a_section_in_the_runbook_and_every_section_an_alert() -> None:
@@ -166,6 +166,7 @@ def test_series_of_tests_have_names_and_labels_that_there_are() -> None:
                 known = {label_name(label) for label in row_labels(selector.metric)} | {
                     "job",
                     "instance",
+                    "service_version",
                     "le",
                 }
                 assert {matcher.label for matcher in selector.matchers} <= known, series["series"]
@@ -177,7 +178,16 @@ def row_labels(metric: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    "name", ["errors", "queue", "first_token", "first_token_for_hours", "loads", "telemetry"]
+    "name",
+    [
+        "errors",
+        "queue",
+        "first_token",
+        "first_token_for_hours",
+        "first_token_for_days",
+        "loads",
+        "telemetry",
+    ],
 )
 def test_alerts_on_histograms_are_tested_with_native_ones_too(name: str) -> None:
     text = (HERE / "rules" / "tests" / f"{name}.yaml").read_text(encoding="utf-8")

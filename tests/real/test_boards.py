@@ -235,6 +235,7 @@ MATTER_OF_SPEED = {
     "OllamaQueueBuildingUp",
     "OllamaSlowFirstTokenFastBurn",
     "OllamaSlowFirstTokenSlowBurn",
+    "OllamaSlowFirstTokenForDays",
 }
 """Alerts of which the machine's speed decides; their own tests tell when they fire."""
 _THRESHOLD = re.compile(r" (?:==|!=|>=|<=|>|<) -?[\d.e-]+(?![\d.]*\s*[*/])")

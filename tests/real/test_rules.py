@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from dashboards.promql import RULES as QUERIES
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.prometheus import metric_name
 
 from .install import find_server
 from .servers import DASHBOARDS
@@ -52,10 +59,67 @@ def test_an_alert_that_fires_too_early_is_noticed(promtool: Path, tmp_path: Path
     alerts = folder / "ollama-alerts.yaml"
     text = alerts.read_text(encoding="utf-8")
     careless = text.replace(
-        "ollama_otel:failed_calls:increase10m >= 5", "ollama_otel:failed_calls:increase10m >= 0"
+        "ollama_otel:connected_failed_calls:increase10m >= 5",
+        "ollama_otel:connected_failed_calls:increase10m >= 0",
     )
     assert careless != text
     alerts.write_text(careless, encoding="utf-8")
     tested = run(promtool, "test", "rules", folder / "tests" / "errors.yaml")
     assert tested.returncode != 0
     assert "four calls fail, of eight" in tested.stdout + tested.stderr
+
+
+TOTALS = {
+    "known before a gap at the start, with a million from before": (
+        "1000000+1x30 _x29 1000060+1x60",
+        "110m",
+        (45, 61),
+    ),
+    "first seen in the window": ("_x80 60x30", "110m", (60, 60)),
+    "first seen with one sample": ("_x108 7", "110m", (7, 7)),
+    "first seen in the window, and begun anew twice": (
+        "_x60 0+10x10 0+10x10 0+10x10",
+        "94m",
+        (285, 315),
+    ),
+    "known, and nothing happened": ("60x110", "110m", (0, 0)),
+}
+"""Samples of a counter by the minute, when it is asked for its last hour, and between what it is."""
+
+
+def native(samples: str) -> str:
+    """The same samples as counts of a native histogram."""
+
+    def histogram(count: str) -> str:
+        return f"{{{{schema:-53 sum:{count} count:{count} custom_values:[1] buckets:[{count}]}}}}"
+
+    def one(part: str) -> str:
+        found = re.fullmatch(r"(\d+)(?:\+(\d+))?(x\d+)?", part)
+        if found is None:
+            return part
+        step = f"+{histogram(found[2])}" if found[2] else ""
+        return f"{histogram(found[1])}{step}{found[3] or ''}"
+
+    return " ".join(map(one, samples.split()))
+
+
+@pytest.mark.parametrize("case", TOTALS)
+@pytest.mark.parametrize("is_native", [False, True], ids=["counter", "native histogram"])
+def test_a_total_is_right_after_gaps_and_restarts(
+    promtool: Path, tmp_path: Path, case: str, *, is_native: bool
+) -> None:
+    samples, when, (least, most) = TOTALS[case]
+    row = rows.LOAD_DURATION if is_native else rows.LOG_DROPPED
+    hour = replace(QUERIES.over("1h"), filters={})
+    total = hour.count_total(row) if is_native else hour.total(row)
+    series = {"series": metric_name(row), "values": native(samples) if is_native else samples}
+    asked = {
+        "expr": f"({total}) >= bool {least} and ({total}) <= {most} or ({total}) * 0",
+        "eval_time": when,
+        "exp_samples": [{"labels": "{}", "value": 1}],
+    }
+    case_of = {"interval": "1m", "input_series": [series], "promql_expr_test": [asked]}
+    file = tmp_path / "totals.yaml"
+    file.write_text(json.dumps({"evaluation_interval": "1m", "tests": [case_of]}))
+    tested = run(promtool, "test", "rules", file)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
