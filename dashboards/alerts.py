@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from dashboards.phrases import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSED, SERVER_TEXT
 from dashboards.promql import INSTANCE, JOB, RULES
 from dashboards.recording import record
+from dashboards.vocabulary import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSED, SERVER_TEXT
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.prometheus import label_name

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dashboards.phrases import BY_MODEL, BY_SERVER, GENAI, SLOW_START, TOKENS
 from dashboards.promql import JOB, RULES, share
+from dashboards.vocabulary import BY_MODEL, BY_SERVER, GENAI, SLOW_START, TOKENS
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.instruments import Instrument
 
-__all__ = ["CONNECT", "RECORDINGS", "Recording", "record"]
+__all__ = ["CONNECT", "RECORDINGS", "RecordingRule", "record"]
 
 CONNECT: Final = {names.ERROR_TYPE: '="connect"'}
 _CONNECTED_FAILED: Final = {names.ERROR_TYPE: '!~"|connect"'}
@@ -28,7 +28,7 @@ _BY_SERVER_AND_MODEL: Final = (*BY_SERVER, *BY_MODEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
+class RecordingRule:
     """One recording rule."""
 
     record: str
@@ -47,63 +47,63 @@ def _ratio(
     by: Sequence[str],
     *,
     where: Mapping[str, str] | None = None,
-) -> tuple[Recording, Recording]:
+) -> tuple[RecordingRule, RecordingRule]:
     """Return a part of the calls, and how many they are."""
     queries = RULES.over(window)
     of_all = share(queries.count(part, by=by, where=where), queries.count(_DURATION, by=by))
     gained = queries.count_increase(part, by=by, where=where)
     return (
-        Recording(record=record(what, f"ratio_rate{window}"), expr=of_all),
-        Recording(record=record(what, f"increase{window}"), expr=gained),
+        RecordingRule(record=record(what, f"ratio_rate{window}"), expr=of_all),
+        RecordingRule(record=record(what, f"increase{window}"), expr=gained),
     )
 
 
 _TEN: Final = RULES.over("10m")
 
-RECORDINGS: Final[Sequence[Recording]] = (
-    Recording(
+RECORDINGS: Final[Sequence[RecordingRule]] = (
+    RecordingRule(
         record=record("calls", "rate5m"),
         expr=RULES.count(
             _DURATION,
             by=(*_BY_APP, names.OPERATION_NAME, names.OUTCOME, names.ERROR_TYPE),
         ),
     ),
-    Recording(
+    RecordingRule(
         record=record("call_duration_seconds", "p90_rate5m"),
         expr=RULES.quantile(0.9, _DURATION, by=_BY_SERVER_AND_MODEL),
     ),
-    Recording(
+    RecordingRule(
         record=record("time_to_first_chunk_seconds", "p90_rate5m"),
         expr=RULES.quantile(0.9, _START, by=_BY_SERVER_AND_MODEL),
     ),
-    Recording(
+    RecordingRule(
         record=record("tokens", "rate5m"),
         expr=RULES.sum(TOKENS, by=(*_BY_APP, *BY_MODEL, names.TOKEN_TYPE)),
     ),
     *_ratio("connected_failed_calls", "10m", _DURATION, _BY_APP, where=_CONNECTED_FAILED),
     *_ratio("unconnected_calls", "5m", _DURATION, _BY_APP, where=CONNECT),
     *_ratio("cold_starts", "15m", rows.LOAD_DURATION, _BY_SERVER_AND_MODEL),
-    Recording(
+    RecordingRule(
         record=record("queue_wait_estimate_seconds", "p90_rate10m"),
         expr=_TEN.quantile(0.9, rows.QUEUE_DURATION, by=BY_SERVER),
     ),
-    Recording(
+    RecordingRule(
         record=record("queue_waits", "increase10m"),
         expr=_TEN.count_increase(rows.QUEUE_DURATION, by=BY_SERVER),
     ),
-    Recording(
+    RecordingRule(
         record=record("requests_active", "avg5m"),
         expr=RULES.gauge_over_time(rows.ACTIVE_REQUESTS, function="avg", by=BY_SERVER),
     ),
     *(
-        Recording(
+        RecordingRule(
             record=record("slow_starts", f"ratio_rate{window}"),
             expr=RULES.over(window).share_above(SLOW_START, _START, by=_BY_SERVER_AND_MODEL),
         )
         for window in ("5m", "30m", "1h", "6h", "3d")
     ),
     *(
-        Recording(
+        RecordingRule(
             record=record("starts", f"increase{window}"),
             expr=RULES.over(window).count_increase(_START, by=_BY_SERVER_AND_MODEL),
         )

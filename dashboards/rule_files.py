@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml  # type: ignore[import-untyped]  # ships no types
 
 from dashboards.alerts import Alert
-from dashboards.recording import Recording
+from dashboards.recording import RecordingRule
 
 __all__ = ["alert_rules", "recording_rules"]
 
@@ -30,7 +30,7 @@ def _text(dumper: Any, text: str) -> Any:
 _Dumper.add_representer(str, _text)
 
 
-def recording_rules(recordings: Sequence[Recording]) -> str:
+def recording_rules(recordings: Sequence[RecordingRule]) -> str:
     """Return the file of recording rules."""
     rules = [{"record": each.record, "expr": each.expr} for each in recordings]
     return _file("ollama-otel-recording", rules)

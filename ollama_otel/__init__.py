@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ollama_otel import ollama
-    from ollama_otel._call import Observation, Observer
-    from ollama_otel._record import CallRecord, CallStart
+    from ollama_otel._exchange.exchange import CallFollower, Observer
     from ollama_otel._telemetry.setup import Telemetry, configure
     from ollama_otel.client import AsyncClient, Client
     from ollama_otel.context import call_context
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
         SettingsError,
     )
     from ollama_otel.instrumentor import OllamaInstrumentor
+    from ollama_otel.records import CallRecord, CallStart
     from ollama_otel.settings import Settings
     from ollama_otel.transport import (
         AsyncTransport,
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "AsyncTransport",
+    "CallFollower",
     "CallRecord",
     "CallStart",
     "Client",
     "InstrumentationError",
     "MissingExtraError",
-    "Observation",
     "Observer",
     "OllamaInstrumentor",
     "OllamaOtelError",
@@ -59,8 +59,8 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "_call": ("Observation", "Observer"),
-    "_record": ("CallRecord", "CallStart"),
+    "_exchange.exchange": ("CallFollower", "Observer"),
+    "records": ("CallRecord", "CallStart"),
     "_telemetry.setup": ("Telemetry", "configure"),
     "client": ("AsyncClient", "Client"),
     "context": ("call_context",),

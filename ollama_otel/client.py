@@ -18,7 +18,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
-from ollama_otel._call import Observer
+from ollama_otel._exchange.exchange import Observer
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.settings import Settings
 from ollama_otel.transport import REQUEST_BODY, instrument_client, watched_body

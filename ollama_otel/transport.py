@@ -15,17 +15,17 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from ollama_otel._answer import Answer
-from ollama_otel._call import CallRecorder, Observer, Recording
+from ollama_otel._exchange.bodies import Answer
+from ollama_otel._exchange.exchange import Exchange, Instrumentation, Observer
 from ollama_otel._guard import guard
 from ollama_otel._network import reaches_network
-from ollama_otel._record import CallStart
-from ollama_otel._telemetry.recording import recording_for
+from ollama_otel._telemetry.instrumentation import recording_for
 from ollama_otel._wire.endpoints import Endpoint, find_endpoint
 from ollama_otel._wire.images import without_images
 from ollama_otel._wire.native import parse_object, read_request
 from ollama_otel.context import current_call_context
 from ollama_otel.errors import InstrumentationError
+from ollama_otel.records import CallStart
 from ollama_otel.settings import Settings
 
 __all__ = [
@@ -69,11 +69,11 @@ def _body_of(request: httpx.Request) -> tuple[Mapping[str, Any] | None, int | No
 
 
 def _start_call(
-    recording: Recording, endpoint: Endpoint, request: httpx.Request, inner: object
-) -> CallRecorder | None:
+    recording: Instrumentation, endpoint: Endpoint, request: httpx.Request, inner: object
+) -> Exchange | None:
     try:
         body, size = _body_of(request)
-        call = CallRecorder(
+        call = Exchange(
             recording,
             CallStart(
                 endpoint=endpoint,
@@ -113,7 +113,7 @@ def _content_headers(headers: httpx.Headers) -> tuple[str, str]:
 
 
 def _recorded(
-    call: CallRecorder, response: httpx.Response, stream_type: type[_Stream | _AsyncStream]
+    call: Exchange, response: httpx.Response, stream_type: type[_Stream | _AsyncStream]
 ) -> httpx.Response:
     """Return the response with a body that is watched on its way.
 
@@ -150,7 +150,7 @@ def _recorded(
 class _Stream(httpx.SyncByteStream):
     """A body on its way to the caller."""
 
-    def __init__(self, call: CallRecorder, inner: Any, answer: Answer) -> None:
+    def __init__(self, call: Exchange, inner: Any, answer: Answer) -> None:
         self._call = call
         self._inner: httpx.SyncByteStream = inner
         self._answer = answer
@@ -183,7 +183,7 @@ class _Stream(httpx.SyncByteStream):
 class _AsyncStream(httpx.AsyncByteStream):
     """A body on its way to the caller."""
 
-    def __init__(self, call: CallRecorder, inner: Any, answer: Answer) -> None:
+    def __init__(self, call: Exchange, inner: Any, answer: Answer) -> None:
         self._call = call
         self._inner: httpx.AsyncByteStream = inner
         self._answer = answer
@@ -239,7 +239,7 @@ class _Recorded:
             tracer_provider, meter_provider, logger_provider, settings, observers
         )
 
-    def _begin(self, request: httpx.Request) -> CallRecorder | None:
+    def _begin(self, request: httpx.Request) -> Exchange | None:
         """Start to record a request, unless it is not Ollama's or not to be recorded."""
         endpoint = find_endpoint(request.method, request.url.path)
         if endpoint is None:

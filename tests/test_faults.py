@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import NoOpTracerProvider
 
-from ollama_otel import CallRecord, CallStart, Observation, Settings
+from ollama_otel import CallFollower, CallRecord, CallStart, Settings
 from ollama_otel._guard import guard
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
@@ -83,7 +83,7 @@ class OursError(Exception):
     """What goes wrong in an observer."""
 
 
-class Broken(Observation):
+class Broken(CallFollower):
     """Raises in the methods named."""
 
     is_current = True
@@ -292,10 +292,10 @@ def test_a_set_up_that_fails_at_the_first_call_does_not_change_the_call(
     colour: Colour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a client follows by default is looked up only when it is used."""
-    from ollama_otel._telemetry import recording
+    from ollama_otel._telemetry import instrumentation
 
-    monkeypatch.setattr(recording, "_default", None)
-    monkeypatch.setattr(recording, "get_tracer", BrokenTracerProvider().get_tracer)
+    monkeypatch.setattr(instrumentation, "_default", None)
+    monkeypatch.setattr(instrumentation, "get_tracer", BrokenTracerProvider().get_tracer)
     talk(colour)
     assert sum(guard.faults.values()) == 4
 
@@ -574,12 +574,12 @@ class Counter:
         self.begun = 0
         self.ended: dict[str, int] = {}
 
-    def begin(self, start: CallStart) -> Observation:
+    def begin(self, start: CallStart) -> CallFollower:
         self.begun += 1
         return _Counted(self)
 
 
-class _Counted(Observation):
+class _Counted(CallFollower):
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
 

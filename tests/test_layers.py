@@ -18,14 +18,12 @@ LAYERS = [
     ("errors",),
     ("settings", "context", "redaction", "_guard", "_garbage", "_network"),
     ("_wire", "_content"),
-    ("_answer",),
-    ("_record",),
-    ("_call",),
-    ("_replay_log", "residency"),
+    ("records", "_exchange"),
+    ("_log", "residency"),
     ("_telemetry",),
     ("transport",),
     ("client",),
-    ("ollama", "instrumentor", "replay", "_dashboards"),
+    ("ollama", "instrumentor", "replay", "_monitoring"),
     ("testing", "pytest_plugin"),
     ("__init__", "_cli"),
 ]
@@ -76,10 +74,10 @@ def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> No
 @pytest.mark.parametrize(
     "path",
     [
-        *sorted((PACKAGE / "_answer").glob("*.py")),
+        *sorted((PACKAGE / "_exchange").glob("*.py")),
         *(
             PACKAGE / f"{name}.py"
-            for name in ("_call", "_record", "_guard", "_garbage", "_content", "context")
+            for name in ("records", "_guard", "_garbage", "_content", "context")
         ),
     ],
     ids=lambda path: path.name,

@@ -59,7 +59,7 @@ def test_the_package_offers_exactly_this() -> None:
         "Client",
         "InstrumentationError",
         "MissingExtraError",
-        "Observation",
+        "CallFollower",
         "Observer",
         "OllamaInstrumentor",
         "OllamaOtelError",

@@ -188,6 +188,6 @@ def test_every_metric_and_error_type_is_listed() -> None:
         assert all(f"| `{row.name}` |" in README for row in rows.instruments_of(profile))
     assert all(f"| `{error_type}` |" in README for error_type in ERROR_TYPES)
     assert all(f"`{phase}`" in README for phase in rows.PHASES)
-    from ollama_otel._record import Outcome
+    from ollama_otel.records import Outcome
 
     assert all(f"`{outcome}`" in README for outcome in get_args(Outcome))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ollama_otel import redaction
 from ollama_otel.errors import SettingsError
 from ollama_otel.redaction import BUILT_IN, is_secret_key, pattern
-from tests.secrets import KINDS, is_luhn, secrets
+from tests.fake_secrets import KINDS, is_luhn, secrets
 
 
 def redact(text: str) -> str:

@@ -143,9 +143,9 @@ def test_metrics_are_sent_at_the_interval(collector: Collector) -> None:
 def test_observers_and_settings_given_to_configure_hold_for_every_client() -> None:
     ran = run(
         """
-        from ollama_otel import Observation
+        from ollama_otel import CallFollower
         seen = []
-        class Seen(Observation):
+        class Seen(CallFollower):
             def end(self, record):
                 seen.append([record.outcome, record.answer and record.answer.text])
         class Watcher:

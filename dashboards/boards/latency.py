@@ -7,9 +7,9 @@ from typing import Final
 
 from dashboards.layout import Board, Row
 from dashboards.panels import Column, Panel, Target, Text, graph, heat_map, table
-from dashboards.phrases import BY_MODEL, GENAI, INPUT, OUTPUT, RANGE, SLOW_START, TOKENS, legend
 from dashboards.promql import BOARD as Q
 from dashboards.promql import MODEL, Queries, by_plain_model, highest
+from dashboards.vocabulary import BY_MODEL, GENAI, INPUT, OUTPUT, RANGE, SLOW_START, TOKENS, legend
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.prometheus import label_name

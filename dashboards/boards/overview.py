@@ -7,7 +7,9 @@ from typing import Final
 
 from dashboards.layout import Board, Row
 from dashboards.panels import Column, Panel, Target, Text, bars, graph, stat, table
-from dashboards.phrases import (
+from dashboards.promql import BOARD as Q
+from dashboards.promql import share
+from dashboards.vocabulary import (
     BY_MODEL,
     BY_SERVER,
     FAILED,
@@ -19,8 +21,6 @@ from dashboards.phrases import (
     TOKENS,
     legend,
 )
-from dashboards.promql import BOARD as Q
-from dashboards.promql import share
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.instruments import Instrument

@@ -9,13 +9,13 @@ from dashboards.layout import Board, Row
 from dashboards.panels import Color, Column, Panel, Target, Text, graph, states, table
 from dashboards.parts.memory import CHANGES, HELD
 from dashboards.parts.telemetry import MANAGING, TELEMETRY
-from dashboards.phrases import (
+from dashboards.promql import BOARD as Q
+from dashboards.promql import share
+from dashboards.vocabulary import (
     BY_SERVER,
     SERVER_LEGEND,
     legend,
 )
-from dashboards.promql import BOARD as Q
-from dashboards.promql import share
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.prometheus import label_name

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from dashboards.panels import Column, Panel, Target, Text, bars, graph, table
-from dashboards.phrases import BY_LISTED_MODEL, RANGE, SERVER_LEGEND, legend
 from dashboards.promql import BOARD as Q
+from dashboards.vocabulary import BY_LISTED_MODEL, RANGE, SERVER_LEGEND, legend
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.prometheus import label_name

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from dashboards.panels import Panel, Target, Text, bars, graph, stat
-from dashboards.phrases import FAILED, RANGE, REFUSED, legend
 from dashboards.promql import BOARD as Q
+from dashboards.vocabulary import FAILED, RANGE, REFUSED, legend
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 

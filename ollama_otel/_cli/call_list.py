@@ -10,8 +10,8 @@ from rich.text import Text
 
 from ollama_otel._cli.render import seconds
 from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words, local_time
-from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel._replay_log.format import timestamp
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.format import timestamp
 
 __all__ = ["as_values", "question_of", "rows"]
 

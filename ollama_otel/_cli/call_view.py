@@ -14,7 +14,7 @@ from rich.text import Text
 from ollama_otel._cli import conversation, render
 from ollama_otel._cli.curl import CurlCommand
 from ollama_otel._cli.terminal import first_words, local_time, printable
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
 from ollama_otel.settings import Settings
 
 __all__ = ["again", "as_values", "parts"]

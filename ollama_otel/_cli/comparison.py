@@ -13,8 +13,9 @@ from rich.tree import Tree
 
 from ollama_otel._cli.render import seconds
 from ollama_otel._cli.terminal import first_words, plural, printable
-from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel.replay._comparison import (
+from ollama_otel._log.call import RecordedCall
+from ollama_otel.replay._diff.text import FieldDifference, TextDifference
+from ollama_otel.replay._diff.values import (
     BeforeAfter,
     ComparedPair,
     Comparison,
@@ -22,9 +23,8 @@ from ollama_otel.replay._comparison import (
     MeasureSummary,
     StructureDifference,
 )
-from ollama_otel.replay._difference import FieldDifference, TextDifference
 
-__all__ = ["as_json", "lonely", "pair", "summary"]
+__all__ = ["as_json", "pair", "summary", "unmatched"]
 
 _SHOWN: Final = 400
 """Characters shown of one changed piece."""
@@ -65,7 +65,7 @@ def pair(pair: ComparedPair) -> RenderableType:
     return tree
 
 
-def lonely(calls: Sequence[RecordedCall], log: str) -> RenderableType:
+def unmatched(calls: Sequence[RecordedCall], log: str) -> RenderableType:
     """List the calls that only one log has."""
     tree = Tree(Text(f"Only in {printable(log)}", style="bold"), guide_style="dim")
     for call in calls:

@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import dataclass
 
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.address import Address
 
 __all__ = ["CurlCommand", "curl_for"]

@@ -207,30 +207,30 @@ def _user(text: str) -> tuple[str, str]:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from ollama_otel._cli import stack  # noqa: PLC0415
+    from ollama_otel._cli import compose  # noqa: PLC0415
 
-    return stack.up(arguments)
+    return compose.up(arguments)
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    from ollama_otel._cli import stack  # noqa: PLC0415
+    from ollama_otel._cli import compose  # noqa: PLC0415
 
-    return stack.down(arguments)
+    return compose.down(arguments)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from ollama_otel._cli import panel_check  # noqa: PLC0415
+    from ollama_otel._cli import check  # noqa: PLC0415
 
-    return panel_check.run(arguments)
+    return check.run(arguments)
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from ollama_otel._cli import board_delivery  # noqa: PLC0415
+    from ollama_otel._cli import export_import  # noqa: PLC0415
 
-    return board_delivery.export_files(arguments)
+    return export_import.export_files(arguments)
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from ollama_otel._cli import board_delivery  # noqa: PLC0415
+    from ollama_otel._cli import export_import  # noqa: PLC0415
 
-    return board_delivery.import_boards(arguments)
+    return export_import.import_boards(arguments)

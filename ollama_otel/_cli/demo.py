@@ -13,7 +13,7 @@ from ollama_otel._wire.address import parse_host
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ollama_otel._cli.tour import Tour
+    from ollama_otel._cli.demo_run import DemoRun
 
 __all__ = ["add_parser", "run"]
 
@@ -43,38 +43,38 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Play the demo and print it; 1 where a call that should succeed did not."""
     # They import the official package, which `main` makes sure of first.
-    from ollama_otel._cli import terminal, tour  # noqa: PLC0415
+    from ollama_otel._cli import demo_run, terminal  # noqa: PLC0415
 
     server = arguments.host or parse_host(os.environ.get("OLLAMA_HOST"))
     console = terminal.console_for_text(sys.stdout, no_color=arguments.no_color)
-    with tour.start(server, model=arguments.model) as started:
+    with demo_run.start(server, model=arguments.model) as started:
         _show(started, console)
     return 0 if started.went_as_expected else 1
 
 
-def _show(tour: Tour, console: Console) -> None:
+def _show(run: DemoRun, console: Console) -> None:
     from ollama_otel._cli import render  # noqa: PLC0415
 
-    console.print(render.opening(tour.server))
-    for scenario in tour.scenarios:
+    console.print(render.opening(run.server))
+    for scenario in run.scenarios:
         with console.status(f"{scenario.title} ...", spinner="line"):
-            step = tour.play(scenario)
+            step = run.play(scenario)
         console.print(render.step(step, ascii_only=console.options.ascii_only))
-    console.print(render.metrics(tour.metrics()))
-    _show_log(tour, console)
+    console.print(render.metrics(run.metrics()))
+    _show_log(run, console)
     with console.status("Sending ...", spinner="line"):
-        delivery = tour.send()
-    console.print(render.closing(delivery, tour.server))
+        delivery = run.send()
+    console.print(render.closing(delivery, run.server))
 
 
-def _show_log(tour: Tour, console: Console) -> None:
+def _show_log(run: DemoRun, console: Console) -> None:
     from ollama_otel._cli import call_list  # noqa: PLC0415
 
-    if not (calls := tour.logged()):
+    if not (calls := run.logged()):
         return
     console.print("\nThe replay log of these calls, each chunk with its time", style="bold")
     for line in call_list.rows(calls, width=console.width):
         console.print(line, soft_wrap=True)
     console.print("\nOne of them in full (play, serve, compare: ollama-otel --help):")
-    command = f"  ollama-otel show {tour.log_path} {calls[1].id}"
+    command = f"  ollama-otel show {run.log_path} {calls[1].id}"
     console.print(command, style="bold", soft_wrap=True)

@@ -12,7 +12,7 @@ from ollama_otel._cli.arguments import number
 from ollama_otel.errors import ReplayError
 
 if TYPE_CHECKING:
-    from ollama_otel.replay._comparison import ComparedPair, Comparison
+    from ollama_otel.replay._diff.values import ComparedPair, Comparison
 
 __all__ = ["add_parser", "run"]
 
@@ -157,7 +157,7 @@ def _print(
         (comparison.only_after, arguments.after),
     ):
         if calls:
-            console.print(look.lonely(calls, str(log)))
+            console.print(look.unmatched(calls, str(log)))
     console.print(look.summary(comparison))
     if failed:
         console.print(f"Changed: {', '.join(failed)}", style="bold red")

@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ollama_otel._replay_log.files import base_of, files_of
+from ollama_otel._log.files import base_of, files_of
 
 __all__ = ["Event", "FollowedLog"]
 

@@ -10,11 +10,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
-from ollama_otel._cli.figures import Figure, Phase, PhaseName, phases_of
-from ollama_otel._cli.servers import Server
+from ollama_otel._cli.demo_run import Delivery, Step
+from ollama_otel._cli.demo_server import Server
+from ollama_otel._cli.metric_rows import Figure, Phase, PhaseName, phases_of
 from ollama_otel._cli.terminal import first_words, printable
-from ollama_otel._cli.tour import Delivery, Step
-from ollama_otel._record import CallRecord, Outcome
+from ollama_otel.records import CallRecord, Outcome
 
 __all__ = ["call_tree", "closing", "metrics", "opening", "seconds", "step"]
 

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_written(path: Path) -> None:
-    from ollama_otel.replay._cassette import is_cassette  # noqa: PLC0415
+    from ollama_otel._log.cassette import is_cassette  # noqa: PLC0415
 
     if path.suffix == ".gz":
         found = "a compressed one"

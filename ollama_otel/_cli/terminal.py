@@ -8,7 +8,7 @@ from typing import Final, TextIO
 
 from rich.console import Console
 
-from ollama_otel._record import Outcome
+from ollama_otel.records import Outcome
 
 __all__ = [
     "OUTCOME_STYLES",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.util.types import AnyValue
 
-from ollama_otel._call import Observation
-from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.spans import final_attributes, start_attributes
+from ollama_otel.records import CallRecord, CallStart
 from ollama_otel.settings import Settings
 
 __all__ = ["EventObserver"]
@@ -23,7 +23,7 @@ class EventObserver:
         self._settings = settings
         self._messages = messages
 
-    def begin(self, start: CallStart) -> Observation | None:
+    def begin(self, start: CallStart) -> CallFollower | None:
         """Follow inferences only; see `Observer`."""
         is_inference = (
             start.endpoint.answer == "completion"
@@ -63,7 +63,7 @@ class EventObserver:
         )
 
 
-class _EventObservation(Observation):
+class _EventObservation(CallFollower):
     __slots__ = ("_observer",)
 
     def __init__(self, observer: EventObserver) -> None:

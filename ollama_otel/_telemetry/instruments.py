@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
-from ollama_otel._record import Phase
 from ollama_otel._telemetry import names
+from ollama_otel.records import Phase
 from ollama_otel.settings import Profile
 
 InstrumentKind = Literal["histogram", "counter", "updowncounter", "gauge"]

@@ -8,8 +8,8 @@ from typing import Any, Final
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-from ollama_otel._call import Observation
-from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["LogLineObserver"]
 
@@ -29,12 +29,12 @@ class LogLineObserver:
     standard library's logger `ollama_otel.calls` as `key=value`.
     """
 
-    def begin(self, start: CallStart) -> Observation:  # noqa: ARG002 - an observer's signature
+    def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
         """Follow a call; see `Observer`."""
         return _LINE
 
 
-class _LogLine(Observation):
+class _LogLine(CallFollower):
     __slots__ = ()
 
     def end(self, record: CallRecord) -> None:

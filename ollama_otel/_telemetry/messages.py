@@ -6,8 +6,8 @@ from typing import Any
 
 from ollama_otel import _content
 from ollama_otel._content import ContentPolicy
-from ollama_otel._record import CallRecord
 from ollama_otel._telemetry import names
+from ollama_otel.records import CallRecord
 from ollama_otel.settings import Settings
 
 __all__ = ["MessageWriter"]

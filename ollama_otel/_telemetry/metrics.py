@@ -16,13 +16,13 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
 from ollama_otel import _garbage
-from ollama_otel._call import Observation
-from ollama_otel._record import CallRecord, CallStart, Phase
-from ollama_otel._replay_log.writer import Writer
+from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._log.writer import Writer
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.spans import operation_of
+from ollama_otel.records import CallRecord, CallStart, Phase
 from ollama_otel.settings import Profile, Settings
 
 __all__ = ["Instruments", "MetricObserver"]
@@ -186,7 +186,7 @@ def _histogram(meter: Meter, row: Instrument) -> Histogram:
     )
 
 
-class _MetricObservation(Observation):
+class _MetricObservation(CallFollower):
     __slots__ = ("_observer", "_previous_at", "_series", "chunk")
 
     def __init__(self, observer: MetricObserver, series: _Series, *, times_chunks: bool) -> None:
@@ -213,7 +213,7 @@ class MetricObserver:
         self.instruments = instruments
         self._settings = settings
 
-    def begin(self, start: CallStart) -> Observation:
+    def begin(self, start: CallStart) -> CallFollower:
         """Count the call as under way; see `Observer`."""
         instruments = self.instruments
         series = self._series_for(start)

@@ -11,18 +11,18 @@ from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
 from opentelemetry.trace import get_current_span
 from opentelemetry.util.types import AttributeValue
 
-from ollama_otel._call import Observation
-from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.residency_events import ResidencyEvents, reload_attributes
 from ollama_otel._telemetry.residency_metrics import ResidencyMetrics
+from ollama_otel.records import CallRecord, CallStart
 from ollama_otel.residency import Residency
 from ollama_otel.residency._model import EndedCall, Insight, StartedCall
 from ollama_otel.residency._options import load_options, seconds_of
 from ollama_otel.residency._watcher import Watcher
 from ollama_otel.settings import Settings
 
-__all__ = ["ResidencyObserver", "hold", "let_go", "residency_observer", "residency_of"]
+__all__ = ["ResidencyObserver", "hold", "release", "residency_observer", "residency_of"]
 
 _lock = threading.Lock()
 _shared: weakref.ref[Residency] | None = None
@@ -81,7 +81,7 @@ def residency_of(settings: Settings) -> Residency:
             residency = Residency(interval=settings.residency_interval)
             _shared = weakref.ref(residency)
         elif settings.residency_interval < residency.interval:
-            residency.hasten(settings.residency_interval)
+            residency.set_interval(settings.residency_interval)
         return residency
 
 
@@ -91,7 +91,7 @@ def hold(residency: Residency, holder: object) -> None:
         _holders.setdefault(residency, set()).add(id(holder))
 
 
-def let_go(residency: Residency, holder: object) -> None:
+def release(residency: Residency, holder: object) -> None:
     """Close a residency that nobody else holds; other set-ups of this process may."""
     with _lock:
         holders = _holders.get(residency, set())
@@ -110,7 +110,7 @@ class ResidencyObserver:
         self._residency = residency
         self._threshold = settings.cold_start_threshold
 
-    def begin(self, start: CallStart) -> Observation | None:
+    def begin(self, start: CallStart) -> CallFollower | None:
         """Watch the server, and follow calls that need a model; see `Observer`."""
         url, request, endpoint = _base_url(start), start.request, start.endpoint
         if url is None:
@@ -132,7 +132,7 @@ class ResidencyObserver:
         return _Following(self._residency, url, call, self._threshold)
 
 
-class _Meeting(Observation):
+class _Meeting(CallFollower):
     """Watches the server once it has answered: there may be none behind a mock's URL."""
 
     __slots__ = ("_residency", "_url")

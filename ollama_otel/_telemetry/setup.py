@@ -36,7 +36,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from ollama_otel._call import Observer
+from ollama_otel._exchange.exchange import Observer
 from ollama_otel._telemetry.exporters import (
     Protocol,
     Signal,
@@ -44,13 +44,13 @@ from ollama_otel._telemetry.exporters import (
     otlp_exporter,
     telling_of_itself,
 )
-from ollama_otel._telemetry.recording import replay_log_of, use_by_default
+from ollama_otel._telemetry.instrumentation import replay_log_of, use_by_default
 from ollama_otel._telemetry.scrape import ScrapeEndpoint, place_from_environ, read_place
 from ollama_otel.errors import SettingsError
 from ollama_otel.settings import Settings
 
 if TYPE_CHECKING:
-    from ollama_otel._replay_log.observer import ReplayLog
+    from ollama_otel._log.observer import ReplayLog
     from ollama_otel.residency import Residency
 
 __all__ = ["Telemetry", "configure"]
@@ -102,9 +102,9 @@ class Telemetry:
     def shutdown(self) -> None:
         """Send what is waiting and stop; happens at the process's exit of itself."""
         if self.residency is not None:
-            from ollama_otel._telemetry.residency import let_go  # noqa: PLC0415 - as below
+            from ollama_otel._telemetry.residency import release  # noqa: PLC0415 - as below
 
-            let_go(self.residency, self)
+            release(self.residency, self)
         for provider in (self.tracer_provider, self.meter_provider, self.logger_provider):
             if provider is not None:
                 provider.shutdown()

@@ -12,10 +12,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
-from ollama_otel._call import Observation
-from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.messages import MessageWriter
+from ollama_otel.records import CallRecord, CallStart
 from ollama_otel.settings import Settings
 
 __all__ = ["SpanObserver", "final_attributes", "operation_of", "start_attributes"]
@@ -164,7 +164,7 @@ def final_attributes(record: CallRecord, settings: Settings) -> dict[str, Attrib
     return attributes
 
 
-class _SpanObservation(Observation):
+class _SpanObservation(CallFollower):
     __slots__ = ("_context", "_observer", "_span", "_started_at", "_token")
 
     is_current = True
@@ -205,7 +205,7 @@ class SpanObserver:
         self._settings = settings
         self._messages = messages
 
-    def begin(self, start: CallStart) -> Observation:
+    def begin(self, start: CallStart) -> CallFollower:
         """Start the span; see `Observer`."""
         _, operation = operation_of(start)
         model = start.request.model

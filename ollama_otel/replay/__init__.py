@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ollama_otel._replay_log.call import Chunk, RecordedCall
-from ollama_otel._replay_log.observer import ReplayLog
+from ollama_otel._log.call import Chunk, RecordedCall
+from ollama_otel._log.observer import ReplayLog
+from ollama_otel._log.reader import Skipped, read
 from ollama_otel.replay._chaos import Chaos
-from ollama_otel.replay._compare import compare
-from ollama_otel.replay._comparison import Comparison
+from ollama_otel.replay._diff.compare import compare
+from ollama_otel.replay._diff.values import Comparison
 from ollama_otel.replay._everywhere import replay
 from ollama_otel.replay._player import AsyncPlayer, Player
-from ollama_otel.replay._reader import Skipped, read
 from ollama_otel.replay._rerun import rerun
 from ollama_otel.replay._rerun_plan import RerunPlan, plan_rerun
 from ollama_otel.replay._server import ReplayApp

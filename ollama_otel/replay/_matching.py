@@ -7,14 +7,14 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 
 from ollama_otel._content import Redactor
-from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel._replay_log.privacy import BodyPolicy
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.privacy import BodyPolicy
+from ollama_otel._log.reader import read
 from ollama_otel.errors import ReplayMissError, SettingsError
 from ollama_otel.replay import _misses
 from ollama_otel.replay._canonical import CanonicalRequest, canonical_request
 from ollama_otel.replay._ignored import ignored_fields
 from ollama_otel.replay._misses import Candidate
-from ollama_otel.replay._reader import read
 
 __all__ = ["CallIndex", "Log"]
 

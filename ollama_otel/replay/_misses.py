@@ -9,10 +9,10 @@ from heapq import nsmallest
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
 from ollama_otel.redaction import is_secret_key
 from ollama_otel.replay._canonical import CanonicalRequest
-from ollama_otel.replay._difference import FieldDifference, differing_fields
+from ollama_otel.replay._diff.text import FieldDifference, differing_fields
 
 __all__ = ["Candidate", "exhausted", "obstacle_to", "unknown"]
 

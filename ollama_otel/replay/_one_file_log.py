@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ollama_otel._content import Redactor
-from ollama_otel._replay_log.observer import ReplayLog
+from ollama_otel._log.observer import ReplayLog
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["one_file_log"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.failures import ErrorType
 from ollama_otel.errors import ReplayEndedError, SettingsError
 

@@ -11,7 +11,7 @@ import httpx
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
-from ollama_otel._call import Observer
+from ollama_otel._exchange.exchange import Observer
 from ollama_otel.replay._network import put_in_front
 from ollama_otel.settings import Settings
 from ollama_otel.transport import AsyncTransport, Transport

@@ -13,15 +13,15 @@ from typing import Any, Final
 import anyio
 import httpx
 
-from ollama_otel._call import Observation
 from ollama_otel._content import Redactor
-from ollama_otel._record import CallRecord, CallStart
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.address import parse_host
 from ollama_otel.context import call_context
 from ollama_otel.errors import ReplayError, SettingsError
+from ollama_otel.records import CallRecord, CallStart
+from ollama_otel.replay._diff.pairing import REPLAY_OF
 from ollama_otel.replay._one_file_log import one_file_log
-from ollama_otel.replay._pairing import REPLAY_OF
 from ollama_otel.replay._rerun_plan import RerunPlan
 from ollama_otel.settings import Settings
 from ollama_otel.transport import instrument_client
@@ -154,7 +154,7 @@ class _Tally:
     def __init__(self, total: int) -> None:
         self.progress = RerunProgress(total=total)
 
-    def begin(self, start: CallStart) -> Observation:  # noqa: ARG002 - an observer's signature
+    def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
         return _Counted(self)
 
     def add(self, record: CallRecord) -> None:
@@ -167,7 +167,7 @@ class _Tally:
         )
 
 
-class _Counted(Observation):
+class _Counted(CallFollower):
     __slots__ = ("_tally",)
 
     def __init__(self, tally: _Tally) -> None:

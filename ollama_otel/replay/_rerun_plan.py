@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel._replay_log.files import base_of
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.files import base_of
+from ollama_otel._log.reader import read
 from ollama_otel.errors import ReplayError
-from ollama_otel.replay._pairing import REPLAY_OF, is_settled
-from ollama_otel.replay._reader import read
+from ollama_otel.replay._diff.pairing import REPLAY_OF, is_settled
 
 __all__ = ["LeftOut", "RerunPlan", "plan_rerun"]
 

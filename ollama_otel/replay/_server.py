@@ -13,7 +13,7 @@ import anyio
 import httpx
 
 from ollama_otel._content import Redactor
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
 from ollama_otel.errors import ReplayEndedError, ReplayMissError
 from ollama_otel.replay._canonical import CanonicalRequest
 from ollama_otel.replay._chaos import Chaos, Trouble

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.cassette import Lines, lines_of, write_cassette
+from ollama_otel._log.reader import read
 from ollama_otel.errors import ReplayLogError, ReplayMissError
 from ollama_otel.replay._canonical import CanonicalRequest
-from ollama_otel.replay._cassette import Lines, lines_of, write_cassette
 from ollama_otel.replay._everywhere import replay
 from ollama_otel.replay._matching import CallIndex
 from ollama_otel.replay._one_file_log import one_file_log
-from ollama_otel.replay._reader import read
 from ollama_otel.replay._recording import recording_everywhere
 
 __all__ = ["playing", "recording"]

@@ -69,7 +69,7 @@ class Residency:
         """Return the watcher of a server that is watched already."""
         return self._watched.watchers.get(url)
 
-    def hasten(self, interval: float) -> None:
+    def set_interval(self, interval: float) -> None:
         """Ask every `interval` seconds from now on."""
         self.interval = interval
         for watcher in list(self._watched.watchers.values()):

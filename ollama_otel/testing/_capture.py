@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from ollama_otel._call import Observation
-from ollama_otel._record import CallRecord, CallStart
+from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["Capture", "Point"]
 
@@ -37,11 +37,11 @@ class _Recorder:
     def __init__(self, records: list[CallRecord]) -> None:
         self._records = records
 
-    def begin(self, start: CallStart) -> Observation:  # noqa: ARG002 - an observer's signature
+    def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
         return _RecorderObservation(self._records)
 
 
-class _RecorderObservation(Observation):
+class _RecorderObservation(CallFollower):
     def __init__(self, records: list[CallRecord]) -> None:
         self._records = records
 

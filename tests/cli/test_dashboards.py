@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._cli import board_delivery, main, panel_check
-from ollama_otel._dashboards.check import CheckReport, PanelReport, RulesReport
-from ollama_otel._dashboards.errors import DashboardsError
-from ollama_otel._dashboards.files import board_files, shipped_folder
-from tests.dashboards_files.engines import Engines, install
-from tests.dashboards_files.scripted import Request, Scripted, answering
+from ollama_otel._cli import check, export_import, main
+from ollama_otel._monitoring.check import CheckReport, PanelReport, RulesReport
+from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring.files import board_files, shipped_folder
+from tests.monitoring.engines import Engines, install
+from tests.monitoring.scripted import Request, Scripted, answering
 
 COMPOSE = shipped_folder() / "compose.yaml"
 SHIPPED = f"-f {COMPOSE}"
@@ -438,7 +438,7 @@ def test_a_report_tells_of_histograms_rules_and_notes() -> None:
     )
     whole = RulesReport(expected=6, missing=())
     native = replace(report, classic_histograms=0)
-    printed = [line.plain.rstrip() for line in panel_check.lines(report, {"b": "B"}, width=60)]
+    printed = [line.plain.rstrip() for line in check.lines(report, {"b": "B"}, width=60)]
     assert printed[0] == "Prometheus at http://p, the last 90 s"
     assert printed[2] == "is data  data      2 series; no exemplars"
     assert printed[3].startswith("is off   off       r r r")
@@ -448,8 +448,8 @@ def test_a_report_tells_of_histograms_rules_and_notes() -> None:
     assert "convert_histograms_to_nhcb" in printed[-3]
     assert printed[-2].startswith("1 of 6 rules are loaded, without A, B, C, D ...: name the files")
     assert printed[-1] == "Rule F fails: why"
-    assert panel_check._histograms(native) == "Histograms: 1 native, 0 classic."
-    assert [line.plain for line in panel_check._rules(whole)] == ["All 6 rules are loaded."]
+    assert check._histograms(native) == "Histograms: 1 native, 0 classic."
+    assert [line.plain for line in check._rules(whole)] == ["All 6 rules are loaded."]
 
 
 # --- export ---------------------------------------------------------------------------------------
@@ -710,7 +710,7 @@ def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str])
 
 def test_import_says_where_there_is_nothing_to_import(tmp_path: Path) -> None:
     with pytest.raises(DashboardsError, match="there is no board in"):
-        list(board_delivery._boards(tmp_path, None))
+        list(export_import._boards(tmp_path, None))
 
 
 def test_a_hidden_version_is_no_problem(capsys: pytest.CaptureFixture[str]) -> None:

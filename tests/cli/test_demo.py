@@ -20,10 +20,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from rich.console import RenderableType
 
 from ollama_otel._cli import main, render
-from ollama_otel._cli.figures import Figure, phases_of
-from ollama_otel._cli.servers import Models, Server, find_server, scripted_server
+from ollama_otel._cli.demo_run import DemoRun, Step, demo_run_of
+from ollama_otel._cli.demo_server import Models, Server, find_server, scripted_server
+from ollama_otel._cli.metric_rows import Figure, phases_of
 from ollama_otel._cli.terminal import console_for_text
-from ollama_otel._cli.tour import Step, Tour, tour_of
 from ollama_otel._wire.address import parse_host
 from ollama_otel.errors import SettingsError
 from ollama_otel.replay import read
@@ -82,13 +82,13 @@ def scripted() -> Iterator[Server]:
 
 
 @pytest.fixture
-def tour(scripted: Server) -> Iterator[Tour]:
-    with tour_of(scripted) as started:
+def run(scripted: Server) -> Iterator[DemoRun]:
+    with demo_run_of(scripted) as started:
         yield started
 
 
-def play_all(tour: Tour) -> list[Step]:
-    return [tour.play(scenario) for scenario in tour.scenarios]
+def play_all(run: DemoRun) -> list[Step]:
+    return [run.play(scenario) for scenario in run.scenarios]
 
 
 def text_of(*things: RenderableType) -> str:
@@ -102,8 +102,8 @@ def text_of(*things: RenderableType) -> str:
 # --- the calls ------------------------------------------------------------------------------------
 
 
-def test_six_calls_end_as_they_should(tour: Tour) -> None:
-    steps = play_all(tour)
+def test_six_calls_end_as_they_should(run: DemoRun) -> None:
+    steps = play_all(run)
     assert [
         (step.span_name, step.record.outcome, step.record.error_type, step.is_cold)
         for step in steps
@@ -116,23 +116,23 @@ def test_six_calls_end_as_they_should(tour: Tour) -> None:
         ("chat scripted-chat", "abandoned", None, False),
     ]
     assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
-    assert tour.went_as_expected
+    assert run.went_as_expected
 
 
-def test_the_thinking_call_tells_the_first_chunk_from_the_first_answer(tour: Tour) -> None:
-    record = play_all(tour)[2].record
+def test_the_thinking_call_tells_the_first_chunk_from_the_first_answer(run: DemoRun) -> None:
+    record = play_all(run)[2].record
     assert record.response.has_thinking
     assert record.time_to_first_chunk is not None
     assert record.time_to_first_answer is not None
     assert record.time_to_first_chunk < record.time_to_first_answer
 
 
-def test_an_abandoned_stream_is_left_after_five_chunks(tour: Tour) -> None:
-    assert play_all(tour)[-1].record.chunk_count == 5
+def test_an_abandoned_stream_is_left_after_five_chunks(run: DemoRun) -> None:
+    assert play_all(run)[-1].record.chunk_count == 5
 
 
-def test_phases_are_those_of_the_server_and_the_client(tour: Tour) -> None:
-    steps = play_all(tour)
+def test_phases_are_those_of_the_server_and_the_client(run: DemoRun) -> None:
+    steps = play_all(run)
     assert [[phase.name for phase in phases_of(step.record)] for step in steps] == [
         ["load", "queue, estimated", "prompt", "decode", "client"],
         ["load", "queue, estimated", "prompt", "decode", "client"],
@@ -144,8 +144,8 @@ def test_phases_are_those_of_the_server_and_the_client(tour: Tour) -> None:
 
 
 def test_phases_add_up_to_the_duration() -> None:
-    with scripted_server(REASON) as server, tour_of(server) as tour:
-        step = tour.play(tour.scenarios[0])
+    with scripted_server(REASON) as server, demo_run_of(server) as run:
+        step = run.play(run.scenarios[0])
     total = sum(phase.seconds for phase in phases_of(step.record))
     assert total == pytest.approx(step.record.duration)
 
@@ -153,10 +153,10 @@ def test_phases_add_up_to_the_duration() -> None:
 def test_a_call_that_fails_unexpectedly_is_shown_and_remembered() -> None:
     with FakeOllama([FakeModel("m")]).serve() as url:
         server = Server(url=url, models=Models(chats="gone", thinks=None, embeds=None))
-        with tour_of(server) as tour:
-            steps = play_all(tour)
+        with demo_run_of(server) as run:
+            steps = play_all(run)
     assert [step.as_expected for step in steps] == [False, False, True, False]
-    assert not tour.went_as_expected
+    assert not run.went_as_expected
     assert "failed: model_not_found  (not what was expected)" in text_of(
         render.step(steps[0], ascii_only=True)
     )
@@ -165,8 +165,8 @@ def test_a_call_that_fails_unexpectedly_is_shown_and_remembered() -> None:
 def test_what_a_server_lacks_models_for_is_left_out() -> None:
     with FakeOllama([FakeModel("m")]).serve() as url:
         server = Server(url=url, models=Models(chats="m", thinks=None, embeds=None))
-        with tour_of(server) as tour:
-            titles = [scenario.title for scenario in tour.scenarios]
+        with demo_run_of(server) as run:
+            titles = [scenario.title for scenario in run.scenarios]
     assert titles == [
         "A first chat",
         "The same chat again, streamed",
@@ -178,9 +178,9 @@ def test_what_a_server_lacks_models_for_is_left_out() -> None:
 # --- the metrics ----------------------------------------------------------------------------------
 
 
-def test_metrics_count_every_call_once(tour: Tour) -> None:
-    play_all(tour)
-    rows = {(figure.metric, figure.labels): figure for figure in tour.metrics()}
+def test_metrics_count_every_call_once(run: DemoRun) -> None:
+    play_all(run)
+    rows = {(figure.metric, figure.labels): figure for figure in run.metrics()}
     duration = "gen_ai.client.operation.duration"
     assert {
         labels: figure.count for (metric, labels), figure in rows.items() if metric == duration
@@ -202,11 +202,11 @@ def test_metrics_count_every_call_once(tour: Tour) -> None:
     assert rows["ollama.client.request.active", ()].value == 0
 
 
-def test_a_median_lies_within_the_smallest_and_the_largest_value(tour: Tour) -> None:
-    play_all(tour)
+def test_a_median_lies_within_the_smallest_and_the_largest_value(run: DemoRun) -> None:
+    play_all(run)
     tokens = {
         figure.labels: figure
-        for figure in tour.metrics()
+        for figure in run.metrics()
         if figure.metric == "gen_ai.client.token.usage"
     }
     # All three prompts of about the same length, in one bucket.
@@ -216,17 +216,17 @@ def test_a_median_lies_within_the_smallest_and_the_largest_value(tour: Tour) -> 
     assert 28 <= output.median <= 45
 
 
-def test_without_a_call_there_is_no_row_but_what_is_under_way(tour: Tour) -> None:
-    assert [figure for figure in tour.metrics() if figure.count] == []
+def test_without_a_call_there_is_no_row_but_what_is_under_way(run: DemoRun) -> None:
+    assert [figure for figure in run.metrics() if figure.count] == []
 
 
 # --- how it looks ---------------------------------------------------------------------------------
 
 
-def test_the_whole_demo_in_plain_text(tour: Tour, scripted: Server) -> None:
+def test_the_whole_demo_in_plain_text(run: DemoRun, scripted: Server) -> None:
     shown = [render.opening(scripted)]
-    shown += [render.step(step, ascii_only=False) for step in play_all(tour)]
-    shown += [render.metrics(tour.metrics()), render.closing(tour.send(), scripted)]
+    shown += [render.step(step, ascii_only=False) for step in play_all(run)]
+    shown += [render.metrics(run.metrics()), render.closing(run.send(), scripted)]
     text = text_of(*shown)
     one_line = " ".join(text.split())
     assert f"{REASON}; showing a scripted one: the numbers below are invented by it." in one_line
@@ -250,8 +250,8 @@ def test_the_whole_demo_in_plain_text(tour: Tour, scripted: Server) -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_bar_is_as_long_as_its_share(tour: Tour) -> None:
-    step = play_all(tour)[0]
+def test_a_bar_is_as_long_as_its_share(run: DemoRun) -> None:
+    step = play_all(run)[0]
     response = replace(
         step.record.response,
         total_duration=2.0,
@@ -267,7 +267,7 @@ def test_a_bar_is_as_long_as_its_share(tour: Tour) -> None:
     ]
 
 
-def test_a_terminal_without_unicode_gets_ascii(tour: Tour, scripted: Server) -> None:
+def test_a_terminal_without_unicode_gets_ascii(run: DemoRun, scripted: Server) -> None:
     raw = io.BytesIO()
     console = console_for_text(
         io.TextIOWrapper(raw, encoding="ascii", write_through=True), no_color=True
@@ -275,7 +275,7 @@ def test_a_terminal_without_unicode_gets_ascii(tour: Tour, scripted: Server) -> 
     assert console.options.ascii_only
     model = "\N{LLAMA}"
     console.print(render.opening(replace(scripted, models=replace(scripted.models, chats=model))))
-    console.print(render.step(play_all(tour)[0], ascii_only=True))
+    console.print(render.step(play_all(run)[0], ascii_only=True))
     text = raw.getvalue().decode("ascii")
     assert "? chats" in text
     assert "+-- load" in text
@@ -298,8 +298,8 @@ def test_durations_read_well(value: float, shown: str) -> None:
     assert render.seconds(value) == shown
 
 
-def test_a_call_that_only_thought_has_no_answer_yet(tour: Tour) -> None:
-    step = play_all(tour)[2]
+def test_a_call_that_only_thought_has_no_answer_yet(run: DemoRun) -> None:
+    step = play_all(run)[2]
     step = replace(step, record=replace(step.record, time_to_first_answer=None))
     assert "no answer yet" in text_of(render.step(step, ascii_only=True))
 
@@ -393,7 +393,7 @@ def test_where_nobody_listens_a_scripted_one_stands_in(silent_port: int) -> None
 
 
 def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ollama_otel._cli.servers._PATIENCE", httpx.Timeout(0.1))
+    monkeypatch.setattr("ollama_otel._cli.demo_server._PATIENCE", httpx.Timeout(0.1))
     fake = FakeOllama()
     fake.fault("/api/ps", Fault(stall_at=0))
     with fake.serve() as url:
@@ -498,7 +498,7 @@ def test_a_collector_of_traces_only_is_no_failure(
 def test_a_collector_that_is_not_there_is_told_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], silent_port: int
 ) -> None:
-    monkeypatch.setattr("ollama_otel._cli.tour._PATIENCE", 0.2)
+    monkeypatch.setattr("ollama_otel._cli.demo_run._PATIENCE", 0.2)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent_port}")
     status, text = demo(capsys)
     assert status == 0

@@ -235,5 +235,5 @@ def test_an_interrupt_gives_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ollama_otel._cli.tour.start", interrupt)
+    monkeypatch.setattr("ollama_otel._cli.demo_run.start", interrupt)
     assert main(["demo"]) == 130

@@ -17,7 +17,7 @@ import pytest
 
 from ollama_otel._cli import main
 from ollama_otel.replay import plan_rerun, read
-from ollama_otel.replay._pairing import REPLAY_OF, is_settled
+from ollama_otel.replay._diff.pairing import REPLAY_OF, is_settled
 from ollama_otel.testing import FakeOllama, Fault
 from tests.replay.call_lines import ask, lines, write
 

@@ -16,8 +16,8 @@ from ollama_otel._cli import main
 from ollama_otel._cli.call_list import question_of, rows
 from ollama_otel._cli.curl import curl_for
 from ollama_otel._cli.terminal import printable
-from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel._replay_log.format import call_from
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.format import call_from
 from ollama_otel._wire.address import parse_host
 
 QUESTION = "Why is the sky blue?\nIt's \x1b[31mred"

@@ -26,8 +26,8 @@ from ollama_otel._cli import main
 from ollama_otel._cli.event_line import event_line
 from ollama_otel._cli.following import FollowedLog
 from ollama_otel._cli.tail import follow
+from ollama_otel._log.cassette import write_cassette
 from ollama_otel.replay import ReplayLog
-from ollama_otel.replay._cassette import write_cassette
 from ollama_otel.testing import FakeOllama
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from dashboards import __main__ as command
 from dashboards.layout import board_json
-from dashboards.phrases import BY_MODEL
-from ollama_otel._dashboards.promql import selectors_of
+from dashboards.vocabulary import BY_MODEL
+from ollama_otel._monitoring.promql import selectors_of
 from ollama_otel._telemetry.instruments import instruments_of
 from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
 

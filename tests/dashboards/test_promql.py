@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from inline_snapshot import snapshot
 
-from dashboards.phrases import GENAI, TOKENS
 from dashboards.promql import (
     BOARD,
     INSTANCE,
@@ -16,6 +15,7 @@ from dashboards.promql import (
     highest,
     share,
 )
+from dashboards.vocabulary import GENAI, TOKENS
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 

@@ -14,7 +14,7 @@ from dashboards.__main__ import all_boards
 from dashboards.alerts import ALERTS, Alert
 from dashboards.recording import RECORDINGS
 from dashboards.rule_files import alert_rules, recording_rules
-from ollama_otel._dashboards.promql import selectors_of
+from ollama_otel._monitoring.promql import selectors_of
 from ollama_otel._telemetry.instruments import instruments_of
 from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
-from .hour import Hour, live_an_hour
+from .scripted_workload import Hour, live_an_hour
 from .servers import (
     RealJaeger,
     RealOllama,

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ollama_otel import Telemetry, configure
-from ollama_otel._telemetry.recording import recording_for
-from tests.telemetry.scene import Scene, chat, final
+from ollama_otel._telemetry.instrumentation import recording_for
+from tests.telemetry.call_script import Scene, chat, final
 
 SERVERS = 5
 MODELS = tuple(f"model-{number}:8b" for number in range(50))

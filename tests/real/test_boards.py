@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._dashboards.board import Board, Timing, read_board
+from ollama_otel._monitoring.board import Board, Timing, read_board
 
-from .hour import SCRAPED, SENT, Hour
+from .scripted_workload import SCRAPED, SENT, Hour
 from .servers import DASHBOARDS, RealPrometheus
 
 BOARD_FILES = sorted((DASHBOARDS / "grafana" / "boards").glob("*.json"))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._dashboards.board import Timing
+from ollama_otel._monitoring.board import Timing
 
-from .hour import SCRAPED, SENT, Hour
+from .scripted_workload import SCRAPED, SENT, Hour
 from .servers import RealPrometheus, ask
 from .test_boards import Query, queries
 

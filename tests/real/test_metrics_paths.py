@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 import pytest
 
-from ollama_otel._record import Outcome
 from ollama_otel._telemetry.instruments import GENAI_INSTRUMENTS, Instrument
 from ollama_otel._telemetry.prometheus import metric_name
+from ollama_otel.records import Outcome
 
-from .hour import SCRAPED, SENT, Fact, Hour
-from .hour.app import AGENT, EMBED, FIGHTS
+from .scripted_workload import SCRAPED, SENT, Fact, Hour
+from .scripted_workload.app import AGENT, EMBED, FIGHTS
 from .servers import RealPrometheus
 
 GENAI = GENAI_INSTRUMENTS["v1.41"]

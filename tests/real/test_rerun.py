@@ -18,7 +18,7 @@ import pytest
 from ollama_otel import Client, call_context
 from ollama_otel._cli import main
 from ollama_otel.replay import ReplayLog, read
-from ollama_otel.replay._pairing import REPLAY_OF, is_settled
+from ollama_otel.replay._diff.pairing import REPLAY_OF, is_settled
 
 from .servers import RealOllama
 from .test_calls import TOOLS

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .conftest import StartPrometheus
-from .hour.relay import relaying
+from .scripted_workload.relay import relaying
 
 LIMIT = 20_000
 OPERATIONS = {

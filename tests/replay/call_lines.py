@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ollama_otel._record import CallRecord, CallStart
-from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel._replay_log.format import call_from, end_line, request_line
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.format import call_from, end_line, request_line
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.native import parse_object, read_completion, read_request
 from ollama_otel.context import CallContext
+from ollama_otel.records import CallRecord, CallStart
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ollama_otel._record import CallRecord, CallStart
-from ollama_otel._replay_log.call import RecordedCall
-from ollama_otel._replay_log.format import call_from, chunks_as_lists, end_line, request_line
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.format import call_from, chunks_as_lists, end_line, request_line
 from ollama_otel._wire.endpoints import Endpoint, find_endpoint
 from ollama_otel._wire.native import ResponseFacts, read_request
 from ollama_otel.context import CallContext
+from ollama_otel.records import CallRecord, CallStart
 
 STARTED_AT = 1_700_000_000_000_000_000
 NDJSON = "application/x-ndjson"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import ollama_otel
 from ollama_otel import replay
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire import failures
 from ollama_otel.errors import ReplayEndedError, ReplayMissError, SettingsError
 from ollama_otel.replay import AsyncPlayer, Player, ReplayLog

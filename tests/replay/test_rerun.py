@@ -13,11 +13,11 @@ import httpx
 import pytest
 import trio
 
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
 from ollama_otel.errors import ReplayError, SettingsError
 from ollama_otel.replay import compare, plan_rerun, read, rerun
+from ollama_otel.replay._diff.pairing import REPLAY_OF
 from ollama_otel.replay._one_file_log import one_file_log
-from ollama_otel.replay._pairing import REPLAY_OF
 from ollama_otel.replay._rerun import RerunProgress
 from ollama_otel.testing import FakeOllama, Fault, Reply
 

@@ -19,7 +19,7 @@ import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_otel._replay_log.call import RecordedCall
+from ollama_otel._log.call import RecordedCall
 from ollama_otel.errors import SettingsError
 from ollama_otel.replay import Chaos, ReplayApp
 from ollama_otel.replay._server import Served

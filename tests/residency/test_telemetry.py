@@ -22,7 +22,6 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from ollama_otel import Client, Settings, SettingsError
-from ollama_otel._record import CallStart
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.instruments import Instrument
@@ -32,6 +31,7 @@ from ollama_otel._telemetry.residency_metrics import ResidencyMetrics
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.native import RequestFacts
 from ollama_otel.context import current_call_context
+from ollama_otel.records import CallStart
 from ollama_otel.replay import ReplayLog, replay
 from ollama_otel.residency import (
     ModelLoad,

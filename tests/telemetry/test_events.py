@@ -12,7 +12,7 @@ from opentelemetry._logs import SeverityNumber
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture
 
-from .scene import HELLO, JSON, WEATHER, Scene, chat, final, part, tool_call
+from .call_script import HELLO, JSON, WEATHER, Scene, chat, final, part, tool_call
 
 DETAILS = Settings(emit_events=True)
 WITH_CONTENT = Settings(capture_content="event_only")

@@ -14,7 +14,7 @@ from ollama_otel._telemetry import names
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture
 
-from .scene import HELLO, JSON, WEATHER, Scene, Step, chat, final, part, tool_call
+from .call_script import HELLO, JSON, WEATHER, Scene, Step, chat, final, part, tool_call
 
 DATA = Path(__file__).parents[1] / "data"
 SCHEMAS = {

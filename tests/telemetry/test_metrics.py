@@ -23,7 +23,7 @@ from ollama_otel.replay import ReplayLog
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture, FakeOllama
 
-from .scene import HELLO, JSON, WEATHER, Scene, chat, final, part, tool_call
+from .call_script import HELLO, JSON, WEATHER, Scene, chat, final, part, tool_call
 
 BASE = {
     "gen_ai.operation.name": "chat",
@@ -669,7 +669,7 @@ def test_instruments_go_with_their_provider() -> None:
 def test_a_forked_process_counts_only_its_own_calls_under_way() -> None:
     script = """
         import os, sys
-        from tests.telemetry.scene import Scene, final
+        from tests.telemetry.call_script import Scene, final
         from ollama_otel._telemetry import instruments as rows
         from ollama_otel.testing import Capture
 

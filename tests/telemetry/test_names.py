@@ -21,7 +21,7 @@ from ollama_otel.context import CallContext
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture
 
-from .scene import HELLO, JSON, METRICS, WEATHER, Scene, chat, final, part, tool_call
+from .call_script import HELLO, JSON, METRICS, WEATHER, Scene, chat, final, part, tool_call
 
 REGISTRY = json.loads((Path(__file__).parents[1] / "data" / "genai-registry.json").read_text())
 PACKAGE = Path(ollama_otel.__file__).parent

@@ -19,7 +19,7 @@ from ollama_otel.context import CallContext
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture
 
-from .scene import (
+from .call_script import (
     HELLO,
     JSON,
     METRICS,

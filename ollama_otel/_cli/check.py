@@ -1,0 +1,192 @@
+"""The command `dashboards check`: which panels have data on a Prometheus, and why others do not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import wrap
+from typing import Final, get_args
+
+from rich.console import Console
+from rich.text import Text
+
+from ollama_otel._cli.terminal import console_for_tables, first_words, plural
+from ollama_otel._monitoring.board import Board, read_board
+from ollama_otel._monitoring.check import CheckReport, PanelReport, RulesReport, check
+from ollama_otel._monitoring.diagnosis import State
+from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring.files import board_files, shipped_folder
+from ollama_otel._monitoring.prometheus import Prometheus
+
+__all__ = ["lines", "run"]
+
+_STYLES: Final[Mapping[State, str]] = {
+    "data": "green",
+    "nothing": "dim",
+    "off": "dim",
+    "waiting": "yellow",
+    "filtered": "yellow",
+    "stale": "yellow",
+    "missing": "red",
+    "error": "bold red",
+}
+_AS_IT_SHOULD_BE: Final[tuple[State, ...]] = ("nothing", "off")
+_WIDEST_TITLE: Final = 44
+_WIDEST_STATE: Final = max(map(len, get_args(State)))
+_NARROWEST: Final = 30
+_BETWEEN: Final = "  "
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check and print; 1 where a panel has no data that could have some."""
+    console = console_for_tables(sys.stdout, no_color=arguments.no_color)
+    folder = arguments.boards or shipped_folder()
+    boards = _chosen([read_board(path) for path in board_files(folder)], arguments.board, folder)
+    _check_choices(boards, dict(arguments.set))
+    with Prometheus(arguments.prometheus) as prometheus:
+        report = _check(boards, prometheus, folder, arguments, console)
+    if arguments.json:
+        print(json.dumps({**asdict(report), "is_whole": report.is_whole}))
+    else:
+        titles = {board.uid: board.title for board in boards}
+        for line in lines(report, titles, width=console.width):
+            console.print(line, soft_wrap=True)
+    return 0 if report.is_whole else 1
+
+
+def _check(
+    boards: Sequence[Board],
+    prometheus: Prometheus,
+    folder: Path,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> CheckReport:
+    total = sum(len(board.panels) for board in boards)
+    checked = 0
+    with console.status("Asking ...", spinner="line") as status:
+
+        def show(panel: PanelReport) -> None:
+            nonlocal checked
+            checked += 1
+            status.update(f"{checked} of {total}: {first_words(panel.panel)}")
+
+        return check(
+            boards,
+            prometheus,
+            folder=folder,
+            range_=arguments.range,
+            interval=arguments.interval,
+            chosen=dict(arguments.set),
+            on_panel=show,
+        )
+
+
+def _chosen(boards: list[Board], wanted: list[str] | None, folder: Path) -> list[Board]:
+    if not boards:
+        raise DashboardsError(f"there is no board in {folder}")
+    if wanted is None:
+        return boards
+    chosen = []
+    for name in wanted:
+        found = [board for board in boards if name == board.uid or board.uid.endswith(f"-{name}")]
+        if not found:
+            there = ", ".join(board.uid for board in boards)
+            raise DashboardsError(f"there is no board {name!r}; there are {there}")
+        chosen.extend(found)
+    return chosen
+
+
+def _check_choices(boards: Sequence[Board], chosen: Mapping[str, str]) -> None:
+    known = {name for board in boards for name in board.variables}
+    for name in chosen:
+        if name not in known:
+            there = ", ".join(sorted(known))
+            raise DashboardsError(f"no board has a variable {name!r}; there are {there}")
+
+
+def lines(report: CheckReport, titles: Mapping[str, str], *, width: int) -> Iterator[Text]:
+    """Yield the report, line by line."""
+    version = f" {report.version}" if report.version else ""
+    yield Text(f"Prometheus{version} at {report.prometheus}, the last {_time(report.range)}")
+    for board, title in titles.items():
+        yield Text(f"\n{first_words(title)}", style="bold")
+        yield from _rows([panel for panel in report.panels if panel.board == board], width)
+    yield Text("")
+    yield from _summary(report)
+
+
+def _rows(panels: Sequence[PanelReport], width: int) -> Iterator[Text]:
+    titles = [first_words(panel.panel) for panel in panels]
+    longest = min(_WIDEST_TITLE, max(map(len, titles), default=0))
+    before = longest + _WIDEST_STATE + 2 * len(_BETWEEN)
+    for panel, title in zip(panels, titles, strict=True):
+        name = Text(title)
+        name.truncate(longest, overflow="ellipsis", pad=True)
+        state = Text(panel.state.ljust(_WIDEST_STATE), style=_STYLES[panel.state])
+        first, *rest = wrap(_what(panel), max(_NARROWEST, width - before)) or [""]
+        yield Text.assemble(name, _BETWEEN, state, _BETWEEN, first)
+        for line in rest:
+            yield Text(" " * before + line)
+
+
+def _what(panel: PanelReport) -> str:
+    if panel.reason is not None:
+        return first_words(panel.reason)
+    last = "" if panel.last is None else f", last value {panel.last:.4g}"
+    notes = "".join(f"; {note}" for note in panel.notes)
+    return first_words(f"{panel.series} series{last}{notes}")
+
+
+def _summary(report: CheckReport) -> Iterator[Text]:
+    counts = Counter(panel.state for panel in report.panels)
+    empty = sum(counts[state] for state in _AS_IT_SHOULD_BE)
+    lacking = len(report.panels) - counts["data"] - empty
+    yield Text(
+        f"{counts['data']} of {plural(len(report.panels), 'panel')} have data, "
+        f"{empty} are rightly empty, {lacking} have none and could.",
+        style="bold green" if report.is_whole else "bold red",
+    )
+    yield Text(f"Our metrics make {report.series:,} series. {_histograms(report)}")
+    yield from _rules(report.rules)
+
+
+def _histograms(report: CheckReport) -> str:
+    if not report.classic_histograms and not report.native_histograms:
+        return "There is no histogram of ours."
+    said = f"Histograms: {report.native_histograms} native, {report.classic_histograms} classic."
+    if report.classic_histograms:
+        said += (
+            " A classic one takes a series for each bucket; "
+            "otlp.convert_histograms_to_nhcb makes it one."
+        )
+    return said
+
+
+def _rules(rules: RulesReport) -> Iterator[Text]:
+    loaded = rules.expected - len(rules.missing)
+    if not rules.expected:
+        yield Text("There are no rules beside these boards.")
+    elif not rules.missing:
+        yield Text(f"All {rules.expected} rules are loaded.")
+    else:
+        named = ", ".join(rules.missing[:4]) + (" ..." if len(rules.missing) > 4 else "")  # noqa: PLR2004
+        yield Text(
+            f"{loaded} of {rules.expected} rules are loaded, without {named}: name the files of "
+            "rules/ under rule_files.",
+            style="yellow",
+        )
+    for name, error in rules.failing.items():
+        yield Text(first_words(f"Rule {name} fails: {error}"), style="red")
+
+
+def _time(seconds: int) -> str:
+    for size, unit in _UNITS:
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

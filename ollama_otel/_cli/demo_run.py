@@ -1,0 +1,349 @@
+"""The demo itself: six calls through the drop-in client, and everything recorded of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
+from threading import Timer
+from time import monotonic
+from typing import Any, Final, Literal
+
+import httpx
+import ollama
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from ollama_otel._cli.demo_server import Models, Server, find_server
+from ollama_otel._cli.metric_rows import Figure, figures_of
+from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter
+from ollama_otel._telemetry.instrumentation import replay_log_of
+from ollama_otel._wire.address import Address
+from ollama_otel.client import Client
+from ollama_otel.errors import SettingsError
+from ollama_otel.records import CallRecord, CallStart, Outcome
+from ollama_otel.replay import read
+from ollama_otel.settings import Settings
+
+__all__ = ["Delivery", "DemoRun", "Scenario", "Step", "start"]
+
+Signal = Literal["traces", "metrics"]
+
+_QUESTION: Final = {"role": "user", "content": "Why is the sky blue?"}
+_LONG_QUESTION: Final = {"role": "user", "content": "Tell me a long story about a lighthouse."}
+_BRIEF: Final = {"num_predict": 64}
+_THOUGHTFUL: Final = {"num_predict": 256}
+_CHUNKS_READ = 5
+_UNKNOWN_MODEL = "no-such-model"
+_PATIENCE = 4.0
+"""Seconds that a collector gets before the demo stops trying."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One call, and how it should end."""
+
+    title: str
+    play: Callable[[Client], object]
+    expected: Outcome = "completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One call that was made, as it was recorded."""
+
+    number: int
+    title: str
+    span_name: str
+    record: CallRecord
+    is_cold: bool
+    """Whether the model had to be loaded."""
+    as_expected: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What became of the telemetry."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    endpoints: Mapping[Signal, str]
+    """Where each signal was to go; empty where no collector is configured."""
+    arrived: frozenset[Signal]
+
+
+class DemoRun:
+    """Makes the calls, one by one; `start` makes one of these."""
+
+    def __init__(self, server: Server, client: Client, memory: _Memory, sender: _Sender) -> None:
+        self.server = server
+        self.scenarios = tuple(_scenarios(server.models))
+        self.went_as_expected = True
+        """Whether every call so far ended as it should."""
+        self._client = client
+        self._memory = memory
+        self._sender = sender
+        self._played = 0
+
+    def play(self, scenario: Scenario) -> Step:
+        """Make one call, under the demo's own span."""
+        # The record tells what went wrong.
+        errors = (ollama.ResponseError, ConnectionError, httpx.HTTPError, ValueError)
+        with trace.use_span(self._memory.root), suppress(*errors):
+            scenario.play(self._client)
+        record = self._memory.records[-1]
+        self._played += 1
+        as_expected = record.outcome == scenario.expected
+        self.went_as_expected = self.went_as_expected and as_expected
+        return Step(
+            number=self._played,
+            title=scenario.title,
+            span_name=self._memory.spans.get_finished_spans()[-1].name,
+            record=record,
+            is_cold=(record.response.load_duration or 0.0)
+            >= self._memory.settings.cold_start_threshold,
+            as_expected=as_expected,
+        )
+
+    def metrics(self) -> tuple[Figure, ...]:
+        """Collect the metrics of all calls so far."""
+        return figures_of(self._memory.reader.get_metrics_data())
+
+    @property
+    def log_path(self) -> Path | None:
+        """Where the calls are logged; None where they are not."""
+        return None if self._memory.replay_log is None else self._memory.replay_log.path
+
+    def logged(self) -> tuple[RecordedCall, ...]:
+        """Read what the replay log has of the calls so far."""
+        if self._memory.replay_log is None:
+            return ()
+        self._memory.replay_log.flush()
+        return tuple(read(self._memory.replay_log.path))
+
+    def send(self) -> Delivery:
+        """End the trace and send all of it, if a collector is configured."""
+        self._memory.root.end()
+        return Delivery(
+            trace_id=trace.format_trace_id(self._memory.root.get_span_context().trace_id),
+            endpoints=self._sender.endpoints,
+            arrived=self._sender.send(self._memory),
+        )
+
+
+@contextmanager
+def start(address: Address, *, model: str | None = None) -> Iterator[DemoRun]:
+    """Find a server and get everything ready.
+
+    Raises `SettingsError` and `MissingExtraError` before the first call is made.
+    """
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        raise SettingsError("there is nothing to show while OTEL_SDK_DISABLED is true: unset it")
+    sender = _Sender()
+    # A log of its own: what the demo asks is nothing to keep among one's real calls.
+    log_path = Path(mkdtemp(prefix="ollama-otel-demo-")) / "calls.jsonl"
+    settings = replace(Settings.from_environ(), replay_log=log_path, replay_bodies=True)
+    with (
+        find_server(address, model=model) as server,
+        demo_run_of(server, settings=settings, sender=sender) as run,
+    ):
+        yield run
+
+
+@contextmanager
+def demo_run_of(
+    server: Server, *, settings: Settings | None = None, sender: _Sender | None = None
+) -> Iterator[DemoRun]:
+    """Get ready to make the calls to a given server."""
+    memory = _Memory(settings or Settings())
+    with closing(memory), Client(server.url, **memory.options, **server.client_options) as client:
+        yield DemoRun(server, client, memory, sender or _Sender())
+
+
+# --- the calls ----------------------------------------------------------------------------
+
+
+def _scenarios(models: Models) -> Iterator[Scenario]:
+    chat: dict[str, Any] = {"model": models.chats, "think": False, "options": _BRIEF}
+    yield Scenario(
+        title="A first chat",
+        play=lambda client: client.chat(messages=[_QUESTION], **chat),
+    )
+    yield Scenario(
+        title="The same chat again, streamed",
+        play=lambda client: list(client.chat(messages=[_QUESTION], stream=True, **chat)),
+    )
+    if (thinker := models.thinks) is not None:
+        yield Scenario(
+            title="A model that thinks first, streamed",
+            play=lambda client: list(
+                client.chat(
+                    thinker, messages=[_QUESTION], think=True, stream=True, options=_THOUGHTFUL
+                )
+            ),
+        )
+    if (embedder := models.embeds) is not None:
+        yield Scenario(
+            title="An embedding",
+            play=lambda client: client.embed(embedder, input="Why is the sky blue?"),
+        )
+    yield Scenario(
+        title="A model that does not exist",
+        play=lambda client: client.chat(_UNKNOWN_MODEL, messages=[_QUESTION]),
+        expected="failed",
+    )
+    yield Scenario(
+        title=f"A stream that its reader leaves after {_CHUNKS_READ} chunks",
+        play=lambda client: _leave_early(client, chat),
+        expected="abandoned",
+    )
+
+
+def _leave_early(client: Client, chat: Mapping[str, Any]) -> None:
+    stream = client.chat(messages=[_LONG_QUESTION], stream=True, **chat)
+    for _ in zip(range(_CHUNKS_READ), stream, strict=False):
+        pass
+    stream.close()  # type: ignore[attr-defined]
+
+
+# --- what is recorded ---------------------------------------------------------------------
+
+
+class _Memory:
+    """Providers that keep spans and metrics, and an observer that keeps records."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.replay_log = replay_log_of(settings)
+        self.records: list[CallRecord] = []
+        self.spans = InMemorySpanExporter()
+        self.reader = InMemoryMetricReader()
+        resource = _resource()
+        self._tracer_provider = TracerProvider(
+            sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False
+        )
+        self._tracer_provider.add_span_processor(SimpleSpanProcessor(self.spans))
+        self._meter_provider = MeterProvider(
+            metric_readers=[self.reader], resource=resource, shutdown_on_exit=False
+        )
+        self.root = self._tracer_provider.get_tracer("ollama_otel.demo").start_span(
+            "ollama-otel demo"
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments that make a client report here."""
+        return {
+            "tracer_provider": self._tracer_provider,
+            "meter_provider": self._meter_provider,
+            "settings": self.settings,
+            "observers": (self,),
+        }
+
+    def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
+        """Follow a call; see `Observer`."""
+        return _Keeper(self.records)
+
+    def close(self) -> None:
+        """Let the providers go."""
+        self._tracer_provider.shutdown()
+        self._meter_provider.shutdown()
+        if self.replay_log is not None:
+            self.replay_log.close()
+
+
+class _Keeper(CallFollower):
+    def __init__(self, records: list[CallRecord]) -> None:
+        self._records = records
+
+    def end(self, record: CallRecord) -> None:
+        self._records.append(record)
+
+
+def _resource() -> Resource:
+    resource = Resource.create()
+    if not str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        return resource
+    return resource.merge(Resource({SERVICE_NAME: "ollama-otel-demo"}))
+
+
+# --- where it is sent ---------------------------------------------------------------------
+
+
+class _Sender:
+    """Sends spans and metrics to the collectors that the standard variables name.
+
+    By hand and not through a processor, so that it is known what arrived. Raises
+    `SettingsError` and `MissingExtraError`.
+    """
+
+    def __init__(self) -> None:
+        signals: tuple[Signal, ...] = ("traces", "metrics")
+        self.endpoints: dict[Signal, str] = {
+            signal: endpoint
+            for signal in signals
+            if (endpoint := _endpoint(signal)) and "otlp" in exporter_names(signal)
+        }
+        self._exporters: dict[Signal, Any] = {
+            signal: otlp_exporter(signal) for signal in self.endpoints
+        }
+
+    def send(self, memory: _Memory) -> frozenset[Signal]:
+        """Send everything and return the signals that arrived."""
+        contents: dict[Signal, Any] = {
+            "traces": memory.spans.get_finished_spans(),
+            "metrics": memory.reader.get_metrics_data(),
+        }
+        arrived: set[Signal] = set()
+        silent: set[str] = set()
+        for signal, exporter in self._exporters.items():
+            endpoint = self.endpoints[signal]
+            began = monotonic()
+            if endpoint not in silent and _export(exporter, contents[signal]):
+                arrived.add(signal)
+            elif monotonic() - began >= _PATIENCE:
+                silent.add(endpoint)
+        return frozenset(arrived)
+
+
+def _endpoint(signal: Signal) -> str:
+    variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return next(filter(None, (os.environ.get(name, "").strip() for name in variables)), "")
+
+
+def _export(exporter: Any, content: Any) -> bool:
+    # Without it the exporter goes on trying for as long as it may take to time out.
+    giving_up = Timer(_PATIENCE, exporter.shutdown)
+    giving_up.start()
+    try:
+        with _silent_exporters():
+            result = exporter.export(content)
+    finally:
+        giving_up.cancel()
+    return result in {SpanExportResult.SUCCESS, MetricExportResult.SUCCESS}
+
+
+@contextmanager
+def _silent_exporters() -> Iterator[None]:
+    """Keep their log lines away: what became of the telemetry is told in a sentence."""
+    logger = logging.getLogger("opentelemetry")
+    propagates, nowhere = logger.propagate, logging.NullHandler()
+    logger.propagate = False
+    logger.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        logger.propagate = propagates
+        logger.removeHandler(nowhere)

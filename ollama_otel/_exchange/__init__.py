@@ -1,0 +1,1 @@
+"""The sans-I/O recorder: transport events become one `CallRecord`."""

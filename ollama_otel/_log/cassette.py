@@ -1,0 +1,227 @@
+"""A log as one readable file for tests: laid out to be read, and compared, in a pull request.
+
+It holds the objects of the log's lines. Pieces of an answer that are JSON stand there as
+JSON, wherever that loses no byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ollama_otel._log import format as log_format
+from ollama_otel._log.call import RecordedCall
+from ollama_otel.errors import ReplayLogError
+
+__all__ = ["FORMAT", "is_cassette", "lines_of", "read_cassette", "write_cassette"]
+
+FORMAT: Final = "ollama_otel.cassette"
+
+_VERSION: Final = 1
+_BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"format"\s*:\s*"ollama_otel\.cassette"')
+_TELLING: Final = 256
+"""Bytes that tell a cassette from a log."""
+_CALL_BEGINS = b'      "request": {'
+_NEW_EACH_TIME: Final = frozenset({"id", "trace_id", "span_id", "sampled"})
+"""Fields that no two recordings share, and that say nothing of the call."""
+
+Lines = tuple[Mapping[str, Any], Mapping[str, Any] | None]
+"""A call as a log has it: the object of its request line and that of its end line."""
+
+
+def is_cassette(path: Path) -> bool:
+    """Whether a file begins as a cassette does; raises OSError."""
+    with path.open("rb") as file:
+        return _BEGINS.match(file.read(_TELLING)) is not None
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def write_cassette(path: Path, calls: Iterable[Lines]) -> None:
+    """Write the calls in this order, all or nothing: a reader never sees half a file.
+
+    Folders are made where there are none. Raises OSError.
+    """
+    laid_out = ",\n    ".join(
+        _laid_out(number, request, end) for number, (request, end) in enumerate(calls, 1)
+    )
+    text = (
+        f'{{\n  "format": "{FORMAT}",\n  "v": {_VERSION},\n  "calls": [\n    {laid_out}\n  ]\n}}\n'
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half_written = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Half of a surrogate pair is no Unicode: it becomes the escape that JSON has for it.
+        half_written.write_bytes(text.encode("utf-8", "backslashreplace"))
+        half_written.replace(path)
+    finally:
+        half_written.unlink(missing_ok=True)
+
+
+def _laid_out(number: int, request: Mapping[str, Any], end: Mapping[str, Any] | None) -> str:
+    halves = {
+        "request": _indented(_lasting(request, number)),
+        "end": "null" if end is None else _with_chunks(_lasting(end, number)),
+    }
+    fields = ",\n  ".join(f'"{name}": {_deeper(text)}' for name, text in halves.items())
+    return _deeper(f"{{\n  {fields}\n}}", by=4)
+
+
+def _lasting(line: Mapping[str, Any], number: int) -> dict[str, Any]:
+    lasting = {"v": line.get("v"), "event": line.get("event"), "id": str(number)}
+    rest = {name: value for name, value in line.items() if name not in _NEW_EACH_TIME}
+    return {**lasting, **rest}
+
+
+def _with_chunks(end: Mapping[str, Any]) -> str:
+    """Lay out an end line, with each of its chunks on a line of its own."""
+    chunks = end.get("chunks")
+    if not chunks:
+        return _indented(end)
+    rows = ",\n    ".join(f"[{delta}, {_readable(piece)}]" for delta, piece in chunks)
+    fields = {name: _deeper(_indented(value)) for name, value in end.items()}
+    fields["chunks"] = f"[\n    {rows}\n  ]"
+    listed = ",\n  ".join(f"{_compact(name)}: {text}" for name, text in fields.items())
+    return f"{{\n  {listed}\n}}"
+
+
+def _readable(piece: Any) -> str:
+    """Return a piece, as JSON where that gives back the same bytes, otherwise as it is."""
+    if not isinstance(piece, str):
+        return _compact(piece)
+    if _is_compact(piece):
+        return f'{{"document": {piece}}}'
+    *lines, rest = piece.split("\n")
+    if rest or not lines or not all(map(_is_compact, lines)):
+        return _compact(piece)
+    together = ", ".join(lines)
+    return f'{{"json": {together if len(lines) == 1 else f"[{together}]"}}}'
+
+
+def _is_compact(text: str) -> bool:
+    """Whether a text is a JSON object that comes back the same when it is written again."""
+    if not text.startswith("{"):
+        return False
+    try:
+        return _compact(json.loads(text, parse_constant=_refuse)) == text
+    except (ValueError, RecursionError):
+        return False
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _indented(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _deeper(text: str, *, by: int = 2) -> str:
+    # Line ends inside of JSON are between values only, as its strings escape theirs.
+    return text.replace("\n", "\n" + " " * by)
+
+
+def lines_of(log: Path) -> list[Lines]:
+    """Return the calls of a log that is one whole file, in the order they were begun.
+
+    Raises OSError, and ValueError where it is not whole.
+    """
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()]
+    ends = {line["id"]: line for line in lines if line["event"] == "end"}
+    return [(line, ends.get(line["id"])) for line in lines if line["event"] == "request"]
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+def read_cassette(path: Path) -> Iterator[RecordedCall]:
+    """Yield the calls of a cassette in their order.
+
+    Raises `ReplayLogError`, naming file and place, for one that is broken, or newer than
+    this version reads, and OSError.
+    """
+    content = path.read_bytes()
+    calls = _calls(path, content)
+    lines = _call_lines(content, len(calls))
+    for number, (call, line) in enumerate(zip(calls, lines, strict=True), 1):
+        try:
+            recorded = _call(call, path, line)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ReplayLogError(
+                f"{path}, line {line}: expected call {number} as it was recorded, "
+                f"found something else ({type(error).__name__}: {error}): record it anew"
+            ) from error
+        yield recorded
+
+
+def _calls(path: Path, content: bytes) -> Sequence[Any]:
+    try:
+        cassette = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        raise ReplayLogError(
+            f"{path}, line {line}: expected a cassette, found what is no JSON ({error}): "
+            "undo the last change to it, or record it anew"
+        ) from error
+    if not isinstance(cassette, dict) or cassette.get("format") != FORMAT:
+        raise ReplayLogError(f'{path}: expected a cassette, found no "format": "{FORMAT}" in it')
+    version, calls = cassette.get("v"), cassette.get("calls")
+    if type(version) is not int or version > _VERSION:
+        raise ReplayLogError(
+            f"{path}: expected a cassette of version {_VERSION} or older, found {version!r}: "
+            "update ollama_otel to read it, or record it anew"
+        )
+    if not isinstance(calls, list):
+        raise ReplayLogError(f'{path}: expected the list "calls", found {type(calls).__name__}')
+    return calls
+
+
+def _call_lines(content: bytes, count: int) -> Sequence[int]:
+    """Return where each call begins; 1 throughout where another hand has laid out the file."""
+    found = [
+        number
+        for number, line in enumerate(content.split(b"\n"), 1)
+        if line.startswith(_CALL_BEGINS)
+    ]
+    return found if len(found) == count else [1] * count
+
+
+def _call(call: Mapping[str, Any], path: Path, line: int) -> RecordedCall:
+    request, end = call["request"], call["end"]
+    for half in (request, end or request):
+        if half["v"] > log_format.VERSION:
+            raise ValueError(f"version {half['v']}, newer than {log_format.VERSION}")
+    if end is not None and "chunks" in end:
+        chunks = [[delta, _as_logged(piece)] for delta, piece in end["chunks"]]
+        end = {**end, "chunks": chunks}
+    return log_format.call_from(request, end, file=path, line=line)
+
+
+def _as_logged(piece: Any) -> Any:
+    if isinstance(piece, str):
+        return piece
+    if "document" in piece:
+        return _compact(piece["document"])
+    if "json" in piece:
+        objects = piece["json"] if isinstance(piece["json"], list) else [piece["json"]]
+        return "".join(f"{_compact(line)}\n" for line in objects)
+    return {"base64": _checked(piece["base64"])}
+
+
+def _checked(text: str) -> str:
+    try:
+        base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"no base64: {error}") from error
+    return text

@@ -1,0 +1,179 @@
+"""`ReplayLog`: the observer that logs each call, a line before it is sent and one at its end.
+
+On the caller's thread it only hands over what there is; the rest happens on the writer's.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Self
+
+from opentelemetry.trace import get_current_span
+
+from ollama_otel import _garbage
+from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._log.files import LogFile, base_of
+from ollama_otel._log.pipeline import Begun, CallIds, Ended, Pipeline
+from ollama_otel._log.privacy import BodyPolicy
+from ollama_otel._log.writer import LogStatistics, Writer
+from ollama_otel.records import CallRecord, CallStart
+
+__all__ = ["ReplayLog"]
+
+_MEBIBYTE: Final = 1024 * 1024
+_DAY: Final = 86_400.0
+
+
+class ReplayLog:
+    """Logs calls into a file, or into a folder, for as many processes as there are.
+
+    Facts only, unless `bodies` is set; images and vectors as hash and size, unless
+    `media` is. What bodies hold goes through the built-in redactors and then through
+    `redactors` before it is stored. A file of more than `max_size` bytes or `max_age`
+    seconds is compressed and put aside, and the `keep` newest of those are kept. An
+    answer of more than `max_body` bytes is logged without its body. `max_lines` lines and
+    `max_bytes` bytes of bodies may wait to be written.
+
+    While the disk refuses, lines wait, and then bodies and lines are dropped and counted;
+    calls go on as ever.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        bodies: bool = False,
+        media: bool = False,
+        redactors: Sequence[Callable[[str], str]] = (),
+        max_size: int = 100 * _MEBIBYTE,
+        max_age: float = _DAY,
+        keep: int = 10,
+        **limits: int,
+    ) -> None:
+        self.path: Path = base_of(path)
+        """The file, or `calls.jsonl` in the folder that was given."""
+        self.keeps_request = bodies
+        self._max_body = limits.pop("max_body", 16 * _MEBIBYTE)
+        self._ids = CallIds()
+        pipeline = Pipeline(BodyPolicy(redactors, keeps_media=media), self._ids, bodies=bodies)
+        file = LogFile(
+            self.path, max_size=max_size, max_age=max_age, keep=keep, opening=pipeline.opening
+        )
+        self.writer = Writer(
+            render=pipeline.render,
+            append=file.append,
+            tidy_up=file.tidy_up,
+            close=file.close,
+            dropped_line=pipeline.dropped_line,
+            name=str(self.path),
+            **limits,
+        )
+        # Not waited for, as it may be the garbage collector that lets this go.
+        weakref.finalize(self, self.writer.stop).atexit = False
+
+    def begin(self, start: CallStart) -> CallFollower:
+        """Follow a call; see `Observer`."""
+        if self.keeps_request:
+            return _FollowBodies(self.writer, self._ids.next(), start, self._max_body)
+        return _Follow(self.writer, self._ids.next(), start)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until all calls so far are written; False if `timeout` seconds do not do."""
+        _garbage.catch_up()
+        return self.writer.flush(timeout)
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Write everything and end, as `flush`; later calls are not logged but counted."""
+        _garbage.catch_up()
+        return self.writer.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more calls."""
+        return self.writer.is_closed
+
+    @property
+    def statistics(self) -> LogStatistics:
+        """What became of the lines so far."""
+        return self.writer.statistics
+
+
+class _Follow(CallFollower):
+    """Logs the facts of one call."""
+
+    __slots__ = ("_has_begun", "_id", "_start", "_writer")
+
+    is_current = True
+    """So that `enter` is called while the call's span is the current one."""
+
+    def __init__(self, writer: Writer, call_id: str, start: CallStart) -> None:
+        self._writer = writer
+        self._id = call_id
+        self._start = start
+        self._has_begun = False
+
+    def enter(self) -> None:
+        """Log the request; the second time is the end's."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        start, missing = self._start, None
+        size = len(start.content) if start.content else 0
+        if size and not self._writer.has_room(size):
+            start, missing, size = replace(start, content=None), "queue_full", 0
+        span = get_current_span().get_span_context()
+        self._writer.put(Begun(id=self._id, start=start, span=span, missing=missing), size)
+
+    def end(self, record: CallRecord) -> None:
+        self._writer.put(Ended(id=self._id, record=record, pieces=None, arrivals=[], missing=None))
+
+
+class _FollowBodies(_Follow):
+    """Logs the facts of one call, and what was said in it."""
+
+    __slots__ = ("_arrivals", "_kept", "_max_size", "_size")
+
+    def __init__(self, writer: Writer, call_id: str, start: CallStart, max_size: int) -> None:
+        super().__init__(writer, call_id, start)
+        self._max_size = max_size
+        self._size = 0
+        self._kept: list[bytes] = []
+        self._arrivals: list[float] = []
+
+    def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        self._size += sum(map(len, pieces))
+        if self._size > self._max_size:
+            self._kept, self._arrivals = [], []
+            return
+        self._kept += pieces
+        self._arrivals += arrivals
+
+    def end(self, record: CallRecord) -> None:
+        missing = None
+        if self._size > self._max_size:
+            missing = "too_long"
+        elif self._size and not self._writer.has_room(self._size):
+            missing = "queue_full"
+        is_kept = missing is None
+        # The request's line has its bytes; here they would only wait a second time, uncounted.
+        record = replace(record, start=replace(record.start, content=None))
+        self._writer.put(
+            Ended(
+                id=self._id,
+                record=record,
+                pieces=self._kept if is_kept else None,
+                arrivals=self._arrivals,
+                missing=missing,
+            ),
+            self._size if is_kept else 0,
+        )

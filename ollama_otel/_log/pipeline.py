@@ -1,0 +1,195 @@
+"""From what was put aside of a call to its line: a structlog pipeline, on the writer's thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from typing import Any
+
+import structlog
+from opentelemetry.trace import SpanContext
+from pydantic_core import PydanticSerializationError, to_json
+from structlog.typing import EventDict
+
+from ollama_otel._log.format import (
+    VERSION,
+    chunks_as_lists,
+    end_line,
+    request_line,
+    timestamp,
+)
+from ollama_otel._log.privacy import BodyPolicy
+from ollama_otel._wire.encoding import UnreadableEncodingError, decoder_for
+from ollama_otel._wire.frozen import frozen
+from ollama_otel.records import CallRecord, CallStart
+
+__all__ = ["Begun", "CallIds", "Ended", "Pipeline"]
+
+
+@frozen
+class Begun:
+    """A call that is about to be sent."""
+
+    id: str
+    start: CallStart
+    span: SpanContext
+    missing: str | None
+    """Why the request's body is left out although bodies are logged."""
+
+
+@frozen
+class Ended:
+    """A call that has ended; `pieces` is None where no body is to be logged."""
+
+    id: str
+    record: CallRecord
+    pieces: list[bytes] | None
+    arrivals: list[float]
+    missing: str | None
+
+
+class CallIds:
+    """Names the calls of one process: `<run>-<number>`, the run being another one after a fork."""
+
+    def __init__(self) -> None:
+        self._process = 0
+        self.run = ""
+        self._numbers = count(1)
+
+    def next(self) -> str:
+        """Return a name that no other call has."""
+        if self._process != os.getpid():
+            self._process, self.run, self._numbers = os.getpid(), secrets.token_hex(4), count(1)
+        return f"{self.run}-{next(self._numbers)}"
+
+
+@cache
+def _library() -> str:
+    try:
+        return version("ollama_otel")
+    except PackageNotFoundError:
+        # Packed into one file with an app.
+        return "unknown"
+
+
+class Pipeline:
+    """Renders entries as lines of JSON, of their bodies what may be stored."""
+
+    def __init__(self, policy: BodyPolicy, ids: CallIds, *, bodies: bool) -> None:
+        self._policy = policy
+        self._ids = ids
+        self._bodies = bodies
+        self._redacted_requests: set[str] = set()
+        self._log = structlog.wrap_logger(
+            structlog.ReturnLogger(),
+            processors=[self._describe, structlog.processors.JSONRenderer(_as_json)],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+            cache_logger_on_first_use=True,
+        ).bind()
+
+    def render(self, entry: Begun | Ended) -> bytes:
+        """Return the line of an entry, its end included."""
+        event = "request" if isinstance(entry, Begun) else "end"
+        line: bytes = self._log.info(event, entry=entry)
+        return line + b"\n"
+
+    def opening(self) -> bytes:
+        """Return the line that says who writes from here on."""
+        return self._note("opened", run=self._ids.run, pid=os.getpid(), library=_library())
+
+    def dropped_line(self, lines: int, bodies: int) -> bytes:
+        """Return the line that says what is missing before it."""
+        return self._note("dropped", lines=lines, bodies=bodies)
+
+    def _note(self, event: str, **values: Any) -> bytes:
+        line: bytes = self._log.info(event, **values)
+        return line + b"\n"
+
+    def _describe(self, logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: ARG002
+        entry = event.get("entry")
+        match entry:
+            case Begun():
+                return self._private(self._request(entry))
+            case Ended():
+                return self._private(self._end(entry))
+        return {"v": VERSION, "event": event.pop("event"), "at": timestamp(time.time_ns()), **event}
+
+    def _request(self, entry: Begun) -> dict[str, Any]:
+        start, span = entry.start, entry.span
+        body, changes = None, frozenset[str]()
+        if self._bodies and entry.missing is None and start.content:
+            body, changes = self._policy.request(start.content)
+            if "redacted" in changes:
+                self._redacted_requests.add(entry.id)
+        return request_line(
+            entry.id,
+            start,
+            trace_id=span.trace_id,
+            span_id=span.span_id,
+            is_sampled=span.trace_flags.sampled,
+            body=body,
+            changes=changes,
+            missing=entry.missing,
+        )
+
+    def _end(self, entry: Ended) -> dict[str, Any]:
+        record = entry.record
+        echoes_secret = entry.id in self._redacted_requests
+        self._redacted_requests.discard(entry.id)
+        if entry.pieces is None:
+            return end_line(entry.id, record, missing=entry.missing)
+        changes = set[str]()
+        pieces: Sequence[bytes] = entry.pieces
+        if record.content_encoding and pieces:
+            try:
+                pieces = _without_encoding(pieces, record.content_encoding)
+            except (UnreadableEncodingError, zlib.error):
+                # What cannot be read cannot be redacted either.
+                return end_line(entry.id, record, missing="encoding")
+            changes.add("decoded")
+        is_embedding = record.start.endpoint.answer == "embedding"
+        pieces, more = self._policy.answer(
+            pieces, holds_vectors=is_embedding, echoes_secret=echoes_secret
+        )
+        return end_line(
+            entry.id,
+            record,
+            chunks=chunks_as_lists(pieces, entry.arrivals, record.sent_at),
+            changes=changes | more,
+        )
+
+    def _private(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Return a line whose facts hold no secret, and no text where bodies are not logged.
+
+        Errors quote what was sent, and options may be anything. Names and ids stay as given.
+        """
+        if "error_message" in line:
+            line["error_message"] = self._policy.text(line["error_message"])
+        for key in ("request", "response", "tags"):
+            if key in line:
+                line[key] = self._policy.values(line[key])
+        request = line.get("request", {})
+        if not self._bodies and "options" in request:
+            options = request["options"].items()
+            request["options"] = {k: v for k, v in options if isinstance(v, int | float)}
+        return line
+
+
+def _without_encoding(pieces: Iterable[bytes], encoding: str) -> list[bytes]:
+    decode = decoder_for(encoding)
+    return list(pieces) if decode is None else [decode(piece) for piece in pieces]
+
+
+def _as_json(line: dict[str, Any], **options: Any) -> bytes:  # noqa: ARG001 - a serializer's signature
+    try:
+        return to_json(line)
+    except (PydanticSerializationError, ValueError):
+        # Half a surrogate pair, which has no UTF-8.
+        return json.dumps(line, separators=(",", ":"), default=str).encode()

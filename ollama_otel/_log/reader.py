@@ -1,0 +1,226 @@
+"""Reads a log: the lines of all its files, put together as calls, in constant memory."""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from logging import getLogger
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
+
+from pydantic_core import from_json
+
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.cassette import is_cassette, read_cassette
+from ollama_otel._log.files import base_of, files_of
+from ollama_otel._log.format import VERSION, call_from
+from ollama_otel.errors import ReplayLogError
+
+__all__ = ["Skipped", "read"]
+
+_log = getLogger("ollama_otel")
+
+_SHOWN: Final = 60
+"""Bytes of a bad line that are shown."""
+_ATTEMPTS: Final = 20
+_LONGEST: Final = 300
+"""Characters of a complaint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A part of a log that is not whole, as a process may have been killed in mid-line."""
+
+    file: Path
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+Report = Callable[[Skipped], object]
+
+
+class _Line(NamedTuple):
+    """One line, by the time that it names."""
+
+    at: str
+    values: dict[str, Any]
+    file: Path
+    number: int
+
+
+def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Iterator[RecordedCall]:
+    """Return the calls of a log in the order of their ends; those that never ended come last.
+
+    `path` is a file, which stands for all that belongs to it (archived files, those of
+    other processes), a folder of such, or a cassette. What is skipped, as it was torn by
+    the end of a process, goes to `report`, and by default into the program's log. Raises
+    `ReplayLogError`: at once where there is no log, and while reading for a line that is none.
+    """
+    files = _files(Path(path))
+    if len(files) == 1 and is_cassette(files[0]):
+        return read_cassette(files[0])
+    return _calls(Path(path), report or (lambda skipped: _log.warning("%s", skipped)))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(chain(path.glob("*.jsonl"), path.glob("*.jsonl.gz")))
+        # Of a file that was being compressed when its process died, the gzip is whole.
+        files = [file for file in files if not file.with_name(f"{file.name}.gz").exists()]
+    else:
+        files = files_of(base_of(path))
+    if not files:
+        raise ReplayLogError(
+            f"expected a replay log or a folder of them at {path}, found nothing there: "
+            "configure(replay_log=...) or OLLAMA_OTEL_REPLAY_LOG makes one"
+        )
+    return files
+
+
+def _calls(path: Path, report: Report) -> Iterator[RecordedCall]:
+    with ExitStack() as stack:
+        # Each file is in order already, but for what overlapped by moments.
+        sources = [_lines(file, stream, report) for file, stream in _opened(path, stack)]
+        lines = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda line: line.at)
+        yield from _joined(lines, report)
+
+
+def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, IO[bytes]]]:
+    """Open all files at once: what is renamed or let go from then on stays in reach."""
+    for _ in range(_ATTEMPTS):
+        with ExitStack() as opening:
+            try:
+                opened = [(file, opening.enter_context(_open(file))) for file in _files(path)]
+            except FileNotFoundError:
+                # Put aside, compressed or let go since it was listed.
+                continue
+            stack.push(opening.pop_all())
+            return opened
+    raise ReplayLogError(f"{path}: its files are moved about more quickly than they can be opened")
+
+
+def _joined(lines: Iterable[_Line], report: Report) -> Iterator[RecordedCall]:
+    """Put requests and ends together."""
+    requests: dict[str, _Line] = {}
+    early_ends: dict[str, _Line] = {}
+    for line in lines:
+        match line.values.get("event"):
+            case "request":
+                call_id = line.values.get("id", "")
+                # The clock was set back between two files.
+                if end := early_ends.pop(call_id, None):
+                    yield _call(line, end)
+                else:
+                    requests[call_id] = line
+            case "end":
+                call_id = line.values.get("id", "")
+                if request := requests.pop(call_id, None):
+                    yield _call(request, line)
+                else:
+                    early_ends[call_id] = line
+    for end in early_ends.values():
+        report(
+            Skipped(file=end.file, line=end.number, reason="the end of a call whose begin is gone")
+        )
+    for request in requests.values():
+        yield _call(request, None)
+
+
+def _call(request: _Line, end: _Line | None) -> RecordedCall:
+    try:
+        return call_from(
+            request.values,
+            None if end is None else end.values,
+            file=request.file,
+            line=request.number,
+        )
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        where = request if end is None else end
+        raise ReplayLogError(
+            f"{where.file}:{where.number}: expected the {where.values['event']} line of a call, "
+            f"found one that does not fit ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _lines(file: Path, stream: IO[bytes], report: Report) -> Iterator[_Line]:
+    number, torn = 0, None
+    try:
+        for number, raw in enumerate(stream, 1):
+            values = _parsed(raw)
+            if torn is not None:
+                _explain(file, number - 1, torn, values, report)
+                torn = None
+            if values is None:
+                torn = raw
+                continue
+            _check_version(values, file, number)
+            _check_texts(values, file, number)
+            yield _Line(values.get("at", ""), values, file, number)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ReplayLogError(f"{file}:{number + 1}: cannot be read: {error}") from error
+    if torn is not None:
+        _explain(file, number, torn, None if torn.endswith(b"\n") else {"event": "opened"}, report)
+
+
+def _open(file: Path) -> IO[bytes]:
+    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    try:
+        values = from_json(raw, cache_strings="keys")
+    except ValueError:
+        try:
+            # It takes half a surrogate pair, too.
+            values = json.loads(raw)
+        except (ValueError, RecursionError):
+            return None
+    return values if isinstance(values, dict) else None
+
+
+def _explain(
+    file: Path, number: int, raw: bytes, following: dict[str, Any] | None, report: Report
+) -> None:
+    """Skip a line that a process could not finish; any other bad line is an error.
+
+    The next process to write into the file says so first; a line without an end is the last.
+    """
+    if following is None or following.get("event") != "opened":
+        shown = raw[:_SHOWN].decode("utf-8", "replace").rstrip()
+        raise ReplayLogError(
+            f"{file}:{number}: expected a line of a replay log (a JSON object), found {shown!r}"
+        )
+    report(Skipped(file=file, line=number, reason="a line that was not finished is skipped"))
+
+
+def _check_texts(values: dict[str, Any], file: Path, number: int) -> None:
+    """Refuse what lines could not be put in order and together by."""
+    for key in ("at", "id", "event"):
+        if type(values.get(key, "")) is not str:
+            raise ReplayLogError(
+                f"{file}:{number}: expected a text as {key!r}, found {values[key]!r}"[:_LONGEST]
+            )
+
+
+def _check_version(values: dict[str, Any], file: Path, number: int) -> None:
+    version = values.get("v")
+    if type(version) is not int or version < 1:
+        raise ReplayLogError(
+            f'{file}:{number}: expected a line of a replay log with its version "v", '
+            f"found the keys {', '.join(map(str, values)) or 'none'}"
+        )
+    if version > VERSION:
+        raise ReplayLogError(
+            f"{file}:{number}: written in version {version} of the format, and this ollama_otel "
+            f"reads up to {VERSION}: upgrade it"
+        )

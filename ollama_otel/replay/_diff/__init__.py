@@ -1,0 +1,1 @@
+"""Compares calls: pairing, values, text differences, statistics."""

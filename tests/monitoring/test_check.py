@@ -1,0 +1,470 @@
+"""What the check says of each panel: on a real Prometheus with every kind of reason, and on servers that are none."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_otel._monitoring.board import Board, Timing, read_board
+from ollama_otel._monitoring.check import CheckReport, PanelReport, check
+from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring.prometheus import Prometheus
+from ollama_otel._monitoring.sources import our_names, source_of
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.instruments import GENAI_INSTRUMENTS, instruments_of
+from ollama_otel._telemetry.prometheus import metric_name
+from tests.real.servers import RealPrometheus, run_prometheus
+
+from .otlp import send
+from .scripted import Request, answering
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+DURATION = GENAI_INSTRUMENTS["v1.41"].inference_duration
+FIRST_CHUNK = GENAI_INSTRUMENTS["v1.41"].time_to_first_chunk
+TOKENS = GENAI_INSTRUMENTS["gen-ai-dev"].input_tokens_total
+assert TOKENS is not None
+
+
+def panel(title: str, *queries: str, **more: Any) -> dict[str, Any]:
+    """A panel that asks these queries; `more` goes into each target."""
+    targets = [{"expr": query, **more} for query in queries]
+    return {"title": title, "type": "timeseries", "targets": targets}
+
+
+def board_of(folder: Path, *panels: dict[str, Any]) -> Board:
+    everything = {"type": "query", "includeAll": True}
+    content = {
+        "uid": "ollama-otel-sample",
+        "title": "Sample",
+        "panels": panels,
+        "templating": {
+            "list": [
+                {"name": "datasource", "type": "datasource", "query": "prometheus"},
+                {"name": "job", "allValue": ".*", **everything},
+                {"name": "model", **everything},
+            ]
+        },
+    }
+    path = folder / "grafana" / "boards" / "sample.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return read_board(path)
+
+
+def checked(
+    url: str, folder: Path, *panels: dict[str, Any], **options: Any
+) -> tuple[CheckReport, dict[str, PanelReport]]:
+    with Prometheus(url) as prometheus:
+        report = check([board_of(folder, *panels)], prometheus, folder=folder, **options)
+    return report, {each.panel: each for each in report.panels}
+
+
+@pytest.fixture(scope="module")
+def filled(prometheus: RealPrometheus) -> Iterator[str]:
+    """Calls of one app and one model, a minute of them until now; gives the address."""
+    url = prometheus.otlp_metrics
+    model = {"gen_ai__request__model": "llama3.2", "gen_ai__operation__name": "chat"}
+    counts = [float(number) for number in range(10)]
+    send(url, DURATION, counts, every=6.0, trace_id=TRACE, ollama__outcome="completed", **model)
+    send(url, rows.PHASE_TIME, counts, every=6.0, ollama__phase="decode", **model)
+    send(url, rows.ACTIVE_REQUESTS, [2.0], **model)
+    send(url, rows.LONGEST_GAP, counts, every=6.0, **model)
+    # Of one export only, and of a while ago.
+    send(url, rows.TRANSFER_SIZE, [100.0], **model)
+    send(url, TOKENS, [1.0, 2.0], seconds_ago=1500, **model)
+    time.sleep(0.2)
+    yield prometheus.url
+
+
+RATE = "$__rate_interval"
+QUANTILE = (
+    "histogram_quantile(0.9, sum by (le) (rate({0}_bucket{{job=~'$job'}}[$__rate_interval]))"
+    " or sum(rate({0}{{job=~'$job'}}[$__rate_interval])))"
+)
+
+
+@pytest.mark.real
+def test_panels_have_data_or_a_reason(filled: str, tmp_path: Path) -> None:
+    duration, phase = metric_name(DURATION), metric_name(rows.PHASE_TIME)
+    active, moved = metric_name(rows.ACTIVE_REQUESTS), metric_name(rows.TRANSFER_SIZE)
+    report, panels = checked(
+        filled,
+        tmp_path,
+        panel("quantile", QUANTILE.format(duration)),
+        panel("now", f'sum({active}{{gen_ai_request_model=~"$model"}})', instant=True),
+        panel("heat", f"sum(rate({duration}[{RATE}]))", format="heatmap"),
+        panel("one of two", f"{active} > 100", f"{active}"),
+        panel("failures", f'rate({duration}{{ollama_outcome="failed",job=~"$job"}}[{RATE}])'),
+        panel("nan", f"0 * sum({active}) / (0 * sum({active}))"),
+        panel("compared", f"{active} > 100"),
+        panel("server", 'ollama_server_up{job=~"$job"}'),
+        panel("gpu", "hw_power_watts"),
+        panel("queue", "ollama_client_queue_estimated_duration_seconds_sum"),
+        panel("other profile", "sum(rate(gen_ai_client_inference_duration_seconds[5m]))"),
+        panel("rule", "job:ollama:none"),
+        panel("theirs", "node_cpu_seconds_total"),
+        panel("broken", f"sum by (x ({active})"),
+        panel("once", f"rate({moved}[{RATE}])"),
+        panel("scalar", "time()"),
+        panel("phase", f"sum by (ollama_phase) (rate({phase}[{RATE}]))"),
+    )
+    assert {title: each.state for title, each in panels.items()} == {
+        "quantile": "data",
+        "now": "data",
+        "heat": "data",
+        "one of two": "data",
+        "failures": "nothing",
+        "nan": "nothing",
+        "compared": "nothing",
+        "server": "off",
+        "gpu": "off",
+        "queue": "nothing",
+        "other profile": "missing",
+        "rule": "missing",
+        "theirs": "missing",
+        "broken": "error",
+        "once": "waiting",
+        "scalar": "data",
+        "phase": "data",
+    }
+    assert panels["now"].last == 2.0
+    assert panels["quantile"].last == pytest.approx(0.91)
+    assert panels["heat"].last is None
+    reasons = {title: each.reason or "" for title, each in panels.items()}
+    assert (
+        reasons["failures"]
+        == f'{duration} is there, none with ollama_outcome="failed" in that time'
+    )
+    assert "configure(residency=True)" in reasons["server"]
+    assert "ollama_otel[nvidia]" in reasons["gpu"]
+    assert "calls that wait for a slot" in reasons["queue"]
+    assert "rule_files" in reasons["rule"]
+    assert reasons["broken"].startswith("query A: ")
+    assert "parse error" in reasons["broken"]
+    assert "OTEL_METRIC_EXPORT_INTERVAL" in reasons["once"]
+    assert not report.is_whole
+    assert report.native_histograms == 2
+    assert report.classic_histograms == 0
+    assert report.series == 6
+    assert report.keeps_exemplars is True
+
+
+@pytest.mark.real
+def test_a_filter_that_leaves_nothing_names_what_is_there(filled: str, tmp_path: Path) -> None:
+    matchers = 'job=~"$job",gen_ai_operation_name="chat",gen_ai_request_model=~"$model"'
+    query = f"sum({metric_name(rows.ACTIVE_REQUESTS)}{{{matchers}}})"
+    report, panels = checked(filled, tmp_path, panel("now", query), chosen={"model": "mistral"})
+    assert panels["now"].state == "filtered"
+    assert panels["now"].reason == (
+        "ollama_client_request_active is there, but not for gen_ai_request_model 'mistral' "
+        "(there: llama3.2)"
+    )
+    assert not report.is_whole
+    _, panels = checked(filled, tmp_path, panel("now", query), chosen={"model": "llama3.2"})
+    assert panels["now"].state == "data"
+
+
+@pytest.mark.real
+def test_what_has_stopped_coming_is_told_with_its_last_time(filled: str, tmp_path: Path) -> None:
+    assert TOKENS is not None
+    name = metric_name(TOKENS)
+    before = time.time() - 1500
+    _, panels = checked(filled, tmp_path, panel("tokens", f"sum({name})"), range_=300)
+    assert panels["tokens"].state == "stale"
+    minute = time.strftime("%Y-%m-%d %H:%M", time.gmtime(before - 15))
+    assert panels["tokens"].reason is not None
+    assert panels["tokens"].reason.startswith(f"the last {name} came at {minute[:13]}")
+    _, panels = checked(filled, tmp_path, panel("tokens", f"sum({name})"), range_=3600)
+    assert panels["tokens"].state == "data"
+
+
+@pytest.mark.real
+def test_events_of_a_while_ago_are_no_fault(filled: str, tmp_path: Path) -> None:
+    """After a restart their counters are silent until one happens again."""
+    name = metric_name(rows.LOG_DROPPED)
+    send(f"{filled}/api/v1/otlp/v1/metrics", rows.LOG_DROPPED, [1.0], seconds_ago=1500)
+    report, panels = checked(filled, tmp_path, panel("dropped", f"sum({name})"), range_=300)
+    assert panels["dropped"].state == "nothing"
+    assert panels["dropped"].reason is not None
+    assert panels["dropped"].reason.startswith(f"the last {name} came at ")
+    assert report.is_whole
+
+
+@pytest.mark.real
+def test_a_rate_that_no_series_passes_is_not_taken_for_one_that_waits(
+    filled: str, tmp_path: Path
+) -> None:
+    query = f"rate({metric_name(rows.PHASE_TIME)}[{RATE}]) > 1000"
+    _, panels = checked(filled, tmp_path, panel("fast", query))
+    assert panels["fast"].state == "nothing"
+    assert panels["fast"].reason == "its metrics are there, and nothing in them is as it asks for"
+
+
+@pytest.mark.real
+def test_exemplars_are_looked_for_where_a_panel_wants_them(filled: str, tmp_path: Path) -> None:
+    _, panels = checked(
+        filled,
+        tmp_path,
+        panel("with", QUANTILE.format(metric_name(DURATION)), exemplar=True),
+        panel("without", QUANTILE.format(metric_name(rows.LONGEST_GAP)), exemplar=True),
+        panel("not wanted", QUANTILE.format(metric_name(rows.LONGEST_GAP))),
+    )
+    assert panels["with"].notes == ()
+    assert panels["not wanted"].notes == ()
+    [note] = panels["without"].notes
+    assert "no exemplars: they come by OTLP" in note
+
+
+@pytest.mark.real
+def test_classic_histograms_are_counted_as_such_and_have_data_too(
+    prometheus: RealPrometheus, tmp_path: Path
+) -> None:
+    (tmp_path / "server").mkdir()
+    with run_prometheus(tmp_path / "server", classic=True) as classic:
+        send(classic.otlp_metrics, DURATION, [1.0, 2.0, 3.0], every=6.0)
+        report, panels = checked(
+            classic.url, tmp_path, panel("quantile", QUANTILE.format(metric_name(DURATION)))
+        )
+    assert panels["quantile"].state == "data"
+    assert (report.native_histograms, report.classic_histograms) == (0, 1)
+    # Three buckets, a sum and a count.
+    assert report.series == 5
+
+
+@pytest.mark.real
+def test_rules_that_are_not_loaded_are_named(filled: str, tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "a.yaml").write_text(
+        "groups:\n- name: g\n  rules:\n  - alert: NoSuchAlert\n    expr: up\n"
+    )
+    report, _ = checked(filled, tmp_path, panel("now", "time()"))
+    assert report.rules.expected == 1
+    assert report.rules.missing == ("NoSuchAlert",)
+
+
+# --- servers that say other things ----------------------------------------------------------------
+
+
+def prometheus_that(**answers: Any) -> Any:
+    """A server that has no series, and says otherwise only where it is told to, by path."""
+    usual: Mapping[str, Any] = {
+        "buildinfo": {"version": "3.11.0"},
+        "flags": {"enable-feature": ""},
+        "query": {"resultType": "vector", "result": []},
+        "query_range": {"resultType": "matrix", "result": []},
+        "query_exemplars": [],
+        "rules": {"groups": []},
+        "values": [],
+    }
+
+    def answer(request: Request) -> tuple[int, Any]:
+        what = request.route.rpartition("/")[2]
+        said = {**usual, **answers}[what]
+        if isinstance(said, tuple):
+            return said
+        return 200, {"status": "success", "data": said}
+
+    return answer
+
+
+def test_no_server_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(
+            DashboardsError, match=r"no Prometheus at .*nothing answers.*--prometheus"
+        ):
+            checked(url, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ((404, b"not found"), "is no Prometheus"),
+        ((200, b"<html>"), "is no Prometheus"),
+        ((200, {"status": "success", "data": {}}), "is no Prometheus"),
+        ((401, b"Unauthorized"), "wants to know who asks"),
+    ],
+)
+def test_what_is_no_prometheus_is_told_apart(
+    said: tuple[int, Any], message: str, tmp_path: Path
+) -> None:
+    with (
+        answering(prometheus_that(buildinfo=said)) as server,
+        pytest.raises(DashboardsError, match=message),
+    ):
+        checked(server.url, tmp_path)
+
+
+def test_a_user_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
+    with answering(prometheus_that()) as server:
+        url = server.url.replace("http://", "http://me:secret@")
+        report, _ = checked(url, tmp_path)
+    assert report.prometheus == server.url
+    assert server.requests[0].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("url", ["localhost:9090", "http://[::1", "", "http://", "ftp://host"])
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    with pytest.raises(DashboardsError, match=r"expected an address such as http://localhost:9090"):
+        Prometheus(url)
+
+
+def test_a_prometheus_that_keeps_no_exemplars_is_told_which_flag_it_lacks(tmp_path: Path) -> None:
+    result = [{"metric": {}, "values": [[1.0, "1"], [2.0, "NaN"]]}]
+    matrix = {"resultType": "matrix", "result": result}
+    with answering(prometheus_that(query_range=matrix)) as server:
+        report, panels = checked(server.url, tmp_path, panel("p", "up", exemplar=True))
+    assert report.keeps_exemplars is False
+    assert panels["p"].last == 1.0
+    assert "--enable-feature=exemplar-storage" in panels["p"].notes[0]
+
+
+def test_one_that_does_not_say_its_flags_is_asked_for_exemplars(tmp_path: Path) -> None:
+    matrix = {"resultType": "matrix", "result": [{"metric": {}, "values": [[1.0, "1"]]}]}
+    refused = (404, {"status": "error", "error": "no such thing"})
+    answers = {"query_range": matrix, "flags": refused, "query_exemplars": refused}
+    with answering(prometheus_that(**answers)) as server:
+        report, panels = checked(server.url, tmp_path, panel("p", "up", exemplar=True))
+    assert report.keeps_exemplars is None
+    assert "no exemplars" in panels["p"].notes[0]
+
+
+def test_rules_that_fail_or_cannot_be_asked_are_told(tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "a.yaml").write_text("- record: a:b\n- alert: C\n")
+    group = {
+        "rules": [
+            {"name": "a:b", "type": "recording", "lastError": "many-to-many"},
+            {"name": "C", "type": "alerting"},
+        ]
+    }
+    with answering(prometheus_that(rules={"groups": [group]})) as server:
+        report, _ = checked(server.url, tmp_path)
+    assert report.rules.missing == ()
+    assert report.rules.failing == {"a:b": "many-to-many"}
+    with answering(prometheus_that(rules=(404, {}))) as server:
+        report, _ = checked(server.url, tmp_path)
+    assert report.rules.missing == ("a:b", "C")
+    assert report.rules.failing == {"/api/v1/rules": "HTTP status 404"}
+
+
+def test_a_sample_beyond_all_memory_is_told_without_its_time(tmp_path: Path) -> None:
+    name = metric_name(rows.ACTIVE_REQUESTS)
+    with answering(prometheus_that(values=[name])) as server:
+        _, panels = checked(server.url, tmp_path, panel("p", name))
+    assert panels["p"].state == "stale"
+    assert panels["p"].reason == f"{name} was there once, before that time"
+
+
+def test_a_string_is_an_answer_too(tmp_path: Path) -> None:
+    scalar = {"resultType": "scalar", "result": [1.0, "7"]}
+    with answering(prometheus_that(query=scalar)) as server, Prometheus(server.url) as prometheus:
+        answer = prometheus.answer("scalar(up)", at=1.0)
+    assert (answer.series, answer.last) == (1, 7.0)
+
+
+def test_when_the_last_sample_cannot_be_found_it_is_said_without(tmp_path: Path) -> None:
+    name = metric_name(rows.ACTIVE_REQUESTS)
+
+    def answer(request: Request) -> tuple[int, Any]:
+        if "timestamp(" in request.form.get("query", ""):
+            return 422, {"status": "error", "error": "too many samples"}
+        return prometheus_that(values=[name])(request)  # type: ignore[no-any-return]
+
+    with answering(answer) as server:
+        _, panels = checked(server.url, tmp_path, panel("p", name))
+    assert panels["p"].reason == f"{name} was there once, before that time"
+
+
+def test_where_a_setting_shows_to_be_on_only_the_event_lacks(tmp_path: Path) -> None:
+    up, evictions = metric_name(rows.SERVER_UP), metric_name(rows.EVICTIONS)
+    counts = {"resultType": "vector", "result": [{"metric": {"__name__": up}, "value": [1, "1"]}]}
+    panels = (panel("evictions", evictions), panel("power", metric_name(rows.GPU_POWER)))
+    with answering(prometheus_that(query=counts)) as server:
+        report, found = checked(server.url, tmp_path, *panels)
+    assert found["evictions"].state == "nothing"
+    assert found["power"].state == "off"
+    assert report.is_whole
+    with answering(prometheus_that()) as server:
+        _, found = checked(server.url, tmp_path, *panels)
+    assert found["evictions"].state == "off"
+
+
+# --- boards and metrics ---------------------------------------------------------------------------
+
+
+def test_every_metric_of_ours_has_a_source() -> None:
+    for profile in GENAI_INSTRUMENTS:
+        for row in instruments_of(profile):
+            assert source_of(metric_name(row)) is not None, row.name
+            if row.kind == "histogram":
+                assert source_of(f"{metric_name(row)}_bucket") == source_of(metric_name(row))
+                assert f"{metric_name(row)}_sum" in our_names()
+    assert source_of("up") is None
+
+
+def test_grafanas_own_variables_are_filled_as_grafana_does(tmp_path: Path) -> None:
+    board = board_of(tmp_path)
+    timing = Timing(range=3600, step=15, interval=60)
+    text = "$__rate_interval ${__range_s} [[job]] ${model:regex} $none"
+    assert board.filled(text, timing, {}) == "240s 3600 .* .* $none"
+    assert board.filled("$model", timing, {"model": "m"}) == "m"
+    assert board.filled("$model", timing, {"model": 'a(b.c"\\d'}) == 'a\\\\(b\\\\.c\\"\\\\\\\\d'
+    assert board.filled("$__rate_interval", Timing(range=9, step=300, interval=15), {}) == "315s"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("model", ["hf.co/x/y:Q4_K_M", 'a(b"c', "back\\slash", "[x]{2}|^*+?"])
+def test_a_chosen_name_is_that_name_and_no_pattern(
+    prometheus: RealPrometheus, tmp_path: Path, model: str
+) -> None:
+    board, timing = board_of(tmp_path), Timing(range=60, step=15, interval=15)
+    named = f'label_replace(vector(1), "name", {json.dumps(model)}, "", "")'
+    query = f'label_replace({named}, "is_chosen", "yes", "name", "$model")'
+    [found] = prometheus.query(board.filled(query, timing, {"model": model}))
+    assert found["metric"] == {"name": model, "is_chosen": "yes"}
+
+
+def test_variables_of_other_kinds_keep_what_is_chosen_on_the_board(tmp_path: Path) -> None:
+    path = tmp_path / "board.json"
+    listed = [
+        {"name": "a", "type": "constant", "query": "7"},
+        {"name": "b", "type": "custom", "current": {"value": ["x", "y"]}},
+        {"name": "c", "type": "query", "current": {"value": "$__all"}},
+    ]
+    content = {"uid": "u", "title": "t", "panels": [], "templating": {"list": listed}}
+    path.write_text(json.dumps(content))
+    assert read_board(path).variables == {"a": "7", "b": "x|y", "c": ".*"}
+
+
+def test_panels_in_a_row_that_is_folded_in_are_read_too(tmp_path: Path) -> None:
+    row = {"title": "row", "type": "row", "collapsed": True, "panels": [panel("inside", "a")]}
+    board = board_of(tmp_path, panel("before", "b"), row, panel("after", "c"))
+    assert [each.title for each in board.panels] == ["before", "inside", "after"]
+
+
+def test_only_queries_that_a_prometheus_answers_are_read(tmp_path: Path) -> None:
+    other = {"datasource": {"type": "jaeger"}, "expr": "a"}
+    hidden = {"expr": "b", "hide": True}
+    kept = {"expr": "c", "datasource": {"type": "prometheus"}}
+    mixed = {"title": "m", "type": "stat", "targets": [other, hidden, {"refId": "Z"}, kept]}
+    board = board_of(tmp_path, mixed, {"title": "text", "type": "text"})
+    assert [[target.query for target in each.targets] for each in board.panels] == [["c"]]
+    assert board.panels[0].targets[0].ref == "D"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"uid": 1, "title": "", "panels": [1]}'])
+def test_a_file_that_is_no_board_is_told(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "board.json"
+    path.write_text(content)
+    with pytest.raises(DashboardsError, match="is no Grafana board"):
+        read_board(path)

@@ -1,0 +1,69 @@
+"""What is met outside of the package: its own files, other machines, programs that do not end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ollama_otel._monitoring import compose
+from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring.files import shipped_files, shipped_folder
+from ollama_otel._monitoring.web import open_client, reason_of
+
+
+def test_the_files_of_a_wheel_lie_inside_of_it(tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "ollama_otel" / "_dashboards"
+    (package / "files").mkdir(parents=True)
+    with pytest.raises(DashboardsError, match="this installation has no dashboards"):
+        shipped_folder(package)
+    (package / "files" / "compose.yaml").write_text("")
+    assert shipped_folder(package) == package / "files"
+    assert list(shipped_files(package / "files")) == [Path("compose.yaml")]
+
+
+def test_a_checkout_has_them_at_its_top(tmp_path: Path) -> None:
+    (tmp_path / "dashboards").mkdir()
+    (tmp_path / "dashboards" / "compose.yaml").write_text("")
+    package = tmp_path / "ollama_otel" / "_dashboards"
+    assert shipped_folder(package) == tmp_path / "dashboards"
+
+
+@pytest.mark.parametrize(
+    ("url", "by_proxy"),
+    [
+        ("http://localhost:9090", False),
+        ("http://127.0.0.2:9090", False),
+        ("http://[::1]:9090", False),
+        ("http://192.0.2.1:9090", True),
+        ("https://prometheus.example", True),
+    ],
+)
+def test_only_other_machines_are_asked_by_a_proxy(
+    url: str, by_proxy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    with open_client(url) as client:
+        assert client.trust_env is by_proxy
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (httpx.ConnectError("refused"), "nothing answers there"),
+        (httpx.ReadTimeout("timed out"), "it did not answer in time"),
+        (httpx.RemoteProtocolError("Server disconnected"), "Server disconnected"),
+        (httpx.ReadError(""), "ReadError"),
+    ],
+)
+def test_why_nothing_came_is_said_in_a_few_words(error: httpx.HTTPError, reason: str) -> None:
+    assert reason_of(error) == reason
+
+
+def test_a_program_that_does_not_end_is_given_up() -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    assert compose._fails(command, {}, patience=0.2) == "no answer within 0.2 s"

@@ -1,0 +1,361 @@
+"""An hour of an app's life on Ollama, told in a minute: `python app.py PLAN.json`, the file being a `Plan`.
+
+It uses what a user's app would use and nothing else, writes down what it saw of each call, says so in
+one line, and lives on until its standard input is closed: a metrics endpoint is gone with its process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from ollama import ResponseError
+from opentelemetry import trace
+
+from ollama_otel import (
+    AsyncClient,
+    CallFollower,
+    CallRecord,
+    CallStart,
+    Client,
+    call_context,
+    configure,
+)
+
+FIGHTS = 3
+"""Times in a round that two models push each other out."""
+AGENT, THINKER, EMBED = "tiny-agent", "tiny-thinker", "tiny-embed"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_current_weather",
+        "description": "Current weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"location": {"type": "string"}},
+            "required": ["location"],
+        },
+    },
+}
+LONG_LIST = {"type": "array", "items": {"enum": ["sun", "moon", "tide"]}, "minItems": 300}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Where the app finds what it needs; all but the rounds are chosen by whoever runs it."""
+
+    service: str
+    collector: str
+    """Base URL of what takes its spans and metrics."""
+    scrape: str
+    """`HOST:PORT` at which its metrics may be fetched."""
+    server: str
+    """URL of the server that is its own."""
+    server_pid: int
+    narrow_server: str
+    """URL of a server with room for one model."""
+    dead_server: str
+    """URL at which nobody listens."""
+    registry: str
+    """`HOST:PORT` of one that has every model."""
+    log: str
+    """File for the replay log."""
+    records: str
+    """File into which it writes what it saw: a `Fact` in each line."""
+    rounds: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """What the app's own observer saw of one call; times in seconds."""
+
+    trace_id: str
+    operation: str
+    """As metrics name it, of either kind."""
+    is_inference: bool
+    is_completion: bool
+    model: str | None
+    address: str | None
+    port: int | None
+    outcome: str
+    error_type: str | None
+    duration: float
+    time_to_first_chunk: float | None
+    longest_gap: float | None
+    load_duration: float | None
+    queue_estimate: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    phases: dict[str, float]
+    moved_bytes: int | None
+    num_ctx: int | None
+    """As sent."""
+
+
+class Witness:
+    """Writes down every call as its record tells it."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def begin(self, start: CallStart) -> CallFollower:
+        return _Following(self)
+
+
+class _Following(CallFollower):
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
+
+    def end(self, record: CallRecord) -> None:
+        start, response = record.start, record.response
+        moves_the_model = start.request.purpose != "call"
+        is_inference = start.endpoint.genai_operation is not None and not moves_the_model
+        operation = start.endpoint.genai_operation if is_inference else start.endpoint.name
+        # Observers are told while the call's span is current.
+        context = trace.get_current_span().get_span_context()
+        self._witness.facts.append(
+            Fact(
+                trace_id=trace.format_trace_id(context.trace_id),
+                operation=f"{start.request.purpose}_model" if moves_the_model else operation or "",
+                is_inference=is_inference,
+                is_completion=start.endpoint.answer == "completion",
+                model=start.request.model,
+                address=start.server_address,
+                port=start.server_port,
+                outcome=record.outcome,
+                error_type=record.error_type,
+                duration=record.duration,
+                time_to_first_chunk=record.time_to_first_chunk,
+                longest_gap=record.longest_gap,
+                load_duration=response.load_duration,
+                queue_estimate=record.queue_estimate,
+                input_tokens=response.input_tokens,
+                output_tokens=response.output_tokens,
+                phases=dict(record.phases),
+                num_ctx=start.request.options.get("num_ctx"),
+                moved_bytes=record.progress.moved_bytes if record.progress else None,
+            )
+        )
+
+
+def asked(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@contextlib.contextmanager
+def expecting(*errors: type[BaseException]) -> Iterator[None]:
+    """A step that has to fail; one that does not is a fault of this script."""
+    try:
+        yield
+    except errors:
+        return
+    message = f"expected {' or '.join(error.__name__ for error in errors)}, and nothing was raised"
+    raise AssertionError(message)
+
+
+def wait_until(is_so: Any, what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.05)
+
+
+class Day:
+    """The steps; each is one kind of thing that happens to an app."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.client = Client(plan.server)
+        self.narrow = Client(plan.narrow_server)
+        self.dead = Client(plan.dead_server)
+
+    def ordinary_calls(self) -> None:
+        client = self.client
+        with call_context(conversation_id="the-hour", tags={"kind": "ordinary"}):
+            for question in ("Hello", "Why is the sky blue?", "What is OpenTelemetry?"):
+                client.chat(AGENT, messages=asked(question))
+            for question in ("Tell me a story.", "Count to twenty."):
+                list(client.chat(AGENT, messages=asked(question), stream=True))
+        client.generate(AGENT, "Hello")
+        list(client.generate(AGENT, "Write a short poem about programming.", stream=True))
+        client.embed(EMBED, ["one", "two", "three"])
+        client.embeddings(EMBED, "one")
+        list(client.chat(THINKER, messages=asked("Why is the sky blue?"), stream=True))
+        question = "Compare the weather in Paris and Tokyo."
+        list(client.chat(AGENT, messages=asked(question), tools=[WEATHER], stream=True))
+        client.chat(AGENT, messages=asked("Extract the product."), format="json")
+
+    def streams_that_end_early(self) -> None:
+        for _ in range(2):
+            stream = self.client.chat(AGENT, messages=asked("Tell me a story."), stream=True)
+            next(iter(stream))
+            stream.close()
+            asyncio.run(self._cancelled())
+
+    async def _cancelled(self) -> None:
+        async with AsyncClient(self.plan.server) as client:
+            begun = asyncio.Event()
+
+            async def read() -> None:
+                options = {"num_ctx": 2048}
+                stream = await client.chat(
+                    AGENT,
+                    messages=asked("Tell me a story."),
+                    format=LONG_LIST,
+                    options=options,
+                    stream=True,
+                )
+                async for _ in stream:
+                    begun.set()
+
+            task = asyncio.create_task(read())
+            await begun.wait()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def errors(self) -> None:
+        client, hi = self.client, asked("Hi")
+        for _ in range(2):
+            with expecting(ResponseError):
+                client.chat("absent", messages=hi)
+        with expecting(ResponseError):
+            client.chat(AGENT, messages=hi, think=True)
+        with expecting(ResponseError):
+            client.embed(AGENT, "Hi")
+        with expecting(ResponseError):
+            client.embed(EMBED, "word " * 3000, truncate=False)
+        with expecting(ResponseError):
+            client.chat(AGENT, messages=hi, options={"stop": "."})
+        for _ in range(3):
+            with expecting(ConnectionError):
+                self.dead.chat(AGENT, messages=hi)
+        with expecting(ResponseError):
+            list(client.pull("127.0.0.1:1/library/absent", stream=True))
+        client.generate(AGENT, keep_alive=0)
+        # A load takes longer than that.
+        with Client(self.plan.server, timeout=0.05) as hasty, expecting(httpx.TimeoutException):
+            hasty.chat(AGENT, messages=hi)
+
+    def engine_dies(self) -> None:
+        stream = self.client.chat(
+            AGENT,
+            messages=asked("Tell me a story."),
+            format=LONG_LIST,
+            options={"num_ctx": 2048},
+            stream=True,
+        )
+        # Now and then the server just ends the stream, which the official client takes for a good end.
+        with contextlib.suppress(ResponseError):
+            for number, _ in enumerate(stream):
+                if number == 0:
+                    self._kill_engines()
+
+    def _kill_engines(self) -> None:
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+        )
+        for line in listed.stdout.splitlines():
+            pid, parent = map(int, line.split())
+            if parent == self.plan.server_pid:
+                os.kill(pid, signal.SIGKILL)
+
+    def queue(self) -> None:
+        self.client.chat(AGENT, messages=asked("Hello"))
+        with ThreadPoolExecutor(8) as pool:
+            calls = [
+                pool.submit(self.client.chat, AGENT, messages=asked("Tell me a story."))
+                for _ in range(8)
+            ]
+            for call in calls:
+                call.result()
+
+    def thrash(self) -> None:
+        for num_ctx in (512, 1024) * 2:
+            self.client.chat(AGENT, messages=asked("Hello"), options={"num_ctx": num_ctx})
+
+    def fight(self) -> None:
+        for _ in range(FIGHTS):
+            self.narrow.chat(AGENT, messages=asked("Hello"))
+            self.narrow.embed(EMBED, "one")
+
+    def expiry(self) -> None:
+        self.client.embed(EMBED, "one", keep_alive=0.3)
+        wait_until(
+            lambda: all(
+                not str(model.model).startswith(EMBED) for model in self.client.ps().models
+            ),
+            "an idle model to go",
+        )
+
+    def management(self, number: int) -> None:
+        client, name = self.client, f"copied-{number}"
+        client.list()
+        client.ps()
+        client.show(AGENT)
+        client.copy(AGENT, name)
+        client.create(f"{name}-2", from_=AGENT, system="Hi.")
+        client.delete(name)
+        client.delete(f"{name}-2")
+        pulled = f"{self.plan.registry}/library/{name}"
+        client.pull(pulled, insecure=True)
+        list(client.pull(f"{pulled}-2", insecure=True, stream=True))
+        client.delete(pulled)
+        client.delete(f"{pulled}-2")
+        client.generate(AGENT)
+        client.embed(EMBED, "")
+        client.generate(AGENT, keep_alive=0)
+
+
+def run(plan: Plan) -> None:
+    witness = Witness()
+    telemetry = configure(
+        service_name=plan.service,
+        endpoint=plan.collector,
+        export_interval=1.0,
+        prometheus=plan.scrape,
+        observers=[witness],
+        replay_log=plan.log,
+        residency=True,
+        residency_interval=0.2,
+        time_per_output_chunk=True,
+    )
+    day = Day(plan)
+    for number in range(plan.rounds):
+        day.ordinary_calls()
+        day.streams_that_end_early()
+        day.errors()
+        day.engine_dies()
+        day.queue()
+        day.thrash()
+        day.fight()
+        day.expiry()
+        day.management(number)
+        for _ in range(2):
+            telemetry.flush()
+            with call_context(tags={"batch": "lost on the way"}):
+                day.client.list()
+        telemetry.flush()
+    with Path(plan.records).open("w") as file:
+        file.writelines(json.dumps(asdict(fact)) + "\n" for fact in witness.facts)
+    telemetry.flush()
+    print("ended", flush=True)
+    sys.stdin.read()
+    telemetry.shutdown()
+
+
+if __name__ == "__main__":
+    run(Plan(**json.loads(Path(sys.argv[1]).read_text())))
