@@ -14,7 +14,7 @@ from dashboards.promql import INSTANCE, JOB, RULES
 from dashboards.recording import record
 from dashboards.vocabulary import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSED, SERVER_TEXT
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.prometheus import label_name
 
 __all__ = ["ALERTS", "Alert"]

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.models import dashboard
 from dashboards.panels import DATASOURCE, EXPORT_INTERVAL, Panel
 from dashboards.promql import JOB
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.prometheus import label_name, metric_name
 
 __all__ = ["Board", "Row", "board_json"]

@@ -12,7 +12,7 @@ from typing import Final
 from dashboards.promql import JOB, RULES, share
 from dashboards.vocabulary import BY_MODEL, BY_SERVER, GENAI, SLOW_START, TOKENS
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
 
 __all__ = ["CONNECT", "RECORDINGS", "RecordingRule", "record"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, cast
 
 from dashboards.promql import BOARD
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import GENAI_INSTRUMENTS, Instrument
 from ollama_otel._telemetry.prometheus import label_name
 

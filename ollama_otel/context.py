@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from ollama_otel._frozen import FrozenDict
 
 __all__ = ["CallContext", "call_context", "current_call_context"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallContext:
+class CallContext(Struct, frozen=True, kw_only=True):
     """What a caller says of its calls; nothing here is ever invented."""
 
     conversation_id: str | None = None
     user_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = FrozenDict()
+    """Read-only."""
 
 
 _NONE = CallContext()
@@ -44,7 +47,7 @@ def call_context(
     inner = CallContext(
         conversation_id=outer.conversation_id if conversation_id is None else conversation_id,
         user_id=outer.user_id if user_id is None else user_id,
-        tags={**outer.tags, **(tags or {})},
+        tags=FrozenDict({**outer.tags, **(tags or {})}),
     )
     token = _current.set(inner)
     try:

@@ -15,7 +15,7 @@ import pytest
 
 from ollama_otel import Client
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._wire.failures import ERROR_TYPES
 from ollama_otel.replay import ReplayLog
 from ollama_otel.settings import Profile, Settings

@@ -11,7 +11,7 @@ from dashboards.promql import BOARD as Q
 from dashboards.promql import MODEL, Queries, by_plain_model, highest
 from dashboards.vocabulary import BY_MODEL, GENAI, INPUT, OUTPUT, RANGE, SLOW_START, TOKENS, legend
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.prometheus import label_name
 
 _DURATION: Final = GENAI.inference_duration

@@ -22,7 +22,7 @@ from dashboards.vocabulary import (
     legend,
 )
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.prometheus import label_name
 

@@ -17,7 +17,7 @@ from dashboards.vocabulary import (
     legend,
 )
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.prometheus import label_name
 
 _NOT_WATCHED: Final = "no server is watched: configure(residency=True)"

@@ -9,7 +9,7 @@ from dashboards.panels import Column, Panel, Target, Text, bars, graph, table
 from dashboards.promql import BOARD as Q
 from dashboards.vocabulary import BY_LISTED_MODEL, RANGE, SERVER_LEGEND, legend
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.prometheus import label_name
 
 __all__ = ["CHANGES", "HELD"]

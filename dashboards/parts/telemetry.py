@@ -9,7 +9,7 @@ from dashboards.panels import Panel, Target, Text, bars, graph, stat
 from dashboards.promql import BOARD as Q
 from dashboards.vocabulary import FAILED, RANGE, REFUSED, legend
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 
 __all__ = ["MANAGING", "TELEMETRY"]
 

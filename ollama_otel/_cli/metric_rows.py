@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, MetricsData, Nu
 
 from ollama_otel import records
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel.records import CallRecord
 
 __all__ = ["Figure", "Phase", "figures_of", "phases_of"]

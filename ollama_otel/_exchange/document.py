@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ollama_otel._exchange.body import Answer, AnswerText, put_together
-from ollama_otel._wire import native
-from ollama_otel._wire.endpoints import Endpoint
+from ollama_otel._exchange.body import BodyReader
+from ollama_otel._wire.dialect import Dialect
+from ollama_otel.records import Endpoint, Message, ResponseFacts
 
 __all__ = ["Document"]
 
@@ -17,90 +17,68 @@ _MAX_TAIL = 4096
 """Bytes kept of the end of vectors that are longer than that: the counts stand behind them."""
 
 
-class Document(Answer):
-    """A body in one piece of JSON, or none at all."""
+class Document(BodyReader):
+    """A body in one piece of JSON, or one that is not JSON at all."""
 
-    __slots__ = (
-        "_first",
-        "_kept",
-        "_kept_size",
-        "_last",
-        "_tail",
-        "_whole",
-        "endpoint",
-        "is_success",
-    )
+    __slots__ = ("_endpoint", "_first", "_is_read", "_kept", "_kept_size", "_last", "_tail")
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        dialect: Dialect,
         clock: Callable[[], float],
+        endpoint: Endpoint,
         *,
         is_success: bool,
         **options: Any,
     ) -> None:
-        super().__init__(clock, **options)
-        self.endpoint = endpoint
-        self.is_success = is_success
+        super().__init__(dialect, clock, **options)
+        self._endpoint = endpoint
+        self._is_read = endpoint.response != "opaque" or not is_success
         self._kept: list[bytes] = []
         self._kept_size = 0
         self._first = b""
         self._last = b""
         self._tail = b""
-        self._whole: dict[str, Any] | None = None
 
     def _time(self) -> None:
-        # Of a body in one piece there are no waits to tell apart.
+        # A body in one piece has no waits to tell apart.
         pass
 
     def _take(self, data: bytes, now: float) -> None:  # noqa: ARG002 - streams want it
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
-        if self.endpoint.answer == "opaque" and self.is_success:
+        if not self._is_read:
             return
-        # References, no copies: whoever reads a body in one piece holds the same bytes.
+        # References, no copies: the caller holds the same bytes.
         if self._kept_size < _MAX_DOCUMENT:
             self._kept.append(data)
             self._kept_size += len(data)
-        elif self.endpoint.answer == "embedding":
+        elif self._endpoint.response == "embedding":
             self._tail = (self._tail + data)[-_MAX_TAIL:]
         else:
-            # Too long to be read here; whoever asked reads all of it.
+            # Too long to be read here; the caller reads all of it.
             self.is_unreadable = True
 
     @property
-    def body(self) -> bytes:
+    def start(self) -> bytes:
         """What is kept of the body."""
         return b"".join((*self._kept, self._tail))
 
     @property
     def is_malformed(self) -> bool:
-        """Whether it is surely no JSON, or not all of it: told from its ends."""
+        """Whether it is surely not JSON, or not all of it, judging by its ends."""
         if self.is_unreadable or not self._first:
             return False
         return self._first[:1] not in b"{[" or self._last[-1:] not in b"}]"
 
-    def _read(self) -> native.ResponseFacts:
-        match self.endpoint.answer:
-            case "completion":
-                self._whole = native.parse_object(self.body) or self._last_line()
-                return native.read_completion(self._whole)
-            case "embedding":
-                return native.read_embedding(self.body)
-            case "usage":
-                return native.read_usage(self.body)
-            case "progress":
-                return native.read_progress(native.parse_object(self.body) or self._last_line())
-            case "opaque":
-                # Whoever asked reads the whole of it; there is nothing in it for us.
-                return native.ResponseFacts(done=not self.is_malformed)
+    def _read(self) -> ResponseFacts:
+        if self._endpoint.response == "opaque":
+            return ResponseFacts(done=not self.is_malformed)
+        return self.dialect.read_document(self._endpoint, self.start)
 
-    def _last_line(self) -> dict[str, Any] | None:
-        """A stream that calls itself `application/json`."""
-        lines = self.body.rstrip().rsplit(b"\n", 1)
-        return native.parse_object(lines[1]) if len(lines) > 1 else None
-
-    def text(self) -> AnswerText | None:
-        if not self._keeps_text or self._whole is None:
+    def answer(self) -> Message | None:
+        """Return what a completion said, where content is kept."""
+        if not self._keeps_content or self._endpoint.response != "completion":
             return None
-        return put_together([self._whole], is_cut=False)
+        messages = self.dialect.document_messages(self.start)
+        return self.dialect.joined(messages, is_cut=False) if messages else None

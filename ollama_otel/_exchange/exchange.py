@@ -1,139 +1,147 @@
-"""The heart: what happened in one call, told by whoever moves its bytes, becomes one record.
+"""The sans-I/O recorder: transport events become one `CallRecord`.
 
-No I/O, no clock of its own, no OpenTelemetry, no httpx.
+Whoever moves the bytes of a call tells an `Exchange` what happens. No I/O, no clock of its own, no
+HTTP library, no OpenTelemetry.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Protocol
+from typing import Any
 
-from ollama_otel import _garbage
-from ollama_otel._exchange.bodies import Answer, ProgressStream, answer_for
+from msgspec.structs import replace
+
+from ollama_otel import _process
+from ollama_otel._exchange.body import BodyReader
+from ollama_otel._exchange.document import Document
+from ollama_otel._exchange.observers import CallFollower, CallTrace, Instrumentation
+from ollama_otel._exchange.streams import CompletionStream, ProgressStream
 from ollama_otel._guard import guard
-from ollama_otel._wire import failures, native
-from ollama_otel.records import CallRecord, CallStart, Outcome
+from ollama_otel._wire import failures
+from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel.context import current_call_context
+from ollama_otel.records import (
+    CallRecord,
+    CallStart,
+    Ending,
+    Endpoint,
+    ErrorType,
+    Outcome,
+    ResponseFacts,
+)
 
-__all__ = ["CallFollower", "Exchange", "Instrumentation", "Observer"]
+__all__ = ["Exchange", "body_reader"]
 
+_NOT_FOUND = 404
+_FIRST_REDIRECT = 300
+_FIRST_ERROR = 400
+_PORTS = {"http": 80, "https": 443}
 
-class CallFollower:
-    """One call as one observer follows it; every method may be left as it is."""
-
-    __slots__ = ()
-
-    is_current = False
-    """Whether there is something to become current: `enter`, `exit` and headers."""
-    chunk: Callable[[bytes, float], None] | None = None
-    """Given each piece of the body as it came, with the clock's reading in seconds."""
-    pieces: Callable[[Sequence[bytes], Sequence[float]], None] | None = None
-    """Given the same some pieces at a time, which costs next to nothing; copy what you keep.
-
-    The last ones come before `end`; subtract the record's `sent_at` from the readings.
-    """
-
-    def add_headers(self, headers: dict[str, str]) -> None:
-        """Add what is to go out with the request (trace context)."""
-
-    def enter(self) -> None:
-        """Become current; called before the request is sent, and before `end`."""
-
-    def exit(self) -> None:
-        """Undo `enter`; called on the same thread and in the same context."""
-
-    def end(self, record: CallRecord) -> None:
-        """Take the finished record; called once."""
-
-
-class Observer(Protocol):
-    """What is told of every call.
-
-    One with an attribute `keeps_request` that is true finds the bytes of the request in
-    `CallStart.content`.
-    """
-
-    def begin(self, start: CallStart) -> CallFollower | None:
-        """Return what follows this call, or None to leave it alone."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instrumentation:
-    """Who is told of calls, and by which clocks they are timed."""
-
-    observers: tuple[Observer, ...]
-    is_suppressed: Callable[[], bool] = lambda: False
-    """Whether calls made right now are to be left alone."""
-    keeps_content: bool = False
-    """Whether requests and answers are kept in the record."""
-    keeps_request: bool = False
-    """Whether the request's bytes are kept in `CallStart.content`."""
-    clock: Callable[[], float] = time.perf_counter
-    """Seconds, monotonic."""
-    wall_clock: Callable[[], int] = time.time_ns
-    """Nanoseconds since the epoch."""
+_Verdict = tuple[Outcome, Ending, ErrorType | None, str | None]
 
 
 class Exchange:
-    """Follows one call; fed facts, it hands one record to the observers, once.
+    """Follows one call, and hands one record to the observers, once.
 
-    A shell puts `sending` around the request, tells `head` how the answer begins, puts
-    `receiving` around the body, and calls `close` when the body is closed.
+    A shell calls `begin`, sends `headers` along, puts `sending` around the request, says in `head`
+    how the response begins, puts `receiving` around the body, and calls `close` when the body is
+    closed. Only the first end counts.
     """
 
     __slots__ = (
-        "_answer",
         "_began",
         "_content_encoding",
         "_content_type",
-        "_current",
+        "_enrichments",
+        "_followers",
+        "_instrumentation",
         "_is_from_network",
-        "_observations",
-        "_recording",
+        "_reader",
         "_status",
         "is_finished",
         "start",
+        "trace",
     )
 
-    def __init__(self, recording: Instrumentation, start: CallStart) -> None:
-        self.start = start
+    start: CallStart
+    trace: CallTrace
+
+    def __init__(self, instrumentation: Instrumentation, start: CallStart) -> None:
+        """Begin to follow a call whose start is known; `begin` makes the start as well."""
         self.is_finished = False
-        self._recording = recording
+        self._instrumentation = instrumentation
         self._status: int | None = None
         self._content_type: str | None = None
         self._content_encoding: str | None = None
         self._is_from_network = False
-        self._answer: Answer | None = None
-        self._observations: list[CallFollower] = []
-        self._current: list[CallFollower] = []
-        _garbage.catch_up()
-        for observer in recording.observers:
+        self._reader: BodyReader | None = None
+        self._followers: list[CallFollower] = []
+        self._enrichments: list[Callable[[CallRecord], Any]] = []
+        _process.watch_collector()
+        _process.catch_up()
+        self.trace = instrumentation.tracing.begin(start)
+        self.start = start = replace(start, span=self.trace.ids)
+        for enricher in instrumentation.enrichers:
             try:
-                observation = observer.begin(start)
-                if observation is None:
-                    continue
-                is_current = observation.is_current
+                enrich = enricher.begin(start)
+            except Exception as fault:  # noqa: BLE001 - the call goes on without these facts
+                guard.caught(f"{type(enricher).__name__} began to enrich a call", fault)
+                continue
+            if enrich is not None:
+                self._enrichments.append(enrich)
+        for observer in instrumentation.observers:
+            try:
+                follower = observer.begin(start)
             except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
                 guard.caught(f"{type(observer).__name__} began to follow a call", fault)
                 continue
-            self._observations.append(observation)
-            if is_current:
-                self._current.append(observation)
-        self._began = recording.clock()
+            if follower is not None:
+                self._followers.append(follower)
+        self._began = instrumentation.clock()
 
-    def outgoing_headers(self) -> dict[str, str]:
-        """Return the headers that the observers send along."""
-        headers: dict[str, str] = {}
-        for observation in self._current:
-            try:
-                observation.add_headers(headers)
-            except Exception as fault:  # noqa: BLE001
-                guard.caught(f"{type(observation).__name__} wrote headers", fault)
-        return headers
+    @classmethod
+    def begin(  # noqa: PLR0913 - a request has that many parts
+        cls,
+        instrumentation: Instrumentation,
+        endpoint: Endpoint,
+        *,
+        scheme: str,
+        host: str,
+        port: int | None,
+        path: str,
+        content: bytes | None,
+        size: int | None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Exchange:
+        """Begin to follow a request that is about to be sent.
+
+        `content` is its body, None if it is not in memory; `size` its length in bytes; `body` the
+        JSON object, where the caller has it already. May raise what an observer's providers raise.
+        """
+        dialect = dialect_of(endpoint)
+        if body is None and content:
+            body = dialect.parse_request(content)
+        keeps_content = instrumentation.keeps_content and body is not None
+        return cls(
+            instrumentation,
+            CallStart(
+                endpoint=endpoint,
+                request=dialect.read_request(endpoint, body, size=size),
+                server_address=host or None,
+                server_port=port or _PORTS.get(scheme),
+                server_scheme=scheme,
+                path=path,
+                started_at=instrumentation.wall_clock(),
+                context=current_call_context(),
+                conversation=dialect.conversation(endpoint, body or {}) if keeps_content else None,
+                content=content if instrumentation.keeps_request else None,
+            ),
+        )
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what goes out with the request."""
+        return self.trace.headers()
 
     def sending(self) -> _Sending:
         """Return the block to put around asking the inner transport, sync or async."""
@@ -146,27 +154,24 @@ class Exchange:
         content_type: str,
         content_encoding: str,
         is_from_network: bool = False,
-    ) -> Answer:
-        """Take in how the answer begins, and return what watches its body."""
-        request = self.start.request
+    ) -> BodyReader:
+        """Take in how the response begins, and return what reads its body."""
         self._is_from_network = is_from_network
         self._status = status
         self._content_type, self._content_encoding = content_type, content_encoding or None
-        self._answer = answer_for(
-            self.start.endpoint,
-            clock=self._recording.clock,
-            status=status,
-            is_stream=request.stream and not content_type.startswith("application/json"),
-            watches_tools=bool(request.tools),
+        self._reader = body_reader(
+            self.start,
+            status,
+            content_type,
+            clock=self._instrumentation.clock,
             content_encoding=content_encoding,
-            keeps_text=self._recording.keeps_content,
-            listeners=[o.chunk for o in self._observations if o.chunk is not None],
-            batch_listeners=[o.pieces for o in self._observations if o.pieces is not None],
+            keeps_content=self._instrumentation.keeps_content,
+            listeners=[f.pieces for f in self._followers if f.pieces is not None],
         )
-        return self._answer
+        return self._reader
 
     def receiving(self) -> _Receiving:
-        """Return the block to put around the body's iteration."""
+        """Return the block to put around the body's iteration; it gives the reader's inlets."""
         return _Receiving(self)
 
     def close(self) -> None:
@@ -178,7 +183,7 @@ class Exchange:
         self._finish(None, is_whole=True)
 
     def interrupted(self, cause: BaseException) -> None:
-        """An exception is on its way to the caller; a closed generator or coroutine is none."""
+        """An exception is on its way to the caller; closing a generator or coroutine is not one."""
         self._finish(None if isinstance(cause, GeneratorExit) else cause, is_whole=False)
 
     # --- the end --------------------------------------------------------------------------
@@ -193,124 +198,153 @@ class Exchange:
             guard.caught("putting a record together", fault)
             return
         finally:
-            self._answer = None
-        if _garbage.is_collecting():
-            _garbage.put_off(partial(self._tell, record))
-        else:
-            self._tell(record)
+            self._reader = None
+        _process.run_or_defer(self._hand_over, record)
 
-    def _tell(self, record: CallRecord) -> None:
+    def _hand_over(self, record: CallRecord) -> None:
+        for enrich in self._enrichments:
+            try:
+                if (section := enrich(record)) is not None:
+                    record = replace(record, **{section.section: section})
+            except Exception as fault:  # noqa: BLE001 - the record goes on without these facts
+                guard.caught("enriching a record", fault)
         self.enter()
         try:
-            for observation in self._observations:
+            for follower in self._followers:
                 try:
-                    observation.end(record)
-                except Exception as fault:  # noqa: BLE001
-                    guard.caught(f"{type(observation).__name__} took a record", fault)
+                    follower.end(record)
+                except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+                    guard.caught(f"{type(follower).__name__} took a record", fault)
         finally:
             self.exit()
-            self._observations = self._current = []
+            self._followers, self._enrichments = [], []
+        try:
+            self.trace.end(record)
+        except Exception as fault:  # noqa: BLE001
+            guard.caught("ending a span", fault)
 
     def enter(self) -> None:
-        """Let the observations become current."""
-        for observation in self._current:
-            try:
-                observation.enter()
-            except Exception as fault:  # noqa: BLE001
-                guard.caught(f"{type(observation).__name__} became current", fault)
+        """Make the call's span the current one."""
+        try:
+            self.trace.enter()
+        except Exception as fault:  # noqa: BLE001 - the call goes on outside of the span
+            guard.caught("making a span the current one", fault)
 
     def exit(self) -> None:
-        """Undo `enter`, in the opposite order."""
-        for observation in reversed(self._current):
-            try:
-                observation.exit()
-            except Exception as fault:  # noqa: BLE001
-                guard.caught(f"{type(observation).__name__} stopped being current", fault)
+        """Undo `enter`."""
+        try:
+            self.trace.exit()
+        except Exception as fault:  # noqa: BLE001
+            guard.caught("leaving a span", fault)
 
     def _record(self, cause: BaseException | None, *, is_whole: bool) -> CallRecord:
-        now, answer = self._recording.clock(), self._answer
-        facts, text = native.ResponseFacts(), None
-        if answer is not None:
+        now, reader, began = self._instrumentation.clock(), self._reader, self._began
+        facts = ResponseFacts()
+        values: dict[str, Any] = {}
+        if reader is not None:
             try:
-                facts, text = answer.facts(), answer.text()
+                facts = reader.facts()
+                values["answer"] = reader.answer()
+                if (progress := reader.progress()) is not None:
+                    values["progress"] = progress
             except Exception as fault:  # noqa: BLE001 - a call must end, with or without its facts
-                guard.caught("reading the end of an answer", fault)
-        outcome, error_type, message = self._judge(facts, cause, is_whole=is_whole)
-        first_chunk_at = first_answer_at = gap = held = None
-        if answer is not None and answer.chunk_count:
-            first_chunk_at, first_answer_at = answer.first_chunk_at, answer.first_answer_at
-            gap = answer.longest_gap if answer.longest_gap >= 0 else None
-            # A pull without a piece is a wait that the end cut short, and so no hold.
-            until = answer.pulls[-1] if answer.pulls else now
-            held = max(0.0, until - answer.started_at - answer.waited)
+                guard.caught("reading the end of a response", fault)
+            values["response_size"] = reader.size
+            if reader.chunk_count:
+                first, answer = reader.first_chunk_at, reader.first_answer_at
+                values["chunk_count"] = reader.chunk_count
+                values["time_to_first_chunk"] = None if first is None else first - began
+                values["time_to_first_answer"] = None if answer is None else answer - began
+                values["longest_gap"] = reader.longest_gap if reader.longest_gap >= 0 else None
+                values["held_by_caller"] = reader.held_by_caller(now)
+        outcome, ending, error_type, message = self._judge(facts, cause, is_whole=is_whole)
+        load = facts.load_duration
         return CallRecord(
             start=self.start,
             outcome=outcome,
+            ending=ending,
             error_type=error_type,
             error_message=message,
+            exception_type=type(cause).__name__ if ending == "exception" else None,
             http_status=self._status,
             response=facts,
-            duration=now - self._began,
-            time_to_first_chunk=None if first_chunk_at is None else first_chunk_at - self._began,
-            time_to_first_answer=None if first_answer_at is None else first_answer_at - self._began,
-            chunk_count=0 if answer is None else answer.chunk_count,
-            longest_gap=gap,
-            held_by_caller=held,
-            response_size=0 if answer is None else answer.size,
-            progress=answer.progress if isinstance(answer, ProgressStream) else None,
-            answer=text,
-            sent_at=self._began,
+            duration=now - began,
+            cold_start=None if load is None else load >= self._instrumentation.cold_start_threshold,
+            sent_at=began,
             content_type=self._content_type,
             content_encoding=self._content_encoding,
             is_from_network=self._is_from_network,
+            **values,
         )
 
     def _judge(
-        self, facts: native.ResponseFacts, cause: BaseException | None, *, is_whole: bool
-    ) -> tuple[Outcome, failures.ErrorType | None, str | None]:
-        """Say how the call ended; the first that holds decides."""
-        status, answer = self._status, self._answer
+        self, facts: ResponseFacts, cause: BaseException | None, *, is_whole: bool
+    ) -> _Verdict:
+        """Say how the call ended, and why; the first that holds decides."""
+        status, reader = self._status, self._reader
         if cause is not None and failures.is_cancellation(cause):
-            return "cancelled", None, None
-        if status == 404 and self.start.endpoint.missing_is_an_answer:  # noqa: PLR2004
-            return "completed", None, None
-        if status is not None and status >= 400:  # noqa: PLR2004 - HTTP's errors
-            text = failures.error_text(getattr(answer, "body", b""))
-            return "failed", failures.from_server(status, text), text or f"HTTP status {status}"
+            return "cancelled", "cancelled", None, None
+        if status == _NOT_FOUND and self.start.endpoint.missing_is_an_answer:
+            return "completed", "whole_body", None, None
+        if status is not None and status >= _FIRST_ERROR:
+            body = b"" if reader is None else reader.start
+            text = dialect_of(self.start.endpoint).error_text(body)
+            message = text or f"HTTP status {status}"
+            return "failed", "error_status", failures.from_server(status, text), message
         if cause is not None:
-            return "failed", failures.from_exception(cause), failures.exception_text(cause)
+            kind = failures.from_exception(cause)
+            return "failed", "exception", kind, failures.exception_text(cause)
         if facts.error is not None:
             text = failures.error_text(facts.error.encode())
-            return "failed", failures.from_server(None, text), text
+            return "failed", "error_message", failures.from_server(None, text), text
         return self._judge_body(facts, is_whole=is_whole)
 
-    def _judge_body(
-        self, facts: native.ResponseFacts, *, is_whole: bool
-    ) -> tuple[Outcome, failures.ErrorType | None, str | None]:
-        """Say how a call ended in which nobody spoke of an error."""
-        status, answer = self._status, self._answer
-        if facts.done or (status is not None and status >= 300):  # noqa: PLR2004 - a redirect
-            return "completed", None, None
+    def _judge_body(self, facts: ResponseFacts, *, is_whole: bool) -> _Verdict:
+        """Say how a call ended in which no error was reported."""
+        status, reader = self._status, self._reader
+        if facts.done:
+            return "completed", "final_message", None, None
+        if status is not None and status >= _FIRST_REDIRECT:
+            return "completed", "redirect", None, None
         if not is_whole:
-            return "abandoned", None, None
-        if answer is not None and answer.is_unreadable:
+            return "abandoned", "closed_early", None, None
+        if reader is not None and reader.is_unreadable:
             # All of it came, in an encoding that only the caller can undo.
-            return "completed", None, None
-        if answer is not None and answer.is_malformed:
-            return "failed", "protocol", "the answer is not what an Ollama server sends"
-        return "failed", "incomplete", "the answer ended without its final message"
+            return "completed", "whole_body", None, None
+        if reader is not None and reader.is_malformed:
+            text = "the answer is not what an Ollama server sends"
+            return "failed", "not_protocol", "protocol", text
+        text = "the answer ended without its final message"
+        return "failed", "no_final_message", "incomplete", text
+
+
+def body_reader(
+    start: CallStart, status: int, content_type: str, *, clock: Callable[[], float], **options: Any
+) -> BodyReader:
+    """Choose what reads a body, by what was asked and how the response begins."""
+    endpoint, dialect = start.endpoint, dialect_of(start.endpoint)
+    is_success = status < _FIRST_REDIRECT
+    is_stream = start.request.stream and not content_type.startswith("application/json")
+    kind = endpoint.response
+    if is_success and is_stream and kind == "completion":
+        return CompletionStream(
+            dialect, clock, watches_tools=bool(start.request.tools), **options
+        )
+    if is_success and is_stream and kind == "progress" and (tally := dialect.tally()) is not None:
+        return ProgressStream(dialect, clock, tally, **options)
+    return Document(dialect, clock, endpoint, is_success=is_success, **options)
 
 
 class _Sending:
-    """Around the request: the observations are current, and what comes out of it is noted."""
+    """Around the request: the call's span is current, and an exception ends the call."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_exchange",)
 
-    def __init__(self, call: Exchange) -> None:
-        self._call = call
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
 
     def __enter__(self) -> None:
-        self._call.enter()
+        self._exchange.enter()
 
     def __exit__(
         self,
@@ -318,21 +352,25 @@ class _Sending:
         cause: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._call.exit()
+        self._exchange.exit()
         if cause is not None:
-            self._call.interrupted(cause)
+            self._exchange.interrupted(cause)
 
 
 class _Receiving:
     """Around the body's iteration: tells a clean end, an early one and a fault apart."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_exchange",)
 
-    def __init__(self, call: Exchange) -> None:
-        self._call = call
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+        reader = self._exchange._reader  # noqa: SLF001 - two halves of one thing
+        if reader is None:
+            # Ended already: whatever still comes is not looked at.
+            return _ignore_piece, _ignore_pull
+        return reader.inlets()
 
     def __exit__(
         self,
@@ -341,6 +379,14 @@ class _Receiving:
         trace: TracebackType | None,
     ) -> None:
         if cause is None:
-            self._call.exhausted()
+            self._exchange.exhausted()
         else:
-            self._call.interrupted(cause)
+            self._exchange.interrupted(cause)
+
+
+def _ignore_piece(data: bytes) -> None:
+    pass
+
+
+def _ignore_pull() -> None:
+    pass

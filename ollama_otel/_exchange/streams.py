@@ -1,26 +1,28 @@
-"""Bodies in lines. Parsed are only the parts with facts: first ones, tool calls, the last."""
+"""Bodies in messages. Parsed are only the messages with facts: first ones, tool calls, last ones."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from ollama_otel._exchange.body import Answer, AnswerText, put_together
-from ollama_otel._wire import native
-from ollama_otel._wire.lines import LineCutter
+from ollama_otel._exchange.body import BodyReader
+from ollama_otel._wire.dialect import Dialect, ProgressTally
+from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel.records import Message, Progress, ResponseFacts
 
 __all__ = ["CompletionStream", "ProgressStream"]
 
-_MAX_LINE = 8 * 1024 * 1024
-"""Bytes of a line without an end that are held; a longer one is no server's."""
+_MAX_MESSAGE = 8 * 1024 * 1024
+"""Bytes of a message without an end that are held; no server sends a longer one."""
 _MAX_CAPTURED = 1024 * 1024
 """Bytes that are kept while content is captured."""
-_MAX_TOOL_PARTS = 256
+_MAX_TOOL_MESSAGES = 256
 
 
-class CompletionStream(Answer):
-    """The NDJSON of a chat or a generation. The one hot path of this library."""
+class CompletionStream(BodyReader):
+    """The stream of a completion. The one hot path of this library."""
 
     __slots__ = (
         "_awaits_answer",
@@ -29,23 +31,30 @@ class CompletionStream(Answer):
         "_chunk_count",
         "_cutter",
         "_first_answer_at",
+        "_framing",
         "_has_thinking",
         "_is_cut",
-        "_last_lines",
-        "_tool_lines",
+        "_last",
+        "_opening",
+        "_tool_payloads",
         "_watches_tools",
     )
 
-    def __init__(self, clock: Callable[[], float], *, watches_tools: bool, **options: Any) -> None:
-        super().__init__(clock, **options)
+    def __init__(
+        self, dialect: Dialect, clock: Callable[[], float], *, watches_tools: bool, **options: Any
+    ) -> None:
+        super().__init__(dialect, clock, **options)
         self._watches_tools = watches_tools
         self._chunk_count = 0
-        self._cutter = LineCutter()
+        self._framing = dialect.framing
+        self._cutter = dialect.framing.cutter()
         self._first_answer_at: float | None = None
         self._awaits_answer = True
         self._has_thinking = False
-        self._last_lines = b""
-        self._tool_lines: list[bytes] = []
+        self._opening = b""
+        self._last: deque[bytes] = deque(maxlen=dialect.closing_count)
+        """The last data that held messages: at least as many as facts may stand in."""
+        self._tool_payloads: list[bytes] = []
         self._captured: list[bytes] = []
         self._captured_size = 0
         self._is_cut = False
@@ -55,101 +64,127 @@ class CompletionStream(Answer):
         return self._awaits_answer
 
     def _take(self, data: bytes, now: float) -> None:
-        lines = self._cutter.cut(data)
-        if lines:
-            self._chunk_count += lines.count(b"\n")
-            self._remember(lines, now)
-        if self._cutter.held > _MAX_LINE:
+        messages = self._cutter.cut(data)
+        if messages:
+            self._chunk_count += self._framing.count(messages)
+            self._remember(messages, now)
+        if self._cutter.held > _MAX_MESSAGE:
             self.is_unreadable = True
             self._cutter.flush()
 
-    def _remember(self, lines: bytes, now: float) -> None:
-        if not lines.isspace():
-            self._last_lines = lines
-        if self._keeps_text and not self._is_cut:
-            self._capture(lines)
-        if self._watches_tools and native.has_tool_calls(lines):
-            called = filter(native.has_tool_calls, lines.split(b"\n"))
-            self._tool_lines += islice(called, _MAX_TOOL_PARTS - len(self._tool_lines))
+    def _remember(self, data: bytes, now: float) -> None:
+        if not data.isspace():
+            self._last.append(data)
+            self._opening = self._opening or data
+        if self._keeps_content and not self._is_cut:
+            self._capture(data)
+        if self._watches_tools and self.dialect.has_tool_calls(data):
+            called = filter(self.dialect.has_tool_calls, self._framing.payloads(data))
+            self._tool_payloads += islice(called, _MAX_TOOL_MESSAGES - len(self._tool_payloads))
         if self._awaits_answer:
-            self._look_for_answer(lines, now)
+            self._look_for_answer(data, now)
 
-    def _capture(self, lines: bytes) -> None:
-        """Keep whole lines, up to the limit."""
+    def _capture(self, data: bytes) -> None:
+        """Keep whole messages, up to the limit."""
         room = _MAX_CAPTURED - self._captured_size
-        if len(lines) > room:
+        if len(data) > room:
             self._is_cut = True
-            lines = lines[: lines.rfind(b"\n", 0, room) + 1]
-        self._captured.append(lines)
-        self._captured_size += len(lines)
+            data = self._framing.cutter().cut(data[:room])
+        self._captured.append(data)
+        self._captured_size += len(data)
 
-    def _look_for_answer(self, lines: bytes, now: float) -> None:
-        for line in lines.split(b"\n"):
-            # While a model thinks, its answer is empty; no need to parse that to know it.
-            if self._has_thinking and native.has_no_answer(line):
+    def _look_for_answer(self, data: bytes, now: float) -> None:
+        for payload in self._framing.payloads(data):
+            # While a model thinks its answer is empty; that needs no parsing.
+            if self._has_thinking and self.dialect.is_silent(payload):
                 continue
-            part = native.parse_object(line)
-            if part is None:
-                continue
-            answer = native.answer_of(part)
-            self._has_thinking = self._has_thinking or bool(answer.get("thinking"))
-            if native.text_of(part) or native.tool_calls_of(part):
+            message = parse_object(payload)
+            speech = None if message is None else self.dialect.speech(message)
+            if speech == "thinking":
+                self._has_thinking = True
+            elif speech == "answer":
+                self._has_thinking = self._has_thinking or self._thinks_too(message)
                 self._first_answer_at = now
                 self._awaits_answer = False
                 return
 
-    def _end(self) -> bytes:
-        """The last line that says something, whether or not its end has come."""
+    def _thinks_too(self, message: Any) -> bool:
+        """Whether a message that begins the answer carries thinking as well."""
+        said = self.dialect.joined([message], is_cut=False)
+        return said is not None and bool(said.thinking)
+
+    def _closing_payloads(self) -> list[bytes]:
+        payloads = [
+            bare
+            for payload in self._framing.payloads(b"".join(self._last))
+            if (bare := payload.strip())
+        ]
+        return payloads[-self.dialect.closing_count :]
+
+    def _read(self) -> ResponseFacts:
         if rest := self._cutter.flush():
             if not rest.isspace():
                 self._chunk_count += 1
             self._remember(rest, self.clock())
-        return self._last_lines.rstrip().rsplit(b"\n", 1)[-1]
-
-    def _read(self) -> native.ResponseFacts:
-        last = self._end()
-        final = native.parse_object(last)
-        tool_parts = [
-            part
-            for line in self._tool_lines
-            if line.rstrip() != last and (part := native.parse_object(line)) is not None
+        closing = self._closing_payloads()
+        opening = self._framing.payloads(self._opening)[:1] if self.dialect.needs_opening else []
+        has_end_mark = bool(closing) and self.dialect.is_end_mark(closing[-1])
+        parsed = [parse_object(payload) for payload in (*opening, *closing)]
+        tool_messages = [
+            message
+            for payload in self._tool_payloads
+            if payload.rstrip() not in closing and (message := parse_object(payload)) is not None
         ]
-        return native.read_completion(final, tool_parts=tool_parts, has_thinking=self._has_thinking)
+        is_readable = bool(parsed) and (has_end_mark or parsed[-1] is not None)
+        return self.dialect.read_stream(
+            [each for each in parsed if each is not None] if is_readable else [],
+            tool_messages=tool_messages,
+            has_thinking=self._has_thinking,
+            has_end_mark=has_end_mark,
+        )
 
     @property
     def is_malformed(self) -> bool:
-        """Whether the last line is no JSON object: cut short, or not the protocol's at all."""
-        last = self._last_lines.rstrip().rsplit(b"\n", 1)[-1]
-        return bool(last) and native.parse_object(last) is None
+        """Whether the last message is not JSON: cut short, or not the dialect's at all."""
+        closing = self._closing_payloads()
+        if not closing:
+            # Bytes that hold no message are not the dialect's.
+            return any(not each.isspace() for each in self._last)
+        return not self.dialect.is_end_mark(closing[-1]) and parse_object(closing[-1]) is None
 
     @property
     def chunk_count(self) -> int:
+        """Messages that came."""
         return self._chunk_count
 
     @property
     def first_answer_at(self) -> float | None:
+        """Clock reading at the first text or tool call."""
         return self._first_answer_at
 
-    def text(self) -> AnswerText | None:
-        if not self._keeps_text:
+    def answer(self) -> Message | None:
+        """Return what was said, where content is kept."""
+        if not self._keeps_content:
             return None
-        parts = [
-            part
-            for line in b"".join(self._captured).split(b"\n")
-            if (part := native.parse_object(line)) is not None
+        messages = [
+            message
+            for payload in self._framing.payloads(b"".join(self._captured))
+            if (message := parse_object(payload)) is not None
         ]
-        return put_together(parts, is_cut=self._is_cut)
+        return self.dialect.joined(messages, is_cut=self._is_cut)
 
 
-class ProgressStream(Answer):
-    """The NDJSON of a pull, push or create: some lines a second, each one read."""
+class ProgressStream(BodyReader):
+    """The stream of a pull, push or create: some messages a second, each one read."""
 
-    __slots__ = ("_chunk_count", "_cutter", "_is_malformed", "_last", "progress")
+    __slots__ = ("_chunk_count", "_cutter", "_is_malformed", "_last", "_tally")
 
-    def __init__(self, clock: Callable[[], float], **options: Any) -> None:
-        super().__init__(clock, **options)
-        self.progress = native.Progress()
-        self._cutter = LineCutter()
+    def __init__(
+        self, dialect: Dialect, clock: Callable[[], float], tally: ProgressTally, **options: Any
+    ) -> None:
+        super().__init__(dialect, clock, **options)
+        self._tally = tally
+        self._cutter = dialect.framing.cutter()
         self._chunk_count = 0
         self._last: dict[str, Any] | None = None
         self._is_malformed = False
@@ -159,30 +194,36 @@ class ProgressStream(Answer):
         return True
 
     def _take(self, data: bytes, now: float) -> None:
-        for line in self._cutter.cut(data).split(b"\n"):
-            self._note(line, now)
-        if self._cutter.held > _MAX_LINE:
+        self._note(self._cutter.cut(data), now)
+        if self._cutter.held > _MAX_MESSAGE:
             self.is_unreadable = True
             self._cutter.flush()
 
-    def _note(self, line: bytes, now: float) -> None:
-        if not line or line.isspace():
-            return
-        self._chunk_count += 1
-        part = native.parse_object(line)
-        self._is_malformed = part is None
-        if part is not None:
-            self._last = part
-            self.progress.read(part, now)
+    def _note(self, data: bytes, now: float) -> None:
+        for payload in self.dialect.framing.payloads(data):
+            if not payload or payload.isspace():
+                continue
+            self._chunk_count += 1
+            message = parse_object(payload)
+            self._is_malformed = message is None
+            if message is not None:
+                self._last = message
+                self._tally.add(message, now)
 
-    def _read(self) -> native.ResponseFacts:
+    def _read(self) -> ResponseFacts:
         self._note(self._cutter.flush(), self.clock())
-        return native.read_progress(self._last)
+        return self.dialect.read_progress(self._last)
 
     @property
     def is_malformed(self) -> bool:
+        """Whether the last message is not JSON."""
         return self._is_malformed
 
     @property
     def chunk_count(self) -> int:
+        """Messages that came."""
         return self._chunk_count
+
+    def progress(self) -> Progress:
+        """Return how far the job has come."""
+        return self._tally.total()

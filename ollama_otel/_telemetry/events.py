@@ -6,7 +6,7 @@ from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.util.types import AnyValue
 
 from ollama_otel._exchange.exchange import CallFollower
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.spans import final_attributes, start_attributes
 from ollama_otel.records import CallRecord, CallStart

@@ -17,7 +17,7 @@ from opentelemetry.trace import TracerProvider, get_tracer
 
 from ollama_otel._exchange.exchange import Instrumentation, Observer
 from ollama_otel._log.writer import Writer
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.events import EventObserver
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments, MetricObserver

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel.records import Phase
 from ollama_otel.settings import Profile
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ollama_otel import _content
 from ollama_otel._content import ContentPolicy
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel.records import CallRecord
 from ollama_otel.settings import Settings
 

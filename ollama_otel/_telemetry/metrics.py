@@ -19,7 +19,7 @@ from ollama_otel import _garbage
 from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel._log.writer import Writer
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.spans import operation_of
 from ollama_otel.records import CallRecord, CallStart, Phase

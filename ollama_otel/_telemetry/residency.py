@@ -12,7 +12,7 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.util.types import AttributeValue
 
 from ollama_otel._exchange.exchange import CallFollower
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.residency_events import ResidencyEvents, reload_attributes
 from ollama_otel._telemetry.residency_metrics import ResidencyMetrics
 from ollama_otel.records import CallRecord, CallStart

@@ -7,7 +7,7 @@ from typing import assert_never
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.util.types import AnyValue, AttributeValue
 
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel.residency import (
     Event,
     ModelLoad,

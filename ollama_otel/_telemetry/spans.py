@@ -13,7 +13,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from opentelemetry.util.types import AttributeValue
 
 from ollama_otel._exchange.exchange import CallFollower
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel.records import CallRecord, CallStart
 from ollama_otel.settings import Settings

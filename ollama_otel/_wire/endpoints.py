@@ -1,46 +1,19 @@
-"""The table of what an Ollama server can be asked: one row per route and method."""
+"""The table of what a server can be asked: one row per route and method, and its dialect."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
-__all__ = ["ENDPOINTS", "Answer", "Dialect", "Endpoint", "find_endpoint"]
+from ollama_otel._wire.dialect import Dialect
+from ollama_otel._wire.native import NATIVE
+from ollama_otel.records import Endpoint
 
-Dialect = Literal["native"]
-"""Whose protocol a route speaks; OpenAI's and Anthropic's rows will name theirs here."""
+__all__ = ["DIALECTS", "ENDPOINTS", "added_dialect", "dialect_of", "find_endpoint"]
 
-Answer = Literal["completion", "embedding", "progress", "usage", "opaque"]
-"""What there is to read in an answer.
-
-`completion`: text, tokens and timings, ended by `done`; `embedding`: vectors around
-a few counts; `progress`: status lines of a long job; `usage`: a `usage` object;
-`opaque`: nothing but a possible error.
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """One route. Paths are matched by suffix, as `OLLAMA_HOST` may carry a prefix."""
-
-    method: str
-    path: str
-    """From its `/api` on; a trailing `/*` stands for one further segment."""
-    name: str
-    """`ollama.operation.name`."""
-    genai_operation: str | None = None
-    """`gen_ai.operation.name`, for what the GenAI conventions know."""
-    dialect: Dialect = "native"
-    streams_by_default: bool | None = None
-    """What the server does when the request has no `stream`; None: it never streams."""
-    answer: Answer = "opaque"
-    input_field: str | None = None
-    """The request's field that holds the input; if it is empty, the server only loads the model."""
-    can_unload: bool = False
-    """Whether an empty input with `keep_alive` 0 unloads the model instead."""
-    missing_is_an_answer: bool = False
-    """Whether status 404 answers the question instead of failing it."""
-
+DIALECTS: Final[dict[str, Dialect]] = {NATIVE.name: NATIVE}
+"""Every dialect by its name."""
 
 # Server 0.33.0, `server/routes.go`; the order is that of the routes there.
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -53,7 +26,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         name="generate",
         genai_operation="text_completion",
         streams_by_default=True,
-        answer="completion",
+        response="completion",
         input_field="prompt",
         can_unload=True,
     ),
@@ -63,7 +36,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         name="chat",
         genai_operation="chat",
         streams_by_default=True,
-        answer="completion",
+        response="completion",
         input_field="messages",
         can_unload=True,
     ),
@@ -72,7 +45,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/api/embed",
         name="embed",
         genai_operation="embeddings",
-        answer="embedding",
+        response="embedding",
         input_field="input",
     ),
     Endpoint(
@@ -80,7 +53,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/api/embeddings",
         name="embeddings",
         genai_operation="embeddings",
-        answer="embedding",
+        response="embedding",
         input_field="prompt",
     ),
     Endpoint(method="GET", path="/api/tags", name="list_models"),
@@ -92,7 +65,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/api/create",
         name="create_model",
         streams_by_default=True,
-        answer="progress",
+        response="progress",
     ),
     Endpoint(method="POST", path="/api/copy", name="copy_model"),
     Endpoint(method="DELETE", path="/api/delete", name="delete_model"),
@@ -101,14 +74,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/api/pull",
         name="pull_model",
         streams_by_default=True,
-        answer="progress",
+        response="progress",
     ),
     Endpoint(
         method="POST",
         path="/api/push",
         name="push_model",
         streams_by_default=True,
-        answer="progress",
+        response="progress",
     ),
     Endpoint(method="HEAD", path="/api/blobs/*", name="check_blob", missing_is_an_answer=True),
     Endpoint(method="POST", path="/api/blobs/*", name="create_blob"),
@@ -126,26 +99,62 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(method="POST", path="/api/web_search", name="web_search"),
     Endpoint(method="POST", path="/api/web_fetch", name="web_fetch"),
     # Asked for by the official client since 0.6.3; server 0.33.0 does not have it yet.
-    Endpoint(method="POST", path="/v1/systemone", name="score_questions", answer="usage"),
+    Endpoint(method="POST", path="/v1/systemone", name="score_questions", response="usage"),
 )
 
-_EXACT = {(row.method, row.path): row for row in ENDPOINTS if not row.path.endswith("/*")}
-_BY_PREFIX = tuple(
-    (row.method, row.path.removesuffix("*"), row) for row in ENDPOINTS if row.path.endswith("/*")
-)
+
+
+class _Table:
+    """The rows, so arranged that a request finds its own."""
+
+    def __init__(self, rows: tuple[Endpoint, ...]) -> None:
+        self.rows = rows
+        self._exact = {(row.method, row.path): row for row in rows if not row.path_names_body}
+        self._by_prefix = tuple(
+            (row.method, row.path.removesuffix("*"), row) for row in rows if row.path_names_body
+        )
+        # Paths begin at these: a proxy may put anything before them.
+        self._roots = tuple(dict.fromkeys(f"/{row.path.split('/')[1]}/" for row in rows))
+
+    def find(self, method: str, path: str) -> Endpoint | None:
+        if row := self._exact.get((method, path)):
+            return row
+        for root in self._roots:
+            start = path.rfind(root)
+            if start > 0 and (row := self._exact.get((method, path[start:]))):
+                return row
+        for row_method, prefix, row in self._by_prefix:
+            start = path.rfind(prefix)
+            segment = path[start + len(prefix) :]
+            if method == row_method and start >= 0 and segment and "/" not in segment:
+                return row
+        return None
+
+
+_tables: Final = [_Table(ENDPOINTS)]
+"""The last one is in use."""
 
 
 def find_endpoint(method: str, path: str) -> Endpoint | None:
-    """Return the row for a request, or None for what is not Ollama's."""
-    if row := _EXACT.get((method, path)):
-        return row
-    for root in ("/api/", "/v1/"):
-        start = path.rfind(root)
-        if start > 0 and (row := _EXACT.get((method, path[start:]))):
-            return row
-    for row_method, prefix, row in _BY_PREFIX:
-        start = path.rfind(prefix)
-        segment = path[start + len(prefix) :]
-        if method == row_method and start >= 0 and segment and "/" not in segment:
-            return row
-    return None
+    """Return the row for a request, or None if the request is not for Ollama."""
+    return _tables[-1].find(method, path)
+
+
+def dialect_of(endpoint: Endpoint | None) -> Dialect:
+    """Return the dialect of a route; that of an unknown one is Ollama's own."""
+    return NATIVE if endpoint is None else DIALECTS[endpoint.dialect]
+
+
+@contextmanager
+def added_dialect(dialect: Dialect, *rows: Endpoint) -> Iterator[None]:
+    """Let this process know one more dialect and its routes, while the block lasts.
+
+    For tests and experiments; a dialect of this library has a line in `DIALECTS`.
+    """
+    DIALECTS[dialect.name] = dialect
+    _tables.append(_Table((*_tables[-1].rows, *rows)))
+    try:
+        yield
+    finally:
+        _tables.pop()
+        del DIALECTS[dialect.name]

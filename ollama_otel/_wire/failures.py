@@ -6,7 +6,9 @@ import json
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
+
+from ollama_otel.records import ErrorType
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -14,38 +16,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ERROR_MEANINGS",
     "ERROR_TYPES",
-    "ErrorType",
     "error_text",
     "exception_text",
     "from_exception",
     "from_server",
     "is_cancellation",
 ]
-
-ErrorType = Literal[
-    "model_not_found",
-    "server_busy",
-    "context_exceeded",
-    "unsupported",
-    "invalid_request",
-    "unauthorized",
-    "forbidden",
-    "rate_limited",
-    "not_found",
-    "out_of_memory",
-    "runner_crashed",
-    "load_failed",
-    "connect",
-    "timeout",
-    "network",
-    "incomplete",
-    "protocol",
-    "canceled",
-    "upstream",
-    "server_error",
-    "_OTHER",
-]
-"""Every value `error.type` can have: few, so that it can be a metric's label."""
 
 ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
 

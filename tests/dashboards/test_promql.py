@@ -17,7 +17,7 @@ from dashboards.promql import (
 )
 from dashboards.vocabulary import GENAI, TOKENS
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 
 DURATION = GENAI.inference_duration
 START = GENAI.time_to_first_chunk

@@ -11,7 +11,7 @@ import ollama
 import pytest
 
 from ollama_otel import Client, Settings
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.residency import residency_of
 from ollama_otel.residency import Residency
 from ollama_otel.testing import Capture

@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from ollama_otel import Client, Settings, SettingsError
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.residency import _base_url, residency_of
 from ollama_otel._telemetry.residency_events import ResidencyEvents

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture
 

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, Samp
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.util.types import Attributes
 
-from ollama_otel._telemetry import names
+from ollama_otel import _names as names
 from ollama_otel.context import CallContext
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture

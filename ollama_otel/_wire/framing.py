@@ -1,0 +1,54 @@
+"""What cuts the messages of a stream out of its bytes: the interface of `ndjson` and `sse`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Protocol
+
+__all__ = ["Cutter", "Framing"]
+
+
+class Cutter(Protocol):
+    """Holds back an unfinished message until its end has come."""
+
+    @property
+    def held(self) -> int:
+        """Bytes held back."""
+        ...
+
+    def cut(self, data: bytes) -> bytes:
+        """Return all messages that `data` completes, in one piece; empty if none."""
+        ...
+
+    def flush(self) -> bytes:
+        """Return what came after the last message's end."""
+        ...
+
+
+class Framing(ABC):
+    """How a dialect's streams are divided into messages; their payloads are JSON documents."""
+
+    name: ClassVar[str]
+    """Key under which a cassette keeps messages in this framing."""
+    content_type: ClassVar[str]
+    """Of a streamed response."""
+
+    @abstractmethod
+    def cutter(self) -> Cutter:
+        """Return what cuts one body as it comes."""
+
+    @abstractmethod
+    def count(self, data: bytes) -> int:
+        """Count the whole messages in `data`."""
+
+    @abstractmethod
+    def payloads(self, data: bytes) -> list[bytes]:
+        """Return the payload of each whole message in `data`; blank ones may be among them."""
+
+    @abstractmethod
+    def spans(self, body: bytes) -> list[tuple[int, int]]:
+        """Return where each payload stands in a body, and each line that carries none."""
+
+    @abstractmethod
+    def frame(self, payload: bytes) -> bytes:
+        """Return a payload as one message of a stream."""

@@ -1,0 +1,34 @@
+"""Reads JSON as leniently as servers and Python clients write it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+__all__ = ["NOT_JSON", "parse", "parse_object"]
+
+NOT_JSON: Final = object()
+"""What `parse` returns for anything that is not JSON."""
+
+
+def parse(document: bytes | str) -> Any:
+    """Return the JSON value in `document`, or `NOT_JSON`; half a surrogate pair becomes `?`."""
+    try:
+        return from_json(document, cache_strings="keys")
+    except ValueError:
+        pass
+    # Python's own reader accepts more (lone surrogates, other Unicode encodings), and is slower.
+    try:
+        value = json.loads(document)
+        # No exporter can encode half a surrogate pair.
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return NOT_JSON
+
+
+def parse_object(document: bytes | str) -> dict[str, Any] | None:
+    """Return the JSON object in `document`, or None if it holds anything else."""
+    value = parse(document)
+    return value if isinstance(value, dict) else None

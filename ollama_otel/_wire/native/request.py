@@ -1,0 +1,281 @@
+"""Requests of the native API: their facts, what they ask, and what makes no difference in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ollama_otel._frozen import FrozenDict, frozen
+from ollama_otel._wire.media import media_of
+from ollama_otel.records import (
+    Conversation,
+    Endpoint,
+    Media,
+    Message,
+    Part,
+    Purpose,
+    RequestFacts,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolDefinition,
+    ToolResult,
+)
+
+__all__ = ["canonical", "read_conversation", "read_request", "tool_calls", "tool_name"]
+
+_NO_OPTIONS: Final[Mapping[str, Any]] = FrozenDict()
+_TOO_LARGE: Final = 2**63
+
+_SETTINGS: Final = ("format", "think", "keep_alive", "stream", "raw", "truncate")
+"""Fields beside the options that say how to answer."""
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _mappings(values: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(values, list | tuple):
+        yield from (value for value in values if isinstance(value, Mapping))
+
+
+# --- facts --------------------------------------------------------------------------------
+
+
+def _is_zero(keep_alive: object) -> bool:
+    """Whether the server reads this as a duration of zero (a number, or Go's "0", "0s", "0m")."""
+    if isinstance(keep_alive, str):
+        digits = keep_alive.strip("+-hmsuµn. ")
+        return digits != "" and set(digits) <= set("0hmsuµn.")
+    return type(keep_alive) in {int, float} and keep_alive == 0
+
+
+def _keep_alive(value: object) -> str | None:
+    """As it was sent, where the server reads it: a text or a number of seconds."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return str(value) if abs(value) < _TOO_LARGE else None
+
+
+def _purpose(endpoint: Endpoint, body: Mapping[str, Any]) -> Purpose:
+    if endpoint.input_field is None or body.get(endpoint.input_field):
+        return "call"
+    if endpoint.can_unload and _is_zero(body.get("keep_alive")):
+        return "unload"
+    return "load"
+
+
+def tool_name(tool: object) -> str:
+    """Return the name of a tool's definition or call; "" if it has none."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, (list, tuple)) else 0
+
+
+def _dimensions(value: object) -> int | None:
+    return value if type(value) is int and 0 < value < _TOO_LARGE else None
+
+
+def read_request(
+    endpoint: Endpoint, body: Mapping[str, Any] | None, *, size: int | None
+) -> RequestFacts:
+    """Read the facts of a request; a body of None could not be read."""
+    if body is None:
+        return RequestFacts(stream=bool(endpoint.streams_by_default), size=size)
+    get = body.get
+    stream = get("stream")
+    if not isinstance(stream, bool):
+        stream = bool(endpoint.streams_by_default)
+    think, options, tools, messages = get("think"), get("options"), get("tools"), get("messages")
+    image_count = _length(get("images"))
+    input_count: int | None = None
+    if isinstance(messages, (list, tuple)):
+        input_count = len(messages)
+        for message in messages:
+            if isinstance(message, dict) and "images" in message:
+                image_count += _length(message["images"])
+    elif endpoint.response == "embedding":
+        inputs = get(endpoint.input_field or "")
+        input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
+    raw, truncate = get("raw"), get("truncate")
+    return RequestFacts(
+        model=_text(get("model")) or _text(get("name")) or _text(get("source")),
+        stream=stream and endpoint.streams_by_default is not None,
+        purpose=_purpose(endpoint, body),
+        options=frozen(options) if options and isinstance(options, dict) else _NO_OPTIONS,
+        think=think if isinstance(think, (bool, str)) else None,
+        keep_alive=_keep_alive(get("keep_alive")),
+        asks_for_json=bool(get("format")),
+        raw=raw if isinstance(raw, bool) else None,
+        truncate=truncate if isinstance(truncate, bool) else None,
+        dimensions=_dimensions(get("dimensions")),
+        input_count=input_count,
+        image_count=image_count,
+        tools=tuple(map(tool_name, tools)) if isinstance(tools, (list, tuple)) else (),
+        size=size,
+    )
+
+
+# --- what is asked ------------------------------------------------------------------------
+
+
+def read_conversation(endpoint: Endpoint, body: Mapping[str, Any]) -> Conversation:
+    """Read what a request asks: messages, or a prompt, or texts to embed."""
+    messages = tuple(_message(each) for each in _mappings(body.get("messages")))
+    prompt = (*_texts(Text, body.get("prompt")), *_media(body.get("images")))
+    inputs: tuple[str, ...] = ()
+    if endpoint.response == "embedding":
+        inputs, prompt = _inputs(body.get(endpoint.input_field or "")), ()
+    elif not messages and not prompt:
+        inputs = _inputs(body.get("query"))
+    if prompt and not messages:
+        messages = (Message(role="user", parts=prompt),)
+    options = body.get("options")
+    settings = dict(options) if isinstance(options, Mapping) else {}
+    settings |= {name: value for name in _SETTINGS if (value := body.get(name)) is not None}
+    return Conversation(
+        system=tuple(_texts(Text, body.get("system"))),
+        messages=messages,
+        inputs=inputs,
+        tools=tuple(_tools(body.get("tools"))),
+        settings=frozen(settings),
+    )
+
+
+def _inputs(value: Any) -> tuple[str, ...]:
+    values = value if isinstance(value, list | tuple) else [value]
+    return tuple(each for each in values if isinstance(each, str))
+
+
+def _message(message: Mapping[str, Any]) -> Message:
+    role, content = message.get("role"), message.get("content")
+    # The server lowers it too.
+    role = role.lower() if isinstance(role, str) else ""
+    name = _text(message.get("tool_name")) or _text(message.get("name"))
+    call_id = message.get("tool_call_id")
+    said: tuple[Part, ...] = (
+        *_texts(Thinking, message.get("thinking")),
+        *_texts(Text, content),
+    )
+    if role == "tool":
+        result = ToolResult(
+            text=content if isinstance(content, str) else "",
+            id=call_id if isinstance(call_id, str) else None,
+            name=name,
+        )
+        said = (result,)
+    calls = tool_calls(message.get("tool_calls"))
+    return Message(role=role, name=name, parts=(*said, *_media(message.get("images")), *calls))
+
+
+def _texts(part: type[Text | Thinking], value: Any) -> Iterator[Text | Thinking]:
+    if isinstance(value, str) and value:
+        yield part(value)
+
+
+def _media(values: Any) -> Iterator[Media]:
+    for value in values if isinstance(values, list | tuple) else ():
+        if (media := media_of(value)) is not None:
+            yield media
+
+
+def tool_calls(values: Any) -> tuple[ToolCall, ...]:
+    """Read the tool calls of a message; one without a function's name is left out."""
+    return tuple(
+        ToolCall(
+            name=function["name"],
+            arguments=frozen(function.get("arguments")),
+            id=call["id"] if isinstance(call.get("id"), str) else None,
+        )
+        for call in _mappings(values)
+        if isinstance(function := call.get("function"), Mapping)
+        and isinstance(function.get("name"), str)
+    )
+
+
+def _tools(values: Any) -> Iterator[ToolDefinition]:
+    for tool in _mappings(values):
+        function = tool.get("function")
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            continue
+        parameters = function.get("parameters")
+        yield ToolDefinition(
+            name=function["name"],
+            description=_text(function.get("description")),
+            parameters=frozen(parameters) if isinstance(parameters, Mapping) else None,
+        )
+
+
+# --- what makes no difference -------------------------------------------------------------
+
+# What a request says by leaving the field out. `think`, `keep_alive` and all options mean
+# something at every value, as the model's own settings stand behind them.
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "_debug_render_only": False,
+    "dimensions": 0,
+    "insecure": False,
+    "logprobs": False,
+    "raw": False,
+    "shift": True,
+    "top_logprobs": 0,
+    "truncate": True,
+    "verbose": False,
+}
+_MODELS: Final = ("model", "source", "destination", "from")
+# Below these the keys are the caller's own, and an empty value is a value.
+_FREE: Final = frozenset({"arguments", "format", "info", "parameters"})
+
+
+def canonical(endpoint: Endpoint | None, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request in the form that is equal for equal questions."""
+    fields: dict[str, Any] = _settled(body)
+    # The older word for it.
+    name = fields.pop("name", None)
+    if isinstance(name, str) and not fields.get("model"):
+        fields["model"] = name
+    streams = None if endpoint is None else endpoint.streams_by_default
+    if streams is None or fields.get("stream") is streams:
+        fields.pop("stream", None)
+    for name in _MODELS:
+        if isinstance(model := fields.get(name), str):
+            fields[name] = model.removesuffix(":latest")
+    return {
+        name: value
+        for name, value in fields.items()
+        if not (value == (default := _DEFAULTS.get(name)) and type(value) is type(default))
+    }
+
+
+def _settled(value: Any, name: str = "") -> Any:
+    """Return a copy in which fields that say nothing are absent."""
+    if name in _FREE:
+        return value
+    if name == "images" and isinstance(value, list):
+        return [_identity(item) for item in value]
+    if isinstance(value, Mapping):
+        settled = {key: _settled(item, key) for key, item in value.items()}
+        # A list of stop words that is empty removes the model's own.
+        empty: tuple[Any, ...] = (None,) if name == "options" else (None, "", [], {})
+        return {
+            key: item
+            for key, item in settled.items()
+            if not (item in empty and (key != "format" or not isinstance(item, dict)))
+        }
+    if isinstance(value, list):
+        return [_settled(item) for item in value]
+    return value
+
+
+def _identity(image: Any) -> Any:
+    """Return what an image and the mark that a log has in its place have in common."""
+    if isinstance(image, Mapping):
+        return {name: value for name, value in image.items() if name in {"sha256", "size"}}
+    media = media_of(image)
+    return image if media is None else {"sha256": media.sha256, "size": media.size}

@@ -1,0 +1,270 @@
+"""Responses of the native API: completions, embeddings, token usage and progress.
+
+Units leave here as SI: Ollama's nanoseconds are divided once, in `_seconds`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ollama_otel._wire.dialect import ProgressTally, VectorSpan
+from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.native.request import tool_calls, tool_name
+from ollama_otel.records import Endpoint, Message, Part, Progress, ResponseFacts, Text, Thinking
+
+__all__ = [
+    "Tally",
+    "answer_of",
+    "document_messages",
+    "find_vectors",
+    "has_no_answer",
+    "has_tool_calls",
+    "joined",
+    "read_completion",
+    "read_document",
+    "read_progress",
+    "text_of",
+    "tool_calls_of",
+]
+
+_TOO_LARGE: Final = 2**63
+
+# These bytes can only be a field of the answer: inside a JSON string quotes are escaped.
+_EMPTY_CONTENT: Final = b'"content":""'
+_EMPTY_RESPONSE: Final = b'"response":""'
+_TOOL_CALLS: Final = b'"tool_calls"'
+
+# Nothing but numbers stands in an array of vectors, so it ends where anything else begins.
+_VECTORS: Final = re.compile(rb'"(?:embeddings?)"\s*:\s*(\[[][0-9eE+\-.,\s]*(?:\]|\Z))')
+_OMITTED: Final = re.compile(rb'"(?:embeddings?)"\s*:\s*(\{[^{}]*"count":\s*([0-9]{1,9})[^{}]*\})')
+
+
+def _count(value: object) -> int | None:
+    """A number of things, or None; JSON's true is no number, and Go's have 64 bits."""
+    return value if type(value) is int and 0 <= value < _TOO_LARGE else None
+
+
+def _seconds(value: object) -> float | None:
+    """Ollama's nanoseconds as seconds."""
+    return value / 1e9 if type(value) is int and 0 <= value < _TOO_LARGE else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+# --- completions --------------------------------------------------------------------------
+
+
+def has_no_answer(part: bytes) -> bool:
+    """Whether a part of a completion surely holds no answer text, without parsing it."""
+    return (_EMPTY_CONTENT in part or _EMPTY_RESPONSE in part) and _TOOL_CALLS not in part
+
+
+def has_tool_calls(part: bytes) -> bool:
+    """Whether a part may carry tool calls, without parsing it."""
+    return _TOOL_CALLS in part
+
+
+def answer_of(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what carries text, thinking and tool calls of a part: `message` in a chat."""
+    message = part.get("message")
+    return message if isinstance(message, dict) else part
+
+
+def text_of(part: Mapping[str, Any]) -> str:
+    """Return the answer text in one part, thinking apart."""
+    answer = answer_of(part)
+    text = answer.get("response" if answer is part else "content")
+    return text if isinstance(text, str) else ""
+
+
+def tool_calls_of(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the tool calls in one part."""
+    calls = answer_of(part).get("tool_calls")
+    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+
+
+def _error_of(part: Mapping[str, Any]) -> str | None:
+    error = part.get("error")
+    if not error:
+        return None
+    return error if isinstance(error, str) else json.dumps(error)
+
+
+def read_completion(
+    final: Mapping[str, Any] | None,
+    *,
+    tool_parts: Iterable[Mapping[str, Any]] = (),
+    has_thinking: bool = False,
+) -> ResponseFacts:
+    """Read the last part of a completion, and those before it that carried tool calls.
+
+    The server sends counts, timings and `done_reason` only with `done: true`.
+    """
+    if final is None:
+        return ResponseFacts(has_thinking=has_thinking)
+    get = final.get
+    answer = answer_of(final)
+    calls = [call for part in tool_parts for call in tool_calls_of(part)]
+    if "tool_calls" in answer:
+        calls += tool_calls_of(final)
+    return ResponseFacts(
+        model=_text(get("model")),
+        remote_model=_text(get("remote_model")),
+        remote_host=_text(get("remote_host")),
+        done=get("done") is True,
+        done_reason=_text(get("done_reason")),
+        input_tokens=_count(get("prompt_eval_count")),
+        output_tokens=_count(get("eval_count")),
+        total_duration=_seconds(get("total_duration")),
+        load_duration=_seconds(get("load_duration")),
+        prompt_eval_duration=_seconds(get("prompt_eval_duration")),
+        eval_duration=_seconds(get("eval_duration")),
+        tool_calls=tuple(map(tool_name, calls)) if calls else (),
+        has_thinking=has_thinking or bool(answer.get("thinking")),
+        error=_error_of(final),
+    )
+
+
+def joined(parts: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Message:
+    """Join the parts of a completion; their texts are fragments."""
+    answers = [answer_of(part) for part in parts]
+    thinking = "".join(each for a in answers if isinstance(each := a.get("thinking"), str))
+    text = "".join(map(text_of, parts))
+    said: tuple[Part, ...] = (
+        *([Thinking(thinking)] if thinking else []),
+        *([Text(text)] if text else []),
+        *(call for answer in answers for call in tool_calls(answer.get("tool_calls"))),
+    )
+    role = next((a["role"] for a in answers if isinstance(a.get("role"), str)), "assistant")
+    return Message(role=role, parts=said, is_cut=is_cut)
+
+
+def document_messages(body: bytes) -> list[dict[str, Any]]:
+    """Return the one part of a completion that came as one document."""
+    whole = parse_object(body) or _last_line(body)
+    return [] if whole is None else [whole]
+
+
+def _last_line(body: bytes) -> dict[str, Any] | None:
+    """A stream that calls itself `application/json`."""
+    lines = body.rstrip().rsplit(b"\n", 1)
+    return parse_object(lines[1]) if len(lines) > 1 else None
+
+
+# --- documents ----------------------------------------------------------------------------
+
+
+def read_document(endpoint: Endpoint, body: bytes) -> ResponseFacts:
+    """Read a response in one piece."""
+    match endpoint.response:
+        case "completion":
+            parts = document_messages(body)
+            return read_completion(parts[0] if parts else None)
+        case "embedding":
+            return _read_embedding(body)
+        case "usage":
+            return _read_usage(body)
+        case "progress":
+            return read_progress(parse_object(body) or _last_line(body))
+        case "opaque":
+            # The caller reads all of it; there is nothing in it for a record.
+            return ResponseFacts(done=True)
+
+
+def _read_embedding(document: bytes) -> ResponseFacts:
+    """Read the counts around the vectors; `/api/embeddings` has none."""
+    start, end = document.find(b"["), document.rfind(b"]")
+    if 0 <= start < end:
+        # The vectors are nearly all of it, and are not parsed.
+        document = document[: start + 1] + document[end:]
+    answer = parse_object(document)
+    if answer is None:
+        return ResponseFacts()
+    return replace(read_completion(answer), done="embeddings" in answer or "embedding" in answer)
+
+
+def _read_usage(document: bytes) -> ResponseFacts:
+    """Read a response that carries a `usage` object."""
+    answer = parse_object(document)
+    if answer is None:
+        return ResponseFacts()
+    usage = answer.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return ResponseFacts(
+        model=_text(answer.get("model")),
+        done="usage" in answer,
+        input_tokens=_count(usage.get("input_tokens")),
+        output_tokens=_count(usage.get("output_tokens")),
+        error=_error_of(answer),
+    )
+
+
+def find_vectors(body: bytes) -> VectorSpan | None:
+    """Return where the vectors of an embedding response stand, or the mark of a log in place."""
+    found = _VECTORS.search(body)
+    if found is not None and any(map(found[1].__contains__, b"0123456789")):
+        # A flat array is one vector.
+        count = max(1, found[1].count(b"[") - 1)
+        dimensions = (found[1].count(b",") + 1) // count
+        return VectorSpan(
+            start=found.start(1), end=found.end(1), count=count, dimensions=dimensions
+        )
+    if (mark := _OMITTED.search(body)) is not None:
+        return VectorSpan(
+            start=mark.start(1), end=mark.end(1), count=int(mark[2]), is_omitted=True
+        )
+    return None
+
+
+# --- progress -----------------------------------------------------------------------------
+
+
+def read_progress(last: Mapping[str, Any] | None) -> ResponseFacts:
+    """Read the last status line of a pull, push or create; the final one says `success`."""
+    if last is None:
+        return ResponseFacts()
+    return ResponseFacts(done=last.get("status") == "success", error=_error_of(last))
+
+
+class Tally(ProgressTally):
+    """Adds up the byte counts of a pull, push or create, layer by layer."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, int] = {}
+        self._completed: dict[str, int] = {}
+        self._total: dict[str, int] = {}
+        self._started_at: float | None = None
+        self._updated_at: float | None = None
+
+    def add(self, message: Mapping[str, Any], now: float) -> None:
+        """Take in one status line that came at clock reading `now`."""
+        digest, total = message.get("digest"), _count(message.get("total"))
+        if not isinstance(digest, str) or total is None:
+            return
+        # The server leaves a zero out.
+        completed = _count(message.get("completed")) or 0
+        if self._started_at is None:
+            self._started_at = now
+        self._total[digest] = total
+        if digest not in self._first:
+            self._first[digest] = completed
+        if completed > self._completed.get(digest, -1):
+            self._completed[digest] = completed
+            self._updated_at = now
+
+    def total(self) -> Progress:
+        """Return the sum over all layers; nothing is known before the first one."""
+        if self._started_at is None or self._updated_at is None:
+            return Progress()
+        return Progress(
+            total_bytes=sum(self._total.values()),
+            moved_bytes=sum(self._completed.values()) - sum(self._first.values()),
+            moving_time=self._updated_at - self._started_at,
+        )

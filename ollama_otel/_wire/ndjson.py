@@ -1,0 +1,47 @@
+"""Streams of JSON, one document a line; knows nothing of what the lines say."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ollama_otel._wire.framing import Framing
+from ollama_otel._wire.lines import LineCutter
+
+__all__ = ["NDJSON", "NdjsonFraming"]
+
+
+class NdjsonFraming(Framing):
+    """One message a line."""
+
+    name = "json"
+    content_type = "application/x-ndjson"
+
+    def cutter(self) -> LineCutter:
+        """Return what holds back an unfinished line."""
+        return LineCutter()
+
+    def count(self, data: bytes) -> int:
+        """Count the lines in `data`."""
+        return data.count(b"\n")
+
+    def payloads(self, data: bytes) -> list[bytes]:
+        """Return the lines in `data`."""
+        return data.split(b"\n")
+
+    def spans(self, body: bytes) -> list[tuple[int, int]]:
+        """Return where each line stands, without the blanks around it; blank lines are left out."""
+        spans: list[tuple[int, int]] = []
+        start = 0
+        for line in body.split(b"\n"):
+            if bare := line.strip():
+                margin = len(line) - len(line.lstrip())
+                spans.append((start + margin, start + margin + len(bare)))
+            start += len(line) + 1
+        return spans
+
+    def frame(self, payload: bytes) -> bytes:
+        """Return one line."""
+        return payload + b"\n"
+
+
+NDJSON: Final = NdjsonFraming()

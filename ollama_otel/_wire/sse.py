@@ -1,0 +1,85 @@
+r"""Server-sent events; knows nothing of what their data says.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from ollama_otel._wire.framing import Framing
+
+__all__ = ["SSE", "EventCutter", "SseFraming"]
+
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data:[ ]?([^\r\n]*)")
+_EVENT: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n|\n|\r|\Z))+")
+
+
+class EventCutter:
+    """Holds back an unfinished event until the blank line after it has come."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    @property
+    def held(self) -> int:
+        """Bytes held back."""
+        return len(self._rest)
+
+    def cut(self, data: bytes) -> bytes:
+        """Return all events that `data` completes, in one piece; empty if none."""
+        data = self._rest + data
+        # The end of an event may stand across two pieces, so search what was held back too.
+        end = max((found.end() for found in _EVENT_END.finditer(data)), default=0)
+        self._rest = data[end:]
+        return data[:end]
+
+    def flush(self) -> bytes:
+        """Return what came after the last event's end."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+class SseFraming(Framing):
+    """One message an event: its `data` lines, joined."""
+
+    name = "sse"
+    content_type = "text/event-stream"
+
+    def cutter(self) -> EventCutter:
+        """Return what holds back an unfinished event."""
+        return EventCutter()
+
+    def count(self, data: bytes) -> int:
+        """Count the events in `data` that have data."""
+        return len(self.payloads(data))
+
+    def payloads(self, data: bytes) -> list[bytes]:
+        """Return the data of each event; several `data` lines are joined by a newline."""
+        return [
+            b"\n".join(lines) for event in _EVENT.findall(data) if (lines := _DATA.findall(event))
+        ]
+
+    def spans(self, body: bytes) -> list[tuple[int, int]]:
+        """Return where the data of each event stands, and each line that is not data."""
+        return [
+            span
+            for line in re.finditer(rb"[^\r\n]+", body)
+            if (span := self._span(body, line.start(), line.end()))[0] < span[1]
+        ]
+
+    def _span(self, body: bytes, start: int, end: int) -> tuple[int, int]:
+        data = _DATA.match(body, start, end) if body.startswith(b"data:", start) else None
+        return (start, end) if data is None else data.span(1)
+
+    def frame(self, payload: bytes) -> bytes:
+        """Return one event."""
+        lines = b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n"))
+        return lines + b"\n"
+
+
+SSE: Final = SseFraming()
