@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Protocol
 
-from ollama_otel import _garbage
+from ollama_otel import _process
 from ollama_otel._exchange.bodies import Answer, ProgressStream, answer_for
 from ollama_otel._guard import guard
 from ollama_otel._wire import failures, native
@@ -110,7 +109,8 @@ class Exchange:
         self._answer: Answer | None = None
         self._observations: list[CallFollower] = []
         self._current: list[CallFollower] = []
-        _garbage.catch_up()
+        _process.watch_collector()
+        _process.catch_up()
         for observer in recording.observers:
             try:
                 observation = observer.begin(start)
@@ -194,10 +194,7 @@ class Exchange:
             return
         finally:
             self._answer = None
-        if _garbage.is_collecting():
-            _garbage.put_off(partial(self._tell, record))
-        else:
-            self._tell(record)
+        _process.run_or_defer(self._tell, record)
 
     def _tell(self, record: CallRecord) -> None:
         self.enter()

@@ -5,9 +5,6 @@ Knows neither calls nor files: entries are rendered and appended by functions it
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
 import threading
 import time
 import weakref
@@ -17,7 +14,7 @@ from logging import getLogger
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from ollama_otel import _garbage
+from ollama_otel import _process
 from ollama_otel._guard import guard
 
 __all__ = ["LogStatistics", "Writer"]
@@ -85,6 +82,8 @@ class Writer:
         self._lock = threading.RLock()
         self._start_anew()
         _writers.add(self)
+        _process.at_exit(_close_all)
+        _process.at_fork(before=_flush_before_fork, after_in_child=_reset_after_fork)
 
     def _start_anew(self) -> None:
         # Its `put` may interrupt another `put` of the same thread, which a lock could not stand.
@@ -183,7 +182,7 @@ class Writer:
     # --- the thread -----------------------------------------------------------------------
 
     def _start(self) -> None:
-        _close_at_exit_of_a_child()
+        _process.at_exit(_close_all)  # once more, as this may be a child of multiprocessing
         with self._lock:
             if self._thread is None:
                 # Known before it runs: what interrupts this is not to start another one.
@@ -331,25 +330,8 @@ def _reset_after_fork() -> None:
         writer.after_fork()
 
 
-def _close_at_exit() -> None:
-    _garbage.catch_up()
+def _close_all() -> None:
     for writer in _flush_all(_AT_EXIT):
         writer.warn_of_what_waits()
     for writer in list(_writers):
         writer.stop()
-
-
-def _close_at_exit_of_a_child() -> None:
-    """The children of `multiprocessing` end without `atexit`, but with finalizers of its own."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and os.getpid() not in _children:
-        _children.add(os.getpid())
-        util.Finalize(None, _close_at_exit, exitpriority=0)
-
-
-_children: set[int] = set()
-"""Processes that have such a finalizer: a child clears those of its parent."""
-
-atexit.register(_close_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_flush_before_fork, after_in_child=_reset_after_fork)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterator
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ollama_otel import _process
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class ScrapeEndpoint:
             scope_info_enabled=False, registry=registry, **reader_options
         )
         self._is_served = True
-        self._leave_to_the_parent_after_fork()
+        _process.at_fork(after_in_child=self._leave_to_the_parent_after_fork)
 
     def close(self) -> None:
         """Stop serving; the port is free again."""
@@ -117,13 +117,6 @@ class ScrapeEndpoint:
 
     def _leave_to_the_parent_after_fork(self) -> None:
         """The thread stays in the parent; a socket held open here would keep its port taken."""
-        if not hasattr(os, "register_at_fork"):
-            return
-        myself = weakref.ref(self)
-
-        def in_child() -> None:
-            if (endpoint := myself()) is not None and endpoint._is_served:  # noqa: SLF001
-                endpoint._is_served = False  # noqa: SLF001
-                endpoint._server.socket.close()  # noqa: SLF001
-
-        os.register_at_fork(after_in_child=in_child)
+        if self._is_served:
+            self._is_served = False
+            self._server.socket.close()
