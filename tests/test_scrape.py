@@ -178,7 +178,7 @@ def test_a_meter_provider_of_the_app_stays_and_a_warning_says_what_to_do() -> No
         **QUIET,
     )
     assert ran.told == [True]
-    assert "add a PrometheusMetricReader where it is made" in ran.stderr
+    assert "add a PrometheusMetricReader to that provider" in ran.stderr
 
 
 @pytest.mark.parametrize(
