@@ -66,13 +66,14 @@ _in_child = _Callbacks()
 def at_exit(callback: _Callback) -> None:
     """Call a function when the process exits, before those that were added earlier.
 
-    Adding it again changes nothing, but for a child of `multiprocessing`, which has to add it
-    itself: such a child exits without `atexit`.
+    A child of `multiprocessing` exits without `atexit`, so it has to add the function once more;
+    elsewhere that changes nothing. Where `multiprocessing` is loaded, the function may be called
+    twice.
     """
     with _lock:
         _register_exit()
         if "multiprocessing.util" in sys.modules:
-            _register_exit_of_child(os.getpid())
+            _register_finalizer(os.getpid())
         _exit.add(callback)
 
 
@@ -82,7 +83,7 @@ def _register_exit() -> None:
 
 
 @cache
-def _register_exit_of_child(_pid: int) -> None:
+def _register_finalizer(_pid: int) -> None:
     """Once in each process: a child clears the finalizers of its parent."""
     sys.modules["multiprocessing.util"].Finalize(None, _run_at_exit, exitpriority=0)
 

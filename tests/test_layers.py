@@ -16,7 +16,7 @@ PACKAGE = Path(ollama_otel.__file__).parent
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
     ("errors",),
-    ("settings", "context", "redaction", "_guard", "_garbage", "_network"),
+    ("settings", "context", "redaction", "_guard", "_process", "_network"),
     ("_wire", "_content"),
     ("records", "_exchange"),
     ("_log", "residency"),
@@ -77,7 +77,7 @@ def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> No
         *sorted((PACKAGE / "_exchange").glob("*.py")),
         *(
             PACKAGE / f"{name}.py"
-            for name in ("records", "_guard", "_garbage", "_content", "context")
+            for name in ("records", "_guard", "_process", "_content", "context")
         ),
     ],
     ids=lambda path: path.name,

@@ -164,7 +164,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_is_set() -> None:
             **QUIET,
         )
     message, kinds = ran.told[0]
-    assert message.startswith(f"nothing can listen for Prometheus at 127.0.0.1:{port} (")
+    assert message.startswith(f"the scrape endpoint cannot listen on 127.0.0.1:{port} (")
     assert kinds == ["ProxyTracerProvider", "_ProxyMeterProvider", "ProxyLoggerProvider"]
 
 
@@ -178,7 +178,7 @@ def test_a_meter_provider_of_the_app_stays_and_a_warning_says_what_to_do() -> No
         **QUIET,
     )
     assert ran.told == [True]
-    assert "add a PrometheusMetricReader where it is made" in ran.stderr
+    assert "add a PrometheusMetricReader to that provider" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_place_is_read(text: str, place: tuple[str, int]) -> None:
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(
         SettingsError,
-        match=re.escape(f"such as 127.0.0.1:9464, where metrics are to be fetched, not {text!r}"),
+        match=re.escape(f"such as 127.0.0.1:9464, not {text!r}"),
     ):
         read_place(text)
 

@@ -349,12 +349,12 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
     (
         {"OTEL_METRIC_EXPORT_INTERVAL": "-1"},
         "",
-        "OpenTelemetry refuses an OTEL_* variable: interval value -1.0 is invalid and needs to be larger than zero.",
+        "OpenTelemetry rejects an OTEL_* variable: interval value -1.0 is invalid and needs to be larger than zero.",
     ),
     (
         {"OTEL_METRICS_EXEMPLAR_FILTER": "some"},
         "",
-        "OpenTelemetry refuses an OTEL_* variable: Unknown exemplar filter 'some'.",
+        "OpenTelemetry rejects an OTEL_* variable: Unknown exemplar filter 'some'.",
     ),
     ({}, "export_interval=0", "export_interval must be seconds above 0, not 0"),
     ({}, "export_interval=float('nan')", "export_interval must be seconds above 0, not nan"),
@@ -402,7 +402,7 @@ def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
             tell(str(error))
         """
     )
-    assert ran.told[0].startswith("configure knows no setting colour; there are capture_content, ")
+    assert ran.told[0].startswith("unknown setting colour; the settings are capture_content, ")
 
 
 def test_grpc_without_its_package_names_the_extra() -> None:

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from opentelemetry.trace import get_current_span
 
-from ollama_otel import _garbage
+from ollama_otel import _process
 from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel._log.files import LogFile, base_of
 from ollama_otel._log.pipeline import Begun, CallIds, Ended, Pipeline
@@ -83,12 +83,12 @@ class ReplayLog:
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all calls so far are written; False if `timeout` seconds do not do."""
-        _garbage.catch_up()
+        _process.catch_up()
         return self.writer.flush(timeout)
 
     def close(self, timeout: float = 10.0) -> bool:
         """Write everything and end, as `flush`; later calls are not logged but counted."""
-        _garbage.catch_up()
+        _process.catch_up()
         return self.writer.close(timeout)
 
     def __enter__(self) -> Self:

@@ -1,13 +1,10 @@
-"""One thread that writes what others hand over, in their order, and never makes them wait.
+"""A thread that writes entries in order; those who hand them over never wait.
 
-Knows neither calls nor files: entries are rendered and appended by functions it is given.
+It knows neither calls nor files: its arguments are functions that render and append entries.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
 import threading
 import time
 import weakref
@@ -17,7 +14,7 @@ from logging import getLogger
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from ollama_otel import _garbage
+from ollama_otel import _process
 from ollama_otel._guard import guard
 
 __all__ = ["LogStatistics", "Writer"]
@@ -25,36 +22,37 @@ __all__ = ["LogStatistics", "Writer"]
 _log = getLogger("ollama_otel")
 
 _BATCH = 256
-"""Entries that are rendered and written together."""
+"""Entries that are rendered and written at once."""
 _GATHER: Final = 0.05
-"""Seconds for which entries gather before they are looked at.
+"""Seconds to wait for more entries before the thread looks at them.
 
-A thread that wakes for each entry fights with the caller's for Python's one lock, which
-costs the caller more than all the rest.
+A thread that wakes for each entry competes with the caller's for the interpreter lock, which
+would cost the caller more than everything else.
 """
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-"""Seconds between two attempts to write while the disk refuses."""
+"""Seconds between two attempts to write after an error."""
 _AT_EXIT: Final = 5.0
 _BEFORE_FORK: Final = 1.0
+"""Seconds to wait for pending lines, for all writers together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogStatistics:
-    """What became of the entries so far."""
+    """Counts of the entries so far."""
 
     written: int
-    """Lines that the operating system has taken."""
+    """Lines that the operating system has accepted."""
     dropped_bodies: int
-    """Bodies left out of their lines, as too much was waiting."""
+    """Bodies left out of their lines because too many bytes were pending."""
     dropped_lines: int
     """Lines that were never written."""
     failed_writes: int
-    """Attempts that the operating system refused."""
+    """Attempts to write that raised OSError."""
 
 
 class Writer:
-    """Takes entries from any thread, and from the garbage collector and signal handlers too."""
+    """Takes entries from any thread, also from the garbage collector and signal handlers."""
 
     def __init__(
         self,
@@ -68,26 +66,28 @@ class Writer:
         max_bytes: int = 64 * 1024 * 1024,
         name: str = "",
     ) -> None:
-        """`append` may raise OSError, which is met by trying again; `tidy_up` follows it.
+        """If `append` raises OSError, it is tried again; after a success `tidy_up` is called.
 
-        `dropped_line` gives a line that tells how many lines and bodies were dropped. At most
-        `max_lines` entries wait; above half of them, or `max_bytes` bytes of bodies,
-        bodies are dropped.
+        `dropped_line` returns a line that states how many lines and bodies were dropped. At
+        most `max_lines` entries are pending. Bodies are dropped when half as many are, or
+        when more than `max_bytes` bytes of bodies are.
         """
         self._render = render
         self._append = append
         self._tidy_up = tidy_up
         self._close = close
-        self._confess = dropped_line
+        self._dropped_line = dropped_line
         self._max_lines = max_lines
         self._max_bytes = max_bytes
         self._name = name
         self._lock = threading.RLock()
-        self._start_anew()
+        self._reset()
         _writers.add(self)
+        _process.at_exit(_close_all)
+        _process.at_fork(before=_flush_before_fork, after_in_child=_reset_after_fork)
 
-    def _start_anew(self) -> None:
-        # Its `put` may interrupt another `put` of the same thread, which a lock could not stand.
+    def _reset(self) -> None:
+        # A `put` may interrupt another `put` on the same thread, so no lock can guard this.
         self._queue: SimpleQueue[tuple[Any, int] | threading.Event] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -95,15 +95,15 @@ class Writer:
         self._waiting_bytes = 0
         self._written = self._failed_writes = 0
         self._dropped_lines = self._dropped_bodies = 0
-        self._confessed = (0, 0)
-        self._is_refused = False
+        self._stated = (0, 0)
+        self._is_failing = False
         self.is_stuck = False
-        """Whether it could not write in time before a fork."""
+        """Whether the last flush before a fork timed out."""
 
     # --- for callers ----------------------------------------------------------------------
 
     def has_room(self, size: int) -> bool:
-        """Whether a body of `size` bytes may be put; if not, it is counted as dropped."""
+        """Return whether a body of `size` bytes may be put; if not, count it as dropped."""
         if (
             self._queue.qsize() * 2 < self._max_lines
             and self._waiting_bytes + size <= self._max_bytes
@@ -114,7 +114,7 @@ class Writer:
         return False
 
     def put(self, entry: Any, size: int = 0) -> None:
-        """Hand an entry over; `size` is that of its bodies in bytes."""
+        """Queue an entry; `size` is the size of its bodies in bytes."""
         if self._stopping.is_set() or self._queue.qsize() >= self._max_lines:
             with self._lock:
                 self._dropped_lines += 1
@@ -127,12 +127,12 @@ class Writer:
         self._queue.put((entry, size))
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was put is written; False if that takes more than `timeout` s."""
+        """Wait until all queued entries are written; False after `timeout` seconds."""
         written = self.request_flush()
         return written is None or written.wait(timeout)
 
     def request_flush(self) -> threading.Event | None:
-        """Return what is set when all that was put is written; None where nothing waits."""
+        """Return an event that is set when the queue is written; None if it is empty."""
         thread = self._thread
         written = threading.Event()
         if thread is None or not thread.is_alive():
@@ -142,13 +142,13 @@ class Writer:
         return written
 
     def stop(self) -> None:
-        """Write what is waiting and then end, without being waited for."""
+        """Write the queued entries and end; does not wait for that."""
         self._stopping.set()
         self._queue.put(threading.Event())
         self._hurry.set()
 
     def close(self, timeout: float = _AT_EXIT) -> bool:
-        """Write what is waiting and end; False if that takes more than `timeout` seconds."""
+        """Write the queued entries and end; False if that takes more than `timeout` seconds."""
         is_written = self.flush(timeout)
         self.stop()
         thread = self._thread
@@ -156,22 +156,22 @@ class Writer:
             thread.join(timeout if is_written else 0.0)
         return is_written
 
-    def warn_of_what_waits(self) -> None:
-        """Tell the program's log that the end comes before all is written."""
+    def warn_of_pending_lines(self) -> None:
+        """Log that the process exits before all lines are written."""
         _log.warning(
-            "the replay log %s could not be written in time; some %d lines are lost",
+            "the replay log %s was not written in time at exit; about %d lines are lost",
             self._name,
             self._queue.qsize() + 1,
         )
 
     @property
     def is_closed(self) -> bool:
-        """Whether what is put is no longer written."""
+        """Whether new entries are dropped."""
         return self._stopping.is_set()
 
     @property
     def statistics(self) -> LogStatistics:
-        """What became of the entries so far."""
+        """Counts of the entries so far."""
         with self._lock:
             return LogStatistics(
                 written=self._written,
@@ -183,17 +183,17 @@ class Writer:
     # --- the thread -----------------------------------------------------------------------
 
     def _start(self) -> None:
-        _close_at_exit_of_a_child()
+        _process.at_exit(_close_all)  # once more, as this may be a child of multiprocessing
         with self._lock:
             if self._thread is None:
-                # Known before it runs: what interrupts this is not to start another one.
+                # Set before it runs, so that an interrupting `put` does not start a second thread.
                 self._thread = threading.Thread(
                     target=self._run, name="ollama_otel log", daemon=True
                 )
                 try:
                     self._thread.start()
                 finally:
-                    # An interrupt may come when it runs already.
+                    # An exception of a signal handler may arrive after the thread has started.
                     if not self._thread.is_alive():
                         self._thread = None
 
@@ -223,23 +223,23 @@ class Writer:
         ]
         is_written = bool(lines) and self._write(lines)
         if is_written:
-            self._tell_what_is_missing()
+            self._write_dropped_line()
         for item in taken:
             if isinstance(item, threading.Event):
                 item.set()
         if is_written:
             try:
                 self._tidy_up()
-            except Exception as fault:  # noqa: BLE001 - what is new is to be written all the same
+            except Exception as fault:  # noqa: BLE001 - new entries have to be written all the same
                 guard.caught("tidying up the replay log", fault)
 
     def _rendered(self, entry: Any, size: int) -> bytes:
-        """Return the line of an entry; nothing where it cannot be put together."""
+        """Return the line of an entry; empty if it cannot be rendered."""
         try:
             return self._render(entry)
-        except Exception as fault:  # noqa: BLE001 - one line is lost, and not all of them
+        except Exception as fault:  # noqa: BLE001 - only this line is lost
             self._lose(1)
-            guard.caught("putting a line of the replay log together", fault)
+            guard.caught("rendering a line of the replay log", fault)
             return b""
         finally:
             if size:
@@ -247,15 +247,15 @@ class Writer:
                     self._waiting_bytes -= size
 
     def _write(self, lines: Sequence[bytes]) -> bool:
-        """Write lines, however long that takes; False where it was told to stop first."""
+        """Write lines, retrying as long as necessary; False if stopped before that."""
         data = b"".join(lines)
         pause = _FIRST_PAUSE
         while True:
             try:
                 self._append(data)
-            except OSError as refusal:
-                self._refused(refusal)
-            except Exception as fault:  # noqa: BLE001 - to try again would not help
+            except OSError as error:
+                self._failed(error)
+            except Exception as fault:  # noqa: BLE001 - a retry would fail again
                 self._lose(len(lines))
                 guard.caught("writing the replay log", fault)
                 return False
@@ -263,8 +263,8 @@ class Writer:
                 with self._lock:
                     self._written += len(lines)
                 self.is_stuck = False
-                if self._is_refused:
-                    self._is_refused = False
+                if self._is_failing:
+                    self._is_failing = False
                     _log.warning("the replay log %s is written again", self._name)
                 return True
             if self._stopping.wait(pause):
@@ -273,43 +273,42 @@ class Writer:
                 return False
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _refused(self, refusal: OSError) -> None:
+    def _failed(self, error: OSError) -> None:
         with self._lock:
             self._failed_writes += 1
-        if not self._is_refused:
-            self._is_refused = True
+        if not self._is_failing:
+            self._is_failing = True
             _log.warning(
-                "the replay log %s cannot be written (%s); calls go on, and it is tried again",
+                "the replay log %s cannot be written (%s); calls are not affected; retrying",
                 self._name,
-                refusal,
+                error,
             )
 
     def _lose(self, count: int) -> None:
         with self._lock:
             self._dropped_lines += count
 
-    def _tell_what_is_missing(self) -> None:
-        """Let the log itself say that it is not whole."""
-        missing = (self._dropped_lines, self._dropped_bodies)
-        if missing != self._confessed:
-            lines, bodies = (now - told for now, told in zip(missing, self._confessed, strict=True))
-            self._confessed = missing
-            self._write([self._confess(lines, bodies)])
+    def _write_dropped_line(self) -> None:
+        """State in the log how much was dropped since the last such line."""
+        lines, bodies = dropped = (self._dropped_lines, self._dropped_bodies)
+        if dropped != self._stated:
+            stated, self._stated = self._stated, dropped
+            self._write([self._dropped_line(lines - stated[0], bodies - stated[1])])
 
     # --- the process ----------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """In a child: what waits is the parent's to write, and its file is not ours."""
+        """Start afresh in a child: the parent writes its own entries, into its own file."""
         self._lock = threading.RLock()
         self._close()
-        self._start_anew()
+        self._reset()
 
 
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
 def _flush_all(timeout: float) -> list[Writer]:
-    """Let all write what waits, `timeout` seconds in all; return those that could not."""
+    """Flush all writers, in `timeout` seconds together; return those that did not finish."""
     end = time.monotonic() + timeout
     asked = [(writer, writer.request_flush()) for writer in list(_writers)]
     return [
@@ -320,7 +319,7 @@ def _flush_all(timeout: float) -> list[Writer]:
 
 
 def _flush_before_fork() -> None:
-    # A disk that refuses or hangs is not waited for before each fork.
+    # A disk that fails or hangs delays one fork, not each of them.
     if not any(writer.is_stuck for writer in list(_writers)):
         for writer in _flush_all(_BEFORE_FORK):
             writer.is_stuck = True
@@ -331,25 +330,8 @@ def _reset_after_fork() -> None:
         writer.after_fork()
 
 
-def _close_at_exit() -> None:
-    _garbage.catch_up()
+def _close_all() -> None:
     for writer in _flush_all(_AT_EXIT):
-        writer.warn_of_what_waits()
+        writer.warn_of_pending_lines()
     for writer in list(_writers):
         writer.stop()
-
-
-def _close_at_exit_of_a_child() -> None:
-    """The children of `multiprocessing` end without `atexit`, but with finalizers of its own."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and os.getpid() not in _children:
-        _children.add(os.getpid())
-        util.Finalize(None, _close_at_exit, exitpriority=0)
-
-
-_children: set[int] = set()
-"""Processes that have such a finalizer: a child clears those of its parent."""
-
-atexit.register(_close_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_flush_before_fork, after_in_child=_reset_after_fork)

@@ -1,4 +1,4 @@
-"""Which exporters the standard variables choose, and the OTLP ones themselves."""
+"""Exporters that the standard `OTEL_*` variables choose, and how to make the OTLP ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ollama_otel.errors import MissingExtraError, SettingsError
 
-__all__ = ["Protocol", "Signal", "exporter_names", "otlp_exporter", "telling_of_itself"]
+__all__ = ["Protocol", "Signal", "exporter_names", "otlp_exporter", "self_metrics_enabled"]
 
 Signal = Literal["traces", "metrics", "logs"]
 Protocol = Literal["http/protobuf", "grpc"]
@@ -31,7 +31,7 @@ _KNOWN: Mapping[Signal, tuple[str, ...]] = {
     "metrics": ("otlp", "console", "prometheus"),
     "logs": ("otlp", "console"),
 }
-_OWN_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+_SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 
 def _protocol(signal: Signal, given: str | None) -> Protocol:
@@ -60,10 +60,10 @@ def otlp_exporter(
     endpoint: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Any:
-    """Return an exporter; what is not given comes from the standard variables.
+    """Return an exporter; arguments that are not given come from the standard variables.
 
-    Raises `SettingsError` for an unknown protocol or an endpoint that is no URL, and
-    `MissingExtraError` when gRPC is asked for and not installed.
+    Raises `SettingsError` for an unknown protocol or an endpoint that is not a URL, and
+    `MissingExtraError` when gRPC is requested but not installed.
     """
     chosen = _protocol(signal, protocol)
     module, name = _EXPORTERS[signal]
@@ -90,7 +90,7 @@ def otlp_exporter(
 
 
 def _check_url(signal: Signal, given: str | None) -> None:
-    """Refuse what the exporter would take, and then fail on at every export."""
+    """Reject an endpoint that the exporter would accept and then fail on at every export."""
     variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     sources = [(name, os.environ.get(name, "").strip()) for name in variables]
     for source, value in (("the argument endpoint", given), *sources):
@@ -103,9 +103,9 @@ def _check_url(signal: Signal, given: str | None) -> None:
 
 
 def exporter_names(signal: Signal, *, default: str = "otlp") -> tuple[str, ...]:
-    """Return what `OTEL_..._EXPORTER` chooses: none, one or several.
+    """Return the exporters that `OTEL_..._EXPORTER` names: none, one or several.
 
-    Raises `SettingsError` for one that is not known.
+    Raises `SettingsError` for an unknown name.
     """
     variable = f"OTEL_{signal.upper()}_EXPORTER"
     text = os.environ.get(variable, "").strip().lower() or default
@@ -120,18 +120,18 @@ def exporter_names(signal: Signal, *, default: str = "otlp") -> tuple[str, ...]:
 
 
 @contextmanager
-def telling_of_itself() -> Iterator[None]:
-    """Let exporters and span processors that are made here count what they lose.
+def self_metrics_enabled() -> Iterator[None]:
+    """Let exporters and span processors that are made in this block count what they lose.
 
-    The SDK counts it only where its variable says so while they are made. It is set for
-    no longer, as providers made under it would count every span, too; one that is set
-    already is left alone.
+    The SDK (1.45) reads this variable in their constructors and has no argument for it, so
+    the variable is set for the length of the block. Providers must not be made in it: they
+    would count every span. A value that the user has set stays unchanged.
     """
-    if _OWN_METRICS in os.environ:
+    if _SELF_METRICS in os.environ:
         yield
         return
-    os.environ[_OWN_METRICS] = "true"
+    os.environ[_SELF_METRICS] = "true"
     try:
         yield
     finally:
-        os.environ.pop(_OWN_METRICS, None)
+        os.environ.pop(_SELF_METRICS, None)

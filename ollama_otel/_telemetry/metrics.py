@@ -6,7 +6,6 @@ distribution is one; sums are kept here and read when metrics are collected.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
-from ollama_otel import _garbage
+from ollama_otel import _process
 from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel._log.writer import Writer
 from ollama_otel._telemetry import instruments as rows
@@ -107,7 +106,7 @@ class Instruments:
         ):
             if row is not None:
                 self._observe(meter, row, _token_reader(total))
-        self._forget_calls_of_the_parent_process()
+        _process.at_fork(after_in_child=self._forget_calls_of_the_parent_process)
 
     def _observe(self, meter: Meter, row: Instrument, read: Any) -> None:
         """Register what reads the sums; it keeps no hold on them beyond their observers'."""
@@ -117,7 +116,7 @@ class Instruments:
             instruments = myself()
             if instruments is None:
                 return ()
-            _garbage.catch_up()
+            _process.catch_up()
             with instruments.lock:
                 return list(read(instruments))
 
@@ -152,19 +151,9 @@ class Instruments:
 
     def _forget_calls_of_the_parent_process(self) -> None:
         """After a fork the parent's calls go on there; a lock held in it would stay held here."""
-        if not hasattr(os, "register_at_fork"):
-            return
-        myself = weakref.ref(self)
-
-        def in_child() -> None:
-            if (instruments := myself()) is not None:
-                instruments.lock = threading.RLock()
-                # Others than those the parent's calls know: one of these may yet be ended here.
-                instruments.series = {
-                    key: series.without_calls() for key, series in instruments.series.items()
-                }
-
-        os.register_at_fork(after_in_child=in_child)
+        self.lock = threading.RLock()
+        # Others than those the parent's calls know: one of these may yet be ended here.
+        self.series = {key: series.without_calls() for key, series in self.series.items()}
 
 
 def _token_reader(total: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -12,6 +11,7 @@ from functools import partial
 from opentelemetry.metrics import CallbackOptions, Meter
 from opentelemetry.metrics import Observation as Measurement
 
+from ollama_otel import _process
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
@@ -86,7 +86,7 @@ class ResidencyMetrics:
         }
         for row, read in readers.items():
             self._observe(meter, row, read)
-        self._begin_anew_after_fork()
+        _process.at_fork(after_in_child=self._begin_anew_after_fork)
 
     def follow(self, residency: Residency) -> None:
         """Read from this one from now on; several times over is once."""
@@ -228,15 +228,7 @@ class ResidencyMetrics:
 
     def _begin_anew_after_fork(self) -> None:
         """A lock held in the parent would stay held here."""
-        if not hasattr(os, "register_at_fork"):
-            return
-        myself = weakref.ref(self)
-
-        def in_child() -> None:
-            if (metrics := myself()) is not None:
-                metrics.lock = threading.RLock()
-
-        os.register_at_fork(after_in_child=in_child)
+        self.lock = threading.RLock()
 
 
 def _server_labels(address: str, port: int) -> Labels:

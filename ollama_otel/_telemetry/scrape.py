@@ -1,14 +1,14 @@
-"""A scrape endpoint in the process: Prometheus comes and fetches the metrics."""
+"""A scrape endpoint in the process, from which Prometheus fetches the metrics."""
 
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterator
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ollama_otel import _process
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["ScrapeEndpoint", "place_from_environ", "read_place"]
 
 _DEFAULT_PLACE = ("localhost", 9464)
-"""Of OpenTelemetry's specification."""
+"""Default of OpenTelemetry's specification."""
 _LAST_PORT = 65_535
 
 
 def read_place(text: str) -> tuple[str, int]:
-    """Read `HOST:PORT`, `[IPv6]:PORT` or `:PORT`; port 0 is any free one.
+    """Read `HOST:PORT`, `[IPv6]:PORT` or `:PORT`; port 0 stands for any free port.
 
-    Raises `SettingsError` for anything else. Without a host it is this machine only.
+    The default host is localhost. Raises `SettingsError` for any other text.
     """
     try:
         parts = urlsplit(f"//{text}")
@@ -37,14 +37,11 @@ def read_place(text: str) -> tuple[str, int]:
     else:
         if port is not None and parts.netloc == text and parts.username is None:
             return host, port
-    raise SettingsError(
-        f"prometheus must be HOST:PORT such as 127.0.0.1:9464, where metrics are to be "
-        f"fetched, not {text!r}"
-    )
+    raise SettingsError(f"prometheus must be HOST:PORT such as 127.0.0.1:9464, not {text!r}")
 
 
 def place_from_environ() -> tuple[str, int]:
-    """Return what `OTEL_EXPORTER_PROMETHEUS_HOST` and `..._PORT` say, or localhost:9464."""
+    """Return `OTEL_EXPORTER_PROMETHEUS_HOST` and `..._PORT`, by default localhost:9464."""
     host = os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or _DEFAULT_PLACE[0]
     text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip() or str(_DEFAULT_PLACE[1])
     if not text.isdecimal() or int(text) > _LAST_PORT:
@@ -57,11 +54,11 @@ def place_from_environ() -> tuple[str, int]:
 class ScrapeEndpoint:
     """Serves `/metrics` from a thread of its own until `close`.
 
-    Only what goes through the reader is served, nothing else that the process may have
-    registered with `prometheus_client`, and without labels of OpenTelemetry's scope, so
-    that series are the same as those that come by OTLP.
+    It serves only the metrics of its reader, not those that the process has registered with
+    `prometheus_client`. It omits the labels of OpenTelemetry's scope, so that the series equal
+    those that arrive by OTLP.
 
-    Raises `MissingExtraError` without the packages, `SettingsError` where nothing can listen.
+    Raises `MissingExtraError` without the packages, and `SettingsError` if it cannot listen.
     """
 
     def __init__(self, host: str, port: int, **reader_options: Any) -> None:
@@ -75,13 +72,13 @@ class ScrapeEndpoint:
             ) from error
 
         class Reader(PrometheusMetricReader):
-            """Waits for scrapes: what a flush collected, the next one would serve once more."""
+            """Ignores flushes: the next scrape would serve the flushed metrics a second time."""
 
             def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002
                 return True
 
         class Registry(CollectorRegistry):
-            """Serves one scrape at a time: two at once would take each other's metrics."""
+            """Serves one scrape at a time: concurrent ones would take each other's metrics."""
 
             def collect(self) -> Iterator[Metric]:
                 with lock:
@@ -95,9 +92,9 @@ class ScrapeEndpoint:
             self._server, self._thread = start_http_server(port, host, registry=registry)
         except OSError as error:
             raise SettingsError(
-                f"nothing can listen for Prometheus at {host}:{port} "
-                f"({error.strerror or error}); choose another port, 0 for any free one, "
-                "and one for each process"
+                f"the scrape endpoint cannot listen on {host}:{port} "
+                f"({error.strerror or error}); choose another port (0 for any free one); "
+                "each process needs its own"
             ) from error
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_port}/metrics"
@@ -105,10 +102,10 @@ class ScrapeEndpoint:
             scope_info_enabled=False, registry=registry, **reader_options
         )
         self._is_served = True
-        self._leave_to_the_parent_after_fork()
+        _process.at_fork(after_in_child=self._leave_to_the_parent_after_fork)
 
     def close(self) -> None:
-        """Stop serving; the port is free again."""
+        """Stop serving and free the port."""
         if self._is_served:
             self._is_served = False
             self._server.shutdown()
@@ -116,14 +113,7 @@ class ScrapeEndpoint:
             self._thread.join()
 
     def _leave_to_the_parent_after_fork(self) -> None:
-        """The thread stays in the parent; a socket held open here would keep its port taken."""
-        if not hasattr(os, "register_at_fork"):
-            return
-        myself = weakref.ref(self)
-
-        def in_child() -> None:
-            if (endpoint := myself()) is not None and endpoint._is_served:  # noqa: SLF001
-                endpoint._is_served = False  # noqa: SLF001
-                endpoint._server.socket.close()  # noqa: SLF001
-
-        os.register_at_fork(after_in_child=in_child)
+        """The thread stays in the parent; a socket left open here would keep the port bound."""
+        if self._is_served:
+            self._is_served = False
+            self._server.socket.close()

@@ -1,4 +1,4 @@
-"""`configure`: providers and OTLP exporters in one call, for apps that have none."""
+"""`configure`: providers and exporters in one call, for apps that set up none themselves."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ from ollama_otel._telemetry.exporters import (
     Signal,
     exporter_names,
     otlp_exporter,
-    telling_of_itself,
+    self_metrics_enabled,
 )
 from ollama_otel._telemetry.instrumentation import replay_log_of, use_by_default
+from ollama_otel._telemetry.per_provider import is_stand_in
 from ollama_otel._telemetry.scrape import ScrapeEndpoint, place_from_environ, read_place
 from ollama_otel.errors import SettingsError
 from ollama_otel.settings import Settings
@@ -56,9 +57,9 @@ if TYPE_CHECKING:
 __all__ = ["Telemetry", "configure"]
 
 _CARDINALITY_LIMIT = 50_000
-"""Label sets of one instrument; how many there may be is limited before they get there.
+"""Label sets per instrument; this library limits their number before they get here.
 
-The SDK's own 2,000 would lump together what 50 models on five servers do.
+The SDK's default of 2,000 would merge the series of 50 models on five servers.
 """
 _INSTANCE_ID = "service.instance.id"
 _INSTRUMENT_KINDS = (
@@ -74,7 +75,7 @@ _log = getLogger("ollama_otel")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """What `configure` set up; None stands for what the app had set up, or has switched off."""
+    """What `configure` set up; None where the app has its own provider, or disabled the signal."""
 
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
@@ -82,15 +83,15 @@ class Telemetry:
     settings: Settings
     replay_log: ReplayLog | None = None
     scrape_endpoint: ScrapeEndpoint | None = None
-    """Where Prometheus may fetch the metrics; None unless asked for."""
+    """Serves the metrics to Prometheus; None unless requested."""
     residency: Residency | None = None
-    """What the servers hold; None unless asked for."""
+    """Watches which models the servers hold; None unless requested."""
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Send what is waiting; False if a provider says that it could not.
+        """Export pending data; False if a provider or the replay log reports a failure.
 
-        An export that finds no collector, or is refused by it, the exporter logs and does
-        not tell; it keeps to its own time limit rather than to `timeout` seconds.
+        An exporter that cannot reach its collector logs the failure and does not report it
+        here. It keeps its own time limit instead of `timeout` seconds.
         """
         millis = int(timeout * 1000)
         providers = (self.tracer_provider, self.meter_provider, self.logger_provider)
@@ -100,7 +101,7 @@ class Telemetry:
         return all(results)
 
     def shutdown(self) -> None:
-        """Send what is waiting and stop; happens at the process's exit of itself."""
+        """Export pending data and stop; runs automatically when the process exits."""
         if self.residency is not None:
             from ollama_otel._telemetry.residency import release  # noqa: PLC0415 - as below
 
@@ -112,11 +113,6 @@ class Telemetry:
             self.replay_log.close()
         if self.scrape_endpoint is not None:
             self.scrape_endpoint.close()
-
-
-def _is_unset(provider: object) -> bool:
-    """Whether the API's stand-in is all there is; two of the three are private by name."""
-    return "Proxy" in type(provider).__name__
 
 
 def configure(
@@ -132,20 +128,20 @@ def configure(
     observers: Sequence[Observer] = (),
     **setting_values: Any,
 ) -> Telemetry:
-    """Set up OpenTelemetry for this process, and how its Ollama calls are recorded.
+    """Set up OpenTelemetry and the recording of Ollama calls for this process.
 
-    What is not given comes from the standard `OTEL_*` variables: `OTEL_SERVICE_NAME`,
-    `OTEL_EXPORTER_OTLP_ENDPOINT`, `..._PROTOCOL`, `..._HEADERS`, `OTEL_TRACES_EXPORTER`
-    and the like. A signal whose provider the app has set already is left exactly as it
-    is. Waiting data is sent at the process's exit.
+    Arguments that are not given come from the standard `OTEL_*` variables:
+    `OTEL_SERVICE_NAME`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `..._PROTOCOL`, `..._HEADERS`,
+    `OTEL_TRACES_EXPORTER` and so on. If the app has already set a provider for a signal,
+    that signal is left unchanged. Pending data is exported when the process exits.
 
-    `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317),
-    `export_interval` the seconds between two exports of metrics. `prometheus` is the
-    `HOST:PORT` at which Prometheus may fetch the metrics; they are then sent by OTLP only
-    where `OTEL_METRICS_EXPORTER` says so too. Further keywords are fields of `Settings`.
+    `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317).
+    `export_interval` is the time between two metric exports, in seconds. `prometheus` is the
+    `HOST:PORT` on which to serve metrics to Prometheus; metrics are then also sent by OTLP
+    only if `OTEL_METRICS_EXPORTER` names it. Further keywords are fields of `Settings`.
 
-    Raises `SettingsError` for a value that cannot be used and `MissingExtraError` when
-    gRPC or the scrape endpoint is asked for and not installed.
+    Raises `SettingsError` for an invalid value, and `MissingExtraError` when gRPC or the
+    scrape endpoint is requested but not installed.
     """
     settings = _settings(settings, setting_values)
     if export_interval is not None and not 0 < export_interval < float("inf"):
@@ -156,24 +152,24 @@ def configure(
         names = exporter_names(signal, default="prometheus" if is_fetched else "otlp")
         made: list[Any] = [console()] if "console" in names else []
         if "otlp" in names:
-            with telling_of_itself():
+            with self_metrics_enabled():
                 made.append(
                     otlp_exporter(signal, protocol=protocol, endpoint=endpoint, headers=headers)
                 )
         return made
 
-    # Everything that can be refused is refused before anything global is set.
+    # Every error is raised before anything global is set.
     resource = _resource(service_name, resource_attributes)
     try:
         telemetry = _build(settings, exporters, resource, export_interval, prometheus)
     except SettingsError:
         raise
     except ValueError as error:
-        complaint = " ".join(str(error).split())
-        raise SettingsError(f"OpenTelemetry refuses an OTEL_* variable: {complaint}") from error
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"OpenTelemetry rejects an OTEL_* variable: {reason}") from error
     _make_global(telemetry)
     if telemetry.residency is not None:
-        from ollama_otel._telemetry.residency import hold  # noqa: PLC0415 - few ask for it
+        from ollama_otel._telemetry.residency import hold  # noqa: PLC0415 - few apps request it
 
         hold(telemetry.residency, telemetry)
     use_by_default(settings, observers)
@@ -188,7 +184,7 @@ def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
     known = {field.name for field in fields(Settings)}
     if unknown := sorted(values.keys() - known):
         raise SettingsError(
-            f"configure knows no setting {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+            f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}"
         )
     return Settings.from_environ(**values)
 
@@ -200,30 +196,30 @@ def _build(
     export_interval: float | None,
     prometheus: str | None,
 ) -> Telemetry:
-    """Make a provider for each signal that the app has not set up, and that is not off."""
+    """Make a provider for each signal that is enabled and not set up by the app."""
     span_exporters: list[SpanExporter] = []
     metric_exporters: list[MetricExporter] = []
     log_exporters: list[LogRecordExporter] = []
     place = None
-    if _is_unset(trace.get_tracer_provider()):
+    if is_stand_in(trace.get_tracer_provider()):
         span_exporters = exporters("traces", ConsoleSpanExporter)
-    if _is_unset(metrics.get_meter_provider()):
+    if is_stand_in(metrics.get_meter_provider()):
         metric_exporters = exporters("metrics", ConsoleMetricExporter)
         place = _scrape_place(prometheus)
     elif prometheus is not None:
         _log.warning(
-            "nothing is served for Prometheus at %s: a meter provider is set already; "
-            "add a PrometheusMetricReader where it is made, or call configure() before",
+            "metrics are not served to Prometheus at %s: a meter provider is already set; "
+            "add a PrometheusMetricReader to that provider, or call configure() before it is set",
             prometheus,
         )
-    if settings.details_event and _is_unset(get_logger_provider()):
+    if settings.details_event and is_stand_in(get_logger_provider()):
         log_exporters = exporters("logs", ConsoleLogRecordExporter)
     tracer_provider = _tracer_provider(span_exporters, resource)
     logger_provider = _logger_provider(log_exporters, resource)
     replay_log = replay_log_of(settings)
     residency = _residency(settings)
     readers = _readers(metric_exporters, export_interval)
-    # What takes a port comes last, so that nothing that is refused leaves it taken.
+    # The endpoint binds a port, so it is made last: an error above must not leave it bound.
     endpoint = None if place is None else ScrapeEndpoint(*place, **_reader_options())
     if endpoint is not None:
         readers.append(endpoint.reader)
@@ -239,14 +235,14 @@ def _build(
 
 
 def _residency(settings: Settings) -> Residency | None:
-    """Return what watches servers from now on, if it is asked for.
+    """Return what watches servers from now on, if requested.
 
-    Beside those that are called it is the one that `OLLAMA_HOST` names; the default one is
-    not, as it may be nobody's, and would then count as down.
+    It watches the servers that are called and the one that `OLLAMA_HOST` names. It does not
+    watch the default address: no server may run there, and it would count as down.
     """
     if not settings.residency:
         return None
-    # Imported where it is used: few ask for it.
+    # Imported where it is used: few apps request it.
     from ollama_otel._telemetry.residency import residency_of  # noqa: PLC0415
 
     residency = residency_of(settings)
@@ -256,7 +252,7 @@ def _residency(settings: Settings) -> Residency | None:
     try:
         residency.watch(host)
     except ValueError as error:
-        _log.warning("the server of OLLAMA_HOST is not watched: %s", error)
+        _log.warning("the server in OLLAMA_HOST is not watched: %s", error)
     return residency
 
 
@@ -272,7 +268,7 @@ def _tracer_provider(
     if not exporters:
         return None
     provider = TracerProvider(resource=resource)
-    with telling_of_itself():
+    with self_metrics_enabled():
         for exporter in exporters:
             provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
@@ -289,7 +285,7 @@ def _readers(
 
 
 def _reader_options() -> dict[str, Any]:
-    """Return the higher limit, where the SDK has one at all."""
+    """Return the higher cardinality limit, if this version of the SDK has the option."""
     if "cardinality_limits" not in inspect.signature(MetricReader.__init__).parameters:
         return {}
     return {"cardinality_limits": dict.fromkeys(_INSTRUMENT_KINDS, _CARDINALITY_LIMIT)}
@@ -322,5 +318,5 @@ def _resource(service_name: str | None, attributes: Mapping[str, str] | None) ->
     resource = Resource.create(given)
     if _INSTANCE_ID in resource.attributes:
         return resource
-    # Older SDKs have none, and processes of one name would be one source to Prometheus.
+    # Older SDKs set no instance id; Prometheus would merge processes of the same name.
     return resource.merge(Resource({_INSTANCE_ID: str(uuid4())}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import Final, Self
 
+from ollama_otel import _process
 from ollama_otel._guard import guard
 from ollama_otel._wire.address import parse_host
 from ollama_otel.residency._events import Event
@@ -43,7 +43,6 @@ class Residency:
         self._watched = _Watched()
         # Not bound to this object: the threads must not keep it. Nobody waits for them there.
         weakref.finalize(self, self._watched.stop)
-        _begin_anew_after_fork(self._watched)
 
     def watch(self, url: str) -> None:
         """Watch a server from now on.
@@ -119,6 +118,12 @@ class _Watched:
         self.listeners: tuple[Listener, ...] = ()
         self.is_closed = False
         self._has_warned = False
+        _process.at_fork(after_in_child=self._begin_anew_after_fork)
+
+    def _begin_anew_after_fork(self) -> None:
+        """The threads stay in the parent; the child watches the servers that it calls itself."""
+        self.lock = threading.RLock()
+        self.watchers = {}
 
     def start(
         self, url: str, interval: float, timeout: float, call: StartedCall | None
@@ -161,17 +166,3 @@ class _Watched:
         until = time.perf_counter() + _LAST_WAIT
         for watcher in self.stop():
             watcher.join(max(0.0, until - time.perf_counter()))
-
-
-def _begin_anew_after_fork(watched: _Watched) -> None:
-    """The threads stay in the parent; the child watches what it calls itself."""
-    if not hasattr(os, "register_at_fork"):
-        return
-    known = weakref.ref(watched)
-
-    def in_child() -> None:
-        if (watched := known()) is not None:
-            watched.lock = threading.RLock()
-            watched.watchers = {}
-
-    os.register_at_fork(after_in_child=in_child)

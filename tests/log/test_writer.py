@@ -88,7 +88,7 @@ def test_what_is_refused_is_tried_again_in_order() -> None:
     each.close()
 
 
-def test_more_lines_than_may_wait_are_dropped_counted_and_confessed() -> None:
+def test_more_lines_than_may_wait_are_dropped_counted_and_stated_in_the_log() -> None:
     disk = Disk()
     disk.may_go_on.clear()
     each = writer(disk, max_lines=10)
