@@ -5,8 +5,8 @@ from __future__ import annotations
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.util.types import AnyValue
 
-from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel import _names as names
+from ollama_otel._exchange.observers import CallFollower
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.spans import final_attributes, start_attributes
 from ollama_otel.records import CallRecord, CallStart
@@ -16,28 +16,21 @@ __all__ = ["EventObserver"]
 
 
 class EventObserver:
-    """Sends the conventions' events; runs in the span's context, so that they link to it."""
+    """Sends the conventions' events, in the span's context, so that they link to it."""
 
     def __init__(self, logger: Logger, settings: Settings, messages: MessageWriter | None) -> None:
         self._logger = logger
-        self._settings = settings
-        self._messages = messages
+        self._profile = settings.profile
+        self._messages = messages if settings.content_on_events else None
 
     def begin(self, start: CallStart) -> CallFollower | None:
         """Follow inferences only; see `Observer`."""
-        is_inference = (
-            start.endpoint.answer == "completion"
-            and start.endpoint.genai_operation is not None
-            and start.request.purpose == "call"
-        )
-        return _EventObservation(self) if is_inference else None
+        is_completion = start.endpoint.response == "completion" and start.is_inference
+        return _EventFollower(self) if is_completion else None
 
     def emit(self, record: CallRecord) -> None:
         """Send the details of one call, and one more event if it failed."""
-        attributes: dict[str, AnyValue] = {
-            **start_attributes(record.start),
-            **final_attributes(record, self._settings),
-        }
+        known: dict[str, AnyValue] = {**start_attributes(record.start)}
         if record.outcome == "failed":
             self._logger.emit(
                 LogRecord(
@@ -45,25 +38,26 @@ class EventObserver:
                     severity_number=SeverityNumber.WARN,
                     severity_text="WARN",
                     attributes={
-                        **start_attributes(record.start),
+                        **known,
                         names.ERROR_TYPE: record.error_type,
                         names.EXCEPTION_MESSAGE: record.error_message,
                     },
                 )
             )
-        if self._messages is not None and self._settings.content_on_events:
-            attributes |= self._messages.as_values(record)
+        details = {**known, **final_attributes(record, self._profile)}
+        if self._messages is not None:
+            details |= self._messages.as_values(record)
         self._logger.emit(
             LogRecord(
                 event_name=names.DETAILS_EVENT,
                 severity_number=SeverityNumber.DEBUG,
                 severity_text="DEBUG",
-                attributes=attributes,
+                attributes=details,
             )
         )
 
 
-class _EventObservation(CallFollower):
+class _EventFollower(CallFollower):
     __slots__ = ("_observer",)
 
     def __init__(self, observer: EventObserver) -> None:

@@ -6,9 +6,7 @@ import logging
 from typing import Any, Final
 
 import structlog
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
-
-from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._exchange.observers import CallFollower
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["LogLineObserver"]
@@ -52,7 +50,6 @@ _LINE = _LogLine()
 
 def _fields(record: CallRecord) -> dict[str, Any]:
     start, response = record.start, record.response
-    span = get_current_span().get_span_context()
     return {
         "operation": start.endpoint.name,
         "model": start.request.model,
@@ -69,8 +66,8 @@ def _fields(record: CallRecord) -> dict[str, Any]:
         "server_port": start.server_port,
         "conversation_id": start.context.conversation_id,
         "user_id": start.context.user_id,
-        "trace_id": format_trace_id(span.trace_id) if span.is_valid else None,
-        "span_id": format_span_id(span.span_id) if span.is_valid else None,
+        "trace_id": start.trace_id,
+        "span_id": start.span_id,
     }
 
 

@@ -1,13 +1,27 @@
-"""Captured content in the conventions' message format, for spans and events alike."""
+"""Captured content in the GenAI conventions' message format, for spans and events alike.
+
+The form is that of `gen_ai.input.messages` and its siblings, valid in both profiles.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, assert_never
 
-from ollama_otel import _content
-from ollama_otel._content import ContentPolicy
 from ollama_otel import _names as names
-from ollama_otel.records import CallRecord
+from ollama_otel._telemetry.content import ContentPolicy, as_json, plain
+from ollama_otel.records import (
+    CallRecord,
+    Media,
+    Message,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolDefinition,
+    ToolResult,
+)
 from ollama_otel.settings import Settings
 
 __all__ = ["MessageWriter"]
@@ -24,24 +38,18 @@ class MessageWriter:
     def as_values(self, record: CallRecord) -> dict[str, Any]:
         """Return the messages as structured values, by attribute; empty ones are left out."""
         start, answer = record.start, record.answer
-        operation, request = start.endpoint.genai_operation, start.request.body
-        if operation is None or request is None or start.request.purpose != "call":
+        conversation = start.conversation
+        if conversation is None or not start.is_inference:
             return {}
-        policy = self._policy
         values: dict[str, Any] = {
-            names.SYSTEM_INSTRUCTIONS: _content.system_instructions(operation, request, policy),
-            names.INPUT_MESSAGES: _content.input_messages(operation, request, policy),
-            names.TOOL_DEFINITIONS: _content.tool_definitions(request, policy),
+            names.SYSTEM_INSTRUCTIONS: self._parts(conversation.system),
+            names.INPUT_MESSAGES: [
+                self._message(message) for message in conversation.messages if message.role
+            ],
+            names.TOOL_DEFINITIONS: [self._definition(tool) for tool in conversation.tools],
         }
-        if answer is not None and operation != "embeddings":
-            values[names.OUTPUT_MESSAGES] = _content.output_messages(
-                role=answer.role,
-                text=answer.text,
-                thinking=answer.thinking,
-                tool_calls=answer.tool_calls,
-                finish_reason=record.finish_reason,
-                policy=policy,
-            )
+        if answer is not None:
+            values[names.OUTPUT_MESSAGES] = self._output(answer, record.finish_reason)
             if answer.is_cut:
                 values[names.CONTENT_IS_CUT] = True
         return {name: value for name, value in values.items() if value}
@@ -49,6 +57,86 @@ class MessageWriter:
     def as_attributes(self, record: CallRecord) -> dict[str, str | bool]:
         """Return the messages as span attributes, which in Python are JSON texts."""
         return {
-            name: value if isinstance(value, bool) else _content.as_json(value)
+            name: value if isinstance(value, bool) else as_json(value)
             for name, value in self.as_values(record).items()
         }
+
+    def _message(self, message: Message) -> dict[str, Any]:
+        return {"role": self._policy.cut(message.role), "parts": self._parts(message.parts)}
+
+    def _output(self, answer: Message, finish_reason: str | None) -> list[dict[str, Any]]:
+        """Return the one answer, or nothing if none was begun.
+
+        A reason that never came is `error`, as the conventions say: profile v1.41 requires one.
+        """
+        if not answer.parts and finish_reason is None:
+            return []
+        return [{**self._message(answer), "finish_reason": finish_reason or "error"}]
+
+    def _parts(self, parts: Iterable[Part]) -> list[dict[str, Any]]:
+        return [self._part(part) for part in parts]
+
+    def _part(self, part: Part) -> dict[str, Any]:
+        policy = self._policy
+        match part:
+            case Text():
+                return {"type": "text", "content": policy.apply(part.text)}
+            case Thinking():
+                return {"type": "reasoning", "content": policy.apply(part.text)}
+            case ToolCall():
+                return {
+                    "type": "tool_call",
+                    "id": self._id(part.id),
+                    "name": policy.cut(part.name),
+                    "arguments": plain(part.arguments, policy.apply),
+                }
+            case ToolResult():
+                return self._tool_response(part)
+            case Media():
+                return dict(_file(part))
+        assert_never(part)
+
+    def _tool_response(self, result: ToolResult) -> dict[str, Any]:
+        # Taken apart before redaction, so that no JSON escape hides a character from a redactor.
+        parsed, apply = _json_object(result.text), self._policy.apply
+        return {
+            "type": "tool_call_response",
+            "id": self._id(result.id),
+            "response": apply(result.text) if parsed is None else plain(parsed, apply),
+        }
+
+    def _definition(self, tool: ToolDefinition) -> dict[str, Any]:
+        policy = self._policy
+        definition: dict[str, Any] = {"type": "function", "name": policy.cut(tool.name)}
+        if tool.description:
+            definition["description"] = policy.apply(tool.description)
+        if tool.parameters is not None:
+            definition["parameters"] = plain(tool.parameters, policy.apply)
+        return definition
+
+    def _id(self, value: str | None) -> str | None:
+        return None if value is None else self._policy.cut(value)
+
+
+def _file(media: Media) -> Iterator[tuple[str, Any]]:
+    """Give a part for media by their hash.
+
+    The conventions' own form (`blob`) demands the bytes, and `uri` a place that has them; `file`
+    demands an id only, and admits further keys in both profiles. Hence `size`.
+    """
+    yield "type", "file"
+    yield "modality", media.modality
+    yield "file_id", f"sha256:{media.sha256}"
+    if media.mime_type is not None:
+        yield "mime_type", media.mime_type
+    yield "size", media.size
+
+
+def _json_object(text: str) -> Mapping[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None

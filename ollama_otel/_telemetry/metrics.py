@@ -15,8 +15,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
 from ollama_otel import _process
-from ollama_otel._exchange.exchange import CallFollower
-from ollama_otel._log.writer import Writer
+from ollama_otel._exchange.observers import CallFollower, LoggingObserver
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
@@ -75,7 +74,7 @@ class Instruments:
         self.series: dict[tuple[Any, ...], _Series] = {}
         self.models: set[str] = set()
         # Of a log that is gone the counts stay, as those of a counter have to.
-        self.log_writers: set[Writer] = set()
+        self.logs: set[LoggingObserver] = set()
         genai = rows.GENAI_INSTRUMENTS[profile]
 
         def histogram(row: Instrument | None) -> Histogram | None:
