@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_otel._cli import main
+from ollama_otel._cli import _parser, main
 from ollama_otel._cli.commands import COMMANDS, Command
 from tests.replay.call_lines import lines, write
 
@@ -201,6 +201,12 @@ def test_a_command_on_files_needs_no_client(command: str, tmp_path: Path) -> Non
     log = write(tmp_path / "a.jsonl", lines("1"))
     settings = {"ALL_PROXY": "socks://nowhere", "OLLAMA_HOST": "::1"}
     assert imported_by(*command.replace("LOG", str(log)).split(), **settings) == ["rich"]
+
+
+def test_a_parser_gets_the_arguments_of_a_command_once() -> None:
+    parser = _parser()
+    for _ in range(2):
+        assert callable(parser.parse_args(["dashboards", "down"]).run)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
