@@ -1,8 +1,4 @@
-"""The command line `ollama-otel`: chooses a command and says in one sentence what stops it.
-
-Imports nothing that imports the official package, which fails at import on a bad
-`OLLAMA_HOST`; a command imports its work when it runs.
-"""
+"""The command line `ollama-otel`: runs one command and reports its failure in one sentence."""
 
 from __future__ import annotations
 
@@ -12,17 +8,16 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ollama_otel._cli import dashboards, demo, diff, replay, serve_replay, show, tail
-from ollama_otel._wire.address import parse_host
-from ollama_otel.errors import OllamaOtelError, SettingsError
+from ollama_otel._cli.commands import COMMANDS, add_commands
+from ollama_otel.errors import OllamaOtelError
 
 __all__ = ["main"]
 
-_WRONG_SETTINGS = 2
+_CANNOT_RUN = 2
 _INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 _BROKEN_PIPE = 141
-"""128 and the number of SIGPIPE: whoever read the output has enough."""
+"""128 and the number of SIGPIPE: the reader of the output has closed it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,19 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     As argparse has it, `--help`, `--version` and unknown arguments raise SystemExit.
     """
-    arguments = _parser().parse_args(argv)
     try:
-        _check_environment()
+        arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
-        # When the interpreter ends, a pipe that is closed could no longer be told by the status.
+        # A closed pipe that is found when the interpreter ends could not change the status.
         sys.stdout.flush()
     except OllamaOtelError as error:
-        _complain(error)
-        return _WRONG_SETTINGS
+        _print_error(error)
+        return _CANNOT_RUN
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        _drop_output()
+        _discard_output()
         return _BROKEN_PIPE
     return status
 
@@ -52,28 +46,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="ollama-otel", description="See what your Ollama calls do, with OpenTelemetry."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('ollama_otel')}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (show, tail, diff, replay, serve_replay, demo, dashboards):
-        command.add_parser(commands)
+    add_commands(parser, COMMANDS)
     return parser
 
 
-def _check_environment() -> None:
-    try:
-        parse_host(os.environ.get("OLLAMA_HOST"))
-    except ValueError as error:
-        raise SettingsError(f"OLLAMA_HOST: {error}") from None
-
-
-def _complain(error: OllamaOtelError) -> None:
+def _print_error(error: OllamaOtelError) -> None:
+    # It imports rich, which `--help` and `--version` do not need.
     from ollama_otel._cli.terminal import printable  # noqa: PLC0415
 
-    # It may name what a log holds, which is anybody's text.
+    # An error may quote recorded text, which is untrusted.
     print(printable(f"ollama-otel: {error}"), file=sys.stderr)
 
 
-def _drop_output() -> None:
-    """Let what is still to be flushed go nowhere, as nobody reads it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _discard_output() -> None:
+    """Send to the null device what is still to be flushed: its reader is gone."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -1,25 +1,65 @@
-"""Readers of the arguments of commands; argparse tells what they raise."""
+"""Arguments that commands share, and parsers of values; argparse reports what those raise."""
 
 from __future__ import annotations
 
 import math
-from argparse import ArgumentTypeError
+import os
+from argparse import ArgumentParser, ArgumentTypeError
 
 from ollama_otel._wire.address import Address, parse_host
+from ollama_otel.errors import SettingsError
 
 __all__ = [
+    "add_data_source",
+    "add_host",
+    "add_no_color",
     "address",
     "count",
     "count_from_zero",
     "factor",
     "number",
     "place_to_listen",
+    "server_address",
     "share_of_status",
 ]
 
 
+def add_no_color(parser: ArgumentParser) -> None:
+    """Add `--no-color`."""
+    parser.add_argument("--no-color", action="store_true", help="print plain text")
+
+
+def add_host(parser: ArgumentParser) -> None:
+    """Add `--host`, whose value `server_address` takes."""
+    parser.add_argument(
+        "--host", type=address, metavar="URL", help="where Ollama is (default: OLLAMA_HOST)"
+    )
+
+
+def add_data_source(parser: ArgumentParser) -> None:
+    """Add `--datasource`."""
+    parser.add_argument(
+        "--datasource",
+        metavar="UID",
+        help="the Prometheus data source to ask, instead of the one chosen on a board",
+    )
+
+
+def server_address(host: Address | None) -> Address:
+    """Return `host`, or else the server of `OLLAMA_HOST`.
+
+    Raises `SettingsError` for a malformed `OLLAMA_HOST`, even if `host` is given: the official
+    package reads the variable at import and fails.
+    """
+    try:
+        default = parse_host(os.environ.get("OLLAMA_HOST"))
+    except ValueError as error:
+        raise SettingsError(f"OLLAMA_HOST: {error}") from None
+    return host or default
+
+
 def address(text: str) -> Address:
-    """Read where a server is."""
+    """Parse the address of a server."""
     try:
         return parse_host(text)
     except ValueError as error:
@@ -27,10 +67,10 @@ def address(text: str) -> Address:
 
 
 def place_to_listen(text: str) -> Address:
-    """Read where to listen; port 0 is any free one."""
+    """Parse an address to listen at; port 0 is any free one."""
     try:
         place = parse_host(text)
-        # 0 is no port for a client, and any free one for a server.
+        # `parse_host` reads addresses of clients, for which port 0 is the default port.
         port = 0 if text.endswith(":0") else place.port
     except ValueError:
         raise ArgumentTypeError(
@@ -40,17 +80,17 @@ def place_to_listen(text: str) -> Address:
 
 
 def count(text: str) -> int:
-    """Read how many, at least one."""
+    """Parse a whole number of at least 1."""
     return _whole_number(text, least=1)
 
 
 def count_from_zero(text: str) -> int:
-    """Read how many, or none."""
+    """Parse a whole number of at least 0."""
     return _whole_number(text, least=0)
 
 
 def number(text: str) -> float:
-    """Read a number that is neither infinite nor none."""
+    """Parse a finite number."""
     value = _float(text)
     if not math.isfinite(value):
         raise ArgumentTypeError(f"expected a number, found {text!r}")
@@ -58,7 +98,7 @@ def number(text: str) -> float:
 
 
 def factor(text: str) -> float:
-    """Read a number above 0."""
+    """Parse a finite number above 0."""
     value = _float(text)
     if not 0 < value < math.inf:
         raise ArgumentTypeError(f"expected a number above 0, found {text!r}")
@@ -66,7 +106,7 @@ def factor(text: str) -> float:
 
 
 def share_of_status(text: str) -> tuple[int, float]:
-    """Read an HTTP status and the share of requests that it is for."""
+    """Parse an HTTP status and the share of requests that get it."""
     status, _, share = text.partition("=")
     try:
         return int(status), number(share)

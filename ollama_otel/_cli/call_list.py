@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.text import Text
 
-from ollama_otel._cli.render import seconds
 from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words, local_time
+from ollama_otel._cli.units import seconds
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import timestamp
 

@@ -11,9 +11,11 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from ollama_otel._cli import conversation, render
+from ollama_otel._cli import conversation
+from ollama_otel._cli.call_tree import call_tree
 from ollama_otel._cli.curl import CurlCommand
 from ollama_otel._cli.terminal import first_words, local_time, printable
+from ollama_otel._cli.units import seconds
 from ollama_otel._log.call import RecordedCall
 from ollama_otel.settings import Settings
 
@@ -158,7 +160,7 @@ def _timings(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType
     load = record.response.load_duration or 0.0
     name = first_words(f"{call.start.endpoint.name} {call.start.request.model or ''}")
     is_cold = load >= Settings().cold_start_threshold
-    tree = render.call_tree(record, name, is_cold=is_cold, ascii_only=ascii_only)
+    tree = call_tree(record, name, is_cold=is_cold, ascii_only=ascii_only)
     yield from _section("Where the time went", [tree])
     yield from _section("Time between chunks", _gaps(call, ascii_only=ascii_only))
 
@@ -178,8 +180,8 @@ def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:
     each = f"a bar for {together} chunks, " if together > 1 else ""
     at = gaps.index(longest)
     yield Text(
-        f"{each}{len(times)} in all; median {render.seconds(median(gaps))}, "
-        f"longest {render.seconds(longest)}, after {render.seconds(times[at])}"
+        f"{each}{len(times)} in all; median {seconds(median(gaps))}, "
+        f"longest {seconds(longest)}, after {seconds(times[at])}"
     )
 
 

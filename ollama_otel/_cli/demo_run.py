@@ -1,4 +1,4 @@
-"""The demo itself: six calls through the drop-in client, and everything recorded of them."""
+"""Makes the demo's six calls through the drop-in client and keeps what is recorded."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from ollama_otel._cli.demo_server import Models, Server, find_server
-from ollama_otel._cli.metric_rows import Figure, figures_of
+from ollama_otel._cli.metric_rows import MetricRow, metric_rows_of
 from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.reader import read
 from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter
 from ollama_otel._telemetry.instrumentation import replay_log_of
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
 from ollama_otel.records import CallRecord, CallStart, Outcome
-from ollama_otel.replay import read
 from ollama_otel.settings import Settings
 
 __all__ = ["Delivery", "DemoRun", "Scenario", "Step", "start"]
@@ -75,17 +75,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What became of the telemetry."""
+    """Where the telemetry was sent, and what arrived."""
 
     trace_id: str
     """32 hexadecimal digits."""
     endpoints: Mapping[Signal, str]
-    """Where each signal was to go; empty where no collector is configured."""
+    """Endpoint of each signal; empty if no collector is configured."""
     arrived: frozenset[Signal]
 
 
 class DemoRun:
-    """Makes the calls, one by one; `start` makes one of these."""
+    """Makes the calls one by one; made by `start`."""
 
     def __init__(self, server: Server, client: Client, memory: _Memory, sender: _Sender) -> None:
         self.server = server
@@ -99,7 +99,7 @@ class DemoRun:
 
     def play(self, scenario: Scenario) -> Step:
         """Make one call, under the demo's own span."""
-        # The record tells what went wrong.
+        # The record holds the error.
         errors = (ollama.ResponseError, ConnectionError, httpx.HTTPError, ValueError)
         with trace.use_span(self._memory.root), suppress(*errors):
             scenario.play(self._client)
@@ -117,17 +117,17 @@ class DemoRun:
             as_expected=as_expected,
         )
 
-    def metrics(self) -> tuple[Figure, ...]:
+    def metrics(self) -> tuple[MetricRow, ...]:
         """Collect the metrics of all calls so far."""
-        return figures_of(self._memory.reader.get_metrics_data())
+        return metric_rows_of(self._memory.reader.get_metrics_data())
 
     @property
     def log_path(self) -> Path | None:
-        """Where the calls are logged; None where they are not."""
+        """The replay log; None if there is none."""
         return None if self._memory.replay_log is None else self._memory.replay_log.path
 
     def logged(self) -> tuple[RecordedCall, ...]:
-        """Read what the replay log has of the calls so far."""
+        """Return the calls so far as the replay log has them."""
         if self._memory.replay_log is None:
             return ()
         self._memory.replay_log.flush()
@@ -145,14 +145,14 @@ class DemoRun:
 
 @contextmanager
 def start(address: Address, *, model: str | None = None) -> Iterator[DemoRun]:
-    """Find a server and get everything ready.
+    """Find a server and prepare the demo.
 
     Raises `SettingsError` and `MissingExtraError` before the first call is made.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        raise SettingsError("there is nothing to show while OTEL_SDK_DISABLED is true: unset it")
+        raise SettingsError("the demo has nothing to show with OTEL_SDK_DISABLED=true: unset it")
     sender = _Sender()
-    # A log of its own: what the demo asks is nothing to keep among one's real calls.
+    # In a new folder: the demo's calls do not belong into the user's own log.
     log_path = Path(mkdtemp(prefix="ollama-otel-demo-")) / "calls.jsonl"
     settings = replace(Settings.from_environ(), replay_log=log_path, replay_bodies=True)
     with (
@@ -166,7 +166,7 @@ def start(address: Address, *, model: str | None = None) -> Iterator[DemoRun]:
 def demo_run_of(
     server: Server, *, settings: Settings | None = None, sender: _Sender | None = None
 ) -> Iterator[DemoRun]:
-    """Get ready to make the calls to a given server."""
+    """Prepare the demo for a given server."""
     memory = _Memory(settings or Settings())
     with closing(memory), Client(server.url, **memory.options, **server.client_options) as client:
         yield DemoRun(server, client, memory, sender or _Sender())
@@ -257,7 +257,7 @@ class _Memory:
         return _Keeper(self.records)
 
     def close(self) -> None:
-        """Let the providers go."""
+        """Shut down the providers and close the log."""
         self._tracer_provider.shutdown()
         self._meter_provider.shutdown()
         if self.replay_log is not None:
@@ -285,7 +285,7 @@ def _resource() -> Resource:
 class _Sender:
     """Sends spans and metrics to the collectors that the standard variables name.
 
-    By hand and not through a processor, so that it is known what arrived. Raises
+    It calls the exporters directly, as a processor does not report what arrived. Raises
     `SettingsError` and `MissingExtraError`.
     """
 
@@ -324,7 +324,7 @@ def _endpoint(signal: Signal) -> str:
 
 
 def _export(exporter: Any, content: Any) -> bool:
-    # Without it the exporter goes on trying for as long as it may take to time out.
+    # Otherwise the exporter retries until its own, much longer timeout.
     giving_up = Timer(_PATIENCE, exporter.shutdown)
     giving_up.start()
     try:
@@ -337,13 +337,13 @@ def _export(exporter: Any, content: Any) -> bool:
 
 @contextmanager
 def _silent_exporters() -> Iterator[None]:
-    """Keep their log lines away: what became of the telemetry is told in a sentence."""
+    """Suppress their log lines: the demo reports failed exports itself."""
     logger = logging.getLogger("opentelemetry")
-    propagates, nowhere = logger.propagate, logging.NullHandler()
+    propagates, handler = logger.propagate, logging.NullHandler()
     logger.propagate = False
-    logger.addHandler(nowhere)
+    logger.addHandler(handler)
     try:
         yield
     finally:
         logger.propagate = propagates
-        logger.removeHandler(nowhere)
+        logger.removeHandler(handler)

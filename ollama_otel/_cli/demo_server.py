@@ -1,4 +1,4 @@
-"""Finds an Ollama and models on it for the demo, or starts the scripted one instead."""
+"""Finds an Ollama and models for the demo, or starts a scripted server instead."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Models", "Server", "find_server", "scripted_server"]
 
 _PATIENCE = httpx.Timeout(3.0, connect=2.0)
 _MOST_ASKED = 40
-"""Models that are asked for what they can do; some people have hundreds."""
+"""Models whose capabilities are requested; some people have hundreds."""
 _ROLES = ("completion", "thinking", "embedding")
 _STUB_BYTES = 100_000
-"""A model of the cloud takes a few hundred bytes here; using it may cost money."""
+"""Cloud models have a size of a few hundred bytes; using them may cost money."""
 _SCRIPTED_QUEUE = 0.08
 _SCRIPTED_REPLY = (
     "The sky is blue because air scatters the short waves of sunlight far more than the long "
@@ -34,7 +34,7 @@ _SCRIPTED_THOUGHT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Which model plays which part; None where the server has none for it."""
+    """The model for each kind of call; None if the server has none."""
 
     chats: str
     thinks: str | None
@@ -43,25 +43,25 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Where the demo's calls go."""
+    """The server of the demo's calls."""
 
     url: str
     models: Models
     stands_in_because: str | None = None
-    """Why this is the scripted server; None of a real one."""
+    """Why the scripted server is used; None for a real one."""
     client_options: Mapping[str, Any] = field(default_factory=dict)
-    """What a client needs to reach it."""
+    """Keyword arguments of a client of it."""
 
 
 class _UnusableError(Exception):
-    """The demo cannot use what is at an address; the message says why, without a full stop."""
+    """The demo cannot use a server; the message says why, without a full stop."""
 
 
 @contextmanager
 def find_server(address: Address, *, model: str | None) -> Iterator[Server]:
-    """Give the Ollama at `address`, or a scripted one where there is none to use.
+    """Yield the Ollama at `address`, or a scripted server if that cannot be used.
 
-    `model` is to chat. Raises `SettingsError` where a real server has no such model.
+    `model` is the one to chat with. Raises `SettingsError` if a real server does not have it.
     """
     url = address.connectable
     try:
@@ -79,7 +79,7 @@ def find_server(address: Address, *, model: str | None) -> Iterator[Server]:
 def scripted_server(
     reason: str, *, model: str | None = None, realtime: bool = True
 ) -> Iterator[Server]:
-    """Run the scripted server; `reason` is why, `realtime` whether its calls take their time."""
+    """Run the scripted server; `reason` is why, `realtime` makes its calls take time."""
     models = Models(
         chats=model or "scripted-chat", thinks="scripted-thinker", embeds="scripted-embed"
     )
@@ -89,7 +89,7 @@ def scripted_server(
             url=url,
             models=models,
             stands_in_because=reason,
-            # A proxy of the environment knows nothing of this server.
+            # Proxies named in the environment cannot reach this server.
             client_options={"timeout": 60.0, "trust_env": False},
         )
 
@@ -115,19 +115,19 @@ def _survey(url: str, wanted: str | None) -> Models:
             return _choose(client, url, wanted)
     except ollama.ResponseError as error:
         raise _UnusableError(
-            f"What answers at {url} refused a question (HTTP status {error.status_code})"
+            f"The server at {url} refused a request (HTTP status {error.status_code})"
         ) from None
     except SettingsError:
         raise
-    # What another program answers may be anything: text, a list, an object of other fields.
+    # Another program may answer anything: text, a list, an object with other fields.
     except (httpx.DecodingError, httpx.TooManyRedirects, ValueError, TypeError):
-        raise _UnusableError(f"What answers at {url} is no Ollama") from None
+        raise _UnusableError(f"The server at {url} is not Ollama") from None
     except (ConnectionError, httpx.HTTPError, httpx.InvalidURL):
         raise _UnusableError(f"No Ollama answered at {url}") from None
 
 
 def _choose(client: ollama.Client, url: str, wanted: str | None) -> Models:
-    """Choose by what each model can do: loaded ones first, so that none has to go, then small."""
+    """Choose by capabilities: loaded models first, so that none is unloaded, then small ones."""
     loaded = {model.model for model in client.ps().models}
     installed = [
         (model.model not in loaded, int(model.size or 0), model.model)
@@ -144,7 +144,7 @@ def _choose(client: ollama.Client, url: str, wanted: str | None) -> Models:
         first["completion"] = _checked(client, url, wanted)
     if "completion" not in first:
         raise _UnusableError(
-            f"The Ollama at {url} has no model to chat with ('ollama pull llama3.2' gets one)"
+            f"The Ollama at {url} has no chat model (ollama pull llama3.2 installs one)"
         )
     return Models(
         chats=first["completion"], thinks=first.get("thinking"), embeds=first.get("embedding")
@@ -155,8 +155,8 @@ def _checked(client: ollama.Client, url: str, wanted: str) -> str:
     capabilities = _capabilities(client, wanted)
     if not capabilities:
         raise SettingsError(
-            f"the Ollama at {url} has no model {wanted!r}: get it with 'ollama pull {wanted}', "
-            "or leave --model out"
+            f"the Ollama at {url} has no model {wanted!r}: run 'ollama pull {wanted}', "
+            "or omit --model"
         )
     if "completion" not in capabilities:
         raise SettingsError(f"the model {wanted!r} cannot chat, only {', '.join(capabilities)}")
@@ -164,8 +164,8 @@ def _checked(client: ollama.Client, url: str, wanted: str) -> str:
 
 
 def _capabilities(client: ollama.Client, name: str) -> list[str]:
-    """What a model can do; nothing, if it is not there or broken."""
+    """Return the capabilities of a model; none if it is missing or broken."""
     with suppress(ollama.ResponseError):
-        # Before 0.6.4 the server does not say.
+        # Servers before 0.6.4 do not report them.
         return list(client.show(name).capabilities or ["completion"])
     return []

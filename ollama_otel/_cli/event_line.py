@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from ollama_otel._cli.render import seconds
 from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words
+from ollama_otel._cli.units import seconds
 
 __all__ = ["event_line"]
 

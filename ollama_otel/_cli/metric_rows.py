@@ -1,4 +1,4 @@
-"""Numbers out of records and collected metrics, put so that they can be shown."""
+"""Collected metrics as rows of a table."""
 
 from __future__ import annotations
 
@@ -7,36 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, MetricsData, NumberDataPoint
 
-from ollama_otel import records
-from ollama_otel._telemetry import instruments as rows
-from ollama_otel import _names as names
-from ollama_otel.records import CallRecord
+from ollama_otel._telemetry import instruments, names
 
-__all__ = ["Figure", "Phase", "figures_of", "phases_of"]
-
-PhaseName = Literal[
-    "load",
-    "queue, estimated",
-    "prompt",
-    "decode",
-    "rest in server",
-    "client",
-    "to first chunk",
-    "stream",
-]
-
-_PHASE_NAMES: Mapping[records.Phase, PhaseName] = {
-    "load": "load",
-    "queue_estimate": "queue, estimated",
-    "prompt_eval": "prompt",
-    "eval": "decode",
-    "unaccounted": "rest in server",
-    "client": "client",
-}
+__all__ = ["MetricRow", "metric_rows_of"]
 
 _LABELS = (
     names.OPERATION_NAME,
@@ -46,98 +23,69 @@ _LABELS = (
     names.TOKEN_TYPE,
 )
 _LABELS_OF: Mapping[str, tuple[str, ...]] = {
-    rows.PHASE_TIME.name: (names.PHASE,),
-    rows.ACTIVE_REQUESTS.name: (),
+    instruments.PHASE_TIME.name: (names.PHASE,),
+    instruments.ACTIVE_REQUESTS.name: (),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """A part of a call's duration."""
-
-    name: PhaseName
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One row of a metric: the series that share the labels shown, added up."""
+class MetricRow:
+    """The sum of a metric's series that have the same values of the labels shown."""
 
     metric: str
     unit: str
     labels: tuple[str, ...]
-    """Values of the labels that tell the rows of the metric apart."""
+    """Values of the labels shown."""
     value: float
-    """A counter's value, a histogram's sum."""
+    """The value of a counter, the sum of a histogram."""
     count: int | None = None
-    """How many values a histogram has taken; None of a counter."""
+    """Number of values in a histogram; None for a counter."""
     mean: float | None = None
     median: float | None = None
     """Estimated from the buckets."""
 
 
-def phases_of(record: CallRecord) -> tuple[Phase, ...]:
-    """Tell where the time of a call went; nothing, where only its duration is known."""
-    if record.response.total_duration is None:
-        return _phases_by_client(record)
-    return tuple(
-        Phase(name=_PHASE_NAMES[name], seconds=seconds)
-        for name, seconds in record.phases.items()
-        if seconds or name == "client"
-    )
-
-
-def _phases_by_client(record: CallRecord) -> tuple[Phase, ...]:
-    """What the client's clock alone can tell of a stream without its final message."""
-    first = record.time_to_first_chunk
-    if first is None:
-        return ()
-    return (
-        Phase(name="to first chunk", seconds=first),
-        Phase(name="stream", seconds=record.duration - first),
-    )
-
-
-def figures_of(collected: MetricsData | None) -> tuple[Figure, ...]:
+def metric_rows_of(collected: MetricsData | None) -> tuple[MetricRow, ...]:
     """Return the rows of all metrics, by name and labels."""
     return tuple(
-        figure
+        row
         for resource in (collected.resource_metrics if collected else ())
         for scope in resource.scope_metrics
         for metric in sorted(scope.metrics, key=lambda metric: metric.name)
-        for figure in _figures(metric)
+        for row in _rows(metric)
     )
 
 
-def _figures(metric: Any) -> Iterator[Figure]:
+def _rows(metric: Any) -> Iterator[MetricRow]:
     shown = _LABELS_OF.get(metric.name, _LABELS)
     groups: defaultdict[tuple[str, ...], list[Any]] = defaultdict(list)
     for point in metric.data.data_points:
         values = tuple(str(point.attributes[name]) for name in shown if name in point.attributes)
         groups[values].append(point)
     for labels in sorted(groups, key=_in_order):
-        yield _figure(metric.name, metric.unit, labels, groups[labels])
+        yield _row(metric.name, metric.unit, labels, groups[labels])
 
 
 def _in_order(labels: tuple[str, ...]) -> tuple[Any, ...]:
-    """Phases as they follow one another, all else by the alphabet."""
+    """Sort phases in the order in which they happen, all other labels by name."""
     return tuple(
-        (rows.PHASES.index(label) if label in rows.PHASES else -1, label) for label in labels
+        (instruments.PHASES.index(label) if label in instruments.PHASES else -1, label)
+        for label in labels
     )
 
 
-def _figure(
+def _row(
     metric: str,
     unit: str,
     labels: tuple[str, ...],
     points: Sequence[NumberDataPoint | HistogramDataPoint],
-) -> Figure:
+) -> MetricRow:
     histograms = [point for point in points if isinstance(point, HistogramDataPoint)]
     if not histograms:
         numbers = [point.value for point in points if isinstance(point, NumberDataPoint)]
-        return Figure(metric=metric, unit=unit, labels=labels, value=sum(numbers))
+        return MetricRow(metric=metric, unit=unit, labels=labels, value=sum(numbers))
     count, total = sum(point.count for point in histograms), sum(point.sum for point in histograms)
-    return Figure(
+    return MetricRow(
         metric=metric,
         unit=unit,
         labels=labels,
@@ -149,7 +97,7 @@ def _figure(
 
 
 def _median(points: Sequence[HistogramDataPoint]) -> float:
-    """Estimate it: values are taken to lie evenly within their bucket, and within min and max."""
+    """Estimate it: values are assumed to lie evenly between the edges of their bucket."""
     low, high = min(point.min for point in points), max(point.max for point in points)
     edges: tuple[float, ...] = (
         low,

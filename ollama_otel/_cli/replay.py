@@ -4,69 +4,67 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import shlex
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from ollama_otel._cli.arguments import address, count, factor
-from ollama_otel._wire.address import Address, parse_host
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+from ollama_otel._cli.arguments import add_host, add_no_color, count, factor, server_address
+from ollama_otel._cli.terminal import console_for_text, plural, printable
+from ollama_otel._cli.units import seconds
+from ollama_otel._log.reader import read
 from ollama_otel.errors import ReplayError
+from ollama_otel.replay._rerun import RerunProgress, rerun
+from ollama_otel.replay._rerun_plan import LeftOut, RerunPlan, plan_rerun
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from ollama_otel.replay._rerun import RerunProgress
-    from ollama_otel.replay._rerun_plan import LeftOut, RerunPlan
-
-__all__ = ["add_parser", "run"]
+__all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
-Sends the requests of a log to a server again, which may be another one, with another model,
-and logs the answers into a log of their own, to be compared by ollama-otel diff. Only
-inference is sent: nothing is pulled, created or deleted. Requests begin at the distances at
-which they were recorded, unless --speed or --concurrency says otherwise.
+Sends the requests of a log to a server again, which may be another server or use another model,
+and writes the answers to a new log, to compare with ollama-otel diff. Only inference is sent:
+nothing is pulled, created or deleted. Requests are sent at the recorded pace, unless --speed or
+--concurrency is given.
 
-What has been answered in the file of --out already is not sent again, so that the same
-command goes on where it was interrupted.
+Requests that the file of --out has an answer to are not sent again, so the same command
+continues after an interruption.
 """
 _EPILOG = """\
 exit status:
   0    every call was sent, however it ended
   1    some calls reached no server; the same command sends them again
-  2    the log cannot be read, or no server answers to begin with
+  2    the log cannot be read, or no server answers at the start
   130  interrupted
 """
-
 _LEFT_OUT: Final[Mapping[LeftOut, str]] = {
-    "not_inference": "only inference is sent again",
-    "redirected": "the server pointed elsewhere, and the call that followed is sent again",
-    "no_body": "the log has no body of the request",
-    "images": "cannot be sent again: images were not kept",
-    "redacted": "redacted, so not what was asked",
+    "not_inference": ": only inference is sent",
+    "redirected": " that was redirected: the call that followed is sent",
+    "no_body": " without a body in the log",
+    "images": " without its images in the log",
+    "redacted": " with redacted text; `--redacted` sends it anyway",
 }
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command and its arguments."""
-    parser = commands.add_parser(
-        "replay",
-        help="send the requests of a log to a server again",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("log", type=Path, metavar="LOG", help="a log with bodies")
+    add_host(parser)
+    parser.add_argument("--model", metavar="NAME", help="use this model instead")
     parser.add_argument(
-        "--host", type=address, metavar="URL", help="where Ollama is; wins over OLLAMA_HOST"
-    )
-    parser.add_argument("--model", metavar="NAME", help="the model to ask instead")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the answers; by default LOG.replayed.jsonl"
+        "--out", type=Path, metavar="FILE", help="the new log (default: LOG.replayed.jsonl)"
     )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(
@@ -77,64 +75,65 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--limit", type=count, metavar="N", help="the first N calls only")
     parser.add_argument(
-        "--redacted", action="store_true", help="send requests, too, in which text was redacted"
+        "--redacted", action="store_true", help="also send requests with redacted text"
     )
-    parser.add_argument("--no-color", action="store_true", help="print plain text")
-    parser.set_defaults(run=run)
+    add_no_color(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Send what is to be sent, and say what became of it."""
-    # They import the official package, which `main` makes sure of first.
-    from ollama_otel._cli.terminal import console_for_text  # noqa: PLC0415
-    from ollama_otel.replay import plan_rerun, read  # noqa: PLC0415
-
+    """Send the requests and print the result; 1 if some reached no server."""
+    log, url = arguments.log, server_address(arguments.host).url
     console = console_for_text(sys.stdout, no_color=arguments.no_color)
     plan = plan_rerun(
-        read(arguments.log),
-        out=arguments.out or _default_out(arguments.log),
+        read(log),
+        out=arguments.out or _default_out(log),
         limit=arguments.limit,
         redacted=arguments.redacted,
     )
-    _check_bodies(plan, arguments.log)
-    for line in _intentions(plan, arguments):
+    _check_bodies(plan, log)
+    pace = (
+        f"over {seconds(plan.duration / arguments.speed)}"
+        if arguments.concurrency is None
+        else f"{arguments.concurrency} at a time"
+    )
+    for line in _lines_before(plan, url, pace):
         console.print(line, soft_wrap=True)
     if not plan.calls:
         return 0
-    progress = _send(plan, arguments, console)
-    for line in _results(plan, progress, arguments.log):
+    progress = _send(plan, url, arguments, console)
+    for line in _lines_after(progress, log, plan.out):
         console.print(line, soft_wrap=True)
     return 1 if progress.unreachable else 0
 
 
 def _check_bodies(plan: RerunPlan, log: Path) -> None:
-    """Tell a log that has nothing to send from one of which everything was sent."""
+    """Raise `ReplayError` if no request of the log has a body."""
     has_other_reasons = plan.left_out.keys() & {"images", "redacted"}
     if plan.calls or plan.answered or has_other_reasons or not plan.left_out.get("no_body"):
         return
     raise ReplayError(
-        f"{log} has no call that could be sent (without a body: {plan.left_out['no_body']}): "
-        "record with replay_bodies=True"
+        f"no call of {log} can be sent ({plan.left_out['no_body']} without a body): record with "
+        "replay_bodies=True"
     )
 
 
-def _send(plan: RerunPlan, arguments: argparse.Namespace, console: Console) -> RerunProgress:
-    from ollama_otel.replay import rerun  # noqa: PLC0415
-
-    ended = 0
-    with _bar(console) as bar:
-        task = bar.add_task("", total=len(plan.calls), failed=0)
+def _send(
+    plan: RerunPlan, url: str, arguments: argparse.Namespace, console: Console
+) -> RerunProgress:
+    latest = RerunProgress(total=len(plan.calls))
+    with _progress_bar(console) as bar:
+        task = bar.add_task("", total=latest.total, failed=0)
 
         def show(progress: RerunProgress) -> None:
-            nonlocal ended
-            ended = progress.ended
-            bar.update(task, completed=ended, failed=progress.failed)
+            nonlocal latest
+            latest = progress
+            bar.update(task, completed=progress.ended, failed=progress.failed)
 
         try:
             return asyncio.run(
                 rerun(
                     plan,
-                    host=_host(arguments).url,
+                    host=url,
                     model=arguments.model,
                     concurrency=arguments.concurrency,
                     speed=arguments.speed,
@@ -144,64 +143,10 @@ def _send(plan: RerunPlan, arguments: argparse.Namespace, console: Console) -> R
         except KeyboardInterrupt:
             bar.stop()
             console.print(
-                f"Interrupted: {ended} of {len(plan.calls)} ended; the same command goes on with "
-                "the others."
+                f"Interrupted: {latest.ended} of {latest.total} ended; the same command sends "
+                "the rest."
             )
             raise
-
-
-def _bar(console: Console) -> Progress:
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    class Rate(TextColumn):
-        def render(self, task: Any) -> Any:
-            return f"{task.finished_speed or task.speed or 0:.1f} calls/s"
-
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-        Rate(""),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-
-
-def _intentions(plan: RerunPlan, arguments: argparse.Namespace) -> Iterator[str]:
-    from ollama_otel._cli.render import seconds  # noqa: PLC0415
-    from ollama_otel._cli.terminal import plural  # noqa: PLC0415
-
-    for reason, calls in plan.left_out.items():
-        yield f"Left out: {plural(calls, 'call')}: {_LEFT_OUT[reason]}"
-    if plan.answered:
-        yield f"Answered before: {plural(plan.answered, 'call')}"
-    if not plan.calls:
-        yield "Nothing is left to send."
-        return
-    pace = (
-        f"begun within {seconds(plan.duration / arguments.speed)}, as recorded"
-        if arguments.concurrency is None
-        else f"{arguments.concurrency} at a time"
-    )
-    yield f"Sending {plural(len(plan.calls), 'call')} to {_host(arguments).url}, {pace}"
-
-
-def _results(plan: RerunPlan, progress: RerunProgress, log: Path) -> Iterator[str]:
-    from ollama_otel._cli.terminal import plural, printable  # noqa: PLC0415
-
-    yield f"Ended: {plural(progress.ended, 'call')}, {progress.failed} of them failed"
-    if progress.unreachable:
-        yield f"No server was reached by {progress.unreachable}; the same command sends them again."
-    yield "What changed:"
-    yield printable(f"  {shlex.join(['ollama-otel', 'diff', str(log), str(plan.out)])}")
 
 
 def _default_out(log: Path) -> Path:
@@ -209,5 +154,42 @@ def _default_out(log: Path) -> Path:
     return log.with_name(f"{stem}.replayed.jsonl")
 
 
-def _host(arguments: argparse.Namespace) -> Address:
-    return arguments.host or parse_host(os.environ.get("OLLAMA_HOST"))
+# --- what is printed ----------------------------------------------------------------------
+
+
+def _lines_before(plan: RerunPlan, url: str, pace: str) -> Iterator[str]:
+    for reason, calls in plan.left_out.items():
+        yield f"Left out {plural(calls, 'call')}{_LEFT_OUT[reason]}."
+    if plan.answered:
+        yield f"Already answered: {plural(plan.answered, 'call')}."
+    if plan.calls:
+        yield f"Sending {plural(len(plan.calls), 'call')} to {url}, {pace}."
+    else:
+        yield "Nothing is left to send."
+
+
+def _lines_after(progress: RerunProgress, log: Path, out: Path) -> Iterator[str]:
+    yield f"{plural(progress.ended, 'call')} ended, {progress.failed} failed."
+    if progress.unreachable:
+        calls = plural(progress.unreachable, "call")
+        yield f"{calls} reached no server; the same command sends them again."
+    yield "Compare the logs:"
+    yield printable(f"  {shlex.join(['ollama-otel', 'diff', str(log), str(out)])}")
+
+
+class _RateColumn(TextColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.1f} calls/s")
+
+
+def _progress_bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        _RateColumn(""),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

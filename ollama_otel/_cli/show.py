@@ -1,4 +1,4 @@
-"""The command `show`: the calls of a log as a table, or one of them as a person wants to see it."""
+"""The command `show`: the calls of a log as a table, or one call in full."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections import deque
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from ollama_otel._cli.arguments import address, count
+from ollama_otel._cli import call_list, call_view
+from ollama_otel._cli.arguments import add_no_color, address, count
+from ollama_otel._cli.curl import curl_for
+from ollama_otel._cli.terminal import console_for_tables, console_for_text
+from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.reader import read
 from ollama_otel.errors import ReplayError
 
-if TYPE_CHECKING:
-    from ollama_otel.replay import RecordedCall
-
-__all__ = ["add_parser", "run"]
+__all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
-Shows the calls of a log as a table, the newest last; with an ID, one call: what was asked
-and answered, where its time went, and the curl command that makes it again.
+Shows the calls of a log as a table, the newest last. With an ID, shows one call: the request
+and the answer, where the time went, and a curl command that repeats it.
 """
-_NEAR: Final = 8
-"""Ids that are named where one is not found."""
+_MOST_IDS: Final = 8
+"""Ids that an error lists."""
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command and its arguments."""
-    parser = commands.add_parser(
-        "show", help="show the calls of a log, or one of them", description=_DESCRIPTION
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.description = _DESCRIPTION
     parser.add_argument("log", type=Path, metavar="LOG", help="a log, a folder of logs, a cassette")
     parser.add_argument(
-        "id", nargs="?", metavar="ID", help="the call to show: its id, how that begins, or its end"
+        "id", nargs="?", metavar="ID", help="the call to show: its id, or how the id begins or ends"
     )
     parser.add_argument("--failed", action="store_true", help="only calls that failed")
     parser.add_argument("--model", metavar="NAME", help="only calls of this model")
@@ -42,23 +42,19 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--limit", type=count, default=50, metavar="N", help="the last N calls (default: 50)"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object for each call")
-    parser.add_argument("--body", action="store_true", help="print the answer's bytes, only those")
+    parser.add_argument("--body", action="store_true", help="print only the bytes of the answer")
     parser.add_argument(
-        "--host", type=address, metavar="URL", help="the server that the curl command asks"
+        "--host", type=address, metavar="URL", help="the server in the curl command"
     )
-    parser.add_argument("--no-color", action="store_true", help="print plain text")
-    parser.set_defaults(run=run)
+    add_no_color(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was asked for; raises `ReplayError` where there is no such log or call."""
-    # They import the official package, which `main` makes sure of first.
-    from ollama_otel.replay import read  # noqa: PLC0415
-
+    """Print the calls or the call; raises `ReplayError` for an unknown or ambiguous id."""
     calls = read(arguments.log)
     if arguments.id is None:
         if arguments.body:
-            raise ReplayError("--body prints the answer of one call: name it by its ID")
+            raise ReplayError("--body prints the answer of one call: give its ID")
         return _list(calls, arguments)
     call = _find(calls, arguments.id, arguments.log)
     if arguments.body:
@@ -67,27 +63,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(calls: Iterable[RecordedCall], arguments: argparse.Namespace) -> int:
-    from ollama_otel._cli import call_list, terminal  # noqa: PLC0415
-
-    asked_for = (call for call in calls if _is_asked_for(call, arguments))
-    # A log has its calls by their ends, and those that never ended after all others.
-    last = sorted(deque(asked_for, arguments.limit), key=lambda call: call.start.started_at)
+    wanted = (call for call in calls if _is_wanted(call, arguments))
+    # The calls of a log are in the order of their ends, those without an end last.
+    last = sorted(deque(wanted, arguments.limit), key=lambda call: call.start.started_at)
     if arguments.json:
         for call in last:
             print(json.dumps(call_list.as_values(call)))
         return 0
-    console = terminal.console_for_tables(sys.stdout, no_color=arguments.no_color)
+    console = console_for_tables(sys.stdout, no_color=arguments.no_color)
     if not last:
-        is_narrowed = arguments.failed or arguments.model is not None
-        console.print(
-            "No call in this log is like that." if is_narrowed else "This log has no calls."
-        )
-    for row in call_list.rows(last, width=console.width) if last else ():
+        is_filtered = arguments.failed or arguments.model is not None
+        console.print("No calls match." if is_filtered else "This log has no calls.")
+        return 0
+    for row in call_list.rows(last, width=console.width):
         console.print(row, soft_wrap=True)
     return 0
 
 
-def _is_asked_for(call: RecordedCall, arguments: argparse.Namespace) -> bool:
+def _is_wanted(call: RecordedCall, arguments: argparse.Namespace) -> bool:
     model = (call.start.request.model or "").removesuffix(":latest")
     has_failed = call.record is not None and call.record.outcome == "failed"
     return (has_failed or not arguments.failed) and (
@@ -96,7 +89,7 @@ def _is_asked_for(call: RecordedCall, arguments: argparse.Namespace) -> bool:
 
 
 def _find(calls: Iterable[RecordedCall], wanted: str, log: Path) -> RecordedCall:
-    """Return the one call that is meant."""
+    """Return the call whose id is, begins with or ends in `wanted`."""
     found: list[RecordedCall] = []
     others: list[str] = []
     for call in calls:
@@ -109,18 +102,18 @@ def _find(calls: Iterable[RecordedCall], wanted: str, log: Path) -> RecordedCall
     if len(found) == 1:
         return found[0]
     if found:
-        named = [call.id for call in found]
-        raise ReplayError(f"{len(found)} calls in {log} are meant by {wanted!r}: {_named(named)}")
-    near = get_close_matches(wanted, others, _NEAR, cutoff=0.5) or others[-_NEAR:]
+        ids = [call.id for call in found]
+        raise ReplayError(f"ambiguous id {wanted!r} in {log}: {_listed(ids, len(ids))}")
+    near = get_close_matches(wanted, others, _MOST_IDS, cutoff=0.5) or others[-_MOST_IDS:]
     raise ReplayError(
         f"no call in {log} has an id like {wanted!r}"
-        + (f"; there are {_named(near, len(others))}" if near else ": it has no calls")
+        + (f"; there are {_listed(near, len(others))}" if near else ": it has no calls")
     )
 
 
-def _named(ids: list[str], count: int | None = None) -> str:
-    more = (len(ids) if count is None else count) - len(ids[:_NEAR])
-    return ", ".join(ids[:_NEAR]) + (f" and {more} more" if more else "")
+def _listed(ids: list[str], count: int) -> str:
+    more = count - len(ids[:_MOST_IDS])
+    return ", ".join(ids[:_MOST_IDS]) + (f" and {more} more" if more else "")
 
 
 def _print_body(call: RecordedCall) -> int:
@@ -133,18 +126,15 @@ def _print_body(call: RecordedCall) -> int:
 
 
 def _show(call: RecordedCall, arguments: argparse.Namespace) -> int:
-    from ollama_otel._cli import call_list, call_view, terminal  # noqa: PLC0415
-    from ollama_otel._cli.curl import curl_for  # noqa: PLC0415
-
     curl = curl_for(call, arguments.host)
     if arguments.json:
         values = {**call_list.as_values(call), **call_view.as_values(call), "curl": curl.command}
         print(json.dumps(values))
         return 0
-    console = terminal.console_for_text(sys.stdout, no_color=arguments.no_color)
+    console = console_for_text(sys.stdout, no_color=arguments.no_color)
     for part in call_view.parts(call, ascii_only=console.options.ascii_only):
         console.print(part)
     for line in call_view.again(curl):
-        # Not wrapped: it is there to be copied.
+        # Not wrapped, so that it can be copied.
         console.print(line, soft_wrap=True)
     return 0

@@ -1,4 +1,4 @@
-"""What may be shown on a terminal, and how wide: recorded text is anybody's, escapes included."""
+"""Text that is safe to print, and consoles. Recorded text is untrusted: no control characters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OUTCOME_STYLES: Final[dict[Outcome, str]] = {
 _PIPED_WIDTH: Final = 160
 _READABLE_WIDTH: Final = 100
 _BIDI: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""They turn the order of what is shown around."""
+"""They change the direction of the text that follows."""
 _CONTROLS: Final = {
     code: "\N{REPLACEMENT CHARACTER}"
     for code in (*range(0x20), *range(0x7F, 0xA0), *_BIDI)
@@ -39,17 +39,17 @@ _CONTROLS: Final = {
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal would obey instead of show."""
+    """Replace the control characters of a text, which could steer the terminal."""
     return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
 def first_words(text: str) -> str:
-    """Return a text as one line."""
+    """Return a text as one printable line."""
     return printable(" ".join(text.split()))
 
 
 def local_time(nanoseconds: int) -> datetime:
-    """Return a time since the epoch in the zone of this machine."""
+    """Convert nanoseconds since the epoch to local time."""
     return datetime.fromtimestamp(nanoseconds / 1e9).astimezone()
 
 
@@ -59,14 +59,14 @@ def plural(number: int, noun: str) -> str:
 
 
 def console_for_text(file: TextIO, *, no_color: bool) -> Console:
-    """Return a console that is not too wide to read."""
+    """Return a console for sentences: at most 100 columns wide."""
     made = _console(file, no_color=no_color)
     made.width = min(made.width, _READABLE_WIDTH)
     return made
 
 
 def console_for_tables(file: TextIO, *, no_color: bool) -> Console:
-    """Return a console that is as wide as the terminal, and wider into a pipe."""
+    """Return a console for tables: as wide as the terminal, 160 columns into a pipe."""
     made = _console(file, no_color=no_color)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _PIPED_WIDTH
@@ -75,12 +75,12 @@ def console_for_tables(file: TextIO, *, no_color: bool) -> Console:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        # rich would end the program with status 1, which says something else here.
+        # rich would exit with status 1, which has another meaning here.
         raise BrokenPipeError
 
 
 def _console(file: TextIO, *, no_color: bool) -> Console:
-    # Whatever the terminal cannot show becomes a question mark and not a stack trace.
+    # A character that the terminal cannot show becomes a question mark instead of an error.
     if callable(reconfigure := getattr(file, "reconfigure", None)):
         reconfigure(errors="replace")
     return _Console(file=file, no_color=no_color or None, highlight=False, markup=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
@@ -141,12 +141,10 @@ class Instruments:
                 yield Measurement(int(moved), series.base)
 
     def _dropped(self) -> Iterator[Measurement]:
-        statistics = [writer.statistics for writer in self.log_writers]
-        if statistics:
-            bodies = sum(each.dropped_bodies for each in statistics)
-            lines = sum(each.dropped_lines for each in statistics)
-            yield Measurement(bodies, {names.LOG_ITEM: "body"})
-            yield Measurement(lines, {names.LOG_ITEM: "line"})
+        losses = [log.losses for log in self.logs]
+        for item in dict.fromkeys(item for each in losses for item in each):
+            lost = sum(each.get(item, 0) for each in losses)
+            yield Measurement(lost, {names.LOG_ITEM: item})
 
     def _forget_calls_of_the_parent_process(self) -> None:
         """After a fork the parent's calls go on there; a lock held in it would stay held here."""
@@ -174,21 +172,23 @@ def _histogram(meter: Meter, row: Instrument) -> Histogram:
     )
 
 
-class _MetricObservation(CallFollower):
-    __slots__ = ("_observer", "_previous_at", "_series", "chunk")
+class _MetricFollower(CallFollower):
+    __slots__ = ("_observer", "_previous_at", "_series", "pieces")
 
     def __init__(self, observer: MetricObserver, series: _Series, *, times_chunks: bool) -> None:
         self._observer = observer
         self._series = series
         self._previous_at: float | None = None
-        self.chunk = self._time_chunk if times_chunks else None
+        self.pieces = self._time_chunks if times_chunks else None
 
-    def _time_chunk(self, data: bytes, now: float) -> None:  # noqa: ARG002 - an observer's signature
-        if self._previous_at is not None:
-            self._observer.instruments.time_per_output_chunk.record(
-                now - self._previous_at, self._series.base
-            )
-        self._previous_at = now
+    def _time_chunks(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        record = self._observer.instruments.time_per_output_chunk.record
+        for piece, now in zip(pieces, arrivals, strict=True):
+            if not piece:
+                continue
+            if self._previous_at is not None:
+                record(now - self._previous_at, self._series.base)
+            self._previous_at = now
 
     def end(self, record: CallRecord) -> None:
         self._observer.record(self._series, record)
@@ -212,7 +212,7 @@ class MetricObserver:
             and start.request.stream
             and start.endpoint.genai_operation is not None
         )
-        return _MetricObservation(self, series, times_chunks=times_chunks)
+        return _MetricFollower(self, series, times_chunks=times_chunks)
 
     def _series_for(self, start: CallStart) -> _Series:
         request = start.request
@@ -255,33 +255,32 @@ class MetricObserver:
     def record(self, series: _Series, record: CallRecord) -> None:
         """Take in an ended call; runs in its span's context, for exemplars."""
         start, response = record.start, record.response
+        amounts = {} if record.is_redirect else self._amounts(record)
         with self.instruments.lock:
             series.active -= 1
             if record.is_redirect:
                 return
-            for name, amount in self._amounts(record).items():
+            for name, amount in amounts.items():
                 series.sums[name] = series.sums.get(name, 0) + amount
         ended = series.ended(record.outcome, record.error_type)
         if self._settings.response_model_on_metrics and response.model is not None:
             ended = {**ended, names.RESPONSE_MODEL: response.model}
         instruments = self.instruments
-        if start.request.purpose != "call" or start.endpoint.genai_operation is None:
+        if not start.is_inference:
             instruments.management_duration.record(record.duration, ended)
             return
-        is_embedding = start.endpoint.answer == "embedding"
+        is_embedding = start.endpoint.response == "embedding"
         duration = (
             instruments.embeddings_duration if is_embedding else instruments.inference_duration
         )
         duration.record(record.duration, ended)
         self._tokens(series, record)
-        self._waits(series, record)
+        self._waits(series, record, amounts.get("queue_estimate"))
 
-    def _waits(self, series: _Series, record: CallRecord) -> None:
-        instruments, settings = self.instruments, self._settings
-        load, queue = record.response.load_duration, record.queue_estimate
-        if load is not None and load < settings.cold_start_threshold:
-            load = None
-        if queue is not None and queue < settings.queue_threshold:
+    def _waits(self, series: _Series, record: CallRecord, queue: float | None) -> None:
+        instruments = self.instruments
+        load = record.response.load_duration if record.cold_start else None
+        if queue is not None and queue < self._settings.queue_threshold:
             queue = None
         for seconds, histogram in (
             (record.time_to_first_chunk, instruments.time_to_first_chunk),
@@ -302,18 +301,18 @@ class MetricObserver:
                 continue
             if instruments.token_usage is not None:
                 instruments.token_usage.record(tokens, usage_labels)
-            elif histogram is not None and record.start.endpoint.answer == "completion":
+            elif histogram is not None and record.start.endpoint.response == "completion":
                 histogram.record(tokens, series.base)
 
     def _amounts(self, record: CallRecord) -> Mapping[Sum, float]:
         """What the call adds to each sum."""
         response = record.response
-        if record.start.endpoint.genai_operation is None or record.start.request.purpose != "call":
-            moved = record.progress.moved_bytes if record.progress is not None else None
+        if not record.start.is_inference:
+            moved = record.progress.moved_bytes
             return {"moved": moved} if moved else {}
         amounts: dict[Sum, float] = {}
         amounts.update(record.phases.items())
-        if self.instruments.token_usage is None and record.start.endpoint.answer == "completion":
+        if self.instruments.token_usage is None and record.start.endpoint.response == "completion":
             amounts["input_tokens"] = response.input_tokens or 0
             amounts["output_tokens"] = response.output_tokens or 0
         return amounts

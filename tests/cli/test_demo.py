@@ -19,11 +19,13 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from rich.console import RenderableType
 
-from ollama_otel._cli import main, render
+from ollama_otel._cli import demo_view, main
+from ollama_otel._cli.call_tree import phases_of
 from ollama_otel._cli.demo_run import DemoRun, Step, demo_run_of
 from ollama_otel._cli.demo_server import Models, Server, find_server, scripted_server
-from ollama_otel._cli.metric_rows import Figure, phases_of
+from ollama_otel._cli.metric_rows import MetricRow
 from ollama_otel._cli.terminal import console_for_text
+from ollama_otel._cli.units import seconds
 from ollama_otel._wire.address import parse_host
 from ollama_otel.errors import SettingsError
 from ollama_otel.replay import read
@@ -133,20 +135,20 @@ def test_an_abandoned_stream_is_left_after_five_chunks(run: DemoRun) -> None:
 
 def test_phases_are_those_of_the_server_and_the_client(run: DemoRun) -> None:
     steps = play_all(run)
-    assert [[phase.name for phase in phases_of(step.record)] for step in steps] == [
-        ["load", "queue, estimated", "prompt", "decode", "client"],
-        ["load", "queue, estimated", "prompt", "decode", "client"],
-        ["load", "queue, estimated", "prompt", "decode", "client"],
-        ["load", "rest in server", "client"],
+    assert [list(phases_of(step.record)) for step in steps] == [
+        ["load", "queue_estimate", "prompt_eval", "eval", "client"],
+        ["load", "queue_estimate", "prompt_eval", "eval", "client"],
+        ["load", "queue_estimate", "prompt_eval", "eval", "client"],
+        ["load", "unaccounted", "client"],
         [],
-        ["to first chunk", "stream"],
+        ["to_first_chunk", "stream"],
     ]
 
 
 def test_phases_add_up_to_the_duration() -> None:
     with scripted_server(REASON) as server, demo_run_of(server) as run:
         step = run.play(run.scenarios[0])
-    total = sum(phase.seconds for phase in phases_of(step.record))
+    total = sum(phases_of(step.record).values())
     assert total == pytest.approx(step.record.duration)
 
 
@@ -157,8 +159,8 @@ def test_a_call_that_fails_unexpectedly_is_shown_and_remembered() -> None:
             steps = play_all(run)
     assert [step.as_expected for step in steps] == [False, False, True, False]
     assert not run.went_as_expected
-    assert "failed: model_not_found  (not what was expected)" in text_of(
-        render.step(steps[0], ascii_only=True)
+    assert "failed: model_not_found  (unexpected)" in text_of(
+        demo_view.step(steps[0], ascii_only=True)
     )
 
 
@@ -180,11 +182,9 @@ def test_what_a_server_lacks_models_for_is_left_out() -> None:
 
 def test_metrics_count_every_call_once(run: DemoRun) -> None:
     play_all(run)
-    rows = {(figure.metric, figure.labels): figure for figure in run.metrics()}
+    rows = {(row.metric, row.labels): row for row in run.metrics()}
     duration = "gen_ai.client.operation.duration"
-    assert {
-        labels: figure.count for (metric, labels), figure in rows.items() if metric == duration
-    } == {
+    assert {labels: row.count for (metric, labels), row in rows.items() if metric == duration} == {
         ("chat", "completed"): 3,
         ("chat", "abandoned"): 1,
         ("chat", "failed", "model_not_found"): 1,
@@ -204,11 +204,7 @@ def test_metrics_count_every_call_once(run: DemoRun) -> None:
 
 def test_a_median_lies_within_the_smallest_and_the_largest_value(run: DemoRun) -> None:
     play_all(run)
-    tokens = {
-        figure.labels: figure
-        for figure in run.metrics()
-        if figure.metric == "gen_ai.client.token.usage"
-    }
+    tokens = {row.labels: row for row in run.metrics() if row.metric == "gen_ai.client.token.usage"}
     # All three prompts of about the same length, in one bucket.
     assert tokens["embeddings", "input"].median == tokens["embeddings", "input"].mean == 7
     output = tokens["chat", "output"]
@@ -217,19 +213,19 @@ def test_a_median_lies_within_the_smallest_and_the_largest_value(run: DemoRun) -
 
 
 def test_without_a_call_there_is_no_row_but_what_is_under_way(run: DemoRun) -> None:
-    assert [figure for figure in run.metrics() if figure.count] == []
+    assert [row for row in run.metrics() if row.count] == []
 
 
 # --- how it looks ---------------------------------------------------------------------------------
 
 
 def test_the_whole_demo_in_plain_text(run: DemoRun, scripted: Server) -> None:
-    shown = [render.opening(scripted)]
-    shown += [render.step(step, ascii_only=False) for step in play_all(run)]
-    shown += [render.metrics(run.metrics()), render.closing(run.send(), scripted)]
+    shown = [demo_view.opening(scripted)]
+    shown += [demo_view.step(step, ascii_only=False) for step in play_all(run)]
+    shown += [demo_view.metrics(run.metrics()), demo_view.closing(run.send(), scripted)]
     text = text_of(*shown)
     one_line = " ".join(text.split())
-    assert f"{REASON}; showing a scripted one: the numbers below are invented by it." in one_line
+    assert f"{REASON}; using a scripted server with invented numbers." in one_line
     for part in (
         "cold start",
         "completed",
@@ -260,7 +256,7 @@ def test_a_bar_is_as_long_as_its_share(run: DemoRun) -> None:
         eval_duration=0.6,
     )
     step = replace(step, record=replace(step.record, response=response, duration=2.0))
-    assert text_of(render.step(step, ascii_only=True)).splitlines()[3:6] == [
+    assert text_of(demo_view.step(step, ascii_only=True)).splitlines()[3:6] == [
         f"├── load                  1.00 s   50%  {'#' * 15}",
         f"├── prompt                0.40 s   20%  {'#' * 6}",
         f"├── decode                0.60 s   30%  {'#' * 9}",
@@ -274,8 +270,10 @@ def test_a_terminal_without_unicode_gets_ascii(run: DemoRun, scripted: Server) -
     )
     assert console.options.ascii_only
     model = "\N{LLAMA}"
-    console.print(render.opening(replace(scripted, models=replace(scripted.models, chats=model))))
-    console.print(render.step(play_all(run)[0], ascii_only=True))
+    console.print(
+        demo_view.opening(replace(scripted, models=replace(scripted.models, chats=model)))
+    )
+    console.print(demo_view.step(play_all(run)[0], ascii_only=True))
     text = raw.getvalue().decode("ascii")
     assert "? chats" in text
     assert "+-- load" in text
@@ -295,19 +293,19 @@ def test_a_terminal_without_unicode_gets_ascii(run: DemoRun, scripted: Server) -
     ],
 )
 def test_durations_read_well(value: float, shown: str) -> None:
-    assert render.seconds(value) == shown
+    assert seconds(value) == shown
 
 
 def test_a_call_that_only_thought_has_no_answer_yet(run: DemoRun) -> None:
     step = play_all(run)[2]
     step = replace(step, record=replace(step.record, time_to_first_answer=None))
-    assert "no answer yet" in text_of(render.step(step, ascii_only=True))
+    assert "no answer yet" in text_of(demo_view.step(step, ascii_only=True))
 
 
 def test_a_metric_of_an_unknown_unit_is_shown_as_it_is() -> None:
-    figure = Figure(metric="m", unit="{thing}", labels=(), value=12345)
-    assert "m  {thing}" in text_of(render.metrics([figure]))
-    assert "12,345" in text_of(render.metrics([figure]))
+    row = MetricRow(metric="m", unit="{thing}", labels=(), value=12345)
+    assert "m  {thing}" in text_of(demo_view.metrics([row]))
+    assert "12,345" in text_of(demo_view.metrics([row]))
 
 
 # --- which server, which models -------------------------------------------------------------------
@@ -403,32 +401,30 @@ def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"models": 1}', b"{}"])
 def test_what_is_no_ollama_is_called_so(body: bytes) -> None:
     with answering(200, body) as (url, _):
-        assert found(url).stands_in_because == f"What answers at {url} is no Ollama"
+        assert found(url).stands_in_because == f"The server at {url} is not Ollama"
 
 
 def test_a_server_that_refuses_is_told_apart() -> None:
     with answering(401, b"no") as (url, _):
         assert (
             found(url).stands_in_because
-            == f"What answers at {url} refused a question (HTTP status 401)"
+            == f"The server at {url} refused a request (HTTP status 401)"
         )
 
 
 def test_an_ollama_without_models_says_what_to_pull() -> None:
     with FakeOllama([]).serve() as url:
         reason = found(url).stands_in_because
-    assert (
-        reason == f"The Ollama at {url} has no model to chat with ('ollama pull llama3.2' gets one)"
-    )
+    assert reason == f"The Ollama at {url} has no chat model (ollama pull llama3.2 installs one)"
 
 
 def test_missing_roles_are_told_with_what_to_pull() -> None:
     server = Server(url="http://h:1", models=Models(chats="m", thinks=None, embeds=None))
-    assert text_of(render.opening(server)).splitlines()[:4] == [
+    assert text_of(demo_view.opening(server)).splitlines()[:4] == [
         "Ollama at http://h:1",
         "m chats.",
-        "No model here thinks, so that is left out ('ollama pull qwen3:0.6b' gets one).",
-        "No model here embeds, so that is left out ('ollama pull all-minilm' gets one).",
+        "No installed model thinks: call left out (ollama pull qwen3:0.6b installs one).",
+        "No installed model embeds: call left out (ollama pull all-minilm installs one).",
     ]
 
 
@@ -502,10 +498,8 @@ def test_a_collector_that_is_not_there_is_told_in_a_sentence(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent_port}")
     status, text = demo(capsys)
     assert status == 0
-    assert f"The traces did not arrive: nothing took them at http://127.0.0.1:{silent_port}" in text
-    assert (
-        f"The metrics did not arrive: nothing took them at http://127.0.0.1:{silent_port}" in text
-    )
+    assert f"The traces were not delivered to http://127.0.0.1:{silent_port}" in text
+    assert f"The metrics were not delivered to http://127.0.0.1:{silent_port}" in text
     assert "16686" not in text
 
 
@@ -562,4 +556,4 @@ def test_a_call_that_should_have_succeeded_and_did_not_gives_status_1(
     fake.fault("/api/chat", Fault(cut_at=10))
     with fake.serve() as url:
         assert main(["demo", "--host", url]) == 1
-    assert "(not what was expected)" in capsys.readouterr().out
+    assert "(unexpected)" in capsys.readouterr().out

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ollama_otel._cli import main
+from ollama_otel._cli import _parser, main
+from ollama_otel._cli.commands import COMMANDS, Command
 from tests.replay.call_lines import lines, write
 
 COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
@@ -97,7 +98,7 @@ def test_a_bad_host_argument_is_told_in_one_sentence() -> None:
         ),
         (
             {"OTEL_SDK_DISABLED": "true"},
-            "there is nothing to show while OTEL_SDK_DISABLED is true: unset it",
+            "the demo has nothing to show with OTEL_SDK_DISABLED=true: unset it",
         ),
     ],
 )
@@ -110,7 +111,7 @@ def test_the_demo_works_with_no_ollama_no_collector_and_no_terminal(nowhere: str
     done = run("demo", OLLAMA_HOST=nowhere)
     assert (done.returncode, done.stderr) == (0, "")
     text = done.stdout
-    assert f"No Ollama answered at http://{nowhere}; showing a scripted one" in " ".join(
+    assert f"No Ollama answered at http://{nowhere}; using a scripted server" in " ".join(
         text.split()
     )
     assert "\x1b" not in text
@@ -161,12 +162,59 @@ def test_an_interrupt_ends_it_quietly(nowhere: str) -> None:
     assert (process.returncode, complaints) == (130, "")
 
 
-def test_nothing_official_is_imported_before_a_command_runs() -> None:
-    code = "import sys, ollama_otel, ollama_otel._cli; print('ollama' in sys.modules, 'opentelemetry' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, env=environment(), capture_output=True, text=True
+HEAVY = ("httpx", "ollama", "opentelemetry", "rich")
+
+
+def imported_by(*arguments: str, **settings: str) -> list[str]:
+    """Which of the `HEAVY` packages a successful command imports."""
+    code = (
+        "import sys; from ollama_otel._cli import main\n"
+        "try: status = main(sys.argv[1:])\n"
+        "except SystemExit as ended: status = ended.code\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], status, file=sys.stderr)"
     )
-    assert done.stdout.split() == ["False", "False"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        check=True,
+        env=environment(**settings),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    packages, _, status = done.stderr.strip().rpartition(" ")
+    assert status == "0", done.stderr
+    assert done.stdout
+    return re.findall(r"\w+", packages)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["dashboards", "--help"]])
+def test_help_and_version_import_no_command(arguments: list[str]) -> None:
+    assert imported_by(*arguments) == []
+
+
+def test_the_help_of_the_demo_needs_no_good_ollama_host() -> None:
+    done = run("demo", "--help", OLLAMA_HOST="::1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["show LOG", "show LOG 1", "tail LOG --once", "diff LOG LOG"])
+def test_a_command_on_files_needs_no_client(command: str, tmp_path: Path) -> None:
+    log = write(tmp_path / "a.jsonl", lines("1"))
+    settings = {"ALL_PROXY": "socks://nowhere", "OLLAMA_HOST": "::1"}
+    assert imported_by(*command.replace("LOG", str(log)).split(), **settings) == ["rich"]
+
+
+def test_a_parser_gets_the_arguments_of_a_command_once() -> None:
+    parser = _parser()
+    for _ in range(2):
+        assert callable(parser.parse_args(["dashboards", "down"]).run)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_a_command_has_its_help(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command.name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: ollama-otel {command.name} ")
 
 
 READING = {

@@ -58,10 +58,10 @@ def test_the_answers_stand_next_to_the_log(
     assert len(list(read(out))) == 5
     text = capsys.readouterr().out
     assert text.splitlines() == [
-        "Left out: 1 call: only inference is sent again",
-        f"Sending 5 calls to {url}, begun within 0.10 s, as recorded",
-        "Ended: 5 calls, 0 of them failed",
-        "What changed:",
+        "Left out 1 call: only inference is sent.",
+        f"Sending 5 calls to {url}, over 0.10 s.",
+        "5 calls ended, 0 failed.",
+        "Compare the logs:",
         f"  ollama-otel diff {log} {out}",
     ]
     assert main(["diff", str(log), str(out)]) == 1
@@ -73,7 +73,7 @@ def test_the_same_command_sends_nothing_twice(
     command = ["replay", str(log), "--host", url, "--concurrency", "2"]
     assert main([*command, "--limit", "2"]) == 0
     assert main(command) == 0
-    assert "Answered before: 2 calls" in capsys.readouterr().out
+    assert "Already answered: 2 calls." in capsys.readouterr().out
     assert main(command) == 0
     assert asked(fake).count("/api/chat") == 5
     assert "Nothing is left to send." in capsys.readouterr().out
@@ -102,7 +102,7 @@ def test_redacted_requests_are_left_out_unless_asked_for(
     log = write(tmp_path / "a.jsonl", lines("1", ask(model="llama3.2"), changes=["redacted"]))
     assert main(["replay", str(log), "--host", url]) == 0
     text = capsys.readouterr().out
-    assert "Left out: 1 call: redacted, so not what was asked" in text
+    assert "Left out 1 call with redacted text; `--redacted` sends it anyway." in text
     assert "Nothing is left to send." in text
     assert fake.requests == []
     assert main(["replay", str(log), "--host", url, "--redacted"]) == 0
@@ -115,7 +115,7 @@ def test_a_log_without_bodies_is_an_error(tmp_path: Path, capsys: Print) -> None
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        f"ollama-otel: {log} has no call that could be sent (without a body: 2): record with "
+        f"ollama-otel: no call of {log} can be sent (2 without a body): record with "
         "replay_bodies=True\n"
     )
 
@@ -141,8 +141,8 @@ def test_calls_that_reach_no_server_give_status_1(log: Path, capsys: Print) -> N
     with leaving() as url:
         assert main(["replay", str(log), "--host", url, "--concurrency", "5"]) == 1
     text = capsys.readouterr().out
-    assert "Ended: 5 calls, 5 of them failed" in text
-    assert "No server was reached by 5; the same command sends them again." in text
+    assert "5 calls ended, 5 failed." in text
+    assert "5 calls reached no server; the same command sends them again." in text
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def leaving() -> Iterator[str]:
 def test_failures_are_counted(log: Path, url: str, fake: FakeOllama, capsys: Print) -> None:
     fake.fault("/api/chat", Fault(cut_at=3), times=2)
     assert main(["replay", str(log), "--host", url, "--concurrency", "1"]) == 0
-    assert "Ended: 5 calls, 2 of them failed" in capsys.readouterr().out
+    assert "5 calls ended, 2 failed." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     process.send_signal(signal.SIGINT)
     said, complaints = process.communicate(timeout=30)
     assert (process.returncode, complaints) == (130, "")
-    assert "Interrupted: 2 of 5 ended; the same command goes on with the others." in said
+    assert "Interrupted: 2 of 5 ended; the same command sends the rest." in said
     assert [call.id for call in plan_rerun(read(log), out=out).calls] == ["2", "3", "4"]
     assert main(["replay", str(log), "--host", url, "--out", str(out), "--concurrency", "1"]) == 0
     settled = [call.start.context.tags[REPLAY_OF] for call in read(out) if is_settled(call)]

@@ -90,7 +90,7 @@ def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
         assert command.opening == [
             f"Serving 2 calls (1 more cannot be played) of {log} at http://127.0.0.1:{port}",
             "Models: m:latest, other:1b",
-            f"Ask it:  run any client with OLLAMA_HOST=127.0.0.1:{port}",
+            f"Use it:  OLLAMA_HOST=127.0.0.1:{port} with any client",
             "Stop it: Ctrl-C",
         ]
         assert [ask(command.url).content for _ in range(2)] == [LINE + FINAL] * 2
@@ -199,7 +199,7 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         assert main(["serve-replay", str(log), "--listen", place]) == 2
     assert capsys.readouterr().err == (
-        f"ollama-otel: cannot listen at {place}: Address already in use; choose another place "
+        f"ollama-otel: cannot listen at {place}: Address already in use; choose another address "
         "with --listen\n"
     )
 
@@ -213,8 +213,7 @@ def test_a_log_without_bodies_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     path = write(tmp_path / "calls.jsonl", lines(has_bodies=False))
     assert main(["serve-replay", str(path)]) == 2
     assert capsys.readouterr().err == (
-        f"ollama-otel: {path} has no call that could be played (calls: 1): record with "
-        "replay_bodies=True\n"
+        f"ollama-otel: no call of {path} can be played (1 in all): record with replay_bodies=True\n"
     )
 
 

@@ -237,7 +237,7 @@ def test_a_folder_is_shown_as_well(log: Path, capsys: Captured) -> None:
 
 
 def test_no_call_that_is_asked_for_is_told(log: Path, capsys: Captured) -> None:
-    assert show(capsys, log, "--model", "other") == "No call in this log is like that.\n"
+    assert show(capsys, log, "--model", "other") == "No calls match.\n"
 
 
 def test_an_empty_log_is_told(tmp_path: Path, capsys: Captured) -> None:
@@ -454,7 +454,7 @@ def test_body_is_the_bytes_of_the_answer_and_nothing_else(
 def test_an_answer_that_is_not_logged_is_no_body(log: Path, capsys: Captured) -> None:
     said = show(capsys, log, "13", "--body", status=2)
     assert said.startswith("ollama-otel: the answer of 4f3a2b1c-13 is not in the log")
-    assert "name it by its ID" in show(capsys, log, "--body", status=2)
+    assert "give its ID" in show(capsys, log, "--body", status=2)
 
 
 # --- which call ---------------------------------------------------------------------------
@@ -471,7 +471,7 @@ def test_a_whole_id_wins_over_the_beginning_of_others(log: Path, capsys: Capture
 
 def test_an_ambiguous_id_is_told_with_all_it_may_mean(log: Path, capsys: Captured) -> None:
     assert show(capsys, log, "4f", status=2) == (
-        f"ollama-otel: 3 calls in {log} are meant by '4f': 4f3a2b1c-1, 4f3a2b1c-2, 4f3a2b1c-13\n"
+        f"ollama-otel: ambiguous id '4f' in {log}: 4f3a2b1c-1, 4f3a2b1c-2, 4f3a2b1c-13\n"
     )
 
 

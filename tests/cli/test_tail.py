@@ -357,7 +357,7 @@ def test_following_goes_on_between_looks(log: Path, capsys: pytest.CaptureFixtur
     with FollowedLog(log) as followed, pytest.raises(EndedError):
         follow(followed, Console(file=file), lines=10, sleep=sleeping(*steps))
     assert printed == [1, 2]
-    assert capsys.readouterr().err == f"Waiting for {log}, which is not there yet.\n"
+    assert capsys.readouterr().err == f"Waiting for {log} to be created.\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

@@ -70,7 +70,7 @@ def test_greedy_decoding_says_the_same_again(
 ) -> None:
     out = log.with_name("calls.replayed.jsonl")
     assert main(["replay", str(log), "--host", real_ollama.url, "--speed", "4"]) == 0
-    assert "Left out: 1 call: only inference is sent again" in capsys.readouterr().out
+    assert "Left out 1 call: only inference is sent." in capsys.readouterr().out
     status, told = difference(log, out, capsys)
     assert status == 0
     counts = told["counts"]
@@ -128,7 +128,7 @@ def test_an_interrupted_run_is_gone_on_with_and_every_call_is_there_once(
 
     assert main([*command, "--concurrency", "3"]) == 0
     text = capsys.readouterr().out
-    assert f"Answered before: {before} calls" in text
+    assert f"Already answered: {before} calls." in text
     assert f"Sending {40 - before} calls" in text
     times = Counter(call.start.context.tags[REPLAY_OF] for call in read(out) if is_settled(call))
     assert times == {call.id: 1 for call in read(log)}

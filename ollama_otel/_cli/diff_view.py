@@ -1,4 +1,4 @@
-"""How a comparison of two logs looks: as things that rich can print, and as JSON."""
+"""Renders the comparison of two logs, as rich objects and as JSON."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ollama_otel._cli.render import seconds
 from ollama_otel._cli.terminal import first_words, plural, printable
+from ollama_otel._cli.units import seconds
 from ollama_otel._log.call import RecordedCall
 from ollama_otel.replay._diff.text import FieldDifference, TextDifference
 from ollama_otel.replay._diff.values import (
@@ -24,17 +24,17 @@ from ollama_otel.replay._diff.values import (
     StructureDifference,
 )
 
-__all__ = ["as_json", "pair", "summary", "unmatched"]
+__all__ = ["as_json", "parts"]
 
 _SHOWN: Final = 400
-"""Characters shown of one changed piece."""
+"""Characters shown of one difference."""
 _MARKS: Final = {"removed": ("[-", "-]", "red"), "added": ("{+", "+}", "green")}
 _SIDES: Final = {"before": "the first log", "after": "the second log"}
 _REASONS: Final = {
     "no_body": "no body in {}",
     "redacted": "redacted in {}",
     "not_ended": "never ended in {}",
-    "left_early": "its caller left early in {}, so compared as far as that went",
+    "left_early": "its caller stopped reading early in {}: compared up to there",
 }
 _LABELS: Final[dict[Measure, str]] = {
     "duration": "duration",
@@ -44,16 +44,33 @@ _LABELS: Final[dict[Measure, str]] = {
     "output_tokens": "output tokens",
 }
 _FOOTNOTE: Final = (
-    "Of calls that completed in both logs. Change: the median of the pairs' own.\n"
+    "Calls that completed in both logs. Change is computed pair by pair, then the median.\n"
     "p95: linear interpolation. p: two-sided exact sign test."
 )
+
+
+def parts(
+    comparison: Comparison,
+    pairs: Sequence[ComparedPair],
+    failed: Sequence[str],
+    *,
+    logs: tuple[str, str],
+) -> Iterator[RenderableType]:
+    """Yield the given pairs, the calls of one log only, the totals, and the aspects that failed."""
+    yield from map(_pair, pairs)
+    for calls, log in zip((comparison.only_before, comparison.only_after), logs, strict=True):
+        if calls:
+            yield _unmatched(calls, log)
+    yield Group(Text(""), *_counts(comparison), Text(""), _table(comparison))
+    yield Text(_FOOTNOTE, style="dim")
+    if failed:
+        yield Text(f"Changed: {', '.join(failed)}", style="bold red")
 
 
 # --- one call -----------------------------------------------------------------------------
 
 
-def pair(pair: ComparedPair) -> RenderableType:
-    """Show what changed in one pair."""
+def _pair(pair: ComparedPair) -> Tree:
     tree = Tree(_title(pair), guide_style="dim")
     for note in pair.notes:
         tree.add(Text(_REASONS[note.why].format(_SIDES[note.side]), style="yellow"))
@@ -65,8 +82,7 @@ def pair(pair: ComparedPair) -> RenderableType:
     return tree
 
 
-def unmatched(calls: Sequence[RecordedCall], log: str) -> RenderableType:
-    """List the calls that only one log has."""
+def _unmatched(calls: Sequence[RecordedCall], log: str) -> Tree:
     tree = Tree(Text(f"Only in {printable(log)}", style="bold"), guide_style="dim")
     for call in calls:
         tree.add(Text(f"{_name(call)}  {_place(call)}"))
@@ -80,7 +96,7 @@ def _title(pair: ComparedPair) -> Text:
         line.append(f" -> {first_words(after or '')}")
     line.append(f"  {_place(pair.before)} -> {_place(pair.after)}  ", style="dim")
     changed = ", ".join(sorted(pair.changed))
-    unchanged = "the same by its facts" if pair.is_by_facts_only else "identical"
+    unchanged = "same facts, text not compared" if pair.is_by_facts_only else "identical"
     line.append(changed or unchanged, style="yellow" if changed else "green")
     return line
 
@@ -94,7 +110,7 @@ def _place(call: RecordedCall) -> str:
 
 
 def _changes(pair: ComparedPair) -> Iterator[tuple[str, Iterable[Text]]]:
-    """Each aspect that changed, with the places."""
+    """Yield each aspect that changed, with its differences."""
     changed = pair.changed
     if "outcome" in changed:
         yield "outcome", [*map(_field, pair.outcome), *_errors(pair)]
@@ -116,7 +132,7 @@ def _errors(pair: ComparedPair) -> Iterator[Text]:
 def _changed_words(difference: TextDifference) -> Text:
     line = Text()
     for kind, text in difference.segments:
-        # The marks are those of wdiff: colours do not come through a pipe.
+        # The marks of wdiff, as colours are lost in a pipe.
         opening, closing, style = _MARKS.get(kind, ("", "", "dim"))
         shown = f" [{text}] " if kind == "skipped" else _cut(text)
         line.append(f"{opening}{shown}{closing}", style=style)
@@ -129,7 +145,7 @@ def _structure(difference: StructureDifference) -> Iterator[Text]:
         ("second", difference.after_is_json),
     ):
         if not is_json:
-            yield Text(f"the {side} answer is no JSON", style="red")
+            yield Text(f"the {side} answer is not JSON", style="red")
     yield from map(_field, difference.fields)
 
 
@@ -143,7 +159,7 @@ def _measures(pair: ComparedPair) -> Text:
         for name, values in pair.measures.items()
         if values.is_known
     ]
-    return Text(", ".join(known) or "nothing was measured in both", style="dim")
+    return Text(", ".join(known) or "no measure is known in both", style="dim")
 
 
 def _change_of(name: Measure, values: BeforeAfter) -> str:
@@ -157,11 +173,6 @@ def _cut(text: str) -> str:
 
 
 # --- all of them --------------------------------------------------------------------------
-
-
-def summary(comparison: Comparison) -> RenderableType:
-    """Show the counts, and each measure over all pairs."""
-    return Group(Text(""), *_counts(comparison), Text(""), _table(comparison), _footnote())
 
 
 def _counts(comparison: Comparison) -> Iterator[Text]:
@@ -185,26 +196,22 @@ def _table(comparison: Comparison) -> Table:
     table.add_column("")
     for heading in ("pairs", "median", "after", "change", "p95", "after", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, figures in comparison.summary().items():
-        table.add_row(_LABELS[name], str(figures.count), *_cells(name, figures))
+    for name, total in comparison.summary().items():
+        table.add_row(_LABELS[name], str(total.count), *_cells(name, total))
     return table
 
 
-def _cells(name: Measure, figures: MeasureSummary) -> list[str | Text]:
-    change, p_value = figures.median_change, figures.p_value
-    style = "bold yellow" if figures.is_significant else ""
+def _cells(name: Measure, total: MeasureSummary) -> list[str | Text]:
+    change, p_value = total.median_change, total.p_value
+    style = "bold yellow" if total.is_significant else ""
     return [
-        _amount(name, figures.median_before),
-        _amount(name, figures.median_after),
+        _amount(name, total.median_before),
+        _amount(name, total.median_after),
         Text("" if change is None else f"{change:+.1%}", style=style),
-        _amount(name, figures.p95_before),
-        _amount(name, figures.p95_after),
+        _amount(name, total.p95_before),
+        _amount(name, total.p95_after),
         "" if p_value is None else f"{p_value:.3g}",
     ]
-
-
-def _footnote() -> Text:
-    return Text(_FOOTNOTE, style="dim")
 
 
 def _amount(name: Measure, value: float | None) -> str:
@@ -219,7 +226,7 @@ def _amount(name: Measure, value: float | None) -> str:
 
 
 def as_json(comparison: Comparison, pairs: Sequence[ComparedPair]) -> dict[str, Any]:
-    """Return the comparison as JSON's values, of its pairs those given."""
+    """Return the comparison as JSON values, with the given pairs only."""
     return {
         "counts": comparison.counts,
         "summary": {name: asdict(each) for name, each in comparison.summary().items()},

@@ -1,0 +1,110 @@
+"""A call as a tree: its span, below it its phases with bars, and what else is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+from rich.text import Text
+from rich.tree import Tree
+
+from ollama_otel import records
+from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words, printable
+from ollama_otel._cli.units import seconds
+from ollama_otel.records import CallRecord
+
+__all__ = ["Phase", "call_tree", "phases_of"]
+
+Phase = records.Phase | Literal["to_first_chunk", "stream"]
+"""A phase of a record, or one of the two that the client alone can measure."""
+
+_BAR_WIDTH: Final = 30
+_LOOKS: Final[Mapping[Phase, tuple[str, str]]] = {
+    "load": ("load", "yellow"),
+    "queue_estimate": ("queue, estimated", "magenta"),
+    "prompt_eval": ("prompt", "cyan"),
+    "eval": ("decode", "green"),
+    "unaccounted": ("rest in server", "cyan"),
+    "client": ("client", "blue"),
+    "to_first_chunk": ("to first chunk", "cyan"),
+    "stream": ("stream", "green"),
+}
+"""Label and style of each phase."""
+
+
+def phases_of(record: CallRecord) -> dict[Phase, float]:
+    """Return the seconds of each phase of a call; nothing, if only its duration is known."""
+    if record.response.total_duration is not None:
+        return {name: spent for name, spent in record.phases.items() if spent or name == "client"}
+    # Without its final message a stream has no timings of the server.
+    first = record.time_to_first_chunk
+    if first is None:
+        return {}
+    return {"to_first_chunk": first, "stream": record.duration - first}
+
+
+def call_tree(record: CallRecord, span_name: str, *, is_cold: bool, ascii_only: bool) -> Tree:
+    """Show a call, where its time went, and what is known of it."""
+    tree = Tree(_span_line(record, span_name, is_cold=is_cold), guide_style="dim")
+    phases = phases_of(record)
+    whole = sum(phases.values())
+    for phase, spent in phases.items():
+        tree.add(_phase_line(phase, spent, whole, "#" if ascii_only else "\N{FULL BLOCK}"))
+    for fact in _facts(record):
+        tree.add(fact)
+    return tree
+
+
+def _span_line(record: CallRecord, span_name: str, *, is_cold: bool) -> Text:
+    style = f"bold {OUTCOME_STYLES[record.outcome]}"
+    line = Text.assemble(
+        (span_name, "bold"), f"  {seconds(record.duration)}  ", (record.outcome, style)
+    )
+    if record.error_type is not None:
+        line.append(f": {first_words(record.error_type)}", style=style)
+    if is_cold:
+        line.append("  cold start", style="yellow")
+    return line
+
+
+def _phase_line(phase: Phase, spent: float, whole: float, block: str) -> Text:
+    label, style = _LOOKS[phase]
+    share = spent / whole if whole else 0.0
+    line = Text(f"{label:<19}{seconds(spent):>9} {share:>5.0%}")
+    if blocks := round(share * _BAR_WIDTH):
+        line.append("  " + block * blocks, style=style)
+    return line
+
+
+def _facts(record: CallRecord) -> Iterator[Text]:
+    if record.error_message is not None:
+        status = f"HTTP {record.http_status}: " if record.http_status is not None else ""
+        yield Text(printable(f"{status}{record.error_message}"))
+    for facts in (_waits(record), _tokens(record)):
+        if facts:
+            yield Text(", ".join(facts))
+
+
+def _waits(record: CallRecord) -> list[str]:
+    first, answer = record.time_to_first_chunk, record.time_to_first_answer
+    if first is None:
+        return []
+    if record.response.total_duration is None:
+        return [f"{record.chunk_count} chunks, no final one with the server's timings"]
+    waits = [f"first chunk after {seconds(first)}"]
+    if record.response.has_thinking or record.start.request.think:
+        waits.append(f"first answer after {seconds(answer)}" if answer else "no answer yet")
+    return [*waits, f"{record.chunk_count} chunks"]
+
+
+def _tokens(record: CallRecord) -> list[str]:
+    response, rate = record.response, record.decode_rate
+    return [
+        text
+        for text, is_known in (
+            (f"{response.input_tokens} tokens in", response.input_tokens is not None),
+            (f"{response.output_tokens} out", response.output_tokens is not None),
+            (f"{rate or 0:.0f} tokens/s", rate is not None),
+        )
+        if is_known
+    ]

@@ -1,0 +1,54 @@
+"""The commands as a table, and argparse parsers that import a command only when it is used."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+__all__ = ["COMMANDS", "Command", "add_commands"]
+
+
+class Command(NamedTuple):
+    """One row of a table of commands."""
+
+    name: str
+    help: str
+    module: str
+    """In this package. It defines `add_arguments(parser)` and `run(arguments)`, which returns the
+    exit status; a group of commands defines `add_arguments` only, and calls `add_commands`."""
+
+
+COMMANDS: Final = (
+    Command("show", "show the calls of a log, or one of them", "show"),
+    Command("tail", "follow the calls in a log that is being written", "tail"),
+    Command("diff", "show what changed from one log to another", "diff"),
+    Command("replay", "send the requests of a log to a server again", "replay"),
+    Command("serve-replay", "answer requests from a log, on a port", "serve_replay"),
+    Command("demo", "show what is recorded of a few calls", "demo"),
+    Command("dashboards", "run, check, export or import the Grafana boards", "dashboards"),
+)
+
+
+def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command]) -> None:
+    """Give a parser subcommands, and import none of them."""
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser
+    )
+    for command in commands:
+        subparsers.add_parser(command.name, help=command.help).module = command.module
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Imports its command when it gets arguments to parse, `--help` included."""
+
+    module: str | None = None
+
+    def parse_known_args(self, *args: Any, **options: Any) -> tuple[Any, list[str]]:
+        if self.module is not None:
+            command = import_module(f"{__package__}.{self.module}")
+            self.module = None
+            command.add_arguments(self)
+            self.set_defaults(run=getattr(command, "run", None))
+        return super().parse_known_args(*args, **options)

@@ -1,0 +1,25 @@
+"""The command `dashboards down`: its arguments; `compose` runs it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ollama_otel._cli.arguments import add_no_color
+from ollama_otel._cli.compose import down as run
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.description = "Stops the containers that `up` started."
+    parser.add_argument(
+        "--file", type=Path, metavar="FILE", help="another compose file than the one shipped"
+    )
+    parser.add_argument(
+        "--volumes",
+        action="store_true",
+        help="delete the stored data, too, with the models of its Ollama",
+    )
+    add_no_color(parser)

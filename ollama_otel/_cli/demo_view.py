@@ -1,0 +1,131 @@
+"""Renders the values of the demo as rich objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ollama_otel._cli.call_tree import call_tree
+from ollama_otel._cli.units import seconds
+
+if TYPE_CHECKING:
+    from ollama_otel._cli.demo_run import Delivery, Step
+    from ollama_otel._cli.demo_server import Server
+    from ollama_otel._cli.metric_rows import MetricRow
+
+__all__ = ["closing", "metrics", "opening", "step"]
+
+_UNITS: Final = {
+    "{token}": "tokens",
+    "s": "seconds",
+    "By": "bytes",
+    "{request}": "calls",
+    "{item}": "items",
+}
+_JAEGER_PORT = 16686
+_CLOCKS: Final = "Timed by the server: load, queue, prompt, decode. Timed here: client, chunks."
+_LABELS_WIDTH = 42
+_FOOTNOTE: Final = (
+    "Rows are sums over the labels model, provider and server.\np50 is estimated from the buckets."
+)
+
+
+def opening(server: Server) -> RenderableType:
+    """Name the server and the models that the numbers come from."""
+    models = server.models
+    if server.stands_in_because is not None:
+        where = Text(
+            f"{server.stands_in_because}; using a scripted server with invented numbers.",
+            style="bold yellow",
+        )
+    else:
+        where = Text(f"Ollama at {server.url}", style="bold")
+    lines = [where, Text(f"{models.chats} chats{_and_the_others(server)}.")]
+    if models.thinks is None:
+        lines.append(_missing("thinks", "qwen3:0.6b"))
+    if models.embeds is None:
+        lines.append(_missing("embeds", "all-minilm"))
+    return Group(*lines, Text(_CLOCKS, style="dim"))
+
+
+def _and_the_others(server: Server) -> str:
+    thinks, embeds = server.models.thinks, server.models.embeds
+    return (f", {thinks} thinks" if thinks else "") + (f", {embeds} embeds" if embeds else "")
+
+
+def _missing(role: str, example: str) -> Text:
+    return Text(f"No installed model {role}: call left out (ollama pull {example} installs one).")
+
+
+def step(step: Step, *, ascii_only: bool) -> RenderableType:
+    """Show one call of the demo."""
+    title = Text(f"{step.number}  {step.title}", style="bold")
+    tree = call_tree(step.record, step.span_name, is_cold=step.is_cold, ascii_only=ascii_only)
+    if not step.as_expected:
+        tree.label = Text.assemble(cast(Text, tree.label), ("  (unexpected)", "bold red"))
+    return Group(Text(""), title, tree)
+
+
+def metrics(rows: Sequence[MetricRow]) -> RenderableType:
+    """Show all metrics in one table, the name of each above its rows."""
+    lines = [Text(""), _columns("Metrics", "count", "mean", "p50 ~", "total", style="bold")]
+    metric = None
+    for row in rows:
+        if row.metric != metric:
+            metric, unit = row.metric, _UNITS.get(row.unit, row.unit)
+            lines.append(Text.assemble((metric, "bold"), (f"  {unit}", "dim")))
+        lines.append(_row(row))
+    return Group(*lines, Text(_FOOTNOTE, style="dim"))
+
+
+def _row(row: MetricRow) -> Text:
+    labels = "  " + (" ".join(row.labels) or "all")
+    if row.count is None:
+        return _columns(labels, "", "", "", _amount(row.value, row.unit))
+    amounts = (row.mean, row.median, row.value)
+    count, *rest = str(row.count), *(_amount(amount, row.unit) for amount in amounts)
+    return _columns(labels, count, *rest)
+
+
+def _columns(first: str, count: str, *amounts: str, style: str = "") -> Text:
+    cells = "".join(f"{amount:>10}" for amount in amounts)
+    return Text(f"{first:<{_LABELS_WIDTH}}{count:>6}{cells}", style=style)
+
+
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    return seconds(value) if unit == "s" else f"{value:,.0f}"
+
+
+def closing(delivery: Delivery, server: Server) -> RenderableType:
+    """Say where the telemetry went, and how to record other calls."""
+    lines = [*_whereabouts(delivery), Text("")]
+    lines.append(Text("For your own calls, change one import and call configure() once:"))
+    lines.append(Text("  from ollama_otel import configure, ollama", style="bold"))
+    if server.stands_in_because is not None:
+        lines.append(Text("For real numbers, start Ollama, or give its address with --host."))
+    return Group(Text(""), *lines)
+
+
+def _whereabouts(delivery: Delivery) -> Iterator[Text]:
+    if not delivery.endpoints:
+        yield Text("Nothing was sent: no collector is configured. With Jaeger running:")
+        yield Text(
+            "  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 ollama-otel demo", style="bold"
+        )
+    for signal, endpoint in delivery.endpoints.items():
+        if signal in delivery.arrived:
+            yield Text(f"Sent the {signal} to {endpoint}", style="green")
+        elif signal == "metrics" and "traces" in delivery.arrived:
+            yield Text(f"{endpoint} did not accept the metrics (Jaeger takes traces only).")
+        else:
+            yield Text(f"The {signal} were not delivered to {endpoint}", style="red")
+    if "traces" in delivery.arrived:
+        host = urlsplit(delivery.endpoints["traces"]).hostname or "localhost"
+        yield Text(f"All calls are in trace {delivery.trace_id}; in Jaeger:")
+        yield Text(f"  http://{host}:{_JAEGER_PORT}/trace/{delivery.trace_id}", style="bold")
