@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ollama_otel import ollama
-    from ollama_otel._exchange.exchange import CallFollower, Observer
+    from ollama_otel._exchange.observers import CallFollower, Enricher, Instrumentation, Observer
+    from ollama_otel._telemetry.instrumentation import InstrumentationOptions, build_instrumentation
     from ollama_otel._telemetry.setup import Telemetry, configure
     from ollama_otel.client import AsyncClient, Client
     from ollama_otel.context import call_context
@@ -41,7 +42,10 @@ __all__ = [
     "CallRecord",
     "CallStart",
     "Client",
+    "Enricher",
+    "Instrumentation",
     "InstrumentationError",
+    "InstrumentationOptions",
     "MissingExtraError",
     "Observer",
     "OllamaInstrumentor",
@@ -51,6 +55,7 @@ __all__ = [
     "Telemetry",
     "Transport",
     "__version__",
+    "build_instrumentation",
     "call_context",
     "configure",
     "instrument_client",
@@ -59,7 +64,8 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "_exchange.exchange": ("CallFollower", "Observer"),
+    "_exchange.observers": ("CallFollower", "Enricher", "Instrumentation", "Observer"),
+    "_telemetry.instrumentation": ("InstrumentationOptions", "build_instrumentation"),
     "records": ("CallRecord", "CallStart"),
     "_telemetry.setup": ("Telemetry", "configure"),
     "client": ("AsyncClient", "Client"),

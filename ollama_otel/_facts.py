@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ollama_otel import _names as names
-from ollama_otel._frozen import FrozenDict
+from ollama_otel._frozen import FrozenDict, frozen
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["FACTS", "Column", "Fact", "FactTable", "Line"]
@@ -79,7 +79,7 @@ class Fact(Struct, frozen=True, kw_only=True):
     """Whether the attribute is set when the span starts, for samplers."""
     is_of_completions: bool = False
     """Whether the attribute is set only for completions."""
-    also: type | None = None
+    also: Any = None
     """A further Python type that its log value may have."""
 
 
@@ -193,6 +193,7 @@ _ROWS: Final[tuple[Fact, ...]] = (
         key="operation",
         column="operation",
     ),
+    _of_start("endpoint.dialect", "text", "request", "Protocol of the route.", absent="native"),
     _of_start("endpoint.method", "text", "request", "HTTP method."),
     _of_start("path", "text", "request", "Path of the URL as sent, without the query."),
     _of_start(
@@ -296,7 +297,10 @@ _ROWS: Final[tuple[Fact, ...]] = (
         absent=False,
     ),
     _of_request(
-        "raw", "boolean", "Whether the prompt was to skip the template.", attribute=names.REQUEST_RAW
+        "raw",
+        "boolean",
+        "Whether the prompt was to skip the template.",
+        attribute=names.REQUEST_RAW,
     ),
     _of_request(
         "truncate",
@@ -310,9 +314,7 @@ _ROWS: Final[tuple[Fact, ...]] = (
         "Dimensions asked for of an embedding.",
         attribute=names.EMBEDDINGS_DIMENSION_COUNT,
     ),
-    _of_request(
-        "input_count", "integer", "Messages of a chat, texts of an embedding request."
-    ),
+    _of_request("input_count", "integer", "Messages of a chat, texts of an embedding request."),
     Fact(
         path="start.message_count",
         type="integer",
@@ -525,9 +527,7 @@ _ROWS: Final[tuple[Fact, ...]] = (
         attribute=names.RESPONSE_TOOL_CALL_COUNT,
     ),
     _of_response("has_thinking", "boolean", "Whether the model thought.", absent=False),
-    _of_response(
-        "error", "text", "Error in a response whose status was good.", "response_error"
-    ),
+    _of_response("error", "text", "Error in a response whose status was good.", "response_error"),
     # --- what follows from it
     _of_call(
         "finish_reason",
@@ -599,9 +599,7 @@ _ROWS: Final[tuple[Fact, ...]] = (
         unit="By",
         attribute=names.PROGRESS_MOVED,
     ),
-    _of_call(
-        "progress.moving_time", "number", "client", "Time in which bytes moved.", unit="s"
-    ),
+    _of_call("progress.moving_time", "number", "client", "Time in which bytes moved.", unit="s"),
     _of_call(
         "progress.rate",
         "number",
@@ -672,9 +670,7 @@ class FactTable:
     def __init__(self, rows: Iterable[Fact]) -> None:
         self.rows = tuple(rows)
         set_at_end = [row for row in self.rows if not row.is_at_start]
-        self._at_start = _Getter(
-            [row for row in self.rows if row.is_at_start], [], below="start."
-        )
+        self._at_start = _Getter([row for row in self.rows if row.is_at_start], [], below="start.")
         self._at_end = _Getter(
             [row for row in set_at_end if row.attribute and not row.is_of_completions],
             [row for row in set_at_end if row.spread is not None],
@@ -715,6 +711,18 @@ class FactTable:
             msgspec.convert(values, self._checked[line])
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
+
+    def fields(self, values: Mapping[str, Any], line: Line) -> dict[str, dict[str, Any]]:
+        """Return what a log line says by where it stands in a record: `{"response": {...}}`."""
+        found: dict[str, dict[str, Any]] = {}
+        for row, _, keys in self._written[line]:
+            value: Any = values
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None:
+                owner, _, name = row.path.rpartition(".")
+                found.setdefault(owner, {})[name] = frozen(value)
+        return found
 
     def _values(self, source: Any, line: Line) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -762,19 +770,15 @@ class FactTable:
             if row.column is not None and row.key is not None
         )
 
-    def flat(
-        self, request: Mapping[str, Any], end: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        """Return every column of a call by its name, from its log lines; None is unknown."""
-        lines: Mapping[Line, Mapping[str, Any]] = {"request": request, "end": end or {}}
+    def flat(self, start: CallStart, record: CallRecord | None) -> dict[str, Any]:
+        """Return every column of a call by its name; None is unknown."""
         values: dict[str, Any] = {}
         for row in self.rows:
             if row.column is not None and row.key is not None:
-                found: Any = lines[row.line]
-                for key in row.key.split("."):
-                    found = found.get(key) if isinstance(found, Mapping) else None
-                is_known = found is not None or (row.line == "end" and end is None)
-                values[row.column] = found if is_known else _plain(row.absent)
+                is_of_start = row.path.startswith("start.")
+                source: Any = start if is_of_start else record
+                get = attrgetter(row.path.removeprefix("start."))
+                values[row.column] = None if source is None else _plain(get(source))
         return values
 
     def markdown(self) -> str:
@@ -802,11 +806,13 @@ class _Getter:
     """Gets the attributes of some rows from one object, in as few steps as Python allows."""
 
     def __init__(self, rows: list[Fact], spread: list[Fact], *, below: str = "") -> None:
-        self._names = [row.attribute for row in rows]
+        self._names = [row.attribute or "" for row in rows]
         self._absent = [row.absent for row in rows]
         self._get = _all_at_once([row.path.removeprefix(below) for row in rows])
         self._spread = [
-            (attrgetter(row.path.removeprefix(below)), row.absent, row.spread) for row in spread
+            (attrgetter(row.path.removeprefix(below)), row.absent, row.spread)
+            for row in spread
+            if row.spread is not None
         ]
 
     def __call__(self, source: Any) -> dict[str, Any]:
@@ -843,7 +849,11 @@ def _plain(value: Any) -> Any:
 
 def _struct_type(name: str, tree: Mapping[str, Any]) -> Any:
     fields = [
-        (key, (_struct_type(key, kind) if isinstance(kind, dict) else kind) | msgspec.UnsetType, msgspec.UNSET)
+        (
+            key,
+            (_struct_type(key, kind) if isinstance(kind, dict) else kind) | msgspec.UnsetType,
+            msgspec.UNSET,
+        )
         for key, kind in tree.items()
     ]
     return msgspec.defstruct(name, fields)

@@ -18,7 +18,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
-from ollama_otel._exchange.exchange import Observer
+from ollama_otel._exchange.observers import Instrumentation, Observer
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.settings import Settings
 from ollama_otel.transport import REQUEST_BODY, instrument_client, watched_body
@@ -139,6 +139,7 @@ class Client(ollama.Client):
         self,
         host: str | None = None,
         *,
+        instrumentation: Instrumentation | None = None,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
@@ -151,6 +152,7 @@ class Client(ollama.Client):
         self._urls = _Urls()
         instrument_client(
             self,
+            instrumentation=instrumentation,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
             logger_provider=logger_provider,
@@ -224,6 +226,7 @@ class AsyncClient(ollama.AsyncClient):
         self,
         host: str | None = None,
         *,
+        instrumentation: Instrumentation | None = None,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
@@ -236,6 +239,7 @@ class AsyncClient(ollama.AsyncClient):
         self._urls = _Urls()
         instrument_client(
             self,
+            instrumentation=instrumentation,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
             logger_provider=logger_provider,

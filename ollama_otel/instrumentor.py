@@ -14,6 +14,7 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
 )
 
 from ollama_otel._guard import guard
+from ollama_otel._telemetry.instrumentation import InstrumentationOptions
 from ollama_otel.client import AsyncClient, Client
 from ollama_otel.errors import InstrumentationError
 from ollama_otel.transport import instrument_client, is_instrumented, uninstrument_client
@@ -33,10 +34,9 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments official clients, those that exist and those to come.
 
     `ollama.chat(...)` and functions imported from `ollama` earlier are covered too: they
-    are methods of one client, which is instrumented in place. `instrument()` takes
-    `tracer_provider`, `meter_provider`, `logger_provider`, `settings` and `observers`;
-    `uninstrument()` leaves no trace. A client of this library records anyway and is
-    left alone.
+    are methods of one client, which is instrumented in place. `instrument()` takes the keywords
+    of `instrument_client`; `uninstrument()` leaves no trace. A client of this library records
+    anyway and is left alone.
     """
 
     _touched: weakref.WeakSet[Any]
@@ -47,11 +47,11 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         return ("ollama >= 0.6.2",)
 
     def _instrument(self, **kwargs: Any) -> None:
-        options: dict[str, Any] = {
-            name: kwargs.get(name)
-            for name in ("tracer_provider", "meter_provider", "logger_provider", "settings")
+        options: Any = {
+            name: value
+            for name, value in kwargs.items()
+            if name in InstrumentationOptions.__annotations__
         }
-        options["observers"] = kwargs.get("observers") or ()
         touched: weakref.WeakSet[Any] = weakref.WeakSet()
         original = _BaseClient.__init__
 

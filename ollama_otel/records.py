@@ -349,7 +349,9 @@ class Progress(Struct, frozen=True, kw_only=True):
     @property
     def rate(self) -> float | None:
         """Bytes per second while bytes were moving; None if none were."""
-        return self.moved_bytes / self.moving_time if self.moved_bytes and self.moving_time else None
+        return (
+            self.moved_bytes / self.moving_time if self.moved_bytes and self.moving_time else None
+        )
 
 
 class ModelResidency(Struct, frozen=True, kw_only=True):

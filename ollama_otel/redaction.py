@@ -16,6 +16,7 @@ from ollama_otel.errors import SettingsError
 
 __all__ = [
     "BUILT_IN",
+    "Redactor",
     "api_keys",
     "authorization",
     "bearer_tokens",
@@ -29,7 +30,8 @@ __all__ = [
     "private_keys",
 ]
 
-_Redactor = Callable[[str], str]
+Redactor = Callable[[str], str]
+"""Returns what may be kept of one string, uncut. It never sees a whole JSON document."""
 
 _MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
 _KIND = re.compile(r"[^\[\]\r\n]{1,64}")
@@ -186,7 +188,7 @@ def is_secret_key(name: str) -> bool:
     return _SECRET_KEY.fullmatch(plain) is not None
 
 
-def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> _Redactor:
+def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> Redactor:
     """Make a redactor that replaces what `regex` matches by `[redacted: KIND]`.
 
     Marks that are there already are left alone. Raises SettingsError if `regex` is no regular
@@ -216,7 +218,7 @@ def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> _Redactor:
     return redact
 
 
-def _by_blocks(redactor: _Redactor) -> _Redactor:
+def _by_blocks(redactor: Redactor) -> Redactor:
     """Run a redactor that looks for nothing across line ends over a few lines at a time."""
 
     @wraps(redactor)
@@ -359,7 +361,7 @@ def _iban_length(candidate: str) -> int:
     return found.end() if number % 97 == 1 else 0
 
 
-BUILT_IN: tuple[_Redactor, ...] = (
+BUILT_IN: tuple[Redactor, ...] = (
     private_keys,
     authorization,
     cookies,

@@ -15,11 +15,13 @@ PACKAGE = Path(ollama_otel.__file__).parent
 
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("errors",),
-    ("settings", "context", "redaction", "_guard", "_process", "_network"),
-    ("_wire", "_content"),
-    ("records", "_exchange"),
+    ("errors", "_frozen"),
+    ("settings", "context", "redaction", "_guard", "_process"),
+    ("records", "_names"),
+    ("_wire", "_facts"),
+    ("_exchange",),
     ("_log", "residency"),
+    ("_enrich",),
     ("_telemetry",),
     ("transport",),
     ("client",),

@@ -101,7 +101,7 @@ class Exchange:
         self._began = instrumentation.clock()
 
     @classmethod
-    def begin(  # noqa: PLR0913 - a request has that many parts
+    def begin(
         cls,
         instrumentation: Instrumentation,
         endpoint: Endpoint,
@@ -327,9 +327,7 @@ def body_reader(
     is_stream = start.request.stream and not content_type.startswith("application/json")
     kind = endpoint.response
     if is_success and is_stream and kind == "completion":
-        return CompletionStream(
-            dialect, clock, watches_tools=bool(start.request.tools), **options
-        )
+        return CompletionStream(dialect, clock, watches_tools=bool(start.request.tools), **options)
     if is_success and is_stream and kind == "progress" and (tally := dialect.tally()) is not None:
         return ProgressStream(dialect, clock, tally, **options)
     return Document(dialect, clock, endpoint, is_success=is_success, **options)

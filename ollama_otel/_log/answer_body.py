@@ -1,7 +1,8 @@
-"""Finds what must not be stored of an answer's body, and writes anew the lines that hold it.
+"""Finds what must not be stored of a response's body, and rewrites the messages that hold it.
 
-A model writes a secret as fragments in many lines of a stream, so each text is joined before it
-is redacted, and what is left of it is given back to its fragments.
+A model writes a secret as fragments in many messages of a stream, so each text is joined before it
+is redacted, and what is left of it is given back to its fragments. Where texts stand is the
+dialect's to say.
 """
 
 from __future__ import annotations
@@ -14,24 +15,13 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from ollama_otel._log.edits import Edit, as_line, distributed
-from ollama_otel._log.json_redaction import (
-    NO_JSON,
-    ImageCopier,
-    JsonRedaction,
-    SpecialFields,
-    parsed,
-)
+from ollama_otel._log.edits import Edit, distributed
+from ollama_otel._log.json_redaction import JsonRedaction, MediaCopier
+from ollama_otel._wire.dialect import Dialect, Fields, as_json
+from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel.redaction import is_secret_key
 
 __all__ = ["AnswerBody"]
-
-_FRAGMENTS = frozenset(("content", "response", "thinking"))
-"""Keys under which a stream carries a text bit by bit, itself or in its `message`."""
-_REPEATS = ("logprobs", "context")
-"""Keys under which an answer says its text again, token by token."""
-_DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
-"""Keys that hold nanoseconds, of which an hour has as many digits as a payment card."""
 
 _is_timestamp = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
@@ -41,42 +31,46 @@ _is_timestamp = re.compile(
 _LONGEST_NAME = 200
 """Characters; a longer text is looked at alone, for it may be an image."""
 _LARGEST_COUNT = 10**12 - 1
-"""Whole numbers beyond it may be those of payment cards."""
+"""Larger whole numbers may be those of payment cards."""
 
-_Name = tuple[bool, str]
-"""Whether a text stands in a line's `message`, and its key."""
+_Name = tuple[Any, ...]
+"""Which text of a stream a fragment belongs to: the keys to it, and what tells choices apart."""
+_Texts = Mapping[_Name, Iterator[str]]
 
 
 class _Unit(NamedTuple):
-    """A line of a body, or a body that is one document; or all text between two lines of JSON."""
+    """A message of a body, or a body that is one document; or all text between two messages."""
 
     start: int
     end: int
     value: Any
-    """An object or an array, or `NO_JSON`."""
+    """An object or an array, or `NOT_JSON`."""
     is_torn: bool = False
     """Whether its end is missing."""
 
 
 class AnswerBody:
-    """One answer's body, on its way to what of it must not be stored."""
+    """One response's body, on its way to what of it must not be stored."""
 
     def __init__(
         self,
         body: bytes,
+        dialect: Dialect,
         redact: Callable[[str], str],
         *,
         echoes_secret: bool = False,
-        image: ImageCopier | None = None,
+        media: MediaCopier | None = None,
     ) -> None:
-        """`echoes_secret` says that a `context` repeats a secret of the request."""
+        """`echoes_secret` says that the request had a secret, which a response may repeat."""
         self.has_secret = False
         """Whether one was found by `edits`."""
         self._body = body
-        self._echoes_secret = echoes_secret and b'"context"' in body
+        self._dialect = dialect
+        repeats = [f'"{name}"'.encode() for name in _repeats_in(dialect.response_fields)]
+        self._echoes_secret = echoes_secret and any(name in body for name in repeats)
         self._redact_text = redact
         self._known: dict[str, str] = {}
-        self._json = JsonRedaction(self._text, on_hidden=self._found, image=image)
+        self._json = JsonRedaction(self._text, on_hidden=self._found, media=media)
         self._fragments: dict[_Name, list[str]] = defaultdict(list)
         self._others: set[str] = set()
         self._shapes: set[tuple[str, ...]] = set()
@@ -99,10 +93,11 @@ class AnswerBody:
 
     def edits(self) -> list[Edit[bytes]]:
         """Return what must be replaced, in the order of the body; usually nothing."""
-        lines = _objects(self._body)
-        units = list(_units(self._body)) if lines is None else []
-        for line in lines or ():
-            self._collect_line(line)
+        messages = self._objects()
+        units = list(self._units()) if messages is None else []
+        fields = self._dialect.response_fields
+        for message in messages or ():
+            self._collect_object(message, fields, ())
         for unit in units:
             self._collect(unit)
         redacted = self._redacted_texts()
@@ -115,45 +110,52 @@ class AnswerBody:
         has_secret = bool(redacted) or self._echoes_secret
         return [
             Edit(unit.start, unit.end, new)
-            for unit in units or _units(self._body)
+            for unit in units or self._units()
             if (new := self._rewritten(unit, texts, has_secret=has_secret)) is not None
         ]
 
+    # --- what is there --------------------------------------------------------------------
+
     def _collect(self, unit: _Unit) -> None:
         if isinstance(unit.value, dict):
-            self._collect_line(unit.value)
+            self._collect_object(unit.value, self._dialect.response_fields, ())
         else:
             self._is_clean = self._is_clean and self._rewritten(unit, {}) is None
         if unit.is_torn:
             self._is_clean = self._is_clean and self._rewritten_text(unit) is None
 
-    def _collect_line(self, line: Mapping[str, Any]) -> None:
-        self._collect_fields(line, is_message=False)
-        message = line.get("message")
-        if type(message) is dict:
-            self._collect_fields(message, is_message=True)
-
-    def _collect_fields(self, holder: Mapping[str, Any], *, is_message: bool) -> None:
+    def _collect_object(self, holder: Mapping[str, Any], fields: Fields, path: _Name) -> None:
+        path = _identified(path, fields, holder)
         self._shapes.add(tuple(holder))
+        kinds, inner = fields.kinds, fields.inner
         for key, value in holder.items():
             kind = type(value)
             if kind is str:
-                if key in _FRAGMENTS:
-                    self._fragments[is_message, key].append(value)
+                field = kinds.get(key)
+                if field == "text":
+                    self._fragments[*path, key].append(value)
                 elif len(value) > _LONGEST_NAME:
-                    self._collect_other(key, value, is_message=is_message)
-                elif key != "created_at" or not _is_timestamp(value):
+                    self._collect_other(key, value)
+                elif field != "time" or not _is_timestamp(value):
                     self._others.add(value)
-            elif (
-                kind is list
-                or (kind is dict and (is_message or key != "message"))
-                or (kind is int and value > _LARGEST_COUNT and key not in _DURATIONS)
-            ):
-                self._collect_other(key, value, is_message=is_message)
+            elif kind is list or kind is dict:
+                if key in inner:
+                    self._collect_inner(value, inner[key], (*path, key))
+                else:
+                    if kinds.get(key) == "repeat":
+                        self._fragments[*path, key].append(_tokens(value))
+                    self._collect_other(key, value)
+            elif kind is int and value > _LARGEST_COUNT and kinds.get(key) != "number":
+                self._collect_other(key, value)
 
-    def _collect_other(self, key: str, value: Any, *, is_message: bool) -> None:
-        if key == "logprobs" and isinstance(value, list):
-            self._fragments[is_message, key].append(_tokens(value))
+    def _collect_inner(self, value: Any, fields: Fields, path: _Name) -> None:
+        for name, item in _items(value, fields, path):
+            if isinstance(item, dict):
+                self._collect_object(item, fields, name)
+            else:
+                self._collect_other(str(path[-1]), item)
+
+    def _collect_other(self, key: str, value: Any) -> None:
         self._is_clean = self._is_clean and self._json(value, key=key) == value
 
     def _redacted_texts(self) -> dict[_Name, str]:
@@ -169,17 +171,17 @@ class AnswerBody:
             and all(self._text(other) == other for other in self._others | keys)
         )
 
-    def _rewritten(
-        self, unit: _Unit, texts: Mapping[_Name, Iterator[str]], *, has_secret: bool = False
-    ) -> bytes | None:
-        """Return what a unit becomes; None where it stays as it is."""
-        if unit.value is NO_JSON:
+    # --- what it becomes ------------------------------------------------------------------
+
+    def _rewritten(self, unit: _Unit, texts: _Texts, *, has_secret: bool = False) -> bytes | None:
+        """Return what a unit becomes; None if it stays as it is."""
+        if unit.value is NOT_JSON:
             return self._rewritten_text(unit)
-        value = self._json(unit.value, self._special(texts, has_secret=has_secret))
+        value = self._copied(unit.value, self._dialect.response_fields, (), texts, has_secret)
         if value == unit.value:
             return self._rewritten_text(unit) if unit.is_torn else None
-        line = as_line(value)
-        # What was torn stays torn: a reader must find no end where none came.
+        line = as_json(value)
+        # What was torn stays torn: a reader must not find an end that never came.
         return line.rstrip(b"}]").removesuffix(b'"') if unit.is_torn else line
 
     def _rewritten_text(self, unit: _Unit) -> bytes | None:
@@ -192,21 +194,37 @@ class AnswerBody:
         except UnicodeEncodeError:
             return new.encode("utf-8", "replace")
 
-    def _special(
+    def _copied(
         self,
-        texts: Mapping[_Name, Iterator[str]],
-        *,
-        has_secret: bool,
-        is_message: bool = False,
-    ) -> SpecialFields:
-        """Return what copies the fields of a line, or of its message, that are no plain JSON."""
+        value: Any,
+        fields: Fields,
+        path: _Name,
+        texts: _Texts,
+        has_secret: bool,  # noqa: FBT001
+    ) -> Any:
+        """Copy a message or an object in one, its known fields each in its own way."""
+        if not isinstance(value, dict):
+            return self._json(value)
+        path = _identified(path, fields, value)
+        special: dict[str, Callable[[Any], Any]] = {
+            key: self._copier(kind, (*path, key), texts, has_secret)
+            for key, kind in fields.kinds.items()
+        }
+        for key, inner in fields.inner.items():
+            special[key] = self._inner_copier(inner, (*path, key), texts, has_secret)
+        return self._json(value, special)
 
-        def fragment(key: str) -> Callable[[Any], Any]:
-            def next_or_plain(value: Any) -> Any:
-                is_text = isinstance(value, str)
-                return next(texts[is_message, key]) if is_text else self._json(value)
-
-            return next_or_plain
+    def _copier(
+        self,
+        kind: str,
+        name: _Name,
+        texts: _Texts,
+        has_secret: bool,  # noqa: FBT001
+    ) -> Callable[[Any], Any]:
+        def fragment(value: Any) -> Any:
+            return (
+                next(texts[name]) if isinstance(value, str) and name in texts else self._json(value)
+            )
 
         def repeat(value: Any) -> Any:
             if not has_secret or not isinstance(value, list):
@@ -214,72 +232,97 @@ class AnswerBody:
             self.has_secret = self.has_secret or bool(value)
             return []
 
-        def created_at(value: Any) -> Any:
+        def time(value: Any) -> Any:
             is_time = isinstance(value, str) and _is_timestamp(value)
             return value if is_time else self._json(value)
 
-        def duration(value: Any) -> Any:
+        def number(value: Any) -> Any:
             return value if type(value) is int else self._json(value)
 
-        def message(value: Any) -> Any:
-            inner = self._special(texts, has_secret=has_secret, is_message=True)
-            return self._json(value, inner)
+        return {"text": fragment, "repeat": repeat, "time": time, "number": number}[kind]
 
-        special: dict[str, Callable[[Any], Any]] = dict.fromkeys(_REPEATS, repeat)
-        special |= {key: fragment(key) for key in _FRAGMENTS}
-        special |= dict.fromkeys(_DURATIONS, duration)
-        special["created_at"] = created_at
-        return special if is_message else special | {"message": message}
+    def _inner_copier(
+        self,
+        fields: Fields,
+        path: _Name,
+        texts: _Texts,
+        has_secret: bool,  # noqa: FBT001
+    ) -> Callable[[Any], Any]:
+        def inner(value: Any) -> Any:
+            copies = [
+                self._copied(item, fields, name, texts, has_secret)
+                for name, item in _items(value, fields, path)
+            ]
+            return copies if isinstance(value, list) else copies[0]
+
+        return inner
+
+    # --- how the body is divided ----------------------------------------------------------
+
+    def _objects(self) -> list[dict[str, Any]] | None:
+        """Read a body whose every message is an object, as nearly all are; None for any other."""
+        framing = self._dialect.framing
+        if framing.has_other_lines:
+            return None
+        try:
+            values = [from_json(payload) for payload in framing.payloads(self._body) if payload]
+        except ValueError:
+            return None
+        return values if all(type(value) is dict for value in values) else None
+
+    def _units(self) -> Iterator[_Unit]:
+        """Divide a body into messages and the text between them, or find that it is one document."""
+        spans = self._dialect.framing.spans(self._body)
+        lines = [_Unit(start, end, self._structure(start, end)) for start, end in spans]
+        if lines and lines[0].value is NOT_JSON:
+            start, end = lines[0].start, lines[-1].end
+            if (whole := self._structure(start, end)) is not NOT_JSON:
+                yield _Unit(start, end, whole)
+                return
+        if lines and lines[-1].value is NOT_JSON:
+            lines[-1] = self._perhaps_torn(lines[-1])
+        for is_text, run in groupby(lines, lambda line: line.value is NOT_JSON):
+            units = list(run)
+            yield from [_Unit(units[0].start, units[-1].end, NOT_JSON)] if is_text else units
+
+    def _structure(self, start: int, end: int) -> Any:
+        value = parse(self._body[start:end])
+        return value if isinstance(value, dict | list) else NOT_JSON
+
+    def _perhaps_torn(self, line: _Unit) -> _Unit:
+        # The cut may go through a character.
+        text = self._body[line.start : line.end].decode("utf-8", "ignore")
+        try:
+            value = from_json(text, allow_partial="trailing-strings")
+        except ValueError:
+            return line
+        is_message = isinstance(value, dict) and line.end == len(self._body)
+        return line._replace(value=value, is_torn=True) if is_message else line
 
 
-def _tokens(logprobs: Sequence[Any]) -> str:
-    tokens = (entry.get("token") for entry in logprobs if isinstance(entry, dict))
+def _identified(path: _Name, fields: Fields, holder: Mapping[str, Any]) -> _Name:
+    if not fields.identity:
+        return path
+    return (*path, *(str(holder.get(key)) for key in fields.identity))
+
+
+def _items(value: Any, fields: Fields, path: _Name) -> list[tuple[_Name, Any]]:
+    """Return the objects under a key, each with its path; list items without identity by number."""
+    if not isinstance(value, list):
+        return [(path, value)]
+    if fields.identity:
+        return [(path, item) for item in value]
+    return [((*path, number), item) for number, item in enumerate(value)]
+
+
+def _repeats_in(fields: Fields) -> set[str]:
+    own = {key for key, kind in fields.kinds.items() if kind == "repeat"}
+    return own.union(*map(_repeats_in, fields.inner.values()))
+
+
+def _tokens(repeats: Sequence[Any] | Mapping[str, Any]) -> str:
+    """Join the tokens of log probabilities, in which a secret may be spread."""
+    if isinstance(repeats, dict):
+        return "".join(_tokens(value) for value in repeats.values() if isinstance(value, list))
+    tokens = (entry.get("token") for entry in repeats if isinstance(entry, dict))
     return "".join(token for token in tokens if isinstance(token, str))
-
-
-def _objects(body: bytes) -> list[dict[str, Any]] | None:
-    """Read a body whose every line is an object, which nearly all are; None of any other."""
-    try:
-        lines = [from_json(line) for line in body.split(b"\n") if line]
-    except ValueError:
-        return None
-    return lines if all(type(line) is dict for line in lines) else None
-
-
-def _units(body: bytes) -> Iterator[_Unit]:
-    """Cut a body into lines of JSON and the text between them, or find that it is one document."""
-    lines = list(_lines(body))
-    if lines and lines[0].value is NO_JSON and (whole := _structure(body)) is not NO_JSON:
-        yield _Unit(lines[0].start, lines[-1].end, whole)
-        return
-    if lines and lines[-1].value is NO_JSON:
-        lines[-1] = _perhaps_torn(body, lines[-1])
-    for is_text, run in groupby(lines, lambda line: line.value is NO_JSON):
-        units = list(run)
-        yield from [_Unit(units[0].start, units[-1].end, NO_JSON)] if is_text else units
-
-
-def _lines(body: bytes) -> Iterator[_Unit]:
-    """Cut a body at line ends, which belong to no unit; blank lines are none."""
-    end = -1
-    for line in body.split(b"\n"):
-        start, end = end + 1, end + 1 + len(line)
-        if bare := line.strip():
-            margin = 0 if line[:1] == bare[:1] else len(line) - len(line.lstrip())
-            yield _Unit(start + margin, start + margin + len(bare), _structure(bare))
-
-
-def _structure(document: bytes) -> Any:
-    value = parsed(document)
-    return value if isinstance(value, dict | list) else NO_JSON
-
-
-def _perhaps_torn(body: bytes, line: _Unit) -> _Unit:
-    # The cut may go through a character.
-    text = body[line.start : line.end].decode("utf-8", "ignore")
-    try:
-        value = from_json(text, allow_partial="trailing-strings")
-    except ValueError:
-        return line
-    is_line = isinstance(value, dict) and line.end == len(body)
-    return line._replace(value=value, is_torn=True) if is_line else line

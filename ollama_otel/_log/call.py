@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ollama_otel._exchange.bodies import AnswerText, answer_for
-from ollama_otel._wire.frozen import frozen
-from ollama_otel.records import CallRecord, CallStart
+from msgspec import Struct
+
+from ollama_otel._exchange.exchange import body_reader
+from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel.records import CallRecord, CallStart, Conversation, Message
 
 __all__ = ["Chunk", "RecordedCall"]
 
 
 class Chunk(NamedTuple):
-    """One piece of an answer's body."""
+    """One piece of a response's body."""
 
     offset: float
     """Seconds from the request to its arrival, to the microsecond."""
     data: bytes
 
 
-@frozen
-class RecordedCall:
+class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
     """One call out of a log."""
 
     id: str
     start: CallStart
-    """What was asked; `start.request.body` is the body, where bodies were logged."""
     record: CallRecord | None
-    """How it ended; None of a call that never did: its process was killed, or still runs."""
-    trace_id: str | None
-    """32 hexadecimal digits; where to find the call in Jaeger."""
-    span_id: str | None
-    """16 hexadecimal digits."""
-    is_sampled: bool
-    """Whether the span was recorded at all."""
+    """How it ended; None if it never did: its process was killed, or still runs."""
+    request_body: Any
+    """The request's JSON as logged; None if bodies were not logged."""
     chunks: tuple[Chunk, ...] | None
-    """The answer's body as it came; None where it was not logged."""
+    """The response's body as it came; None if it was not logged."""
     request_changes: frozenset[str]
     """What was done to the request's body: `redacted`, `images`, `binary`."""
     answer_changes: frozenset[str]
-    """What was done to the answer's body: `redacted`, `images`, `vectors`, `decoded`."""
+    """What was done to the response's body: `redacted`, `images`, `vectors`, `decoded`."""
     missing: str | None
     """Why there is no body although bodies were logged: `queue_full`, `too_long`, `encoding`."""
     file: Path
     line: int
     """Where the request stands, counted from 1."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """32 hexadecimal digits: where to find the call in a trace back-end."""
+        return self.start.trace_id
+
+    @property
+    def span_id(self) -> str | None:
+        """16 hexadecimal digits."""
+        return self.start.span_id
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the span was recorded at all."""
+        return self.start.is_sampled
 
     @property
     def changes(self) -> frozenset[str]:
@@ -59,26 +71,35 @@ class RecordedCall:
 
     @property
     def body(self) -> bytes | None:
-        """The answer's whole body; None where it was not logged."""
+        """The response's whole body; None if it was not logged."""
         return None if self.chunks is None else b"".join(chunk.data for chunk in self.chunks)
 
-    def answer(self) -> AnswerText | None:
-        """Return what a completion said; None where nothing was said, or nothing logged."""
-        if self.record is None or self.record.http_status is None or not self.chunks:
+    @cached_property
+    def conversation(self) -> Conversation | None:
+        """What was asked; None if bodies were not logged, or the body is not a JSON object."""
+        if not isinstance(self.request_body, dict):
             return None
-        record, request = self.record, self.start.request
-        times = iter([chunk.offset for chunk in self.chunks])
-        answer = answer_for(
-            self.start.endpoint,
-            # One reading when it begins, and one for each piece.
-            clock=lambda: next(times, 0.0),
-            status=self.record.http_status,
-            is_stream=request.stream
-            and not (record.content_type or "").startswith("application/json"),
-            watches_tools=False,
-            keeps_text=True,
+        endpoint = self.start.endpoint
+        return dialect_of(endpoint).conversation(endpoint, self.request_body)
+
+    def answer(self) -> Message | None:
+        """Return what a completion said; None if nothing was said, or nothing logged."""
+        return self._answer
+
+    @cached_property
+    def _answer(self) -> Message | None:
+        record = self.record
+        if record is None or record.http_status is None or not self.chunks:
+            return None
+        reader = body_reader(
+            self.start,
+            record.http_status,
+            record.content_type or "",
+            clock=lambda: 0.0,
+            keeps_content=True,
         )
+        feed, _ = reader.inlets()
         for chunk in self.chunks:
-            answer.feed(chunk.data)
-        answer.facts()
-        return answer.text()
+            feed(chunk.data)
+        reader.facts()
+        return reader.answer()

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 from itertools import accumulate, pairwise
-from typing import Any, AnyStr, Generic, NamedTuple
+from typing import AnyStr, Generic, NamedTuple
 
-__all__ = [
-    "Edit",
-    "as_line",
-    "distributed",
-    "omitted",
-    "recut",
-    "vectors_edit",
-    "within_replacement",
-]
+__all__ = ["Edit", "distributed", "recut", "within_replacement"]
 
 _WORDS = re.compile(r"\s*\S+|\s+")
 _MAX_WORDS = 2000
 """Of changed text that is compared word by word, which takes up to the square of their number."""
-
-# Nothing but numbers stands in an array of vectors, so it ends where anything else begins.
-_VECTORS = re.compile(rb'"(embeddings?)"\s*:\s*(\[[][0-9eE+\-.,\s]*(?:\]|\Z))')
 
 
 class Edit(NamedTuple, Generic[AnyStr]):
@@ -120,30 +107,3 @@ def _common_length(first: str, second: str) -> int:
         else:
             high = middle - 1
     return low
-
-
-def omitted(content: bytes) -> dict[str, Any]:
-    """Return what stands in a log for bytes that are not kept."""
-    return {
-        "ollama_otel": "omitted",
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size": len(content),
-    }
-
-
-def as_line(value: Any) -> bytes:
-    """Return compact JSON in UTF-8, as the server writes it, without a line's end."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    # JSON may have escaped half a surrogate pair, which UTF-8 has no form for.
-    return text.encode("utf-8", "replace")
-
-
-def vectors_edit(body: bytes) -> Edit[bytes] | None:
-    """Return what takes the vectors out of an embedding answer; None where there are none."""
-    found = _VECTORS.search(body)
-    if found is None or not any(map(found[2].__contains__, b"0123456789")):
-        return None
-    # A flat array is one vector.
-    count = max(1, found[2].count(b"[") - 1)
-    marker = as_line({**omitted(found[2]), "count": count})
-    return Edit(found.start(2), found.end(2), marker)

@@ -90,15 +90,15 @@ class LogFile:
         max_size: int,
         max_age: float,
         keep: int,
-        opening: Callable[[], bytes],
+        header_line: Callable[[], bytes],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`opening` gives the first line of each file, `clock` seconds since the epoch."""
+        """`header_line` gives the first line of each file, `clock` seconds since the epoch."""
         self.base = base
         self._max_size = max_size
         self._max_age = max_age
         self._keep = keep
-        self._opening = opening
+        self._header_line = header_line
         self._clock = clock
         self._path = base
         self._descriptor: int | None = None
@@ -173,7 +173,7 @@ class LogFile:
         self._born = _born(self._path) or self._clock()
         was_empty = not self._size
         is_torn = not was_empty and _last_byte(self._path) != b"\n"
-        self._write((b"\n" if is_torn else b"") + self._opening())
+        self._write((b"\n" if is_torn else b"") + self._header_line())
         self._empty_size = self._size if was_empty else 0
 
     def _own(self) -> tuple[int, Path]:

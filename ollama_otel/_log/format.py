@@ -1,45 +1,97 @@
-"""The log's format: between values and the JSON objects of its lines. README describes each field.
+"""The log's format: between records and the JSON objects of its lines. FORMAT.md describes it.
 
-Each line says its version. A reader takes all older ones, and of its own one it passes
-over keys and events that it does not know: adding those makes no new version.
+Each line has its version. A reader accepts all older ones; in its own version it passes over keys
+and events that it does not know: adding those makes no new version. Which facts there are, under
+which keys and of which types, is in the table of facts.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from ollama_otel._log import shapes
+import msgspec
+from msgspec import Meta, Struct
+
+from ollama_otel._facts import FACTS, FactTable
+from ollama_otel._log import old_versions
 from ollama_otel._log.call import Chunk, RecordedCall
-from ollama_otel._wire.endpoints import Endpoint, find_endpoint
-from ollama_otel._wire.native import Progress, RequestFacts, ResponseFacts
-from ollama_otel.context import CallContext
-from ollama_otel.records import CallRecord, CallStart
+from ollama_otel._wire.endpoints import find_endpoint
+from ollama_otel.records import (
+    CallContext,
+    CallRecord,
+    CallStart,
+    Endpoint,
+    ModelResidency,
+    Outcome,
+    Progress,
+    RequestFacts,
+    ResponseFacts,
+    SpanIds,
+)
 
-__all__ = ["VERSION", "call_from", "chunks_as_lists", "end_line", "request_line", "timestamp"]
+__all__ = [
+    "VERSION",
+    "LoggedEnd",
+    "LoggedStart",
+    "call_from",
+    "chunks_as_lists",
+    "end_line",
+    "event_from",
+    "request_line",
+    "timestamp",
+]
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def _default(row: Field[Any]) -> Any:
-    return row.default if row.default_factory is MISSING else row.default_factory()
+class _Request(Struct):
+    """What every request line has beside its facts."""
+
+    id: str
+    at: str
+    operation: str
+    method: str
+    path: str
+    tags: dict[str, str] = {}
+    changes: list[str] = []
+    missing: str | None = None
 
 
-def _defaults(cls: type, *without: str) -> tuple[tuple[str, Any], ...]:
-    return tuple((row.name, _default(row)) for row in fields(cls) if row.name not in without)
+class _End(Struct):
+    """What every end line has beside its facts."""
+
+    id: str
+    at: str
+    outcome: Outcome
+    duration: Annotated[float, Meta(ge=0, le=1e300)]
+    chunks: list[Any] | None = None
+    changes: list[str] = []
+    missing: str | None = None
 
 
-_REQUEST = _defaults(RequestFacts, "body")
-_RESPONSE = _defaults(ResponseFacts)
-_TIMES = ("duration", "time_to_first_chunk", "time_to_first_answer", "longest_gap")
-_TUPLES = ("tools", "tool_calls")
+class LoggedStart(Struct, frozen=True, kw_only=True):
+    """The line of a call that begins, read alone."""
+
+    id: str
+    at: str
+    """RFC 3339."""
+    start: CallStart
+
+
+class LoggedEnd(Struct, frozen=True, kw_only=True):
+    """The line of a call that has ended, read alone: of its start, operation and model are known."""
+
+    id: str
+    at: str
+    """RFC 3339."""
+    record: CallRecord
 
 
 def timestamp(nanoseconds: int) -> str:
@@ -53,36 +105,6 @@ def _nanoseconds(time: str) -> int:
     return (datetime.fromisoformat(time) - _EPOCH) // _MICROSECOND * 1000
 
 
-def _known(facts: object, rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return what differs from not known."""
-    known = {
-        name: value
-        for name, default in rows
-        if (value := getattr(facts, name)) != default or type(value) is not type(default)
-    }
-    for name in _TUPLES:
-        if name in known:
-            known[name] = list(known[name])
-    return known
-
-
-def _facts(
-    cls: Callable[..., Any], known: frozenset[str], values: Mapping[str, Any], body: Any = None
-) -> Any:
-    shapes.check_facts(values)
-    given = {
-        name: tuple(value) if name in _TUPLES else value
-        for name, value in values.items()
-        if name in known
-    }
-    return cls(**given) if body is None else cls(**given, body=body)
-
-
-_REQUEST_NAMES = frozenset(name for name, _ in _REQUEST)
-_RESPONSE_NAMES = frozenset(name for name, _ in _RESPONSE)
-_PROGRESS_NAMES = frozenset(row.name for row in fields(Progress))
-
-
 # --- writing ------------------------------------------------------------------------------
 
 
@@ -90,40 +112,24 @@ def request_line(
     call_id: str,
     start: CallStart,
     *,
-    trace_id: int = 0,
-    span_id: int = 0,
-    is_sampled: bool = False,
     body: Any = None,
     changes: Iterable[str] = (),
     missing: str | None = None,
+    facts: FactTable = FACTS,
 ) -> dict[str, Any]:
     """Return the line that is written before the request is sent.
 
-    `body` is what may be stored of the request's JSON; None where bodies are not logged.
+    `body` is what may be stored of the request's JSON; None if bodies are not logged.
     """
-    context = start.context
-    line: dict[str, Any] = {
+    line = {
         "v": VERSION,
         "event": "request",
         "id": call_id,
         "at": timestamp(start.started_at),
-        "operation": start.endpoint.name,
-        "method": start.endpoint.method,
-        "path": start.path or start.endpoint.path,
-        "server": start.server_address,
-        "port": start.server_port,
-        "trace_id": f"{trace_id:032x}" if trace_id else None,
-        "span_id": f"{span_id:016x}" if span_id else None,
-        "sampled": True if is_sampled else None,
-        "conversation_id": context.conversation_id,
-        "user_id": context.user_id,
-        "tags": dict(context.tags) or None,
-        "request": _known(start.request, _REQUEST),
-        "body": body,
-        "changes": sorted(changes) or None,
-        "missing": missing,
+        **facts.request_values(start),
     }
-    return {name: value for name, value in line.items() if value is not None}
+    line["path"] = start.path or start.endpoint.path
+    return line | _known(body=body, changes=sorted(changes), missing=missing)
 
 
 def end_line(
@@ -133,51 +139,27 @@ def end_line(
     chunks: list[Any] | None = None,
     changes: Iterable[str] = (),
     missing: str | None = None,
+    facts: FactTable = FACTS,
 ) -> dict[str, Any]:
     """Return the line that is written when the call has ended; `chunks` as `chunks_as_lists`."""
-    start, progress = record.start, record.progress
-    held = record.held_by_caller
-    line: dict[str, Any] = {
+    start = record.start
+    line = {
         "v": VERSION,
         "event": "end",
         "id": call_id,
         "at": timestamp(start.started_at + int(record.duration * 1e9)),
+        # So that an end can be read alone.
         "operation": start.endpoint.name,
-        "model": start.request.model,
-        "outcome": record.outcome,
-        "error_type": record.error_type,
-        "error_message": record.error_message,
-        "status": record.http_status,
-        **{name: _rounded(getattr(record, name)) for name in _TIMES},
-        "held_by_caller": _rounded(held),
-        "chunk_count": record.chunk_count or None,
-        "size": record.response_size or None,
-        "response": _known(record.response, _RESPONSE) or None,
-        "progress": None if progress is None else _progress(progress, record.sent_at),
-        "content_type": record.content_type or None,
-        "content_encoding": record.content_encoding or None,
-        "chunks": chunks,
-        "changes": sorted(changes) or None,
-        "missing": missing,
+        **_known(model=start.request.model),
+        **facts.end_values(record),
     }
-    return {name: value for name, value in line.items() if value is not None}
+    if chunks is not None:
+        line["chunks"] = chunks
+    return line | _known(changes=sorted(changes), missing=missing)
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 6)
-
-
-def _progress(progress: Progress, sent_at: float) -> dict[str, Any]:
-    def since(reading: float | None) -> float | None:
-        return None if reading is None else round(reading - sent_at, 6)
-
-    return {
-        "first": progress.first,
-        "completed": progress.completed,
-        "total": progress.total,
-        "started_at": since(progress.started_at),
-        "updated_at": since(progress.updated_at),
-    }
+def _known(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None and value != []}
 
 
 def chunks_as_lists(
@@ -185,7 +167,7 @@ def chunks_as_lists(
 ) -> list[list[Any]]:
     """Return pieces as `[seconds since the one before, text or {"base64": ...}]`.
 
-    Times are rounded before they are subtracted, so that no error adds up.
+    Times are rounded before they are subtracted, so that errors do not add up.
     """
     chunks: list[list[Any]] = []
     before = 0
@@ -213,89 +195,101 @@ def call_from(
 ) -> RecordedCall:
     """Put a call together from its lines.
 
-    Raises KeyError, TypeError or ValueError where they are not what `request_line` and
-    `end_line` write: somebody may have edited them.
+    Raises KeyError, TypeError or ValueError if they are not what `request_line` and `end_line`
+    write: somebody may have edited them.
     """
-    shapes.check_request(request)
-    if end is not None:
-        shapes.check_end(end)
-    get = request.get
-    start = CallStart(
-        endpoint=_endpoint(request["method"], request["path"], request["operation"]),
-        request=_request_facts(request),
-        server_address=get("server"),
-        server_port=get("port"),
-        started_at=_nanoseconds(request["at"]),
-        context=CallContext(
-            conversation_id=get("conversation_id"),
-            user_id=get("user_id"),
-            tags=get("tags") or {},
-        ),
-        path=request["path"],
-    )
-    raw_chunks = None if end is None else end.get("chunks")
+    head, start = _start(request)
+    tail, record = (None, None) if end is None else _record(start, end)
     return RecordedCall(
-        id=request["id"],
+        id=head.id,
         start=start,
-        record=None if end is None else _record(start, end),
-        trace_id=get("trace_id"),
-        span_id=get("span_id"),
-        is_sampled=get("sampled", False),
-        chunks=None if raw_chunks is None else tuple(_chunks(raw_chunks)),
-        request_changes=frozenset(get("changes", _UNCHANGED)),
-        answer_changes=frozenset((end or _NOTHING).get("changes", _UNCHANGED)),
-        missing=(end or _NOTHING).get("missing") or get("missing"),
+        record=record,
+        request_body=request.get("body"),
+        chunks=None if tail is None or tail.chunks is None else tuple(_chunks(tail.chunks)),
+        request_changes=frozenset(head.changes),
+        answer_changes=frozenset(() if tail is None else tail.changes),
+        missing=(None if tail is None else tail.missing) or head.missing,
         file=file,
         line=line,
     )
 
 
-_UNCHANGED: frozenset[str] = frozenset()
-_NOTHING: Mapping[str, Any] = {}
+def event_from(line: Mapping[str, Any]) -> LoggedStart | LoggedEnd | None:
+    """Read one line alone; None for an event that is not of a call. Raises as `call_from`."""
+    match line.get("event"):
+        case "request":
+            head, start = _start(line)
+            return LoggedStart(id=head.id, at=head.at, start=start)
+        case "end":
+            operation, model = line.get("operation"), line.get("model")
+            start = CallStart(
+                endpoint=Endpoint(method="", path="", name=str(operation or "")),
+                request=RequestFacts(model=model if isinstance(model, str) else None),
+            )
+            tail, record = _record(start, line)
+            return LoggedEnd(id=tail.id, at=tail.at, record=record)
+    return None
 
 
-def _endpoint(method: str, path: str, operation: str) -> Endpoint:
-    found = find_endpoint(method, path)
-    return found or Endpoint(method=method, path=path, name=operation)
+def _start(line: Mapping[str, Any]) -> tuple[_Request, CallStart]:
+    FACTS.check(line, "request")
+    head = _converted(line, _Request)
+    fields = FACTS.fields(line, "request")
+    known = fields.get("start", {})
+    start = CallStart(
+        endpoint=_endpoint(head),
+        request=RequestFacts(**_of(RequestFacts, fields.get("start.request"))),
+        context=CallContext(**_of(CallContext, fields.get("start.context"))),
+        started_at=_nanoseconds(head.at),
+        span=_span(known),
+        **_of(CallStart, known),
+    )
+    return head, start
 
 
-def _request_facts(line: Mapping[str, Any]) -> RequestFacts:
-    body = line.get("body")
-    # What is no object has no fields to read.
-    body = body if isinstance(body, dict) else None
-    facts: RequestFacts = _facts(RequestFacts, _REQUEST_NAMES, line["request"], body)
-    return facts
+def _endpoint(head: _Request) -> Endpoint:
+    found = find_endpoint(head.method, head.path)
+    return found or Endpoint(method=head.method, path=head.path, name=head.operation)
 
 
-def _record(start: CallStart, end: Mapping[str, Any]) -> CallRecord:
-    get = end.get
-    progress = get("progress")
-    return CallRecord(
-        start=start,
-        outcome=end["outcome"],
-        error_type=get("error_type"),
-        error_message=get("error_message"),
-        http_status=get("status"),
-        response=_facts(ResponseFacts, _RESPONSE_NAMES, get("response") or {}),
-        duration=end["duration"],
-        time_to_first_chunk=get("time_to_first_chunk"),
-        time_to_first_answer=get("time_to_first_answer"),
-        chunk_count=get("chunk_count", 0),
-        longest_gap=get("longest_gap"),
-        held_by_caller=get("held_by_caller"),
-        response_size=get("size", 0),
-        progress=None if progress is None else Progress(**_known_progress(progress)),
-        answer=None,
-        content_type=get("content_type"),
-        content_encoding=get("content_encoding"),
+def _span(known: Mapping[str, Any]) -> SpanIds | None:
+    if "trace_id" not in known or "span_id" not in known:
+        return None
+    return SpanIds(
+        trace=int(known["trace_id"], 16),
+        span=int(known["span_id"], 16),
+        is_sampled=known.get("is_sampled", False),
     )
 
 
-def _known_progress(progress: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in progress.items() if name in _PROGRESS_NAMES}
+def _record(start: CallStart, line: Mapping[str, Any]) -> tuple[_End, CallRecord]:
+    if line.get("v", VERSION) < VERSION:
+        line = old_versions.upgraded_end(line)
+    FACTS.check(line, "end")
+    tail = _converted(line, _End)
+    fields = FACTS.fields(line, "end")
+    return tail, CallRecord(
+        start=start,
+        response=ResponseFacts(**_of(ResponseFacts, fields.get("response"))),
+        progress=Progress(**_of(Progress, fields.get("progress"))),
+        residency=ModelResidency(**_of(ModelResidency, fields.get("residency"))),
+        **_of(CallRecord, fields[""]),
+    )
 
 
-def _chunks(lists: Iterable[Sequence[Any]]) -> Iterable[Chunk]:
+def _of(cls: type[Struct], values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return those values that are fields: what follows from others is computed anew."""
+    return {name: v for name, v in (values or {}).items() if name in cls.__struct_fields__}
+
+
+def _converted(line: Mapping[str, Any], kind: Any) -> Any:
+    try:
+        return msgspec.convert(line, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+
+
+def _chunks(lists: Iterable[Sequence[Any]]) -> Iterator[Chunk]:
     microseconds = 0
     for delta, content in lists:
         microseconds += round(delta * 1e6)

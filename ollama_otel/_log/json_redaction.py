@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final
-
-from pydantic_core import from_json
+from typing import Any
 
 from ollama_otel.redaction import is_secret_key
 
-__all__ = ["NO_JSON", "ImageCopier", "JsonRedaction", "SpecialFields", "parsed"]
-
-NO_JSON: Final = object()
-"""What `parsed` returns of anything else."""
+__all__ = ["JsonRedaction", "MediaCopier", "SpecialFields"]
 
 SpecialFields = Mapping[str, Callable[[Any], Any]]
 """What copies the values under these keys."""
 
-ImageCopier = Callable[[str, str], Any]
-"""Returns what stands for the string under a key where it is an image; None of any other."""
+MediaCopier = Callable[[str, str], Any]
+"""Returns what stands for the string under a key if that is media; None otherwise."""
 
 _NESTED_TOO_DEEPLY = "[nested too deeply]"
 _MAX_DEPTH = 200
@@ -28,20 +22,6 @@ _MAX_DEPTH = 200
 _CARD_NUMBERS = range(10**12, 10**19)
 _SCHEMA_WORDS = frozenset(("type", "$ref", "anyOf", "oneOf", "allOf"))
 _SCHEMA_VALUES = frozenset(("default", "const", "enum", "example", "examples"))
-
-
-def parsed(document: bytes) -> Any:
-    """Return the JSON in `document`, or `NO_JSON`; half a surrogate pair becomes `?`."""
-    try:
-        return from_json(document)
-    except ValueError:
-        pass
-    # Python's own reader is laxer (lone surrogates, other Unicode encodings), and slower.
-    try:
-        value = json.loads(document)
-        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return NO_JSON
 
 
 class JsonRedaction:
@@ -55,11 +35,11 @@ class JsonRedaction:
         text: Callable[[str], str],
         *,
         on_hidden: Callable[[], object],
-        image: ImageCopier | None = None,
+        media: MediaCopier | None = None,
     ) -> None:
         self._text = text
         self._on_hidden = on_hidden
-        self._image = image or _no_image
+        self._media = media or _no_media
 
     def __call__(
         self,
@@ -74,8 +54,8 @@ class JsonRedaction:
         `special` copies what its own keys hold, not those further in.
         """
         if isinstance(value, str):
-            image = self._image(key, value)
-            return self._text(value) if image is None else image
+            media = self._media(key, value)
+            return self._text(value) if media is None else media
         if depth >= _MAX_DEPTH:
             return _NESTED_TOO_DEEPLY
         if isinstance(value, list | tuple):
@@ -131,5 +111,5 @@ class JsonRedaction:
         return mark
 
 
-def _no_image(key: str, text: str) -> Any:  # noqa: ARG001 - an ImageCopier's signature
+def _no_media(key: str, text: str) -> Any:  # noqa: ARG001 - an MediaCopier's signature
     return None

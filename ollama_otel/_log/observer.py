@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from opentelemetry.trace import get_current_span
+from msgspec.structs import replace
 
 from ollama_otel import _process
-from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._exchange.observers import CallFollower, LoggingObserver
 from ollama_otel._log.files import LogFile, base_of
 from ollama_otel._log.pipeline import Begun, CallIds, Ended, Pipeline
 from ollama_otel._log.privacy import BodyPolicy
@@ -28,18 +27,17 @@ _MEBIBYTE: Final = 1024 * 1024
 _DAY: Final = 86_400.0
 
 
-class ReplayLog:
+class ReplayLog(LoggingObserver):
     """Logs calls into a file, or into a folder, for as many processes as there are.
 
-    Facts only, unless `bodies` is set; images and vectors as hash and size, unless
-    `media` is. What bodies hold goes through the built-in redactors and then through
-    `redactors` before it is stored. A file of more than `max_size` bytes or `max_age`
-    seconds is compressed and put aside, and the `keep` newest of those are kept. An
-    answer of more than `max_body` bytes is logged without its body. `max_lines` lines and
-    `max_bytes` bytes of bodies may wait to be written.
+    Facts only, unless `bodies` is set; images and vectors as hash and size, unless `media` is.
+    What bodies hold goes through the built-in redactors and then through `redactors` before it is
+    stored. A file of more than `max_size` bytes or `max_age` seconds is compressed and put aside,
+    and the `keep` newest of those are kept. A response of more than `max_body` bytes is logged
+    without its body. `max_lines` lines and `max_bytes` bytes of bodies may wait to be written.
 
-    While the disk refuses, lines wait, and then bodies and lines are dropped and counted;
-    calls go on as ever.
+    While the disk refuses, lines wait, and then bodies and lines are dropped and counted; calls go
+    on as ever.
     """
 
     def __init__(
@@ -61,7 +59,11 @@ class ReplayLog:
         self._ids = CallIds()
         pipeline = Pipeline(BodyPolicy(redactors, keeps_media=media), self._ids, bodies=bodies)
         file = LogFile(
-            self.path, max_size=max_size, max_age=max_age, keep=keep, opening=pipeline.opening
+            self.path,
+            max_size=max_size,
+            max_age=max_age,
+            keep=keep,
+            header_line=pipeline.header_line,
         )
         self.writer = Writer(
             render=pipeline.render,
@@ -76,13 +78,18 @@ class ReplayLog:
         weakref.finalize(self, self.writer.stop).atexit = False
 
     def begin(self, start: CallStart) -> CallFollower:
-        """Follow a call; see `Observer`."""
+        """Log the request, and follow the call; see `Observer`."""
+        call_id, missing = self._ids.next(), None
+        size = len(start.content) if start.content else 0
+        if size and not self.writer.has_room(size):
+            start, missing, size = replace(start, content=None), "queue_full", 0
+        self.writer.put(Begun(id=call_id, start=start, missing=missing), size)
         if self.keeps_request:
-            return _FollowBodies(self.writer, self._ids.next(), start, self._max_body)
-        return _Follow(self.writer, self._ids.next(), start)
+            return _BodyFollower(self.writer, call_id, self._max_body)
+        return _FactFollower(self.writer, call_id)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Wait until all calls so far are written; False if `timeout` seconds do not do."""
+        """Wait until all calls so far are written; False if that takes more than `timeout` s."""
         _process.catch_up()
         return self.writer.flush(timeout)
 
@@ -107,44 +114,34 @@ class ReplayLog:
         """What became of the lines so far."""
         return self.writer.statistics
 
+    @property
+    def losses(self) -> Mapping[str, int]:
+        """Bodies and lines that were dropped so far."""
+        statistics = self.writer.statistics
+        return {"body": statistics.dropped_bodies, "line": statistics.dropped_lines}
 
-class _Follow(CallFollower):
+
+class _FactFollower(CallFollower):
     """Logs the facts of one call."""
 
-    __slots__ = ("_has_begun", "_id", "_start", "_writer")
+    __slots__ = ("_id", "_writer")
 
-    is_current = True
-    """So that `enter` is called while the call's span is the current one."""
-
-    def __init__(self, writer: Writer, call_id: str, start: CallStart) -> None:
+    def __init__(self, writer: Writer, call_id: str) -> None:
         self._writer = writer
         self._id = call_id
-        self._start = start
-        self._has_begun = False
-
-    def enter(self) -> None:
-        """Log the request; the second time is the end's."""
-        if self._has_begun:
-            return
-        self._has_begun = True
-        start, missing = self._start, None
-        size = len(start.content) if start.content else 0
-        if size and not self._writer.has_room(size):
-            start, missing, size = replace(start, content=None), "queue_full", 0
-        span = get_current_span().get_span_context()
-        self._writer.put(Begun(id=self._id, start=start, span=span, missing=missing), size)
 
     def end(self, record: CallRecord) -> None:
-        self._writer.put(Ended(id=self._id, record=record, pieces=None, arrivals=[], missing=None))
+        self._writer.put(Ended(id=self._id, record=record))
 
 
-class _FollowBodies(_Follow):
+class _BodyFollower(CallFollower):
     """Logs the facts of one call, and what was said in it."""
 
-    __slots__ = ("_arrivals", "_kept", "_max_size", "_size")
+    __slots__ = ("_arrivals", "_id", "_kept", "_max_size", "_size", "_writer")
 
-    def __init__(self, writer: Writer, call_id: str, start: CallStart, max_size: int) -> None:
-        super().__init__(writer, call_id, start)
+    def __init__(self, writer: Writer, call_id: str, max_size: int) -> None:
+        self._writer = writer
+        self._id = call_id
         self._max_size = max_size
         self._size = 0
         self._kept: list[bytes] = []

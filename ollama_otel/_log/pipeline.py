@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 import structlog
-from opentelemetry.trace import SpanContext
+from msgspec import Struct
 from pydantic_core import PydanticSerializationError, to_json
 from structlog.typing import EventDict
 
@@ -27,32 +27,29 @@ from ollama_otel._log.format import (
 )
 from ollama_otel._log.privacy import BodyPolicy
 from ollama_otel._wire.encoding import UnreadableEncodingError, decoder_for
-from ollama_otel._wire.frozen import frozen
+from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["Begun", "CallIds", "Ended", "Pipeline"]
 
 
-@frozen
-class Begun:
+class Begun(Struct, frozen=True, kw_only=True):
     """A call that is about to be sent."""
 
     id: str
     start: CallStart
-    span: SpanContext
     missing: str | None
     """Why the request's body is left out although bodies are logged."""
 
 
-@frozen
-class Ended:
-    """A call that has ended; `pieces` is None where no body is to be logged."""
+class Ended(Struct, frozen=True, kw_only=True):
+    """A call that has ended; `pieces` is None if no body is to be logged."""
 
     id: str
     record: CallRecord
-    pieces: list[bytes] | None
-    arrivals: list[float]
-    missing: str | None
+    pieces: list[bytes] | None = None
+    arrivals: list[float] = []
+    missing: str | None = None
 
 
 class CallIds:
@@ -100,7 +97,7 @@ class Pipeline:
         line: bytes = self._log.info(event, entry=entry)
         return line + b"\n"
 
-    def opening(self) -> bytes:
+    def header_line(self) -> bytes:
         """Return the line that says who writes from here on."""
         return self._note("opened", run=self._ids.run, pid=os.getpid(), library=_library())
 
@@ -122,18 +119,15 @@ class Pipeline:
         return {"v": VERSION, "event": event.pop("event"), "at": timestamp(time.time_ns()), **event}
 
     def _request(self, entry: Begun) -> dict[str, Any]:
-        start, span = entry.start, entry.span
+        start = entry.start
         body, changes = None, frozenset[str]()
         if self._bodies and entry.missing is None and start.content:
-            body, changes = self._policy.request(start.content)
+            body, changes = self._policy.request(start.content, dialect_of(start.endpoint))
             if "redacted" in changes:
                 self._redacted_requests.add(entry.id)
         return request_line(
             entry.id,
             start,
-            trace_id=span.trace_id,
-            span_id=span.span_id,
-            is_sampled=span.trace_flags.sampled,
             body=body,
             changes=changes,
             missing=entry.missing,
@@ -154,9 +148,12 @@ class Pipeline:
                 # What cannot be read cannot be redacted either.
                 return end_line(entry.id, record, missing="encoding")
             changes.add("decoded")
-        is_embedding = record.start.endpoint.answer == "embedding"
+        endpoint = record.start.endpoint
         pieces, more = self._policy.answer(
-            pieces, holds_vectors=is_embedding, echoes_secret=echoes_secret
+            pieces,
+            dialect_of(endpoint),
+            holds_vectors=endpoint.response == "embedding",
+            echoes_secret=echoes_secret,
         )
         return end_line(
             entry.id,

@@ -6,26 +6,24 @@ Nothing here raises, whatever bytes come.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from ollama_otel._content import decoded_image
 from ollama_otel._log.answer_body import AnswerBody
-from ollama_otel._log.edits import omitted, recut, vectors_edit, within_replacement
-from ollama_otel._log.json_redaction import NO_JSON, JsonRedaction, parsed
-from ollama_otel.redaction import BUILT_IN, is_innocent
+from ollama_otel._log.edits import Edit, recut, within_replacement
+from ollama_otel._log.json_redaction import JsonRedaction
+from ollama_otel._wire.dialect import Dialect, as_json
+from ollama_otel._wire.lenient_json import NOT_JSON, parse
+from ollama_otel._wire.media import decoded_media, omitted
+from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
 
 __all__ = ["BodyPolicy"]
-
-_Redactor = Callable[[str], str]
 
 _UNCHANGED: frozenset[str] = frozenset()
 _REDACTION_FAILED = "[redaction failed]"
 
-_IMAGE_KEYS = frozenset(("image", "images", "b64_json"))
-"""Keys under which an answer carries images."""
 _LONGEST_NAME = 200
-"""Characters; what is longer, and base64 up to there, is no name of an image but the image."""
+"""Characters; what is longer, and base64 up to there, is the image and not its name."""
 _is_base64 = re.compile(rf"[A-Za-z0-9+/=_\r\n-]{{{_LONGEST_NAME}}}").match
 _DATA_URL = "data:image/"
 
@@ -38,7 +36,7 @@ class BodyPolicy:
 
     __slots__ = ("_given", "_keeps_media", "_redactors")
 
-    def __init__(self, redactors: Sequence[_Redactor] = (), *, keeps_media: bool = False) -> None:
+    def __init__(self, redactors: Sequence[Redactor] = (), *, keeps_media: bool = False) -> None:
         self._given = tuple(redactors)
         self._redactors = (*BUILT_IN, *redactors)
         self._keeps_media = keeps_media
@@ -60,15 +58,15 @@ class BodyPolicy:
         """Return a copy of a JSON value without secrets; tuples become lists."""
         return JsonRedaction(self.text, on_hidden=lambda: None)(value)
 
-    def request(self, content: bytes) -> tuple[Any, frozenset[str]]:
+    def request(self, content: bytes, dialect: Dialect) -> tuple[Any, frozenset[str]]:
         """Return the JSON to store of a request, and what was changed.
 
-        Changes are `redacted`, `images` and `binary`: the last for a body that is no JSON.
+        Changes are `redacted`, `images` and `binary`: the last for a body that is not JSON.
         """
         if not content:
             return None, _UNCHANGED
-        value = parsed(content)
-        if value is NO_JSON:
+        value = parse(content)
+        if value is NOT_JSON:
             return omitted(content), frozenset({"binary"})
         changes: set[str] = set()
 
@@ -78,33 +76,42 @@ class BodyPolicy:
                 changes.add("redacted")
             return redacted
 
-        images = _Images(keeps_them=self._keeps_media)
+        images = _Images(dialect, keeps_them=self._keeps_media)
         copied = JsonRedaction(
-            redact, on_hidden=lambda: changes.add("redacted"), image=images.copied_of_request
+            redact, on_hidden=lambda: changes.add("redacted"), media=images.copied_of_request
         )
         stored = copied(value)
         return stored, frozenset(changes | {"images"} if images.were_omitted else changes)
 
     def answer(
-        self, pieces: Sequence[bytes], *, holds_vectors: bool, echoes_secret: bool = False
+        self,
+        pieces: Sequence[bytes],
+        dialect: Dialect,
+        *,
+        holds_vectors: bool,
+        echoes_secret: bool = False,
     ) -> tuple[list[bytes], frozenset[str]]:
         """Return as many pieces to store of an answer, and what was changed.
 
-        `echoes_secret` says that the request had one: a `context` repeats it as token ids,
-        which no redactor can read. Changes are `redacted`, `images` and `vectors`. Pieces with
+        `echoes_secret` says that the request had one: a response may repeat it as token ids, which
+        no redactor can read. Changes are `redacted`, `images` and `vectors`. Pieces with
         nothing to take out are returned themselves; of the others only the lines that hold a
         secret or an image are written anew.
         """
         kept = list(pieces)
         changes: set[str] = set()
         body = b"".join(kept)
-        if holds_vectors and not self._keeps_media and (vectors := vectors_edit(body)):
-            kept = recut(kept, [vectors], within_replacement)
+        if holds_vectors and not self._keeps_media and (edit := _vectors_edit(body, dialect)):
+            kept = recut(kept, [edit], within_replacement)
             body = b"".join(kept)
             changes.add("vectors")
-        images = _Images(keeps_them=self._keeps_media)
+        images = _Images(dialect, keeps_them=self._keeps_media)
         answer = AnswerBody(
-            body, self.text, echoes_secret=echoes_secret, image=images.copied_of_answer
+            body,
+            dialect,
+            self.text,
+            echoes_secret=echoes_secret,
+            media=images.copied_of_answer,
         )
         if edits := answer.edits():
             kept = recut(kept, edits, within_replacement)
@@ -113,22 +120,35 @@ class BodyPolicy:
         return kept, frozenset(changes)
 
 
+def _vectors_edit(body: bytes, dialect: Dialect) -> Edit[bytes] | None:
+    """Return what takes the vectors out of an embedding response; None if there are none."""
+    span = dialect.vectors(body)
+    if span is None or span.is_omitted:
+        return None
+    mark = {**omitted(body[span.start : span.end]), "count": span.count}
+    return Edit(span.start, span.end, as_json(mark))
+
+
 class _Images:
     """Copies the images of one body, or says that they are omitted."""
 
-    def __init__(self, *, keeps_them: bool) -> None:
+    def __init__(self, dialect: Dialect, *, keeps_them: bool) -> None:
         self.were_omitted = False
+        self._dialect = dialect
         self._keeps_them = keeps_them
 
     def copied_of_request(self, key: str, text: str) -> Any:
         """Return what stands for a string of a request that is an image, else None."""
-        return self._copied(text) if key == "images" or text.startswith(_DATA_URL) else None
+        is_image = key in self._dialect.request_media or text.startswith(_DATA_URL)
+        return self._copied(text) if is_image else None
 
     def copied_of_answer(self, key: str, text: str) -> Any:
         """Return what stands for a string of an answer that is an image, else None."""
         if len(text) <= _LONGEST_NAME:
             return None
-        is_image = text.startswith(_DATA_URL) or (key in _IMAGE_KEYS and _is_base64(text))
+        is_image = text.startswith(_DATA_URL) or (
+            key in self._dialect.response_media and _is_base64(text)
+        )
         return self._copied(text) if is_image else None
 
     def _copied(self, text: str) -> Any:
@@ -137,4 +157,4 @@ class _Images:
         self.were_omitted = True
         header, _, content = text.partition(",")
         is_encoded = header.startswith(_DATA_URL) and header.endswith(";base64")
-        return omitted(decoded_image(content if is_encoded else text))
+        return omitted(decoded_media(content if is_encoded else text))

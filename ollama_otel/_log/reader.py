@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import heapq
-import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +14,11 @@ from logging import getLogger
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from pydantic_core import from_json
-
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
 from ollama_otel._log.format import VERSION, call_from
+from ollama_otel._wire.lenient_json import parse_exactly
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["Skipped", "read"]
@@ -177,14 +175,7 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
-    try:
-        values = from_json(raw, cache_strings="keys")
-    except ValueError:
-        try:
-            # It takes half a surrogate pair, too.
-            values = json.loads(raw)
-        except (ValueError, RecursionError):
-            return None
+    values = parse_exactly(raw)
     return values if isinstance(values, dict) else None
 
 

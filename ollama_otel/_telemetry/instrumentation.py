@@ -1,41 +1,61 @@
-"""Puts the observers of a client together: from providers and settings to a `Instrumentation`."""
+"""From providers and settings to an `Instrumentation`: the one place that puts it together."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args
 
 from opentelemetry._logs import LoggerProvider, get_logger
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer
 
-from ollama_otel._exchange.exchange import Instrumentation, Observer
-from ollama_otel._log.writer import Writer
 from ollama_otel import _names as names
+from ollama_otel._exchange.observers import Enricher, Instrumentation, LoggingObserver, Observer
 from ollama_otel._telemetry.events import EventObserver
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments, MetricObserver
-from ollama_otel._telemetry.spans import SpanObserver
+from ollama_otel._telemetry.per_provider import PerProvider
+from ollama_otel._telemetry.spans import SpanTracing
+from ollama_otel.errors import SettingsError
 from ollama_otel.settings import Profile, Settings
 
 if TYPE_CHECKING:
     from ollama_otel._log.observer import ReplayLog
 
-__all__ = ["recording_for", "replay_log_of", "use_by_default"]
+__all__ = [
+    "InstrumentationOptions",
+    "build_instrumentation",
+    "instrumentation_for",
+    "replay_log_of",
+    "use_by_default",
+]
+
+
+class InstrumentationOptions(TypedDict, total=False):
+    """The keywords of every entry point: an `Instrumentation`, or what one is built from."""
+
+    instrumentation: Instrumentation | None
+    """Everything at once; give nothing else then."""
+    tracer_provider: TracerProvider | None
+    meter_provider: MeterProvider | None
+    logger_provider: LoggerProvider | None
+    settings: Settings | None
+    observers: Sequence[Observer]
+    """Your own, beside spans and metrics."""
+    enrichers: Sequence[Enricher]
+    """Your own, beside those that the settings ask for."""
+
 
 _lock = threading.Lock()
-# Before a global provider is set the API hands out stand-ins that turn real later on, so
-# the global instruments are made once, whichever provider that will be.
-_global_instruments: dict[Profile, Instruments] = {}
-_instruments: weakref.WeakKeyDictionary[MeterProvider, dict[Profile, Instruments]] = (
-    weakref.WeakKeyDictionary()
-)
+_instruments: Final[Mapping[Profile, PerProvider[MeterProvider, Instruments]]] = {
+    profile: PerProvider(get_meter_provider) for profile in get_args(Profile)
+}
 _default: Instrumentation | None = None
 _replay_logs: weakref.WeakValueDictionary[tuple[object, ...], ReplayLog] = (
     weakref.WeakValueDictionary()
@@ -50,20 +70,17 @@ def _version() -> str:
 
 def _instruments_of(meter_provider: MeterProvider | None, profile: Profile) -> Instruments:
     """Return the instruments of a provider, the same ones each time."""
-    with _lock:
-        if meter_provider is None or meter_provider is get_meter_provider():
-            by_profile = _global_instruments
-        else:
-            by_profile = _instruments.setdefault(meter_provider, {})
-        if profile not in by_profile:
-            meter = get_meter(
-                names.SCOPE,
-                _version(),
-                meter_provider=meter_provider,
-                schema_url=names.SCHEMA_URLS[profile],
-            )
-            by_profile[profile] = Instruments(meter, profile)
-        return by_profile[profile]
+
+    def make() -> Instruments:
+        meter = get_meter(
+            names.SCOPE,
+            _version(),
+            meter_provider=meter_provider,
+            schema_url=names.SCHEMA_URLS[profile],
+        )
+        return Instruments(meter, profile)
+
+    return _instruments[profile].get(meter_provider, make)
 
 
 def replay_log_of(settings: Settings) -> ReplayLog | None:
@@ -89,77 +106,85 @@ def replay_log_of(settings: Settings) -> ReplayLog | None:
         return log
 
 
-def _build(
-    tracer_provider: TracerProvider | None,
-    meter_provider: MeterProvider | None,
-    logger_provider: LoggerProvider | None,
-    settings: Settings,
-    observers: Sequence[Observer],
+def build_instrumentation(
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+    settings: Settings | None = None,
+    observers: Sequence[Observer] = (),
+    enrichers: Sequence[Enricher] = (),
 ) -> Instrumentation:
+    """Put together what records calls: spans, metrics, and what the settings ask for.
+
+    A provider of None is the global one; settings of None are read from the environment. Share
+    the result among clients: `Client(instrumentation=...)`.
+    """
+    settings = settings or Settings.from_environ(lenient=True)
     schema_url = names.SCHEMA_URLS[settings.profile]
     keeps_content = settings.content_on_spans or settings.content_on_events
     messages = MessageWriter(settings) if keeps_content else None
     tracer = get_tracer(names.SCOPE, _version(), tracer_provider, schema_url=schema_url)
-    # The span comes first: it is current while the others take the record.
     instruments = _instruments_of(meter_provider, settings.profile)
-    ours: list[Observer] = [
-        SpanObserver(tracer, settings, messages),
-        MetricObserver(instruments, settings),
-    ]
+    everyone: list[Observer] = [MetricObserver(instruments, settings)]
     replay_log = replay_log_of(settings)
     if replay_log is not None:
-        ours.append(replay_log)
+        everyone.append(replay_log)
     if settings.log_calls:
         from ollama_otel._telemetry.log_lines import LogLineObserver  # noqa: PLC0415
 
-        ours.append(LogLineObserver())
+        everyone.append(LogLineObserver())
     if settings.details_event:
         logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
-        ours.append(EventObserver(logger, settings, messages))
+        everyone.append(EventObserver(logger, settings, messages))
+    adding: list[Enricher] = []
     if settings.residency:
         # Imported where it is used: few ask for it.
-        from ollama_otel._telemetry.residency import residency_observer  # noqa: PLC0415
+        from ollama_otel._telemetry.residency import residency_enricher  # noqa: PLC0415
 
-        # Before the span's, as it adds to what that one ends.
-        ours.insert(0, residency_observer(meter_provider, logger_provider, settings, _version()))
-    everyone = (*ours, *observers)
-    writers = [getattr(each, "writer", None) for each in everyone]
-    instruments.log_writers.update(each for each in writers if isinstance(each, Writer))
+        adding.append(residency_enricher(meter_provider, logger_provider, settings, _version()))
+    everyone += observers
+    logs = [each for each in everyone if isinstance(each, LoggingObserver)]
+    instruments.logs.update(logs)
     return Instrumentation(
-        observers=everyone,
-        is_suppressed=lambda: not is_instrumentation_enabled(),
+        tracing=SpanTracing(tracer, settings, messages),
+        enrichers=(*adding, *enrichers),
+        observers=tuple(everyone),
+        is_suppressed=_is_suppressed,
         keeps_content=keeps_content,
-        keeps_request=any(getattr(each, "keeps_request", False) for each in everyone),
+        keeps_request=any(log.keeps_request for log in logs),
+        cold_start_threshold=settings.cold_start_threshold,
     )
 
 
-def _default_recording() -> Instrumentation:
+def _is_suppressed() -> bool:
+    return not is_instrumentation_enabled()
+
+
+def _process_default() -> Instrumentation:
     global _default  # noqa: PLW0603 - what `configure` sets is the process's
     if _default is None:
-        _default = _build(None, None, None, Settings.from_environ(lenient=True), ())
+        _default = build_instrumentation()
     return _default
 
 
 def use_by_default(settings: Settings, observers: Sequence[Observer] = ()) -> None:
     """Let every client that was given nothing of its own record by these settings."""
     global _default  # noqa: PLW0603
-    _default = _build(None, None, None, settings, observers)
+    _default = build_instrumentation(settings=settings, observers=observers)
 
 
-def recording_for(
-    tracer_provider: TracerProvider | None,
-    meter_provider: MeterProvider | None,
-    logger_provider: LoggerProvider | None,
-    settings: Settings | None,
-    observers: Sequence[Observer],
-) -> Callable[[], Instrumentation]:
-    """Return what gives the recording to use, now and whenever `configure` changes it.
+def instrumentation_for(options: InstrumentationOptions) -> Callable[[], Instrumentation]:
+    """Return what gives the instrumentation to use, now and whenever `configure` changes it.
 
-    A client that is given nothing follows the process's defaults.
+    A client that is given nothing follows the process's default. Raises `SettingsError` if an
+    instrumentation is given together with what one is built from.
     """
-    given = (tracer_provider, meter_provider, logger_provider, settings)
-    if all(value is None for value in given) and not observers:
-        return _default_recording
-    settings = settings or Settings.from_environ(lenient=True)
-    own = _build(tracer_provider, meter_provider, logger_provider, settings, observers)
+    given: Any = {name: value for name, value in options.items() if value not in (None, ())}
+    instrumentation: Instrumentation | None = given.pop("instrumentation", None)
+    if instrumentation is not None and given:
+        raise SettingsError(f"give either instrumentation or {', '.join(sorted(given))}, not both")
+    if instrumentation is None and not given:
+        return _process_default
+    own = instrumentation or build_instrumentation(**given)
     return lambda: own

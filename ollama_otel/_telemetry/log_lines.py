@@ -6,6 +6,7 @@ import logging
 from typing import Any, Final
 
 import structlog
+
 from ollama_otel._exchange.observers import CallFollower
 from ollama_otel.records import CallRecord, CallStart
 

@@ -14,10 +14,10 @@ from typing import Any, Literal
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
+from ollama_otel import _names as names
 from ollama_otel import _process
 from ollama_otel._exchange.observers import CallFollower, LoggingObserver
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.spans import operation_of
 from ollama_otel.records import CallRecord, CallStart, Phase
@@ -173,15 +173,24 @@ def _histogram(meter: Meter, row: Instrument) -> Histogram:
 
 
 class _MetricFollower(CallFollower):
-    __slots__ = ("_observer", "_previous_at", "_series", "pieces")
+    __slots__ = ("_observer", "_series")
 
-    def __init__(self, observer: MetricObserver, series: _Series, *, times_chunks: bool) -> None:
+    def __init__(self, observer: MetricObserver, series: _Series) -> None:
         self._observer = observer
         self._series = series
-        self._previous_at: float | None = None
-        self.pieces = self._time_chunks if times_chunks else None
 
-    def _time_chunks(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
+    def end(self, record: CallRecord) -> None:
+        self._observer.record(self._series, record)
+
+
+class _ChunkTimer(_MetricFollower):
+    __slots__ = ("_previous_at",)
+
+    def __init__(self, observer: MetricObserver, series: _Series) -> None:
+        super().__init__(observer, series)
+        self._previous_at: float | None = None
+
+    def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
         record = self._observer.instruments.time_per_output_chunk.record
         for piece, now in zip(pieces, arrivals, strict=True):
             if not piece:
@@ -189,9 +198,6 @@ class _MetricFollower(CallFollower):
             if self._previous_at is not None:
                 record(now - self._previous_at, self._series.base)
             self._previous_at = now
-
-    def end(self, record: CallRecord) -> None:
-        self._observer.record(self._series, record)
 
 
 class MetricObserver:
@@ -212,7 +218,7 @@ class MetricObserver:
             and start.request.stream
             and start.endpoint.genai_operation is not None
         )
-        return _MetricFollower(self, series, times_chunks=times_chunks)
+        return (_ChunkTimer if times_chunks else _MetricFollower)(self, series)
 
     def _series_for(self, start: CallStart) -> _Series:
         request = start.request

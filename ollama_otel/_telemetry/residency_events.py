@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import assert_never
 
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
-from opentelemetry.util.types import AnyValue, AttributeValue
+from opentelemetry.util.types import AnyValue
 
 from ollama_otel import _names as names
+from ollama_otel._enrich.residency import option_text
 from ollama_otel.residency import (
     Event,
     ModelLoad,
@@ -17,9 +18,8 @@ from ollama_otel.residency import (
     ServerDown,
     ServerUp,
 )
-from ollama_otel.residency._options import OptionValue
 
-__all__ = ["ResidencyEvents", "reload_attributes"]
+__all__ = ["ResidencyEvents"]
 
 
 class ResidencyEvents:
@@ -73,22 +73,10 @@ def _described(event: Event) -> tuple[str, dict[str, AnyValue]]:
 
 
 def _reload(reload: ModelReload) -> dict[str, AnyValue]:
-    return {names.MODEL_NAME: reload.model, **reload_attributes(reload)}
-
-
-def reload_attributes(reload: ModelReload) -> dict[str, AttributeValue]:
-    """Return why a model was loaded again."""
-    facts = (
-        (names.RELOAD_BEFORE, _value(reload.before)),
-        (names.RELOAD_AFTER, _value(reload.after)),
-        (names.EVICTED_BY, reload.evicted_by),
-    )
-    known = {name: value for name, value in facts if value is not None}
-    return {names.RELOAD_CAUSE: reload.cause, **known}
-
-
-def _value(value: OptionValue | None) -> str | None:
-    """As in JSON, and a text: one attribute has one type, and options have several."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return None if value is None else str(value)
+    return {
+        names.MODEL_NAME: reload.model,
+        names.RELOAD_CAUSE: reload.cause,
+        names.RELOAD_BEFORE: option_text(reload.before),
+        names.RELOAD_AFTER: option_text(reload.after),
+        names.EVICTED_BY: reload.evicted_by,
+    }

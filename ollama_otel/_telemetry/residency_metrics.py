@@ -11,9 +11,9 @@ from functools import partial
 from opentelemetry.metrics import CallbackOptions, Meter
 from opentelemetry.metrics import Observation as Measurement
 
+from ollama_otel import _names as names
 from ollama_otel import _process
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel.residency import (
     Event,

@@ -36,7 +36,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from ollama_otel._exchange.exchange import Observer
+from ollama_otel._exchange.observers import Observer
 from ollama_otel._telemetry.exporters import (
     Protocol,
     Signal,

@@ -103,7 +103,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 
-
 class _Table:
     """The rows, so arranged that a request finds its own."""
 

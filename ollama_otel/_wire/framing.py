@@ -32,6 +32,8 @@ class Framing(ABC):
     """Key under which a cassette keeps messages in this framing."""
     content_type: ClassVar[str]
     """Of a streamed response."""
+    has_other_lines: ClassVar[bool] = False
+    """Whether lines may stand between payloads that carry none."""
 
     @abstractmethod
     def cutter(self) -> Cutter:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-__all__ = ["NOT_JSON", "parse", "parse_object"]
+__all__ = ["NOT_JSON", "parse", "parse_exactly", "parse_object"]
 
 NOT_JSON: Final = object()
 """What `parse` returns for anything that is not JSON."""
@@ -19,11 +19,23 @@ def parse(document: bytes | str) -> Any:
         return from_json(document, cache_strings="keys")
     except ValueError:
         pass
+    try:
+        # No exporter can encode half a surrogate pair.
+        value = parse_exactly(document)
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, TypeError, RecursionError):
+        return NOT_JSON
+
+
+def parse_exactly(document: bytes | str) -> Any:
+    """Return the JSON value in `document`, half surrogate pairs included, or `NOT_JSON`."""
+    try:
+        return from_json(document, cache_strings="keys")
+    except ValueError:
+        pass
     # Python's own reader accepts more (lone surrogates, other Unicode encodings), and is slower.
     try:
-        value = json.loads(document)
-        # No exporter can encode half a surrogate pair.
-        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        return json.loads(document)
     except (ValueError, RecursionError):
         return NOT_JSON
 

@@ -49,6 +49,7 @@ class SseFraming(Framing):
 
     name = "sse"
     content_type = "text/event-stream"
+    has_other_lines = True
 
     def cutter(self) -> EventCutter:
         """Return what holds back an unfinished event."""

@@ -46,9 +46,7 @@ class NativeDialect(Dialect):
 
     def parse_request(self, content: bytes) -> dict[str, Any] | None:
         """Return a request's JSON object; of a large one the images are left out."""
-        return parse_object(
-            without_images(content) if len(content) > _LARGE_REQUEST else content
-        )
+        return parse_object(without_images(content) if len(content) > _LARGE_REQUEST else content)
 
     def read_request(
         self, endpoint: Endpoint, body: Mapping[str, Any] | None, *, size: int | None

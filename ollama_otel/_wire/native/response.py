@@ -217,9 +217,7 @@ def find_vectors(body: bytes) -> VectorSpan | None:
             start=found.start(1), end=found.end(1), count=count, dimensions=dimensions
         )
     if (mark := _OMITTED.search(body)) is not None:
-        return VectorSpan(
-            start=mark.start(1), end=mark.end(1), count=int(mark[2]), is_omitted=True
-        )
+        return VectorSpan(start=mark.start(1), end=mark.end(1), count=int(mark[2]), is_omitted=True)
     return None
 
 

@@ -1,0 +1,102 @@
+"""Joins a call with what its server held: GPU share, context, and why a model was loaded again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from ollama_otel.records import CallRecord, CallStart, ModelResidency
+from ollama_otel.residency import Residency
+from ollama_otel.residency._model import EndedCall, Insight, StartedCall
+from ollama_otel.residency._options import OptionValue, load_options, seconds_of
+from ollama_otel.residency._watcher import Watcher
+
+__all__ = ["ResidencyEnricher", "option_text"]
+
+Enrichment = Callable[[CallRecord], ModelResidency | None]
+
+
+class ResidencyEnricher:
+    """Adds `CallRecord.residency`, and lets the watchers know of calls."""
+
+    def __init__(self, residency: Residency) -> None:
+        self.residency = residency
+
+    def begin(self, start: CallStart) -> Enrichment | None:
+        """Follow calls that need a model, and learn of servers; see `Enricher`."""
+        url, request = start.base_url, start.request
+        if url is None:
+            return None
+        if request.model is None:
+            return partial(self._meet, url)
+        if request.purpose == "unload" or start.endpoint.name == "delete_model":
+            return partial(self._unload, url, request.model)
+        if not start.endpoint.moves_model:
+            return partial(self._meet, url)
+        call = StartedCall(
+            model=request.model,
+            options=load_options(request.options),
+            sent_at=time.perf_counter(),
+            keep_alive=seconds_of(request.keep_alive),
+        )
+        watcher = self.residency.known(url)
+        if watcher is not None:
+            watcher.call_started(call)
+        return partial(self._join, url, watcher, call)
+
+    def _meet(self, url: str, record: CallRecord) -> None:
+        """Watch a server once it has answered: there may be none behind a mock's URL."""
+        if record.is_from_network:
+            self.residency.watcher(url)
+
+    def _unload(self, url: str, model: str, record: CallRecord) -> None:
+        watcher = self.residency.watcher(url) if record.is_from_network else None
+        if watcher is not None and record.outcome == "completed":
+            watcher.unloaded_on_request(model)
+
+    def _join(
+        self, url: str, watcher: Watcher | None, call: StartedCall, record: CallRecord
+    ) -> ModelResidency | None:
+        if watcher is None and record.is_from_network:
+            watcher = self.residency.watcher(url, call)
+        return None if watcher is None else _section(watcher.call_ended(call, _ended(record)))
+
+
+def _ended(record: CallRecord) -> EndedCall:
+    response = record.response
+    total = response.total_duration
+    spent = 0.0 if total is None else total + (record.held_by_caller or 0.0)
+    # If a stream was left early, the model is in memory all the same.
+    has_answered = record.outcome != "failed" and record.chunk_count > 0
+    is_answer = record.is_from_network and not record.is_redirect
+    return EndedCall(
+        ended_at=time.perf_counter(),
+        was_served=is_answer and (record.outcome == "completed" or has_answered),
+        is_cold=bool(record.cold_start),
+        load_duration=response.load_duration,
+        total_duration=total,
+        delay=max(0.0, record.duration - spent),
+        has_crashed=record.is_from_network and record.error_type == "runner_crashed",
+    )
+
+
+def _section(known: Insight) -> ModelResidency | None:
+    reload = known.reload
+    if known.gpu_share is None and known.context_length is None and reload is None:
+        return None
+    return ModelResidency(
+        gpu_share=known.gpu_share,
+        context_length=known.context_length,
+        reload_cause=None if reload is None else reload.cause,
+        reload_before=None if reload is None else option_text(reload.before),
+        reload_after=None if reload is None else option_text(reload.after),
+        evicted_by=None if reload is None else reload.evicted_by,
+    )
+
+
+def option_text(value: OptionValue | None) -> str | None:
+    """Return an option's value as in JSON, and as text: one fact has one type, options several."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)
