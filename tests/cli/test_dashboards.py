@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ollama_otel._cli import check, export_import, main
+from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.check import CheckReport, PanelReport, RulesReport
-from ollama_otel._monitoring.errors import DashboardsError
 from ollama_otel._monitoring.files import board_files, shipped_folder
 from tests.monitoring.engines import Engines, install
 from tests.monitoring.scripted import Request, Scripted, answering
@@ -86,11 +86,11 @@ def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
     ]
     assert engines.calls()[2]["logs"] is None
     said = capsys.readouterr().out
-    assert [line for line in said.splitlines() if line.endswith("answers.")] == [
-        "Prometheus answers.",
-        "Jaeger answers.",
-        "Collector answers.",
-        "Grafana answers.",
+    assert [line for line in said.splitlines() if line.endswith("is ready.")] == [
+        "Prometheus is ready.",
+        "Jaeger is ready.",
+        "Collector is ready.",
+        "Grafana is ready.",
     ]
     port = ready.rpartition(":")[2]
     assert f"Grafana    http://localhost:{port}  the boards" in said
@@ -128,7 +128,7 @@ def test_a_service_that_the_file_does_not_have_is_not_waited_for(
     install(tmp_path, "docker", answers=answers)
     assert main(["dashboards", "up"]) == 0
     said = capsys.readouterr().out
-    assert "Grafana answers." in said
+    assert "Grafana is ready." in said
     assert "Jaeger" not in said
 
 
@@ -138,7 +138,7 @@ def test_a_file_with_other_services_is_started_and_not_waited_for(
     monkeypatch.setenv("PATH", str(tmp_path))
     install(tmp_path, "docker", answers=((" port ", 1, "", "no such service"),))
     assert main(["dashboards", "up"]) == 0
-    assert "answers." not in capsys.readouterr().out
+    assert "is ready." not in capsys.readouterr().out
 
 
 def test_what_does_not_answer_in_time_is_named_with_where_its_log_is(
@@ -149,10 +149,10 @@ def test_what_does_not_answer_in_time_is_named_with_where_its_log_is(
         assert main(["dashboards", "up", "--wait", "0.1"]) == 1
     said = capsys.readouterr().out
     assert (
-        f"Grafana did not answer at {server.url}; its log: docker compose {SHIPPED} logs grafana"
+        f"Grafana is not ready at {server.url}; its log: docker compose {SHIPPED} logs grafana"
         in said
     )
-    assert "Prometheus answers." in said
+    assert "Prometheus is ready." in said
 
 
 def test_what_is_slow_to_start_is_waited_for(
@@ -167,7 +167,7 @@ def test_what_is_slow_to_start_is_waited_for(
     with answering(answer) as server:
         docker(tmp_path, server.url.removeprefix("http://"), monkeypatch)
         assert main(["dashboards", "up"]) == 0
-    assert "Grafana answers." in capsys.readouterr().out
+    assert "Grafana is ready." in capsys.readouterr().out
 
 
 def test_nobody_at_a_port_is_waited_for_in_vain(
@@ -177,7 +177,7 @@ def test_nobody_at_a_port_is_waited_for_in_vain(
         taken.bind(("127.0.0.1", 0))
         docker(tmp_path, f"127.0.0.1:{taken.getsockname()[1]}", monkeypatch)
         assert main(["dashboards", "up", "--wait", "0.1"]) == 1
-    assert "Jaeger did not answer" in capsys.readouterr().out
+    assert "Jaeger is not ready" in capsys.readouterr().out
 
 
 def test_a_stack_that_does_not_start_is_told_with_the_command(
@@ -247,10 +247,10 @@ def test_without_an_engine_it_says_what_it_looked_for_and_how_to_do_without(
     assert main(["dashboards", "up"]) == 2
     said = capsys.readouterr()
     assert said.err == (
-        "ollama-otel: nothing here can run containers: docker compose is there, but its engine "
-        "does not answer (Cannot connect to the Docker daemon); no podman on the PATH; "
+        "ollama-otel: no container engine found: docker compose found, but its engine "
+        "does not respond (Cannot connect to the Docker daemon); no podman on the PATH; "
         "`docker-compose version` fails (status 1); "
-        "podman-compose is there, but no podman\n"
+        "podman-compose found, but no podman\n"
     )
     assert f"prometheus --config.file={shipped_folder()}/prometheus/prometheus.yml" in said.out
     assert "ollama-otel dashboards import --grafana" in said.out
@@ -266,7 +266,7 @@ def test_an_engine_that_fails_without_a_word_is_told_by_its_status(
     monkeypatch.setenv("PATH", str(tmp_path))
     install(tmp_path, "docker", answers=(("docker info", 3, "", ""),))
     assert main(["dashboards", "down"]) == 2
-    assert "its engine does not answer (status 3)" in capsys.readouterr().err
+    assert "its engine does not respond (status 3)" in capsys.readouterr().err
 
 
 def test_a_program_that_cannot_be_run_is_passed_over(
@@ -283,7 +283,7 @@ def test_a_compose_file_that_is_not_there_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dashboards", "up", "--file", str(tmp_path / "none.yaml")]) == 2
-    assert "there is no compose file" in capsys.readouterr().err
+    assert "no compose file" in capsys.readouterr().err
 
 
 # --- check ----------------------------------------------------------------------------------------
@@ -341,12 +341,13 @@ def test_check_prints_each_panel_and_why_it_is_empty(
         "",
         "Sample",
         "Calls                                         data      1 series, last value 0.25",
-        "Calls now, with a title that is much longer…  missing   nothing sends "
-        "gen_ai_client_operation_duration_seconds: it comes with any call that ends",
+        "Calls now, with a title that is much longer…  missing   no app sends "
+        "gen_ai_client_operation_duration_seconds: it comes from any call that ends",
         "",
-        "1 of 2 panels have data, 0 are rightly empty, 1 have none and could.",
-        "Our metrics make 0 series. There is no histogram of ours.",
-        "There are no rules beside these boards.",
+        "1 of 2 panels have data; 1 should have data and have none; "
+        "0 need calls or settings that are not there.",
+        "Our metrics make 0 series. No histograms.",
+        "There are no rules with these boards.",
     ]
 
 
@@ -389,9 +390,9 @@ def test_check_asks_every_question_of_the_shipped_boards(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--board", "none"], "there is no board 'none'; there are ollama-otel-"),
+        (["--board", "none"], "no board 'none'; there are ollama-otel-"),
         (["--set", "modell=a"], "no board has a variable 'modell'; there are "),
-        (["--boards", "/nowhere"], "there is no board in /nowhere"),
+        (["--boards", "/nowhere"], "no boards in /nowhere"),
         (["--prometheus", "http://127.0.0.1:1"], "no Prometheus at http://127.0.0.1:1"),
     ],
 )
@@ -446,7 +447,9 @@ def test_a_report_tells_of_histograms_rules_and_notes() -> None:
     assert report.is_whole
     assert printed[-3].startswith("Our metrics make 1,234 series. Histograms: 1 native, 2 classic.")
     assert "convert_histograms_to_nhcb" in printed[-3]
-    assert printed[-2].startswith("1 of 6 rules are loaded, without A, B, C, D ...: name the files")
+    assert printed[-2].startswith(
+        "1 of 6 rules are loaded, A, B, C, D ... are missing: add the files"
+    )
     assert printed[-1] == "Rule F fails: why"
     assert check._histograms(native) == "Histograms: 1 native, 0 classic."
     assert [line.plain for line in check._rules(whole)] == ["All 6 rules are loaded."]
@@ -473,7 +476,7 @@ def test_export_writes_all_that_the_stack_needs_and_nothing_twice(
     assert f"{len(files)} files written.\n" in first
     assert str(out / "compose.yaml") in first
     assert main(["dashboards", "export", "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"0 files written, {len(files)} are as they were.\n"
+    assert capsys.readouterr().out == f"0 files written, {len(files)} unchanged.\n"
 
 
 def test_export_overwrites_nobodys_changes_unless_forced(
@@ -482,7 +485,7 @@ def test_export_overwrites_nobodys_changes_unless_forced(
     changed = tmp_path / "compose.yaml"
     changed.write_text("mine")
     assert main(["dashboards", "export", "--out", str(tmp_path)]) == 2
-    assert "other files of these names: compose.yaml; --force" in capsys.readouterr().err
+    assert "different files with these names: compose.yaml; --force" in capsys.readouterr().err
     # All or none.
     assert list(tmp_path.iterdir()) == [changed]
     assert changed.read_text() == "mine"
@@ -568,7 +571,7 @@ def test_import_makes_data_sources_folder_and_boards(capsys: pytest.CaptureFixtu
     assert {(each["folderUid"], each["overwrite"]) for each in boards} == {("new-folder", True)}
     said = capsys.readouterr().out
     assert said.startswith(f"Grafana 11.6.0 at {server.url}\n")
-    assert "Data source Prometheus made, for http://prometheus:9090" in said
+    assert "Data source Prometheus created for http://prometheus:9090" in said
     assert f"(new): {server.url}/d/ollama-otel-overview/slug" in said
 
 
@@ -591,9 +594,9 @@ def test_import_leaves_what_is_there_and_takes_the_folder_of_that_name(
     assert board.json["folderUid"] == "nErXDvCkzz"
     assert board.headers["authorization"].startswith("Basic ")
     said = capsys.readouterr().out
-    assert "Data source Prom (uid prometheus) is there, for http://other: left as it is" in said
+    assert "Data source Prom (uid prometheus) exists for http://other: not changed" in said
     assert "(version 4)" in said
-    assert "It has no" not in said
+    assert "data source" not in said
 
 
 def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -610,22 +613,22 @@ def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str
     with grafana() as server:
         assert imported(server) == 0
     said = capsys.readouterr().out
-    assert "It has no Prometheus data source, so the boards will be empty: --prometheus-url" in said
+    assert "No Prometheus data source, so the boards will be empty: add --prometheus-url" in said
     assert (
-        "It has no data source with uid 'jaeger', so no panel opens a trace: --jaeger-url" in said
+        "No data source with uid 'jaeger', so panels cannot open traces: add --jaeger-url" in said
     )
     there = [{"uid": "abc", "name": "Prom", "type": "prometheus", "url": "http://p"}]
     with grafana(get_api_datasources=(200, there)) as server:
         assert imported(server, "--datasource", "abd") == 0
     assert (
-        "no Prometheus data source with uid 'abd'; there are abc (Prom)" in capsys.readouterr().out
+        "No Prometheus data source with uid 'abd'; there are abc (Prom)" in capsys.readouterr().out
     )
     sent = server.asked("POST", "/api/dashboards/db")[0].body
     assert b"${datasource}" not in sent
     # An editor may not see them.
     with grafana(get_api_datasources=(403, {"message": "Forbidden"})) as server:
         assert imported(server) == 0
-    assert "It has no" not in capsys.readouterr().out
+    assert "data source" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -634,38 +637,38 @@ def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str
         (
             {"get_api_folders": (401, {"message": "Invalid API key"})},
             ["--token", "x"],
-            "would not list the folders: it does not know the token; give the token of a service "
-            "account by --token or GRAFANA_TOKEN, or --user NAME:PASSWORD (it says: Invalid API key)",
+            "refused to list the folders: the token is not valid; give the token of a service "
+            "account with --token or GRAFANA_TOKEN, or --user NAME:PASSWORD (message: Invalid API key)",
         ),
         (
             {"get_api_folders": (401, {})},
             ["--user", "me:x"],
-            "it does not know the user 'me'",
+            "the user 'me' is not valid",
         ),
-        ({"get_api_folders": (401, {})}, [], "it wants to know who asks; give the token"),
+        ({"get_api_folders": (401, {})}, [], "sign-in required; give the token"),
         (
             {"post_api_folders": (403, {"message": "Access denied"})},
             ["--token", "x"],
-            "would not make the folder 'Ollama': the token may not do that; boards and folders "
+            "refused to create the folder 'Ollama': the token lacks permission; boards and folders "
             "need the role Editor",
         ),
         (
             {"post_api_dashboards_db": (412, {"status": "name-exists", "message": "exists"})},
             [],
-            "something else there has its name or uid",
+            "another board has its name or uid",
         ),
         (
             {"post_api_dashboards_db": (400, {"message": "Cannot save provisioned dashboard"})},
             [],
-            "a board that comes from Grafana's provisioning is changed in its file",
+            "a provisioned board can only be changed in its file",
         ),
         (
             {"post_api_datasources": (409, {"message": "data source with the same name exists"})},
             ["--prometheus-url", "http://p"],
-            "would not make the data source 'Prometheus': one of that name is there already",
+            "refused to create the data source 'Prometheus': one with that name exists",
         ),
         ({"post_api_dashboards_db": (500, b"oops")}, [], "HTTP status 500"),
-        ({"get_api_health": (200, b"<html>")}, [], "is no Grafana (HTTP status 200"),
+        ({"get_api_health": (200, b"<html>")}, [], "is not a Grafana (HTTP status 200"),
         (
             {"get_api_health": (503, {"database": "failing"})},
             [],
@@ -686,9 +689,9 @@ def test_import_tells_a_refusal_in_a_sentence(
 
 def test_import_says_where_no_grafana_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboards", "import", "--grafana", "http://127.0.0.1:1"]) == 2
-    assert "no Grafana at http://127.0.0.1:1: nothing answers there" in capsys.readouterr().err
+    assert "no Grafana at http://127.0.0.1:1: cannot connect" in capsys.readouterr().err
     assert main(["dashboards", "import", "--grafana", "http://[::1"]) == 2
-    assert "expected an address such as http://localhost:3000" in capsys.readouterr().err
+    assert "expected a URL such as http://localhost:3000" in capsys.readouterr().err
 
 
 def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str]) -> None:
@@ -709,7 +712,7 @@ def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str])
 
 
 def test_import_says_where_there_is_nothing_to_import(tmp_path: Path) -> None:
-    with pytest.raises(DashboardsError, match="there is no board in"):
+    with pytest.raises(MonitoringError, match="no boards in"):
         list(export_import._boards(tmp_path, None))
 
 

@@ -1,4 +1,4 @@
-"""What the rules promise: names from the tables, texts that say what to do, a test for each alert both ways."""
+"""Rules: names from the tables, texts that say what to do, tests of each alert firing and quiet."""
 
 from __future__ import annotations
 
@@ -9,27 +9,20 @@ from typing import Any
 import pytest
 import yaml
 
-import dashboards
-from dashboards.__main__ import all_boards
-from dashboards.alerts import ALERTS, Alert
-from dashboards.recording import RECORDINGS
-from dashboards.rule_files import alert_rules, recording_rules
-from ollama_otel._monitoring.promql import selectors_of
+from dashboards.src.__main__ import FOLDER, all_boards
+from dashboards.src.alerts import ALERTS, Alert
+from dashboards.src.recording import RECORDINGS
+from dashboards.src.rule_files import alert_rules, recording_rules
+from ollama_otel._monitoring.promql_selectors import selectors_of
 from ollama_otel._telemetry.instruments import instruments_of
-from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
+from ollama_otel._telemetry.metric_names import label_name, series_names
 
-HERE = Path(dashboards.__file__).parent
-RUNBOOK = (HERE / "RUNBOOK.md").read_text(encoding="utf-8")
+RUNBOOK = (FOLDER / "RUNBOOK.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOK, flags=re.MULTILINE | re.DOTALL))
-TESTS = sorted((HERE / "rules" / "tests").glob("*.yaml"))
+TESTS = sorted((FOLDER / "rules" / "tests").glob("*.yaml"))
 
-ROWS = {metric_name(row): row for row in instruments_of("v1.41")}
-SERIES = ROWS.keys() | {
-    f"{name}{suffix}"
-    for name, row in ROWS.items()
-    if row.kind == "histogram"
-    for suffix in HISTOGRAM_SUFFIXES
-}
+ROWS = {name: row for row in instruments_of("v1.41") for name in series_names(row)}
+SERIES = ROWS.keys()
 LABELS = {label_name(label) for row in ROWS.values() for label in row.labels}
 RECORDED = {each.record for each in RECORDINGS}
 CASES = [pytest.param(alert, id=alert.name) for alert in ALERTS]
@@ -99,6 +92,7 @@ def test_a_section_has_meaning_query_board_search_and_remedy(alert: Alert) -> No
     for part in (
         f"*{alert.severity}: ",
         "**Meaning.**",
+        "**Verify.**",
         "- Query: ",
         "- Board: ",
         "- Jaeger: ",
@@ -163,18 +157,13 @@ def test_series_of_tests_have_names_and_labels_that_there_are() -> None:
             for series in group["input_series"]:
                 [selector] = selectors_of(series["series"])
                 assert selector.metric in SERIES, path
-                known = {label_name(label) for label in row_labels(selector.metric)} | {
+                known = {label_name(label) for label in ROWS[selector.metric].labels} | {
                     "job",
                     "instance",
                     "service_version",
                     "le",
                 }
                 assert {matcher.label for matcher in selector.matchers} <= known, series["series"]
-
-
-def row_labels(metric: str) -> tuple[str, ...]:
-    stems = (metric, *(metric.removesuffix(suffix) for suffix in HISTOGRAM_SUFFIXES))
-    return next(ROWS[stem] for stem in stems if stem in ROWS).labels
 
 
 @pytest.mark.parametrize(
@@ -190,7 +179,7 @@ def row_labels(metric: str) -> tuple[str, ...]:
     ],
 )
 def test_alerts_on_histograms_are_tested_with_native_ones_too(name: str) -> None:
-    text = (HERE / "rules" / "tests" / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (FOLDER / "rules" / "tests" / f"{name}.yaml").read_text(encoding="utf-8")
     assert "schema:-53" in text
     assert "_count{" in text
 

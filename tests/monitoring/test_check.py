@@ -6,24 +6,33 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from ollama_otel._monitoring.board import Board, Timing, read_board
+from ollama_otel._monitoring import MonitoringError
+from ollama_otel._monitoring.board_file import BoardFile, Timing, read_board_file
 from ollama_otel._monitoring.check import CheckReport, PanelReport, check
-from ollama_otel._monitoring.errors import DashboardsError
-from ollama_otel._monitoring.prometheus import Prometheus
-from ollama_otel._monitoring.sources import our_names, source_of
+from ollama_otel._monitoring.diagnosis import State, state_of_absent
+from ollama_otel._monitoring.prometheus_api import PrometheusServer
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry.instruments import GENAI_INSTRUMENTS, instruments_of
-from ollama_otel._telemetry.prometheus import metric_name
+from ollama_otel._telemetry.instruments import (
+    GENAI_INSTRUMENTS,
+    Instrument,
+    Requirement,
+    all_instruments,
+    instruments_of,
+)
+from ollama_otel._telemetry.metric_names import metric_name, series_names
+from ollama_otel.settings import Profile
 from tests.real.servers import RealPrometheus, run_prometheus
 
 from .otlp import send
 from .scripted import Request, answering
 
+PROFILES: tuple[Profile, ...] = get_args(Profile)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 DURATION = GENAI_INSTRUMENTS["v1.41"].inference_duration
 FIRST_CHUNK = GENAI_INSTRUMENTS["v1.41"].time_to_first_chunk
@@ -37,7 +46,7 @@ def panel(title: str, *queries: str, **more: Any) -> dict[str, Any]:
     return {"title": title, "type": "timeseries", "targets": targets}
 
 
-def board_of(folder: Path, *panels: dict[str, Any]) -> Board:
+def board_of(folder: Path, *panels: dict[str, Any]) -> BoardFile:
     everything = {"type": "query", "includeAll": True}
     content = {
         "uid": "ollama-otel-sample",
@@ -54,13 +63,13 @@ def board_of(folder: Path, *panels: dict[str, Any]) -> Board:
     path = folder / "grafana" / "boards" / "sample.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
-    return read_board(path)
+    return read_board_file(path)
 
 
 def checked(
     url: str, folder: Path, *panels: dict[str, Any], **options: Any
 ) -> tuple[CheckReport, dict[str, PanelReport]]:
-    with Prometheus(url) as prometheus:
+    with PrometheusServer(url) as prometheus:
         report = check([board_of(folder, *panels)], prometheus, folder=folder, **options)
     return report, {each.panel: each for each in report.panels}
 
@@ -138,8 +147,7 @@ def test_panels_have_data_or_a_reason(filled: str, tmp_path: Path) -> None:
     assert panels["heat"].last is None
     reasons = {title: each.reason or "" for title, each in panels.items()}
     assert (
-        reasons["failures"]
-        == f'{duration} is there, none with ollama_outcome="failed" in that time'
+        reasons["failures"] == f'{duration} has no series with ollama_outcome="failed" in that time'
     )
     assert "configure(residency=True)" in reasons["server"]
     assert "ollama_otel[nvidia]" in reasons["gpu"]
@@ -162,7 +170,7 @@ def test_a_filter_that_leaves_nothing_names_what_is_there(filled: str, tmp_path:
     report, panels = checked(filled, tmp_path, panel("now", query), chosen={"model": "mistral"})
     assert panels["now"].state == "filtered"
     assert panels["now"].reason == (
-        "ollama_client_request_active is there, but not for gen_ai_request_model 'mistral' "
+        "ollama_client_request_active has data, but not for gen_ai_request_model 'mistral' "
         "(there: llama3.2)"
     )
     assert not report.is_whole
@@ -179,7 +187,7 @@ def test_what_has_stopped_coming_is_told_with_its_last_time(filled: str, tmp_pat
     assert panels["tokens"].state == "stale"
     minute = time.strftime("%Y-%m-%d %H:%M", time.gmtime(before - 15))
     assert panels["tokens"].reason is not None
-    assert panels["tokens"].reason.startswith(f"the last {name} came at {minute[:13]}")
+    assert panels["tokens"].reason.startswith(f"last sample of {name}: {minute[:13]}")
     _, panels = checked(filled, tmp_path, panel("tokens", f"sum({name})"), range_=3600)
     assert panels["tokens"].state == "data"
 
@@ -192,7 +200,7 @@ def test_events_of_a_while_ago_are_no_fault(filled: str, tmp_path: Path) -> None
     report, panels = checked(filled, tmp_path, panel("dropped", f"sum({name})"), range_=300)
     assert panels["dropped"].state == "nothing"
     assert panels["dropped"].reason is not None
-    assert panels["dropped"].reason.startswith(f"the last {name} came at ")
+    assert panels["dropped"].reason.startswith(f"last sample of {name}: ")
     assert report.is_whole
 
 
@@ -203,7 +211,7 @@ def test_a_rate_that_no_series_passes_is_not_taken_for_one_that_waits(
     query = f"rate({metric_name(rows.PHASE_TIME)}[{RATE}]) > 1000"
     _, panels = checked(filled, tmp_path, panel("fast", query))
     assert panels["fast"].state == "nothing"
-    assert panels["fast"].reason == "its metrics are there, and nothing in them is as it asks for"
+    assert panels["fast"].reason == "the metrics have data, but none matches the query"
 
 
 @pytest.mark.real
@@ -218,7 +226,7 @@ def test_exemplars_are_looked_for_where_a_panel_wants_them(filled: str, tmp_path
     assert panels["with"].notes == ()
     assert panels["not wanted"].notes == ()
     [note] = panels["without"].notes
-    assert "no exemplars: they come by OTLP" in note
+    assert "no exemplars: they need OTLP" in note
 
 
 @pytest.mark.real
@@ -279,7 +287,7 @@ def test_no_server_is_told_with_what_to_do(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(
-            DashboardsError, match=r"no Prometheus at .*nothing answers.*--prometheus"
+            MonitoringError, match=r"no Prometheus at .*cannot connect.*--prometheus"
         ):
             checked(url, tmp_path)
 
@@ -287,10 +295,10 @@ def test_no_server_is_told_with_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ((404, b"not found"), "is no Prometheus"),
-        ((200, b"<html>"), "is no Prometheus"),
-        ((200, {"status": "success", "data": {}}), "is no Prometheus"),
-        ((401, b"Unauthorized"), "wants to know who asks"),
+        ((404, b"not found"), "is not a Prometheus"),
+        ((200, b"<html>"), "is not a Prometheus"),
+        ((200, {"status": "success", "data": {}}), "is not a Prometheus"),
+        ((401, b"Unauthorized"), "requires sign-in"),
     ],
 )
 def test_what_is_no_prometheus_is_told_apart(
@@ -298,7 +306,7 @@ def test_what_is_no_prometheus_is_told_apart(
 ) -> None:
     with (
         answering(prometheus_that(buildinfo=said)) as server,
-        pytest.raises(DashboardsError, match=message),
+        pytest.raises(MonitoringError, match=message),
     ):
         checked(server.url, tmp_path)
 
@@ -313,8 +321,8 @@ def test_a_user_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["localhost:9090", "http://[::1", "", "http://", "ftp://host"])
 def test_an_address_that_is_none_is_told(url: str) -> None:
-    with pytest.raises(DashboardsError, match=r"expected an address such as http://localhost:9090"):
-        Prometheus(url)
+    with pytest.raises(MonitoringError, match=r"expected a URL such as http://localhost:9090"):
+        PrometheusServer(url)
 
 
 def test_a_prometheus_that_keeps_no_exemplars_is_told_which_flag_it_lacks(tmp_path: Path) -> None:
@@ -362,14 +370,17 @@ def test_a_sample_beyond_all_memory_is_told_without_its_time(tmp_path: Path) -> 
     with answering(prometheus_that(values=[name])) as server:
         _, panels = checked(server.url, tmp_path, panel("p", name))
     assert panels["p"].state == "stale"
-    assert panels["p"].reason == f"{name} was there once, before that time"
+    assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
 def test_a_string_is_an_answer_too(tmp_path: Path) -> None:
     scalar = {"resultType": "scalar", "result": [1.0, "7"]}
-    with answering(prometheus_that(query=scalar)) as server, Prometheus(server.url) as prometheus:
-        answer = prometheus.answer("scalar(up)", at=1.0)
-    assert (answer.series, answer.last) == (1, 7.0)
+    with (
+        answering(prometheus_that(query=scalar)) as server,
+        PrometheusServer(server.url) as prometheus,
+    ):
+        result = prometheus.query("scalar(up)", at=1.0)
+    assert (result.series, result.last) == (1, 7.0)
 
 
 def test_when_the_last_sample_cannot_be_found_it_is_said_without(tmp_path: Path) -> None:
@@ -382,7 +393,7 @@ def test_when_the_last_sample_cannot_be_found_it_is_said_without(tmp_path: Path)
 
     with answering(answer) as server:
         _, panels = checked(server.url, tmp_path, panel("p", name))
-    assert panels["p"].reason == f"{name} was there once, before that time"
+    assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
 def test_where_a_setting_shows_to_be_on_only_the_event_lacks(tmp_path: Path) -> None:
@@ -402,24 +413,78 @@ def test_where_a_setting_shows_to_be_on_only_the_event_lacks(tmp_path: Path) -> 
 # --- boards and metrics ---------------------------------------------------------------------------
 
 
-def test_every_metric_of_ours_has_a_source() -> None:
-    for profile in GENAI_INSTRUMENTS:
-        for row in instruments_of(profile):
-            assert source_of(metric_name(row)) is not None, row.name
-            if row.kind == "histogram":
-                assert source_of(f"{metric_name(row)}_bucket") == source_of(metric_name(row))
-                assert f"{metric_name(row)}_sum" in our_names()
-    assert source_of("up") is None
+STATES: Mapping[Requirement, State] = {
+    "calls": "missing",
+    "event": "nothing",
+    "residency": "off",
+    "gpu": "off",
+    "sdk_metrics": "off",
+    "time_per_output_chunk": "off",
+}
+
+
+@pytest.mark.parametrize("row", all_instruments(), ids=lambda row: row.name)
+def test_what_an_absent_metric_means_depends_on_its_requirement_only(row: Instrument) -> None:
+    assert state_of_absent(row, ()) == STATES[row.requires]
+    everything = {name for other in all_instruments() for name in series_names(other)}
+    with_features = {"residency": "nothing", "sdk_metrics": "nothing"}
+    expected = {**STATES, **with_features}[row.requires]
+    assert state_of_absent(row, everything) == expected
+    for sentence in ("", "any call", "calls that wait", "configure(residency=True)"):
+        reworded = replace(row, emitted_by=sentence)
+        assert state_of_absent(reworded, ()) == STATES[row.requires]
+        assert state_of_absent(reworded, everything) == expected
+
+
+@pytest.mark.parametrize("row", all_instruments(), ids=lambda row: row.name)
+def test_every_metric_says_what_it_requires_and_what_emits_it(
+    row: Instrument, tmp_path: Path
+) -> None:
+    assert row.requires in get_args(Requirement)
+    assert len(row.emitted_by) > 5
+    with answering(prometheus_that()) as server:
+        _, panels = checked(server.url, tmp_path, panel("p", f"sum({series_names(row)[-1]})"))
+    assert panels["p"].state == STATES[row.requires]
+    reason = f"no app sends {metric_name(row)}: it comes from {row.emitted_by}"
+    assert panels["p"].reason == reason
+
+
+def test_a_metric_that_an_app_sends_under_another_name_is_not_missing(tmp_path: Path) -> None:
+    """An app records the metrics of one profile; the other profile's are its alternatives."""
+    v141, dev = (GENAI_INSTRUMENTS[profile].inference_duration for profile in PROFILES)
+    either = f"sum({metric_name(dev)}) or sum({metric_name(v141)}_count)"
+    counts = {
+        "resultType": "vector",
+        "result": [{"metric": {"__name__": f"{metric_name(v141)}_count"}, "value": [1, "1"]}],
+    }
+    with answering(prometheus_that(query=counts)) as server:
+        _, panels = checked(
+            server.url, tmp_path, panel("either", either), panel("dev", f"sum({metric_name(dev)})")
+        )
+    assert panels["either"].state == "nothing"
+    assert panels["dev"].state == "missing"
+
+
+def test_instruments_of_one_role_require_the_same() -> None:
+    by_role: dict[str, set[Requirement]] = {}
+    for row in all_instruments():
+        by_role.setdefault(row.role or row.name, set()).add(row.requires)
+    assert {role: found for role, found in by_role.items() if len(found) > 1} == {}
+    roles = {
+        profile: {row.role for row in instruments_of(profile) if row.name.startswith("gen_ai.")}
+        for profile in PROFILES
+    }
+    assert roles["v1.41"] == roles["gen-ai-dev"]
 
 
 def test_grafanas_own_variables_are_filled_as_grafana_does(tmp_path: Path) -> None:
     board = board_of(tmp_path)
     timing = Timing(range=3600, step=15, interval=60)
     text = "$__rate_interval ${__range_s} [[job]] ${model:regex} $none"
-    assert board.filled(text, timing, {}) == "240s 3600 .* .* $none"
-    assert board.filled("$model", timing, {"model": "m"}) == "m"
-    assert board.filled("$model", timing, {"model": 'a(b.c"\\d'}) == 'a\\\\(b\\\\.c\\"\\\\\\\\d'
-    assert board.filled("$__rate_interval", Timing(range=9, step=300, interval=15), {}) == "315s"
+    assert board.fill(text, timing, {}) == "240s 3600 .* .* $none"
+    assert board.fill("$model", timing, {"model": "m"}) == "m"
+    assert board.fill("$model", timing, {"model": 'a(b.c"\\d'}) == 'a\\\\(b\\\\.c\\"\\\\\\\\d'
+    assert board.fill("$__rate_interval", Timing(range=9, step=300, interval=15), {}) == "315s"
 
 
 @pytest.mark.real
@@ -430,7 +495,7 @@ def test_a_chosen_name_is_that_name_and_no_pattern(
     board, timing = board_of(tmp_path), Timing(range=60, step=15, interval=15)
     named = f'label_replace(vector(1), "name", {json.dumps(model)}, "", "")'
     query = f'label_replace({named}, "is_chosen", "yes", "name", "$model")'
-    [found] = prometheus.query(board.filled(query, timing, {"model": model}))
+    [found] = prometheus.query(board.fill(query, timing, {"model": model}))
     assert found["metric"] == {"name": model, "is_chosen": "yes"}
 
 
@@ -443,7 +508,7 @@ def test_variables_of_other_kinds_keep_what_is_chosen_on_the_board(tmp_path: Pat
     ]
     content = {"uid": "u", "title": "t", "panels": [], "templating": {"list": listed}}
     path.write_text(json.dumps(content))
-    assert read_board(path).variables == {"a": "7", "b": "x|y", "c": ".*"}
+    assert read_board_file(path).variables == {"a": "7", "b": "x|y", "c": ".*"}
 
 
 def test_panels_in_a_row_that_is_folded_in_are_read_too(tmp_path: Path) -> None:
@@ -458,13 +523,13 @@ def test_only_queries_that_a_prometheus_answers_are_read(tmp_path: Path) -> None
     kept = {"expr": "c", "datasource": {"type": "prometheus"}}
     mixed = {"title": "m", "type": "stat", "targets": [other, hidden, {"refId": "Z"}, kept]}
     board = board_of(tmp_path, mixed, {"title": "text", "type": "text"})
-    assert [[target.query for target in each.targets] for each in board.panels] == [["c"]]
-    assert board.panels[0].targets[0].ref == "D"
+    assert [[each.expression for each in panel.queries] for panel in board.panels] == [["c"]]
+    assert board.panels[0].queries[0].ref == "D"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"uid": 1, "title": "", "panels": [1]}'])
 def test_a_file_that_is_no_board_is_told(content: str, tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     path.write_text(content)
-    with pytest.raises(DashboardsError, match="is no Grafana board"):
-        read_board(path)
+    with pytest.raises(MonitoringError, match="is not a Grafana board"):
+        read_board_file(path)

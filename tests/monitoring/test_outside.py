@@ -8,16 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ollama_otel._monitoring import compose
-from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring import MonitoringError, compose
 from ollama_otel._monitoring.files import shipped_files, shipped_folder
-from ollama_otel._monitoring.web import open_client, reason_of
+from ollama_otel._monitoring.http_client import open_client, reason_of
 
 
 def test_the_files_of_a_wheel_lie_inside_of_it(tmp_path: Path) -> None:
-    package = tmp_path / "site-packages" / "ollama_otel" / "_dashboards"
+    package = tmp_path / "site-packages" / "ollama_otel" / "_monitoring"
     (package / "files").mkdir(parents=True)
-    with pytest.raises(DashboardsError, match="this installation has no dashboards"):
+    with pytest.raises(MonitoringError, match="the dashboards are not installed"):
         shipped_folder(package)
     (package / "files" / "compose.yaml").write_text("")
     assert shipped_folder(package) == package / "files"
@@ -27,7 +26,7 @@ def test_the_files_of_a_wheel_lie_inside_of_it(tmp_path: Path) -> None:
 def test_a_checkout_has_them_at_its_top(tmp_path: Path) -> None:
     (tmp_path / "dashboards").mkdir()
     (tmp_path / "dashboards" / "compose.yaml").write_text("")
-    package = tmp_path / "ollama_otel" / "_dashboards"
+    package = tmp_path / "ollama_otel" / "_monitoring"
     assert shipped_folder(package) == tmp_path / "dashboards"
 
 
@@ -54,8 +53,8 @@ def test_only_other_machines_are_asked_by_a_proxy(
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (httpx.ConnectError("refused"), "nothing answers there"),
-        (httpx.ReadTimeout("timed out"), "it did not answer in time"),
+        (httpx.ConnectError("refused"), "cannot connect"),
+        (httpx.ReadTimeout("timed out"), "timed out"),
         (httpx.RemoteProtocolError("Server disconnected"), "Server disconnected"),
         (httpx.ReadError(""), "ReadError"),
     ],
@@ -66,4 +65,4 @@ def test_why_nothing_came_is_said_in_a_few_words(error: httpx.HTTPError, reason:
 
 def test_a_program_that_does_not_end_is_given_up() -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    assert compose._fails(command, {}, patience=0.2) == "no answer within 0.2 s"
+    assert compose._fails(command, {}, patience=0.2) == "no response within 0.2 s"

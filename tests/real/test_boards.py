@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._monitoring.board import Board, Timing, read_board
+from ollama_otel._monitoring.board_file import BoardFile, Timing, read_board_file
 
 from .scripted_workload import SCRAPED, SENT, Hour
 from .servers import DASHBOARDS, RealPrometheus
@@ -36,7 +36,7 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
 class Query:
     """One query of a panel as Grafana would send it, and what the panel does with the answer."""
 
-    board: Board
+    board: BoardFile
     panel: str
     kind: str
     ref: str
@@ -54,7 +54,7 @@ class Query:
 
 def queries() -> Iterator[Query]:
     for file in BOARD_FILES:
-        board = read_board(file)
+        board = read_board_file(file)
         for panel in panels(json.loads(file.read_text())["panels"]):
             for target in panel["targets"]:
                 yield Query(
@@ -145,7 +145,7 @@ def test_every_variable_has_the_hours_values_to_choose(
         "port": {str(fact.port) for fact in hour.facts},
         "operation": {fact.operation for fact in hour.facts if fact.is_inference},
     }
-    board = read_board(file)
+    board = read_board_file(file)
     timing = Timing(range=60, step=2, interval=1)
     for variable in json.loads(file.read_text())["templating"]["list"]:
         if variable["type"] != "query":

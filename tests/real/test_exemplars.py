@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._monitoring.board import Timing
+from ollama_otel._monitoring.board_file import Timing
 
 from .scripted_workload import SCRAPED, SENT, Hour
 from .servers import RealPrometheus, ask

@@ -14,15 +14,14 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from ollama_otel._telemetry.instruments import Instrument, instruments_of
-from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
+from ollama_otel._telemetry.instruments import Instrument, all_instruments
+from ollama_otel._telemetry.metric_names import HISTOGRAM_SUFFIXES, label_name, metric_name
 from ollama_otel._telemetry.scrape import ScrapeEndpoint
-from ollama_otel.settings import Profile
 
 from .conftest import StartPrometheus
 from .servers import RealPrometheus, Translation, wait_until
 
-ROWS = tuple(dict.fromkeys(row for profile in get_args(Profile) for row in instruments_of(profile)))
+ROWS = all_instruments()
 JOB = "names"
 
 

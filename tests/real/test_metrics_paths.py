@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from ollama_otel._telemetry.instruments import GENAI_INSTRUMENTS, Instrument
-from ollama_otel._telemetry.prometheus import metric_name
+from ollama_otel._telemetry.metric_names import metric_name
 from ollama_otel.records import Outcome
 
 from .scripted_workload import SCRAPED, SENT, Fact, Hour

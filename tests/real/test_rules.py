@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.promql import RULES as QUERIES
+from dashboards.src.queries import RULES as QUERIES
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry.prometheus import metric_name
+from ollama_otel._telemetry.metric_names import metric_name
 
 from .install import find_server
 from .servers import DASHBOARDS

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ollama_otel._monitoring.board import Board, Timing, read_board
+from ollama_otel._monitoring.board_file import BoardFile, Timing, read_board_file
 from ollama_otel._monitoring.files import board_files, shipped_folder
-from ollama_otel._monitoring.promql import Matcher, Selector, selectors_of
+from ollama_otel._monitoring.promql_selectors import Matcher, Selector, selectors_of
 from tests.real.servers import RealPrometheus
 
 
@@ -71,8 +71,8 @@ def _found_by_prometheus(node: Any) -> Iterator[tuple[str, frozenset[tuple[str, 
             yield from _found_by_prometheus(each)
 
 
-def _boards() -> list[Board]:
-    return [read_board(path) for path in board_files(shipped_folder())]
+def _boards() -> list[BoardFile]:
+    return [read_board_file(path) for path in board_files(shipped_folder())]
 
 
 @pytest.mark.real
@@ -84,8 +84,8 @@ def test_every_query_of_the_boards_is_read_as_prometheus_reads_it(
     timing = Timing(range=3600, step=15, interval=60)
     with httpx.Client(base_url=prometheus.url, trust_env=False) as client:
         for board in boards:
-            for target in (target for panel in board.panels for target in panel.targets):
-                query = board.filled(target.query, timing, {})
+            for each in (each for panel in board.panels for each in panel.queries):
+                query = board.fill(each.expression, timing, {})
                 parsed = client.post("/api/v1/parse_query", data={"query": query}).json()
                 assert parsed["status"] == "success", (query, parsed)
                 ours = {

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from inline_snapshot import snapshot
 
-from dashboards.promql import (
+from dashboards.src.queries import (
     BOARD,
     INSTANCE,
     JOB,
     RULES,
-    QueryError,
+    InvalidQueryError,
     by_plain_model,
     highest,
     share,
 )
-from dashboards.vocabulary import GENAI, TOKENS
+from dashboards.src.vocabulary import GENAI, TOKENS
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry import names
 
@@ -48,7 +48,7 @@ def test_a_share_above_a_bound_reads_its_bucket_or_the_fraction_of_the_native_se
 
 
 def test_a_share_above_what_is_no_bound_is_refused_as_it_would_be_a_guess() -> None:
-    with pytest.raises(QueryError, match=r"no bucket that ends at 2\.5"):
+    with pytest.raises(InvalidQueryError, match=r"no bucket bound 2\.5"):
         RULES.share_above(2.5, START)
 
 
@@ -107,9 +107,9 @@ def test_a_chosen_operation_is_no_filter_of_what_is_no_inference() -> None:
 
 @pytest.mark.parametrize("label", [names.REQUEST_MODEL, names.OUTCOME, "model"])
 def test_a_label_that_the_metric_lacks_is_refused(label: str) -> None:
-    with pytest.raises(QueryError, match=r"ollama\.server\.up has no label"):
+    with pytest.raises(InvalidQueryError, match=r"ollama\.server\.up has no label"):
         RULES.gauge(rows.SERVER_UP, by=(label,))
-    with pytest.raises(QueryError, match=r"ollama\.server\.up has no label"):
+    with pytest.raises(InvalidQueryError, match=r"ollama\.server\.up has no label"):
         RULES.gauge(rows.SERVER_UP, where={label: '="x"'})
 
 
@@ -121,18 +121,20 @@ def test_app_and_process_are_labels_of_everything() -> None:
 
 
 def test_le_is_a_label_of_histograms_only() -> None:
-    with pytest.raises(QueryError, match="has no label 'le'"):
+    with pytest.raises(InvalidQueryError, match="has no label 'le'"):
         RULES.gauge(rows.SERVER_UP, by=("le",))
 
 
 def test_a_query_of_the_wrong_kind_is_refused() -> None:
-    with pytest.raises(QueryError, match="is a histogram; this query needs a counter"):
+    with pytest.raises(InvalidQueryError, match="is a histogram; this query needs a counter"):
         RULES.rate(DURATION)
-    with pytest.raises(QueryError, match="is a gauge; this query needs a histogram"):
+    with pytest.raises(InvalidQueryError, match="is a gauge; this query needs a histogram"):
         RULES.quantile(0.9, rows.GPU_SHARE)
-    with pytest.raises(QueryError, match="is a gauge; this query needs a histogram"):
+    with pytest.raises(InvalidQueryError, match="is a gauge; this query needs a histogram"):
         RULES.count(rows.GPU_SHARE)
-    with pytest.raises(QueryError, match="is a counter; this query needs a gauge or updowncounter"):
+    with pytest.raises(
+        InvalidQueryError, match="is a counter; this query needs a gauge or updowncounter"
+    ):
         RULES.gauge(rows.PHASE_TIME)
 
 
