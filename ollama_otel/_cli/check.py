@@ -19,7 +19,7 @@ from ollama_otel._cli.terminal import console_for_tables, first_words, plural
 from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.board_file import BoardFile, read_board_file
 from ollama_otel._monitoring.check import CheckReport, PanelReport, RulesReport, check
-from ollama_otel._monitoring.diagnosis import State
+from ollama_otel._monitoring.diagnosis import NO_FAULT, State
 from ollama_otel._monitoring.files import board_files, shipped_folder
 from ollama_otel._monitoring.prometheus_api import PrometheusServer
 
@@ -35,7 +35,6 @@ _STYLES: Final[Mapping[State, str]] = {
     "missing": "red",
     "error": "bold red",
 }
-_NO_FAULT: Final[tuple[State, ...]] = ("nothing", "off")
 _WIDEST_TITLE: Final = 44
 _WIDEST_STATE: Final = max(map(len, get_args(State)))
 _NARROWEST: Final = 30
@@ -147,8 +146,8 @@ def _what(panel: PanelReport) -> str:
 
 def _summary(report: CheckReport) -> Iterator[Text]:
     counts = Counter(panel.state for panel in report.panels)
-    optional = sum(counts[state] for state in _NO_FAULT)
-    lacking = len(report.panels) - counts["data"] - optional
+    lacking = sum(panel.state not in NO_FAULT for panel in report.panels)
+    optional = len(report.panels) - counts["data"] - lacking
     yield Text(
         f"{counts['data']} of {plural(len(report.panels), 'panel')} have data; "
         f"{lacking} should have data and have none; "

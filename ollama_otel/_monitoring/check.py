@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ollama_otel._monitoring.board_file import BoardFile, BoardPanel, PanelQuery, Timing
-from ollama_otel._monitoring.diagnosis import Diagnosis, Finding, State, worst
+from ollama_otel._monitoring.diagnosis import NO_FAULT, Diagnosis, Finding, State, worst
 from ollama_otel._monitoring.files import rule_files
 from ollama_otel._monitoring.prometheus_api import PrometheusServer, QueryRefusedError
 from ollama_otel._monitoring.promql_selectors import selectors_of
@@ -78,7 +78,7 @@ class CheckReport:
     @property
     def is_whole(self) -> bool:
         """Whether no panel is empty that should have data."""
-        return all(panel.state in {"data", "nothing", "off"} for panel in self.panels)
+        return all(panel.state in NO_FAULT for panel in self.panels)
 
 
 def check(

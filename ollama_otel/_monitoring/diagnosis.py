@@ -18,10 +18,10 @@ from ollama_otel._monitoring.promql_selectors import Selector, selectors_of
 from ollama_otel._telemetry.instruments import EVIDENCE, Instrument
 from ollama_otel._telemetry.metric_names import instrument_of, metric_name
 
-__all__ = ["Diagnosis", "Finding", "State", "state_of_absent", "worst"]
+__all__ = ["NO_FAULT", "Diagnosis", "Finding", "State", "state_of_absent", "worst"]
 
 State = Literal["data", "nothing", "off", "waiting", "filtered", "stale", "missing", "error"]
-"""From best to worst; `nothing` and `off` are not faults.
+"""From best to worst.
 
 - nothing: the events that the panel counts did not happen.
 - off: no app sends the metric, as a feature is off.
@@ -31,6 +31,8 @@ State = Literal["data", "nothing", "off", "waiting", "filtered", "stale", "missi
 - missing: never received, although any app that makes calls sends it.
 - error: Prometheus refused the query.
 """
+NO_FAULT: Final[frozenset[State]] = frozenset({"data", "nothing", "off"})
+"""States of a panel that is as it should be."""
 
 _MOST_VALUES: Final = 6
 """Label values that a message lists."""

@@ -1,4 +1,4 @@
-"""The command `dashboards`: up and down by programs that are really run, check, export, and import into a scripted Grafana."""
+"""The command `dashboards`: up and down with substitute engines, check, export, and import into a scripted Grafana."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHIPPED = f"-f {COMPOSE}"
 
 @contextmanager
 def grafana(**answers: tuple[int, Any]) -> Iterator[Scripted]:
-    """A server after Grafana's documentation; `answers` replace the usual ones, by route with _ for /."""
+    """A server that follows Grafana's documentation; `answers` replace responses, by route with _ for /."""
 
     def usual(request: Request) -> tuple[int, Any]:
         match request.method, request.route:
@@ -59,13 +59,13 @@ def grafana(**answers: tuple[int, Any]) -> Iterator[Scripted]:
 
 @pytest.fixture
 def ready() -> Iterator[str]:
-    """Everything the command waits for, at one place; gives HOST:PORT."""
+    """One server for all services that the command waits for; yields HOST:PORT."""
     with answering(lambda _: (200, {})) as server:
         yield server.url.removeprefix("http://")
 
 
 def docker(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Engines:
-    """A docker with compose whose containers all listen at one place."""
+    """A docker with compose whose containers all listen at one address."""
     monkeypatch.setenv("PATH", str(folder))
     return install(folder, "docker", answers=((" port ", 0, f"{place}\n", ""),))
 
@@ -75,7 +75,7 @@ def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
 ) -> None:
     engines = docker(tmp_path, ready, monkeypatch)
     assert main(["dashboards", "up", "--no-color"]) == 0
-    assert engines.told() == [
+    assert engines.commands() == [
         "docker compose version",
         "docker info --format {{.ServerVersion}}",
         f"docker compose {SHIPPED} up --detach",
@@ -109,9 +109,10 @@ def test_up_takes_profiles_and_another_file(
     flags = ["--with-ollama", "--with-loki", "--file", str(file)]
     assert main(["dashboards", "up", *flags]) == 0
     assert (
-        engines.told()[2] == f"docker compose -f {file} --profile ollama --profile loki up --detach"
+        engines.commands()[2]
+        == f"docker compose -f {file} --profile ollama --profile loki up --detach"
     )
-    # What the collector does with logs is chosen by a variable of the file.
+    # A variable of the compose file selects what the collector does with logs.
     assert engines.calls()[2]["logs"] == "loki"
     assert f"ollama-otel dashboards down --file {file}" in capsys.readouterr().out
 
@@ -141,7 +142,7 @@ def test_a_file_with_other_services_is_started_and_not_waited_for(
     assert "is ready." not in capsys.readouterr().out
 
 
-def test_what_does_not_answer_in_time_is_named_with_where_its_log_is(
+def test_a_service_that_is_not_ready_in_time_is_reported_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with answering(lambda request: (503 if request.route == "/api/health" else 200, {})) as server:
@@ -170,7 +171,7 @@ def test_what_is_slow_to_start_is_waited_for(
     assert "Grafana is ready." in capsys.readouterr().out
 
 
-def test_nobody_at_a_port_is_waited_for_in_vain(
+def test_a_closed_port_ends_the_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as taken:
@@ -180,7 +181,7 @@ def test_nobody_at_a_port_is_waited_for_in_vain(
     assert "Jaeger is not ready" in capsys.readouterr().out
 
 
-def test_a_stack_that_does_not_start_is_told_with_the_command(
+def test_a_stack_that_does_not_start_is_reported_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -197,7 +198,7 @@ def test_down_stops_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["dashboards", "down"]) == 0
     assert main(["dashboards", "down", "--volumes"]) == 0
     stop = f"docker compose {SHIPPED} --profile ollama --profile loki down"
-    assert [each for each in engines.told() if " down" in each] == [stop, f"{stop} --volumes"]
+    assert [each for each in engines.commands() if " down" in each] == [stop, f"{stop} --volumes"]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_down_stops_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ),
     ],
 )
-def test_whatever_can_run_it_is_taken(
+def test_any_available_engine_is_used(
     programs: tuple[str, ...],
     answers: tuple[tuple[str, int, str, str], ...],
     taken: str,
@@ -232,10 +233,10 @@ def test_whatever_can_run_it_is_taken(
     monkeypatch.setenv("PATH", str(tmp_path))
     engines = install(tmp_path, *programs, answers=answers)
     assert main(["dashboards", "down"]) == 0
-    assert engines.told()[-1].startswith(f"{taken} {SHIPPED} ")
+    assert engines.commands()[-1].startswith(f"{taken} {SHIPPED} ")
 
 
-def test_without_an_engine_it_says_what_it_looked_for_and_how_to_do_without(
+def test_without_an_engine_it_lists_what_it_tried_and_the_alternative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -260,7 +261,7 @@ def test_without_an_engine_it_says_what_it_looked_for_and_how_to_do_without(
     )
 
 
-def test_an_engine_that_fails_without_a_word_is_told_by_its_status(
+def test_an_engine_that_fails_without_output_is_reported_with_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -269,7 +270,7 @@ def test_an_engine_that_fails_without_a_word_is_told_by_its_status(
     assert "its engine does not respond (status 3)" in capsys.readouterr().err
 
 
-def test_a_program_that_cannot_be_run_is_passed_over(
+def test_a_program_that_cannot_be_run_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -279,7 +280,7 @@ def test_a_program_that_cannot_be_run_is_passed_over(
     assert "`docker compose version` fails ([Errno 2] No such file" in capsys.readouterr().err
 
 
-def test_a_compose_file_that_is_not_there_is_told(
+def test_a_missing_compose_file_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dashboards", "up", "--file", str(tmp_path / "none.yaml")]) == 2
@@ -290,7 +291,7 @@ def test_a_compose_file_that_is_not_there_is_told(
 
 
 def scripted_prometheus(request: Request) -> tuple[int, Any]:
-    """It has one series of anything that is asked for a stretch of time, and nothing else."""
+    """Range queries find one series, all others nothing."""
     answers = {
         "buildinfo": {"version": "3.11.0"},
         "flags": {"enable-feature": "exemplar-storage"},
@@ -351,7 +352,7 @@ def test_check_prints_each_panel_and_why_it_is_empty(
     ]
 
 
-def test_check_is_content_where_every_panel_has_data(
+def test_check_succeeds_if_every_panel_has_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = sample(tmp_path, GOOD)
@@ -374,7 +375,7 @@ def test_check_is_content_where_every_panel_has_data(
     ]
 
 
-def test_check_asks_every_question_of_the_shipped_boards(
+def test_check_runs_every_query_of_the_shipped_boards(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with answering(scripted_prometheus) as server:
@@ -396,7 +397,7 @@ def test_check_asks_every_question_of_the_shipped_boards(
         (["--prometheus", "http://127.0.0.1:1"], "no Prometheus at http://127.0.0.1:1"),
     ],
 )
-def test_check_says_what_it_cannot_use(
+def test_check_reports_unusable_arguments(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dashboards", "check", *arguments]) == 2
@@ -413,7 +414,7 @@ def test_check_says_what_it_cannot_use(
         (["import"], "--grafana"),
     ],
 )
-def test_arguments_that_cannot_be_read_are_refused(
+def test_invalid_arguments_are_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -421,7 +422,7 @@ def test_arguments_that_cannot_be_read_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_a_report_tells_of_histograms_rules_and_notes() -> None:
+def test_a_report_includes_histograms_rules_and_notes() -> None:
     def panel(state: Any, **more: Any) -> PanelReport:
         values = {"series": 2, "last": None, "reason": None, **more}
         return PanelReport(board="b", panel=f"is {state}", state=state, **values)
@@ -479,7 +480,7 @@ def test_export_writes_all_that_the_stack_needs_and_nothing_twice(
     assert capsys.readouterr().out == f"0 files written, {len(files)} unchanged.\n"
 
 
-def test_export_overwrites_nobodys_changes_unless_forced(
+def test_export_overwrites_changed_files_only_with_force(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed = tmp_path / "compose.yaml"
@@ -516,7 +517,7 @@ def test_export_can_fix_the_data_source(tmp_path: Path) -> None:
         assert "job" in {each["name"] for each in board["templating"]["list"]}
 
 
-def test_export_says_where_it_cannot_write(
+def test_export_reports_a_folder_it_cannot_write(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -531,7 +532,7 @@ def imported(server: Scripted, *arguments: str) -> int:
     return main(["dashboards", "import", "--grafana", server.url, *arguments])
 
 
-def test_import_makes_data_sources_folder_and_boards(capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_creates_data_sources_folder_and_boards(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana() as server:
         assert (
             imported(
@@ -575,7 +576,7 @@ def test_import_makes_data_sources_folder_and_boards(capsys: pytest.CaptureFixtu
     assert f"(new): {server.url}/d/ollama-otel-overview/slug" in said
 
 
-def test_import_leaves_what_is_there_and_takes_the_folder_of_that_name(
+def test_import_keeps_existing_data_sources_and_uses_the_existing_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     there = {"uid": "prometheus", "name": "Prom", "type": "prometheus", "url": "http://other"}
@@ -609,7 +610,7 @@ def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPat
         assert server.requests[0].headers["authorization"].startswith("Basic ")
 
 
-def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_reports_missing_data_sources(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana() as server:
         assert imported(server) == 0
     said = capsys.readouterr().out
@@ -625,7 +626,7 @@ def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str
     )
     sent = server.asked("POST", "/api/dashboards/db")[0].body
     assert b"${datasource}" not in sent
-    # An editor may not see them.
+    # An editor may not list data sources.
     with grafana(get_api_datasources=(403, {"message": "Forbidden"})) as server:
         assert imported(server) == 0
     assert "data source" not in capsys.readouterr().out
@@ -676,7 +677,7 @@ def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str
         ),
     ],
 )
-def test_import_tells_a_refusal_in_a_sentence(
+def test_import_explains_refusals(
     answers: dict[str, tuple[int, Any]],
     arguments: list[str],
     message: str,
@@ -687,7 +688,7 @@ def test_import_tells_a_refusal_in_a_sentence(
     assert message in capsys.readouterr().err
 
 
-def test_import_says_where_no_grafana_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_reports_an_unreachable_grafana(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboards", "import", "--grafana", "http://127.0.0.1:1"]) == 2
     assert "no Grafana at http://127.0.0.1:1: cannot connect" in capsys.readouterr().err
     assert main(["dashboards", "import", "--grafana", "http://[::1"]) == 2
@@ -711,12 +712,12 @@ def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str])
     assert f"(new): {server.url}/sub/d/x/y" in capsys.readouterr().out
 
 
-def test_import_says_where_there_is_nothing_to_import(tmp_path: Path) -> None:
+def test_import_reports_a_folder_without_boards(tmp_path: Path) -> None:
     with pytest.raises(MonitoringError, match="no boards in"):
         list(export_import._boards(tmp_path, None))
 
 
-def test_a_hidden_version_is_no_problem(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hidden_version_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana(get_api_health=(200, {"database": "ok"})) as server:
         assert imported(server) == 0
     assert capsys.readouterr().out.startswith(f"Grafana at {server.url}\n")

@@ -132,7 +132,7 @@ def test_every_panel_says_what_it_means_what_to_do_and_what_nothing_means(
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_an_estimate_is_called_one(panel: dict[str, Any]) -> None:
+def test_estimates_are_labelled_as_estimates(panel: dict[str, Any]) -> None:
     is_queue = "ollama_client_queue_estimated_duration_seconds" in metrics_of(panel)
     is_prefill = 'ollama_phase="prompt_eval"' in str(panel["targets"])
     if is_queue or is_prefill:
@@ -144,7 +144,7 @@ def test_an_estimate_is_called_one(panel: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_query_over_time_has_samples_to_make_a_rate_of(panel: dict[str, Any]) -> None:
+def test_a_range_query_has_enough_samples_for_a_rate(panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
         if target.get("instant"):
             assert "$__rate_interval" not in target["expr"]
@@ -155,7 +155,7 @@ def test_a_query_over_time_has_samples_to_make_a_rate_of(panel: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("board", BOARD_CASES)
-def test_panels_neither_overlap_nor_stand_out(board: dict[str, Any]) -> None:
+def test_panels_neither_overlap_nor_exceed_the_grid(board: dict[str, Any]) -> None:
     places = [panel["gridPos"] for panel in board["panels"]]
     for place in places:
         assert place["x"] >= 0
@@ -215,8 +215,8 @@ def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]
     assert link["keepTime"]
 
 
-def test_whether_a_server_is_up_is_asked_of_what_says_so() -> None:
-    """Its version is always told with the value 1."""
+def test_the_column_up_shows_the_metric_up() -> None:
+    """`ollama_server_info` is always 1."""
     [panel] = [panel for board in BOARDS for panel in panels(board) if panel["title"] == "Servers"]
     [organized] = [step["options"] for step in panel["transformations"] if step["id"] == "organize"]
     [field] = [name for name, title in organized["renameByName"].items() if title == "Up"]
@@ -245,7 +245,7 @@ def test_whether_a_server_is_up_is_asked_of_what_says_so() -> None:
         and "job, instance) (increase" in str(case.values[0]["targets"])
     ],
 )
-def test_what_one_process_saw_is_told_as_that(panel: dict[str, Any]) -> None:
+def test_counts_of_a_single_process_are_labelled_as_such(panel: dict[str, Any]) -> None:
     assert "Highest count of any process; too low after" in panel["description"]
 
 
@@ -254,7 +254,7 @@ def test_a_board_works_without_the_recording_rules(board: dict[str, Any]) -> Non
     assert "ollama_otel:" not in json.dumps(board)
 
 
-def test_the_overview_begins_with_numbers_that_tell_whether_it_is_healthy() -> None:
+def test_the_overview_starts_with_health_indicators() -> None:
     [overview] = [board for board in BOARDS if board["uid"] == "ollama-otel-overview"]
     first_line = [panel for panel in panels(overview) if panel["gridPos"]["y"] == 1]
     assert [(panel["type"], panel["title"]) for panel in first_line] == [

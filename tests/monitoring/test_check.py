@@ -1,4 +1,4 @@
-"""What the check says of each panel: on a real Prometheus with every kind of reason, and on servers that are none."""
+"""The state of each panel: on a real Prometheus, in every state, and on servers that are not Prometheus."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ assert TOKENS is not None
 
 
 def panel(title: str, *queries: str, **more: Any) -> dict[str, Any]:
-    """A panel that asks these queries; `more` goes into each target."""
+    """A panel with these queries; `more` goes into each target."""
     targets = [{"expr": query, **more} for query in queries]
     return {"title": title, "type": "timeseries", "targets": targets}
 
@@ -76,7 +76,7 @@ def checked(
 
 @pytest.fixture(scope="module")
 def filled(prometheus: RealPrometheus) -> Iterator[str]:
-    """Calls of one app and one model, a minute of them until now; gives the address."""
+    """Stores a minute of calls of one app and model; yields the URL of Prometheus."""
     url = prometheus.otlp_metrics
     model = {"gen_ai__request__model": "llama3.2", "gen_ai__operation__name": "chat"}
     counts = [float(number) for number in range(10)]
@@ -84,7 +84,7 @@ def filled(prometheus: RealPrometheus) -> Iterator[str]:
     send(url, rows.PHASE_TIME, counts, every=6.0, ollama__phase="decode", **model)
     send(url, rows.ACTIVE_REQUESTS, [2.0], **model)
     send(url, rows.LONGEST_GAP, counts, every=6.0, **model)
-    # Of one export only, and of a while ago.
+    # One export only, and samples in the past.
     send(url, rows.TRANSFER_SIZE, [100.0], **model)
     send(url, TOKENS, [1.0, 2.0], seconds_ago=1500, **model)
     time.sleep(0.2)
@@ -164,7 +164,7 @@ def test_panels_have_data_or_a_reason(filled: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_a_filter_that_leaves_nothing_names_what_is_there(filled: str, tmp_path: Path) -> None:
+def test_an_empty_filter_lists_the_values_that_exist(filled: str, tmp_path: Path) -> None:
     matchers = 'job=~"$job",gen_ai_operation_name="chat",gen_ai_request_model=~"$model"'
     query = f"sum({metric_name(rows.ACTIVE_REQUESTS)}{{{matchers}}})"
     report, panels = checked(filled, tmp_path, panel("now", query), chosen={"model": "mistral"})
@@ -179,7 +179,9 @@ def test_a_filter_that_leaves_nothing_names_what_is_there(filled: str, tmp_path:
 
 
 @pytest.mark.real
-def test_what_has_stopped_coming_is_told_with_its_last_time(filled: str, tmp_path: Path) -> None:
+def test_a_stale_metric_is_reported_with_the_time_of_its_last_sample(
+    filled: str, tmp_path: Path
+) -> None:
     assert TOKENS is not None
     name = metric_name(TOKENS)
     before = time.time() - 1500
@@ -193,8 +195,8 @@ def test_what_has_stopped_coming_is_told_with_its_last_time(filled: str, tmp_pat
 
 
 @pytest.mark.real
-def test_events_of_a_while_ago_are_no_fault(filled: str, tmp_path: Path) -> None:
-    """After a restart their counters are silent until one happens again."""
+def test_old_events_are_not_a_fault(filled: str, tmp_path: Path) -> None:
+    """After a restart, the counter is absent until the next event."""
     name = metric_name(rows.LOG_DROPPED)
     send(f"{filled}/api/v1/otlp/v1/metrics", rows.LOG_DROPPED, [1.0], seconds_ago=1500)
     report, panels = checked(filled, tmp_path, panel("dropped", f"sum({name})"), range_=300)
@@ -205,9 +207,7 @@ def test_events_of_a_while_ago_are_no_fault(filled: str, tmp_path: Path) -> None
 
 
 @pytest.mark.real
-def test_a_rate_that_no_series_passes_is_not_taken_for_one_that_waits(
-    filled: str, tmp_path: Path
-) -> None:
+def test_a_rate_below_its_threshold_is_not_reported_as_waiting(filled: str, tmp_path: Path) -> None:
     query = f"rate({metric_name(rows.PHASE_TIME)}[{RATE}]) > 1000"
     _, panels = checked(filled, tmp_path, panel("fast", query))
     assert panels["fast"].state == "nothing"
@@ -215,7 +215,7 @@ def test_a_rate_that_no_series_passes_is_not_taken_for_one_that_waits(
 
 
 @pytest.mark.real
-def test_exemplars_are_looked_for_where_a_panel_wants_them(filled: str, tmp_path: Path) -> None:
+def test_exemplars_are_checked_only_for_panels_that_show_them(filled: str, tmp_path: Path) -> None:
     _, panels = checked(
         filled,
         tmp_path,
@@ -230,7 +230,7 @@ def test_exemplars_are_looked_for_where_a_panel_wants_them(filled: str, tmp_path
 
 
 @pytest.mark.real
-def test_classic_histograms_are_counted_as_such_and_have_data_too(
+def test_classic_histograms_are_counted_and_have_data(
     prometheus: RealPrometheus, tmp_path: Path
 ) -> None:
     (tmp_path / "server").mkdir()
@@ -246,7 +246,7 @@ def test_classic_histograms_are_counted_as_such_and_have_data_too(
 
 
 @pytest.mark.real
-def test_rules_that_are_not_loaded_are_named(filled: str, tmp_path: Path) -> None:
+def test_missing_rules_are_listed(filled: str, tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "a.yaml").write_text(
@@ -261,7 +261,7 @@ def test_rules_that_are_not_loaded_are_named(filled: str, tmp_path: Path) -> Non
 
 
 def prometheus_that(**answers: Any) -> Any:
-    """A server that has no series, and says otherwise only where it is told to, by path."""
+    """A Prometheus without series; `answers` replace responses, by the last part of the path."""
     usual: Mapping[str, Any] = {
         "buildinfo": {"version": "3.11.0"},
         "flags": {"enable-feature": ""},
@@ -282,7 +282,7 @@ def prometheus_that(**answers: Any) -> Any:
     return answer
 
 
-def test_no_server_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_an_unreachable_prometheus_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -301,7 +301,7 @@ def test_no_server_is_told_with_what_to_do(tmp_path: Path) -> None:
         ((401, b"Unauthorized"), "requires sign-in"),
     ],
 )
-def test_what_is_no_prometheus_is_told_apart(
+def test_a_server_that_is_not_a_prometheus_is_reported(
     said: tuple[int, Any], message: str, tmp_path: Path
 ) -> None:
     with (
@@ -311,7 +311,7 @@ def test_what_is_no_prometheus_is_told_apart(
         checked(server.url, tmp_path)
 
 
-def test_a_user_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
+def test_credentials_in_the_url_are_sent_but_not_shown(tmp_path: Path) -> None:
     with answering(prometheus_that()) as server:
         url = server.url.replace("http://", "http://me:secret@")
         report, _ = checked(url, tmp_path)
@@ -320,12 +320,12 @@ def test_a_user_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:9090", "http://[::1", "", "http://", "ftp://host"])
-def test_an_address_that_is_none_is_told(url: str) -> None:
+def test_an_invalid_url_is_reported(url: str) -> None:
     with pytest.raises(MonitoringError, match=r"expected a URL such as http://localhost:9090"):
         PrometheusServer(url)
 
 
-def test_a_prometheus_that_keeps_no_exemplars_is_told_which_flag_it_lacks(tmp_path: Path) -> None:
+def test_missing_exemplar_storage_is_reported_with_its_flag(tmp_path: Path) -> None:
     result = [{"metric": {}, "values": [[1.0, "1"], [2.0, "NaN"]]}]
     matrix = {"resultType": "matrix", "result": result}
     with answering(prometheus_that(query_range=matrix)) as server:
@@ -335,7 +335,7 @@ def test_a_prometheus_that_keeps_no_exemplars_is_told_which_flag_it_lacks(tmp_pa
     assert "--enable-feature=exemplar-storage" in panels["p"].notes[0]
 
 
-def test_one_that_does_not_say_its_flags_is_asked_for_exemplars(tmp_path: Path) -> None:
+def test_exemplars_are_queried_if_the_flags_are_unknown(tmp_path: Path) -> None:
     matrix = {"resultType": "matrix", "result": [{"metric": {}, "values": [[1.0, "1"]]}]}
     refused = (404, {"status": "error", "error": "no such thing"})
     answers = {"query_range": matrix, "flags": refused, "query_exemplars": refused}
@@ -345,7 +345,7 @@ def test_one_that_does_not_say_its_flags_is_asked_for_exemplars(tmp_path: Path) 
     assert "no exemplars" in panels["p"].notes[0]
 
 
-def test_rules_that_fail_or_cannot_be_asked_are_told(tmp_path: Path) -> None:
+def test_failing_or_unreadable_rules_are_reported(tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "a.yaml").write_text("- record: a:b\n- alert: C\n")
@@ -365,7 +365,7 @@ def test_rules_that_fail_or_cannot_be_asked_are_told(tmp_path: Path) -> None:
     assert report.rules.failing == {"/api/v1/rules": "HTTP status 404"}
 
 
-def test_a_sample_beyond_all_memory_is_told_without_its_time(tmp_path: Path) -> None:
+def test_a_very_old_sample_is_reported_without_its_time(tmp_path: Path) -> None:
     name = metric_name(rows.ACTIVE_REQUESTS)
     with answering(prometheus_that(values=[name])) as server:
         _, panels = checked(server.url, tmp_path, panel("p", name))
@@ -373,7 +373,7 @@ def test_a_sample_beyond_all_memory_is_told_without_its_time(tmp_path: Path) -> 
     assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
-def test_a_string_is_an_answer_too(tmp_path: Path) -> None:
+def test_a_scalar_result_counts_as_one_series(tmp_path: Path) -> None:
     scalar = {"resultType": "scalar", "result": [1.0, "7"]}
     with (
         answering(prometheus_that(query=scalar)) as server,
@@ -383,7 +383,7 @@ def test_a_string_is_an_answer_too(tmp_path: Path) -> None:
     assert (result.series, result.last) == (1, 7.0)
 
 
-def test_when_the_last_sample_cannot_be_found_it_is_said_without(tmp_path: Path) -> None:
+def test_a_last_sample_that_cannot_be_found_is_reported_without_its_time(tmp_path: Path) -> None:
     name = metric_name(rows.ACTIVE_REQUESTS)
 
     def answer(request: Request) -> tuple[int, Any]:
@@ -396,7 +396,7 @@ def test_when_the_last_sample_cannot_be_found_it_is_said_without(tmp_path: Path)
     assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
-def test_where_a_setting_shows_to_be_on_only_the_event_lacks(tmp_path: Path) -> None:
+def test_with_the_feature_on_only_the_event_is_missing(tmp_path: Path) -> None:
     up, evictions = metric_name(rows.SERVER_UP), metric_name(rows.EVICTIONS)
     counts = {"resultType": "vector", "result": [{"metric": {"__name__": up}, "value": [1, "1"]}]}
     panels = (panel("evictions", evictions), panel("power", metric_name(rows.GPU_POWER)))
@@ -477,7 +477,7 @@ def test_instruments_of_one_role_require_the_same() -> None:
     assert roles["v1.41"] == roles["gen-ai-dev"]
 
 
-def test_grafanas_own_variables_are_filled_as_grafana_does(tmp_path: Path) -> None:
+def test_built_in_variables_are_filled_as_grafana_does(tmp_path: Path) -> None:
     board = board_of(tmp_path)
     timing = Timing(range=3600, step=15, interval=60)
     text = "$__rate_interval ${__range_s} [[job]] ${model:regex} $none"
@@ -489,7 +489,7 @@ def test_grafanas_own_variables_are_filled_as_grafana_does(tmp_path: Path) -> No
 
 @pytest.mark.real
 @pytest.mark.parametrize("model", ["hf.co/x/y:Q4_K_M", 'a(b"c', "back\\slash", "[x]{2}|^*+?"])
-def test_a_chosen_name_is_that_name_and_no_pattern(
+def test_a_selected_name_is_not_a_pattern(
     prometheus: RealPrometheus, tmp_path: Path, model: str
 ) -> None:
     board, timing = board_of(tmp_path), Timing(range=60, step=15, interval=15)
@@ -499,7 +499,7 @@ def test_a_chosen_name_is_that_name_and_no_pattern(
     assert found["metric"] == {"name": model, "is_chosen": "yes"}
 
 
-def test_variables_of_other_kinds_keep_what_is_chosen_on_the_board(tmp_path: Path) -> None:
+def test_other_variables_keep_their_current_value(tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     listed = [
         {"name": "a", "type": "constant", "query": "7"},
@@ -511,13 +511,13 @@ def test_variables_of_other_kinds_keep_what_is_chosen_on_the_board(tmp_path: Pat
     assert read_board_file(path).variables == {"a": "7", "b": "x|y", "c": ".*"}
 
 
-def test_panels_in_a_row_that_is_folded_in_are_read_too(tmp_path: Path) -> None:
+def test_panels_in_a_collapsed_row_are_read(tmp_path: Path) -> None:
     row = {"title": "row", "type": "row", "collapsed": True, "panels": [panel("inside", "a")]}
     board = board_of(tmp_path, panel("before", "b"), row, panel("after", "c"))
     assert [each.title for each in board.panels] == ["before", "inside", "after"]
 
 
-def test_only_queries_that_a_prometheus_answers_are_read(tmp_path: Path) -> None:
+def test_only_visible_prometheus_queries_are_read(tmp_path: Path) -> None:
     other = {"datasource": {"type": "jaeger"}, "expr": "a"}
     hidden = {"expr": "b", "hide": True}
     kept = {"expr": "c", "datasource": {"type": "prometheus"}}
@@ -528,7 +528,7 @@ def test_only_queries_that_a_prometheus_answers_are_read(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"uid": 1, "title": "", "panels": [1]}'])
-def test_a_file_that_is_no_board_is_told(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_board_is_reported(content: str, tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     path.write_text(content)
     with pytest.raises(MonitoringError, match="is not a Grafana board"):

@@ -1,4 +1,4 @@
-"""Which series a query reads, found without asking Prometheus, and as Prometheus finds it."""
+"""The selectors of a query, compared with those that Prometheus parses."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ def metrics(query: str) -> list[str]:
         ("1 + 0x1f + 5m", []),
     ],
 )
-def test_metrics_are_told_from_words_labels_and_numbers(query: str, expected: list[str]) -> None:
+def test_metrics_are_distinguished_from_keywords_labels_and_numbers(
+    query: str, expected: list[str]
+) -> None:
     assert metrics(query) == expected
 
 
-def test_a_selector_has_its_matchers_and_whether_it_reads_a_stretch_of_time() -> None:
+def test_a_selector_has_matchers_and_a_range() -> None:
     [selector] = selectors_of('rate(a{job=~"$job", b!="x,}y"}[5m])')
     assert selector == Selector(
         metric="a",
@@ -54,7 +56,7 @@ def test_a_selector_has_its_matchers_and_whether_it_reads_a_stretch_of_time() ->
     assert selector.text(variables=False) == 'a{b!="x,}y"}'
 
 
-def test_equal_selectors_are_named_once() -> None:
+def test_equal_selectors_are_listed_once() -> None:
     assert metrics("a / (a + b)") == ["a", "b"]
 
 

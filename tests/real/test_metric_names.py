@@ -1,4 +1,4 @@
-"""The names that Prometheus makes of ours are those that boards and rules are built with, whatever the strategy."""
+"""Prometheus gives our metrics the names that boards and rules use, for every translation strategy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JOB = "names"
 
 
 def with_dots(row: Instrument) -> str:
-    """The suffixes, and the name as it is."""
+    """The unescaped name, with suffixes."""
     return row.name + metric_name(row).removeprefix(label_name(row.name))
 
 
@@ -40,12 +40,12 @@ NAMES: dict[Translation, tuple[Callable[[Instrument], str], Callable[[str], str]
     "NoUTF8EscapingWithSuffixes": (with_dots, as_it_is),
     "NoTranslation": (lambda row: row.name, as_it_is),
 }
-"""What becomes of a metric and of a label."""
+"""How a strategy names a metric and a label."""
 
 
 @contextlib.contextmanager
 def measuring(reader: MetricReader) -> Iterator[MeterProvider]:
-    """One value in every instrument of the table, with every label it may carry."""
+    """Records one value of every instrument of the table, with all of its labels."""
     provider = MeterProvider([reader], Resource.create({"service.name": JOB}))
     meter = provider.get_meter("names")
     for row in ROWS:
@@ -73,7 +73,7 @@ def send_to(prometheus: RealPrometheus) -> None:
 
 
 def stored(prometheus: RealPrometheus) -> dict[str, set[str]]:
-    """The labels of each metric, without those of the target; rules' results apart."""
+    """The labels of each metric without those of the target; omits results of rules."""
     found = prometheus.ask("series", **{"match[]": f'{{job="{JOB}"}}'})
     target = {"__name__", "job", "instance", "le"}
     return {
@@ -92,7 +92,7 @@ def test_names_are_those_predicted(
         send_to(prometheus)
         found = stored(prometheus)
     assert found == {name(row): {label(each) for each in row.labels} for row in ROWS}
-    # Two that became one would be one row less.
+    # No two instruments got the same name.
     assert len(found) == len(ROWS)
 
 
