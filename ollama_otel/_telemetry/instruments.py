@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypedDict, get_args
 
 from ollama_otel._telemetry import names
 from ollama_otel.records import Phase
@@ -24,8 +24,13 @@ Requirement = Literal["calls", "event", "residency", "gpu", "sdk_metrics", "time
 - the others: a feature that is off by default has to be on.
 """
 
-_Source = tuple[Requirement, str]
-"""The columns `requires` and `emitted_by`, where several rows have the same."""
+
+class _Source(TypedDict):
+    """Columns that several rows have in common."""
+
+    requires: Requirement
+    emitted_by: str
+
 
 _CONVENTION_SECONDS = tuple(0.01 * 2**power for power in range(14))
 _LONG_SECONDS = (163.84, 327.68, 655.36, 1200.0)
@@ -64,27 +69,9 @@ class Instrument:
     """Shared by instruments of which an app records one or another; None: no alternative."""
 
 
-def _seconds(
-    name: str,
-    description: str,
-    requires: Requirement,
-    emitted_by: str,
-    *,
-    labels: tuple[str, ...] = CALL_LABELS,
-    buckets: tuple[float, ...] | None = _SECONDS,
-    role: str | None = None,
-) -> Instrument:
-    return Instrument(
-        name=name,
-        kind="histogram",
-        unit="s",
-        description=description,
-        requires=requires,
-        emitted_by=emitted_by,
-        labels=labels,
-        buckets=buckets,
-        role=role,
-    )
+_seconds = partial(Instrument, kind="histogram", unit="s", buckets=_SECONDS)
+_gauge = partial(Instrument, kind="gauge")
+_counter = partial(Instrument, kind="counter")
 
 
 def _tokens(
@@ -101,30 +88,6 @@ def _tokens(
         buckets=_TOKENS if kind == "histogram" else None,
         role="tokens",
     )
-
-
-def _gauge(
-    name: str,
-    unit: str,
-    description: str,
-    labels: tuple[str, ...],
-    requires: Requirement,
-    emitted_by: str,
-    *,
-    kind: InstrumentKind = "gauge",
-) -> Instrument:
-    return Instrument(
-        name=name,
-        kind=kind,
-        unit=unit,
-        description=description,
-        requires=requires,
-        emitted_by=emitted_by,
-        labels=labels,
-    )
-
-
-_counter = partial(_gauge, kind="counter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,19 +108,19 @@ class GenAIInstruments:
     """One counter per direction (gen-ai-dev)."""
 
 
-_CALL_ENDS: Final[_Source] = ("calls", "any call that ends")
-_STREAM: Final[_Source] = ("event", "calls that stream (stream=True)")
-_EVERY_CHUNK: Final[_Source] = (
-    "time_per_output_chunk",
-    "configure(time_per_output_chunk=True) and calls that stream",
+_CALL_ENDS: Final = _Source(requires="calls", emitted_by="any call that ends")
+_STREAM: Final = _Source(requires="event", emitted_by="calls that stream (stream=True)")
+_EVERY_CHUNK: Final = _Source(
+    requires="time_per_output_chunk",
+    emitted_by="configure(time_per_output_chunk=True) and calls that stream",
 )
 
 
 def _duration(name: str) -> Instrument:
     return _seconds(
-        name,
-        "Duration of a call, from sending the request to the end of the response.",
-        *_CALL_ENDS,
+        name=name,
+        description="Duration of a call, from sending the request to the end of the response.",
+        **_CALL_ENDS,
         labels=(*CALL_LABELS, *END_LABELS),
         role="duration",
     )
@@ -165,18 +128,18 @@ def _duration(name: str) -> Instrument:
 
 def _time_to_first_chunk(name: str) -> Instrument:
     return _seconds(
-        name,
-        "Time from sending the request to the first chunk of a streamed response.",
-        *_STREAM,
+        name=name,
+        description="Time from sending the request to the first chunk of a streamed response.",
+        **_STREAM,
         role="time_to_first_chunk",
     )
 
 
 def _time_per_output_chunk(name: str) -> Instrument:
     return _seconds(
-        name,
-        "Time between two consecutive chunks of a streamed response, after the first.",
-        *_EVERY_CHUNK,
+        name=name,
+        description="Time between two consecutive chunks of a streamed response, after the first.",
+        **_EVERY_CHUNK,
         role="time_per_output_chunk",
     )
 
@@ -231,36 +194,36 @@ GENAI_INSTRUMENTS: Final[Mapping[Profile, GenAIInstruments]] = {
 }
 
 MANAGEMENT_DURATION: Final = _seconds(
-    "ollama.client.operation.duration",
-    "Duration of model-management calls, including loading and unloading.",
-    "event",
-    "model-management calls: list, show, pull, ...",
+    name="ollama.client.operation.duration",
+    description="Duration of model-management calls, including loading and unloading.",
+    requires="event",
+    emitted_by="model-management calls: list, show, pull, ...",
     labels=(*ANY_CALL_LABELS, *END_LABELS),
     buckets=(*_SECONDS, 2621.44),
 )
 LOAD_DURATION: Final = _seconds(
-    "ollama.client.load.duration",
-    "Time the server spent loading the model for a call; cold starts only.",
-    "event",
-    "calls that wait for their model to be loaded",
+    name="ollama.client.load.duration",
+    description="Time the server spent loading the model for a call; cold starts only.",
+    requires="event",
+    emitted_by="calls that wait for their model to be loaded",
 )
 QUEUE_DURATION: Final = _seconds(
-    "ollama.client.queue.estimated_duration",
-    "Estimated time a call waited for a slot, from the server's timings; only calls that waited.",
-    "event",
-    "calls that wait for a slot",
+    name="ollama.client.queue.estimated_duration",
+    description="Estimated time that a call waited for a slot; only calls that waited.",
+    requires="event",
+    emitted_by="calls that wait for a slot",
 )
 LONGEST_GAP: Final = _seconds(
-    "ollama.client.stream.longest_gap",
-    "Longest time between two chunks of a streamed response, without time spent in the caller.",
-    *_STREAM,
+    name="ollama.client.stream.longest_gap",
+    description="Longest time between two chunks of a stream, without time spent in the caller.",
+    **_STREAM,
 )
 PHASE_TIME: Final = _counter(
-    "ollama.client.phase.time",
-    "s",
-    "Time spent in each phase, summed over all calls; by ollama.phase.",
-    (*CALL_LABELS, names.PHASE),
-    *_CALL_ENDS,
+    name="ollama.client.phase.time",
+    unit="s",
+    description="Time spent in each phase, summed over all calls; by ollama.phase.",
+    labels=(*CALL_LABELS, names.PHASE),
+    **_CALL_ENDS,
 )
 ACTIVE_REQUESTS: Final = Instrument(
     name="ollama.client.request.active",
@@ -272,131 +235,152 @@ ACTIVE_REQUESTS: Final = Instrument(
     labels=ANY_CALL_LABELS,
 )
 TRANSFER_SIZE: Final = _counter(
-    "ollama.client.transfer.size",
-    "By",
-    "Bytes transferred by pulling and pushing models.",
-    ANY_CALL_LABELS,
-    "event",
-    "pulls and pushes of models",
+    name="ollama.client.transfer.size",
+    unit="By",
+    description="Bytes transferred by pulling and pushing models.",
+    labels=ANY_CALL_LABELS,
+    requires="event",
+    emitted_by="pulls and pushes of models",
 )
 LOG_DROPPED: Final = _counter(
-    "ollama.client.replay_log.dropped",
-    "{item}",
-    "Items dropped from the replay log, by ollama.replay_log.item.",
-    (names.LOG_ITEM,),
-    "event",
-    "a replay log that drops something",
+    name="ollama.client.replay_log.dropped",
+    unit="{item}",
+    description="Items dropped from the replay log, by ollama.replay_log.item.",
+    labels=(names.LOG_ITEM,),
+    requires="event",
+    emitted_by="a replay log that drops something",
 )
 
 # --- server and models, observed by polling /api/ps ------------------------------------------
 
 _RESIDENCY: Final = "configure(residency=True)"
-_WATCHED: Final[_Source] = ("residency", _RESIDENCY)
-_LOADED: Final[_Source] = ("residency", f"{_RESIDENCY} and a model in memory")
+_WATCHED: Final = _Source(requires="residency", emitted_by=_RESIDENCY)
+_LOADED: Final = _Source(requires="residency", emitted_by=f"{_RESIDENCY} and a model in memory")
 
 
 SERVER_UP: Final = _gauge(
-    "ollama.server.up",
-    "{server}",
-    "1 if the server can be reached, 0 if not.",
-    SERVER_LABELS,
-    *_WATCHED,
+    name="ollama.server.up",
+    unit="{server}",
+    description="1 if the server can be reached, 0 if not.",
+    labels=SERVER_LABELS,
+    **_WATCHED,
 )
 SERVER_BUSY: Final = _gauge(
-    "ollama.server.busy",
-    "{server}",
-    "1 if the last poll of /api/ps was accepted but timed out, otherwise 0.",
-    SERVER_LABELS,
-    *_WATCHED,
+    name="ollama.server.busy",
+    unit="{server}",
+    description="1 if the last poll of /api/ps was accepted but timed out, otherwise 0.",
+    labels=SERVER_LABELS,
+    **_WATCHED,
 )
 SERVER_INFO: Final = _gauge(
-    "ollama.server.info",
-    "{server}",
-    "Always 1; the server's version is a label.",
-    (names.SERVER_VERSION, *SERVER_LABELS),
-    *_WATCHED,
+    name="ollama.server.info",
+    unit="{server}",
+    description="Always 1; the server's version is a label.",
+    labels=(names.SERVER_VERSION, *SERVER_LABELS),
+    **_WATCHED,
 )
 MODELS_LOADED: Final = _gauge(
-    "ollama.server.model.loaded", "{model}", "Models in memory.", SERVER_LABELS, *_WATCHED
+    name="ollama.server.model.loaded",
+    unit="{model}",
+    description="Models in memory.",
+    labels=SERVER_LABELS,
+    **_WATCHED,
 )
 MODELS_INSTALLED: Final = _gauge(
-    "ollama.server.model.installed", "{model}", "Models on disk.", SERVER_LABELS, *_WATCHED
+    name="ollama.server.model.installed",
+    unit="{model}",
+    description="Models on disk.",
+    labels=SERVER_LABELS,
+    **_WATCHED,
 )
 MEMORY_USAGE: Final = _gauge(
-    "ollama.model.memory.usage",
-    "By",
-    "Memory used by a loaded model, by ollama.memory.type: gpu or cpu.",
-    (*MODEL_LABELS, names.MEMORY_TYPE),
-    *_LOADED,
+    name="ollama.model.memory.usage",
+    unit="By",
+    description="Memory used by a loaded model, by ollama.memory.type: gpu or cpu.",
+    labels=(*MODEL_LABELS, names.MEMORY_TYPE),
+    **_LOADED,
 )
 # The unit is not "1": OTLP receivers would append `_ratio` to the name, the scrape endpoint not.
 GPU_SHARE: Final = _gauge(
-    "ollama.model.gpu.share",
-    "{share}",
-    "Fraction of a loaded model that is in GPU memory, from 0 to 1.",
-    MODEL_LABELS,
-    *_LOADED,
+    name="ollama.model.gpu.share",
+    unit="{share}",
+    description="Fraction of a loaded model that is in GPU memory, from 0 to 1.",
+    labels=MODEL_LABELS,
+    **_LOADED,
 )
 CONTEXT_LENGTH: Final = _gauge(
-    "ollama.model.context.length",
-    "{token}",
-    "Context length of a loaded model, per request.",
-    MODEL_LABELS,
-    *_LOADED,
+    name="ollama.model.context.length",
+    unit="{token}",
+    description="Context length of a loaded model, per request.",
+    labels=MODEL_LABELS,
+    **_LOADED,
 )
 EXPIRY: Final = _gauge(
-    "ollama.model.expiry.remaining",
-    "s",
-    "Time until an idle model is unloaded; absent for a model without expiry.",
-    MODEL_LABELS,
-    "residency",
-    f"{_RESIDENCY} and a model in memory that expires",
+    name="ollama.model.expiry.remaining",
+    unit="s",
+    description="Time until an idle model is unloaded; absent for a model without expiry.",
+    labels=MODEL_LABELS,
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model in memory that expires",
 )
 LOADS: Final = _counter(
-    "ollama.model.loads",
-    "{load}",
-    "Observed loads of a model.",
-    MODEL_LABELS,
-    "residency",
-    f"{_RESIDENCY} and a model being loaded",
+    name="ollama.model.loads",
+    unit="{load}",
+    description="Observed loads of a model.",
+    labels=MODEL_LABELS,
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model being loaded",
 )
 RELOADS: Final = _counter(
-    "ollama.model.reloads",
-    "{reload}",
-    "Observed loads of a model that was in memory before, by ollama.reload.cause.",
-    (*MODEL_LABELS, names.RELOAD_CAUSE),
-    "residency",
-    f"{_RESIDENCY} and a model being loaded again",
+    name="ollama.model.reloads",
+    unit="{reload}",
+    description="Observed loads of a model that was in memory before, by ollama.reload.cause.",
+    labels=(*MODEL_LABELS, names.RELOAD_CAUSE),
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model being loaded again",
 )
 UNLOADS: Final = _counter(
-    "ollama.model.unloads",
-    "{unload}",
-    "Observed unloads of a model, by ollama.unload.reason.",
-    (*MODEL_LABELS, names.UNLOAD_REASON),
-    "residency",
-    f"{_RESIDENCY} and a model being unloaded",
+    name="ollama.model.unloads",
+    unit="{unload}",
+    description="Observed unloads of a model, by ollama.unload.reason.",
+    labels=(*MODEL_LABELS, names.UNLOAD_REASON),
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model being unloaded",
 )
 EVICTIONS: Final = _counter(
-    "ollama.model.evictions",
-    "{eviction}",
-    "Observed unloads of a model to make room for another, by ollama.model.evicted_by.",
-    (*MODEL_LABELS, names.EVICTED_BY),
-    "residency",
-    f"{_RESIDENCY} and a model being evicted by another",
+    name="ollama.model.evictions",
+    unit="{eviction}",
+    description="Observed unloads of a model to make room for another, by ollama.model.evicted_by.",
+    labels=(*MODEL_LABELS, names.EVICTED_BY),
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model being evicted by another",
 )
 _HARDWARE = (names.HARDWARE_ID, names.HARDWARE_NAME, names.HARDWARE_TYPE)
-_GPU: Final[_Source] = (
-    "gpu",
-    f"{_RESIDENCY}, pip install 'ollama_otel[nvidia]' and an NVIDIA GPU in the app's machine",
+_GPU: Final = _Source(
+    requires="gpu",
+    emitted_by=f"{_RESIDENCY}, pip install 'ollama_otel[nvidia]' and an NVIDIA GPU in the machine "
+    "of the app",
 )
 GPU_MEMORY_USAGE: Final = _gauge(
-    "hw.gpu.memory.usage", "By", "GPU memory in use on this machine.", _HARDWARE, *_GPU
+    name="hw.gpu.memory.usage",
+    unit="By",
+    description="GPU memory in use on this machine.",
+    labels=_HARDWARE,
+    **_GPU,
 )
 GPU_MEMORY_LIMIT: Final = _gauge(
-    "hw.gpu.memory.limit", "By", "Total GPU memory on this machine.", _HARDWARE, *_GPU
+    name="hw.gpu.memory.limit",
+    unit="By",
+    description="Total GPU memory on this machine.",
+    labels=_HARDWARE,
+    **_GPU,
 )
 GPU_POWER: Final = _gauge(
-    "hw.power", "W", "Power drawn by a GPU of this machine.", _HARDWARE, *_GPU
+    name="hw.power",
+    unit="W",
+    description="Power drawn by a GPU of this machine.",
+    labels=_HARDWARE,
+    **_GPU,
 )
 
 # --- self-metrics of OpenTelemetry's SDK -----------------------------------------------------
@@ -410,35 +394,35 @@ _SDK_LABELS = (
     names.SERVER_PORT,
 )
 SDK_SPANS_PROCESSED: Final = _counter(
-    "otel.sdk.processor.span.processed",
-    "{span}",
-    "Spans that left the SDK's queue; error.type is set if they were dropped.",
-    _SDK_LABELS,
-    "sdk_metrics",
-    f"{_SDK}, and spans",
+    name="otel.sdk.processor.span.processed",
+    unit="{span}",
+    description="Spans that left the SDK's queue; error.type is set if they were dropped.",
+    labels=_SDK_LABELS,
+    requires="sdk_metrics",
+    emitted_by=f"{_SDK}, and spans",
 )
 SDK_SPANS_EXPORTED: Final = _counter(
-    "otel.sdk.exporter.span.exported",
-    "{span}",
-    "Spans whose export finished; error.type is set if it failed.",
-    _SDK_LABELS,
-    "sdk_metrics",
-    f"{_SDK}, and exported spans",
+    name="otel.sdk.exporter.span.exported",
+    unit="{span}",
+    description="Spans whose export finished; error.type is set if it failed.",
+    labels=_SDK_LABELS,
+    requires="sdk_metrics",
+    emitted_by=f"{_SDK}, and exported spans",
 )
 SDK_POINTS_EXPORTED: Final = _counter(
-    "otel.sdk.exporter.metric_data_point.exported",
-    "{data_point}",
-    "Metric data points whose export finished; error.type is set if it failed.",
-    _SDK_LABELS,
-    "sdk_metrics",
-    f"{_SDK}, and exported metrics",
+    name="otel.sdk.exporter.metric_data_point.exported",
+    unit="{data_point}",
+    description="Metric data points whose export finished; error.type is set if it failed.",
+    labels=_SDK_LABELS,
+    requires="sdk_metrics",
+    emitted_by=f"{_SDK}, and exported metrics",
 )
 # The counters above take a response of 400 or 503 for a success; only here its status shows it.
 SDK_EXPORT_DURATION: Final = _seconds(
-    "otel.sdk.exporter.operation.duration",
-    "Duration of one export; error.type or the HTTP status is set if it failed.",
-    "sdk_metrics",
-    f"{_SDK}, and exports",
+    name="otel.sdk.exporter.operation.duration",
+    description="Duration of one export; error.type or the HTTP status is set if it failed.",
+    requires="sdk_metrics",
+    emitted_by=f"{_SDK}, and exports",
     labels=(*_SDK_LABELS, names.HTTP_STATUS),
     buckets=None,
 )
