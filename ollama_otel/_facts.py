@@ -669,13 +669,14 @@ class FactTable:
 
     def __init__(self, rows: Iterable[Fact]) -> None:
         self.rows = tuple(rows)
-        set_at_end = [row for row in self.rows if not row.is_at_start]
-        self._at_start = _Getter([row for row in self.rows if row.is_at_start], [], below="start.")
-        self._at_end = _Getter(
-            [row for row in set_at_end if row.attribute and not row.is_of_completions],
-            [row for row in set_at_end if row.spread is not None],
+        on_spans = [row for row in self.rows if row.attribute or row.spread]
+        at_end = [row for row in on_spans if not row.is_at_start]
+        always = [row for row in at_end if not row.is_of_completions]
+        self._start_attributes = _compiled(
+            (row for row in on_spans if row.is_at_start), below="start."
         )
-        self._of_completions = _Getter([row for row in set_at_end if row.is_of_completions], [])
+        self._end_attributes = _compiled(always)
+        self._completion_attributes = _compiled(at_end)
         self._written: dict[Line, list[tuple[Fact, Any, list[str]]]] = {
             "request": self._writers("request", below="start."),
             "end": self._writers("end"),
@@ -686,14 +687,13 @@ class FactTable:
 
     def start_attributes(self, start: CallStart) -> dict[str, Any]:
         """Return the span attributes that a sampler is to see."""
-        return self._at_start(start)
+        return self._start_attributes(start)
 
     def end_attributes(self, record: CallRecord) -> dict[str, Any]:
         """Return the span attributes of a finished call; what is unknown is absent."""
-        attributes = self._at_end(record)
         if record.start.endpoint.response == "completion":
-            attributes |= self._of_completions(record)
-        return attributes
+            return self._completion_attributes(record)
+        return self._end_attributes(record)
 
     # --- the replay log -------------------------------------------------------------------
 
@@ -802,38 +802,31 @@ class FactTable:
         return "".join(f"| {line} |\n" for line in lines)
 
 
-class _Getter:
-    """Gets the attributes of some rows from one object, in as few steps as Python allows."""
+def _compiled(rows: Iterable[Fact], *, below: str = "") -> Callable[[Any], dict[str, Any]]:
+    """Compile rows to one function that gets their attributes from a record.
 
-    def __init__(self, rows: list[Fact], spread: list[Fact], *, below: str = "") -> None:
-        self._names = [row.attribute or "" for row in rows]
-        self._absent = [row.absent for row in rows]
-        self._get = _all_at_once([row.path.removeprefix(below) for row in rows])
-        self._spread = [
-            (attrgetter(row.path.removeprefix(below)), row.absent, row.spread)
-            for row in spread
-            if row.spread is not None
-        ]
-
-    def __call__(self, source: Any) -> dict[str, Any]:
-        attributes = {
-            name: value
-            for name, value, absent in zip(
-                self._names, self._get(source), self._absent, strict=True
-            )
-            if value is not None and value != absent
-        }
-        for get, absent, spread in self._spread:
-            value = get(source)
-            if value is not None and value != absent:
-                attributes.update(spread(value))
-        return attributes
-
-
-def _all_at_once(paths: list[str]) -> Callable[[Any], Iterable[Any]]:
-    # With one name, `attrgetter` returns the value and not a tuple.
-    get = attrgetter(*paths, "__class__")
-    return lambda source: get(source)[:-1]
+    It runs for every call, and generic look-ups took four times as long: 6 us. Attribute by
+    attribute it reads `if (value := response.model) is not None: found["..."] = value`.
+    """
+    body: list[str] = []
+    owners: dict[str, str] = {"": "source"}
+    scope: dict[str, Any] = {}
+    for number, row in enumerate(rows):
+        owner, _, name = row.path.removeprefix(below).rpartition(".")
+        if owner not in owners:
+            owners[owner] = owner.replace(".", "_")
+            body.append(f"{owners[owner]} = source.{owner}")
+        test = "is not None" if row.absent is None else f"not in (None, absent_{number})"
+        scope[f"absent_{number}"], scope[f"spread_{number}"] = row.absent, row.spread
+        body.append(f"if (value := {owners[owner]}.{name}) {test}:")
+        if row.spread is not None:
+            body.append(f"    found.update(spread_{number}(value))")
+        else:
+            body.append(f"    found[{row.attribute!r}] = value")
+    lines = ["def attributes(source):", "    found = {}", *(f"    {line}" for line in body)]
+    exec("\n".join([*lines, "    return found"]), scope)  # noqa: S102 - our own table, no input
+    compiled: Callable[[Any], dict[str, Any]] = scope["attributes"]
+    return compiled
 
 
 def _plain(value: Any) -> Any:

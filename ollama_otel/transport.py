@@ -84,12 +84,13 @@ class _Body:
 
 class _SyncBody(_Body):
     def __iter__(self) -> Iterator[bytes]:
-        with self._exchange.receiving() as (feed, pulled):
-            pulled()
+        with self._exchange.receiving() as (clock, pulled, arrived, feed):
+            pulled(clock())
             for data in self._inner:
+                arrived(clock())
                 feed(data)
                 yield data
-                pulled()
+                pulled(clock())
 
     def close(self) -> None:
         try:
@@ -100,12 +101,13 @@ class _SyncBody(_Body):
 
 class _AsyncBody(_Body):
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with self._exchange.receiving() as (feed, pulled):
-            pulled()
+        with self._exchange.receiving() as (clock, pulled, arrived, feed):
+            pulled(clock())
             async for data in self._inner:
+                arrived(clock())
                 feed(data)
                 yield data
-                pulled()
+                pulled(clock())
 
     async def aclose(self) -> None:
         try:
@@ -180,7 +182,7 @@ class _Shell:
         try:
             headers, is_in_memory = response.headers, response.is_stream_consumed
             content_type, content_encoding = _content_headers(headers)
-            exchange.head(
+            reader = exchange.head(
                 response.status_code,
                 content_type=content_type,
                 content_encoding="" if is_in_memory else content_encoding,
@@ -188,8 +190,8 @@ class _Shell:
                 is_from_network="network_stream" in response.extensions,
             )
             if is_in_memory:
-                with exchange.receiving() as (feed, _):
-                    feed(response.content)
+                reader.take_whole(response.content)
+                exchange.exhausted()
                 return response
             return self.http.Response(
                 response.status_code,

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ollama_otel import _process
-from ollama_otel._exchange.body import BodyReader
+from ollama_otel._exchange.body import BodyReader, Inlets
 from ollama_otel._exchange.document import Document
 from ollama_otel._exchange.observers import CallFollower, CallTrace, Instrumentation
 from ollama_otel._exchange.streams import CompletionStream, ProgressStream
@@ -37,6 +37,8 @@ _NOT_FOUND = 404
 _FIRST_REDIRECT = 300
 _FIRST_ERROR = 400
 _PORTS = {"http": 80, "https": 443}
+
+_NO_FACTS = ResponseFacts()
 
 _Verdict = tuple[Outcome, Ending, ErrorType | None, str | None]
 
@@ -239,7 +241,7 @@ class Exchange:
 
     def _record(self, cause: BaseException | None, *, is_whole: bool) -> CallRecord:
         now, reader, began = self._instrumentation.clock(), self._reader, self._began
-        facts = ResponseFacts()
+        facts = _NO_FACTS
         values: dict[str, Any] = {}
         if reader is not None:
             try:
@@ -250,13 +252,7 @@ class Exchange:
             except Exception as fault:  # noqa: BLE001 - a call must end, with or without its facts
                 guard.caught("reading the end of a response", fault)
             values["response_size"] = reader.size
-            if reader.chunk_count:
-                first, answer = reader.first_chunk_at, reader.first_answer_at
-                values["chunk_count"] = reader.chunk_count
-                values["time_to_first_chunk"] = None if first is None else first - began
-                values["time_to_first_answer"] = None if answer is None else answer - began
-                values["longest_gap"] = reader.longest_gap if reader.longest_gap >= 0 else None
-                values["held_by_caller"] = reader.held_by_caller(now)
+            values |= reader.timings(began, now)
         outcome, ending, error_type, message = self._judge(facts, cause, is_whole=is_whole)
         load = facts.load_duration
         return CallRecord(
@@ -363,12 +359,10 @@ class _Receiving:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    def __enter__(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+    def __enter__(self) -> Inlets:
         reader = self._exchange._reader  # noqa: SLF001 - two halves of one thing
-        if reader is None:
-            # Ended already: whatever still comes is not looked at.
-            return _ignore_piece, _ignore_pull
-        return reader.inlets()
+        # If the call has ended already, whatever still comes is not looked at.
+        return _IGNORED if reader is None else reader.inlets()
 
     def __exit__(
         self,
@@ -382,9 +376,8 @@ class _Receiving:
             self._exchange.interrupted(cause)
 
 
-def _ignore_piece(data: bytes) -> None:
+def _ignore(value: object) -> None:
     pass
 
 
-def _ignore_pull() -> None:
-    pass
+_IGNORED: Inlets = (lambda: 0.0, _ignore, _ignore, _ignore)
