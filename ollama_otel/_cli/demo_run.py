@@ -26,11 +26,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from ollama_otel._cli.demo_server import Models, Server, find_server
 from ollama_otel._cli.metric_rows import MetricRow, metric_rows_of
-from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._exchange.observers import CallFollower, Instrumentation
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.reader import read
 from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter
-from ollama_otel._telemetry.instrumentation import replay_log_of
+from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
@@ -68,8 +68,6 @@ class Step:
     title: str
     span_name: str
     record: CallRecord
-    is_cold: bool
-    """Whether the model had to be loaded."""
     as_expected: bool
 
 
@@ -112,8 +110,6 @@ class DemoRun:
             title=scenario.title,
             span_name=self._memory.spans.get_finished_spans()[-1].name,
             record=record,
-            is_cold=(record.response.load_duration or 0.0)
-            >= self._memory.settings.cold_start_threshold,
             as_expected=as_expected,
         )
 
@@ -168,7 +164,12 @@ def demo_run_of(
 ) -> Iterator[DemoRun]:
     """Prepare the demo for a given server."""
     memory = _Memory(settings or Settings())
-    with closing(memory), Client(server.url, **memory.options, **server.client_options) as client:
+    with (
+        closing(memory),
+        Client(
+            server.url, instrumentation=memory.instrumentation, **server.client_options
+        ) as client,
+    ):
         yield DemoRun(server, client, memory, sender or _Sender())
 
 
@@ -225,7 +226,7 @@ class _Memory:
     """Providers that keep spans and metrics, and an observer that keeps records."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self._settings = settings
         self.replay_log = replay_log_of(settings)
         self.records: list[CallRecord] = []
         self.spans = InMemorySpanExporter()
@@ -243,14 +244,14 @@ class _Memory:
         )
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments that make a client report here."""
-        return {
-            "tracer_provider": self._tracer_provider,
-            "meter_provider": self._meter_provider,
-            "settings": self.settings,
-            "observers": (self,),
-        }
+    def instrumentation(self) -> Instrumentation:
+        """What makes a client report here."""
+        return build_instrumentation(
+            tracer_provider=self._tracer_provider,
+            meter_provider=self._meter_provider,
+            settings=self._settings,
+            observers=(self,),
+        )
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
         """Follow a call; see `Observer`."""
