@@ -136,7 +136,8 @@ def _answer(call: RecordedCall) -> Iterator[RenderableType]:
     if answer is not None and answer.thinking:
         yield from _section("Thinking", [Text(printable(answer.thinking), style="dim")])
     if answer is not None and answer.parts:
-        yield from _section("Answered", conversation.said(answer.parts))
+        cut = [Text("... and more: see --body", style="yellow")] if answer.is_cut else []
+        yield from _section("Answered", [*conversation.said(answer.parts), *cut])
     elif call.body and not (record and record.error_message):
         span = dialect_of(call.start.endpoint).vectors(call.body)
         shown = conversation.vectors(span) if span else conversation.other_body(call.body)

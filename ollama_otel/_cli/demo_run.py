@@ -41,10 +41,10 @@ __all__ = ["Delivery", "DemoRun", "Scenario", "Step", "start"]
 
 Signal = Literal["traces", "metrics"]
 
-_QUESTION: Final = {"role": "user", "content": "Why is the sky blue?"}
-_LONG_QUESTION: Final = {"role": "user", "content": "Tell me a long story about a lighthouse."}
-_BRIEF: Final = {"num_predict": 64}
-_THOUGHTFUL: Final = {"num_predict": 256}
+_QUESTION: Final = "Why is the sky blue?"
+_LONG_QUESTION: Final = "Tell me a long story about a lighthouse."
+_TOKENS: Final = 64
+_MORE_TOKENS: Final = 256
 _CHUNKS_READ = 5
 _UNKNOWN_MODEL = "no-such-model"
 _PATIENCE = 4.0
@@ -177,46 +177,51 @@ def demo_run_of(
 
 
 def _scenarios(models: Models) -> Iterator[Scenario]:
-    chat: dict[str, Any] = {"model": models.chats, "think": False, "options": _BRIEF}
+    chats, thinks, embeds = models.chats, models.thinks, models.embeds
     yield Scenario(
-        title="A first chat",
-        play=lambda client: client.chat(messages=[_QUESTION], **chat),
+        title="A first chat", play=lambda client: _ask(client, chats, _QUESTION, think=False)
     )
     yield Scenario(
         title="The same chat again, streamed",
-        play=lambda client: list(client.chat(messages=[_QUESTION], stream=True, **chat)),
+        play=lambda client: list(_ask(client, chats, _QUESTION, think=False, stream=True)),
     )
-    if (thinker := models.thinks) is not None:
+    if thinks is not None:
         yield Scenario(
             title="A model that thinks first, streamed",
             play=lambda client: list(
-                client.chat(
-                    thinker, messages=[_QUESTION], think=True, stream=True, options=_THOUGHTFUL
-                )
+                _ask(client, thinks, _QUESTION, _MORE_TOKENS, think=True, stream=True)
             ),
         )
-    if (embedder := models.embeds) is not None:
+    if embeds is not None:
         yield Scenario(
-            title="An embedding",
-            play=lambda client: client.embed(embedder, input="Why is the sky blue?"),
+            title="An embedding", play=lambda client: client.embed(embeds, input=_QUESTION)
         )
     yield Scenario(
         title="A model that does not exist",
-        play=lambda client: client.chat(_UNKNOWN_MODEL, messages=[_QUESTION]),
+        play=lambda client: _ask(client, _UNKNOWN_MODEL, _QUESTION),
         expected="failed",
     )
     yield Scenario(
         title=f"A stream that its reader leaves after {_CHUNKS_READ} chunks",
-        play=lambda client: _leave_early(client, chat),
+        play=lambda client: _leave_early(
+            _ask(client, chats, _LONG_QUESTION, think=False, stream=True)
+        ),
         expected="abandoned",
     )
 
 
-def _leave_early(client: Client, chat: Mapping[str, Any]) -> None:
-    stream = client.chat(messages=[_LONG_QUESTION], stream=True, **chat)
+def _ask(
+    client: Client, model: str, question: str, most_tokens: int = _TOKENS, **options: Any
+) -> Any:
+    message = ollama.Message(role="user", content=question)
+    limit = ollama.Options(num_predict=most_tokens)
+    return client.chat(model, [message], options=limit, **options)
+
+
+def _leave_early(stream: Any) -> None:
     for _ in zip(range(_CHUNKS_READ), stream, strict=False):
         pass
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
 # --- what is recorded ---------------------------------------------------------------------

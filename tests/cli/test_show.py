@@ -465,6 +465,73 @@ def test_images_tools_answers_and_vectors_are_shown(tmp_path: Path, capsys: Capt
     assert "2 vector(s) of 3 numbers" in show(capsys, log, "2")
 
 
+@pytest.mark.parametrize(
+    ("residency", "reason"),
+    [
+        (
+            {"reload_cause": "num_ctx", "reload_before": "512", "reload_after": "2048"},
+            "num_ctx 512 -> 2048",
+        ),
+        ({"reload_cause": "num_gpu", "reload_after": "20"}, "num_gpu default -> 20"),
+        ({"reload_cause": "evicted", "evicted_by": "qwen3:latest"}, "evicted by qwen3:latest"),
+        ({"reload_cause": "evicted"}, "evicted by another model"),
+        ({"reload_cause": "expired"}, "keep_alive expired"),
+        ({"reload_cause": "unknown"}, "reason unknown"),
+    ],
+)
+def test_a_cold_call_says_why(
+    tmp_path: Path, capsys: Captured, residency: dict[str, Any], reason: str
+) -> None:
+    log = write(tmp_path, request(1), end(1, residency=residency), request(2), end(2))
+    listed = show(capsys, log)
+    assert f"{reason}  Why is the sky blue?" in listed
+    assert listed.count("cold: ") == 1
+    shown = show(capsys, log, "1")
+    assert f"Model in memory\n  loaded again for this call: {reason}\n" in shown
+    assert "Model in memory" not in show(capsys, log, "2")
+
+
+def test_what_the_server_held_of_the_model_is_shown(tmp_path: Path, capsys: Captured) -> None:
+    log = write(
+        tmp_path, request(1), end(1, residency={"gpu_share": 0.625, "context_length": 4096})
+    )
+    text = show(capsys, log, "1")
+    assert "Model in memory\n  62% in GPU memory\n  context of 4096 tokens\n" in text
+    assert "loaded again" not in text
+    values = json.loads(show(capsys, log, "1", "--json"))
+    assert (values["gpu_share"], values["context_length"]) == (0.625, 4096)
+
+
+def test_an_answer_that_is_too_long_to_be_read_whole_says_so(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    long = [[0.1, line(content="a" * 300_000)] for _ in range(5)]
+    assert "... and more: see --body" in show(
+        capsys, write(tmp_path, request(1), end(1, chunks=long)), "1"
+    )
+
+
+def test_a_request_that_is_not_an_object_is_shown_as_json(tmp_path: Path, capsys: Captured) -> None:
+    log = write(tmp_path, request(1, body=["odd", 7]), end(1))
+    assert 'Asked\n  ["odd", 7]\n' in show(capsys, log, "1")
+
+
+def test_a_tool_call_and_its_result_are_shown(tmp_path: Path, capsys: Captured) -> None:
+    called = {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "assistant", "content": "", "tool_calls": [called]},
+            {"role": "tool", "tool_name": "get_weather", "content": "11 degrees"},
+        ],
+    }
+    text = show(capsys, write(tmp_path, request(1, body=body), end(1)), "1")
+    assert (
+        'Asked\n  assistant\n    calls get_weather(city="Paris")\n'
+        "  tool get_weather\n    11 degrees\n"
+    ) in text
+
+
 def test_json_of_one_call_has_what_was_said(log: Path, capsys: Captured) -> None:
     values = json.loads(show(capsys, log, "4f3a2b1c-1", "--json"))
     assert (values["answer"], values["thinking"]) == ("Hello", "A greeting.")
