@@ -8,6 +8,7 @@ from typing import Final
 
 from rich.text import Text
 
+from ollama_otel._cli.model_memory import reload_reason
 from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words
 from ollama_otel._cli.units import seconds
 from ollama_otel._log.format import LoggedEnd, LoggedStart
@@ -60,6 +61,8 @@ def _facts(record: CallRecord) -> Iterator[str]:
     ):
         if count is not None:
             yield f"{count} {word}"
+    if (reason := reload_reason(record.residency)) is not None:
+        yield f"cold: {first_words(reason)}"
 
 
 def _error(record: CallRecord) -> str:

@@ -502,6 +502,32 @@ def test_what_the_server_held_of_the_model_is_shown(tmp_path: Path, capsys: Capt
     assert (values["gpu_share"], values["context_length"]) == (0.625, 4096)
 
 
+@pytest.mark.parametrize(
+    ("path", "answer", "shown"),
+    [
+        ("/api/embeddings", '{"embedding":[0.1,0.2]}', "1 vector(s) of 2 numbers"),
+        (
+            "/api/embed",
+            '{"embeddings":{"ollama_otel":"omitted","sha256":"ab","size":9,"count":2}}',
+            "2 vector(s), left out of the log",
+        ),
+        ("/api/tags", '{"models":[]}', '{"models":[]}'),
+        ("/api/tags", "a" * 2001, "... and 1 more characters: see --body"),
+    ],
+)
+def test_a_body_that_is_not_a_completion_is_shown(
+    tmp_path: Path, capsys: Captured, path: str, answer: str, shown: str
+) -> None:
+    method = "GET" if path == "/api/tags" else "POST"
+    log = write(
+        tmp_path,
+        request(1, path=path, method=method, body={"model": "m"}),
+        end(1, chunks=[[0.1, answer]], content_type="application/json"),
+    )
+    text = show(capsys, log, "1")
+    assert shown in text[text.index("Answered") :].replace("\n  ", "")
+
+
 def test_an_answer_that_is_too_long_to_be_read_whole_says_so(
     tmp_path: Path, capsys: Captured
 ) -> None:

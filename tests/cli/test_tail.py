@@ -52,6 +52,8 @@ def test_an_event_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = {"input_tokens": 35, "output_tokens": 12}
     ends = text_of(end(1, response=tokens))
     assert ends == "03:04:01.500  4f3a2b1c-1   ← completed  chat m  1.20 s  35 in  12 out"
+    cold = text_of(end(1, residency={"reload_cause": "evicted", "evicted_by": "qwen3:\n8b"}))
+    assert cold.endswith("  chat m  1.20 s  cold: evicted by qwen3: 8b")
     failed = end(1, "failed", error_type="server_error", error_message="it\n\x1b[31mbroke")
     assert text_of(failed, ascii_only=True) == (
         "03:04:01.500  4f3a2b1c-1   < failed     chat m  1.20 s  server_error: it \N{REPLACEMENT CHARACTER}[31mbroke"
