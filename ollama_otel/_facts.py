@@ -516,6 +516,7 @@ _ROWS: Final[tuple[Fact, ...]] = (
         "tool_calls",
         "texts",
         "Names of the tools that the model called.",
+        "tool_call_names",
         attribute=names.RESPONSE_TOOL_CALL_NAMES,
         absent=(),
     ),
