@@ -16,7 +16,7 @@ PACKAGE = Path(ollama_otel.__file__).parent
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
     ("errors",),
-    ("settings", "context", "redaction", "_guard", "_garbage", "_network"),
+    ("settings", "context", "redaction", "_guard", "_garbage", "_hidden", "_network"),
     ("_wire", "_content"),
     ("records", "_exchange"),
     ("_log", "residency"),

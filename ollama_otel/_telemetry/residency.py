@@ -15,10 +15,12 @@ from ollama_otel._exchange.exchange import CallFollower
 from ollama_otel._telemetry import names
 from ollama_otel._telemetry.residency_events import ResidencyEvents, reload_attributes
 from ollama_otel._telemetry.residency_metrics import ResidencyMetrics
+from ollama_otel._wire.durations import read_keep_alive
+from ollama_otel._wire.load_options import load_options
 from ollama_otel.records import CallRecord, CallStart
 from ollama_otel.residency import Residency
-from ollama_otel.residency._model import EndedCall, Insight, StartedCall
-from ollama_otel.residency._options import load_options, seconds_of
+from ollama_otel.residency._history import ModelInfo
+from ollama_otel.residency._timeline import CallEnded, CallStarted
 from ollama_otel.residency._watcher import Watcher
 from ollama_otel.settings import Settings
 
@@ -115,19 +117,17 @@ class ResidencyObserver:
         url, request, endpoint = _base_url(start), start.request, start.endpoint
         if url is None:
             return None
-        if start.is_for_network:
-            self._residency.watcher(url)
         if request.model is None:
             return _Meeting(self._residency, url)
         if request.purpose == "unload" or endpoint.name == "delete_model":
             return _Unloading(self._residency, url, request.model)
         if endpoint.answer not in {"completion", "embedding"}:
             return _Meeting(self._residency, url)
-        call = StartedCall(
+        call = CallStarted(
             model=request.model,
             options=load_options(request.options),
             sent_at=time.perf_counter(),
-            keep_alive=seconds_of(request.keep_alive),
+            keep_alive=read_keep_alive(request.keep_alive),
         )
         return _Following(self._residency, url, call, self._threshold)
 
@@ -144,7 +144,7 @@ class _Meeting(CallFollower):
     def end(self, record: CallRecord) -> None:
         self._watcher_after(record)
 
-    def _watcher_after(self, record: CallRecord, call: StartedCall | None = None) -> Watcher | None:
+    def _watcher_after(self, record: CallRecord, call: CallStarted | None = None) -> Watcher | None:
         return self._residency.watcher(self._url, call) if record.is_from_network else None
 
 
@@ -164,7 +164,7 @@ class _Unloading(_Meeting):
 class _Following(_Meeting):
     __slots__ = ("_call", "_threshold", "_watcher")
 
-    def __init__(self, residency: Residency, url: str, call: StartedCall, threshold: float) -> None:
+    def __init__(self, residency: Residency, url: str, call: CallStarted, threshold: float) -> None:
         super().__init__(residency, url)
         self._call = call
         self._threshold = threshold
@@ -178,18 +178,19 @@ class _Following(_Meeting):
             watcher = self._watcher_after(record, self._call)
             if watcher is None:
                 return
-        attributes = _span_attributes(watcher.call_ended(self._call, self._ended(record)))
+        attributes = _span_attributes(watcher.call_ended(self._ended(record)))
         if attributes:
             get_current_span().set_attributes(attributes)
 
-    def _ended(self, record: CallRecord) -> EndedCall:
+    def _ended(self, record: CallRecord) -> CallEnded:
         response = record.response
         load, total = response.load_duration, response.total_duration
         spent = 0.0 if total is None else total + (record.held_by_caller or 0.0)
         # Of a stream that was left early the model is in memory all the same.
         has_answered = record.outcome != "failed" and record.chunk_count > 0
         is_answer = record.is_from_network and not record.is_redirect
-        return EndedCall(
+        return CallEnded(
+            call=self._call,
             ended_at=time.perf_counter(),
             was_served=is_answer and (record.outcome == "completed" or has_answered),
             is_cold=load is not None and load >= self._threshold,
@@ -212,12 +213,12 @@ def _base_url(start: CallStart) -> str | None:
     return f"{start.server_scheme}://{host}:{port}{path[:end]}"
 
 
-def _span_attributes(insight: Insight) -> dict[str, AttributeValue]:
+def _span_attributes(info: ModelInfo) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {}
-    if insight.gpu_share is not None:
-        attributes[names.MODEL_GPU_SHARE] = insight.gpu_share
-    if insight.context_length is not None:
-        attributes[names.MODEL_CONTEXT_LENGTH] = insight.context_length
-    if insight.reload is not None:
-        attributes |= reload_attributes(insight.reload)
+    if info.gpu_share is not None:
+        attributes[names.MODEL_GPU_SHARE] = info.gpu_share
+    if info.context_length is not None:
+        attributes[names.MODEL_CONTEXT_LENGTH] = info.context_length
+    if info.reload is not None:
+        attributes |= reload_attributes(info.reload)
     return attributes

@@ -13,11 +13,11 @@ from ollama_otel.residency import (
     ModelLoad,
     ModelReload,
     ModelUnload,
+    OptionValue,
     ReloadThrash,
     ServerDown,
     ServerUp,
 )
-from ollama_otel.residency._options import OptionValue
 
 __all__ = ["ResidencyEvents", "reload_attributes"]
 

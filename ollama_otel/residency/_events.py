@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ollama_otel.residency._options import OptionValue
+from ollama_otel._wire.load_options import OptionValue
 
 __all__ = [
     "Event",

@@ -13,7 +13,7 @@ from typing import Final, Self
 from ollama_otel._guard import guard
 from ollama_otel._wire.address import parse_host
 from ollama_otel.residency._events import Event
-from ollama_otel.residency._model import StartedCall
+from ollama_otel.residency._timeline import CallStarted
 from ollama_otel.residency._watcher import ServerState, Watcher
 
 __all__ = ["MAX_SERVERS", "Listener", "Residency"]
@@ -52,7 +52,7 @@ class Residency:
         """
         self.watcher(parse_host(url).url)
 
-    def watcher(self, url: str, call: StartedCall | None = None) -> Watcher | None:
+    def watcher(self, url: str, call: CallStarted | None = None) -> Watcher | None:
         """Return the watcher of a server, by its exact URL; None when there are too many.
 
         A watcher follows the call, if one is given, from before it asks for the first time.
@@ -121,7 +121,7 @@ class _Watched:
         self._has_warned = False
 
     def start(
-        self, url: str, interval: float, timeout: float, call: StartedCall | None
+        self, url: str, interval: float, timeout: float, call: CallStarted | None
     ) -> Watcher | None:
         with self.lock:
             watcher = self.watchers.get(url)

@@ -11,7 +11,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ollama_otel._guard import guard
-from ollama_otel.residency._connection import (
+from ollama_otel._wire.ps import LoadedModel, read_count, read_models, read_version
+from ollama_otel.residency._events import Event, ReloadThrash, ServerDown, ServerUp
+from ollama_otel.residency._history import History, ModelInfo
+from ollama_otel.residency._http import (
     Answer,
     BusyError,
     Connection,
@@ -19,11 +22,17 @@ from ollama_otel.residency._connection import (
     UnaskableError,
     UnreachableError,
 )
-from ollama_otel.residency._events import Event, ReloadThrash, ServerDown, ServerUp
-from ollama_otel.residency._facts import LoadedModel, read_count, read_models, read_version
-from ollama_otel.residency._ledger import Ledger
-from ollama_otel.residency._model import EndedCall, Insight, StartedCall
+from ollama_otel.residency._reducer import advance, expects_load
 from ollama_otel.residency._thrash import advice
+from ollama_otel.residency._timeline import (
+    CallEnded,
+    CallStarted,
+    Entry,
+    Poll,
+    Refused,
+    UnloadRequested,
+    Unreachable,
+)
 
 __all__ = ["ServerState", "Watcher"]
 
@@ -79,7 +88,7 @@ class Watcher:
         self.port = split.port or {"http": 80, "https": 443}[split.scheme]
         self.interval = interval
         self._tell = tell
-        self._ledger = Ledger()
+        self._history = History()
         self._state = ServerState(url=url, address=self.address, port=self.port)
         self._known_until = 0.0
         self._failures = 0
@@ -107,28 +116,33 @@ class Watcher:
 
     # --- calls, on their own threads -------------------------------------------------------
 
-    def call_started(self, call: StartedCall) -> None:
+    def call_started(self, call: CallStarted) -> None:
         """Follow a call; one that needs a load makes us look sooner."""
         with self._lock:
-            needs_load = self._ledger.call_started(call)
+            self._history = advance(self._history, call).history
+            needs_load = expects_load(self._history, call)
         if needs_load:
             self._look_at(*(call.sent_at + delay for delay in _SOON))
 
-    def call_ended(self, call: StartedCall, end: EndedCall) -> Insight:
+    def call_ended(self, end: CallEnded) -> ModelInfo:
         """Take in the end of a call, and return what is known of the model that served it."""
-        with self._lock:
-            insight = self._ledger.call_ended(call, end)
-            events = self._ledger.take_events()
+        info, events = self._take(end)
         self._publish(events)
         if end.is_cold or not end.was_served:
             self._look_at(end.ended_at)
-        return insight
+        return info
 
     def unloaded_on_request(self, model: str) -> None:
-        """A call of ours asked the server to unload a model."""
-        with self._lock:
-            self._ledger.unloaded_on_request(model)
+        """A call of this process asked the server to unload a model."""
+        self._take(UnloadRequested(model=model))
         self._look_at(time.perf_counter())
+
+    def _take(self, entry: Entry) -> tuple[ModelInfo, tuple[Event, ...]]:
+        """Put an entry at the end of the timeline."""
+        with self._lock:
+            taken = advance(self._history, entry)
+            self._history = taken.history
+        return taken.info, taken.events
 
     # --- the thread -------------------------------------------------------------------------
 
@@ -210,11 +224,10 @@ class Watcher:
             self._cannot_tell(f"/api/ps answers HTTP status {answer.status} and no list of models")
             return
         self._is_unreadable = False
+        _, events = self._take(Poll(models=models, asked_at=asked, answered_at=answered))
         with self._lock:
-            self._ledger.poll(models, asked_at=asked, answered_at=answered)
-            events = self._ledger.take_events()
             self._known_until = answered + _STALE * self.interval + self._timeout
-        self._change(models=models)
+            self._state = replace(self._state, models=models)
         self._publish(events)
 
     def _ask_about(self, now: float) -> None:
@@ -238,7 +251,7 @@ class Watcher:
         self._failures = 0
         self._change(is_up=True, is_busy=is_busy)
         if was_up is not True:
-            self._publish([ServerUp(version=self._state.version)])
+            self._publish((ServerUp(version=self._state.version),))
 
     def _lost(self, error: UnreachableError) -> None:
         if self._is_stopped:
@@ -246,15 +259,11 @@ class Watcher:
         was_up, self._about_at = self._state.is_up, 0.0
         self._failures += 1
         self._change(is_up=False, is_busy=False, models=None, version=None, installed=None)
-        with self._lock:
-            if isinstance(error, RefusedError):
-                self._ledger.server_down(time.perf_counter())
-            else:
-                self._ledger.unreachable(time.perf_counter())
-            events = self._ledger.take_events()
+        entry = Refused if isinstance(error, RefusedError) else Unreachable
+        _, events = self._take(entry(at=time.perf_counter()))
         if was_up is not False:
             _log.warning("the Ollama server %s cannot be reached: %s", self.url, error)
-            events.insert(0, ServerDown(error=str(error)))
+            events = (ServerDown(error=str(error)), *events)
         self._publish(events)
 
     def _cannot_tell(self, reason: str) -> None:
@@ -269,7 +278,7 @@ class Watcher:
         self._is_unreadable = True
         self._change(models=None)
 
-    def _publish(self, events: list[Event]) -> None:
+    def _publish(self, events: tuple[Event, ...]) -> None:
         for event in events:
             if isinstance(event, ReloadThrash):
                 _log.warning("%s", advice(event, self.url))
