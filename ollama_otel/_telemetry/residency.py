@@ -1,4 +1,4 @@
-"""What servers hold becomes metrics, log events and attributes of the calls' spans."""
+"""Turns what servers hold into metrics, log events and attributes of the calls' spans."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Global:
 
 
 _GLOBAL = _Global()
-# One of each for a provider: two would tell everything twice.
+# One of each for a provider: two would report everything twice.
 _metrics: weakref.WeakKeyDictionary[MeterProvider | _Global, ResidencyMetrics] = (
     weakref.WeakKeyDictionary()
 )
@@ -51,7 +51,7 @@ def residency_observer(
     settings: Settings,
     version: str,
 ) -> ResidencyObserver:
-    """Return what joins calls with what servers hold, and let these providers tell of it."""
+    """Return what joins calls with what servers hold, and report to these providers."""
     residency = residency_of(settings)
     schema_url = names.SCHEMA_URLS[settings.profile]
     meters, loggers = get_meter_provider(), get_logger_provider()
@@ -72,9 +72,9 @@ def residency_observer(
 
 
 def residency_of(settings: Settings) -> Residency:
-    """Return the process's one, made when it is first asked for.
+    """Return the one of this process, made on first use.
 
-    It lives as long as somebody keeps it; the shortest interval asked for goes for all.
+    It lives as long as there is a reference to it; the shortest interval of all settings holds.
     """
     global _shared  # noqa: PLW0603 - one watcher for each server and process
     with _lock:
@@ -88,13 +88,13 @@ def residency_of(settings: Settings) -> Residency:
 
 
 def hold(residency: Residency, holder: object) -> None:
-    """Keep a residency from being closed as long as this object has not let go of it."""
+    """Keep a residency open until this object releases it."""
     with _lock:
         _holders.setdefault(residency, set()).add(id(holder))
 
 
 def release(residency: Residency, holder: object) -> None:
-    """Close a residency that nobody else holds; other set-ups of this process may."""
+    """Close a residency, unless another set-up of this process holds it."""
     with _lock:
         holders = _holders.get(residency, set())
         holders.discard(id(holder))
@@ -105,7 +105,7 @@ def release(residency: Residency, holder: object) -> None:
 class ResidencyObserver:
     """Joins calls with what their server holds.
 
-    It has to stand before the one that makes spans: its `end` comes while they can be written.
+    It has to come before the observer that makes spans, which are writable until that one ends.
     """
 
     def __init__(self, residency: Residency, settings: Settings) -> None:
@@ -113,16 +113,16 @@ class ResidencyObserver:
         self._threshold = settings.cold_start_threshold
 
     def begin(self, start: CallStart) -> CallFollower | None:
-        """Watch the server, and follow calls that need a model; see `Observer`."""
+        """Follow a call; its server is watched from its first answer on. See `Observer`."""
         url, request, endpoint = _base_url(start), start.request, start.endpoint
         if url is None:
             return None
         if request.model is None:
-            return _Meeting(self._residency, url)
+            return _Watching(self._residency, url)
         if request.purpose == "unload" or endpoint.name == "delete_model":
             return _Unloading(self._residency, url, request.model)
         if endpoint.answer not in {"completion", "embedding"}:
-            return _Meeting(self._residency, url)
+            return _Watching(self._residency, url)
         call = CallStarted(
             model=request.model,
             options=load_options(request.options),
@@ -132,8 +132,8 @@ class ResidencyObserver:
         return _Following(self._residency, url, call, self._threshold)
 
 
-class _Meeting(CallFollower):
-    """Watches the server once it has answered: there may be none behind a mock's URL."""
+class _Watching(CallFollower):
+    """Watches the server once it has answered: behind a mock's URL there may be none."""
 
     __slots__ = ("_residency", "_url")
 
@@ -148,7 +148,7 @@ class _Meeting(CallFollower):
         return self._residency.watcher(self._url, call) if record.is_from_network else None
 
 
-class _Unloading(_Meeting):
+class _Unloading(_Watching):
     __slots__ = ("_model",)
 
     def __init__(self, residency: Residency, url: str, model: str) -> None:
@@ -161,7 +161,7 @@ class _Unloading(_Meeting):
             watcher.unloaded_on_request(self._model)
 
 
-class _Following(_Meeting):
+class _Following(_Watching):
     __slots__ = ("_call", "_threshold", "_watcher")
 
     def __init__(self, residency: Residency, url: str, call: CallStarted, threshold: float) -> None:

@@ -1,4 +1,4 @@
-"""What happens to models and servers becomes log events."""
+"""Turns the events of models and servers into log events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ResidencyEvents", "reload_attributes"]
 
 
 class ResidencyEvents:
-    """Sends each event by one logger."""
+    """Sends each event through one logger."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
@@ -88,7 +88,7 @@ def reload_attributes(reload: ModelReload) -> dict[str, AttributeValue]:
 
 
 def _value(value: OptionValue | None) -> str | None:
-    """As in JSON, and a text: one attribute has one type, and options have several."""
+    """Return an option's value as text, as in JSON: an attribute has one type, options several."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return None if value is None else str(value)

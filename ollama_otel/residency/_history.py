@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -32,8 +31,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
+class ModelInfo(NamedTuple):
     """What is known of the model that served a call; None is what is not known."""
 
     gpu_share: float | None = None
@@ -68,8 +66,6 @@ class Stay(NamedTuple):
     earliest: float
     latest: float
     """It was ready between these two; minus infinity: it may always have been."""
-    seen_at: float
-    """When it was last in memory for certain."""
     asked_at: float | None = None
     """When the call was sent for which it was loaded; None: not known."""
     options: Mapping[str, OptionValue] | None = None
@@ -128,8 +124,10 @@ class ModelHistory(NamedTuple):
     """As the server lists it, with its tag."""
     place: Stay | Unload | None = None
     """In memory, or how it left; None: it was never seen there."""
+    seen_at: float = -math.inf
+    """When it was last in memory for certain; minus infinity: never."""
     absent_at: float = -math.inf
-    """When the latest poll that did not list it was sent."""
+    """When the latest poll that did not list it was sent; minus infinity: there is none."""
     lifetime: Lifetime = Lifetime()
     traits: Traits = Traits()
     rows: tuple[PollRow, ...] = ()
@@ -153,14 +151,6 @@ class ModelHistory(NamedTuple):
         """How it left memory; None while it is there."""
         place = self.place
         return place if isinstance(place, Unload) else None
-
-    @property
-    def seen_at(self) -> float:
-        """When it was last in memory for certain; minus infinity: never."""
-        place = self.place
-        if place is None:
-            return -math.inf
-        return place.seen_at if isinstance(place, Stay) else place.after
 
     @property
     def is_undecided(self) -> bool:

@@ -76,10 +76,10 @@ class Advance(NamedTuple):
 def advance(history: History, entry: Entry) -> Advance:
     """Return the history after an entry; the one before stays as it is."""
     info = _NOTHING_KNOWN
-    if isinstance(entry, CallStarted) and entry.key in history.models:
+    if isinstance(entry, CallStarted) and (key := entry.key) in history.models:
         # The usual case, at the start of each call: nothing but the calls changes.
-        calls = {**history.calls, entry.key: (*history.calls.get(entry.key, ()), entry)}
-        return Advance(history._replace(calls=calls), (), info)
+        calls = {**history.calls, key: (*history.calls.get(key, ()), entry)}
+        return Advance(History(history.models, calls, *history[2:]), (), info)
     step = _Step(history)
     match entry:
         case CallEnded():
@@ -205,25 +205,24 @@ def _served(step: _Step, key: str, end: CallEnded, load_duration: float) -> Mode
             _loaded_for(step, key, call, load_duration, latest)
         elif stay.options is None:
             step.change(key, place=stay._replace(options=call.options))
-    row = _listed_during(step, key, latest, answered)
+    row = _listed_during(step, key, latest, answered) if step.models[key].rows else None
     model = step.models[key]
     stay = model.stay
     if stay is None or stay.earliest > answered:
         return _NOTHING_KNOWN
-    now = stay
-    if answered > now.seen_at and not _is_of_a_later_load(model, call, calls):
-        now = now._replace(seen_at=answered)
+    if answered > model.seen_at and not _is_of_a_later_load(model, call, calls):
+        step.change(key, seen_at=answered)
     if not end.is_cold and not calls:
-        now = _as_loaded(now, call)
-    if now is not stay:
-        step.change(key, place=now)
-    row = row or now.row
-    is_known = row is not None and causes.fits(call.options, now.context_length)
-    return ModelInfo(
-        gpu_share=row.gpu_share if row is not None and is_known else None,
-        context_length=row.context_length if row is not None and is_known else None,
-        reload=now.reload if end.is_cold else None,
-    )
+        stay = _warm(step, key, stay, call)
+    return _info(stay, row or stay.row, end)
+
+
+def _info(stay: Stay, row: LoadedModel | None, end: CallEnded) -> ModelInfo:
+    """Return what is known of a model that served a call and was last listed like this."""
+    reload = stay.reload if end.is_cold else None
+    if row is None or not causes.fits(end.call.options, stay.context_length):
+        return ModelInfo(reload=reload)
+    return ModelInfo(row.gpu_share, row.context_length, reload)
 
 
 def _is_same_load(step: _Step, key: str, stay: Stay, call: CallStarted, ready: float) -> bool:
@@ -250,19 +249,23 @@ def _loaded_for(
     ready = call.sent_at + load_duration
     was_loaded = step.models[key].place is not None
     reload = causes.reload_for_call(step, key, call, ready) if was_loaded else None
-    stay = Stay(ready, latest, ready, asked_at=call.sent_at, options=call.options)
+    stay = Stay(ready, latest, asked_at=call.sent_at, options=call.options)
     _enter(step, key, stay, reload, load_duration)
 
 
-def _as_loaded(stay: Stay, call: CallStarted) -> Stay:
-    """Return the stay after a call that needed no load: it has the options of that call."""
-    options, context = call.options, stay.context_length
-    if stay.options is not None and context is None and stay.options != options:
-        number = stay.options.get("num_ctx")
+def _warm(step: _Step, key: str, stay: Stay, call: CallStarted) -> Stay:
+    """A call needed no load: the model is loaded as that call asks for, whatever was known."""
+    known, options, context = stay.options, call.options, stay.context_length
+    if known == options:
+        return stay
+    if known is not None and context is None:
+        number = known.get("num_ctx")
         context = number if type(number) is int else None
-    if stay.options != options and causes.fits(options, context):
-        return stay._replace(options=options, context_length=context)
-    return stay if context == stay.context_length else stay._replace(context_length=context)
+    if causes.fits(options, context):
+        known = options
+    stay = stay._replace(options=known, context_length=context)
+    step.change(key, place=stay)
+    return stay
 
 
 def _is_of_a_later_load(
@@ -288,11 +291,8 @@ def _used(step: _Step, key: str, use: Use) -> None:
         expires = at + keep_alive
     elif (idle_time := causes.idle_time(step, model)) is not None:
         expires = max(at if expires is None else expires, at + idle_time)
-    step.change(
-        key,
-        lifetime=Lifetime(expires, keep_alive, sent_at),
-        unload_requested=unload_requested,
-    )
+    lifetime = Lifetime(expires, keep_alive, sent_at)
+    step.change(key, lifetime=lifetime, unload_requested=unload_requested)
 
 
 # --- polls ---------------------------------------------------------------------------------
@@ -338,8 +338,6 @@ def _catch_up(step: _Step, key: str, until: float, waiting: CallStarted | None =
 def _listed_during(step: _Step, key: str, ready: float, answered: float) -> LoadedModel | None:
     """Return how a model was listed while it served a call: it is in memory then."""
     model = step.models[key]
-    if not model.rows:
-        return None
     seen = [each for each in model.rows if each.asked >= ready and each.answered <= answered]
     if any(each.row is None for each in seen):
         model = step.change(key, traits=model.traits._replace(is_unlisted=True))
@@ -377,16 +375,12 @@ def _see_present(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None
     elif causes.differ(stay.context_length, row.context_length):
         change = Change(option="num_ctx", before=stay.context_length, after=row.context_length)
         reload = causes.changed(ModelReload(model=model.name, cause="unknown"), change)
-        new = Stay(stay.seen_at, seen.answered, stay.seen_at, row=row)
+        new = Stay(model.seen_at, seen.answered, row=row)
         _enter(step, key, new, reload, None)
     model = step.models[key]
     stay = model.stay
     assert stay is not None  # noqa: S101 - it has just come, or was there
-    stay = stay._replace(
-        row=row,
-        context_length=row.context_length or stay.context_length,
-        seen_at=max(stay.seen_at, seen.asked),
-    )
+    stay = stay._replace(row=row, context_length=row.context_length or stay.context_length)
     own_context, idle_time, _, _ = model.traits
     if stay.options is not None and "num_ctx" not in stay.options:
         own_context = row.context_length or own_context
@@ -404,6 +398,7 @@ def _see_present(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None
     step.change(
         key,
         place=stay,
+        seen_at=max(model.seen_at, seen.asked),
         traits=Traits(own_context, idle_time),
         lifetime=Lifetime(expires, keep_alive, sent_at),
     )
@@ -412,12 +407,10 @@ def _see_present(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None
 def _appeared(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None:
     """A model is listed that was not in memory, as far as known."""
     model = step.models[key]
-    stay = Stay(
-        model.absent_at, seen.answered, model.absent_at, context_length=row.context_length, row=row
-    )
+    stay = Stay(model.absent_at, seen.answered, context_length=row.context_length, row=row)
     if seen.is_first:
         # It is not known when that was loaded, and it is reported as no load.
-        step.change(key, place=stay._replace(earliest=-math.inf, seen_at=model.seen_at))
+        step.change(key, place=stay._replace(earliest=-math.inf))
         return
     use = model.unreported
     if (
@@ -471,10 +464,10 @@ def _enter(
     crashed_at, uses = model.crashed_at, model.later_uses
     if crashed_at is not None and stay.earliest > crashed_at:
         crashed_at = None
-    stay = stay._replace(reload=reload, seen_at=max(model.seen_at, stay.earliest))
     step.change(
         key,
-        place=stay,
+        place=stay._replace(reload=reload),
+        seen_at=max(model.seen_at, stay.earliest),
         lifetime=Lifetime(keep_alive_sent_at=model.lifetime.keep_alive_sent_at),
         later_uses=(),
         unreported=None,
@@ -536,7 +529,7 @@ def _leave(
     stay, expires = model.stay, model.lifetime.expires
     assert stay is not None  # noqa: S101 - only what is there can leave
     is_evictable = expires is not None and expires > before
-    unload = Unload(stay, after=stay.seen_at, before=before, is_evictable=is_evictable)
+    unload = Unload(stay, after=model.seen_at, before=before, is_evictable=is_evictable)
     step.change(key, place=unload, unload_requested=False)
     if reason is not None:
         _decide(step, key, reason, evicted_by)

@@ -1,4 +1,4 @@
-"""One server, watched from a thread of its own."""
+"""One server, watched from a thread of its own: it polls, keeps the history and emits events."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ _SOON: Final = (0.3, 1.0, 2.0, 4.0)
 _LEAST_PAUSE: Final = 0.1
 _ABOUT_INTERVAL: Final = 60.0
 _STALE: Final = 3
-"""Intervals after which what was known is too old to be told."""
+"""Intervals after which what was known is too old to be reported."""
 _LONGEST_BACK_OFF: Final = 6
-"""Intervals between two attempts to reach a server that is away."""
+"""Intervals between two attempts to reach a server that is down, at most."""
 _REFUSED_INTERVAL: Final = 60.0
-"""Seconds between two attempts where the answer is not for us to read."""
+"""Seconds between two attempts where the answer cannot be read, at least."""
 _CLOCK_SKEW: Final = 2.0
-"""Seconds; the server's date has no fractions, and less is no difference."""
+"""Seconds; the server's date has no fractions, so a smaller difference means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
-    """What is known of a server now; None is what is not."""
+    """What is known of a server now; None is what is not known."""
 
     url: str
     """Its base URL."""
@@ -62,18 +62,18 @@ class ServerState:
     """Host, as in the URL."""
     port: int
     is_up: bool | None = None
-    """Whether it can be reached; None: not asked yet."""
+    """Whether it can be reached; None: it was not asked yet, or cannot be asked from here."""
     is_busy: bool = False
-    """Whether it took the last question what it holds, and did not answer in time."""
+    """Whether it accepted the latest poll and did not answer in time."""
     version: str | None = None
     installed: int | None = None
     """How many models are on its disk."""
     models: tuple[LoadedModel, ...] | None = None
-    """Those in memory; None where that is not known, or was learned too long ago."""
+    """Those in memory; None where that is not known, or not known recently."""
 
 
 class Watcher:
-    """Asks one server what it holds, until it is stopped."""
+    """Polls one server until it is stopped."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Watcher:
         self._is_unreadable = False
         self._about_at = 0.0
         self._lock = threading.RLock()
-        # Guards `_due`; apart, so that a call can wake the thread while it thinks.
+        # Guards `_due` only, so that a call can wake the thread while it holds the other lock.
         self._wake = threading.Condition()
         self._due: list[float] = []
         self._is_stopped = False
@@ -104,7 +104,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="ollama-otel-residency", daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Begin to poll."""
         self._thread.start()
 
     @property
@@ -117,7 +117,7 @@ class Watcher:
     # --- calls, on their own threads -------------------------------------------------------
 
     def call_started(self, call: CallStarted) -> None:
-        """Follow a call; one that needs a load makes us look sooner."""
+        """Follow a call; if it needs a load, the server is polled sooner."""
         with self._lock:
             self._history = advance(self._history, call).history
             needs_load = expects_load(self._history, call)
@@ -147,14 +147,14 @@ class Watcher:
     # --- the thread -------------------------------------------------------------------------
 
     def ask_to_stop(self) -> None:
-        """Let the thread end, also while it waits for an answer."""
+        """Ask the thread to end, also while it waits for an answer."""
         with self._wake:
             self._is_stopped = True
             self._wake.notify_all()
         self._connection.close()
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread's end; it can be stuck in looking up a name for longer."""
+        """Wait for the thread's end; a look-up of a name may take longer."""
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -172,19 +172,19 @@ class Watcher:
                 try:
                     self._look()
                 except Exception as fault:  # noqa: BLE001 - the thread goes on
-                    guard.caught("asking a server what it holds", fault)
+                    guard.caught("polling a server", fault)
                 self._rest(started)
         finally:
             self._connection.drop()
 
     def _rest(self, started: float) -> None:
-        """Wait for the next time to look."""
+        """Wait until the next poll is due."""
         regular = started + self._pause()
         with self._wake:
             while not self._is_stopped:
                 now = time.perf_counter()
                 soonest = min([regular, *self._due[:1]])
-                # However many calls there are, they do not make us ask without a rest.
+                # However many calls there are, they do not make it poll without a pause.
                 soonest = max(soonest, started + _LEAST_PAUSE)
                 if now >= soonest:
                     self._due = [at for at in self._due if at > now]
@@ -214,6 +214,9 @@ class Watcher:
             self._change(is_up=None, is_busy=False)
             self._cannot_tell(str(error))
             return
+        if self._is_stopped:
+            # The answer may have been cut short.
+            return
         answered = time.perf_counter()
         now = time.time()
         if answer.date is not None and abs(answer.date - now) > _CLOCK_SKEW:
@@ -231,14 +234,14 @@ class Watcher:
         self._publish(events)
 
     def _ask_about(self, now: float) -> None:
-        """Ask what changes rarely."""
+        """Ask for what changes rarely."""
         version, installed = self._ask("/api/version"), self._ask("/api/tags")
         self._change(version=read_version(version.json()), installed=read_count(installed.json()))
         self._about_at = now + _ABOUT_INTERVAL
 
     def _ask(self, path: str) -> Answer:
         answer = self._connection.get(path)
-        if answer.status >= 500:  # noqa: PLR2004 - a proxy before a server that is away
+        if answer.status >= 500:  # noqa: PLR2004 - a proxy in front of a server that is down
             raise UnreachableError(f"HTTP status {answer.status}")
         return answer
 
