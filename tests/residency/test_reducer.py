@@ -22,6 +22,7 @@ from ollama_otel.residency import (
 )
 from ollama_otel.residency._history import History, ModelInfo
 from ollama_otel.residency._reducer import advance, expects_load
+from ollama_otel.residency._thrash import Thrash, advice
 from ollama_otel.residency._timeline import (
     CallEnded,
     CallStarted,
@@ -169,7 +170,7 @@ def test_the_name_may_be_spelt_in_several_ways(story: Story) -> None:
     assert story.poll(3, listed()) == []
 
 
-def test_a_load_for_an_empty_prompt_is_told_by_the_answer_that_lists_it(story: Story) -> None:
+def test_a_load_for_an_empty_prompt_is_foundby_the_answer_that_lists_it(story: Story) -> None:
     story.poll(0)
     assert story.call(1, load=None, run=0.6, num_ctx=512)[1] == []
     assert loads(story.poll(2, listed())) == ["a:latest"]
@@ -277,7 +278,7 @@ def test_an_option_that_changes_is_named_with_its_values(story: Story) -> None:
     assert insight.reload.cause == "num_ctx"
 
 
-def test_every_call_that_waited_for_a_reload_is_told_why(story: Story) -> None:
+def test_every_call_that_waited_for_a_reload_is_foundwhy(story: Story) -> None:
     story.poll(0, listed(context=512))
     first, second = story.start(1, num_ctx=1024), story.start(1.1, num_ctx=1024)
     insights = [story.end(first, load=0.5)[0], story.end(second, load=0.4)[0]]
@@ -363,6 +364,29 @@ def test_one_that_is_seen_again_as_it_was_is_a_riddle(story: Story) -> None:
     assert reloads(story.poll(10, listed())) == [("unknown", None, None, None)]
 
 
+def test_one_that_is_seen_again_after_it_left_for_an_unknown_reason_came_for_one(
+    story: Story,
+) -> None:
+    story.poll(0, listed())
+    story.poll(5)
+    assert unloads(story.poll(50)) == [("a:latest", "unknown", None)]
+    assert reloads(story.poll(60, listed(context=1024))) == [("unknown", None, None, None)]
+
+
+def test_one_that_is_seen_again_after_its_engine_died_was_loaded_for_that(story: Story) -> None:
+    story.poll(0, listed())
+    story.end(story.start(1), load=None, was_served=False, has_crashed=True)
+    story.poll(5)
+    assert reloads(story.poll(10, listed())) == [("runner_crashed", None, None, None)]
+
+
+def test_a_warm_call_without_the_option_keeps_the_value_it_was_loaded_with(story: Story) -> None:
+    story.poll(0)
+    story.call(1, load=0.5, num_ctx=512)
+    story.call(2)
+    assert reloads(story.call(3, load=0.5, num_ctx=1024)[1]) == [("num_ctx", 512, 1024, None)]
+
+
 def test_what_left_before_the_server_did_is_not_its_fault(story: Story) -> None:
     story.poll(0, listed())
     story.poll(5)
@@ -421,7 +445,7 @@ def thrash(events: list[Event]) -> list[ReloadThrash]:
     return [each for each in events if isinstance(each, ReloadThrash)]
 
 
-def test_three_reloads_within_five_minutes_are_thrash_and_told_once(story: Story) -> None:
+def test_three_reloads_within_five_minutes_are_thrash_and_foundonce(story: Story) -> None:
     story.poll(0)
     found: list[Event] = []
     for number in range(20):
@@ -455,7 +479,20 @@ def test_reloads_far_apart_are_no_thrash_and_neither_are_those_that_expired(stor
     assert thrash(found) == []
 
 
-def test_after_five_minutes_it_is_told_again(story: Story) -> None:
+def test_a_reload_that_is_learned_late_is_counted_where_it_belongs() -> None:
+    reload, thrash = ModelReload(model="a:latest", cause="num_ctx"), Thrash()
+    for at in (100, 50, 360, 361):
+        thrash, found = thrash.reloaded(reload, at)
+    assert found == ReloadThrash(reload=reload, count=3)
+
+
+def test_the_advice_names_the_models_that_push_each_other_out() -> None:
+    reload = ModelReload(model="a:latest", cause="evicted", evicted_by="b:latest")
+    text = advice(ReloadThrash(reload=reload, count=3), "http://h:1")
+    assert text.startswith("a:latest and b:latest push each other out of memory: 3 reloads")
+
+
+def test_after_five_minutes_it_is_foundagain(story: Story) -> None:
     story.poll(0)
     found: list[Event] = []
     for number in range(80):

@@ -35,6 +35,7 @@ from ollama_otel.residency import (
     ServerState,
     ServerUp,
 )
+from ollama_otel.residency._http import Connection, UnreachableError
 from ollama_otel.residency._residency import MAX_SERVERS
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
 
@@ -522,6 +523,52 @@ def test_a_server_with_tls_is_asked_by_way_of_a_tunnel(
     first, *headers = question.lower().split("\r\n")
     assert first == "connect ollama.invalid:8443 http/1.1"
     assert "proxy-authorization: basic dxnlcjp3b3jk" in headers
+
+
+def test_a_body_is_read_up_to_a_limit() -> None:
+    with answering(200, b" " * (9 * 1024 * 1024)) as url:
+        connection = Connection(url, 5.0)
+        assert len(connection.get("/").body) == 8 * 1024 * 1024
+        # The rest of it does not come with the next answer.
+        assert connection.get("/").status == 200
+        connection.drop()
+
+
+@pytest.mark.parametrize("date", ["soon", "Mon, 01 Jan 99999 00:00:00 GMT"])
+def test_a_date_that_is_none_is_not_known(date: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as accepted:
+                accepted.recv(65_536)
+                head = f"HTTP/1.1 200 OK\r\ndate: {date}\r\ncontent-length: 0\r\n\r\n"
+                accepted.sendall(head.encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        connection = Connection(f"http://127.0.0.1:{listener.getsockname()[1]}", 5.0)
+        found = connection.get("/")
+        assert (found.status, found.date, found.json()) == (200, None, None)
+        connection.drop()
+        thread.join()
+
+
+def test_a_connection_that_is_closed_while_it_opens_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect = socket.create_connection
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        connection = Connection(f"http://127.0.0.1:{listener.getsockname()[1]}", 30.0)
+
+        def connect_late(*arguments: Any, **options: Any) -> socket.socket:
+            connection.close()
+            return connect(*arguments, **options)
+
+        monkeypatch.setattr("socket.create_connection", connect_late)
+        began = time.monotonic()
+        with pytest.raises(UnreachableError):
+            connection.get("/")
+        assert time.monotonic() - began < 10
 
 
 def test_the_servers_clock_is_the_one_its_dates_are_of(residency: Residency) -> None:
