@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 __all__ = ["FrozenDict", "frozen"]
 
 
-class FrozenDict(dict[str, Any]):
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenDict(dict[K, V], Generic[K, V]):
     """A dict without the methods that change one; it still is one to JSON writers and pickle."""
 
     __slots__ = ()
@@ -21,7 +25,7 @@ class FrozenDict(dict[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenDict, (dict(self),)
 
-    def __copy__(self) -> FrozenDict:
+    def __copy__(self) -> FrozenDict[K, V]:
         return self
 
 
