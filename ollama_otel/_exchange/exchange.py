@@ -80,7 +80,11 @@ class Exchange:
         self._enrichments: list[Callable[[CallRecord], Any]] = []
         _process.watch_collector()
         _process.catch_up()
-        self.trace = instrumentation.tracing.begin(start)
+        try:
+            self.trace = instrumentation.tracing.begin(start)
+        except Exception as fault:  # noqa: BLE001 - the call goes on without a span
+            guard.caught("starting a span", fault)
+            self.trace = CallTrace()
         self.start = start = replace(start, span=self.trace.ids)
         for enricher in instrumentation.enrichers:
             try:
@@ -117,7 +121,7 @@ class Exchange:
         """Begin to follow a request that is about to be sent.
 
         `content` is its body, None if it is not in memory; `size` its length in bytes; `body` the
-        JSON object, where the caller has it already. May raise what an observer's providers raise.
+        JSON object, where the caller has it already.
         """
         dialect = dialect_of(endpoint)
         if body is None and content:
@@ -141,7 +145,11 @@ class Exchange:
 
     def headers(self) -> Mapping[str, str]:
         """Return what goes out with the request."""
-        return self.trace.headers()
+        try:
+            return self.trace.headers()
+        except Exception as fault:  # noqa: BLE001 - the call goes on without them
+            guard.caught("writing headers", fault)
+            return {}
 
     def sending(self) -> _Sending:
         """Return the block to put around asking the inner transport, sync or async."""
