@@ -305,8 +305,8 @@ def test_a_set_up_that_fails_at_the_first_call_does_not_change_the_call(
 
 def with_clocks(client: Any, **clocks: Any) -> None:
     transport = client._client._transport
-    recording = dataclasses.replace(transport._recording(), **clocks)
-    transport._recording = lambda: recording
+    instrumentation = dataclasses.replace(transport._instrumentation(), **clocks)
+    transport._instrumentation = lambda: instrumentation
 
 
 @given(seed=st.integers(0, 2**32), size=st.sampled_from([1e-3, 1.0, 1e9]))

@@ -26,7 +26,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import ollama_otel
 from ollama_otel import InstrumentationError, instrument_client, uninstrument_client
-from ollama_otel._wire.images import without_images
+from ollama_otel._wire.native.images import without_images
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from ollama_otel.transport import AsyncTransport, Transport, is_instrumented
 
