@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ollama_otel import _process
-from ollama_otel._exchange.body import BodyReader
+from ollama_otel._exchange.body import BodyReader, PiecesListener
 from ollama_otel._exchange.document import Document
 from ollama_otel._exchange.observers import CallFollower, CallTrace, Instrumentation
 from ollama_otel._exchange.streams import CompletionStream, ProgressStream
@@ -57,6 +57,7 @@ class Exchange:
         "_followers",
         "_instrumentation",
         "_is_from_network",
+        "_listeners",
         "_reader",
         "_status",
         "is_finished",
@@ -77,6 +78,7 @@ class Exchange:
         self._is_from_network = False
         self._reader: BodyReader | None = None
         self._followers: list[CallFollower] = []
+        self._listeners: list[PiecesListener] = []
         self._enrichments: list[Callable[[CallRecord], Any]] = []
         _process.watch_collector()
         _process.catch_up()
@@ -97,11 +99,14 @@ class Exchange:
         for observer in instrumentation.observers:
             try:
                 follower = observer.begin(start)
+                listener = None if follower is None else follower.pieces
             except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
                 guard.caught(f"{type(observer).__name__} began to follow a call", fault)
                 continue
             if follower is not None:
                 self._followers.append(follower)
+            if listener is not None:
+                self._listeners.append(listener)
         self._began = instrumentation.clock()
 
     @classmethod
@@ -174,7 +179,7 @@ class Exchange:
             clock=self._instrumentation.clock,
             content_encoding=content_encoding,
             keeps_content=self._instrumentation.keeps_content,
-            listeners=[f.pieces for f in self._followers if f.pieces is not None],
+            listeners=self._listeners,
         )
         return self._reader
 
@@ -225,7 +230,7 @@ class Exchange:
                     guard.caught(f"{type(follower).__name__} took a record", fault)
         finally:
             self.exit()
-            self._followers, self._enrichments = [], []
+            self._followers, self._listeners, self._enrichments = [], [], []
         try:
             self.trace.end(record)
         except Exception as fault:  # noqa: BLE001

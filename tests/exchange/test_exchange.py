@@ -656,7 +656,7 @@ def test_nothing_is_kept_of_a_call_that_has_ended() -> None:
     scene = Scene().head()
     scene.drain(final())
     assert scene.call._reader is None
-    assert scene.call._followers == scene.call._enrichments == []
+    assert scene.call._followers == scene.call._listeners == scene.call._enrichments == []
 
 
 # --- times ------------------------------------------------------------------------------------
