@@ -15,7 +15,6 @@ from ollama_otel._frozen import FrozenDict
 from ollama_otel.context import CallContext
 
 __all__ = [
-    "CallContext",
     "CallRecord",
     "CallStart",
     "Conversation",

@@ -546,7 +546,10 @@ def test_a_json_object_is_read(document: bytes, value: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("document", "vectors"),
     [
-        (b'{"embeddings":[[0.1,0.2],[0.3,4]],"prompt_eval_count":6}', (b"[[0.1,0.2],[0.3,4]]", 2, 2)),
+        (
+            b'{"embeddings":[[0.1,0.2],[0.3,4]],"prompt_eval_count":6}',
+            (b"[[0.1,0.2],[0.3,4]]", 2, 2),
+        ),
         (b'{"embedding":[1e-9, 2, 3]}', (b"[1e-9, 2, 3]", 1, 3)),
         (b'{"embedding":[]}', None),
         (b'{"error":"x"}', None),
