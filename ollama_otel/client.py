@@ -18,7 +18,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
-from ollama_otel._exchange.observers import Instrumentation, Observer
+from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.settings import Settings
 from ollama_otel.transport import REQUEST_BODY, instrument_client, watched_body
@@ -145,6 +145,7 @@ class Client(ollama.Client):
         logger_provider: LoggerProvider | None = None,
         settings: Settings | None = None,
         observers: Sequence[Observer] = (),
+        enrichers: Sequence[Enricher] = (),
         **kwargs: Any,
     ) -> None:
         """Create a client; `host` and `kwargs` are the official ones."""
@@ -158,6 +159,7 @@ class Client(ollama.Client):
             logger_provider=logger_provider,
             settings=settings,
             observers=observers,
+            enrichers=enrichers,
         )
 
     def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
@@ -232,6 +234,7 @@ class AsyncClient(ollama.AsyncClient):
         logger_provider: LoggerProvider | None = None,
         settings: Settings | None = None,
         observers: Sequence[Observer] = (),
+        enrichers: Sequence[Enricher] = (),
         **kwargs: Any,
     ) -> None:
         """Create a client; `host` and `kwargs` are the official ones."""
@@ -245,6 +248,7 @@ class AsyncClient(ollama.AsyncClient):
             logger_provider=logger_provider,
             settings=settings,
             observers=observers,
+            enrichers=enrichers,
         )
 
     async def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:

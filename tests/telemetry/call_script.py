@@ -105,6 +105,7 @@ class Scene:
                 server_port=port,
                 started_at=self.instrumentation.wall_clock(),
                 context=context or CallContext(),
+                content=json.dumps(body).encode() if self.instrumentation.keeps_request else None,
             ),
         )
 
