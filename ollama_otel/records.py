@@ -16,7 +16,6 @@ from ollama_otel._frozen import FrozenDict
 from ollama_otel.context import CallContext
 
 __all__ = [
-    "CallContext",
     "CallRecord",
     "CallStart",
     "Conversation",

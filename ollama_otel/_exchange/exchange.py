@@ -13,9 +13,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from ollama_otel import _process
-from ollama_otel._exchange.body import BodyReader, Inlets
+from ollama_otel._exchange.body import BodyReader, Inlets, PiecesListener
 from ollama_otel._exchange.document import Document
-from ollama_otel._exchange.observers import CallFollower, CallTrace, Instrumentation
+from ollama_otel._exchange.observers import (
+    CallFollower,
+    CallTrace,
+    Enricher,
+    Instrumentation,
+    Observer,
+)
 from ollama_otel._exchange.streams import CompletionStream, ProgressStream
 from ollama_otel._guard import guard
 from ollama_otel._wire import failures
@@ -59,6 +65,7 @@ class Exchange:
         "_followers",
         "_instrumentation",
         "_is_from_network",
+        "_listeners",
         "_reader",
         "_status",
         "is_finished",
@@ -79,28 +86,42 @@ class Exchange:
         self._is_from_network = False
         self._reader: BodyReader | None = None
         self._followers: list[CallFollower] = []
+        self._listeners: list[PiecesListener] = []
         self._enrichments: list[Callable[[CallRecord], Any]] = []
         _process.watch_collector()
         _process.catch_up()
-        self.trace = instrumentation.tracing.begin(start)
-        self.start = start = replace(start, span=self.trace.ids)
+        try:
+            self.trace = instrumentation.tracing.begin(start)
+        except Exception as fault:  # noqa: BLE001 - the call goes on without a span
+            guard.caught("starting a span", fault)
+            self.trace = CallTrace()
+        self.start = replace(start, span=self.trace.ids)
         for enricher in instrumentation.enrichers:
-            try:
-                enrich = enricher.begin(start)
-            except Exception as fault:  # noqa: BLE001 - the call goes on without these facts
-                guard.caught(f"{type(enricher).__name__} began to enrich a call", fault)
-                continue
-            if enrich is not None:
-                self._enrichments.append(enrich)
+            self._enrich(enricher)
         for observer in instrumentation.observers:
-            try:
-                follower = observer.begin(start)
-            except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
-                guard.caught(f"{type(observer).__name__} began to follow a call", fault)
-                continue
-            if follower is not None:
-                self._followers.append(follower)
+            self._follow(observer)
         self._began = instrumentation.clock()
+
+    def _enrich(self, enricher: Enricher) -> None:
+        try:
+            enrichment = enricher.begin(self.start)
+        except Exception as fault:  # noqa: BLE001 - the call goes on without these facts
+            guard.caught(f"{type(enricher).__name__} began to enrich a call", fault)
+            return
+        if enrichment is not None:
+            self._enrichments.append(enrichment)
+
+    def _follow(self, observer: Observer) -> None:
+        try:
+            follower = observer.begin(self.start)
+            listener = None if follower is None else follower.pieces
+        except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+            guard.caught(f"{type(observer).__name__} began to follow a call", fault)
+            return
+        if follower is not None:
+            self._followers.append(follower)
+        if listener is not None:
+            self._listeners.append(listener)
 
     @classmethod
     def begin(
@@ -119,7 +140,7 @@ class Exchange:
         """Begin to follow a request that is about to be sent.
 
         `content` is its body, None if it is not in memory; `size` its length in bytes; `body` the
-        JSON object, where the caller has it already. May raise what an observer's providers raise.
+        JSON object, where the caller has it already.
         """
         dialect = dialect_of(endpoint)
         if body is None and content:
@@ -143,7 +164,11 @@ class Exchange:
 
     def headers(self) -> Mapping[str, str]:
         """Return what goes out with the request."""
-        return self.trace.headers()
+        try:
+            return self.trace.headers()
+        except Exception as fault:  # noqa: BLE001 - the call goes on without them
+            guard.caught("writing headers", fault)
+            return {}
 
     def sending(self) -> _Sending:
         """Return the block to put around asking the inner transport, sync or async."""
@@ -168,7 +193,7 @@ class Exchange:
             clock=self._instrumentation.clock,
             content_encoding=content_encoding,
             keeps_content=self._instrumentation.keeps_content,
-            listeners=[f.pieces for f in self._followers if f.pieces is not None],
+            listeners=self._listeners,
         )
         return self._reader
 
@@ -219,7 +244,7 @@ class Exchange:
                     guard.caught(f"{type(follower).__name__} took a record", fault)
         finally:
             self.exit()
-            self._followers, self._enrichments = [], []
+            self._followers, self._listeners, self._enrichments = [], [], []
         try:
             self.trace.end(record)
         except Exception as fault:  # noqa: BLE001

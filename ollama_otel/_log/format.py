@@ -20,8 +20,8 @@ from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._log import old_versions
 from ollama_otel._log.call import Chunk, RecordedCall
 from ollama_otel._wire.endpoints import find_endpoint
+from ollama_otel.context import CallContext
 from ollama_otel.records import (
-    CallContext,
     CallRecord,
     CallStart,
     Endpoint,
