@@ -197,6 +197,7 @@ class _Following(_Watching):
             load_duration=load,
             total_duration=total,
             delay=max(0.0, record.duration - spent),
+            has_begun=record.http_status == 200,  # noqa: PLR2004
             has_crashed=record.is_from_network and record.error_type == "runner_crashed",
         )
 
