@@ -8,21 +8,13 @@ No I/O and no clock.
 from __future__ import annotations
 
 import math
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from ollama_otel._wire.load_options import Change
-from ollama_otel._wire.model_names import full_name, key_of
 from ollama_otel._wire.ps import LoadedModel
 from ollama_otel.residency import _causes as causes
-from ollama_otel.residency._events import (
-    Event,
-    ModelLoad,
-    ModelReload,
-    ModelUnload,
-    UnloadReason,
-)
+from ollama_otel.residency._events import Event, ModelReload
 from ollama_otel.residency._history import (
-    Arrival,
     History,
     Lifetime,
     ModelHistory,
@@ -30,9 +22,9 @@ from ollama_otel.residency._history import (
     PollRow,
     Stay,
     Traits,
-    Unload,
     Use,
 )
+from ollama_otel.residency._step import Step, decide, enter, leave, used
 from ollama_otel.residency._timeline import (
     CallEnded,
     CallStarted,
@@ -46,7 +38,6 @@ from ollama_otel.residency._timeline import (
 __all__ = ["Advance", "advance", "expects_load"]
 
 _NOTHING_KNOWN: Final = ModelInfo()
-
 _EXPIRY_SLACK: Final = 0.1
 """Seconds by which a timer, a clock and an answer may differ."""
 _AT_ONCE: Final = 0.05
@@ -54,13 +45,8 @@ _AT_ONCE: Final = 0.05
 _LOAD_FOLLOWS: Final = 30.0
 """Seconds after an eviction within which the other model is listed, if no call of ours loads it."""
 _MAX_MISSES: Final = 3
-_MAX_MODELS: Final = 1000
-_MAX_ARRIVALS: Final = 256
 _MAX_REMEMBERED: Final = 32
 """Poll rows, and uses of a later load, for each model."""
-_OWN_REASONS: Final[dict[str, UnloadReason]] = {
-    reason: reason for reason in ("expired", "evicted", "requested", "server_down", "unknown")
-}
 
 
 class Advance(NamedTuple):
@@ -80,7 +66,7 @@ def advance(history: History, entry: Entry) -> Advance:
         # The usual case, at the start of each call: nothing but the calls changes.
         calls = {**history.calls, key: (*history.calls.get(key, ()), entry)}
         return Advance(History(history.models, calls, *history[2:]), (), info)
-    step = _Step(history)
+    step = Step(history)
     match entry:
         case CallEnded():
             info = _call_ended(step, entry)
@@ -108,64 +94,10 @@ def expects_load(history: History, call: CallStarted) -> bool:
     return model.needs_load(call)
 
 
-class _Step:
-    """The parts of a history while one entry changes them; `Known` to the causes."""
-
-    def __init__(self, history: History) -> None:
-        self._before = history
-        self.models = dict(history.models)
-        self.calls = history.calls
-        self.arrivals = history.arrivals
-        self.unreachable_at = history.unreachable_at
-        self.has_polled = history.has_polled
-        self.thrash = history.thrash
-        self.events: list[Event] = []
-
-    @property
-    def history(self) -> History:
-        return History(
-            self.models,
-            self.calls,
-            self.arrivals,
-            self.unreachable_at,
-            self.has_polled,
-            self.thrash,
-        )
-
-    def key_of(self, name: str, key: str | None = None) -> str:
-        """Return the key of a model, which is known from now on."""
-        key = key_of(name) if key is None else key
-        if key not in self.models:
-            if len(self.models) >= _MAX_MODELS:
-                self._forget_one()
-            self.models[key] = ModelHistory(full_name(name))
-        return key
-
-    def _forget_one(self) -> None:
-        """Make room; the first that is neither loaded nor used goes, if there is one."""
-        idle = [key for key in self.models if key not in self.calls]
-        away = (key for key in idle if self.models[key].stay is None)
-        key = next(away, next(iter(idle or self.models)))
-        del self.models[key]
-        self.set_calls(key, ())
-
-    def set_calls(self, key: str, calls: tuple[CallStarted, ...]) -> None:
-        """Change which calls of one model have not ended."""
-        changed = {**self.calls, key: calls}
-        if not calls:
-            del changed[key]
-        self.calls = changed
-
-    def change(self, key: str, **changes: Any) -> ModelHistory:
-        """Change what is known of one model."""
-        model = self.models[key] = self.models[key]._replace(**changes)
-        return model
-
-
 # --- calls ---------------------------------------------------------------------------------
 
 
-def _call_ended(step: _Step, end: CallEnded) -> ModelInfo:
+def _call_ended(step: Step, end: CallEnded) -> ModelInfo:
     call = end.call
     key = step.key_of(call.model, call.key)
     calls = step.calls.get(key, ())
@@ -182,16 +114,23 @@ def _call_ended(step: _Step, end: CallEnded) -> ModelInfo:
         step.change(key, crashed_at=end.ended_at)
     if not calls:
         _catch_up(step, key, math.inf)
+    if end.has_crashed and end.has_begun and step.models[key].place is None:
+        # The first call to this server: the model was there, and it is not known since when.
+        step.change(key, place=Stay(-math.inf, end.ended_at, options=call.options))
     if end.was_served:
-        model, use = step.models[key], Use(call, end.ended_at)
-        if _is_of_a_later_load(model, call, calls):
-            step.change(key, later_uses=(*model.later_uses, use)[-_MAX_REMEMBERED:])
-        else:
-            _used(step, key, use)
+        _note_use(step, key, Use(call, end.ended_at), calls)
     return info
 
 
-def _served(step: _Step, key: str, end: CallEnded, load_duration: float) -> ModelInfo:
+def _note_use(step: Step, key: str, use: Use, others: tuple[CallStarted, ...]) -> None:
+    model = step.models[key]
+    if _is_of_a_later_load(model, use.call, others):
+        step.change(key, later_uses=(*model.later_uses, use)[-_MAX_REMEMBERED:])
+    else:
+        used(step, key, use)
+
+
+def _served(step: Step, key: str, end: CallEnded, load_duration: float) -> ModelInfo:
     """Take in what a call that was served shows of its model's load."""
     call, calls = end.call, step.calls.get(key, ())
     # The server's clock starts when the request is there: a little after it was sent.
@@ -225,7 +164,7 @@ def _info(stay: Stay, row: LoadedModel | None, end: CallEnded) -> ModelInfo:
     return ModelInfo(row.gpu_share, row.context_length, reload)
 
 
-def _is_same_load(step: _Step, key: str, stay: Stay, call: CallStarted, ready: float) -> bool:
+def _is_same_load(step: Step, key: str, stay: Stay, call: CallStarted, ready: float) -> bool:
     """Whether the load that a call waited for is known already."""
     if ready <= stay.latest + _AT_ONCE:
         # A second load would have taken longer.
@@ -244,16 +183,16 @@ def _is_same_load(step: _Step, key: str, stay: Stay, call: CallStarted, ready: f
 
 
 def _loaded_for(
-    step: _Step, key: str, call: CallStarted, load_duration: float, latest: float
+    step: Step, key: str, call: CallStarted, load_duration: float, latest: float
 ) -> None:
     ready = call.sent_at + load_duration
     was_loaded = step.models[key].place is not None
     reload = causes.reload_for_call(step, key, call, ready) if was_loaded else None
     stay = Stay(ready, latest, asked_at=call.sent_at, options=call.options)
-    _enter(step, key, stay, reload, load_duration)
+    enter(step, key, stay, reload, load_duration)
 
 
-def _warm(step: _Step, key: str, stay: Stay, call: CallStarted) -> Stay:
+def _warm(step: Step, key: str, stay: Stay, call: CallStarted) -> Stay:
     """A call needed no load: the model is loaded as that call asks for, whatever was known."""
     known, options, context = stay.options, call.options, stay.context_length
     if known == options:
@@ -278,27 +217,10 @@ def _is_of_a_later_load(
     return model.is_awaited(others)
 
 
-def _used(step: _Step, key: str, use: Use) -> None:
-    """A call has ended: the time until the model is unloaded begins again."""
-    model, at, wanted = step.models[key], use.ended_at, use.call.keep_alive
-    expires, keep_alive, sent_at = model.lifetime
-    unload_requested = model.unload_requested
-    if wanted is not None and (sent_at is None or use.call.sent_at >= sent_at):
-        # It holds for later requests without one, too.
-        keep_alive, sent_at = wanted, use.call.sent_at
-        unload_requested = wanted == 0
-    if keep_alive is not None:
-        expires = at + keep_alive
-    elif (idle_time := causes.idle_time(step, model)) is not None:
-        expires = max(at if expires is None else expires, at + idle_time)
-    lifetime = Lifetime(expires, keep_alive, sent_at)
-    step.change(key, lifetime=lifetime, unload_requested=unload_requested)
-
-
 # --- polls ---------------------------------------------------------------------------------
 
 
-def _poll(step: _Step, poll: Poll) -> None:
+def _poll(step: Step, poll: Poll) -> None:
     is_first, step.has_polled = not step.has_polled, True
     rows: dict[str, LoadedModel] = {}
     for row in poll.models:
@@ -316,26 +238,26 @@ def _poll(step: _Step, poll: Poll) -> None:
             _see(step, key, seen)
 
 
-def _refused(step: _Step, at: float) -> None:
+def _refused(step: Step, at: float) -> None:
     step.unreachable_at = at
     for key in step.models:
         model = step.change(key, rows=())
         if model.stay is not None:
             expires = model.lifetime.expires
             is_over = expires is not None and expires <= at
-            _leave(step, key, at, "expired" if is_over else "server_down")
+            leave(step, key, at, "expired" if is_over else "server_down")
         elif model.is_undecided:
-            _decide(step, key, "unknown")
+            decide(step, key, "unknown")
 
 
-def _catch_up(step: _Step, key: str, until: float, waiting: CallStarted | None = None) -> None:
+def _catch_up(step: Step, key: str, until: float, waiting: CallStarted | None = None) -> None:
     """Read the rows that came before `until`; a call may have waited for its load by then."""
     while (rows := step.models[key].rows) and rows[0].answered <= until:
         step.change(key, rows=rows[1:])
         _see(step, key, rows[0], waiting)
 
 
-def _listed_during(step: _Step, key: str, ready: float, answered: float) -> LoadedModel | None:
+def _listed_during(step: Step, key: str, ready: float, answered: float) -> LoadedModel | None:
     """Return how a model was listed while it served a call: it is in memory then."""
     model = step.models[key]
     seen = [each for each in model.rows if each.asked >= ready and each.answered <= answered]
@@ -347,7 +269,7 @@ def _listed_during(step: _Step, key: str, ready: float, answered: float) -> Load
     return next((each.row for each in reversed(seen) if each.row is not None), None)
 
 
-def _see(step: _Step, key: str, seen: PollRow, waiting: CallStarted | None = None) -> None:
+def _see(step: Step, key: str, seen: PollRow, waiting: CallStarted | None = None) -> None:
     model = step.models[key]
     stay = model.stay
     if stay is not None and seen.asked < stay.latest:
@@ -367,7 +289,7 @@ def _see(step: _Step, key: str, seen: PollRow, waiting: CallStarted | None = Non
         _see_absent(step, key, seen, waiting_since)
 
 
-def _see_present(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None:
+def _see_present(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
     model = step.models[key]
     stay = model.stay
     if stay is None:
@@ -376,7 +298,7 @@ def _see_present(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None
         change = Change(option="num_ctx", before=stay.context_length, after=row.context_length)
         reload = causes.changed(ModelReload(model=model.name, cause="unknown"), change)
         new = Stay(model.seen_at, seen.answered, row=row)
-        _enter(step, key, new, reload, None)
+        enter(step, key, new, reload, None)
     model = step.models[key]
     stay = model.stay
     assert stay is not None  # noqa: S101 - it has just come, or was there
@@ -404,7 +326,7 @@ def _see_present(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None
     )
 
 
-def _appeared(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None:
+def _appeared(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
     """A model is listed that was not in memory, as far as known."""
     model = step.models[key]
     stay = Stay(model.absent_at, seen.answered, context_length=row.context_length, row=row)
@@ -421,10 +343,10 @@ def _appeared(step: _Step, key: str, seen: PollRow, row: LoadedModel) -> None:
         stay = stay._replace(options=use.call.options)
     is_again = model.place is not None
     reload = causes.reload_in_poll(model, row.context_length) if is_again else None
-    _enter(step, key, stay, reload, None)
+    enter(step, key, stay, reload, None)
 
 
-def _see_absent(step: _Step, key: str, seen: PollRow, waiting_since: float) -> None:
+def _see_absent(step: Step, key: str, seen: PollRow, waiting_since: float) -> None:
     model = step.models[key]
     model = step.change(key, absent_at=max(model.absent_at, seen.asked))
     unload = model.unload
@@ -438,108 +360,14 @@ def _see_absent(step: _Step, key: str, seen: PollRow, waiting_since: float) -> N
         # As long as a call waits for a load, that may be the one that needed the place.
         is_late = seen.asked > unload.before + _LOAD_FOLLOWS
         if is_late and not causes.is_loading(step):
-            _decide(step, key, "unknown")
+            decide(step, key, "unknown")
 
 
-def _vanished(step: _Step, key: str, at: float, waiting_since: float) -> None:
+def _vanished(step: Step, key: str, at: float, waiting_since: float) -> None:
     # What was there when the call came left on account of that call, or of another one.
     reason = causes.unload_reason(step, key, min(at + _EXPIRY_SLACK, waiting_since))
-    unload = _leave(step, key, at, reason)
+    unload = leave(step, key, at, reason)
     if reason is None and unload.is_evictable and at < waiting_since:
         evictors = causes.evictors(step, key, unload.after, at)
         if evictors:
-            _decide(step, key, "evicted", causes.evictor(step, key, evictors, at))
-
-
-# --- coming and going ------------------------------------------------------------------------
-
-
-def _enter(
-    step: _Step, key: str, stay: Stay, reload: ModelReload | None, load_duration: float | None
-) -> None:
-    """A model is in memory, and was not before, or not so."""
-    if reload is not None:
-        _end_last_stay(step, key, stay.earliest, reload)
-    model = step.models[key]
-    crashed_at, uses = model.crashed_at, model.later_uses
-    if crashed_at is not None and stay.earliest > crashed_at:
-        crashed_at = None
-    step.change(
-        key,
-        place=stay._replace(reload=reload),
-        seen_at=max(model.seen_at, stay.earliest),
-        lifetime=Lifetime(keep_alive_sent_at=model.lifetime.keep_alive_sent_at),
-        later_uses=(),
-        unreported=None,
-        crashed_at=crashed_at,
-        unload_requested=False,
-    )
-    for use in uses:
-        if use.ended_at > stay.earliest:
-            _used(step, key, use)
-    row = stay.row
-    step.events.append(
-        ModelLoad(
-            model=model.name,
-            context_length=None if row is None else row.context_length,
-            gpu_share=None if row is None else row.gpu_share,
-            load_duration=load_duration,
-        )
-    )
-    began = stay.earliest if stay.asked_at is None else stay.asked_at
-    arrival = Arrival(key, model.name, began, stay.latest)
-    step.arrivals = (*step.arrivals, arrival)[-_MAX_ARRIVALS:]
-    _explain_others(step, arrival)
-    if reload is not None:
-        step.events.append(reload)
-        step.thrash, thrash = step.thrash.reloaded(reload, stay.latest)
-        if thrash is not None:
-            step.events.append(thrash)
-
-
-def _end_last_stay(step: _Step, key: str, before: float, reload: ModelReload) -> None:
-    reason = _OWN_REASONS.get(reload.cause, "reloaded")
-    model = step.models[key]
-    if model.stay is not None:
-        _leave(step, key, before, reason, reload.evicted_by)
-    elif model.is_undecided:
-        _decide(step, key, reason, reload.evicted_by)
-
-
-def _explain_others(step: _Step, arrival: Arrival) -> None:
-    """Those that left before their time, for a reason not known yet, left for this one."""
-    for key, model in step.models.items():
-        unload = model.unload
-        if unload is None or unload.reason is not None or not unload.is_evictable:
-            continue
-        if key != arrival.key and arrival.latest > unload.after:
-            evictors = causes.evictors(step, key, unload.after, arrival.latest)
-            _decide(step, key, "evicted", causes.evictor(step, key, evictors, unload.before))
-
-
-def _leave(
-    step: _Step,
-    key: str,
-    before: float,
-    reason: UnloadReason | None,
-    evicted_by: str | None = None,
-) -> Unload:
-    """A model that was in memory is not there any more."""
-    model = step.models[key]
-    stay, expires = model.stay, model.lifetime.expires
-    assert stay is not None  # noqa: S101 - only what is there can leave
-    is_evictable = expires is not None and expires > before
-    unload = Unload(stay, after=model.seen_at, before=before, is_evictable=is_evictable)
-    step.change(key, place=unload, unload_requested=False)
-    if reason is not None:
-        _decide(step, key, reason, evicted_by)
-    return unload
-
-
-def _decide(step: _Step, key: str, reason: UnloadReason, evicted_by: str | None = None) -> None:
-    """Say why a model has left memory."""
-    model = step.models[key]
-    unload = model.unload
-    assert unload is not None  # noqa: S101 - only of what has left
-    step.change(key, place=unload._replace(reason=reason, evicted_by=evicted_by))
-    step.events.append(ModelUnload(model=model.name, reason=reason, evicted_by=evicted_by))
+            decide(step, key, "evicted", causes.evictor(step, key, evictors, at))

@@ -56,6 +56,8 @@ class CallEnded(NamedTuple):
     """Seconds, by the server's clock."""
     delay: float = 0.0
     """Seconds of the call that were neither the server's nor the caller's own: the network."""
+    has_begun: bool = False
+    """Whether the server began to answer, which it does once the model is loaded."""
     has_crashed: bool = False
     """Whether the model's engine died."""
 

@@ -201,9 +201,11 @@ class Watcher:
     def _look(self) -> None:
         asked = time.perf_counter()
         try:
+            # First what changes at once: the next call may push a model out.
+            answer = self._ask("/api/ps")
+            answered, now = time.perf_counter(), time.time()
             if asked >= self._about_at:
                 self._ask_about(asked)
-            answer = self._ask("/api/ps")
         except BusyError:
             self._reached(is_busy=True)
             return
@@ -217,8 +219,6 @@ class Watcher:
         if self._is_stopped:
             # The answer may have been cut short.
             return
-        answered = time.perf_counter()
-        now = time.time()
         if answer.date is not None and abs(answer.date - now) > _CLOCK_SKEW:
             now = answer.date
         models = read_models(answer.json(), now=now) if answer.status == 200 else None  # noqa: PLR2004

@@ -373,6 +373,16 @@ def test_one_that_is_seen_again_after_it_left_for_an_unknown_reason_came_for_one
     assert reloads(story.poll(60, listed(context=1024))) == [("unknown", None, None, None)]
 
 
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_an_engine_that_died_in_the_first_call_of_all_was_loaded_if_it_began_to_answer(
+    story: Story, has_begun: bool
+) -> None:
+    crash = {"was_served": False, "has_crashed": True, "has_begun": has_begun}
+    assert story.end(story.start(1), load=None, **crash)[1] == []
+    expected = [("runner_crashed", None, None, None)] if has_begun else []
+    assert reloads(story.call(2, load=0.5)[1]) == expected
+
+
 def test_one_that_is_seen_again_after_its_engine_died_was_loaded_for_that(story: Story) -> None:
     story.poll(0, listed())
     story.end(story.start(1), load=None, was_served=False, has_crashed=True)
