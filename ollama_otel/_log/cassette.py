@@ -190,7 +190,7 @@ def read_cassette(path: Path) -> Iterator[RecordedCall]:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReplayLogError(
                 f"{path}, line {line}: expected call {number} as it was recorded, "
-                f"found something else ({type(error).__name__}: {error}): record it anew"
+                f"found something else ({type(error).__name__}: {error}): record it again"
             ) from error
         yield recorded
 
@@ -202,7 +202,7 @@ def _calls(path: Path, content: bytes) -> Sequence[Any]:
         line = getattr(error, "lineno", 1)
         raise ReplayLogError(
             f"{path}, line {line}: expected a cassette, found invalid JSON ({error}): "
-            "undo the last change to it, or record it anew"
+            "undo the last change to it, or record it again"
         ) from error
     if not isinstance(cassette, dict) or cassette.get("format") != FORMAT:
         raise ReplayLogError(f'{path}: expected a cassette, found no "format": "{FORMAT}" in it')
@@ -210,7 +210,7 @@ def _calls(path: Path, content: bytes) -> Sequence[Any]:
     if type(version) is not int or version > _VERSION:
         raise ReplayLogError(
             f"{path}: expected a cassette of version {_VERSION} or older, found {version!r}: "
-            "update ollama_otel to read it, or record it anew"
+            "update ollama_otel to read it, or record it again"
         )
     if not isinstance(calls, list):
         raise ReplayLogError(f'{path}: expected the list "calls", found {type(calls).__name__}')

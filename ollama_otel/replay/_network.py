@@ -36,7 +36,7 @@ def _replace(cls: type, name: str, in_front: InFront) -> Callable[[], None]:
     setattr(cls, name, ours)
 
     def restore() -> None:
-        # If another library has wrapped ours since, it stays: it passes everything on.
+        # Who has put something around ours since then keeps it: ours then passes all on.
         if vars(cls)[name] is ours:
             setattr(cls, name, before)
 

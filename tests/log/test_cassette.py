@@ -367,7 +367,7 @@ def test_a_cassette_that_cannot_be_put_in_its_place_leaves_nothing_behind(tmp_pa
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ('{\n  "format": "ollama_otel.cassette",\n  "calls": [\n', r"line 4: .*record it anew"),
+        ('{\n  "format": "ollama_otel.cassette",\n  "calls": [\n', r"line 4: .*record it again"),
         (b'{"format": "ollama_otel.cassette", "\xff": 1}', r"line 1: .*invalid JSON"),
         ('{"format": "other"}', 'found no "format"'),
         ("[]", 'found no "format"'),
