@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from ollama_otel._wire.dialect import Dialect
@@ -52,7 +53,7 @@ def canonical_request(
     if endpoint is not None and endpoint.path_names_body:
         canonical = {}
     elif isinstance(canonical, Mapping):
-        canonical = _without_all(dialect, endpoint, canonical, ignore)
+        canonical = _settled(dialect, endpoint, canonical, ignore)
     model = canonical.get(dialect.model_field) if isinstance(canonical, Mapping) else None
     return CanonicalRequest(
         method=method,
@@ -67,16 +68,15 @@ def _path(endpoint: Endpoint | None, path: str) -> str:
     return path[max(0, *(path.rfind(root) for root in roots)) :]
 
 
-def _without_all(
+def _settled(
     dialect: Dialect, endpoint: Endpoint | None, body: Mapping[str, Any], ignore: Collection[str]
 ) -> dict[str, Any]:
-    fields = dialect.canonical(endpoint, body)
-    if not ignore:
-        return fields
-    for field in ignore:
-        fields = _without(fields, field.split("."))
-    # What has become empty makes no difference either.
-    return dialect.canonical(endpoint, fields)
+    """Return a request's canonical fields without the ignored ones."""
+    names = [field.split(".") for field in ignore]
+    fields = dialect.canonical(endpoint, reduce(_without, names, body))
+    # A field may have had an older name before.
+    left = reduce(_without, names, fields)
+    return fields if left == fields else dialect.canonical(endpoint, left)
 
 
 def _without(value: Any, names: Sequence[str]) -> Any:
