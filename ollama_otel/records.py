@@ -400,6 +400,8 @@ class CallStart(Struct, frozen=True, kw_only=True):
     """The URL's path as sent, without the query."""
     started_at: int = 0
     """Nanoseconds since the epoch, by the wall clock."""
+    is_for_network: bool = False
+    """Whether a real server will be asked for certain; False also if that is unknown."""
     context: CallContext = _NO_CONTEXT
     span: SpanIds | None = None
     """The call's span; None if tracing makes none."""

@@ -132,6 +132,9 @@ class _Shell:
     http: Any
     """The module whose requests and responses pass through."""
     body_type: Any
+    network_code: Any = None
+    """The code that sends a request in the module's own network transport."""
+    _sends: str
 
     def __init__(self, inner: Any, **options: Unpack[InstrumentationOptions]) -> None:
         """Wrap a transport; the keywords are those of `instrument_client`."""
@@ -161,6 +164,7 @@ class _Shell:
                 content=content,
                 size=_size_of(request, content),
                 body=known if isinstance(known, Mapping) else None,
+                is_for_network=self._reaches_network(),
             )
         except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
             guard.caught("starting to record a call", fault)
@@ -172,6 +176,16 @@ class _Shell:
         except Exception as fault:  # noqa: BLE001 - the call is made, with these headers or without
             guard.caught("sending headers along", fault)
         return exchange
+
+    def _reaches_network(self) -> bool:
+        """Whether the inner transport is the module's own: not a mock, nor a replay before it.
+
+        The code is compared and not the method, which instrumentors wrap.
+        """
+        method = getattr(type(self.inner), self._sends, None)
+        return self.network_code is not None and (
+            getattr(method, "__code__", None) is self.network_code
+        )
 
     def _watched(self, exchange: Exchange, response: Any) -> Any:
         """Return the response with a body that is watched on its way.
@@ -212,6 +226,8 @@ class _Shell:
 
 
 class _SyncShell(_Shell):
+    _sends = "handle_request"
+
     def handle_request(self, request: Any) -> Any:
         """Send a request through the inner transport; raises what that raises."""
         exchange = self._begin(request)
@@ -239,6 +255,8 @@ class _SyncShell(_Shell):
 
 
 class _AsyncShell(_Shell):
+    _sends = "handle_async_request"
+
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request through the inner transport; raises what that raises."""
         exchange = self._begin(request)
@@ -278,6 +296,7 @@ class Transport(_SyncShell, httpx.BaseTransport):
 
     http = httpx
     body_type = _HttpxSyncBody
+    network_code = httpx.HTTPTransport.handle_request.__code__
 
 
 class AsyncTransport(_AsyncShell, httpx.AsyncBaseTransport):
@@ -285,6 +304,7 @@ class AsyncTransport(_AsyncShell, httpx.AsyncBaseTransport):
 
     http = httpx
     body_type = _HttpxAsyncBody
+    network_code = httpx.AsyncHTTPTransport.handle_async_request.__code__
 
 
 class Shells(NamedTuple):

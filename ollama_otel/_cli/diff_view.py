@@ -15,7 +15,8 @@ from ollama_otel._cli import call_list
 from ollama_otel._cli.terminal import first_words, plural, printable
 from ollama_otel._cli.units import seconds
 from ollama_otel._log.call import RecordedCall
-from ollama_otel.replay._diff.text import FieldDifference, TextDifference
+from ollama_otel.replay._diff.json import FieldDifference
+from ollama_otel.replay._diff.text import TextDifference
 from ollama_otel.replay._diff.values import (
     BeforeAfter,
     ComparedPair,

@@ -16,6 +16,8 @@ from ollama_otel.residency._watcher import Watcher
 
 __all__ = ["ResidencyEnricher", "option_text"]
 
+_OK = 200
+
 Enrichment = Callable[[CallRecord], ModelResidency | None]
 
 
@@ -30,6 +32,9 @@ class ResidencyEnricher:
         url, request = start.base_url, start.request
         if url is None:
             return None
+        if start.is_for_network:
+            # Before the answer, so that the load that this call may need is seen.
+            self.residency.watcher(url)
         if request.model is None:
             return partial(self._meet, url)
         if request.purpose == "unload" or start.endpoint.name == "delete_model":
@@ -76,6 +81,7 @@ def _ended(call: CallStarted, record: CallRecord) -> CallEnded:
         call=call,
         ended_at=time.perf_counter(),
         was_served=is_answer and (record.outcome == "completed" or has_answered),
+        has_begun=record.http_status == _OK,
         is_cold=bool(record.cold_start),
         load_duration=response.load_duration,
         total_duration=total,

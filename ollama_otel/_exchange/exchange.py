@@ -136,6 +136,7 @@ class Exchange:
         content: bytes | None,
         size: int | None,
         body: Mapping[str, Any] | None = None,
+        is_for_network: bool = False,
     ) -> Exchange:
         """Begin to follow a request that is about to be sent.
 
@@ -154,6 +155,7 @@ class Exchange:
                 server_address=host or None,
                 server_port=port or _PORTS.get(scheme),
                 server_scheme=scheme,
+                is_for_network=is_for_network,
                 path=path,
                 started_at=instrumentation.wall_clock(),
                 context=current_call_context(),
