@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar, Unpack
 
 import httpx
 
-from ollama_otel._exchange.exchange import Exchange
+from ollama_otel._exchange.exchange import Exchange, Url
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, instrumentation_for
 from ollama_otel._wire.endpoints import find_endpoint
@@ -145,7 +145,8 @@ class _Shell:
     def _begin(self, request: Any) -> Exchange | None:
         """Begin to record a request, unless it is not for Ollama or not to be recorded."""
         url = request.url
-        endpoint = find_endpoint(request.method, url.path)
+        path = url.path
+        endpoint = find_endpoint(request.method, path)
         if endpoint is None:
             return None
         try:
@@ -157,10 +158,7 @@ class _Shell:
             exchange = Exchange.begin(
                 instrumentation,
                 endpoint,
-                scheme=url.scheme,
-                host=url.host,
-                port=url.port,
-                path=url.path,
+                Url(url.scheme, url.host, url.port, path),
                 content=content,
                 size=_size_of(request, content),
                 body=known if isinstance(known, Mapping) else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -37,7 +37,7 @@ from ollama_otel.records import (
     ResponseFacts,
 )
 
-__all__ = ["Exchange", "body_reader"]
+__all__ = ["Exchange", "Url", "body_reader"]
 
 _NOT_FOUND = 404
 _FIRST_REDIRECT = 300
@@ -47,6 +47,16 @@ _PORTS = {"http": 80, "https": 443}
 _NO_FACTS = ResponseFacts()
 
 _Verdict = tuple[Outcome, Ending, ErrorType | None, str | None]
+
+
+class Url(NamedTuple):
+    """Where a request goes; the query is not recorded."""
+
+    scheme: str
+    host: str
+    port: int | None
+    """None if it is the scheme's own."""
+    path: str
 
 
 class Exchange:
@@ -128,11 +138,8 @@ class Exchange:
         cls,
         instrumentation: Instrumentation,
         endpoint: Endpoint,
+        url: Url,
         *,
-        scheme: str,
-        host: str,
-        port: int | None,
-        path: str,
         content: bytes | None,
         size: int | None,
         body: Mapping[str, Any] | None = None,
@@ -152,11 +159,11 @@ class Exchange:
             CallStart(
                 endpoint=endpoint,
                 request=dialect.read_request(endpoint, body, size=size),
-                server_address=host or None,
-                server_port=port or _PORTS.get(scheme),
-                server_scheme=scheme,
+                server_address=url.host or None,
+                server_port=url.port or _PORTS.get(url.scheme),
+                server_scheme=url.scheme,
                 is_for_network=is_for_network,
-                path=path,
+                path=url.path,
                 started_at=instrumentation.wall_clock(),
                 context=current_call_context(),
                 conversation=dialect.conversation(endpoint, body or {}) if keeps_content else None,

@@ -86,7 +86,7 @@ class LoggedStart(Struct, frozen=True, kw_only=True):
 
 
 class LoggedEnd(Struct, frozen=True, kw_only=True):
-    """The line of a call that has ended, read alone: of its start, operation and model are known."""
+    """The line of a call that has ended, read alone: only operation and model of its start."""
 
     id: str
     at: str

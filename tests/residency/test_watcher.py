@@ -21,6 +21,7 @@ import httpx
 import pytest
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
+from ollama_otel._exchange.observers import LoggingObserver
 from ollama_otel._guard import guard
 from ollama_otel.errors import ReplayMissError
 from ollama_otel.records import CallStart
@@ -352,7 +353,7 @@ def test_its_questions_are_in_no_span_no_replay_and_no_log(
 def test_its_questions_are_not_recorded(fake: FakeOllama, residency: Residency) -> None:
     recorded: list[str] = []
 
-    class Recorder:
+    class Recorder(LoggingObserver):
         def begin(self, start: CallStart) -> None:
             recorded.append(start.endpoint.path)
 

@@ -131,22 +131,27 @@ def read_completion(
     calls = [call for part in tool_parts for call in tool_calls_of(part)]
     if "tool_calls" in answer:
         calls += tool_calls_of(final)
-    facts: dict[str, Any] = {"done": final.get("done") is True}
-    for key, name, kind in _FACTS:
-        if key in final:
-            value = final[key]
-            if kind is str:
-                if isinstance(value, str) and value:
-                    facts[name] = value
-            elif type(value) is int and 0 <= value < _TOO_LARGE:
-                facts[name] = value if kind is int else value / 1e9
+    facts = _known(final)
     if calls:
         facts["tool_calls"] = tuple(map(tool_name, calls))
     if has_thinking or answer.get("thinking"):
         facts["has_thinking"] = True
     if "error" in final:
         facts["error"] = _error_of(final)
-    return ResponseFacts(**facts)
+    return ResponseFacts(done=final.get("done") is True, **facts)
+
+
+def _known(final: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that have the right type; the rest is unknown."""
+    facts: dict[str, Any] = {}
+    for key, name, kind in _FACTS:
+        value = final.get(key)
+        if kind is str:
+            if isinstance(value, str) and value:
+                facts[name] = value
+        elif type(value) is int and 0 <= value < _TOO_LARGE:
+            facts[name] = value if kind is int else value / 1e9
+    return facts
 
 
 def joined(messages: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Message:
