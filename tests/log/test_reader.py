@@ -279,7 +279,7 @@ def test_a_line_that_somebody_edited_gives_a_call_or_says_where_it_is_wrong(
 def test_half_a_surrogate_pair_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [request("1", body={"prompt": "\ud83d"}), end("1")])
     [call] = read(path)
-    assert call.start.request.body == {"prompt": "\ud83d"}
+    assert call.request_body == {"prompt": "\ud83d"}
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
