@@ -1,28 +1,28 @@
-"""What is no inference, and whether what we tell arrives."""
+"""Panels on model management and on the health of the telemetry."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.panels import Panel, Target, Text, bars, graph, stat
-from dashboards.promql import BOARD as Q
-from dashboards.vocabulary import FAILED, RANGE, REFUSED, legend
-from ollama_otel._telemetry import instruments as rows
+from dashboards.src.panels import Panel, Target, Text, bars, graph, stat
+from dashboards.src.queries import BOARD as Q
+from dashboards.src.vocabulary import FAILED, RANGE, REFUSED, legend
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 
 __all__ = ["MANAGING", "TELEMETRY"]
 
 _MANAGEMENT: Final = (names.OLLAMA_OPERATION_NAME,)
 _COMPONENT: Final = (names.COMPONENT_TYPE, names.ERROR_TYPE)
-_NO_MANAGEMENT: Final = "no management in this time"
+_NO_MANAGEMENT: Final = "no management calls in this time"
 
 MANAGING: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Management operations",
-            means="What is no inference: listing, pulling, creating, loading and unloading.",
-            do="Failures are in the table of spans in Jaeger: search for the operation.",
+            means="Model-management calls per second: list, pull, create, load, unload, ...",
+            do="For failures, search Jaeger for the operation.",
             no_value=_NO_MANAGEMENT,
         ),
         Target(
@@ -36,8 +36,9 @@ MANAGING: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Duration of management operations, p90",
-            means="Nine of ten took no longer; exact to the bucket.",
-            do="A slow pull is the network or the disk; a slow list is a busy server.",
+            means="90 % of the calls took at most this long, interpolated within a histogram "
+            "bucket.",
+            do="Slow pulls: the network or the disk. Slow lists: a busy server.",
             no_value=_NO_MANAGEMENT,
         ),
         Target(
@@ -50,9 +51,8 @@ MANAGING: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Transfers",
-            means="Bytes of models moved by pulls and pushes, per second.",
-            do="Slow: the network, or the registry; a pull that stands still can be repeated, it "
-            "goes on where it was.",
+            means="Bytes transferred by pulling and pushing models, per second.",
+            do="Slow: the network or the registry. Repeat a pull that hangs; it resumes.",
             no_value="no transfers in this time",
         ),
         Target(
@@ -69,10 +69,10 @@ TELEMETRY: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Spans exported",
-            means="Spans whose export ended, per second; with an error those that were lost.",
-            do="Lost ones: the collector is down, refuses them or is too slow. Boards of metrics "
-            "stay right, traces are missing.",
-            no_value="nothing is sent, or the SDK tells nothing of itself",
+            means="Spans whose export finished, per second; with an error if it failed.",
+            do="Failed: the collector is down, rejects spans or is too slow. Metrics stay "
+            "correct, traces are missing.",
+            no_value="no exports, or no self-metrics of the SDK",
         ),
         Target(
             query=Q.rate(rows.SDK_SPANS_EXPORTED, by=_COMPONENT),
@@ -85,11 +85,10 @@ TELEMETRY: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Data points exported",
-            means="Data points of metrics whose export ended, per second; with an error those that "
-            "were lost.",
-            do="Lost ones make gaps in all boards: check the address and the limits of what takes "
-            "them.",
-            no_value="metrics are fetched, or the SDK tells nothing of itself",
+            means="Metric data points whose export finished, per second; with an error if it "
+            "failed.",
+            do="Failed exports leave gaps on all boards: check address and limits of the receiver.",
+            no_value="metrics are scraped, or no self-metrics of the SDK",
         ),
         Target(
             query=Q.rate(rows.SDK_POINTS_EXPORTED, by=_COMPONENT),
@@ -101,12 +100,13 @@ TELEMETRY: Final[Sequence[Panel]] = (
     ),
     graph(
         Text(
-            title="Time of exports, p90",
-            means="Nine of ten exports, of spans or of metrics, took no longer; failed ones with "
-            "their error or HTTP status.",
-            do="Near the time-out (10 s): the collector is slow or far; spans pile up meanwhile "
-            "and are dropped when the queue is full.",
-            no_value="nothing is sent, or the SDK tells nothing of itself",
+            title="Duration of exports, p90",
+            means="90 % of the exports of spans or metrics took at most this long; failed ones "
+            "with their error or HTTP status. The first bucket of the SDK ends at 5 s, so all "
+            "faster exports show as 4.5 s.",
+            do="Near the timeout (10 s): the collector is slow or far away; spans are dropped "
+            "once the queue is full.",
+            no_value="no exports, or no self-metrics of the SDK",
         ),
         Target(
             query=Q.quantile(0.9, rows.SDK_EXPORT_DURATION, by=(*_COMPONENT, names.HTTP_STATUS)),
@@ -118,7 +118,7 @@ TELEMETRY: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Spans dropped before export",
-            means="Spans in the time shown that found the SDK's queue full, or its end.",
+            means="Spans dropped in the time range, as the queue of the SDK was full or shut down.",
             do="Above 0: raise OTEL_BSP_MAX_QUEUE_SIZE, or make the collector faster.",
             no_value="0",
         ),
@@ -132,12 +132,12 @@ TELEMETRY: Final[Sequence[Panel]] = (
     bars(
         Text(
             title="Failed exports",
-            means="Exports in the time shown that failed, by exporter and error or HTTP status. "
-            "What an answer of 400 or 503 refuses, the SDK counts as exported on the panels "
-            "above; here it is a failure.",
-            do="400: the receiver does not know the data. 401, 403: keys. 413: smaller batches. "
-            "503 or no connection: the receiver is down or full.",
-            no_value="no export failed",
+            means="Failed exports in the time range, by exporter and error or HTTP status. The "
+            "panels above count exports answered with 400 or 503 as exported, as the SDK does; "
+            "this one does not.",
+            do="400: the receiver does not understand the data. 401, 403: credentials. 413: use "
+            "smaller batches. 503 or no connection: the receiver is down or overloaded.",
+            no_value="no failed exports",
         ),
         Target(
             query=RANGE.count_total(rows.SDK_EXPORT_DURATION, by=_COMPONENT, where=FAILED),
@@ -159,9 +159,9 @@ TELEMETRY: Final[Sequence[Panel]] = (
     ),
     bars(
         Text(
-            title="Left out of the replay log",
-            means="Bodies and lines that the replay log had to leave out in the time shown.",
-            do="Above 0: the disk is full or slow, or bodies are larger than the log's limit.",
+            title="Dropped from the replay log",
+            means="Bodies and lines dropped from the replay log in the time range.",
+            do="Above 0: the disk is full or slow, or bodies exceed the limit of the log.",
             no_value="no replay log",
         ),
         Target(

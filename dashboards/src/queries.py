@@ -1,10 +1,9 @@
-"""The one place that knows the forms of queries.
+"""Builds PromQL queries; the only place that knows their forms.
 
-Metrics and labels come from the table of instruments, so a query for a label that a
-metric does not carry is an error when it is made. A histogram may be stored as classic
-buckets or as one native series (custom buckets); every form here reads both. It adds up
-what is stored in the same way: where some sources of one metric are classic and others
-native, the classic ones are read.
+Metrics and labels come from the table of instruments: a label that the metric does not have
+raises an error when the query is built. A histogram may be stored as classic buckets or as one
+native series (custom buckets); every query reads both. If a metric has classic series from some
+sources and native ones from others, queries read the classic ones.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
-from ollama_otel._telemetry.prometheus import label_name, metric_name
+from ollama_otel._telemetry.metric_names import label_name, metric_name
 
 __all__ = [
     "BOARD",
@@ -24,8 +23,8 @@ __all__ = [
     "JOB",
     "MODEL",
     "RULES",
+    "InvalidQueryError",
     "Queries",
-    "QueryError",
     "by_plain_model",
     "highest",
     "share",
@@ -33,7 +32,7 @@ __all__ = [
 
 JOB: Final = "job"
 INSTANCE: Final = "instance"
-"""Of every series: the app, and the process. By OTLP they are resource attributes."""
+"""Labels of every series: the app and the process. With OTLP, resource attributes."""
 MODEL: Final = "model"
 """The label that `by_plain_model` makes."""
 
@@ -42,21 +41,21 @@ _MANAGEMENT: Final = (rows.MANAGEMENT_DURATION, rows.TRANSFER_SIZE)
 _LATEST: Final = "(:latest)?"
 
 
-class QueryError(Exception):
-    """A query asks a metric for what it does not have."""
+class InvalidQueryError(Exception):
+    """A query needs a label, bucket or kind that its metric does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queries:
-    """Makes queries over the same time and with the same filters."""
+    """Builds queries with the same window and filters."""
 
     window: str
-    """Of rates and increases: a duration, or what Grafana replaces by one."""
+    """Window of rates and increases: a duration, or a variable of Grafana."""
     filters: Mapping[str, str]
-    """Label matchers, such as `="ollama"`, by attribute; those a metric lacks are left out."""
+    """Matchers such as `="ollama"` by attribute; applied if the metric has the label."""
 
     def over(self, window: str) -> Queries:
-        """Return the same over another time."""
+        """Return these queries with another window."""
         return replace(self, window=window)
 
     # --- counters ---------------------------------------------------------------------------
@@ -64,16 +63,16 @@ class Queries:
     def rate(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """Per second, of a counter."""
+        """Return the per-second rate of a counter."""
         _expect(row, "counter")
         return _sum(row, by, f"rate({self._series(row, where)}[{self.window}])")
 
     def increase(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """What a counter gained, as far as its samples show.
+        """Return the increase of a counter, by Prometheus' `increase`.
 
-        A series' first sample is no gain, so the first event of a kind is not seen.
+        The first sample of a series does not count, so the first event of a kind is missed.
         """
         _expect(row, "counter")
         return _sum(row, by, f"increase({self._series(row, where)}[{self.window}])")
@@ -81,10 +80,10 @@ class Queries:
     def total(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """What a counter gained, first samples included; for boards, not for alerts.
+        """Return the increase of a counter including first samples; for boards, not for alerts.
 
-        A source that Prometheus has first seen within the window counts whole; where it began
-        anew within it, or what it has is older, it is near: `increase` guesses at the ends.
+        Exact for a series that first appeared within the window; otherwise, or after a restart
+        within the window, approximate, as `increase` extrapolates.
         """
         _expect(row, "counter")
         return _sum(row, by, self._gained(self._series(row, where)))
@@ -92,9 +91,9 @@ class Queries:
     def watched_total(
         self, row: Instrument, *, by: Sequence[str], where: Mapping[str, str] | None = None
     ) -> str:
-        """Return `total` of what each process saw, by the process that saw most.
+        """Return the highest `total` of any process.
 
-        Several processes watch the same server, so their counts are not added up.
+        Several processes may watch the same server, so their counts must not be summed.
         """
         _expect(row, "counter")
         each = _sum(row, (*by, *_TARGET_LABELS), self._gained(self._series(row, where)))
@@ -103,10 +102,10 @@ class Queries:
     def appeared(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """Return what a counter gained, or all of it where it was not there a window ago.
+        """Return the increase of a counter, or its whole value if it is new in this window.
 
-        For what should not happen at all: what happened while nothing could be sent comes
-        as the first sample of a series and is no `increase`. Above 0 for one window at least.
+        For failures: those that happen while exports fail arrive as the first sample of a
+        series, which `increase` ignores. Stays above 0 for at least one window.
         """
         _expect(row, "counter")
         series = self._series(row, where)
@@ -115,7 +114,7 @@ class Queries:
     def count_appeared(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """Return the same of the records of a histogram."""
+        """Return `appeared` for the number of records of a histogram."""
         _expect(row, "histogram")
         classic = self._appeared(self._series(row, where, suffix="_count"), "increase({})", "{}")
         native = self._appeared(
@@ -131,17 +130,18 @@ class Queries:
     def watched_increase(
         self, row: Instrument, *, by: Sequence[str], where: Mapping[str, str] | None = None
     ) -> str:
-        """Return `increase` of what each process saw, by the process that saw most."""
+        """Return the highest `increase` of any process."""
         return _aggregate(
             "max", row, by, self.increase(row, by=(*by, *_TARGET_LABELS), where=where)
         )
 
     def _gained(self, series: str) -> str:
-        """Known before: the increase. Not known: all of it, or the increase after a restart.
+        """Return the increase of known series, and the whole value of new ones.
 
-        `increase` guesses beyond the first and the last sample, of series that came in
-        between too, and a series with one sample has none at all. Known is what had a
-        sample in the day before the window: there may be a gap where it begins.
+        `increase` extrapolates beyond the first and last sample, also for new series, and
+        returns nothing for a series with one sample. A series is known if it had a sample in
+        the day before the window, as there may be a gap at its start. A new series that was
+        reset within the window falls back to `increase`.
         """
         window = self.window
         increase = f"increase({series}[{window}])"
@@ -161,15 +161,15 @@ class Queries:
         where: Mapping[str, str] | None = None,
         how: Literal["sum", "max", "min"] = "sum",
     ) -> str:
-        """Return the value now; `max` of what several processes say of the same server."""
+        """Return the current value; use `max` if several processes report the same server."""
         _expect(row, "gauge", "updowncounter")
-        return _aggregate(how, row, by, self._told(row, where))
+        return _aggregate(how, row, by, self._current(row, where))
 
-    def _told(self, row: Instrument, where: Mapping[str, str] | None) -> str:
-        """Return what is told now of what may have gone, such as a model in memory.
+    def _current(self, row: Instrument, where: Mapping[str, str] | None) -> str:
+        """Return the series without those that ended, such as a model that was unloaded.
 
-        Of what came by OTLP Prometheus goes on to give the last value for five minutes. A
-        watcher tells of its server every time, so what is older than that has gone.
+        With OTLP, Prometheus returns the last value of an ended series for five minutes.
+        `SERVER_UP` is part of every export, so older samples belong to ended series.
         """
         series = self._series(row, where)
         if row == rows.SERVER_UP or not set(rows.SERVER_LABELS) <= set(row.labels):
@@ -177,7 +177,7 @@ class Queries:
         if row.kind != "gauge":
             return series
         shared = ", ".join(map(label_name, (*_TARGET_LABELS, *rows.SERVER_LABELS)))
-        # A process may have told of its server as two versions of the app (a label of OTLP).
+        # One process may have reported its server under two versions of the app (a label).
         newest = f"max by ({shared}) (timestamp({self._series(rows.SERVER_UP, None)}))"
         return f"{series} and (timestamp({series}) >= on ({shared}) group_left () {newest})"
 
@@ -190,7 +190,7 @@ class Queries:
         how: Literal["sum", "max", "min"] = "sum",
         offset: str | None = None,
     ) -> str:
-        """Return the mean or an extreme within the window, which may lie in the past."""
+        """Return the mean or an extreme over the window, which `offset` moves back."""
         _expect(row, "gauge", "updowncounter")
         moved = "" if offset is None else f" offset {offset}"
         ranged = f"{function}_over_time({self._series(row, None)}[{self.window}]{moved})"
@@ -201,13 +201,13 @@ class Queries:
     def count(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """Records per second."""
+        """Return the records per second."""
         return self._both(row, by, where, suffix="_count", of="histogram_count", function="rate")
 
     def count_increase(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """Return the records gained, as far as samples show; see `increase`."""
+        """Return the increase of the number of records; see `increase`."""
         return self._both(
             row, by, where, suffix="_count", of="histogram_count", function="increase"
         )
@@ -215,19 +215,19 @@ class Queries:
     def count_total(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """Return the records gained, first samples included; see `total`."""
+        """Return the increase of the number of records; see `total`."""
         return self._both(row, by, where, suffix="_count", of="histogram_count")
 
     def sum(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """Return the sum of what is recorded per second."""
+        """Return the recorded sum per second."""
         return self._both(row, by, where, suffix="_sum", of="histogram_sum", function="rate")
 
     def sum_total(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:
-        """Return the sum of what was recorded, first samples included; see `total`."""
+        """Return the increase of the recorded sum; see `total`."""
         return self._both(row, by, where, suffix="_sum", of="histogram_sum")
 
     def quantile(
@@ -238,7 +238,7 @@ class Queries:
         by: Sequence[str] = (),
         where: Mapping[str, str] | None = None,
     ) -> str:
-        """Return the quantile, exact to the bucket that it lies in."""
+        """Return the quantile, interpolated within its bucket."""
         return f"histogram_quantile({quantile:g}, {self._buckets(row, by, where, 'rate')})"
 
     def quantile_total(
@@ -249,11 +249,11 @@ class Queries:
         by: Sequence[str] = (),
         where: Mapping[str, str] | None = None,
     ) -> str:
-        """Return the quantile of all that was recorded, first samples included; see `total`."""
+        """Return the quantile over the whole window; see `total`."""
         return f"histogram_quantile({quantile:g}, {self._buckets(row, by, where)})"
 
     def heat_map(self, row: Instrument, *, where: Mapping[str, str] | None = None) -> str:
-        """Return the records per second in each bucket."""
+        """Return the records per second and bucket."""
         return self._buckets(row, (), where, "rate")
 
     def share_above(
@@ -264,9 +264,9 @@ class Queries:
         by: Sequence[str] = (),
         where: Mapping[str, str] | None = None,
     ) -> str:
-        """Return the part of the records that is above one of the bounds of the buckets."""
+        """Return the share of records above a bucket bound."""
         if bound not in (row.buckets or ()):
-            raise QueryError(f"{row.name} has no bucket that ends at {bound}; it has {row.buckets}")
+            raise InvalidQueryError(f"{row.name} has no bucket bound {bound}; it has {row.buckets}")
         within = {**(where or {}), "le": f'="{bound}"'}
         below = _sum(row, by, self._moving("rate", row, within, suffix="_bucket"))
         every = _sum(row, by, self._moving("rate", row, where, suffix="_count"))
@@ -295,7 +295,7 @@ class Queries:
         of: str,
         function: str | None = None,
     ) -> str:
-        """Return the classic series, or that part of the native one; no function: all gained."""
+        """Return the classic series or that part of the native one; no function means `total`."""
         _expect(row, "histogram")
         classic = self._moving(function, row, where, suffix=suffix)
         native = self._moving(function, row, where)
@@ -325,30 +325,30 @@ class Queries:
     def _filters_for(self, row: Instrument) -> dict[str, str]:
         known = {*_TARGET_LABELS, *row.labels}
         if names.COMPONENT_TYPE in row.labels:
-            # The server of the SDK's own metrics is the one that takes its exports.
+            # In self-metrics of the SDK the server is the receiver of exports.
             known -= {names.SERVER_ADDRESS, names.SERVER_PORT}
         if row in _MANAGEMENT:
-            # Their operations are named elsewhere, and would vanish when one is chosen.
+            # They use another label for the operation; selecting one would hide them.
             known -= {names.OPERATION_NAME}
         return {attribute: match for attribute, match in self.filters.items() if attribute in known}
 
 
 def share(part: str, whole: str) -> str:
-    """Return one query's part of another: 0 of a whole without the part, nothing of no whole."""
+    """Return the ratio of two queries: 0 if `part` is absent, nothing if `whole` is 0 or absent."""
     return f"({part} or {whole} * 0) / ({whole} > 0)"
 
 
 def by_plain_model(query: str, attribute: str) -> str:
-    """Add the label `model`: the name of a model as people write it.
+    """Add the label `model`: the name of the model without `:latest`.
 
-    Calls say `llama3.2`, and the server says `llama3.2:latest` of the same model.
+    Calls say `llama3.2` where the server says `llama3.2:latest`.
     """
     label = label_name(attribute)
     return f'label_replace({query}, "{MODEL}", "$1", "{label}", "(.+?){_LATEST}")'
 
 
 def highest(query: str) -> str:
-    """Return the highest for each value of the label that `by_plain_model` adds."""
+    """Return the highest value per `model`, the label that `by_plain_model` adds."""
     return f"max by ({MODEL}) ({query})"
 
 
@@ -367,21 +367,23 @@ def _check_label(row: Instrument, attribute: str) -> None:
     bucket = ("le",) if row.kind == "histogram" else ()
     known: Iterable[str] = (*row.labels, *_TARGET_LABELS, *bucket)
     if attribute not in known:
-        raise QueryError(
+        raise InvalidQueryError(
             f"{row.name} has no label {attribute!r}; it has {', '.join(known)}: "
-            "leave the label out, or take another metric"
+            "omit the label, or use another metric"
         )
 
 
 def _expect(row: Instrument, *kinds: str) -> None:
     if row.kind not in kinds:
-        raise QueryError(f"{row.name} is a {row.kind}; this query needs a {' or '.join(kinds)}")
+        raise InvalidQueryError(
+            f"{row.name} is a {row.kind}; this query needs a {' or '.join(kinds)}"
+        )
 
 
 _OURS: Final = f'="{names.PROVIDER}"'
 
 RULES: Final = Queries(window="5m", filters={names.PROVIDER_NAME: _OURS})
-"""Of rules: every app, model and server."""
+"""Queries of rules: all apps, models and servers."""
 
 BOARD: Final = Queries(
     window="$__rate_interval",
@@ -395,4 +397,4 @@ BOARD: Final = Queries(
         names.PROVIDER_NAME: _OURS,
     },
 )
-"""Of boards: what the board's variables choose."""
+"""Queries of boards: filtered by the variables of the board."""

@@ -1,16 +1,16 @@
-"""What the servers hold, and why it comes and goes."""
+"""Panels on models in memory, and on their loads and unloads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.panels import Column, Panel, Target, Text, bars, graph, table
-from dashboards.promql import BOARD as Q
-from dashboards.vocabulary import BY_LISTED_MODEL, RANGE, SERVER_LEGEND, legend
-from ollama_otel._telemetry import instruments as rows
+from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, table
+from dashboards.src.queries import BOARD as Q
+from dashboards.src.vocabulary import BY_LISTED_MODEL, RANGE, SERVER_LEGEND, legend
 from ollama_otel import _names as names
-from ollama_otel._telemetry.prometheus import label_name
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.metric_names import label_name
 
 __all__ = ["CHANGES", "HELD"]
 
@@ -19,19 +19,17 @@ _ON_SERVER: Final = f"{_MODEL} on {SERVER_LEGEND}"
 _ADDRESS: Final = label_name(names.SERVER_ADDRESS)
 _PORT: Final = label_name(names.SERVER_PORT)
 _NAME: Final = label_name(names.MODEL_NAME)
-_NO_CHANGE: Final = "none seen in this time"
-_WATCHED: Final = (
-    "As seen by the one process that saw most; too low after that process was restarted."
-)
+_NO_CHANGE: Final = "none observed in this time"
+_WATCHED: Final = "Highest count of any process; too low after that process was restarted."
 
 HELD: Final[Sequence[Panel]] = (
     table(
         Text(
             title="In memory now",
-            means="Each model that a server holds: how much memory it takes, the part of it on the "
-            "GPU, the context of each request, and when it goes if nobody calls it.",
-            do="A GPU share below 100 % is slow: lower `num_ctx`, take a smaller quantization or "
-            "free GPU memory. No expiry: the model stays until it is unloaded.",
+            means="The models in memory of each server: memory, share on the GPU, context "
+            "length per request, and time until an idle model is unloaded.",
+            do="A GPU share below 100 % is slow: lower `num_ctx`, use a smaller quantization or "
+            "free GPU memory. No expiry: the model stays until it is unloaded on request.",
             no_value="no model in memory, or no server watched",
         ),
         {
@@ -74,7 +72,7 @@ HELD: Final[Sequence[Panel]] = (
                 decimals=0,
             ),
             "expiry": Column(
-                title="Goes in",
+                title="Unloaded in",
                 query=Q.gauge(rows.EXPIRY, by=BY_LISTED_MODEL, how="max"),
                 unit="s",
                 decimals=0,
@@ -84,8 +82,8 @@ HELD: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Memory by model and type",
-            means="Memory of the models held, on GPU and CPU.",
-            do="A CPU part that grows on a machine with a GPU: it is full, and models spill over.",
+            means="Memory used by the models, on GPU and CPU.",
+            do="A growing CPU share on a machine with a GPU: GPU memory is full.",
             no_value="no model in memory, or no server watched",
         ),
         Target(
@@ -99,9 +97,9 @@ HELD: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="GPU share by model",
-            means="Part of each model that is in GPU memory: 100 % all of it, 0 % none.",
-            do="Falls when another model or a longer context needs room; see evictions and "
-            "reloads. On a machine without a GPU it is always 0 %.",
+            means="Fraction of each model that is in GPU memory: 100 % is all of it.",
+            do="Drops if another model or a longer context needs memory; see evictions and "
+            "reloads. Without a GPU it is always 0 %.",
             no_value="no model in memory, or no server watched",
         ),
         Target(query=Q.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max"), legend=_ON_SERVER),
@@ -112,9 +110,9 @@ HELD: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Context length by model",
-            means="Tokens of context that each request has.",
-            do="Steps up and down: callers ask for different `num_ctx`, and each step is a reload. "
-            "Agree on one.",
+            means="Context length per request, in tokens.",
+            do="Steps up and down: callers send different `num_ctx`, and each change reloads "
+            "the model. Use one value.",
             no_value="no model in memory, or no server watched",
         ),
         Target(
@@ -125,10 +123,10 @@ HELD: Final[Sequence[Panel]] = (
     ),
     graph(
         Text(
-            title="Time until idle models go",
-            means="How long each model stays if nobody calls it; each call sets it anew.",
+            title="Time until idle models are unloaded",
+            means="Time until each model is unloaded if it gets no calls; every call resets it.",
             do="Often near 0 between calls: raise `keep_alive`, or the next call is a cold start.",
-            no_value="no model that goes, or no server watched",
+            no_value="no model that expires, or no server watched",
         ),
         Target(query=Q.gauge(rows.EXPIRY, by=BY_LISTED_MODEL, how="max"), legend=_ON_SERVER),
         unit="s",
@@ -140,8 +138,9 @@ CHANGES: Final[Sequence[Panel]] = (
     bars(
         Text(
             title="Loads by model",
-            means=f"How often each model was loaded in the time shown. {_WATCHED}",
-            do="More than a few in an hour: raise `keep_alive` or see the causes beside.",
+            means=f"Number of loads of each model in the time range. {_WATCHED}",
+            do="More than a few per hour: raise `keep_alive`, or see the causes in the other "
+            "panels.",
             no_value=_NO_CHANGE,
         ),
         Target(query=RANGE.watched_total(rows.LOADS, by=(names.MODEL_NAME,)), legend=_MODEL),
@@ -152,8 +151,9 @@ CHANGES: Final[Sequence[Panel]] = (
     bars(
         Text(
             title="Unloads by reason",
-            means=f"Why models left memory in the time shown. {_WATCHED}",
-            do="Expiry is the usual one. Evictions: memory or places for models are short.",
+            means=f"Why models were unloaded in the time range. {_WATCHED}",
+            do="Expiry is the usual reason. Evictions: memory or the number of loaded models is "
+            "limited.",
             no_value=_NO_CHANGE,
         ),
         Target(
@@ -167,10 +167,10 @@ CHANGES: Final[Sequence[Panel]] = (
     bars(
         Text(
             title="Reloads by cause",
-            means="Models that were loaded again, and what made it necessary: an option that "
-            f"changed between calls, or another model that took the place. {_WATCHED}",
-            do="An option such as `num_ctx`: let all callers send the same. Another model: more "
-            "memory, `OLLAMA_MAX_LOADED_MODELS`, or a server of its own.",
+            means="Models that were loaded again, and the cause: an option that changed between "
+            f"calls, or an eviction by another model. {_WATCHED}",
+            do="An option such as `num_ctx`: send the same value from all callers. Another "
+            "model: add memory, raise `OLLAMA_MAX_LOADED_MODELS`, or use another server.",
             no_value=_NO_CHANGE,
         ),
         Target(
@@ -185,9 +185,9 @@ CHANGES: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Thrash: reloads by model and cause, in 15 minutes",
-            means="A model that is loaded again and again does little else. The alert fires from 4 "
-            f"in 15 minutes on, of all causes together. {_WATCHED}",
-            do="The cause is in the legend; the runbook has a remedy for each.",
+            means="A server that loads a model again and again does little else. The alert "
+            f"fires at 4 reloads in 15 minutes, all causes together. {_WATCHED}",
+            do="The legend names the cause; the runbook has a remedy for each.",
             no_value=_NO_CHANGE,
         ),
         Target(
@@ -202,15 +202,15 @@ CHANGES: Final[Sequence[Panel]] = (
     ),
     table(
         Text(
-            title="Evictions: who had to go for whom",
-            means="Models that left memory because another needed the place, in the time shown. "
+            title="Evictions by model",
+            means="Models that were unloaded to make room for another one, in the time range. "
             f"{_WATCHED}",
-            do="Two that push each other out in turn belong on two servers, or need more memory.",
+            do="Two models that evict each other need two servers, or more memory.",
             no_value=_NO_CHANGE,
         ),
         {
-            _NAME: Column(title="Had to go"),
-            label_name(names.EVICTED_BY): Column(title="For"),
+            _NAME: Column(title="Evicted"),
+            label_name(names.EVICTED_BY): Column(title="Evicted by"),
             _ADDRESS: Column(title="Server"),
             _PORT: Column(title="Port"),
             "times": Column(

@@ -1,4 +1,4 @@
-"""A Grafana board as the check needs it: its panels, their queries, and its variables filled."""
+"""Reads the JSON file of a Grafana board: panels, their queries, and variables filled in."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring import MonitoringError
 
-__all__ = ["Board", "Panel", "Target", "Timing", "read_board"]
+__all__ = ["BoardFile", "BoardPanel", "PanelQuery", "Timing", "read_board_file"]
 
 _SPECIAL: Final = re.compile(r"[\\^$*+?.()|{}\[\]]")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)|\[\[(\w+)\]\]")
 _SAMPLES_OF_A_RATE: Final = 4
-"""Grafana's: `$__rate_interval` is at least four times the distance of samples."""
+"""As Grafana does: `$__rate_interval` is at least four times the sample interval."""
 _EVERYTHING: Final = ".*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What Grafana's own variables are made of, in seconds."""
+    """What Grafana computes its built-in variables from, in seconds."""
 
     range: int
     step: int
     interval: int
-    """How far samples are apart; in Grafana the data source says so."""
+    """Time between two samples; Grafana takes it from the data source."""
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """Grafana's own variables."""
+        """Grafana's built-in variables."""
         rate = max(self.step + self.interval, _SAMPLES_OF_A_RATE * self.interval)
         return {
             "__rate_interval": f"{rate}s",
@@ -44,38 +44,37 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class PanelQuery:
     """One query of a panel."""
 
     ref: str
-    query: str
-    """PromQL with the board's variables in it."""
+    expression: str
+    """PromQL, variables not yet filled in."""
     is_instant: bool
     wants_exemplars: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """What shows the answers of some queries."""
+class BoardPanel:
+    """A panel and its queries."""
 
     title: str
-    kind: str
-    targets: tuple[Target, ...]
+    queries: tuple[PanelQuery, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
-    """One board."""
+class BoardFile:
+    """One board, as read from its file."""
 
     uid: str
     title: str
-    panels: tuple[Panel, ...]
-    """Those that ask a Prometheus."""
+    panels: tuple[BoardPanel, ...]
+    """Those that query Prometheus."""
     variables: Mapping[str, str]
-    """Values of all variables where everything is chosen."""
+    """Value of each variable if everything is selected."""
 
-    def filled(self, text: str, timing: Timing, chosen: Mapping[str, str]) -> str:
-        """Return a text of the board with its variables filled."""
+    def fill(self, text: str, timing: Timing, chosen: Mapping[str, str]) -> str:
+        """Return a text of the board with the variables replaced by their values."""
         escaped = {name: _as_pattern(value) for name, value in chosen.items()}
         values = {**self.variables, **timing.variables, **escaped}
 
@@ -87,57 +86,57 @@ class Board:
 
 
 def _as_pattern(value: str) -> str:
-    """Return a chosen value as Grafana puts it into a query: a pattern of just that text."""
+    """Return a selected value as Grafana inserts it: a regular expression for just that text."""
     pattern = _SPECIAL.sub(r"\\\g<0>", value)
-    # It stands in a string of PromQL, where a backslash is written twice.
+    # Inside a PromQL string a backslash has to be doubled.
     return pattern.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def read_board(path: Path) -> Board:
-    """Read a board; raises `DashboardsError` where the file is none."""
+def read_board_file(path: Path) -> BoardFile:
+    """Read a board; raises `MonitoringError` if the file is not a Grafana board."""
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         panels = tuple(_panels(content["panels"]))
         listed = content.get("templating", {}).get("list", [])
-        return Board(
+        return BoardFile(
             uid=content["uid"],
             title=content["title"],
             panels=panels,
             variables={each["name"]: _everything(each) for each in listed},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DashboardsError(
-            f"{path} is no Grafana board: expected JSON with uid, title and panels "
+        raise MonitoringError(
+            f"{path} is not a Grafana board: expected JSON with uid, title and panels "
             f"({type(error).__name__}: {error})"
         ) from None
 
 
-def _panels(listed: list[Any]) -> Iterator[Panel]:
+def _panels(listed: list[Any]) -> Iterator[BoardPanel]:
     for each in listed:
-        # A row that is folded in has its panels inside.
+        # A collapsed row contains its panels.
         yield from _panels(each.get("panels") or [])
-        targets = tuple(_targets(each))
-        if targets:
-            yield Panel(title=each.get("title", ""), kind=each.get("type", ""), targets=targets)
+        queries = tuple(_queries(each))
+        if queries:
+            yield BoardPanel(title=each.get("title", ""), queries=queries)
 
 
-def _targets(panel: Any) -> Iterator[Target]:
+def _queries(panel: Any) -> Iterator[PanelQuery]:
     for number, each in enumerate(panel.get("targets") or []):
         source = each.get("datasource") or panel.get("datasource") or {}
         if not each.get("expr") or each.get("hide"):
             continue
         if isinstance(source, dict) and source.get("type", "prometheus") != "prometheus":
             continue
-        yield Target(
+        yield PanelQuery(
             ref=each.get("refId") or chr(ord("A") + number),
-            query=each["expr"],
+            expression=each["expr"],
             is_instant=bool(each.get("instant")) and not each.get("range"),
             wants_exemplars=bool(each.get("exemplar")),
         )
 
 
 def _everything(variable: Any) -> str:
-    """Return what stands for a variable where nothing is left out."""
+    """Return the value of a variable that selects everything."""
     if variable.get("type") in {"query", "custom"} and variable.get("includeAll"):
         return str(variable.get("allValue") or _EVERYTHING)
     current = variable.get("current") or {}

@@ -1,7 +1,7 @@
-"""Alerts: what is wrong, how sure one can be, and what to do.
+"""Alerts: conditions, texts and severities.
 
-Every alert on a share has a least number of calls, so that one failure of two does not
-wake anybody.
+Every alert on a share of calls requires a minimum number of them, so that one failure out of two
+calls does not page anyone.
 """
 
 from __future__ import annotations
@@ -10,46 +10,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from dashboards.promql import INSTANCE, JOB, RULES
-from dashboards.recording import record
-from dashboards.vocabulary import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSED, SERVER_TEXT
-from ollama_otel._telemetry import instruments as rows
+from dashboards.src.queries import INSTANCE, JOB, RULES
+from dashboards.src.recording import record
+from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSED, SERVER_TEXT
 from ollama_otel import _names as names
-from ollama_otel._telemetry.prometheus import label_name
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.metric_names import label_name
 
 __all__ = ["ALERTS", "Alert"]
 
 _ON_SERVER: Final = f"on ({', '.join(map(label_name, BY_SERVER))})"
 
 _UNWANTED: Final = {names.RELOAD_CAUSE: '!~"expired|requested"'}
-"""Reloads that nobody chose; where keep_alive is the cause, cold starts tell it."""
+"""Unintended reloads; OllamaColdStartStorm covers those due to keep_alive."""
 
 _LOCAL: Final = "localhost|127[.].+|::1|0[.]0[.]0[.]0"
-"""Addresses that are another server on each machine."""
+"""Local addresses, which name a different server on each machine."""
 
 _OVERVIEW: Final = "ollama-otel-overview"
 _LATENCY: Final = "ollama-otel-latency"
 _SERVER: Final = "ollama-otel-server"
 
 _OBJECTIVE: Final = 0.95
-"""Part of the streams that should begin in time."""
+"""Share of streams that should start in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alert; `name` is also its section in the runbook."""
+    """One alert; the runbook has a section with the same name."""
 
     name: str
     expr: str
     lasting: str
-    """How long it must be so."""
+    """How long the condition must hold (`for`)."""
     severity: Literal["critical", "warning", "info"]
     summary: str
     seen: str
-    """What was seen, with values; a template of Prometheus."""
+    """What was observed, with values; a template of Prometheus."""
     do: str
     board: str
-    """The uid of the board to look at."""
+    """The uid of the board that shows it."""
 
 
 def _label(attribute: str) -> str:
@@ -60,19 +60,19 @@ _BESIDE: Final = (
     f"{{{{ with $labels.{INSTANCE} }}}} on the machine of {_label(JOB)}, instance "
     "{{ . }},{{ end }}"
 )
-"""Which machine's, of a local address."""
+"""Names the machine if the address is local."""
 
 
 def _all_of(*conditions: str) -> str:
-    """Return what is true where all are; its value is the first one's."""
+    """Return the conjunction of conditions; it has the value of the first."""
     return "\nand\n".join(conditions)
 
 
 def _burning(windows: tuple[str, str], factor: float, *, least: int) -> str:
-    """Return what is true while the budget of slow starts is used up `factor` times too fast.
+    """Return the condition for an error budget of slow starts that burns `factor` times too fast.
 
-    In the long window, so that it matters, and in the short one, so that it still goes on;
-    `least` streams have begun in the long one.
+    It holds in the long window, so that it matters, and in the short one, so that it is current.
+    At least `least` streams started in the long window.
     """
     limit = f"{factor * (1 - _OBJECTIVE):.4g}"
     long, short = windows
@@ -104,7 +104,7 @@ _CAUSES: Final = _QUARTER.watched_increase(
     by=(names.RELOAD_CAUSE,),
     where=dict.fromkeys(BY_LISTED_MODEL, "=%q") | _UNWANTED,
 )
-_COMMONEST_CAUSE: Final = (
+_MAIN_CAUSE: Final = (
     f"{{{{ with query (printf `topk(1, {_CAUSES})` "
     + " ".join(f"$labels.{label_name(attribute)}" for attribute in BY_LISTED_MODEL)
     + f") }}}}{{{{ . | first | label `{label_name(names.RELOAD_CAUSE)}` }}}}"
@@ -151,8 +151,8 @@ ALERTS: Final[Sequence[Alert]] = (
         severity="critical",
         summary=f"The Ollama server {SERVER_TEXT}{_BESIDE} is down",
         seen=f"No app that watches {SERVER_TEXT}{_BESIDE} could reach it for a minute.",
-        do="Start the server, or mend the way to it: on its machine `ollama ps`, from the "
-        "app's machine a GET of /api/version.",
+        do="Start the server or fix connectivity: run `ollama ps` on its machine, and GET "
+        "/api/version from the app's machine.",
         board=_SERVER,
     ),
     Alert(
@@ -163,9 +163,9 @@ ALERTS: Final[Sequence[Alert]] = (
         ),
         lasting="1m",
         severity="critical",
-        summary=f"{_label(JOB)} gets no connection to {SERVER_TEXT}",
+        summary=f"{_label(JOB)} cannot connect to {SERVER_TEXT}",
         seen=f"{{{{ $value | humanizePercentage }}}} of the calls of {_label(JOB)} to "
-        f"{SERVER_TEXT} found no connection in the last 5 minutes.",
+        f"{SERVER_TEXT} could not connect in the last 5 minutes.",
         do="Start the server; if it runs, check OLLAMA_HOST on both sides, DNS, TLS and "
         "firewall from the app's machine.",
         board=_OVERVIEW,
@@ -178,11 +178,10 @@ ALERTS: Final[Sequence[Alert]] = (
         + " > 0.8",
         lasting="5m",
         severity="warning",
-        summary=f"The Ollama server {SERVER_TEXT} does not say what it holds",
-        seen=f"{SERVER_TEXT} left {{{{ $value | humanizePercentage }}}} of the questions what it "
-        "holds unanswered in the last 10 minutes: it is loading or unloading all the time.",
-        do="See reloads and evictions on the server board; a load that hangs ends with a "
-        "restart of the server.",
+        summary=f"The Ollama server {SERVER_TEXT} does not answer /api/ps",
+        seen=f"{SERVER_TEXT} timed out on {{{{ $value | humanizePercentage }}}} of the /api/ps "
+        "polls in the last 10 minutes: it keeps loading or unloading models.",
+        do="See reloads and evictions on the server board; restart the server if a load hangs.",
         board=_SERVER,
     ),
     Alert(
@@ -194,11 +193,11 @@ ALERTS: Final[Sequence[Alert]] = (
         lasting="10m",
         severity="warning",
         summary=f"Calls queue up at {SERVER_TEXT} (estimate)",
-        seen="One of ten waiting calls waits longer than {{ $value | humanizeDuration }} for a "
-        f"slot at {SERVER_TEXT} (estimated from the server's clocks), and at least 10 waited in "
-        "10 minutes.",
-        do="Raise OLLAMA_NUM_PARALLEL if memory allows it, spread calls over servers, or send "
-        "fewer at once; Ollama itself refuses none of them.",
+        seen="10 % of the waiting calls wait longer than {{ $value | humanizeDuration }} for a "
+        f"slot at {SERVER_TEXT} (estimated from the server's timings); at least 10 calls waited "
+        "in 10 minutes.",
+        do="Raise OLLAMA_NUM_PARALLEL if memory allows, spread calls over servers, or send fewer "
+        "calls at once; Ollama does not refuse them.",
         board=_LATENCY,
     ),
     Alert(
@@ -206,12 +205,12 @@ ALERTS: Final[Sequence[Alert]] = (
         expr=_burning(("1h", "5m"), 14.4, least=20),
         lasting="2m",
         severity="critical",
-        summary=f"Streams of {_MODEL} begin far too late",
+        summary=f"Streams of {_MODEL} start far too late",
         seen="{{ $value | humanizePercentage }} of the streams of "
-        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to begin in the last hour "
+        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to start in the last hour "
         "(objective: 5 % at most).",
-        do="See time to first token and the share of time by phase on the latency board: load, "
-        "queue or prompt_eval says which remedy of the runbook fits.",
+        do="See time to first token and share of time by phase on the latency board; the runbook "
+        "has a remedy for each phase.",
         board=_LATENCY,
     ),
     Alert(
@@ -219,12 +218,12 @@ ALERTS: Final[Sequence[Alert]] = (
         expr=_burning(("6h", "30m"), 6, least=20),
         lasting="15m",
         severity="warning",
-        summary=f"Streams of {_MODEL} begin too late",
+        summary=f"Streams of {_MODEL} start too late",
         seen="{{ $value | humanizePercentage }} of the streams of "
-        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to begin in the last 6 hours "
+        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to start in the last 6 hours "
         "(objective: 5 % at most).",
-        do="Not urgent: find on the latency board which phase comes before the first token, and "
-        "take the runbook's remedy for it.",
+        do="Not urgent: find the phase before the first token on the latency board, and apply "
+        "the runbook's remedy for it.",
         board=_LATENCY,
     ),
     Alert(
@@ -232,12 +231,12 @@ ALERTS: Final[Sequence[Alert]] = (
         expr=_burning(("3d", "6h"), 1, least=100),
         lasting="1h",
         severity="info",
-        summary=f"Streams of {_MODEL} begin too late, day after day",
+        summary=f"Streams of {_MODEL} have started too late for days",
         seen="{{ $value | humanizePercentage }} of the streams of "
-        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to begin in the last 3 days "
+        f"{_MODEL} at {SERVER_TEXT} took longer than 2.56 s to start in the last 3 days "
         "(objective: 5 % at most).",
-        do="Find on the latency board which phase comes before the first token; if it cannot be "
-        "mended, the objective is wrong for this model.",
+        do="Find the phase before the first token on the latency board; if it cannot be "
+        "improved, the objective is wrong for this model.",
         board=_LATENCY,
     ),
     Alert(
@@ -248,11 +247,11 @@ ALERTS: Final[Sequence[Alert]] = (
         ),
         lasting="5m",
         severity="warning",
-        summary=f"{_MODEL} is loaded for many of its calls",
+        summary=f"Many calls of {_MODEL} are cold starts",
         seen="{{ $value | humanizePercentage }} of the calls of "
         f"{_MODEL} to {SERVER_TEXT} had to wait for a load in the last 15 minutes.",
-        do="Raise keep_alive if models expire between calls; if they push each other out or "
-        "options change, the server board names the cause.",
+        do="Raise keep_alive if models expire between calls; if they evict each other or "
+        "options change, the server board shows the cause.",
         board=_LATENCY,
     ),
     Alert(
@@ -261,10 +260,10 @@ ALERTS: Final[Sequence[Alert]] = (
         lasting="2m",
         severity="warning",
         summary=f"{_LISTED_MODEL} is loaded again and again",
-        seen=f"{SERVER_TEXT} loaded {_LISTED_MODEL} again {_COUNT} times in 15 minutes; "
-        f"the commonest cause is {_COMMONEST_CAUSE}.",
-        do="An option as the cause: let all callers send the same value. Another model: give "
-        "one of them a server of its own, or more memory.",
+        seen=f"{SERVER_TEXT} reloaded {_LISTED_MODEL} {_COUNT} times in 15 minutes; "
+        f"the most common cause is {_MAIN_CAUSE}.",
+        do="If an option is the cause, send the same value from all callers. If another model "
+        "is, move one of them to another server, or add memory.",
         board=_SERVER,
     ),
     Alert(
@@ -273,10 +272,10 @@ ALERTS: Final[Sequence[Alert]] = (
         lasting="5m",
         severity="warning",
         summary=f"{_LISTED_MODEL} runs on the CPU",
-        seen=f"{SERVER_TEXT} holds {_LISTED_MODEL} with no part of it on the GPU, and had a "
-        "model on the GPU within the last 7 days.",
-        do="See whether the driver still works (`nvidia-smi`) and what else uses the GPU, then "
-        "unload the model so that it is placed anew.",
+        seen=f"{_LISTED_MODEL} is entirely on the CPU of {SERVER_TEXT}, which had a model on the "
+        "GPU within the last 7 days.",
+        do="Check the driver (`nvidia-smi`) and other programs that use the GPU, then unload the "
+        "model so that the next call loads it again.",
         board=_SERVER,
     ),
     Alert(
@@ -284,11 +283,11 @@ ALERTS: Final[Sequence[Alert]] = (
         expr=_all_of(f"{_SHARE} > 0", f"{_SHARE} < 0.95"),
         lasting="15m",
         severity="info",
-        summary=f"A part of {_LISTED_MODEL} runs on the CPU",
-        seen=f"{SERVER_TEXT} has {{{{ $value | humanizePercentage }}}} of {_LISTED_MODEL} on the "
-        "GPU; the rest runs on the CPU and slows all of it down.",
-        do="Lower num_ctx or OLLAMA_NUM_PARALLEL, take a smaller quantization, or unload what "
-        "else is in GPU memory.",
+        summary=f"{_LISTED_MODEL} runs partly on the CPU",
+        seen=f"{{{{ $value | humanizePercentage }}}} of {_LISTED_MODEL} is on the GPU of "
+        f"{SERVER_TEXT}; the rest runs on the CPU and slows the model down.",
+        do="Lower num_ctx or OLLAMA_NUM_PARALLEL, use a smaller quantization, or unload other "
+        "models.",
         board=_SERVER,
     ),
     Alert(
@@ -311,8 +310,8 @@ ALERTS: Final[Sequence[Alert]] = (
         summary=f"{_label(JOB)} loses telemetry",
         seen=f"{_label(JOB)} lost {_COUNT} spans, data points or whole exports in 10 minutes: "
         f"{_label(names.COMPONENT_TYPE)}, {_label(names.ERROR_TYPE)}{_label(names.HTTP_STATUS)}.",
-        do="Check that the collector runs and takes what it is sent; a full queue needs a larger "
-        "OTEL_BSP_MAX_QUEUE_SIZE or a faster collector.",
+        do="Check that the collector runs and accepts the data; if the queue is full, raise "
+        "OTEL_BSP_MAX_QUEUE_SIZE or make the collector faster.",
         board=_SERVER,
     ),
     Alert(
@@ -321,8 +320,9 @@ ALERTS: Final[Sequence[Alert]] = (
         lasting="5m",
         severity="warning",
         summary=f"The replay log of {_label(JOB)} has gaps",
-        seen=f"{_label(JOB)} left out {_COUNT} of kind {_label(names.LOG_ITEM)} in 15 minutes.",
-        do="Check the disk of the replay log (full, slow, read-only) and the log's limits.",
+        seen=f"{_label(JOB)} dropped {_COUNT} items of kind {_label(names.LOG_ITEM)} in "
+        "15 minutes.",
+        do="Check the disk of the replay log (full, slow, read-only) and the limits of the log.",
         board=_SERVER,
     ),
 )

@@ -1,21 +1,21 @@
-"""The forms of queries: both ways to store histograms, and no label that a metric lacks."""
+"""The forms of queries: both storages of histograms, and existing labels only."""
 
 from __future__ import annotations
 
 import pytest
 from inline_snapshot import snapshot
 
-from dashboards.promql import (
+from dashboards.src.queries import (
     BOARD,
     INSTANCE,
     JOB,
     RULES,
-    QueryError,
+    InvalidQueryError,
     by_plain_model,
     highest,
     share,
 )
-from dashboards.vocabulary import GENAI, TOKENS
+from dashboards.src.vocabulary import GENAI, TOKENS
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
 
@@ -47,18 +47,18 @@ def test_a_share_above_a_bound_reads_its_bucket_or_the_fraction_of_the_native_se
     )
 
 
-def test_a_share_above_what_is_no_bound_is_refused_as_it_would_be_a_guess() -> None:
-    with pytest.raises(QueryError, match=r"no bucket that ends at 2\.5"):
+def test_a_share_above_a_value_between_bounds_is_refused() -> None:
+    with pytest.raises(InvalidQueryError, match=r"no bucket bound 2\.5"):
         RULES.share_above(2.5, START)
 
 
-def test_a_total_counts_what_was_first_seen_within_the_window_as_a_whole() -> None:
+def test_a_total_includes_the_whole_value_of_new_series() -> None:
     assert RULES.over("1h").total(rows.LOG_DROPPED) == snapshot(
         "sum(increase(ollama_client_replay_log_dropped_total[1h]) and last_over_time(ollama_client_replay_log_dropped_total[1d] offset 1h) or (last_over_time(ollama_client_replay_log_dropped_total[1h]) unless last_over_time(ollama_client_replay_log_dropped_total[1d] offset 1h)) and resets(ollama_client_replay_log_dropped_total[1h]) == 0 or increase(ollama_client_replay_log_dropped_total[1h]))"
     )
 
 
-def test_what_appeared_is_its_increase_or_all_of_a_series_that_is_new() -> None:
+def test_appeared_is_the_increase_or_the_whole_value_of_a_new_series() -> None:
     assert RULES.appeared(rows.LOG_DROPPED, by=(JOB,)) == snapshot(
         "sum by (job) (increase(ollama_client_replay_log_dropped_total[5m]) > 0 or ollama_client_replay_log_dropped_total unless present_over_time(ollama_client_replay_log_dropped_total[5m] offset 5m))"
     )
@@ -67,13 +67,13 @@ def test_what_appeared_is_its_increase_or_all_of_a_series_that_is_new() -> None:
     )
 
 
-def test_a_server_of_which_two_versions_of_an_app_told_is_one() -> None:
+def test_a_server_reported_by_two_versions_of_an_app_is_one() -> None:
     assert "group_left () max by (job, instance, server_address, server_port) (timestamp(" in (
         RULES.gauge(rows.GPU_SHARE, by=(names.MODEL_NAME,), how="max")
     )
 
 
-def test_what_several_processes_saw_of_one_server_is_not_added_up() -> None:
+def test_counts_of_several_processes_for_one_server_are_not_summed() -> None:
     query = RULES.watched_increase(rows.LOADS, by=(names.MODEL_NAME,))
     assert query == snapshot(
         "max by (ollama_model_name) (sum by (ollama_model_name, job, instance) (increase(ollama_model_loads_total[5m])))"
@@ -89,17 +89,17 @@ def test_a_board_filters_by_the_variables_that_the_metric_has_labels_for() -> No
     )
 
 
-def test_a_chosen_model_is_found_with_the_tag_that_the_server_gives_it() -> None:
+def test_a_selected_model_matches_with_the_tag_latest() -> None:
     assert 'ollama_model_name=~"($model)(:latest)?"' in BOARD.gauge(rows.GPU_SHARE)
 
 
-def test_the_sdk_sends_to_a_collector_so_the_chosen_server_is_no_filter_of_its_metrics() -> None:
+def test_the_selected_server_does_not_filter_self_metrics_of_the_sdk() -> None:
     assert BOARD.rate(rows.SDK_SPANS_EXPORTED) == snapshot(
         'sum(rate(otel_sdk_exporter_span_exported_total{job=~"$job"}[$__rate_interval]))'
     )
 
 
-def test_a_chosen_operation_is_no_filter_of_what_is_no_inference() -> None:
+def test_the_selected_operation_does_not_filter_model_management() -> None:
     assert "$operation" not in BOARD.rate(rows.TRANSFER_SIZE)
     assert "$operation" not in BOARD.count(rows.MANAGEMENT_DURATION)
     assert "$operation" in BOARD.gauge(rows.ACTIVE_REQUESTS)
@@ -107,9 +107,9 @@ def test_a_chosen_operation_is_no_filter_of_what_is_no_inference() -> None:
 
 @pytest.mark.parametrize("label", [names.REQUEST_MODEL, names.OUTCOME, "model"])
 def test_a_label_that_the_metric_lacks_is_refused(label: str) -> None:
-    with pytest.raises(QueryError, match=r"ollama\.server\.up has no label"):
+    with pytest.raises(InvalidQueryError, match=r"ollama\.server\.up has no label"):
         RULES.gauge(rows.SERVER_UP, by=(label,))
-    with pytest.raises(QueryError, match=r"ollama\.server\.up has no label"):
+    with pytest.raises(InvalidQueryError, match=r"ollama\.server\.up has no label"):
         RULES.gauge(rows.SERVER_UP, where={label: '="x"'})
 
 
@@ -121,18 +121,20 @@ def test_app_and_process_are_labels_of_everything() -> None:
 
 
 def test_le_is_a_label_of_histograms_only() -> None:
-    with pytest.raises(QueryError, match="has no label 'le'"):
+    with pytest.raises(InvalidQueryError, match="has no label 'le'"):
         RULES.gauge(rows.SERVER_UP, by=("le",))
 
 
 def test_a_query_of_the_wrong_kind_is_refused() -> None:
-    with pytest.raises(QueryError, match="is a histogram; this query needs a counter"):
+    with pytest.raises(InvalidQueryError, match="is a histogram; this query needs a counter"):
         RULES.rate(DURATION)
-    with pytest.raises(QueryError, match="is a gauge; this query needs a histogram"):
+    with pytest.raises(InvalidQueryError, match="is a gauge; this query needs a histogram"):
         RULES.quantile(0.9, rows.GPU_SHARE)
-    with pytest.raises(QueryError, match="is a gauge; this query needs a histogram"):
+    with pytest.raises(InvalidQueryError, match="is a gauge; this query needs a histogram"):
         RULES.count(rows.GPU_SHARE)
-    with pytest.raises(QueryError, match="is a counter; this query needs a gauge or updowncounter"):
+    with pytest.raises(
+        InvalidQueryError, match="is a counter; this query needs a gauge or updowncounter"
+    ):
         RULES.gauge(rows.PHASE_TIME)
 
 

@@ -1,4 +1,4 @@
-"""Which series a query reads, found without asking Prometheus, and as Prometheus finds it."""
+"""The selectors of a query, compared with those that Prometheus parses."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ollama_otel._monitoring.board import Board, Timing, read_board
+from ollama_otel._monitoring.board_file import BoardFile, Timing, read_board_file
 from ollama_otel._monitoring.files import board_files, shipped_folder
-from ollama_otel._monitoring.promql import Matcher, Selector, selectors_of
+from ollama_otel._monitoring.promql_selectors import Matcher, Selector, selectors_of
 from tests.real.servers import RealPrometheus
 
 
@@ -36,11 +36,13 @@ def metrics(query: str) -> list[str]:
         ("1 + 0x1f + 5m", []),
     ],
 )
-def test_metrics_are_told_from_words_labels_and_numbers(query: str, expected: list[str]) -> None:
+def test_metrics_are_distinguished_from_keywords_labels_and_numbers(
+    query: str, expected: list[str]
+) -> None:
     assert metrics(query) == expected
 
 
-def test_a_selector_has_its_matchers_and_whether_it_reads_a_stretch_of_time() -> None:
+def test_a_selector_has_matchers_and_a_range() -> None:
     [selector] = selectors_of('rate(a{job=~"$job", b!="x,}y"}[5m])')
     assert selector == Selector(
         metric="a",
@@ -54,7 +56,7 @@ def test_a_selector_has_its_matchers_and_whether_it_reads_a_stretch_of_time() ->
     assert selector.text(variables=False) == 'a{b!="x,}y"}'
 
 
-def test_equal_selectors_are_named_once() -> None:
+def test_equal_selectors_are_listed_once() -> None:
     assert metrics("a / (a + b)") == ["a", "b"]
 
 
@@ -71,8 +73,8 @@ def _found_by_prometheus(node: Any) -> Iterator[tuple[str, frozenset[tuple[str, 
             yield from _found_by_prometheus(each)
 
 
-def _boards() -> list[Board]:
-    return [read_board(path) for path in board_files(shipped_folder())]
+def _boards() -> list[BoardFile]:
+    return [read_board_file(path) for path in board_files(shipped_folder())]
 
 
 @pytest.mark.real
@@ -84,8 +86,8 @@ def test_every_query_of_the_boards_is_read_as_prometheus_reads_it(
     timing = Timing(range=3600, step=15, interval=60)
     with httpx.Client(base_url=prometheus.url, trust_env=False) as client:
         for board in boards:
-            for target in (target for panel in board.panels for target in panel.targets):
-                query = board.filled(target.query, timing, {})
+            for each in (each for panel in board.panels for each in panel.queries):
+                query = board.fill(each.expression, timing, {})
                 parsed = client.post("/api/v1/parse_query", data={"query": query}).json()
                 assert parsed["status"] == "success", (query, parsed)
                 ours = {

@@ -1,26 +1,26 @@
-"""What the servers hold, and whether what we tell of them arrives."""
+"""The server board: servers, models in memory, GPUs, and health of the telemetry."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from dashboards.layout import Board, Row
-from dashboards.panels import Color, Column, Panel, Target, Text, graph, states, table
-from dashboards.parts.memory import CHANGES, HELD
-from dashboards.parts.telemetry import MANAGING, TELEMETRY
-from dashboards.promql import BOARD as Q
-from dashboards.promql import share
-from dashboards.vocabulary import (
+from dashboards.src.layout import Board, Row
+from dashboards.src.panels import Color, Column, Panel, Target, Text, graph, states, table
+from dashboards.src.parts.memory import CHANGES, HELD
+from dashboards.src.parts.telemetry import MANAGING, TELEMETRY
+from dashboards.src.queries import BOARD as Q
+from dashboards.src.queries import share
+from dashboards.src.vocabulary import (
     BY_SERVER,
     SERVER_LEGEND,
     legend,
 )
-from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
-from ollama_otel._telemetry.prometheus import label_name
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.metric_names import label_name
 
-_NOT_WATCHED: Final = "no server is watched: configure(residency=True)"
+_NOT_WATCHED: Final = "no server is watched; enable with configure(residency=True)"
 _ADDRESS: Final = label_name(names.SERVER_ADDRESS)
 _PORT: Final = label_name(names.SERVER_PORT)
 _UP_OR_DOWN: Final[Mapping[str, tuple[str, Color]]] = {
@@ -33,8 +33,9 @@ _STATE: Final[Sequence[Panel]] = (
     states(
         Text(
             title="Servers: up or down",
-            means="Whether each watched server can be reached, by the app that reaches it best.",
-            do="Down: start it, or mend address, port or network; the runbook has the steps.",
+            means="Whether at least one app can reach each watched server.",
+            do="Down: start it, or fix address, port or network; see OllamaServerDown in the "
+            "runbook.",
             no_value=_NOT_WATCHED,
         ),
         Target(query=Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max"), legend=SERVER_LEGEND),
@@ -43,20 +44,20 @@ _STATE: Final[Sequence[Panel]] = (
     states(
         Text(
             title="Servers: busy",
-            means="A busy server takes the question what it holds and does not answer in time: it "
-            "is loading or unloading a model.",
-            do="Busy for minutes: a load hangs, or models push each other out; see reloads below.",
+            means="A busy server accepts a poll of `/api/ps` but does not answer in time: it is "
+            "loading or unloading a model.",
+            do="Busy for minutes: a load hangs, or models evict each other; see reloads below.",
             no_value=_NOT_WATCHED,
         ),
         Target(query=Q.gauge(rows.SERVER_BUSY, by=BY_SERVER, how="max"), legend=SERVER_LEGEND),
-        words={"0": ("answers", "green"), "1": ("busy", "orange")},
+        words={"0": ("ready", "green"), "1": ("busy", "orange")},
     ),
     table(
         Text(
             title="Servers",
-            means="Whether each watched server can be reached, its version, and how many models it "
-            "holds and has on disk.",
-            do="Different versions behave differently; bring them to the same before comparing.",
+            means="Whether each watched server can be reached, its version, and its models in "
+            "memory and on disk.",
+            do="Different versions behave differently; use one version before comparing servers.",
             no_value=_NOT_WATCHED,
         ),
         {
@@ -93,8 +94,8 @@ _STATE: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Models in memory",
-            means="How many models each server holds.",
-            do="At `OLLAMA_MAX_LOADED_MODELS` the next model pushes one out.",
+            means="Number of models in the memory of each server.",
+            do="At `OLLAMA_MAX_LOADED_MODELS`, the next model evicts another one.",
             no_value=_NOT_WATCHED,
         ),
         Target(query=Q.gauge(rows.MODELS_LOADED, by=BY_SERVER, how="max"), legend=SERVER_LEGEND),
@@ -113,9 +114,9 @@ _GPU: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="GPU memory",
-            means="Memory in use of each GPU of the watching machine (lines) and what it has "
-            "(dashed); other programs count too.",
-            do="Near its limit with few models held: something else uses the GPU.",
+            means="Memory in use of each GPU of the app's machine (lines) and its total "
+            "(dashed); includes other programs.",
+            do="Near the total with few models in memory: another program uses the GPU.",
             no_value=_NO_GPU,
         ),
         Target(query=Q.gauge(rows.GPU_MEMORY_USAGE, by=_HARDWARE, how="max"), legend=_GPU_LEGEND),
@@ -131,8 +132,8 @@ _GPU: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="GPU memory in use",
-            means="Part of each GPU's memory that is in use.",
-            do="Above 95 %: the next model or a longer context spills over to the CPU.",
+            means="Share of each GPU's memory that is in use.",
+            do="Above 95 %: the next model or a longer context is placed on the CPU.",
             no_value=_NO_GPU,
         ),
         Target(
@@ -151,7 +152,7 @@ _GPU: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="GPU power",
-            means="Power that each GPU of the watching machine draws.",
+            means="Power drawn by each GPU of the app's machine.",
             do="Low while calls are slow: the model runs on the CPU, or the GPU waits for data.",
             no_value=_NO_GPU,
         ),
@@ -166,13 +167,13 @@ _GPU: Final[Sequence[Panel]] = (
 BOARD: Final = Board(
     uid="ollama-otel-server",
     title="Ollama: server and memory",
-    description="What the servers hold, why models come and go, and the health of telemetry.",
+    description="Servers, models in memory, loads and unloads, and health of the telemetry.",
     rows=(
         Row(title="Servers watched", panels=_STATE),
-        Row(title="What is in memory", panels=HELD),
-        Row(title="Models that come and go", panels=CHANGES),
-        Row(title="GPUs of the watching machine", panels=_GPU),
-        Row(title="Management", panels=MANAGING),
-        Row(title="Telemetry itself", panels=TELEMETRY),
+        Row(title="Memory", panels=HELD),
+        Row(title="Loads and unloads", panels=CHANGES),
+        Row(title="GPUs of the app's machine", panels=_GPU),
+        Row(title="Model management", panels=MANAGING),
+        Row(title="Telemetry health", panels=TELEMETRY),
     ),
 )

@@ -1,4 +1,4 @@
-"""What makes a board of panels: rows, places, variables and links; what all boards share."""
+"""Lays panels out on a board and adds the variables and links that all boards share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
-from dashboards.panels import DATASOURCE, EXPORT_INTERVAL, Panel
-from dashboards.promql import JOB
-from ollama_otel._telemetry import instruments as rows
+from dashboards.src.panels import DATASOURCE, EXPORT_INTERVAL, Panel
+from dashboards.src.queries import JOB
 from ollama_otel import _names as names
-from ollama_otel._telemetry.prometheus import label_name, metric_name
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.metric_names import label_name, metric_name
 
 __all__ = ["Board", "Row", "board_json"]
 
@@ -24,12 +24,12 @@ _COLUMNS: Final = 24
 _EXPORT_INTERVALS: Final = ("15s", "30s", "1m", "5m")
 _EXPORT_DEFAULT: Final = "1m"
 _EVERYTHING: Final = ".*"
-"""Matches series that lack the label, too."""
+"""Also matches series without the label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Panels under a heading."""
+    """A heading and the panels below it."""
 
     title: str
     panels: Sequence[Panel]
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A board, as its file describes it."""
+    """A board."""
 
     uid: str
     title: str
@@ -46,7 +46,7 @@ class Board:
 
 
 def board_json(board: Board) -> str:
-    """Return the file that Grafana reads; the same board gives the same text."""
+    """Return the JSON that Grafana reads; deterministic."""
     builder = builders.Dashboard(board.title).uid(board.uid).description(board.description)
     builder.tags([TAG]).timezone("browser").time("now-1h", "now").refresh("1m").editable()
     builder.tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
@@ -62,7 +62,7 @@ def board_json(board: Board) -> str:
 
 
 def _placed(board_rows: Sequence[Row]) -> Iterator[builders.Row | builders.Panel]:
-    """Yield headings and panels, from left to right and from top to bottom."""
+    """Yield headings and panels with positions, left to right and top to bottom."""
     y, number = 0, 0
     for row in board_rows:
         number += 1
@@ -73,13 +73,13 @@ def _placed(board_rows: Sequence[Row]) -> Iterator[builders.Row | builders.Panel
             number += 1
             if x + panel.width > _COLUMNS:
                 x, y, tallest = 0, y + tallest, 0
-            yield panel.at(x=x, y=y, number=number)  # type: ignore[misc]  # any kind of panel
+            yield panel.at(x=x, y=y, number=number)  # type: ignore[misc]  # any type of panel
             x, tallest = x + panel.width, max(tallest, panel.height)
         y += tallest
 
 
 def _links() -> builders.DashboardLink:
-    """Return a link to each board that has the tag, also to those that are yet to be written."""
+    """Return a link to all boards that have the tag."""
     link = builders.DashboardLink("Ollama boards").type(dashboard.DashboardLinkType.DASHBOARDS)
     link.tags([TAG]).as_dropdown(as_dropdown=False)
     return link.include_vars(include_vars=True).keep_time(keep_time=True)
@@ -101,22 +101,23 @@ def _variables() -> Iterator[
 
 
 def _export_interval() -> builders.IntervalVariable:
-    """Return the variable that says how often apps export; at first OpenTelemetry's own value."""
+    """Return the variable for the export interval; its default is that of OpenTelemetry."""
     options = [
         dashboard.VariableOption(selected=each == _EXPORT_DEFAULT, text=each, value=each)
         for each in _EXPORT_INTERVALS
     ]
     variable = builders.IntervalVariable(EXPORT_INTERVAL).label("Export interval")
-    variable.description("How far samples are apart: OTEL_METRIC_EXPORT_INTERVAL, or the scrape's.")
+    variable.description(
+        "Time between two samples: OTEL_METRIC_EXPORT_INTERVAL, or scrape_interval."
+    )
     variable.values(",".join(_EXPORT_INTERVALS)).auto(auto=False).options(options)
     return variable.current(next(option for option in options if option.selected))
 
 
 def _choice(name: str, label: str, series: str, attribute: str) -> builders.QueryVariable:
-    """Return a variable of which several values can be chosen, at first all.
+    """Return a multi-value variable; by default all values are selected.
 
-    Values come from metrics that are no histograms: those have a name of their own in
-    each of the ways to store them.
+    Its values come from a gauge: the name of a histogram depends on how it is stored.
     """
     query = f"label_values({series}, {label_name(attribute)})"
     variable = builders.QueryVariable(name).label(label).datasource(DATASOURCE)

@@ -1,6 +1,6 @@
-"""Which series a PromQL query reads: its selectors, found by the words of the language.
+"""Extracts the selectors of a PromQL query: the series that it reads.
 
-Reads queries as boards have them, variables and all; checks nothing, Prometheus does that.
+Accepts Grafana's variables. Does not validate the query; Prometheus does.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _AGGREGATIONS: Final = frozenset(
     }
 )
 _WORDS: Final = _OPERATORS | _BEFORE_LABELS | _AGGREGATIONS
-"""Words of the language that are followed by something else than a parenthesis."""
+"""Keywords, which are not metrics even without a following parenthesis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matcher:
-    """One condition of a selector."""
+    """One label matcher of a selector."""
 
     label: str
     operator: str
     value: str
-    """As it stands between the quotes."""
+    """The text between the quotes."""
 
     @property
     def has_variable(self) -> bool:
-        """Whether the board's user chooses the value."""
+        """Whether the value contains a variable of the board."""
         return "$" in self.value or "[[" in self.value
 
     def __str__(self) -> str:
@@ -57,21 +57,21 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """Which series of one metric are read."""
+    """The series of one metric that a query reads."""
 
     metric: str
     matchers: tuple[Matcher, ...] = ()
     window: bool = False
-    """Whether a stretch of time is read, for which one sample is not enough."""
+    """Whether it is a range selector, which needs more than one sample for a rate."""
 
     def text(self, *, variables: bool = True) -> str:
-        """Return it as PromQL; without `variables` only what the board itself asks for."""
+        """Return it as PromQL; without `variables` only matchers with fixed values."""
         kept = [str(matcher) for matcher in self.matchers if variables or not matcher.has_variable]
         return f"{self.metric}{{{','.join(kept)}}}"
 
 
 def selectors_of(query: str) -> list[Selector]:
-    """Return the selectors of a query in their order, each once."""
+    """Return the distinct selectors of a query, in order."""
     return list(dict.fromkeys(_selectors(_tokens(query))))
 
 
@@ -101,7 +101,7 @@ def _selectors(tokens: list[tuple[str, str]]) -> Iterator[Selector]:
 
 
 def _end_of(closing: str, tokens: list[tuple[str, str]], position: int) -> int:
-    """Return where the next `closing` stands; labels and matchers have none within."""
+    """Return the position of the next `closing`; label lists and matchers do not nest."""
     while position < len(tokens) - 1 and tokens[position][1] != closing:
         position += 1
     return position

@@ -1,18 +1,27 @@
-"""Where the time of a call goes."""
+"""The latency board: where the time of calls goes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.layout import Board, Row
-from dashboards.panels import Column, Panel, Target, Text, graph, heat_map, table
-from dashboards.promql import BOARD as Q
-from dashboards.promql import MODEL, Queries, by_plain_model, highest
-from dashboards.vocabulary import BY_MODEL, GENAI, INPUT, OUTPUT, RANGE, SLOW_START, TOKENS, legend
-from ollama_otel._telemetry import instruments as rows
+from dashboards.src.layout import Board, Row
+from dashboards.src.panels import Column, Panel, Target, Text, graph, heat_map, table
+from dashboards.src.queries import BOARD as Q
+from dashboards.src.queries import MODEL, Queries, by_plain_model, highest
+from dashboards.src.vocabulary import (
+    BY_MODEL,
+    GENAI,
+    INPUT,
+    OUTPUT,
+    RANGE,
+    SLOW_START,
+    TOKENS,
+    legend,
+)
 from ollama_otel import _names as names
-from ollama_otel._telemetry.prometheus import label_name
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.metric_names import label_name
 
 _DURATION: Final = GENAI.inference_duration
 _MODEL: Final = legend(names.REQUEST_MODEL)
@@ -21,14 +30,14 @@ _PROMPT_EVAL: Final = {names.PHASE: '="prompt_eval"'}
 
 _BY_PHASE: Final = Q.rate(rows.PHASE_TIME, by=(names.PHASE,))
 _PHASES: Final = (
-    "load: the model is brought into memory. queue_estimate: the wait for a slot, an estimate. "
-    "prompt_eval: the prompt is read. eval: tokens are generated. client: network and the "
-    "caller's own pace. unaccounted: what the server does not explain, and calls without timings."
+    "load: loading the model. queue_estimate: waiting for a slot, an estimate. prompt_eval: "
+    "evaluating the prompt. eval: generating tokens. client: network and caller. unaccounted: "
+    "time that the server's timings do not explain, and calls without timings."
 )
 
 
 def _decode_rate(queries: Queries, by: Sequence[str]) -> str:
-    """Return tokens per second of generation, of the calls together."""
+    """Return tokens per second of generation, averaged over all calls."""
     if queries is RANGE:
         tokens = queries.sum_total(TOKENS, by=by, where=OUTPUT)
         seconds = queries.total(rows.PHASE_TIME, by=by, where=_EVAL)
@@ -42,10 +51,10 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Share of time by phase",
-            means=f"Parts of the time of all calls together. {_PHASES}",
+            means=f"Share of each phase in the total time of all calls. {_PHASES}",
             do="load: raise `keep_alive`. queue_estimate: add slots or servers. prompt_eval: "
-            "shorten prompts. eval: shorter answers, a smaller model, or a GPU. client: the "
-            "network, or a caller that reads slowly.",
+            "shorten prompts. eval: use shorter responses, a smaller model, or a GPU. client: "
+            "the network, or a caller that reads slowly.",
         ),
         Target(
             query=f"{_BY_PHASE} / scalar({Q.rate(rows.PHASE_TIME)} > 0)",
@@ -59,8 +68,8 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Seconds per call by phase",
-            means=f"Mean time of a call, in its parts. {_PHASES}",
-            do="The part that grew says where to look, its share how much it matters.",
+            means=f"Mean time per call in each phase. {_PHASES}",
+            do="Look at the phase that grew; its share shows how much it matters.",
         ),
         Target(
             query=f"{_BY_PHASE} / scalar({Q.count(_DURATION)} > 0)",
@@ -73,8 +82,8 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
     table(
         Text(
             title="Seconds by model and phase",
-            means=f"Time of all calls in the range shown. {_PHASES}",
-            do="Compare the models: one whose load is a large part is pushed out by others.",
+            means=f"Total time of all calls in the time range. {_PHASES}",
+            do="Compare the models: a large share of load means that other models evict this one.",
         ),
         {
             label_name(names.REQUEST_MODEL): Column(title="Model"),
@@ -100,9 +109,9 @@ _TRACES: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Duration",
-            means="p50, p90 and p99 of all chosen calls. The dots are exemplars, single calls: "
-            "a click opens the call's trace in Jaeger.",
-            do="Open a dot near the top: its span says which phase took the time.",
+            means="p50, p90 and p99 of the selected calls. The dots are exemplars, single "
+            "calls; click one to open its trace in Jaeger.",
+            do="Open a dot near the top: its span shows which phase took the time.",
         ),
         *(
             Target(query=Q.quantile(quantile, _DURATION), legend=f"p{quantile * 100:.0f}")
@@ -114,8 +123,8 @@ _TRACES: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time to first token",
-            means="p50, p90 and p99 of the streams chosen, with exemplars that open the trace. "
-            f"The line at {SLOW_START} s is the objective that the alert watches.",
+            means="p50, p90 and p99 of the selected streams, with exemplars that open the "
+            f"trace. The line at {SLOW_START} s is the objective of the alerts.",
             do="Open a dot above the line: load, queue and prompt come before the first token.",
             no_value="no streams in this time",
         ),
@@ -136,9 +145,9 @@ _SPREAD: Final[Sequence[Panel]] = (
     heat_map(
         Text(
             title="Durations",
-            means="How many calls took how long. Two bands are two kinds of calls: cold and warm, "
-            "or short and long answers.",
-            do="A band that moves up: a model got slower; choose single models to see which.",
+            means="Calls per second, by duration. Two bands are two kinds of calls: cold and "
+            "warm, or short and long responses.",
+            do="A band that moves up: a model became slower; select single models to find it.",
         ),
         Q.heat_map(_DURATION),
         unit="s",
@@ -147,8 +156,8 @@ _SPREAD: Final[Sequence[Panel]] = (
     heat_map(
         Text(
             title="Times to first token",
-            means="How many streams began after how long.",
-            do="A second band far above the first are cold starts or waits for a slot.",
+            means="Streams per second, by time to first token.",
+            do="A second band far above the first: cold starts or waits for a slot.",
             no_value="no streams in this time",
         ),
         Q.heat_map(GENAI.time_to_first_chunk),
@@ -158,9 +167,9 @@ _SPREAD: Final[Sequence[Panel]] = (
     heat_map(
         Text(
             title="Prompt lengths",
-            means="How many calls had prompts of how many tokens, by the server's count.",
-            do="A line that stays just above half of the context length: the server cuts prompts "
-            "without saying so; raise `num_ctx` or shorten the history.",
+            means="Calls per second, by prompt tokens as counted by the server.",
+            do="A line that stays just above half of the context length: the server truncates "
+            "prompts silently; raise `num_ctx` or shorten the history.",
         ),
         Q.heat_map(TOKENS, where=INPUT),
         unit="suffix:tokens",
@@ -169,9 +178,9 @@ _SPREAD: Final[Sequence[Panel]] = (
     heat_map(
         Text(
             title="Output lengths",
-            means="How many calls generated how many tokens.",
-            do="Far longer than needed: set `num_predict`, or ask for shorter answers; time grows "
-            "in step with tokens.",
+            means="Calls per second, by generated tokens.",
+            do="Much longer than needed: set `num_predict`, or ask for shorter responses; time "
+            "grows in proportion to tokens.",
         ),
         Q.heat_map(TOKENS, where=OUTPUT),
         unit="suffix:tokens",
@@ -183,10 +192,10 @@ _STREAMS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Longest gap in a stream",
-            means="The longest wait within a stream for one further chunk, without the caller's "
-            "own time: p50, p90 and p99.",
-            do="Seconds in the middle of an answer: the server is short of memory or shares its "
-            "GPU; near the time-out, raise the client's.",
+            means="Longest time between two chunks of a stream, without time spent in the "
+            "caller: p50, p90 and p99.",
+            do="Seconds in the middle of a response: the server is short of memory or shares "
+            "its GPU. Near the client's timeout: raise it.",
             no_value="no streams in this time",
         ),
         *(
@@ -199,11 +208,11 @@ _STREAMS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time between chunks",
-            means="p50 and p90 of the time between two chunks of a stream. Recorded only where the "
-            "setting `time_per_output_chunk` is on.",
-            do="Nothing here: turn the setting on if each chunk matters; the decode rate tells the "
-            "same of whole calls at no cost.",
-            no_value="off: configure(time_per_output_chunk=True)",
+            means="p50 and p90 of the time between two chunks of a stream. Recorded only with "
+            "the setting `time_per_output_chunk`.",
+            do="No data: enable the setting if single chunks matter; the decode rate shows the "
+            "same per call, at no cost.",
+            no_value="off; enable with configure(time_per_output_chunk=True)",
         ),
         *(
             Target(
@@ -222,10 +231,10 @@ _SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Decode rate by model",
-            means="Tokens per second while tokens are generated, mean of the calls: how fast one "
-            "answer appears.",
-            do="A sudden fall: look at the GPU share beside it; if that stayed, other work uses "
-            "the GPU or several calls share it.",
+            means="Tokens generated per second of generation, mean of the calls: the speed at "
+            "which one response appears.",
+            do="A sudden drop: see the GPU share; if it is unchanged, other work or concurrent "
+            "calls use the GPU.",
         ),
         Target(query=_decode_rate(Q, BY_MODEL), legend=_MODEL),
         unit="suffix:tokens/s",
@@ -235,10 +244,10 @@ _SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="GPU share by model",
-            means="Part of the model that is in GPU memory: 100 % all of it, 0 % none. The lowest "
+            means="Fraction of the model that is in GPU memory: 100 % is all of it. The lowest "
             "of the servers.",
-            do="Below 100 %: the rest runs on the CPU, and the decode rate falls steeply. Lower "
-            "`num_ctx`, take a smaller quantization, or free GPU memory.",
+            do="Below 100 %: the rest runs on the CPU, and the decode rate drops steeply. Lower "
+            "`num_ctx`, use a smaller quantization, or free GPU memory.",
             no_value="no model in memory, or no server watched",
         ),
         Target(
@@ -254,9 +263,9 @@ _SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Prefill rate by model (estimate)",
-            means="Prompt tokens per second while prompts are read. An estimate, and too high "
-            "where the server had part of a prompt cached: it counts those tokens too.",
-            do="Falling: longer prompts without a common beginning, or the model left the GPU.",
+            means="Prompt tokens per second of prompt evaluation. An estimate: too high if the "
+            "server cached part of a prompt, as it counts cached tokens, too.",
+            do="Falling: longer prompts without a common prefix, or the model left the GPU.",
         ),
         Target(
             query=f"{Q.sum(TOKENS, by=BY_MODEL, where=INPUT)}"
@@ -270,10 +279,10 @@ _SPEED: Final[Sequence[Panel]] = (
     table(
         Text(
             title="Decode rate against GPU share",
-            means="Each model's decode rate over the range shown, beside the part of it that is in "
-            "GPU memory now and the context it has. `:latest` is left out of names.",
-            do="A slow model with a share below 100 % is slow because of that. One that is slow "
-            "with all of it on the GPU is large, or shares the GPU.",
+            means="Decode rate of each model over the time range, with its current GPU share "
+            "and context length. `:latest` is omitted from names.",
+            do="A slow model with a GPU share below 100 % is slow for that reason. A slow model "
+            "that is entirely on the GPU is large, or shares the GPU.",
         ),
         {
             MODEL: Column(title="Model"),
@@ -314,8 +323,9 @@ _WAITING: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Load time of cold starts by model",
-            means="p90 of the time until a model was in memory, of calls that had to wait for it.",
-            do="Long: the disk is slow or the model large. Load it before it is needed (an empty "
+            means="p90 of the time until the model was in memory, for calls that had to wait "
+            "for it.",
+            do="Long: the disk is slow or the model is large. Load it in advance (an empty "
             "prompt with a `keep_alive`), and keep it.",
             no_value="no cold starts in this time",
         ),
@@ -326,10 +336,10 @@ _WAITING: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Wait for a slot by model (estimate)",
-            means="p90 of the calls that waited, estimated from the server's clocks.",
-            do="A single model: raise `OLLAMA_NUM_PARALLEL`. All at once: loads stand in the way, "
-            "as the server does one at a time.",
-            no_value="no call waited",
+            means="p90 of the calls that waited, estimated from the server's timings.",
+            do="One model: raise `OLLAMA_NUM_PARALLEL`. All models at once: loads block calls, "
+            "as the server loads one model at a time.",
+            no_value="no calls waited",
         ),
         Target(query=Q.quantile(0.9, rows.QUEUE_DURATION, by=BY_MODEL), legend=_MODEL),
         unit="s",
@@ -343,8 +353,8 @@ BOARD: Final = Board(
     description="Where the time of a call goes: queue, load, prompt, decode, client.",
     rows=(
         Row(title="Where the time goes", panels=_WHERE_TIME_GOES),
-        Row(title="From the curve to the trace", panels=_TRACES),
-        Row(title="How calls are spread", panels=_SPREAD),
+        Row(title="Quantiles and traces", panels=_TRACES),
+        Row(title="Distributions", panels=_SPREAD),
         Row(title="Streams", panels=_STREAMS),
         Row(title="Speed", panels=_SPEED),
         Row(title="Waiting", panels=_WAITING),

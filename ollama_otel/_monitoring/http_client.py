@@ -1,4 +1,4 @@
-"""One HTTP client for everything that is asked here, and what its failures mean."""
+"""HTTP clients for Prometheus, Grafana and the stack, and their failures in words."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from ipaddress import ip_address
 
 import httpx
 
-from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring import MonitoringError
 
-__all__ = ["open_client", "reason_of", "shown"]
+__all__ = ["open_client", "public_url", "reason_of"]
 
 
 def open_client(url: str, **options: object) -> httpx.Client:
-    """Return a client for a server; a proxy of the environment knows nothing of this machine."""
+    """Return a client for a server; it uses the environment's proxies for other machines only."""
     return httpx.Client(
         base_url=url,
         trust_env=not _is_this_machine(httpx.URL(url).host),
@@ -21,26 +21,26 @@ def open_client(url: str, **options: object) -> httpx.Client:
     )
 
 
-def shown(url: str, *, example: str) -> str:
-    """Return where a server is as it may be named in messages: without who asks.
+def public_url(url: str, *, example: str) -> str:
+    """Return a URL without user and password, for messages.
 
-    Raises `DashboardsError` where it is no address of one.
+    Raises `MonitoringError` if it is not an HTTP URL with a host.
     """
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL:
         address = httpx.URL()
     if address.scheme not in {"http", "https"} or not address.host:
-        raise DashboardsError(f"expected an address such as {example}, found {url!r}")
+        raise MonitoringError(f"expected a URL such as {example}, found {url!r}")
     return str(address.copy_with(userinfo=b"")).rstrip("/")
 
 
 def reason_of(error: httpx.HTTPError) -> str:
-    """Return why there was no answer, in a few words."""
+    """Return in a few words why there was no response."""
     if isinstance(error, httpx.ConnectError):
-        return "nothing answers there"
+        return "cannot connect"
     if isinstance(error, httpx.TimeoutException):
-        return "it did not answer in time"
+        return "timed out"
     return str(error) or type(error).__name__
 
 

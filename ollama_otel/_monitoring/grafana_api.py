@@ -1,6 +1,6 @@
-"""Grafana's HTTP API, as far as importing boards needs it.
+"""Client of the part of Grafana's HTTP API that the import of boards needs.
 
-After its documentation for 11.6: health, folders, data sources, dashboards.
+Follows the documentation of Grafana 11.6: health, folders, data sources, dashboards.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Final, Literal, Self
 
 import httpx
 
-from ollama_otel._monitoring.errors import DashboardsError
-from ollama_otel._monitoring.web import open_client, reason_of, shown
+from ollama_otel._monitoring import MonitoringError
+from ollama_otel._monitoring.http_client import open_client, public_url, reason_of
 
-__all__ = ["DataSource", "Grafana", "ImportedBoard", "SourceKind"]
+__all__ = ["DataSource", "GrafanaServer", "ImportedBoard", "SourceKind"]
 
 SourceKind = Literal["prometheus", "jaeger"]
 
@@ -41,35 +41,35 @@ _SOURCES: Final[Mapping[SourceKind, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSource:
-    """A data source as Grafana has it."""
+    """A data source of a Grafana."""
 
     uid: str
     name: str
     kind: str
     url: str
     is_new: bool
-    """Whether it was made just now."""
+    """Whether this call created it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedBoard:
-    """A board that is in Grafana now."""
+    """A board after its import."""
 
     title: str
     url: str
     version: int
-    """1: it was not there before."""
+    """1 for a new board."""
 
 
-class Grafana:
-    """A Grafana; whatever it refuses raises `DashboardsError`, in a sentence."""
+class GrafanaServer:
+    """A Grafana server. Methods raise `MonitoringError` if it refuses or cannot be reached."""
 
     def __init__(
         self, url: str, *, token: str | None = None, user: tuple[str, str] | None = None
     ) -> None:
-        self._asks_as = "the token" if token else f"the user {user[0]!r}" if user else None
+        self._user = "the token" if token else f"the user {user[0]!r}" if user else None
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.url = shown(url, example="http://localhost:3000")
+        self.url = public_url(url, example="http://localhost:3000")
         self._client = open_client(
             url, timeout=_PATIENCE, headers=headers, auth=None if token else user
         )
@@ -86,47 +86,47 @@ class Grafana:
         self._client.close()
 
     def version(self) -> str | None:
-        """Return its version, which it may hide; raises where it is no Grafana or not well."""
+        """Return its version, None if hidden; raises if unhealthy or not a Grafana."""
         response = self._send("GET", "/api/health")
         health = _json(response)
         if not isinstance(health, dict) or "database" not in health:
-            raise DashboardsError(
-                f"what answers at {self.url} is no Grafana (HTTP status {response.status_code} "
-                "from /api/health): name its address by --grafana, sub-path included"
+            raise MonitoringError(
+                f"the server at {self.url} is not a Grafana (HTTP status {response.status_code} "
+                "from /api/health): give its URL with --grafana, including a sub-path"
             )
         if health["database"] != "ok":
-            raise DashboardsError(
+            raise MonitoringError(
                 f"the Grafana at {self.url} cannot use its database ({health['database']}): "
-                "look into its log"
+                "see its log"
             )
         version = health.get("version")
         return None if version is None else str(version)
 
     def folder(self, title: str) -> str:
-        """Return the uid of the folder with a title, which is made where there is none."""
+        """Return the uid of the folder with a title; creates it if there is none."""
         listed = self._ask("GET", f"/api/folders?limit={_FOLDERS}", what="list the folders")
         for each in listed:
             if each.get("title") == title:
                 return str(each["uid"])
         made = self._ask(
-            "POST", "/api/folders", {"title": title}, what=f"make the folder {title!r}"
+            "POST", "/api/folders", {"title": title}, what=f"create the folder {title!r}"
         )
         return str(made["uid"])
 
     def data_source(self, kind: SourceKind, url: str) -> DataSource:
-        """Return the data source whose uid is its kind, made for `url` where there is none."""
+        """Return the data source whose uid is `kind`; creates it for `url` if there is none."""
         response = self._send("GET", f"/api/datasources/uid/{kind}")
         if response.status_code != HTTPStatus.NOT_FOUND:
-            found = self._read(response, what=f"look for the data source {kind!r}")
+            found = self._read(response, what=f"look up the data source {kind!r}")
             return _data_source(found, is_new=False)
         sent = {"uid": kind, "type": kind, "access": "proxy", "url": url, **_SOURCES[kind]}
         made = self._ask(
-            "POST", "/api/datasources", sent, what=f"make the data source {sent['name']!r}"
+            "POST", "/api/datasources", sent, what=f"create the data source {sent['name']!r}"
         )
         return _data_source(made["datasource"], is_new=True)
 
     def data_sources(self) -> list[DataSource] | None:
-        """Return all data sources; None where whoever asks may not see them."""
+        """Return all data sources; None if the user may not list them."""
         response = self._send("GET", "/api/datasources")
         if response.status_code == HTTPStatus.FORBIDDEN:
             return None
@@ -134,10 +134,10 @@ class Grafana:
         return [_data_source(each, is_new=False) for each in found]
 
     def import_board(self, board: Mapping[str, Any], *, folder: str) -> ImportedBoard:
-        """Put a board into a folder, over the one that has its uid."""
+        """Put a board into a folder; replaces a board with the same uid."""
         title = str(board.get("title", ""))
         sent = {
-            # With an id of another Grafana it would not be found.
+            # The id of another Grafana would not be found here.
             "dashboard": {**board, "id": None},
             "folderUid": folder,
             "overwrite": True,
@@ -160,9 +160,9 @@ class Grafana:
         try:
             return self._client.request(method, path, json=content)
         except httpx.HTTPError as error:
-            raise DashboardsError(
+            raise MonitoringError(
                 f"no Grafana at {self.url}: {reason_of(error)}; start one with "
-                "`ollama-otel dashboards up`, or name yours by --grafana URL"
+                "`ollama-otel dashboards up`, or give yours with --grafana URL"
             ) from None
 
     def _read(self, response: httpx.Response, *, what: str) -> Any:
@@ -170,39 +170,35 @@ class Grafana:
         if response.is_success and content is not None:
             return content
         said = content.get("message") if isinstance(content, dict) else None
-        raise DashboardsError(
-            f"{self.url} would not {what}: {self._refusal(response.status_code)}"
-            + (f" (it says: {said})" if said else "")
+        raise MonitoringError(
+            f"{self.url} refused to {what}: {self._refusal(response.status_code)}"
+            + (f" (message: {said})" if said else "")
         )
 
     def _refusal(self, status: int) -> str:
         match status:
             case HTTPStatus.UNAUTHORIZED:
-                known = (
-                    f"does not know {self._asks_as}" if self._asks_as else "wants to know who asks"
-                )
+                problem = f"{self._user} is not valid" if self._user else "sign-in required"
                 return (
-                    f"it {known}; give the token of a service account by "
+                    f"{problem}; give the token of a service account with "
                     "--token or GRAFANA_TOKEN, or --user NAME:PASSWORD"
                 )
             case HTTPStatus.FORBIDDEN:
                 return (
-                    f"{self._asks_as or 'whoever is not signed in'} may not do that; boards and "
+                    f"{self._user or 'an anonymous user'} lacks permission; boards and "
                     "folders need the role Editor, data sources the role Admin"
                 )
             case HTTPStatus.PRECONDITION_FAILED:
                 return (
-                    "something else there has its name or uid, or belongs to a plugin; "
-                    "remove or rename that, or choose another --folder"
+                    "another board has its name or uid, or belongs to a plugin; "
+                    "remove or rename that one, or choose another --folder"
                 )
             case HTTPStatus.CONFLICT:
-                return (
-                    "one of that name is there already; rename it, or give it the uid we look for"
-                )
+                return "one with that name exists; rename it, or give it the uid that we look for"
             case HTTPStatus.BAD_REQUEST:
                 return (
-                    "it does not take it; a board that comes from Grafana's provisioning is "
-                    "changed in its file and not by import"
+                    "Grafana rejects the board; a provisioned board can only be changed in its "
+                    "file, not by import"
                 )
             case _:
                 return f"HTTP status {status}"

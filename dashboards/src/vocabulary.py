@@ -1,13 +1,13 @@
-"""Legends, labels and queries that several boards have in common."""
+"""Labels, matchers, legends and limits shared by boards and rules."""
 
 from __future__ import annotations
 
 from typing import Final, cast
 
-from dashboards.promql import BOARD
+from dashboards.src.queries import BOARD
 from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import GENAI_INSTRUMENTS, Instrument
-from ollama_otel._telemetry.prometheus import label_name
+from ollama_otel._telemetry.metric_names import label_name
 
 __all__ = [
     "BY_LISTED_MODEL",
@@ -27,31 +27,31 @@ __all__ = [
 ]
 
 GENAI: Final = GENAI_INSTRUMENTS["v1.41"]
-"""Boards and rules are made for the default profile."""
+"""Boards and rules use the names of the default profile."""
 
 TOKENS: Final = cast("Instrument", GENAI.token_usage)
-"""Of that profile, one histogram for both sides."""
+"""One histogram for input and output tokens."""
 
 RANGE: Final = BOARD.over("$__range")
-"""Of numbers that are about all the time a board shows."""
+"""Queries over the whole time range of the board."""
 
 BY_MODEL: Final = (names.REQUEST_MODEL,)
 BY_SERVER: Final = (names.SERVER_ADDRESS, names.SERVER_PORT)
 BY_LISTED_MODEL: Final = (names.MODEL_NAME, *BY_SERVER)
-"""Of what the server holds: a model may be in the memory of several servers."""
+"""For models in memory: several servers may have loaded the same model."""
 
 FAILED: Final = {names.ERROR_TYPE: '!=""'}
 REFUSED: Final = {names.HTTP_STATUS: '!=""', names.ERROR_TYPE: '=""'}
-"""Of exports: the receiver answered, and not with success. Those have no error type."""
+"""Exports that the receiver answered with an error status; they have no error type."""
 INPUT: Final = {names.TOKEN_TYPE: '="input"'}
 OUTPUT: Final = {names.TOKEN_TYPE: '="output"'}
 
 SLOW_START: Final = 2.56
-"""Seconds within which a stream should begin; a bound of the buckets, so its share is exact."""
+"""Objective for the time to first token, in seconds; a bucket bound, so shares are exact."""
 
 
 def legend(*attributes: str, before: str = "") -> str:
-    """Return a legend of labels' values, after a word."""
+    """Return a legend that shows the values of labels, after a prefix."""
     values = " ".join(f"{{{{{label_name(attribute)}}}}}" for attribute in attributes)
     return f"{before} {values}".strip()
 
@@ -62,4 +62,4 @@ SERVER_TEXT: Final = (
     f"{{{{ $labels.{label_name(names.SERVER_ADDRESS)} }}}}:"
     f"{{{{ $labels.{label_name(names.SERVER_PORT)} }}}}"
 )
-"""The same in an alert's text."""
+"""Address and port of the server, for the text of an alert."""

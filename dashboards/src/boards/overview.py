@@ -1,15 +1,15 @@
-"""Is it healthy, and how much is going on?"""
+"""The overview board: health, calls, errors, latency and tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.layout import Board, Row
-from dashboards.panels import Column, Panel, Target, Text, bars, graph, stat, table
-from dashboards.promql import BOARD as Q
-from dashboards.promql import share
-from dashboards.vocabulary import (
+from dashboards.src.layout import Board, Row
+from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, stat, table
+from dashboards.src.queries import BOARD as Q
+from dashboards.src.queries import share
+from dashboards.src.vocabulary import (
     BY_MODEL,
     BY_SERVER,
     FAILED,
@@ -21,10 +21,10 @@ from dashboards.vocabulary import (
     TOKENS,
     legend,
 )
-from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
-from ollama_otel._telemetry.prometheus import label_name
+from ollama_otel._telemetry.metric_names import label_name
 
 _DURATION: Final = GENAI.inference_duration
 _START: Final = GENAI.time_to_first_chunk
@@ -47,8 +47,8 @@ _HEALTH: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Calls",
-            means="Inference calls (chat, generate, embeddings) that ended in the time shown.",
-            do="None at all: check that the app runs and that its exporter reaches Prometheus.",
+            means="Inference calls (chat, generate, embeddings) that ended in the time range.",
+            do="None: check that the app runs and that its metrics reach Prometheus.",
         ),
         Target(query=RANGE.count_total(_DURATION)),
         unit="short",
@@ -56,8 +56,8 @@ _HEALTH: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Failed calls",
-            means="Part of the calls that failed. Calls left early are no failures.",
-            do="Above 1 %: see the errors by type, then Jaeger for `ollama.outcome=failed`.",
+            means="Share of calls that failed. Abandoned and cancelled calls are not failures.",
+            do="Above 1 %: see the errors by type, then search Jaeger for `ollama.outcome=failed`.",
         ),
         Target(
             query=share(RANGE.count_total(_DURATION, where=FAILED), RANGE.count_total(_DURATION))
@@ -69,8 +69,9 @@ _HEALTH: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Duration, p90",
-            means="Nine of ten calls took no longer than this, exact to the bucket it lies in.",
-            do="Higher than usual: the latency board says in which phase the time goes.",
+            means="90 % of the calls took at most this long, interpolated within a histogram "
+            "bucket.",
+            do="Higher than usual: the latency board shows which phase takes the time.",
         ),
         Target(query=RANGE.quantile_total(0.9, _DURATION)),
         unit="s",
@@ -79,8 +80,8 @@ _HEALTH: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Time to first token, p90",
-            means="Nine of ten streams began within this time; streamed calls only.",
-            do=f"Above {SLOW_START} s: cold starts and waiting for a slot are the usual causes.",
+            means="90 % of the streams started within this time; streamed calls only.",
+            do=f"Above {SLOW_START} s: cold starts and waits for a slot are the usual causes.",
             no_value="no streams in this time",
         ),
         Target(query=RANGE.quantile_total(0.9, _START)),
@@ -91,8 +92,9 @@ _HEALTH: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Tokens generated",
-            means="Tokens that all models together generate per second.",
-            do="Falling while calls wait: the server is at its limit, or a model left the GPU.",
+            means="Tokens generated per second, by all models together.",
+            do="Falling while calls wait: the server is saturated, or a model no longer fits on "
+            "the GPU.",
         ),
         Target(query=Q.sum(TOKENS, where=OUTPUT)),
         unit="suffix:tokens/s",
@@ -102,8 +104,9 @@ _HEALTH: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="In flight",
-            means="Calls under way now, model management included.",
-            do="Rising without end: the server takes on more than it gets done; see the queue.",
+            means="Calls in progress now, including model management.",
+            do="Rising steadily: calls arrive faster than the server completes them; see the "
+            "queue.",
         ),
         Target(query=Q.gauge(rows.ACTIVE_REQUESTS)),
         unit="short",
@@ -114,7 +117,7 @@ _HEALTH: Final[Sequence[Panel]] = (
         Text(
             title="Servers down",
             means="Watched servers that no app can reach now.",
-            do="Above 0: the server board says which; start it, or mend the network to it.",
+            do="Above 0: the server board shows which; start the server or fix connectivity.",
             no_value="not watched",
         ),
         Target(query=f"sum(1 - {Q.gauge(rows.SERVER_UP, by=BY_SERVER, how='max')})"),
@@ -125,8 +128,8 @@ _HEALTH: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Cold starts",
-            means="Calls for which a model had to be loaded first.",
-            do="Many: raise `keep_alive`, or have memory for all models that are in use.",
+            means="Calls for which the model had to be loaded first.",
+            do="Many: raise `keep_alive`, or provide memory for all models in use.",
             no_value="0",
         ),
         Target(query=RANGE.count_total(rows.LOAD_DURATION)),
@@ -139,8 +142,8 @@ _CALLS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Calls by model",
-            means="Inference calls per second that ended.",
-            do="A sudden fall: the app stopped, or the server hangs; look at what is in flight.",
+            means="Inference calls that ended, per second.",
+            do="A sudden drop: the app stopped, or the server hangs; see the calls in flight.",
         ),
         Target(query=Q.count(_DURATION, by=BY_MODEL), legend=_MODEL),
         unit="suffix:calls/s",
@@ -151,8 +154,9 @@ _CALLS: Final[Sequence[Panel]] = (
         Text(
             title="Outcomes",
             means="How calls ended: completed, failed, abandoned (the caller closed the stream "
-            "early) or cancelled (its task was).",
-            do="Many abandoned or cancelled: people do not wait so long; see time to first token.",
+            "early) or cancelled (its task was cancelled).",
+            do="Many abandoned or cancelled calls: users do not wait that long; see time to "
+            "first token.",
         ),
         Target(
             query=Q.count(_DURATION, by=(names.OUTCOME,)),
@@ -165,10 +169,10 @@ _CALLS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Errors by type",
-            means="Failed calls per second, by `error.type`. The first error of a type in a "
-            "process shows in the totals only, as a rate needs two samples.",
-            do="connect: the server is down or the address wrong. model_not_found: pull the "
-            "model. Others: search Jaeger for the type and read the span's message.",
+            means="Failed calls per second, by `error.type`. A rate needs two samples, so the "
+            "first error of a type in a process appears in the totals only.",
+            do="connect: the server is down or the address is wrong. model_not_found: pull the "
+            "model. Others: search Jaeger for the type and read the message of the span.",
             no_value="no errors in this time",
         ),
         Target(
@@ -183,8 +187,8 @@ _CALLS: Final[Sequence[Panel]] = (
     bars(
         Text(
             title="Errors by type, total",
-            means="Failed calls in the time shown, by `error.type`.",
-            do="Begin with the longest bar; the runbook of the alert on errors has the types.",
+            means="Failed calls in the time range, by `error.type`.",
+            do="Start with the longest bar; the runbook of OllamaErrorRate explains the types.",
             no_value="no errors in this time",
         ),
         Target(
@@ -198,8 +202,9 @@ _CALLS: Final[Sequence[Panel]] = (
     bars(
         Text(
             title="Outcomes, total",
-            means="Calls in the time shown, by how they ended.",
-            do="Compare with what is usual for the app; a chat app always has abandoned calls.",
+            means="Calls in the time range, by outcome.",
+            do="Compare with the usual numbers of the app; a chat app always has some abandoned "
+            "calls.",
         ),
         Target(
             query=RANGE.count_total(_DURATION, by=(names.OUTCOME,)),
@@ -211,8 +216,9 @@ _CALLS: Final[Sequence[Panel]] = (
     table(
         Text(
             title="By model",
-            means="What each model did in the time shown; tokens by the server's count.",
-            do="A model with errors or far more tokens than expected is where to look first.",
+            means="Calls, errors, tokens and duration of each model in the time range; tokens "
+            "as counted by the server.",
+            do="Start with models that have errors or far more tokens than expected.",
         ),
         {
             label_name(names.REQUEST_MODEL): Column(title="Model"),
@@ -253,10 +259,10 @@ _LATENCY: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Duration by model",
-            means="Time from the request to the end of the answer: p50, p90 and p99. The dots are "
-            "exemplars, single calls; a click opens the trace.",
-            do="p99 far above p50: some calls wait or load a model. All of them high: the answers "
-            "are long or the model is slow; see the latency board.",
+            means="Time from sending the request to the end of the response: p50, p90 and p99. "
+            "The dots are exemplars, single calls; click one to open its trace.",
+            do="p99 far above p50: some calls wait or load a model. All high: responses are "
+            "long or the model is slow; see the latency board.",
         ),
         *_quantiles(_DURATION),
         unit="s",
@@ -265,10 +271,11 @@ _LATENCY: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time to first token by model",
-            means="Time from the request to the first chunk of a stream: p50, p90 and p99. What "
-            "people feel as the speed of a chat. The dots are exemplars; a click opens the trace.",
-            do=f"Above {SLOW_START} s: see cold starts and the queue below, then prompt lengths on "
-            "the latency board.",
+            means="Time from sending the request to the first chunk of a stream: p50, p90 and "
+            "p99. Users feel it as the speed of a chat. The dots are exemplars; click one to "
+            "open its trace.",
+            do=f"Above {SLOW_START} s: see cold starts and the queue below, then prompt lengths "
+            "on the latency board.",
             no_value="no streams in this time",
         ),
         *_quantiles(_START),
@@ -282,8 +289,8 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Tokens in by model",
-            means="Tokens in prompts per second, by the server's count; cached ones count too.",
-            do="A jump with the same number of calls: prompts or histories grew.",
+            means="Prompt tokens per second, as counted by the server; includes cached tokens.",
+            do="A jump at the same number of calls: prompts or histories became longer.",
         ),
         Target(query=Q.sum(TOKENS, by=BY_MODEL, where=INPUT), legend=_MODEL),
         unit="suffix:tokens/s",
@@ -293,8 +300,8 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Tokens out by model",
-            means="Tokens generated per second, of all calls of a model together.",
-            do="For the speed of one call see the decode rate on the latency board.",
+            means="Tokens generated per second, summed over all calls of a model.",
+            do="For the speed of a single call, see the decode rate on the latency board.",
         ),
         Target(query=Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT), legend=_MODEL),
         unit="suffix:tokens/s",
@@ -307,9 +314,9 @@ _LOAD: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="In flight by model",
-            means="Calls under way, waiting ones included.",
-            do="Above the server's slots (`OLLAMA_NUM_PARALLEL`) calls wait. The server does not "
-            "refuse them: add slots, servers or patience.",
+            means="Calls in progress, including those that wait.",
+            do="Calls beyond the slots of the server (`OLLAMA_NUM_PARALLEL`) wait; the server "
+            "does not refuse them. Add slots or servers, or send fewer calls at once.",
         ),
         Target(query=Q.gauge(rows.ACTIVE_REQUESTS, by=BY_MODEL), legend=_MODEL),
         unit="short",
@@ -320,11 +327,11 @@ _LOAD: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Wait for a slot (estimate)",
-            means="Estimated from the server's clocks, as it does not tell its queue: p50 and p90 "
-            "of the calls that waited (left), and how many did (right).",
-            do="Rising: more calls at once than slots. Raise `OLLAMA_NUM_PARALLEL` if memory "
-            "allows it, or spread calls over servers.",
-            no_value="no call waited",
+            means="Estimated from the server's timings, as Ollama does not report its queue: "
+            "p50 and p90 of the calls that waited (left), and their number (right).",
+            do="Rising: more concurrent calls than slots. Raise `OLLAMA_NUM_PARALLEL` if memory "
+            "allows, or spread calls over servers.",
+            no_value="no calls waited",
         ),
         *(
             Target(query=Q.quantile(quantile, rows.QUEUE_DURATION), legend=f"p{quantile * 100:.0f}")
@@ -339,8 +346,8 @@ _LOAD: Final[Sequence[Panel]] = (
         Text(
             title="Cold starts by model",
             means="Calls for which the model had to be loaded first, per second.",
-            do="Steady: `keep_alive` is too short, or models push each other out; the server "
-            "board names the cause.",
+            do="Continuous: `keep_alive` is too short, or models evict each other; the server "
+            "board shows the cause.",
             no_value="no cold starts in this time",
         ),
         Target(query=Q.count(rows.LOAD_DURATION, by=BY_MODEL), legend=_MODEL),
@@ -357,8 +364,8 @@ BOARD: Final = Board(
     title="Ollama: overview",
     description="Calls, errors, latency and tokens of the apps that call Ollama.",
     rows=(
-        Row(title="Is it healthy?", panels=_HEALTH),
-        Row(title="Calls and how they end", panels=_CALLS),
+        Row(title="Health", panels=_HEALTH),
+        Row(title="Calls and outcomes", panels=_CALLS),
         Row(title="Latency", panels=_LATENCY),
         Row(title="Tokens", panels=_TOKEN_FLOW),
         Row(title="Load", panels=_LOAD),

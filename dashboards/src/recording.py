@@ -1,6 +1,6 @@
-"""Recording rules: names that do not depend on storage, and ratios that alerts need for hours.
+"""Recording rules: metrics independent of histogram storage, and ratios over long windows.
 
-Alerts read them. Boards do not, so that a board works where no rules are loaded.
+Alerts use them. Boards do not, so that boards work without rules.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dashboards.promql import JOB, RULES, share
-from dashboards.vocabulary import BY_MODEL, BY_SERVER, GENAI, SLOW_START, TOKENS
-from ollama_otel._telemetry import instruments as rows
+from dashboards.src.queries import JOB, RULES, share
+from dashboards.src.vocabulary import BY_MODEL, BY_SERVER, GENAI, SLOW_START, TOKENS
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 
 __all__ = ["CONNECT", "RECORDINGS", "RecordingRule", "record"]
 
 CONNECT: Final = {names.ERROR_TYPE: '="connect"'}
 _CONNECTED_FAILED: Final = {names.ERROR_TYPE: '!~"|connect"'}
-"""Of calls that got no connection another alert tells."""
+"""Calls without a connection have their own alert."""
 
 _DURATION: Final = GENAI.inference_duration
 _START: Final = GENAI.time_to_first_chunk
@@ -36,7 +36,7 @@ class RecordingRule:
 
 
 def record(what: str, how: str) -> str:
-    """Return the name of a record: `ollama_otel:failed_calls:ratio_rate10m`."""
+    """Return the name of a rule, such as `ollama_otel:failed_calls:ratio_rate10m`."""
     return f"ollama_otel:{what}:{how}"
 
 
@@ -48,7 +48,7 @@ def _ratio(
     *,
     where: Mapping[str, str] | None = None,
 ) -> tuple[RecordingRule, RecordingRule]:
-    """Return a part of the calls, and how many they are."""
+    """Return two rules: a share of the calls, and the number of those calls."""
     queries = RULES.over(window)
     of_all = share(queries.count(part, by=by, where=where), queries.count(_DURATION, by=by))
     gained = queries.count_increase(part, by=by, where=where)

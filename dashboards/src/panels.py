@@ -1,6 +1,6 @@
-"""What a panel looks like: kinds of panels, each with unit, text and legend.
+"""The types of panels, with their units, texts and legends.
 
-Knows Grafana's schema through grafana-foundation-sdk, and nothing of metrics.
+Uses Grafana's schema through grafana-foundation-sdk; independent of metrics.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ __all__ = [
 DATASOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 EXPORT_INTERVAL: Final = "export_interval"
-"""The variable that says how far samples are apart. Grafana makes `$__rate_interval` four times as
-long, so that there are samples to make a rate of; the data source's own setting would not do, as
-one data source has metrics of several kinds."""
+"""Variable for the time between samples. Grafana makes `$__rate_interval` four times as long, so
+that rates have enough samples. The interval of the data source does not help, as it is the same for
+all metrics."""
 
 Color = Literal["green", "yellow", "orange", "red", "blue", "purple", "text"]
 Steps = Sequence[tuple[float | None, Color]]
-"""From which value on which colour; the first begins at None."""
+"""Colours by lower bound; the first bound is None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """What a panel says about itself."""
+    """Title and explanation of a panel."""
 
     title: str
     means: str
-    """What is shown, and how to read it."""
+    """What it shows and how to read it."""
     do: str
-    """What to do when it looks wrong."""
+    """What to do if it looks wrong."""
     no_value: str = "no calls in this time"
-    """What stands there when there is nothing to show."""
+    """Text shown if there is no data."""
 
     @property
     def description(self) -> str:
-        """The text behind the panel's (i)."""
+        """Text of the info icon."""
         return f"{self.means}\n\n**What to do:** {self.do}"
 
 
@@ -73,25 +73,25 @@ class Target:
     query: str
     legend: str = "__auto"
     is_on_right: bool = False
-    """Whether it has the axis on the right, with the panel's second unit."""
+    """Whether it uses the right axis, which has the second unit of the panel."""
     is_limit: bool = False
-    """Whether it is what the others may not exceed: dashed."""
+    """Whether it is the limit of the others; drawn dashed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table: what it is called, and how its values are written."""
+    """Title and format of a column of a table."""
 
     title: str
     query: str | None = None
-    """None: a label of the queries, by the name that the columns have it under."""
+    """None for a label of the queries; the key of the column is its name."""
     unit: str = "string"
     decimals: int | None = None
     steps: Steps = ()
     words: Mapping[str, tuple[str, Color]] | None = None
-    """Names of values, and their colours."""
+    """Text and colour by value."""
     is_hidden: bool = False
-    """Whether the query is there for its labels only."""
+    """Whether only the labels of the query are needed."""
 
 
 class _Builder(Protocol):
@@ -104,21 +104,21 @@ class _Builder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A panel that has its size and not yet its place."""
+    """A panel with a size, not yet positioned."""
 
     builder: Any
     width: int
-    """Of 24."""
+    """Of 24 columns."""
     height: int
 
     def at(self, *, x: int, y: int, number: int) -> _Builder:
-        """Return what builds it at its place."""
+        """Return the builder of the panel at a position."""
         place = dashboard.GridPos(x=x, y=y, w=self.width, h=self.height)
         builder: _Builder = self.builder
         return builder.grid_pos(place).id(number)
 
 
-def graph(  # noqa: PLR0913 - what a graph can differ in
+def graph(  # noqa: PLR0913 - options of a graph
     text: Text,
     *targets: Target,
     unit: str,
@@ -132,7 +132,7 @@ def graph(  # noqa: PLR0913 - what a graph can differ in
     width: int = 12,
     height: int = 9,
 ) -> Panel:
-    """Values over time."""
+    """Return a graph of values over time."""
     builder = _texts(timeseries_builder.Panel(), text, unit, decimals)
     for index, target in enumerate(targets):
         builder.with_target(_query(target, index, exemplars=exemplars))
@@ -175,7 +175,7 @@ def stat(
     width: int = 3,
     height: int = 4,
 ) -> Panel:
-    """One number; with `is_over_time` the last of a line that stands behind it."""
+    """Return a single number; with `is_over_time` the last value, on a line graph."""
     builder = _texts(stat_builder.Panel(), text, unit, decimals)
     builder.with_target(_query(target, 0, is_instant=not is_over_time))
     builder.reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -196,7 +196,7 @@ def bars(
     width: int = 6,
     height: int = 9,
 ) -> Panel:
-    """A bar for each series, over the whole range."""
+    """Return a bar per series, over the whole time range."""
     builder = _texts(bargauge_builder.Panel(), text, unit, decimals)
     for index, target in enumerate(targets):
         builder.with_target(_query(target, index, is_instant=True))
@@ -217,7 +217,7 @@ def heat_map(
     width: int = 12,
     height: int = 9,
 ) -> Panel:
-    """How many calls per second there are in each bucket, over time."""
+    """Return calls per second and bucket, over time."""
     builder = _texts(heatmap_builder.Panel(), text, "short", 0)
     target = _query(Target(query=query, legend="{{le}}"), 0, exemplars=True)
     builder.with_target(target.format(prometheus.PromQueryFormat.HEATMAP))
@@ -245,7 +245,7 @@ def states(
     width: int = 12,
     height: int = 6,
 ) -> Panel:
-    """States over time; `words` names each value and its colour."""
+    """Return states over time; `words` gives text and colour by value."""
     builder = _texts(statetimeline_builder.Panel(), text, "none", 0)
     builder.with_target(_query(target, 0))
     builder.mappings([_value_map(words)])
@@ -265,10 +265,10 @@ def table(
     width: int = 24,
     height: int = 8,
 ) -> Panel:
-    """What is so now, or was over the whole range: a row for each set of labels.
+    """Return a table with a row per set of labels, now or over the whole time range.
 
-    `columns` in their order by label; those with a query by any word. `pivot` makes a
-    column of each value of a label instead (`groupingToMatrix`'s options).
+    `columns` are in order; the key is the label, or any name if the column has a query. `pivot`,
+    the options of `groupingToMatrix`, makes a column of each value of a label instead.
     """
     builder = _texts(table_builder.Panel(), text, unit, decimals)
     queries = [(key, column) for key, column in columns.items() if column.query is not None]
@@ -279,7 +279,7 @@ def table(
         fields[key] = f"Value #{_ref(index)}" if len(queries) > 1 else "Value"
     if pivot is not None:
         row = pivot["rowField"]
-        # Grafana calls the first column by both labels.
+        # Grafana names the first column after both labels.
         first = {f"{row}\\{pivot['columnField']}": columns[row].title}
         transformations: list[tuple[str, object]] = [
             ("groupingToMatrix", {**pivot, "emptyValue": "zero"}),
@@ -336,7 +336,7 @@ def _legend(calcs: list[str]) -> common_builder.VizLegendOptions:
 
 
 def _palette() -> dashboard_builder.FieldColor:
-    """Return a colour for each name: a model has the same on every panel."""
+    """Colours by name, so that a model has the same colour on every panel."""
     return dashboard_builder.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
 
 
@@ -361,7 +361,7 @@ def _right_axis(unit: str) -> list[dashboard.DynamicConfigValue]:
 def _column_properties(column: Column) -> list[dashboard.DynamicConfigValue]:
     properties = [
         dashboard.DynamicConfigValue(id_val="unit", value=column.unit),
-        # The panel's own text is for a table without rows; here a single cell is empty.
+        # The text of the panel is for a table without rows; this is for an empty cell.
         dashboard.DynamicConfigValue(id_val="noValue", value="–"),  # noqa: RUF001 - a dash
     ]
     if column.decimals is not None:
