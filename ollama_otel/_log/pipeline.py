@@ -167,11 +167,14 @@ class Pipeline:
 
         Errors quote what was sent, and options may be anything. Names and ids stay as given.
         """
-        if "error_message" in line:
-            line["error_message"] = self._policy.text(line["error_message"])
-        for key in ("request", "response", "tags"):
+        for key in ("error_message", "finish_reason"):
             if key in line:
-                line[key] = self._policy.values(line[key])
+                line[key] = self._policy.text(line[key])
+        for key in ("request", "response", "residency"):
+            if key in line:
+                line[key] = self._policy.facts(line[key])
+        if "tags" in line:
+            line["tags"] = self._policy.values(line["tags"])
         request = line.get("request", {})
         if not self._bodies and "options" in request:
             options = request["options"].items()

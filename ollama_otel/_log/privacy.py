@@ -6,8 +6,8 @@ Nothing here raises, whatever bytes come.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from ollama_otel._log.answer_body import AnswerBody
 from ollama_otel._log.edits import Edit, recut, within_replacement
@@ -20,6 +20,7 @@ from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
 __all__ = ["BodyPolicy"]
 
 _UNCHANGED: frozenset[str] = frozenset()
+_HARMLESS: Final = frozenset((bool, float))
 _REDACTION_FAILED = "[redaction failed]"
 
 _LONGEST_NAME = 200
@@ -57,6 +58,13 @@ class BodyPolicy:
     def values(self, value: Any) -> Any:
         """Return a copy of a JSON value without secrets; tuples become lists."""
         return JsonRedaction(self.text, on_hidden=lambda: None)(value)
+
+    def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of facts without secrets; their names are this library's own."""
+        copied = JsonRedaction(self.text, on_hidden=lambda: None)
+        return {
+            name: fact if type(fact) in _HARMLESS else copied(fact) for name, fact in facts.items()
+        }
 
     def request(self, content: bytes, dialect: Dialect) -> tuple[Any, frozenset[str]]:
         """Return the JSON to store of a request, and what was changed.
