@@ -439,8 +439,8 @@ _ROWS: Final[tuple[Fact, ...]] = (
         key="size",
         attribute=names.RESPONSE_SIZE,
     ),
-    _of_call("content_type", "text", "server", "Of the response's head."),
-    _of_call("content_encoding", "text", "server", "Of the response's head."),
+    _of_call("content_type", "text", "server", "Of the response's head.", absent=""),
+    _of_call("content_encoding", "text", "server", "Of the response's head.", absent=""),
     _of_call(
         "is_from_network",
         "boolean",
@@ -821,8 +821,8 @@ class _LogLine:
     def values(self, source: Any) -> dict[str, Any]:
         """Return what is known of a start or a record, as JSON."""
         values: dict[str, Any] = {}
-        for section, get, names, absences, rewritten in self._sections:
-            known = {name: v for name, v in zip(names, get(source)) if v is not None}  # noqa: B905
+        for section, get, keys, absences, rewritten in self._sections:
+            known = {key: v for key, v in zip(keys, get(source)) if v is not None}  # noqa: B905
             for name, absent in absences:
                 if name in known and known[name] == absent:
                     del known[name]

@@ -85,7 +85,7 @@ class LoggedStart(Struct, frozen=True, kw_only=True):
 
 
 class LoggedEnd(Struct, frozen=True, kw_only=True):
-    """The line of a call that has ended, read alone: of its start, operation and model are known."""
+    """The line of a call that has ended, read alone; its start has operation and model only."""
 
     id: str
     at: str
@@ -151,7 +151,7 @@ def end_line(
         "v": VERSION,
         "event": "end",
         "id": call_id,
-        "at": timestamp(start.started_at + int(record.duration * 1e9)),
+        "at": timestamp(start.started_at + round(record.duration * 1e9)),
         # So that an end can be read alone.
         "operation": start.endpoint.name,
         **_known(model=start.request.model),

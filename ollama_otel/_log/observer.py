@@ -115,7 +115,7 @@ class ReplayLog(LoggingObserver):
         return self.writer.statistics
 
     def losses(self) -> Callable[[], Mapping[str, int]]:
-        """Return what counts the bodies and lines that were dropped; the writer outlives the log."""
+        """Return what counts dropped bodies and lines; it holds the writer, not the log."""
         return self.writer.losses
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ollama_otel._log.answer_body import AnswerBody
 from ollama_otel._log.edits import Edit, recut, within_replacement
 from ollama_otel._log.json_redaction import JsonRedaction
-from ollama_otel._wire.dialect import Dialect, as_json
+from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel._wire.media import decoded_media, omitted
 from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
@@ -21,6 +21,7 @@ __all__ = ["BodyPolicy"]
 
 _UNCHANGED: frozenset[str] = frozenset()
 _HARMLESS: Final = frozenset((bool, float))
+_NO_FIELDS: Final = Fields()
 _REDACTION_FAILED = "[redaction failed]"
 
 _LONGEST_NAME = 200
@@ -58,6 +59,14 @@ class BodyPolicy:
     def values(self, value: Any) -> Any:
         """Return a copy of a JSON value without secrets; tuples become lists."""
         return JsonRedaction(self.text, on_hidden=lambda: None)(value)
+
+    @staticmethod
+    def covers(dialect: Dialect) -> bool:
+        """Whether bodies may be stored: not if the dialect does not say where texts stand.
+
+        A secret that is split over messages of a stream could not be found.
+        """
+        return dialect.response_fields != _NO_FIELDS
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return a copy of facts without secrets; their names are this library's own."""

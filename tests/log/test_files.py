@@ -368,11 +368,7 @@ def test_many_processes_write_into_one_folder_and_are_read_as_one_log(tmp_path: 
     ]
     assert [worker.wait(60) for worker in workers] == [0, 0, 0, 0]
     calls = list(read(tmp_path))
-    asked = {
-        call.request_body["messages"][0]["content"]
-        for call in calls
-        if call.request_body
-    }
+    asked = {call.request_body["messages"][0]["content"] for call in calls if call.request_body}
     assert asked == {f"{name} {number}" for name in range(4) for number in range(50)}
     assert len(calls) == 200
     ends = [call.start.started_at + call.record.duration * 1e9 for call in calls if call.record]

@@ -497,6 +497,7 @@ def test_what_waits_for_a_hung_disk_takes_no_more_memory_than_it_may(
     try:
         for _ in range(30):
             client.chat("llama3.2", messages=[{"role": "user", "content": "x" * 1_000_000}])
+        gc.collect()
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()

@@ -158,8 +158,8 @@ def test_a_log_cut_anywhere_gives_all_whole_lines(
         (b'{"event":"request"}\n', 'with its version "v", found the keys event'),
         (b'{"v":"1"}\n', 'with its version "v", found the keys v'),
         (
-            b'{"v":2,"event":"request"}\n',
-            "version 2 of the format, and this .* reads up to 1: upgrade",
+            b'{"v":3,"event":"request"}\n',
+            "version 3 of the format, and this .* reads up to 2: upgrade",
         ),
         (
             b'{"v":1,"event":"request","id":"9"}\n' + json.dumps(end("9")).encode() + b"\n",
