@@ -43,7 +43,7 @@ class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
     answer_changes: frozenset[str]
     """What was done to the response's body: `redacted`, `images`, `vectors`, `decoded`."""
     missing: str | None
-    """Why there is no body although bodies were logged: `queue_full`, `too_long`, `encoding`."""
+    """Why there is no body although bodies were logged; FORMAT.md has the list."""
     file: Path
     line: int
     """Where the request stands, counted from 1."""

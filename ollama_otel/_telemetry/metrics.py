@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
@@ -16,7 +16,7 @@ from opentelemetry.metrics import Observation as Measurement
 
 from ollama_otel import _names as names
 from ollama_otel import _process
-from ollama_otel._exchange.observers import CallFollower, LoggingObserver
+from ollama_otel._exchange.observers import CallFollower
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.spans import operation_of
@@ -109,7 +109,7 @@ class Instruments:
         self.series: dict[tuple[Any, ...], _Series] = {}
         self.models: set[str] = set()
         # Of a log that is gone the counts stay, as those of a counter have to.
-        self.logs: set[LoggingObserver] = set()
+        self.losses: set[Callable[[], Mapping[str, int]]] = set()
         genai = rows.GENAI_INSTRUMENTS[profile]
 
         def histogram(row: Instrument | None) -> Histogram | None:
@@ -176,7 +176,7 @@ class Instruments:
                 yield Measurement(int(moved), series.base)
 
     def _dropped(self) -> Iterator[Measurement]:
-        losses = [log.losses for log in self.logs]
+        losses = [count() for count in self.losses]
         for item in dict.fromkeys(item for each in losses for item in each):
             lost = sum(each.get(item, 0) for each in losses)
             yield Measurement(lost, {names.LOG_ITEM: item})
