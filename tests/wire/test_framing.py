@@ -53,8 +53,21 @@ def payloads_of(framing: Framing, pieces: Iterable[bytes]) -> list[bytes]:
 
 def events_of(body: bytes) -> list[bytes]:
     """What the standard's own algorithm reads, line by line; an unfinished event counts too."""
+    return _events(re.split(rb"\r\n|\n|\r", body))
+
+
+def whole_messages(framing: Framing, body: bytes) -> list[bytes]:
+    """The payloads of those messages whose end is there."""
+    if framing is NDJSON:
+        return [line for line in body.split(b"\n")[:-1] if line.strip()]
+    lines = re.split(rb"\r\n|\n|\r", body)[:-1]
+    last = max((place for place, line in enumerate(lines) if not line), default=0)
+    return _events(lines[:last])
+
+
+def _events(lines: list[bytes]) -> list[bytes]:
     events: list[list[bytes]] = [[]]
-    for line in re.split(rb"\r\n|\n|\r", body):
+    for line in lines:
         name, _, value = line.partition(b":")
         if not line:
             events.append([])
@@ -89,6 +102,22 @@ def test_nothing_is_lost_or_added(framing: Framing, body: bytes, data: st.DataOb
         out += cutter.cut(piece)
         assert cutter.held == len(came) - len(out)
     assert out + cutter.flush() == body
+
+
+@by_framing
+@settings(max_examples=500)
+@given(body=streams, data=st.data())
+def test_a_message_comes_out_with_the_piece_that_ends_it(
+    framing: Framing, body: bytes, data: st.DataObject
+) -> None:
+    borders = data.draw(st.lists(st.integers(0, len(body)), max_size=10))
+    cutter = framing.cutter()
+    came = b""
+    found: list[bytes] = []
+    for piece in recut(body, borders):
+        came += piece
+        found += [payload for payload in framing.payloads(cutter.cut(piece)) if payload.strip()]
+        assert found == whole_messages(framing, came)
 
 
 @by_framing
