@@ -14,7 +14,6 @@ __all__ = ["SSE", "EventCutter", "SseFraming"]
 
 _LINE_END: Final = rb"(?:\r\n|\n|\r(?!\n))"
 _EVENT_END: Final = re.compile(_LINE_END + _LINE_END)
-_LONGEST_END: Final = 4
 _DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data:[ ]?([^\r\n]*)")
 _EVENT: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n|\n|\r|\Z))+")
 
@@ -27,7 +26,7 @@ class EventCutter:
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._seam = b""
-        """The last bytes held back: the end of an event may stand across two pieces."""
+        """The last byte held back: the end of an event may stand across two pieces."""
         self.held = 0
         """Bytes held back."""
 
@@ -48,7 +47,7 @@ class EventCutter:
         if data:
             self._pieces.append(data)
         self.held += len(data)
-        self._seam = searched[1 - _LONGEST_END :]
+        self._seam = searched[-1:]
 
     def flush(self) -> bytes:
         """Return what came after the last event's end."""
