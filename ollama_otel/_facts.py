@@ -122,7 +122,7 @@ def _options(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield names.INTEGER_OPTIONS[option], int(value)
 
 
-def _think(think: bool | str) -> Attributes:
+def _think(think: bool | str) -> Attributes:  # noqa: FBT001 - a value, not a switch
     is_level = isinstance(think, str)
     return ((names.REQUEST_REASONING_LEVEL if is_level else names.REQUEST_THINK, think),)
 
@@ -706,7 +706,7 @@ class FactTable:
         return self._values(record, "end")
 
     def check(self, values: Mapping[str, Any], line: Line) -> None:
-        """Raise ValueError if a value of a log line has the wrong type; unknown keys are allowed."""
+        """Raise ValueError if a value of a log line has a wrong type; unknown keys are allowed."""
         try:
             msgspec.convert(values, self._checked[line])
         except msgspec.ValidationError as error:

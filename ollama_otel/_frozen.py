@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 __all__ = ["FrozenDict", "frozen"]
+
+_MAX_DEPTH: Final = 64
+_NESTED_TOO_DEEPLY: Final = "[nested too deeply]"
 
 
 class FrozenDict(dict[str, Any]):
@@ -15,8 +18,8 @@ class FrozenDict(dict[str, Any]):
     def _refuse(self, *args: object, **kwargs: object) -> NoReturn:  # noqa: ARG002 - any signature
         raise TypeError("a record's values are read-only: make a copy with dict(...) to change it")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenDict, (dict(self),)
@@ -25,10 +28,15 @@ class FrozenDict(dict[str, Any]):
         return self
 
 
-def frozen(value: Any) -> Any:
-    """Return a copy of a JSON value that cannot be changed; lists become tuples."""
+def frozen(value: Any, depth: int = 0) -> Any:
+    """Return a copy of a JSON value that cannot be changed; lists become tuples.
+
+    What is nested in more than 64 levels is replaced by a text that says so.
+    """
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if depth >= _MAX_DEPTH:
+        return _NESTED_TOO_DEEPLY
     if isinstance(value, dict):
-        return FrozenDict({key: frozen(item) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return tuple(map(frozen, value))
-    return value
+        return FrozenDict({key: frozen(item, depth + 1) for key, item in value.items()})
+    return tuple([frozen(item, depth + 1) for item in value])

@@ -147,7 +147,7 @@ class BodyReader:
             self._take(data, now)
 
     def held_by_caller(self, now: float) -> float:
-        """Return the seconds in which the caller did not ask for more, up to clock reading `now`."""
+        """Return the seconds up to `now` (clock reading) in which the caller asked for no more."""
         # A pull without a piece is a wait that the end cut short, and so no hold.
         until = self._pulls[-1] if self._pulls else now
         return max(0.0, until - self.started_at - self.waited)
@@ -163,6 +163,8 @@ class BodyReader:
     def facts(self) -> ResponseFacts:
         """Return what the body said; called once, after its last piece."""
         self.settle()
+        # A caller that reads on after the end is not listened to.
+        self._listeners = ()
         return self._read()
 
     def _read(self) -> ResponseFacts:

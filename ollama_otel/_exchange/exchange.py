@@ -15,11 +15,18 @@ from msgspec.structs import replace
 from ollama_otel import _process
 from ollama_otel._exchange.body import BodyReader, PiecesListener
 from ollama_otel._exchange.document import Document
-from ollama_otel._exchange.observers import CallFollower, CallTrace, Instrumentation
+from ollama_otel._exchange.observers import (
+    CallFollower,
+    CallTrace,
+    Enricher,
+    Instrumentation,
+    Observer,
+)
 from ollama_otel._exchange.streams import CompletionStream, ProgressStream
 from ollama_otel._guard import guard
 from ollama_otel._wire import failures
 from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel.context import current_call_context
 from ollama_otel.records import (
     CallRecord,
@@ -87,27 +94,33 @@ class Exchange:
         except Exception as fault:  # noqa: BLE001 - the call goes on without a span
             guard.caught("starting a span", fault)
             self.trace = CallTrace()
-        self.start = start = replace(start, span=self.trace.ids)
+        self.start = replace(start, span=self.trace.ids)
         for enricher in instrumentation.enrichers:
-            try:
-                enrich = enricher.begin(start)
-            except Exception as fault:  # noqa: BLE001 - the call goes on without these facts
-                guard.caught(f"{type(enricher).__name__} began to enrich a call", fault)
-                continue
-            if enrich is not None:
-                self._enrichments.append(enrich)
+            self._add_enricher(enricher)
         for observer in instrumentation.observers:
-            try:
-                follower = observer.begin(start)
-                listener = None if follower is None else follower.pieces
-            except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
-                guard.caught(f"{type(observer).__name__} began to follow a call", fault)
-                continue
-            if follower is not None:
-                self._followers.append(follower)
-            if listener is not None:
-                self._listeners.append(listener)
+            self._add_observer(observer)
         self._began = instrumentation.clock()
+
+    def _add_enricher(self, enricher: Enricher) -> None:
+        try:
+            enrich = enricher.begin(self.start)
+        except Exception as fault:  # noqa: BLE001 - the call goes on without these facts
+            guard.caught(f"{type(enricher).__name__} began to enrich a call", fault)
+            return
+        if enrich is not None:
+            self._enrichments.append(enrich)
+
+    def _add_observer(self, observer: Observer) -> None:
+        try:
+            follower = observer.begin(self.start)
+            listener = None if follower is None else follower.pieces
+        except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+            guard.caught(f"{type(observer).__name__} began to follow a call", fault)
+            return
+        if follower is not None:
+            self._followers.append(follower)
+        if listener is not None:
+            self._listeners.append(listener)
 
     @classmethod
     def begin(
@@ -128,10 +141,13 @@ class Exchange:
         `content` is its body, None if it is not in memory; `size` its length in bytes; `body` the
         JSON object, where the caller has it already.
         """
-        dialect = dialect_of(endpoint)
+        dialect, keeps_content = dialect_of(endpoint), instrumentation.keeps_content
         if body is None and content:
-            body = dialect.parse_request(content)
-        keeps_content = instrumentation.keeps_content and body is not None
+            # Whoever keeps content wants the media, too.
+            body = parse_object(content) if keeps_content else dialect.parse_request(content)
+        conversation = None
+        if keeps_content and body is not None:
+            conversation = dialect.conversation(endpoint, body)
         return cls(
             instrumentation,
             CallStart(
@@ -143,7 +159,7 @@ class Exchange:
                 path=path,
                 started_at=instrumentation.wall_clock(),
                 context=current_call_context(),
-                conversation=dialect.conversation(endpoint, body or {}) if keeps_content else None,
+                conversation=conversation,
                 content=content if instrumentation.keeps_request else None,
             ),
         )

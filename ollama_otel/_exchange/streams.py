@@ -1,4 +1,4 @@
-"""Bodies in messages. Parsed are only the messages with facts: first ones, tool calls, last ones."""
+"""Bodies in messages. Only those with facts are parsed: first ones, tool calls, last ones."""
 
 from __future__ import annotations
 

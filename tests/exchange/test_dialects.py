@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -175,7 +176,7 @@ def test_a_stream_of_another_dialect_is_read() -> None:
 def test_any_cut_gives_the_same_facts(borders: list[int]) -> None:
     body = b"".join(STREAM)
     places = [0, *sorted(borders), len(body)]
-    pieces = [body[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [body[start:end] for start, end in pairwise(places)]
     assert facts_of(record_of(*pieces)) == WHOLE
 
 

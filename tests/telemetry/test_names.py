@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import ollama_otel
-from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel.context import CallContext
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture

@@ -21,8 +21,11 @@ by_framing = pytest.mark.parametrize("framing", FRAMINGS, ids=lambda framing: fr
 
 ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
 event_lines = st.sampled_from(
-    [b"data: a", b"data:b", b"data:", b"data:  c", b"data: data: d", b": comment", b":", b"id: 7"]
-    + [b"event: message", b"database: no", b" data: no", b"\xe2\x80\xa8", b"", b"", b""]
+    [
+        *(b"data: a", b"data:b", b"data:", b"data:  c", b"data: data: d", b": comment", b":"),
+        *(b"id: 7", b"event: message", b"database: no", b" data: no", b"\xe2\x80\xa8"),
+        *(b"", b"", b""),
+    ]
 )
 streams = st.lists(st.tuples(event_lines, ends).map(b"".join), max_size=14).map(b"".join)
 documents = st.recursive(
@@ -152,7 +155,9 @@ def test_spans_are_in_order_apart_and_never_empty(framing: Framing, body: bytes)
     assert all(start < end for start, end in spans)
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
     between = [0, *(place for span in spans for place in span), len(body)]
-    outside = b"".join(body[start:end] for start, end in zip(between[::2], between[1::2]))
+    outside = b"".join(
+        body[start:end] for start, end in zip(between[::2], between[1::2], strict=True)
+    )
     assert re.fullmatch(rb"(?:data:|[\s\x1c-\x1f])*", outside)
 
 
