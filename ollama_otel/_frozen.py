@@ -1,4 +1,4 @@
-"""JSON that nobody can change: what records hold of a caller's own values."""
+"""JSON that cannot be changed: what records hold of a caller's own values."""
 
 from __future__ import annotations
 

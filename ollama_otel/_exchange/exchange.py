@@ -1,6 +1,6 @@
 """The sans-I/O recorder: transport events become one `CallRecord`.
 
-Whoever moves the bytes of a call tells an `Exchange` what happens. No I/O, no clock of its own, no
+The shell that moves the bytes of a call reports to an `Exchange`. No I/O, no clock of its own, no
 HTTP library, no OpenTelemetry.
 """
 
@@ -143,7 +143,7 @@ class Exchange:
         """
         dialect, keeps_content = dialect_of(endpoint), instrumentation.keeps_content
         if body is None and content:
-            # Whoever keeps content wants the media, too.
+            # Captured content has the media too, by their hash.
             body = parse_object(content) if keeps_content else dialect.parse_request(content)
         conversation = None
         if keeps_content and body is not None:
