@@ -1,10 +1,13 @@
-"""JSON that nobody can change: what records hold of a caller's own values."""
+"""JSON that cannot be changed: what records hold of a caller's own values."""
 
 from __future__ import annotations
 
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 __all__ = ["FrozenDict", "frozen"]
+
+_MAX_DEPTH: Final = 64
+_NESTED_TOO_DEEPLY: Final = "[nested too deeply]"
 
 
 K = TypeVar("K")
@@ -29,10 +32,15 @@ class FrozenDict(dict[K, V], Generic[K, V]):
         return self
 
 
-def frozen(value: Any) -> Any:
-    """Return a copy of a JSON value that cannot be changed; lists become tuples."""
+def frozen(value: Any, depth: int = 0) -> Any:
+    """Return a copy of a JSON value that cannot be changed; lists become tuples.
+
+    What is nested in more than 64 levels is replaced by a text that says so.
+    """
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if depth >= _MAX_DEPTH:
+        return _NESTED_TOO_DEEPLY
     if isinstance(value, dict):
-        return FrozenDict({key: frozen(item) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return tuple(map(frozen, value))
-    return value
+        return FrozenDict({key: frozen(item, depth + 1) for key, item in value.items()})
+    return tuple([frozen(item, depth + 1) for item in value])

@@ -145,7 +145,7 @@ INTEGER_OPTIONS: Final[Mapping[str, str]] = {
 """Options of the request that are whole numbers, and the attribute each becomes."""
 
 UNLIMITED_NUM_PREDICT: Final = REQUEST_PREFIX + "num_predict"
-"""Where `num_predict` goes when it is 0 or less, which is no number of tokens."""
+"""Where `num_predict` goes when it is 0 or less, which is not a number of tokens."""
 
 # --- events -----------------------------------------------------------------------------------
 

@@ -31,10 +31,10 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import NoOpTracerProvider
 
 from ollama_otel import CallFollower, CallRecord, CallStart, Settings, build_instrumentation
+from ollama_otel import _names as names
 from ollama_otel._exchange.observers import CallTrace, Tracing
 from ollama_otel._guard import guard
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel import _names as names
 from ollama_otel.testing import Capture, FakeOllama, Fault
 
 from .colours import COLOURS, Colour, closed, done, each

@@ -25,7 +25,7 @@ from ollama_otel import (
     call_context,
     records,
 )
-from ollama_otel._frozen import FrozenDict
+from ollama_otel._frozen import FrozenDict, frozen
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import replay_log_of
 from ollama_otel.context import CallContext
@@ -174,7 +174,7 @@ def test_fields_are_given_by_keyword(kind: type[Struct]) -> None:
 
 def test_a_record_can_be_pickled_and_copied(record: CallRecord) -> None:
     for copied in (
-        pickle.loads(pickle.dumps(record)),  # noqa: S301 - our own bytes
+        pickle.loads(pickle.dumps(record)),
         copy.deepcopy(record),
         copy.copy(record),
     ):
@@ -215,6 +215,17 @@ def test_what_the_caller_changes_afterwards_changes_no_record(capture: Capture) 
         "type": "object",
         "required": ("city",),
     }
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_a_value_that_is_nested_without_end_is_cut(wrap: Callable[[Any], Any]) -> None:
+    value: Any = 1
+    for _ in range(5_000):
+        value = wrap(value)
+    cut = frozen(value)
+    for _ in range(64):
+        (cut,) = cut.values() if isinstance(cut, dict) else cut
+    assert cut == "[nested too deeply]"
 
 
 def test_tags_that_change_afterwards_change_no_record(capture: Capture) -> None:

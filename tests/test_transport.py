@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -26,8 +28,16 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import ollama_otel
-from ollama_otel import InstrumentationError, instrument_client, uninstrument_client
+from ollama_otel import (
+    InstrumentationError,
+    Settings,
+    SettingsError,
+    build_instrumentation,
+    instrument_client,
+    uninstrument_client,
+)
 from ollama_otel._wire.native.images import without_images
+from ollama_otel.records import Media
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from ollama_otel.transport import AsyncTransport, Transport, is_instrumented, shells_for
 
@@ -949,6 +959,54 @@ def test_one_transport_serves_both_ways_in() -> None:
     assert not issubclass(Transport, httpx.AsyncBaseTransport)
     assert not issubclass(AsyncTransport, httpx.BaseTransport)
     assert ollama_otel.Transport is Transport
+
+
+def test_the_image_of_a_large_request_is_captured_by_its_hash(
+    colour: Colour, capture: Capture
+) -> None:
+    image = b"\x89PNG\r\n\x1a\n" + bytes(100_000)
+    messages = [{"role": "user", "content": "?", "images": [base64.b64encode(image).decode()]}]
+
+    async def scenario() -> None:
+        options = {**capture.options, "settings": Settings(capture_content="span_only")}
+        client = instrument_client(colour.httpx(transport=FakeOllama().transport()), **options)
+        await done(client.post(f"{HOST}/api/chat", json=CHAT | {"messages": messages}))
+        await closed(client)
+
+    colour.run(scenario)
+    conversation = capture.records[0].start.conversation
+    assert conversation is not None
+    (media,) = [part for part in conversation.messages[0].parts if isinstance(part, Media)]
+    assert (media.sha256, media.size) == (hashlib.sha256(image).hexdigest(), len(image))
+
+
+# --- one instrumentation for many clients -----------------------------------------------------
+
+
+def test_clients_share_an_instrumentation(colour: Colour, capture: Capture) -> None:
+    shared = build_instrumentation(**capture.options)
+
+    async def scenario() -> None:
+        ours = colour.ours(HOST, transport=FakeOllama().transport(), instrumentation=shared)
+        theirs = colour.official(HOST, transport=FakeOllama().transport())
+        for client in (ours, instrument_client(theirs, instrumentation=shared)):
+            await done(client.chat(**CHAT))
+            await closed(client)
+
+    colour.run(scenario)
+    assert [record.outcome for record in capture.records] == ["completed", "completed"]
+    assert len(capture.spans) == 2
+
+
+@pytest.mark.parametrize(
+    "other", [{"settings": Settings()}, {"observers": [Capture().observer]}, Capture().options]
+)
+def test_an_instrumentation_is_given_alone(colour: Colour, other: dict[str, Any]) -> None:
+    shared = build_instrumentation()
+    with pytest.raises(SettingsError, match=f"give either instrumentation or .*{min(other)}"):
+        colour.ours(HOST, instrumentation=shared, **other)
+    with pytest.raises(SettingsError):
+        instrument_client(colour.official(HOST), instrumentation=shared, **other)
 
 
 # --- another library like httpx ---------------------------------------------------------------

@@ -134,6 +134,8 @@ class BodyReader:
     def facts(self) -> ResponseFacts:
         """Return what the body said; called once, after its last piece."""
         self.settle()
+        # A caller that reads on after the end is not listened to.
+        self._listeners = ()
         return self._read()
 
     def _read(self) -> ResponseFacts:

@@ -1,6 +1,6 @@
 """The sans-I/O recorder: transport events become one `CallRecord`.
 
-Whoever moves the bytes of a call tells an `Exchange` what happens. No I/O, no clock of its own, no
+The shell that moves the bytes of a call reports to an `Exchange`. No I/O, no clock of its own, no
 HTTP library, no OpenTelemetry.
 """
 
@@ -26,6 +26,7 @@ from ollama_otel._exchange.streams import CompletionStream, ProgressStream
 from ollama_otel._guard import guard
 from ollama_otel._wire import failures
 from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel.context import current_call_context
 from ollama_otel.records import (
     CallRecord,
@@ -150,10 +151,13 @@ class Exchange:
         `content` is its body, None if it is not in memory; `size` its length in bytes; `body` the
         JSON object, where the caller has it already.
         """
-        dialect = dialect_of(endpoint)
+        dialect, keeps_content = dialect_of(endpoint), instrumentation.keeps_content
         if body is None and content:
-            body = dialect.parse_request(content)
-        keeps_content = instrumentation.keeps_content and body is not None
+            # Captured content has the media too, by their hash.
+            body = parse_object(content) if keeps_content else dialect.parse_request(content)
+        conversation = None
+        if keeps_content and body is not None:
+            conversation = dialect.conversation(endpoint, body)
         return cls(
             instrumentation,
             CallStart(
@@ -166,7 +170,7 @@ class Exchange:
                 path=url.path,
                 started_at=instrumentation.wall_clock(),
                 context=current_call_context(),
-                conversation=dialect.conversation(endpoint, body or {}) if keeps_content else None,
+                conversation=conversation,
                 content=content if instrumentation.keeps_request else None,
             ),
         )

@@ -124,11 +124,18 @@ class CompletionStream(Stream):
     def _take(self, data: bytes, now: float) -> None:
         messages = self._cutter.cut(data)
         if messages:
-            self._chunk_count += self._framing.count(messages)
-            self._remember(messages, now)
+            self._note(messages, now, self._framing.count(messages))
         if self._cutter.held > _MAX_MESSAGE:
             self.is_unreadable = True
             self._cutter.flush()
+
+    def _note(self, data: bytes, now: float, count: int) -> None:
+        self._chunk_count += count
+        if count:
+            self._remember(data, now)
+        elif not self._last:
+            # Comments, or no messages of this dialect at all.
+            self._last.append(data)
 
     def _remember(self, data: bytes, now: float) -> None:
         if not data.isspace():
@@ -181,9 +188,8 @@ class CompletionStream(Stream):
 
     def _read(self) -> ResponseFacts:
         if rest := self._cutter.flush():
-            if not rest.isspace():
-                self._chunk_count += 1
-            self._remember(rest, self.clock())
+            payloads = self._framing.payloads(rest)
+            self._note(rest, self.clock(), sum(map(bool, map(bytes.strip, payloads))))
         closing = self._closing_payloads()
         opening = self._framing.payloads(self._opening)[:1] if self.dialect.needs_opening else []
         has_end_mark = bool(closing) and self.dialect.is_end_mark(closing[-1])

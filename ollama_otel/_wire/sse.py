@@ -12,7 +12,8 @@ from ollama_otel._wire.framing import Framing
 
 __all__ = ["SSE", "EventCutter", "SseFraming"]
 
-_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_LINE_END: Final = rb"(?:\r\n|\n|\r(?!\n))"
+_EVENT_END: Final = re.compile(_LINE_END + _LINE_END)
 _DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data:[ ]?([^\r\n]*)")
 _EVENT: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n|\n|\r|\Z))+")
 
@@ -20,27 +21,38 @@ _EVENT: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n|\n|\r|\Z))+")
 class EventCutter:
     """Holds back an unfinished event until the blank line after it has come."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_pieces", "_seam", "held")
 
     def __init__(self) -> None:
-        self._rest = b""
-
-    @property
-    def held(self) -> int:
+        self._pieces: list[bytes] = []
+        self._seam = b""
+        """The last byte held back: the end of an event may stand across two pieces."""
+        self.held = 0
         """Bytes held back."""
-        return len(self._rest)
 
     def cut(self, data: bytes) -> bytes:
         """Return all events that `data` completes, in one piece; empty if none."""
-        data = self._rest + data
-        # The end of an event may stand across two pieces, so search what was held back too.
-        end = max((found.end() for found in _EVENT_END.finditer(data)), default=0)
-        self._rest = data[end:]
-        return data[:end]
+        searched = self._seam + data
+        end = max((found.end() for found in _EVENT_END.finditer(searched)), default=0)
+        if not end:
+            self._hold(data, searched)
+            return b""
+        end -= len(self._seam)
+        whole = b"".join((*self._pieces, data[:end]))
+        self._pieces, self.held = [], 0
+        self._hold(data[end:], data[end:])
+        return whole
+
+    def _hold(self, data: bytes, searched: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+        self.held += len(data)
+        self._seam = searched[-1:]
 
     def flush(self) -> bytes:
         """Return what came after the last event's end."""
-        rest, self._rest = self._rest, b""
+        rest = b"".join(self._pieces)
+        self._pieces, self._seam, self.held = [], b"", 0
         return rest
 
 

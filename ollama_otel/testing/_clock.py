@@ -1,4 +1,4 @@
-"""A clock that moves only when it is read or told to."""
+"""A clock that moves only when it is read, or by `advance`."""
 
 from __future__ import annotations
 

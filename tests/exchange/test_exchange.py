@@ -595,6 +595,19 @@ def test_tracing_and_observers_are_called_in_this_order() -> None:
     ]
 
 
+def test_pieces_that_come_after_the_end_are_not_handed_on() -> None:
+    faulty = Faulty()
+    scene = Scene(observers=[faulty.observer]).head()
+    with scene.call.receiving() as (feed, pulled):
+        pulled()
+        feed(chat("Hello"))
+        scene.call.close()
+        for _ in range(200):
+            pulled()
+            feed(chat("late"))
+    assert faulty.called == ["begin", "pieces", "end"]
+
+
 def test_observers_find_the_ids_of_the_span_in_the_start() -> None:
     starts: list[CallStart] = []
 
@@ -655,7 +668,9 @@ def test_nothing_is_kept_of_a_call_that_has_ended() -> None:
     scene = Scene().head()
     scene.drain(final())
     assert scene.call._reader is None
-    assert scene.call._followers == scene.call._listeners == scene.call._enrichments == []
+    assert not scene.call._followers
+    assert not scene.call._listeners
+    assert not scene.call._enrichments
 
 
 # --- times ------------------------------------------------------------------------------------
