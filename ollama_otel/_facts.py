@@ -125,7 +125,7 @@ def _options(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield names.INTEGER_OPTIONS[option], int(value)
 
 
-def _think(think: bool | str) -> Attributes:
+def _think(think: bool | str) -> Attributes:  # noqa: FBT001 - a value, not a switch
     is_level = isinstance(think, str)
     return ((names.REQUEST_REASONING_LEVEL if is_level else names.REQUEST_THINK, think),)
 
