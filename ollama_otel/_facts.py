@@ -519,6 +519,7 @@ _ROWS: Final[tuple[Fact, ...]] = (
         "tool_calls",
         "texts",
         "Names of the tools that the model called.",
+        "tool_call_names",
         attribute=names.RESPONSE_TOOL_CALL_NAMES,
         absent=(),
     ),
@@ -672,13 +673,14 @@ class FactTable:
 
     def __init__(self, rows: Iterable[Fact]) -> None:
         self.rows = tuple(rows)
-        set_at_end = [row for row in self.rows if not row.is_at_start]
-        self._at_start = _Getter([row for row in self.rows if row.is_at_start], [], below="start.")
-        self._at_end = _Getter(
-            [row for row in set_at_end if row.attribute and not row.is_of_completions],
-            [row for row in set_at_end if row.spread is not None],
+        on_spans = [row for row in self.rows if row.attribute or row.spread]
+        at_end = [row for row in on_spans if not row.is_at_start]
+        always = [row for row in at_end if not row.is_of_completions]
+        self._start_attributes = _compiled(
+            (row for row in on_spans if row.is_at_start), below="start."
         )
-        self._of_completions = _Getter([row for row in set_at_end if row.is_of_completions], [])
+        self._end_attributes = _compiled(always)
+        self._completion_attributes = _compiled(at_end)
         self._lines: dict[Line, _LogLine] = {
             "request": _LogLine(self.rows, "request", CallStart, prefix="start."),
             "end": _LogLine(self.rows, "end", CallRecord),
@@ -688,14 +690,13 @@ class FactTable:
 
     def start_attributes(self, start: CallStart) -> dict[str, Any]:
         """Return the span attributes that a sampler is to see."""
-        return self._at_start(start)
+        return self._start_attributes(start)
 
     def end_attributes(self, record: CallRecord) -> dict[str, Any]:
         """Return the span attributes of a finished call; what is unknown is absent."""
-        attributes = self._at_end(record)
         if record.start.endpoint.response == "completion":
-            attributes |= self._of_completions(record)
-        return attributes
+            return self._completion_attributes(record)
+        return self._end_attributes(record)
 
     # --- the replay log -------------------------------------------------------------------
 
@@ -711,8 +712,8 @@ class FactTable:
         """Return the fields of a record that a log line gives, by the object that has them.
 
         For example `{"start.request": {"model": "llama3.2"}}`. Facts that follow from others and
-        keys that are not in the table are left out. Raises ValueError if a value has the wrong
-        type.
+        keys that are not in the table are left out. A field that is absent has its default, or
+        `msgspec.UNSET`. Raises ValueError if a value has the wrong type.
         """
         return self._lines[line].fields(values)
 
@@ -741,7 +742,7 @@ class FactTable:
                 is_of_start = row.path.startswith("start.")
                 source: Any = start if is_of_start else record
                 get = attrgetter(row.path.removeprefix("start."))
-                values[row.column] = None if source is None else _plain(get(source))
+                values[row.column] = None if source is None else _plain(row, get(source))
         return values
 
     def markdown(self) -> str:
@@ -765,32 +766,35 @@ class FactTable:
         return "".join(f"| {line} |\n" for line in lines)
 
 
-class _Getter:
-    """Gets the attributes of some rows from one object, in as few steps as Python allows."""
+def _compiled(rows: Iterable[Fact], *, below: str = "") -> Callable[[Any], dict[str, Any]]:
+    """Compile rows to one function that gets their attributes from a record.
 
-    def __init__(self, rows: list[Fact], spread: list[Fact], *, below: str = "") -> None:
-        self._names = [row.attribute or "" for row in rows]
-        self._absent = [row.absent for row in rows]
-        self._get = _all_at_once([row.path.removeprefix(below) for row in rows])
-        self._spread = [
-            (attrgetter(row.path.removeprefix(below)), row.absent, row.spread)
-            for row in spread
-            if row.spread is not None
-        ]
+    It runs for every call, and generic look-ups took four times as long: 6 us. Attribute by
+    attribute it reads `if (value := response.model) is not None: found["..."] = value`.
+    """
+    body: list[str] = []
+    owners: dict[str, str] = {"": "source"}
+    scope: dict[str, Any] = {}
+    for number, row in enumerate(rows):
+        owner, _, name = row.path.removeprefix(below).rpartition(".")
+        if owner not in owners:
+            owners[owner] = owner.replace(".", "_")
+            body.append(f"{owners[owner]} = source.{owner}")
+        test = "is not None" if row.absent is None else f"not in (None, absent_{number})"
+        scope[f"absent_{number}"], scope[f"spread_{number}"] = row.absent, row.spread
+        body.append(f"if (value := {owners[owner]}.{name}) {test}:")
+        if row.spread is not None:
+            body.append(f"    found.update(spread_{number}(value))")
+        else:
+            body.append(f"    found[{row.attribute!r}] = value")
+    lines = ["def attributes(source):", "    found = {}", *(f"    {line}" for line in body)]
+    exec("\n".join([*lines, "    return found"]), scope)  # noqa: S102 - our own table, no input
+    compiled: Callable[[Any], dict[str, Any]] = scope["attributes"]
+    return compiled
 
-    def __call__(self, source: Any) -> dict[str, Any]:
-        attributes = {
-            name: value
-            for name, value, absent in zip(
-                self._names, self._get(source), self._absent, strict=True
-            )
-            if value is not None and value != absent
-        }
-        for get, absent, spread in self._spread:
-            value = get(source)
-            if value is not None and value != absent:
-                attributes.update(spread(value))
-        return attributes
+
+_Reader = tuple[str, Any, str | None, list[str]]
+"""A section of a line, its type, the object whose fields it gives, and those that hold JSON."""
 
 
 class _LogLine:
@@ -813,7 +817,7 @@ class _LogLine:
                 _all_at_once([row.path.removeprefix(prefix) for row, _ in written]),
                 [name for _, name in written],
                 [(name, row.absent) for row, name in written if row.absent is not None],
-                [name for row, name in written if _is_rewritten(row)],
+                [(name, row) for row, name in written if _is_rewritten(row)],
             )
             for section, written in by_section.items()
         ]
@@ -826,9 +830,9 @@ class _LogLine:
             for name, absent in absences:
                 if name in known and known[name] == absent:
                     del known[name]
-            for name in rewritten:
+            for name, row in rewritten:
                 if name in known:
-                    known[name] = _plain(known[name])
+                    known[name] = _plain(row, known[name])
             if not section:
                 values |= known
             elif known:
@@ -838,44 +842,47 @@ class _LogLine:
     def fields(self, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the fields that a line gives; see `FactTable.fields`."""
         fields: dict[str, dict[str, Any]] = {}
-        for owner, section, kind, objects in self._readers:
+        for section, kind, owner, objects in self._readers:
             if section and section not in values:
-                fields[owner] = {}
                 continue
-            given = values[section] if section else values
             try:
-                found = asdict(msgspec.convert(given, kind))
+                read = msgspec.convert(values[section] if section else values, kind)
             except msgspec.ValidationError as error:
-                raise ValueError(f"{section or 'line'}: {error}") from error
+                place = f"`$.{section}" if section else "`$"
+                raise ValueError(str(error).replace("`$", place)) from error
+            if owner is None:
+                continue
+            fields[owner] = found = asdict(read)
             for name in objects:
                 if value := found[name]:
                     found[name] = frozen(value)
-            fields[owner] = found
         return fields
 
     @cached_property
-    def _readers(self) -> list[tuple[str, str, Any, list[str]]]:
+    def _readers(self) -> list[_Reader]:
         """Return what reads each object of a record: a type, so that most of it happens in C."""
-        owners: dict[tuple[str, str], list[tuple[Fact, str]]] = {}
+        by_owner: dict[tuple[str, str | None], dict[str, Any]] = {}
         for row, key in self._rows:
-            owner, section = row.path.rpartition(".")[0], key.rpartition(".")[0]
-            owners.setdefault((owner, section), []).append((row, key.rpartition(".")[2]))
-        readers = []
-        for (owner, section), rows in owners.items():
-            below = owner.removeprefix(self._prefix.rstrip(".")).lstrip(".")
-            defaults = {
-                field.name: field.default
-                for field in struct_fields(_record_at(self._record, below))
-            }
-            fields = [
-                (name, _type_of(row), msgspec.field(name=key, default=defaults[name]))
-                for row, key in rows
-                if (name := row.path.rpartition(".")[2]) in defaults
-            ]
-            objects = [name for name, kind, _ in fields if kind is _TYPES["object"]]
-            kind = msgspec.defstruct(owner or self._line, fields, kw_only=True)
-            readers.append((owner, section, kind, objects))
-        return readers
+            section, _, name = key.rpartition(".")
+            owner, _, field = row.path.rpartition(".")
+            holder = _record_at(self._record, row.path.removeprefix(self._prefix))
+            kind = _TYPES[row.type] if row.also is None else _TYPES[row.type] | row.also
+            default = {each.name: each.default for each in struct_fields(holder)}.get(field)
+            is_field = field in holder.__struct_fields__
+            # What follows from other facts is checked, and then computed anew.
+            if default is msgspec.NODEFAULT or not is_field:
+                default = msgspec.UNSET
+            described = kind, msgspec.field(name=name, default=default)
+            by_owner.setdefault((section, owner if is_field else None), {})[field] = described
+        return [
+            (
+                section,
+                msgspec.defstruct(self._line, [(name, *field) for name, field in fields.items()]),
+                owner,
+                [name for name, (kind, _) in fields.items() if kind is _TYPES["object"]],
+            )
+            for (section, owner), fields in by_owner.items()
+        ]
 
 
 def _all_at_once(paths: list[str]) -> Callable[[Any], Iterable[Any]]:
@@ -884,14 +891,14 @@ def _all_at_once(paths: list[str]) -> Callable[[Any], Iterable[Any]]:
     return lambda source: get(source)[:-1]
 
 
-def _plain(value: Any) -> Any:
+def _plain(row: Fact, value: Any) -> Any:
     """Return a value as JSON writers take it; seconds to the microsecond."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, tuple):
         return list(value)
-    if type(value) is dict:
-        return {key: _plain(item) for key, item in value.items()}
+    if row.unit and isinstance(value, dict):
+        return {key: round(item, 6) for key, item in value.items()}
     return value
 
 
@@ -902,14 +909,10 @@ def _is_rewritten(row: Fact) -> bool:
 
 
 def _record_at(record: type[Struct], path: str) -> type[Struct]:
-    """Return the type of what a path leads to."""
-    for name in filter(None, path.split(".")):
+    """Return the type of the object that the last name of a path belongs to."""
+    for name in path.split(".")[:-1]:
         record = get_type_hints(record)[name]
     return record
-
-
-def _type_of(row: Fact) -> Any:
-    return _TYPES[row.type] if row.also is None else _TYPES[row.type] | row.also
 
 
 def _code(text: str | None) -> str:

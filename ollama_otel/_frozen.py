@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 __all__ = ["FrozenDict", "frozen"]
 
 
-class FrozenDict(dict[str, Any]):
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenDict(dict[K, V], Generic[K, V]):
     """A dict without the methods that change one; it still is one to JSON writers and pickle."""
 
     __slots__ = ()
@@ -15,13 +19,13 @@ class FrozenDict(dict[str, Any]):
     def _refuse(self, *args: object, **kwargs: object) -> NoReturn:  # noqa: ARG002 - any signature
         raise TypeError("a record's values are read-only: make a copy with dict(...) to change it")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenDict, (dict(self),)
 
-    def __copy__(self) -> FrozenDict:
+    def __copy__(self) -> FrozenDict[K, V]:
         return self
 
 

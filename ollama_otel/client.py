@@ -20,7 +20,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
-from ollama_otel._exchange.observers import Instrumentation, Observer
+from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.settings import Settings
 from ollama_otel.transport import REQUEST_BODY, instrument_client, watched_body
@@ -239,6 +239,7 @@ class _Instrumented:
         logger_provider: LoggerProvider | None = None,
         settings: Settings | None = None,
         observers: Sequence[Observer] = (),
+        enrichers: Sequence[Enricher] = (),
         **kwargs: Any,
     ) -> None:
         """Create a client; `host` and `kwargs` are the official ones."""
@@ -252,6 +253,7 @@ class _Instrumented:
             logger_provider=logger_provider,
             settings=settings,
             observers=observers,
+            enrichers=enrichers,
         )
 
 

@@ -688,12 +688,21 @@ def mutated(draw: st.DrawFn, body: bytes) -> list[bytes]:
     return [body[a:b] for a, b in zip([0, *ends], [*ends, len(body)], strict=True)]
 
 
+def is_json(line: str) -> bool:
+    try:
+        json.loads(line or "null")
+    except ValueError:
+        return False
+    return True
+
+
 def assert_read_alike(colour: Colour, cls: Any, pieces: list[bytes], *, stream: bool) -> None:
     expected, found = body_story(colour, lambda: Body(pieces), stream=stream, cls=cls)
     text = b"".join(pieces).decode("utf-8", "replace")
     if stream and SPLIT_BY_TEXT_ONLY & set(text):
-        # There the official client breaks lines in two: ours may go on where it fails.
-        if expected[-1][0] != "raised":
+        # There the official client breaks lines in two: ours may go on where it fails, and fails
+        # where one of these stands outside of a string, which is not JSON.
+        if expected[-1][0] != "raised" and all(map(is_json, text.split("\n"))):
             assert found == expected
         return
     assert found == expected

@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,7 +30,8 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import NoOpTracerProvider
 
-from ollama_otel import CallFollower, CallRecord, CallStart, Settings
+from ollama_otel import CallFollower, CallRecord, CallStart, Settings, build_instrumentation
+from ollama_otel._exchange.observers import CallTrace, Tracing
 from ollama_otel._guard import guard
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
@@ -86,29 +87,15 @@ class OursError(Exception):
 class Broken(CallFollower):
     """Raises in the methods named."""
 
-    is_current = True
-
     def __init__(self, broken: Sequence[str]) -> None:
         self._broken = broken
-        self.chunk = self._chunk
 
     def _do(self, what: str) -> None:
         if what in self._broken:
             raise OursError(what)
 
-    def _chunk(self, data: bytes, now: float) -> None:
-        self._do("chunk")
-
-    def add_headers(self, headers: dict[str, str]) -> None:
-        self._do("add_headers")
-        if "bad header" in self._broken:
-            headers["x-bad"] = 7  # type: ignore[assignment]
-
-    def enter(self) -> None:
-        self._do("enter")
-
-    def exit(self) -> None:
-        self._do("exit")
+    def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        self._do("pieces")
 
     def end(self, record: CallRecord) -> None:
         self._do("end")
@@ -124,7 +111,58 @@ class BrokenObserver:
         return object() if "nonsense" in self._broken else Broken(self._broken)
 
 
-METHODS = ["begin", "add_headers", "bad header", "enter", "exit", "chunk", "end"]
+class BrokenTracing(Tracing):
+    """Traces as `inner` does, and then raises in the methods named."""
+
+    def __init__(self, inner: Tracing, *broken: str) -> None:
+        self._inner = inner
+        self._broken = broken
+
+    def begin(self, start: CallStart) -> CallTrace:
+        return BrokenTrace(self._inner.begin(start), self._broken)
+
+
+class BrokenTrace(CallTrace):
+    def __init__(self, inner: CallTrace, broken: Sequence[str]) -> None:
+        self._inner = inner
+        self._broken = broken
+        self.ids = inner.ids
+
+    def _do(self, what: str) -> None:
+        if what in self._broken:
+            raise OursError(what)
+
+    def headers(self) -> Mapping[str, str]:
+        self._do("headers")
+        bad: dict[str, Any] = {"x-bad": 7} if "bad header" in self._broken else {}
+        return {**self._inner.headers(), **bad}
+
+    def enter(self) -> None:
+        self._inner.enter()
+        self._do("enter")
+
+    def exit(self) -> None:
+        self._inner.exit()
+        self._do("exit")
+
+    def end(self, record: CallRecord) -> None:
+        self._inner.end(record)
+        self._do("end")
+
+
+def assert_each_fault_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """One for each kind of fault, however many there were."""
+    assert sum(guard.faults.values()) >= 4
+    warnings = [
+        r for r in caplog.records if r.name == "ollama_otel" and r.levelno >= logging.WARNING
+    ]
+    assert len(warnings) == len(guard.faults)
+    assert len({r.getMessage() for r in warnings}) == len(warnings)
+    assert all(r.exc_info for r in warnings)
+
+
+METHODS = ["begin", "pieces", "end"]
+TRACE_METHODS = ["headers", "bad header", "enter", "exit", "end"]
 
 
 @pytest.mark.usefixtures("quiet_guard")
@@ -139,14 +177,24 @@ def test_a_broken_observer_costs_a_warning_and_nothing_else(
     assert len(capture.spans) == 4
     assert {point.value for point in capture.metrics()[rows.ACTIVE_REQUESTS.name]} == {0}
     assert all("traceparent" in request.headers for request in server.requests)
-    assert sum(guard.faults.values()) >= 4
-    # One for each kind of fault, however many there were.
-    warnings = [
-        r for r in caplog.records if r.name == "ollama_otel" and r.levelno >= logging.WARNING
-    ]
-    assert len(warnings) == len(guard.faults)
-    assert len({r.getMessage() for r in warnings}) == len(warnings)
-    assert all(r.exc_info for r in warnings)
+    assert_each_fault_is_a_warning(caplog)
+
+
+@pytest.mark.usefixtures("quiet_guard")
+@pytest.mark.parametrize("broken", [*TRACE_METHODS, "everything"])
+def test_a_broken_tracing_costs_a_warning_and_nothing_else(
+    colour: Colour, broken: str, capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = build_instrumentation(**capture.options)
+    methods = TRACE_METHODS if broken == "everything" else [broken]
+    tracing = BrokenTracing(whole.tracing, *methods)
+    server = talk(colour, instrumentation=dataclasses.replace(whole, tracing=tracing))
+    assert [record.outcome for record in capture.records] == TALKED
+    assert len(capture.spans) == 4
+    assert {point.value for point in capture.metrics()[rows.ACTIVE_REQUESTS.name]} == {0}
+    has_headers = broken not in {"headers", "everything"}
+    assert all(("traceparent" in asked.headers) == has_headers for asked in server.requests)
+    assert_each_fault_is_a_warning(caplog)
 
 
 @pytest.mark.usefixtures("quiet_guard")
@@ -305,8 +353,8 @@ def test_a_set_up_that_fails_at_the_first_call_does_not_change_the_call(
 
 def with_clocks(client: Any, **clocks: Any) -> None:
     transport = client._client._transport
-    recording = dataclasses.replace(transport._recording(), **clocks)
-    transport._recording = lambda: recording
+    instrumentation = dataclasses.replace(transport._instrumentation(), **clocks)
+    transport._instrumentation = lambda: instrumentation
 
 
 @given(seed=st.integers(0, 2**32), size=st.sampled_from([1e-3, 1.0, 1e9]))

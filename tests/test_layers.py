@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ PACKAGE = Path(ollama_otel.__file__).parent
 
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("errors", "_frozen"),
-    ("settings", "context", "redaction", "_guard", "_process"),
+    ("errors", "_frozen", "_hidden"),
+    ("settings", "context", "redaction", "_asgi", "_guard", "_process"),
     ("records", "_names"),
     ("_wire", "_facts"),
     ("_exchange",),
@@ -62,24 +63,26 @@ def test_imports_go_downwards(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((PACKAGE / "_wire").glob("*.py")), ids=lambda path: path.name
+    "path",
+    sorted((PACKAGE / "_wire").rglob("*.py")),
+    ids=lambda path: str(path.relative_to(PACKAGE)),
 )
 def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> None:
     for name in imports(path):
         assert (
-            name.partition(".")[0] in {*sys.stdlib_module_names, "pydantic_core"}
+            name.partition(".")[0] in {*sys.stdlib_module_names, "msgspec", "pydantic_core"}
             or name.startswith("ollama_otel._wire")
-            or name == "ollama_otel.errors"
+            or name in {"ollama_otel.errors", "ollama_otel.records", "ollama_otel._frozen"}
         ), name
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        *sorted((PACKAGE / "_exchange").glob("*.py")),
+        *sorted((PACKAGE / "_exchange").rglob("*.py")),
         *(
             PACKAGE / f"{name}.py"
-            for name in ("records", "_guard", "_process", "_content", "context")
+            for name in ("records", "_facts", "_frozen", "_asgi", "_guard", "_process", "context")
         ),
     ],
     ids=lambda path: path.name,
@@ -87,7 +90,20 @@ def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> No
 def test_the_heart_knows_neither_httpx_nor_opentelemetry(path: Path) -> None:
     for imported in imports(path):
         top = imported.partition(".")[0]
-        assert top in {*sys.stdlib_module_names, "ollama_otel"}, imported
+        assert top in {*sys.stdlib_module_names, "msgspec", "ollama_otel"}, imported
+
+
+@pytest.mark.parametrize("module", ["_exchange.exchange", "_wire.endpoints", "records", "_facts"])
+def test_the_heart_loads_neither_httpx_nor_opentelemetry(module: str) -> None:
+    script = (
+        f"import ollama_otel.{module}, sys\n"
+        "print(*({name.partition('.')[0] for name in sys.modules}"
+        " & {'httpx', 'ollama', 'opentelemetry', 'pydantic', 'structlog'}))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.split() == []
 
 
 def test_only_the_settings_and_the_set_up_read_the_environment() -> None:

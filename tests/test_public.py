@@ -33,7 +33,7 @@ FACADES = {
 SHARED = {
     "ollama_otel.client": {"CONNECTION_ERROR_MESSAGE"},
     "ollama_otel.transport": {
-        *("REQUEST_BODY", "ClientT", "is_instrumented", "watched_body"),
+        *("REQUEST_BODY", "ClientT", "Shells", "is_instrumented", "shells_for", "watched_body"),
     },
 }
 
@@ -54,12 +54,15 @@ def test_the_package_offers_exactly_this() -> None:
     assert ollama_otel.__all__ == [
         "AsyncClient",
         "AsyncTransport",
+        "CallFollower",
         "CallRecord",
         "CallStart",
         "Client",
+        "Enricher",
+        "Instrumentation",
         "InstrumentationError",
+        "InstrumentationOptions",
         "MissingExtraError",
-        "CallFollower",
         "Observer",
         "OllamaInstrumentor",
         "OllamaOtelError",
@@ -68,6 +71,7 @@ def test_the_package_offers_exactly_this() -> None:
         "Telemetry",
         "Transport",
         "__version__",
+        "build_instrumentation",
         "call_context",
         "configure",
         "instrument_client",

@@ -524,7 +524,7 @@ def test_a_replay_log_is_a_keyword_or_a_variable(way: str, tmp_path: Path) -> No
 def test_the_variable_is_enough_without_configure(tmp_path: Path) -> None:
     run("chat()", **SILENT, OLLAMA_OTEL_REPLAY_LOG=str(tmp_path / "calls.jsonl"))
     [call] = read(tmp_path / "calls.jsonl")
-    assert call.start.request.body is None
+    assert call.start.conversation is None
 
 
 def test_clients_with_settings_of_their_own_share_one_log(tmp_path: Path) -> None:

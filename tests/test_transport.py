@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import ollama
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,9 +27,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import ollama_otel
 from ollama_otel import InstrumentationError, instrument_client, uninstrument_client
-from ollama_otel._wire.images import without_images
+from ollama_otel._wire.native.images import without_images
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
-from ollama_otel.transport import AsyncTransport, Transport, is_instrumented
+from ollama_otel.transport import AsyncTransport, Transport, is_instrumented, shells_for
 
 from .colours import COLOURS, Colour, closed, done, each, raw_pieces, read
 
@@ -948,3 +949,96 @@ def test_one_transport_serves_both_ways_in() -> None:
     assert not issubclass(Transport, httpx.AsyncBaseTransport)
     assert not issubclass(AsyncTransport, httpx.BaseTransport)
     assert ollama_otel.Transport is Transport
+
+
+# --- another library like httpx ---------------------------------------------------------------
+
+
+def httpx2_client(colour: Colour, handler: Any, capture: Capture) -> Any:
+    shells = shells_for(httpx2)
+    shell = shells.async_transport if colour.is_async else shells.transport
+    client = httpx2.AsyncClient if colour.is_async else httpx2.Client
+    return client(transport=shell(httpx2.MockTransport(handler), **capture.options))
+
+
+def httpx2_pieces(colour: Colour, pieces: Sequence[bytes]) -> Any:
+    async def in_async() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    return in_async() if colour.is_async else iter(pieces)
+
+
+def test_httpx_has_the_public_shells() -> None:
+    assert shells_for(httpx) == (Transport, AsyncTransport)
+
+
+def test_another_library_has_shells_of_its_own_classes() -> None:
+    shells = shells_for(httpx2)
+    assert shells is shells_for(httpx2)
+    assert issubclass(shells.transport, httpx2.BaseTransport)
+    assert issubclass(shells.async_transport, httpx2.AsyncBaseTransport)
+    assert not issubclass(shells.transport, httpx.BaseTransport)
+
+
+@pytest.mark.parametrize("is_in_memory", [True, False])
+def test_a_call_of_another_library_is_recorded(
+    colour: Colour, capture: Capture, is_in_memory: bool
+) -> None:
+    asked: list[httpx2.Request] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        body = STREAM if is_in_memory else httpx2_pieces(colour, STREAM.splitlines(keepends=True))
+        return httpx2.Response(200, headers={"content-type": "application/x-ndjson"}, content=body)
+
+    async def scenario() -> None:
+        client = httpx2_client(colour, handler, capture)
+        response = await done(client.post(f"{HOST}/api/chat", json=CHAT))
+        assert isinstance(response, httpx2.Response)
+        assert response.content == STREAM
+        await closed(client)
+
+    colour.run(scenario)
+    (record,), (span,) = capture.records, capture.spans
+    assert (record.outcome, record.ending) == ("completed", "final_message")
+    assert record.start.request.model == "llama3.2"
+    assert record.response.output_tokens == FINAL["eval_count"]
+    assert record.response_size == len(STREAM)
+    assert span.context is not None
+    assert f"{span.context.trace_id:032x}" in asked[0].headers["traceparent"]
+
+
+def test_a_stream_of_another_library_that_is_left_is_abandoned(
+    colour: Colour, capture: Capture
+) -> None:
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        body = httpx2_pieces(colour, STREAM.splitlines(keepends=True))
+        return httpx2.Response(200, headers={"content-type": "application/x-ndjson"}, content=body)
+
+    async def scenario() -> None:
+        client = httpx2_client(colour, handler, capture)
+        request = client.build_request("POST", f"{HOST}/api/chat", json=CHAT)
+        response = await done(client.send(request, stream=True))
+        await anext(raw_pieces(response, is_async=colour.is_async))
+        await colour.close(response)
+        await closed(client)
+
+    colour.run(scenario)
+    (record,) = capture.records
+    assert (record.outcome, record.ending, record.chunk_count) == ("abandoned", "closed_early", 1)
+
+
+def test_a_failure_in_another_library_is_named(colour: Colour, capture: Capture) -> None:
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    async def scenario() -> None:
+        client = httpx2_client(colour, handler, capture)
+        with pytest.raises(httpx2.ConnectError):
+            await done(client.post(f"{HOST}/api/chat", json=CHAT))
+        await closed(client)
+
+    colour.run(scenario)
+    (record,) = capture.records
+    assert (record.error_type, record.exception_type) == ("connect", "ConnectError")

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from ollama_otel import _process
-from ollama_otel._exchange.body import BodyReader
+from ollama_otel._exchange.body import BodyReader, Inlets, PiecesListener
 from ollama_otel._exchange.document import Document
-from ollama_otel._exchange.observers import CallFollower, CallTrace, Instrumentation
+from ollama_otel._exchange.observers import (
+    CallFollower,
+    CallTrace,
+    Enricher,
+    Instrumentation,
+    Observer,
+)
 from ollama_otel._exchange.streams import CompletionStream, ProgressStream
 from ollama_otel._guard import guard
 from ollama_otel._wire import failures
@@ -31,14 +37,26 @@ from ollama_otel.records import (
     ResponseFacts,
 )
 
-__all__ = ["Exchange", "body_reader"]
+__all__ = ["Exchange", "Url", "body_reader"]
 
 _NOT_FOUND = 404
 _FIRST_REDIRECT = 300
 _FIRST_ERROR = 400
 _PORTS = {"http": 80, "https": 443}
 
+_NO_FACTS = ResponseFacts()
+
 _Verdict = tuple[Outcome, Ending, ErrorType | None, str | None]
+
+
+class Url(NamedTuple):
+    """Where a request goes; the query is not recorded."""
+
+    scheme: str
+    host: str
+    port: int | None
+    """None if it is the scheme's own."""
+    path: str
 
 
 class Exchange:
@@ -57,6 +75,7 @@ class Exchange:
         "_followers",
         "_instrumentation",
         "_is_from_network",
+        "_listeners",
         "_reader",
         "_status",
         "is_finished",
@@ -77,47 +96,59 @@ class Exchange:
         self._is_from_network = False
         self._reader: BodyReader | None = None
         self._followers: list[CallFollower] = []
+        self._listeners: list[PiecesListener] = []
         self._enrichments: list[Callable[[CallRecord], Any]] = []
         _process.watch_collector()
         _process.catch_up()
-        self.trace = instrumentation.tracing.begin(start)
-        self.start = start = replace(start, span=self.trace.ids)
+        try:
+            self.trace = instrumentation.tracing.begin(start)
+        except Exception as fault:  # noqa: BLE001 - the call goes on without a span
+            guard.caught("starting a span", fault)
+            self.trace = CallTrace()
+        self.start = replace(start, span=self.trace.ids)
         for enricher in instrumentation.enrichers:
-            try:
-                enrich = enricher.begin(start)
-            except Exception as fault:  # noqa: BLE001 - the call goes on without these facts
-                guard.caught(f"{type(enricher).__name__} began to enrich a call", fault)
-                continue
-            if enrich is not None:
-                self._enrichments.append(enrich)
+            self._enrich(enricher)
         for observer in instrumentation.observers:
-            try:
-                follower = observer.begin(start)
-            except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
-                guard.caught(f"{type(observer).__name__} began to follow a call", fault)
-                continue
-            if follower is not None:
-                self._followers.append(follower)
+            self._follow(observer)
         self._began = instrumentation.clock()
+
+    def _enrich(self, enricher: Enricher) -> None:
+        try:
+            enrichment = enricher.begin(self.start)
+        except Exception as fault:  # noqa: BLE001 - the call goes on without these facts
+            guard.caught(f"{type(enricher).__name__} began to enrich a call", fault)
+            return
+        if enrichment is not None:
+            self._enrichments.append(enrichment)
+
+    def _follow(self, observer: Observer) -> None:
+        try:
+            follower = observer.begin(self.start)
+            listener = None if follower is None else follower.pieces
+        except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+            guard.caught(f"{type(observer).__name__} began to follow a call", fault)
+            return
+        if follower is not None:
+            self._followers.append(follower)
+        if listener is not None:
+            self._listeners.append(listener)
 
     @classmethod
     def begin(
         cls,
         instrumentation: Instrumentation,
         endpoint: Endpoint,
+        url: Url,
         *,
-        scheme: str,
-        host: str,
-        port: int | None,
-        path: str,
         content: bytes | None,
         size: int | None,
         body: Mapping[str, Any] | None = None,
+        is_for_network: bool = False,
     ) -> Exchange:
         """Begin to follow a request that is about to be sent.
 
         `content` is its body, None if it is not in memory; `size` its length in bytes; `body` the
-        JSON object, where the caller has it already. May raise what an observer's providers raise.
+        JSON object, where the caller has it already.
         """
         dialect = dialect_of(endpoint)
         if body is None and content:
@@ -128,10 +159,11 @@ class Exchange:
             CallStart(
                 endpoint=endpoint,
                 request=dialect.read_request(endpoint, body, size=size),
-                server_address=host or None,
-                server_port=port or _PORTS.get(scheme),
-                server_scheme=scheme,
-                path=path,
+                server_address=url.host or None,
+                server_port=url.port or _PORTS.get(url.scheme),
+                server_scheme=url.scheme,
+                is_for_network=is_for_network,
+                path=url.path,
                 started_at=instrumentation.wall_clock(),
                 context=current_call_context(),
                 conversation=dialect.conversation(endpoint, body or {}) if keeps_content else None,
@@ -141,7 +173,11 @@ class Exchange:
 
     def headers(self) -> Mapping[str, str]:
         """Return what goes out with the request."""
-        return self.trace.headers()
+        try:
+            return self.trace.headers()
+        except Exception as fault:  # noqa: BLE001 - the call goes on without them
+            guard.caught("writing headers", fault)
+            return {}
 
     def sending(self) -> _Sending:
         """Return the block to put around asking the inner transport, sync or async."""
@@ -166,7 +202,7 @@ class Exchange:
             clock=self._instrumentation.clock,
             content_encoding=content_encoding,
             keeps_content=self._instrumentation.keeps_content,
-            listeners=[f.pieces for f in self._followers if f.pieces is not None],
+            listeners=self._listeners,
         )
         return self._reader
 
@@ -217,7 +253,7 @@ class Exchange:
                     guard.caught(f"{type(follower).__name__} took a record", fault)
         finally:
             self.exit()
-            self._followers, self._enrichments = [], []
+            self._followers, self._listeners, self._enrichments = [], [], []
         try:
             self.trace.end(record)
         except Exception as fault:  # noqa: BLE001
@@ -239,7 +275,7 @@ class Exchange:
 
     def _record(self, cause: BaseException | None, *, is_whole: bool) -> CallRecord:
         now, reader, began = self._instrumentation.clock(), self._reader, self._began
-        facts = ResponseFacts()
+        facts = _NO_FACTS
         values: dict[str, Any] = {}
         if reader is not None:
             try:
@@ -250,13 +286,7 @@ class Exchange:
             except Exception as fault:  # noqa: BLE001 - a call must end, with or without its facts
                 guard.caught("reading the end of a response", fault)
             values["response_size"] = reader.size
-            if reader.chunk_count:
-                first, answer = reader.first_chunk_at, reader.first_answer_at
-                values["chunk_count"] = reader.chunk_count
-                values["time_to_first_chunk"] = None if first is None else first - began
-                values["time_to_first_answer"] = None if answer is None else answer - began
-                values["longest_gap"] = reader.longest_gap if reader.longest_gap >= 0 else None
-                values["held_by_caller"] = reader.held_by_caller(now)
+            values |= reader.timings(began, now)
         outcome, ending, error_type, message = self._judge(facts, cause, is_whole=is_whole)
         load = facts.load_duration
         return CallRecord(
@@ -363,12 +393,10 @@ class _Receiving:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    def __enter__(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+    def __enter__(self) -> Inlets:
         reader = self._exchange._reader  # noqa: SLF001 - two halves of one thing
-        if reader is None:
-            # Ended already: whatever still comes is not looked at.
-            return _ignore_piece, _ignore_pull
-        return reader.inlets()
+        # If the call has ended already, whatever still comes is not looked at.
+        return _IGNORED if reader is None else reader.inlets()
 
     def __exit__(
         self,
@@ -382,9 +410,8 @@ class _Receiving:
             self._exchange.interrupted(cause)
 
 
-def _ignore_piece(data: bytes) -> None:
+def _ignore(value: object) -> None:
     pass
 
 
-def _ignore_pull() -> None:
-    pass
+_IGNORED: Inlets = (lambda: 0.0, _ignore, _ignore, _ignore)

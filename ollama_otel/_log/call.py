@@ -23,6 +23,10 @@ class Chunk(NamedTuple):
     data: bytes
 
 
+def _no_clock() -> float:
+    return 0.0
+
+
 class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
     """One call out of a log."""
 
@@ -95,11 +99,10 @@ class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
             self.start,
             record.http_status,
             record.content_type or "",
-            clock=lambda: 0.0,
+            clock=_no_clock,
             keeps_content=True,
         )
-        feed, _ = reader.inlets()
         for chunk in self.chunks:
-            feed(chunk.data)
+            reader.take_whole(chunk.data)
         reader.facts()
         return reader.answer()

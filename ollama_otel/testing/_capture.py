@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._exchange.observers import CallFollower
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["Capture", "Point"]
@@ -38,10 +38,10 @@ class _Recorder:
         self._records = records
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
-        return _RecorderObservation(self._records)
+        return _Kept(self._records)
 
 
-class _RecorderObservation(CallFollower):
+class _Kept(CallFollower):
     def __init__(self, records: list[CallRecord]) -> None:
         self._records = records
 

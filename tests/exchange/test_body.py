@@ -8,7 +8,6 @@ import json
 import time
 import tracemalloc
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -16,15 +15,18 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ollama_otel._exchange.bodies import CompletionStream, ProgressStream
-from ollama_otel._exchange.exchange import CallFollower, Exchange, Instrumentation
+from ollama_otel._exchange.exchange import Exchange
+from ollama_otel._exchange.observers import CallFollower, Instrumentation
+from ollama_otel._exchange.streams import CompletionStream, ProgressStream
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.failures import ERROR_TYPES
-from ollama_otel._wire.native import read_request
-from ollama_otel.context import CallContext
-from ollama_otel.records import CallRecord, CallStart, Outcome
+from ollama_otel._wire.native import NATIVE
+from ollama_otel._wire.native.response import Tally
+from ollama_otel.records import CallRecord, CallStart, Ending, Outcome, Progress
 from ollama_otel.testing import TickingClock
+from tests.exchange.shell import as_shell
 
 RECORDED = {
     path.stem: json.loads(path.read_text())
@@ -76,25 +78,24 @@ def play(
         Instrumentation(observers=(keeper,), clock=TickingClock(), keeps_content=keeps_content),
         CallStart(
             endpoint=endpoint,
-            request=read_request(endpoint, body),
+            request=NATIVE.read_request(endpoint, body, size=None),
             server_address="127.0.0.1",
             server_port=11434,
-            started_at=0,
-            context=CallContext(),
         ),
     )
-    answer = call.head(
+    call.head(
         recorded["status"],
         content_type=headers.get("content-type", ""),
         content_encoding=headers.get("content-encoding", ""),
     )
-    with call.receiving():
-        answer.pulled()
+    with call.receiving() as inlets:
+        feed, pulled = as_shell(inlets)
+        pulled()
         for count, piece in enumerate(pieces):
             if count == stops_after:
                 call.close()
-            answer.feed(piece)
-            answer.pulled()
+            feed(piece)
+            pulled()
     call.close()
     (record,) = keeper.records
     return record
@@ -109,7 +110,7 @@ def timeless(record: CallRecord) -> CallRecord:
         time_to_first_answer=None,
         longest_gap=None,
         held_by_caller=None,
-        progress=None,
+        progress=Progress(),
     )
 
 
@@ -260,6 +261,7 @@ def test_a_stream_left_at_any_line_is_abandoned_unless_its_final_line_came(
 def check(record: CallRecord) -> None:
     """What holds of every record, whatever came."""
     assert record.outcome in get_args(Outcome)
+    assert record.ending in get_args(Ending)
     assert (record.error_type is not None) == (record.outcome == "failed")
     assert record.error_type is None or record.error_type in ERROR_TYPES
     assert (record.error_message is not None) == (record.outcome == "failed")
@@ -400,10 +402,10 @@ FINAL = b'{"model":"m","message":{"role":"assistant","content":""},"done":true,"
 
 
 def stream(count: int) -> CompletionStream:
-    answer = CompletionStream(time.perf_counter, watches_tools=True)
-    feed = answer.feed
+    answer = CompletionStream(NATIVE, time.perf_counter, watches_tools=True)
+    feed, pulled = as_shell(answer.inlets())
     for number in range(count):
-        answer.pulled()
+        pulled()
         # A new object each time, as from a socket.
         feed(TOKEN[:-20] + b"%d" % (number % 10) + TOKEN[-19:])
     feed(FINAL)
@@ -421,38 +423,43 @@ def test_a_long_stream_takes_no_memory() -> None:
         tracemalloc.stop()
     assert peak < 50_000
     assert answer.facts().output_tokens == 7
-    assert answer.chunk_count == 200_001
+    assert answer.timings(0.0, 0.0)["chunk_count"] == 200_001
 
 
 def test_a_long_pull_takes_no_memory() -> None:
-    answer = ProgressStream(TickingClock())
+    answer = ProgressStream(NATIVE, TickingClock(), Tally())
+    feed, pulled = as_shell(answer.inlets())
     status = b'{"status":"pulling abc","digest":"sha256:abc","total":2000000000,"completed":%d}\n'
-    answer.feed(status % 1)
+    pulled()
+    feed(status % 1)
     gc.collect()
     tracemalloc.start()
     try:
         for number in range(20_000):
-            answer.feed(status % (1_000 * number))
+            pulled()
+            feed(status % (1_000 * number))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 50_000
     answer.settle()
     answer.facts()
-    assert answer.progress.moved_bytes == 19_999_000 - 1
+    assert answer.progress().moved_bytes == 19_999_000 - 1
 
 
 def test_content_that_is_kept_is_bounded() -> None:
-    answer = CompletionStream(TickingClock(), watches_tools=True, keeps_text=True)
+    answer = CompletionStream(NATIVE, TickingClock(), watches_tools=True, keeps_content=True)
+    feed, pulled = as_shell(answer.inlets())
     tracemalloc.start()
     try:
         for _ in range(30_000):
-            answer.feed(bytes(bytearray(TOKEN)))
+            pulled()
+            feed(bytes(bytearray(TOKEN)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 4_000_000
-    answer.feed(FINAL)
+    feed(FINAL)
     assert answer.facts().output_tokens == 7
 
 
@@ -471,10 +478,11 @@ def test_time_grows_with_the_length_of_a_stream_and_no_faster() -> None:
 
 def test_one_line_that_never_ends_takes_linear_time() -> None:
     def taken(count: int) -> float:
-        answer = CompletionStream(TickingClock(), watches_tools=True)
+        answer = CompletionStream(NATIVE, TickingClock(), watches_tools=True)
+        feed, _ = as_shell(answer.inlets())
         begun = time.perf_counter()
         for _ in range(count):
-            answer.feed(b"x" * 100)
+            feed(b"x" * 100)
         answer.facts()
         return time.perf_counter() - begun
 

@@ -1,4 +1,4 @@
-"""A call told with values only: however it ends, exactly one record says how."""
+"""A call in values only: however it ends, exactly one record says how."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from ollama_otel._exchange.exchange import CallFollower, Exchange, Instrumentation, Observer
+from ollama_otel._exchange.exchange import Exchange, Url
+from ollama_otel._exchange.observers import (
+    CallFollower,
+    CallTrace,
+    Instrumentation,
+    Observer,
+    Tracing,
+)
 from ollama_otel._guard import guard
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel._wire.native import read_request
-from ollama_otel.context import CallContext
-from ollama_otel.records import CallRecord, CallStart
+from ollama_otel.records import CallRecord, CallStart, Message, SpanIds, Text, ToolCall
 from ollama_otel.testing import TickingClock
+from tests.exchange.shell import as_shell
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
@@ -76,48 +82,48 @@ class Scene:
         method: str = "POST",
         path: str = "/api/chat",
         observers: Sequence[Observer] = (),
+        tracing: Tracing | None = None,
         keeps_content: bool = False,
     ) -> None:
         self.clock = TickingClock(start=100.0, step=0.0)
         self.keeper = Keeper()
         endpoint = find_endpoint(method, path)
         assert endpoint is not None
-        self.call = Exchange(
+        self.call = Exchange.begin(
             Instrumentation(
+                tracing=tracing or Tracing(),
                 observers=(*observers, self.keeper),
                 clock=self.clock,
+                wall_clock=lambda: 1_700_000_000_000_000_000,
                 keeps_content=keeps_content,
             ),
-            CallStart(
-                endpoint=endpoint,
-                request=read_request(endpoint, body, keep_body=keeps_content),
-                server_address="127.0.0.1",
-                server_port=11434,
-                started_at=1_700_000_000_000_000_000,
-                context=CallContext(),
-            ),
+            endpoint,
+            Url("http", "127.0.0.1", 11434, path),
+            content=None,
+            size=None,
+            body=body,
         )
 
     def head(self, status: int = 200, content_type: str = NDJSON, encoding: str = "") -> Scene:
         with self.call.sending():
             pass
-        self.answer = self.call.head(status, content_type=content_type, content_encoding=encoding)
+        self.call.head(status, content_type=content_type, content_encoding=encoding)
         return self
 
     def body(self, *steps: bytes | float | BaseException) -> Iterator[bytes]:
         """Iterate as the shells do; a number is a wait, an exception breaks the body off."""
-        answer = self.answer
-        with self.call.receiving():
-            answer.pulled()
+        with self.call.receiving() as inlets:
+            feed, pulled = as_shell(inlets)
+            pulled()
             for step in steps:
                 if isinstance(step, float):
                     self.clock.advance(step)
                 elif isinstance(step, BaseException):
                     raise step
                 else:
-                    answer.feed(step)
+                    feed(step)
                     yield step
-                    answer.pulled()
+                    pulled()
 
     def drain(self, *steps: bytes | float | BaseException, hold: float = 0.0) -> CallRecord:
         """Read to the end, and hold each piece for a while."""
@@ -513,8 +519,11 @@ def test_a_call_that_is_not_ended_gives_no_record() -> None:
 # --- observers --------------------------------------------------------------------------------
 
 
-class Faulty:
-    """An observer that raises at one point, and notes at which it was called."""
+POINTS = ("trace", "headers", "enter", "exit", "begin", "pieces", "end", "end of trace")
+
+
+class Faulty(Tracing):
+    """A tracing and an observer in one, which raises at one point and notes those it came to."""
 
     def __init__(self, point: str = "") -> None:
         self.point = point
@@ -525,19 +534,20 @@ class Faulty:
         if point == self.point:
             raise RuntimeError(point)
 
-    def begin(self, start: CallStart) -> CallFollower:
-        self.meet("begin")
+    @property
+    def observer(self) -> Observer:
+        return _FaultyObserver(self)
+
+    def begin(self, start: CallStart) -> CallTrace:
+        self.meet("trace")
         faulty = self
 
-        class Observed(CallFollower):
-            is_current = True
+        class Traced(CallTrace):
+            ids = SpanIds(trace=1, span=2, is_sampled=True)
 
-            def chunk(self, data: bytes, now: float) -> None:
-                faulty.meet("chunk")
-
-            def add_headers(self, headers: dict[str, str]) -> None:
-                faulty.meet("add_headers")
-                headers["traceparent"] = "00-1"
+            def headers(self) -> Mapping[str, str]:
+                faulty.meet("headers")
+                return {"traceparent": "00-1"}
 
             def enter(self) -> None:
                 faulty.meet("enter")
@@ -546,31 +556,65 @@ class Faulty:
                 faulty.meet("exit")
 
             def end(self, record: CallRecord) -> None:
+                faulty.meet("end of trace")
+
+        return Traced()
+
+
+class _FaultyObserver:
+    def __init__(self, faulty: Faulty) -> None:
+        self.faulty = faulty
+
+    def begin(self, start: CallStart) -> CallFollower:
+        faulty = self.faulty
+        faulty.meet("begin")
+
+        class Observed(CallFollower):
+            def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
+                faulty.meet("pieces")
+
+            def end(self, record: CallRecord) -> None:
                 faulty.meet("end")
 
         return Observed()
 
 
-def test_an_observation_is_told_of_everything_in_order() -> None:
-    observer = Faulty()
-    scene = Scene(observers=[observer])
-    assert scene.call.outgoing_headers() == {"traceparent": "00-1"}
+def test_tracing_and_observers_are_called_in_this_order() -> None:
+    faulty = Faulty()
+    scene = Scene(tracing=faulty, observers=[faulty.observer])
+    assert scene.call.headers() == {"traceparent": "00-1"}
     scene.head().drain(chat("Hello"), final())
-    assert observer.called == [
+    assert faulty.called == [
+        "trace",
         "begin",
-        "add_headers",
+        "headers",
         *("enter", "exit"),
-        *("chunk", "chunk"),
+        "pieces",
         *("enter", "end", "exit"),
+        "end of trace",
     ]
 
 
+def test_observers_find_the_ids_of_the_span_in_the_start() -> None:
+    starts: list[CallStart] = []
+
+    class Curious:
+        def begin(self, start: CallStart) -> None:
+            starts.append(start)
+
+    record = Scene(tracing=Faulty(), observers=[Curious()]).head().drain(final())
+    assert [start.span for start in starts] == [SpanIds(trace=1, span=2, is_sampled=True)]
+    assert record.start.trace_id == "0" * 31 + "1"
+    assert record.start.span_id == "0" * 15 + "2"
+
+
 @pytest.mark.usefixtures("quiet_guard")
-@pytest.mark.parametrize("point", ["begin", "add_headers", "enter", "exit", "chunk", "end"])
-def test_a_faulty_observer_costs_the_others_nothing(point: str) -> None:
+@pytest.mark.parametrize("point", POINTS)
+def test_a_fault_in_one_costs_the_others_nothing(point: str) -> None:
     faulty, healthy = Faulty(point), Faulty()
-    scene = Scene(observers=[faulty, healthy])
-    assert scene.call.outgoing_headers() == {"traceparent": "00-1"}
+    scene = Scene(tracing=faulty, observers=[faulty.observer, healthy.observer])
+    is_lost = point in {"trace", "headers"}
+    assert scene.call.headers() == ({} if is_lost else {"traceparent": "00-1"})
     record = scene.head().drain(chat("Hello"), final())
     assert ended(record) == ("completed", None, None)
     assert record.response.output_tokens == 30
@@ -579,11 +623,12 @@ def test_a_faulty_observer_costs_the_others_nothing(point: str) -> None:
     assert all(kind.endswith(": RuntimeError") for kind in guard.faults)
 
 
-@pytest.mark.parametrize("point", ["begin", "add_headers", "enter", "exit", "chunk", "end"])
-def test_a_faulty_observer_is_loud_in_tests(point: str) -> None:
+@pytest.mark.parametrize("point", POINTS)
+def test_a_fault_is_loud_in_tests(point: str) -> None:
     with pytest.raises(RuntimeError, match=point):
-        scene = Scene(observers=[Faulty(point)])
-        scene.call.outgoing_headers()
+        faulty = Faulty(point)
+        scene = Scene(tracing=faulty, observers=[faulty.observer])
+        scene.call.headers()
         scene.head().drain(chat("Hello"), final())
 
 
@@ -594,13 +639,7 @@ def test_a_fault_of_our_own_while_reading_costs_the_caller_nothing(stream: bool)
     scene = Scene({**HELLO, "stream": stream}).head()
     assert list(scene.body(chat("Hello"), odd, final())) == [chat("Hello"), odd, final()]
     assert scene.record.outcome in {"completed", "failed"}
-    assert guard.faults == {"reading an answer: TypeError": 1}
-
-
-def test_an_empty_piece_is_not_handed_on() -> None:
-    observer = Faulty()
-    Scene(observers=[observer]).head().drain(b"", chat("Hello"), b"", final())
-    assert observer.called.count("chunk") == 2
+    assert guard.faults == {"reading a response: TypeError": 1}
 
 
 def test_an_observer_may_leave_a_call_alone() -> None:
@@ -615,8 +654,8 @@ def test_an_observer_may_leave_a_call_alone() -> None:
 def test_nothing_is_kept_of_a_call_that_has_ended() -> None:
     scene = Scene().head()
     scene.drain(final())
-    assert scene.call._answer is None
-    assert scene.call._observations == scene.call._current == []
+    assert scene.call._reader is None
+    assert scene.call._followers == scene.call._listeners == scene.call._enrichments == []
 
 
 # --- times ------------------------------------------------------------------------------------
@@ -950,7 +989,7 @@ def test_the_queue_is_not_guessed_where_the_server_waited_for_the_caller(
 def test_nothing_said_is_kept_without_leave() -> None:
     record = Scene().head().drain(chat("Hello"), final())
     assert record.answer is None
-    assert record.start.request.body is None
+    assert record.start.conversation is None
 
 
 def test_what_was_said_is_put_together() -> None:
@@ -969,9 +1008,10 @@ def test_what_was_said_is_put_together() -> None:
     assert record.answer.role == "assistant"
     assert record.answer.thinking == "Hm."
     assert record.answer.text == "Hello!"
-    assert record.answer.tool_calls == [tool_call("f")]
+    assert record.answer.tool_calls == (ToolCall(name="f", arguments={}),)
     assert not record.answer.is_cut
-    assert record.start.request.body == HELLO
+    assert record.start.conversation is not None
+    assert record.start.conversation.messages == (Message(role="user", parts=(Text("Hello"),)),)
 
 
 def test_what_was_said_before_a_break_is_kept() -> None:

@@ -14,9 +14,9 @@ import ollama
 import pytest
 from opentelemetry.trace import StatusCode
 
+from ollama_otel import _names as names
 from ollama_otel import instrument_client
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel import _names as names
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from tests.colours import COLOURS, Colour, closed, done, each, raw_pieces, read
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ollama_otel import Telemetry, configure
-from ollama_otel._telemetry.instrumentation import recording_for
+from ollama_otel._telemetry.instrumentation import instrumentation_for
 from tests.telemetry.call_script import Scene, chat, final
 
 SERVERS = 5
@@ -151,13 +151,9 @@ def main() -> None:
         residency_interval=0.1,
         time_per_output_chunk=True,
     )
-    nobody = SimpleNamespace(begin=lambda start: None)
-    unset = SimpleNamespace(
-        tracer_provider=None, meter_provider=None, logger_provider=None, observer=nobody
-    )
-    scene = Scene(unset)  # type: ignore[arg-type]
+    scene = Scene(SimpleNamespace(options={}))  # type: ignore[arg-type]
     # The process's own, residency included.
-    scene.recording = replace(recording_for(None, None, None, None, ())(), clock=scene.clock)
+    scene.instrumentation = replace(instrumentation_for({})(), clock=scene.clock)
     holding = Holding()
     with contextlib.ExitStack() as stack:
         ports = [stack.enter_context(holding.serving()) for _ in range(SERVERS)]

@@ -1,4 +1,4 @@
-"""Calls told with values, followed by the very observers that a client has."""
+"""Calls in values, followed by the very observers that a client has."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ollama_otel._exchange.exchange import Exchange
-from ollama_otel._telemetry.instrumentation import recording_for
+from ollama_otel._telemetry.instrumentation import build_instrumentation
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel._wire.native import read_request
+from ollama_otel._wire.native import NATIVE
 from ollama_otel.context import CallContext
 from ollama_otel.records import CallStart
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture, TickingClock
+from tests.exchange.shell import as_shell
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
@@ -70,19 +71,13 @@ def final(content: str = "", **fields: Any) -> bytes:
 
 
 class Scene:
-    """Tells calls as the shells do. Time goes by only where a test says so."""
+    """Makes calls as the shells do. Time goes by only where a test says so."""
 
     def __init__(self, capture: Capture, settings: Settings | None = None) -> None:
         self.capture = capture
         self.clock = TickingClock(start=100.0, step=0.0)
-        self.recording = replace(
-            recording_for(
-                capture.tracer_provider,
-                capture.meter_provider,
-                capture.logger_provider,
-                settings or Settings(),
-                (capture.observer,),
-            )(),
+        self.instrumentation = replace(
+            build_instrumentation(settings=settings or Settings(), **capture.options),
             clock=self.clock,
             wall_clock=lambda: STARTED_AT,
         )
@@ -99,20 +94,19 @@ class Scene:
         """Start a call; without a body it is a chat."""
         endpoint = find_endpoint(method, path)
         assert endpoint is not None
+        body = HELLO if body is None else body
+        keeps_content = self.instrumentation.keeps_content
         return Exchange(
-            self.recording,
+            self.instrumentation,
             CallStart(
                 endpoint=endpoint,
-                request=read_request(
-                    endpoint,
-                    HELLO if body is None else body,
-                    size=64,
-                    keep_body=self.recording.keeps_content,
-                ),
+                request=NATIVE.read_request(endpoint, body, size=64),
+                conversation=NATIVE.conversation(endpoint, body) if keeps_content else None,
                 server_address="127.0.0.1" if port else None,
                 server_port=port,
-                started_at=self.recording.wall_clock(),
+                started_at=self.instrumentation.wall_clock(),
                 context=context or CallContext(),
+                content=json.dumps(body).encode() if self.instrumentation.keeps_request else None,
             ),
         )
 
@@ -124,18 +118,19 @@ class Scene:
         content_type: str = NDJSON,
     ) -> Iterator[bytes]:
         """Iterate a body as the shells do; a number is a wait, an exception breaks it off."""
-        answer = call.head(status, content_type=content_type, content_encoding="")
-        with call.receiving():
-            answer.pulled()
+        call.head(status, content_type=content_type, content_encoding="")
+        with call.receiving() as inlets:
+            feed, pulled = as_shell(inlets)
+            pulled()
             for step in steps:
                 if isinstance(step, float):
                     self.clock.advance(step)
                 elif isinstance(step, BaseException):
                     raise step
                 else:
-                    answer.feed(step)
+                    feed(step)
                     yield step
-                    answer.pulled()
+                    pulled()
 
     def play(
         self,

@@ -551,8 +551,17 @@ def test_the_gaps_between_chunks_are_recorded_on_request(
 def test_the_gaps_between_chunks_are_not_recorded_otherwise(capture: Capture) -> None:
     scene = Scene(capture)
     scene.play(*CHAT)
-    assert scene.recording.observers[1].begin(capture.records[0].start).chunk is None  # type: ignore[union-attr]
+    follower = scene.instrumentation.observers[0].begin(capture.records[0].start)
+    assert follower is not None
+    assert follower.pieces is None
     assert not any("per_output" in metric for metric in capture.metrics())
+
+
+def test_an_empty_piece_is_no_chunk(capture: Capture) -> None:
+    scene = Scene(capture, Settings(time_per_output_chunk=True))
+    scene.play(b"", 1.0, chat("a"), 1.0, b"", 1.0, chat("b"), b"", final(), b"")
+    (point,) = capture.metrics()["gen_ai.client.operation.time_per_output_chunk"]
+    assert (point.count, point.value) == (2, 2.0)
 
 
 def test_what_is_no_stream_has_no_gaps(capture: Capture) -> None:
@@ -653,7 +662,7 @@ def test_instruments_go_with_their_provider() -> None:
     scene = Scene(capture)
     scene.play(*CHAT)
     provider = weakref.ref(capture.meter_provider)
-    instruments = weakref.ref(scene.recording.observers[1].instruments)  # type: ignore[attr-defined]
+    instruments = weakref.ref(scene.instrumentation.observers[0].instruments)  # type: ignore[attr-defined]
     assert isinstance(provider(), MeterProvider)
     capture.meter_provider.shutdown()
     del capture, scene
@@ -681,7 +690,7 @@ def test_a_forked_process_counts_only_its_own_calls_under_way() -> None:
         capture = Capture()
         scene = Scene(capture)
         of_the_parent = scene.begin()
-        (instruments,) = [o.instruments for o in scene.recording.observers if hasattr(o, "instruments")]
+        instruments = scene.instrumentation.observers[0].instruments
         # Held by another thread while the process forks, a lock stays held in the child.
         instruments.lock.acquire()
         child = os.fork()

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import ollama_otel
-from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel.context import CallContext
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture
@@ -277,4 +277,4 @@ def test_names_are_written_out_in_the_table_only() -> None:
             and looks_like_a_name.fullmatch(node.value)
         ]
     assert len(found) > 50
-    assert {place for place, _ in found} == {"names.py", "instruments.py"}
+    assert {place for place, _ in found} == {"_names.py", "instruments.py"}

@@ -700,7 +700,7 @@ def test_the_span_is_current_only_while_the_request_is_sent(capture: Capture) ->
     assert otel_context.get_current() is before
     with call.sending():
         inside = trace.get_current_span().get_span_context()
-        assert call.outgoing_headers()["traceparent"].split("-")[1] == f"{inside.trace_id:032x}"
+        assert call.headers()["traceparent"].split("-")[1] == f"{inside.trace_id:032x}"
     assert otel_context.get_current() is before
     body = scene.body(call, chat("x"), final())
     next(body)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ollama_otel._wire.endpoints import ENDPOINTS, find_endpoint
 
-# Server 0.33.0, `server/routes.go`: method, path, name, GenAI operation, streams by default, answer.
+# Server 0.33.0, `server/routes.go`: method, path, name, GenAI operation, streams by default, response.
 NATIVE: list[tuple[str, str, str, str | None, bool | None, str]] = [
     ("GET", "/api/version", "get_version", None, None, "opaque"),
     ("HEAD", "/api/version", "get_version", None, None, "opaque"),
@@ -64,14 +64,14 @@ ROWS = [*NATIVE, *ELSEWHERE]
 by_route = pytest.mark.parametrize(("method", "path"), [row[:2] for row in ROWS])
 
 
-@pytest.mark.parametrize(("method", "path", "name", "operation", "streams", "answer"), ROWS)
+@pytest.mark.parametrize(("method", "path", "name", "operation", "streams", "response"), ROWS)
 def test_a_route_has_its_row(
-    method: str, path: str, name: str, operation: str | None, streams: bool | None, answer: str
+    method: str, path: str, name: str, operation: str | None, streams: bool | None, response: str
 ) -> None:
     row = find_endpoint(method, path)
     assert row is not None
-    assert (row.method, row.name, row.genai_operation, row.streams_by_default, row.answer) == (
-        *(method, name, operation, streams, answer),
+    assert (row.method, row.name, row.genai_operation, row.streams_by_default, row.response) == (
+        *(method, name, operation, streams, response),
     )
     assert row.dialect == "native"
 

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
-from ollama_otel._wire.endpoints import ENDPOINTS, Endpoint, find_endpoint
-from ollama_otel._wire.native import (
+from ollama_otel._wire.endpoints import ENDPOINTS, find_endpoint
+from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.native import NATIVE
+from ollama_otel._wire.native.response import (
+    Tally,
+    answer_of,
+    has_no_answer,
+    has_tool_calls,
+    read_completion,
+    read_progress,
+    text_of,
+    tool_calls_of,
+)
+from ollama_otel.records import (
+    Endpoint,
+    Message,
     Progress,
     RequestFacts,
     ResponseFacts,
-    answer_of,
-    cut_out_vectors,
-    has_no_answer,
-    has_tool_calls,
-    parse_object,
-    read_completion,
-    read_embedding,
-    read_progress,
-    read_request,
-    read_usage,
-    text_of,
-    tool_calls_of,
+    Text,
 )
 
 
@@ -36,8 +39,22 @@ def endpoint(path: str, method: str = "POST") -> Endpoint:
     return row
 
 
+def read_request(
+    row: Endpoint, body: dict[str, Any] | None, *, size: int | None = None
+) -> RequestFacts:
+    return NATIVE.read_request(row, body, size=size)
+
+
 def asked(path: str, **body: Any) -> RequestFacts:
     return read_request(endpoint(path), body)
+
+
+def read_embedding(document: bytes) -> ResponseFacts:
+    return NATIVE.read_document(endpoint("/api/embed"), document)
+
+
+def read_usage(document: bytes) -> ResponseFacts:
+    return NATIVE.read_document(endpoint("/v1/systemone"), document)
 
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -263,11 +280,11 @@ def test_tools_without_a_name_are_counted_too() -> None:
     assert asked("/api/chat", messages=MESSAGES, tools="f").tools == ()
 
 
-def test_the_body_is_kept_only_with_leave() -> None:
+def test_what_is_asked_is_read_apart_from_the_facts() -> None:
     body = {"model": "m", "messages": MESSAGES}
-    row = endpoint("/api/chat")
-    assert read_request(row, body).body is None
-    assert read_request(row, body, keep_body=True).body is body
+    assert "Hello" not in repr(asked("/api/chat", **body))
+    conversation = NATIVE.conversation(endpoint("/api/chat"), body)
+    assert conversation.messages == (Message(role="user", parts=(Text("Hello"),)),)
 
 
 json_values = st.recursive(
@@ -354,7 +371,7 @@ def test_zero_is_zero_and_an_absence_is_not_known() -> None:
 @pytest.mark.parametrize("field", [key for key in FINAL if key.endswith(("count", "duration"))])
 def test_an_odd_number_is_not_known(field: str, odd: Any) -> None:
     facts = read_completion({**FINAL, field: odd})
-    unknown = [row.name for row in fields(facts) if getattr(facts, row.name) is None]
+    unknown = [name for name, value in asdict(facts).items() if value is None]
     assert len(unknown) == 4
     assert facts.done
 
@@ -527,20 +544,23 @@ def test_a_json_object_is_read(document: bytes, value: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "rest"),
+    ("document", "vectors"),
     [
         (
-            b'{"embeddings":[[0.1,0.2],[0.3]],"prompt_eval_count":6}',
-            b'{"embeddings":[],"prompt_eval_count":6}',
+            b'{"embeddings":[[0.1,0.2],[0.3,4]],"prompt_eval_count":6}',
+            (b"[[0.1,0.2],[0.3,4]]", 2, 2),
         ),
-        (b'{"embedding":[]}', b'{"embedding":[]}'),
-        (b'{"error":"x"}', b'{"error":"x"}'),
-        (b"", b""),
-        (b"][", b"]["),
+        (b'{"embedding":[1e-9, 2, 3]}', (b"[1e-9, 2, 3]", 1, 3)),
+        (b'{"embedding":[]}', None),
+        (b'{"error":"x"}', None),
+        (b"", None),
+        (b"][", None),
     ],
 )
-def test_vectors_are_cut_out(document: bytes, rest: bytes) -> None:
-    assert cut_out_vectors(document) == rest
+def test_vectors_are_found(document: bytes, vectors: tuple[bytes, int, int] | None) -> None:
+    span = NATIVE.vectors(document)
+    found = None if span is None else (document[span.start : span.end], span.count, span.dimensions)
+    assert found == vectors
 
 
 def test_an_embedding_is_done_when_its_vectors_are_there() -> None:
@@ -577,18 +597,19 @@ def test_a_long_job_is_done_at_success() -> None:
 
 def moved(*lines: tuple[str, int, int | None, float]) -> Progress:
     """Lines of digest, total and completed bytes, each with the time at which it came."""
-    progress = Progress()
+    tally = Tally()
     for digest, total, completed, now in lines:
         part: dict[str, Any] = {"status": "pulling", "digest": digest, "total": total}
         if completed is not None:
             part["completed"] = completed
-        progress.read(part, now)
-    return progress
+        tally.add(part, now)
+    return tally.total()
 
 
 def test_nothing_is_known_before_the_first_layer() -> None:
-    progress = Progress()
-    progress.read({"status": "pulling manifest"}, 1.0)
+    tally = Tally()
+    tally.add({"status": "pulling manifest"}, 1.0)
+    progress = tally.total()
     assert (progress.total_bytes, progress.moved_bytes, progress.rate) == (None, None, None)
 
 
@@ -646,9 +667,9 @@ def test_a_rate_over_no_time_is_not_known() -> None:
     ],
 )
 def test_odd_lines_count_nothing(part: dict[str, Any]) -> None:
-    progress = Progress()
-    progress.read(part, 1.0)
-    assert progress.total_bytes is None
+    tally = Tally()
+    tally.add(part, 1.0)
+    assert tally.total() == Progress()
 
 
 def test_a_total_that_changes_is_the_newest() -> None:

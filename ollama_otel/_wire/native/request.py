@@ -128,22 +128,23 @@ def read_request(
 
 def read_conversation(endpoint: Endpoint, body: Mapping[str, Any]) -> Conversation:
     """Read what a request asks: messages, or a prompt, or texts to embed."""
-    messages = tuple(_message(each) for each in _mappings(body.get("messages")))
-    prompt = (*_texts(Text, body.get("prompt")), *_media(body.get("images")))
-    inputs: tuple[str, ...] = ()
-    if endpoint.response == "embedding":
-        inputs, prompt = _inputs(body.get(endpoint.input_field or "")), ()
-    elif not messages and not prompt:
-        inputs = _inputs(body.get("query"))
-    if prompt and not messages:
-        messages = (Message(role="user", parts=prompt),)
     options = body.get("options")
     settings = dict(options) if isinstance(options, Mapping) else {}
     settings |= {name: value for name in _SETTINGS if (value := body.get(name)) is not None}
+    if endpoint.response == "embedding":
+        inputs = _inputs(body.get(endpoint.input_field or ""))
+        return Conversation(inputs=inputs, settings=frozen(settings))
+    # The server ignores the fields of the other endpoint.
+    is_chat, is_prompt = endpoint.input_field == "messages", endpoint.input_field == "prompt"
+    messages = () if is_prompt else tuple(map(_message, _mappings(body.get("messages"))))
+    prompt: tuple[Part, ...] = ()
+    if not is_chat and not messages:
+        prompt = (*_texts(Text, body.get("prompt")), *_media(body.get("images")))
+        messages = (Message(role="user", parts=prompt),) if prompt else ()
     return Conversation(
-        system=tuple(_texts(Text, body.get("system"))),
+        system=() if is_chat else tuple(_texts(Text, body.get("system"))),
         messages=messages,
-        inputs=inputs,
+        inputs=() if messages else _inputs(body.get("query")),
         tools=tuple(_tools(body.get("tools"))),
         settings=frozen(settings),
     )

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_otel.residency import LoadedModel
-from ollama_otel.residency._facts import full_name, key_of, read_count, read_models, read_version
+from ollama_otel._wire.ps import LoadedModel, read_count, read_models, read_version
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC).timestamp()
 
@@ -107,26 +106,6 @@ def test_rows_that_are_none_and_names_that_are_none_are_left_out() -> None:
 
 def test_half_a_surrogate_pair_does_not_stop_an_exporter() -> None:
     assert one(name="m\ud800").name == "m?:latest"
-
-
-@pytest.mark.parametrize(
-    ("name", "full"),
-    [
-        ("llama3.2", "llama3.2:latest"),
-        ("llama3.2:1b", "llama3.2:1b"),
-        ("library/llama3.2", "llama3.2:latest"),
-        ("registry.ollama.ai/library/llama3.2", "llama3.2:latest"),
-        ("hf.co/someone/model", "hf.co/someone/model:latest"),
-        ("host:5000/someone/model", "host:5000/someone/model:latest"),
-    ],
-)
-def test_a_name_without_a_tag_is_the_latest(name: str, full: str) -> None:
-    assert full_name(name) == full
-    assert key_of(
-        name.upper()
-        .replace("LIBRARY", "library")
-        .replace("REGISTRY.OLLAMA.AI", "registry.ollama.ai")
-    ) == key_of(full)
 
 
 def test_a_version_is_a_text() -> None:

@@ -6,12 +6,11 @@ Source: `needsReload` in server/sched.go of Ollama 0.33.0.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["LOAD_OPTIONS", "Change", "OptionValue", "change_between", "load_options", "seconds_of"]
+__all__ = ["LOAD_OPTIONS", "Change", "OptionValue", "change_between", "load_options"]
 
 OptionValue = bool | int | float
 
@@ -24,29 +23,16 @@ LOAD_OPTIONS: Final = (
     "num_thread",
     "draft_num_predict",
 )
-"""A loaded model is loaded again when one of these is another one than before."""
-
-_UNITS: Final = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "μs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-}
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_DURATION = re.compile(rf"(?:{_PART.pattern})+")
+"""The server loads a model again when one of these differs from before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An option that is another one than before."""
+    """An option whose value differs from before."""
 
     option: str
     before: OptionValue | None
-    """None: the server's or the model's own, which is not known."""
+    """None: the default of the server or of the model, which is not known."""
     after: OptionValue | None
 
 
@@ -54,10 +40,12 @@ def load_options(options: Mapping[str, Any]) -> dict[str, OptionValue]:
     """Return the load-time options among those of a request."""
     found: dict[str, OptionValue] = {}
     for name in LOAD_OPTIONS:
-        value = options.get(name)
+        if name not in options:
+            continue
+        value = options[name]
         if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
             continue
-        # Both mean that the server chooses, and never that it loads again.
+        # Both leave the choice to the server, and never make it load again.
         if (name == "num_gpu" and value < 0) or (name == "num_thread" and value == 0):
             continue
         found[name] = int(value) if isinstance(value, float) and value.is_integer() else value
@@ -73,9 +61,11 @@ def change_between(
 ) -> Change | None:
     """Return the option that made the server load a model again, or None if none did.
 
-    `before` is None where nobody knows with which options it was loaded; `context_before` is
-    the context that it had, and `own_context` what it has when no `num_ctx` is sent.
+    `before` is None where it is not known with which options it was loaded; `context_before`
+    is the context that it had, and `own_context` what it has when no `num_ctx` is sent.
     """
+    if before == after:
+        return None
     changes: list[Change] = []
     for name in LOAD_OPTIONS:
         old = None if before is None else before.get(name)
@@ -92,25 +82,6 @@ def change_between(
             continue
         if old != new:
             changes.append(Change(option=name, before=old, after=new))
-    # One of which both sides are known is the better evidence.
+    # A change of which both sides are known is the better evidence.
     changes.sort(key=lambda change: change.before is None or change.after is None)
     return changes[0] if changes else None
-
-
-def seconds_of(keep_alive: str | None) -> float | None:
-    """Read a request's `keep_alive`: seconds, or one of Go's durations; negative is for ever."""
-    if keep_alive is None:
-        return None
-    text = keep_alive.strip()
-    sign = -1 if text.startswith("-") else 1
-    text = text.lstrip("+-")
-    if _DURATION.fullmatch(text):
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    else:
-        try:
-            seconds = float(text)
-        except ValueError:
-            return None
-    if math.isnan(seconds):
-        return None
-    return math.inf if sign < 0 and seconds > 0 else seconds

@@ -1,5 +1,7 @@
 """What is captured has the form of the conventions, is redacted, is cut, and holds no image."""
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import json
@@ -12,16 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from ollama_otel._content import (
-    ContentPolicy,
-    as_json,
-    input_messages,
-    output_messages,
-    system_instructions,
-    tool_definitions,
+from ollama_otel import _names as names
+from ollama_otel._telemetry.content import ContentPolicy, as_json
+from ollama_otel._telemetry.messages import MessageWriter
+from ollama_otel._wire.endpoints import find_endpoint
+from ollama_otel._wire.native import NATIVE
+from ollama_otel._wire.native.request import tool_calls as native_tool_calls
+from ollama_otel.records import (
+    CallRecord,
+    CallStart,
+    Message,
+    Part,
+    ResponseFacts,
+    Text,
+    Thinking,
 )
+from ollama_otel.settings import Settings
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 EXAMPLE = json.loads((DATA / "genai-example-ollama-chat.json").read_text())
 PLAIN = ContentPolicy()
 
@@ -48,6 +58,66 @@ TOOLS = validators("gen-ai-tool-definitions.json")
 def check(value: list[dict[str, Any]], against: list[Draft202012Validator]) -> None:
     for validator in against:
         validator.validate(value)
+
+
+PATHS = {"chat": "/api/chat", "text_completion": "/api/generate", "embeddings": "/api/embed"}
+
+
+def written(
+    operation: str,
+    request: dict[str, Any],
+    policy: ContentPolicy,
+    answer: Message | None = None,
+    finish_reason: str | None = None,
+) -> dict[str, Any]:
+    """What is captured of one call, by attribute."""
+    endpoint = find_endpoint("POST", PATHS.get(operation, "/api/create"))
+    assert endpoint is not None
+    writer = MessageWriter(
+        Settings(redactors=policy.redactors, content_max_length=policy.max_length)
+    )
+    record = CallRecord(
+        start=CallStart(endpoint=endpoint, conversation=NATIVE.conversation(endpoint, request)),
+        outcome="completed",
+        ending="final_message",
+        duration=1.0,
+        response=ResponseFacts(done_reason=finish_reason),
+        answer=answer,
+    )
+    return writer.as_values(record)
+
+
+def input_messages(operation: str, request: dict[str, Any], policy: ContentPolicy) -> list[Any]:
+    return list(written(operation, request, policy).get(names.INPUT_MESSAGES, []))
+
+
+def system_instructions(
+    operation: str, request: dict[str, Any], policy: ContentPolicy
+) -> list[Any]:
+    return list(written(operation, request, policy).get(names.SYSTEM_INSTRUCTIONS, []))
+
+
+def tool_definitions(request: dict[str, Any], policy: ContentPolicy) -> list[Any]:
+    return list(written("chat", request, policy).get(names.TOOL_DEFINITIONS, []))
+
+
+def output_messages(
+    *,
+    role: str | None,
+    text: str | None,
+    thinking: str | None,
+    tool_calls: Any,
+    finish_reason: str | None,
+    policy: ContentPolicy,
+) -> list[Any]:
+    parts: tuple[Part, ...] = (
+        *([Thinking(thinking)] if thinking else []),
+        *([Text(text)] if text else []),
+        *native_tool_calls(tool_calls),
+    )
+    message = Message(role=role or "assistant", parts=parts)
+    values = written("chat", {}, policy, message, finish_reason)
+    return list(values.get(names.OUTPUT_MESSAGES, []))
 
 
 def answer(**facts: Any) -> list[dict[str, Any]]:
@@ -467,7 +537,7 @@ policies = st.builds(
     redactors=st.lists(
         st.sampled_from([str.upper, fails, returns_nothing, lambda text: "same"]), max_size=2
     ).map(tuple),
-    max_length=st.integers(min_value=0, max_value=40),
+    max_length=st.integers(min_value=1, max_value=40),
 )
 
 

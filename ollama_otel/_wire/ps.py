@@ -1,4 +1,7 @@
-"""What a server says of the models in its memory, read by types; nothing is filled in."""
+"""Reads the answers of `/api/ps`, `/api/tags` and `/api/version`, by types.
+
+What has another type than expected is not known; nothing is filled in.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["LoadedModel", "full_name", "key_of", "read_count", "read_models", "read_version"]
+from ollama_otel._wire.model_names import full_name, key_of
+
+__all__ = ["LoadedModel", "read_count", "read_models", "read_version"]
 
 _FAR_AHEAD = 100 * 365.25 * 86_400.0
 """Seconds; the server writes "never" as a date some 292 years ahead."""
@@ -23,18 +28,18 @@ class LoadedModel:
     name: str
     """As the server lists it, with its tag."""
     size: int | None = None
-    """Bytes in memory, all together."""
+    """Bytes in memory, in total."""
     gpu_size: int | None = None
     """Bytes of it in GPU memory; never more than `size`."""
     context_length: int | None = None
-    """Tokens of context for each request; servers before 0.10 do not tell."""
+    """Tokens of context for each request; servers before 0.10 do not say."""
     digest: str | None = None
     expires_in: float | None = None
-    """Seconds until it is unloaded if nobody asks it; 0 while it is at work, None of one that stays
-    or whose date cannot be read.
+    """Seconds until it is unloaded if no request uses it; 0 while one does, None if it stays or
+    the date cannot be read.
     """
     stays: bool = False
-    """Whether it is kept until somebody unloads it."""
+    """Whether it is kept until a request unloads it."""
 
     @property
     def cpu_size(self) -> int | None:
@@ -49,17 +54,6 @@ class LoadedModel:
         if not self.size or self.gpu_size is None:
             return None
         return self.gpu_size / self.size
-
-
-def full_name(name: str) -> str:
-    """Return a model's name as the server lists it: with a tag, without the default registry."""
-    short = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
-    return short if ":" in short.rpartition("/")[2] else f"{short}:latest"
-
-
-def key_of(name: str) -> str:
-    """Return what is the same for all spellings of a model's name; the server ignores case."""
-    return full_name(name).lower()
 
 
 def _count(value: object) -> int | None:
@@ -79,7 +73,7 @@ def _seconds_until(value: object, now: datetime) -> float | None:
         return None
     try:
         date = datetime.fromisoformat(value)
-        # A date without an offset is nobody's: the server always writes one.
+        # The server always writes an offset; without one the time zone is not known.
         return (date - now).total_seconds() if date.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None
@@ -108,13 +102,13 @@ def _read_model(row: object, now: datetime) -> LoadedModel | None:
 
 
 def read_models(answer: Any, *, now: float) -> tuple[LoadedModel, ...] | None:
-    """Read an answer of `/api/ps`; None if it is none.
+    """Read an answer of `/api/ps`; None if it has no list of models.
 
     `now` is the server's time in seconds since the epoch. Of a model listed twice the first
     row counts.
     """
     rows = answer.get("models") if isinstance(answer, Mapping) else None
-    # Go writes an empty list that was never made as null.
+    # Go writes a list that was never allocated as null.
     if rows is None and isinstance(answer, Mapping) and "models" in answer:
         return ()
     if not isinstance(rows, list):
@@ -129,7 +123,7 @@ def read_models(answer: Any, *, now: float) -> tuple[LoadedModel, ...] | None:
 
 
 def read_count(answer: Any) -> int | None:
-    """Read how many models an answer of `/api/tags` lists; None if it is none."""
+    """Read how many models an answer of `/api/tags` lists; None if it has no list."""
     if not isinstance(answer, Mapping) or "models" not in answer:
         return None
     rows = answer["models"]
@@ -139,6 +133,6 @@ def read_count(answer: Any) -> int | None:
 
 
 def read_version(answer: Any) -> str | None:
-    """Read an answer of `/api/version`; None if it is none."""
+    """Read an answer of `/api/version`; None if it has no text as version."""
     version = answer.get("version") if isinstance(answer, Mapping) else None
     return _text(version)

@@ -1,37 +1,38 @@
-"""What is new in the files of a log: rotated, torn and late ones too."""
+"""A typed live tail: the calls that begin and end in a log while it is written.
+
+Follows rotated files, and files that come later. What a process could not finish, and lines of
+other kinds, are passed over: a tail does not end because of one line.
+"""
 
 from __future__ import annotations
 
 import heapq
 import io
-import json
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from ollama_otel._log.files import base_of, files_of
+from ollama_otel._log.format import LoggedEnd, LoggedStart, event_from
+from ollama_otel._wire.lenient_json import parse_exactly
 
-__all__ = ["Event", "FollowedLog"]
+__all__ = ["LogTail", "LoggedEvent"]
 
-Event = Mapping[str, Any]
-"""What is shown of one line of a log."""
+LoggedEvent = LoggedStart | LoggedEnd
+"""What one line says of a call; bodies are left out of it."""
 
 _BLOCK: Final = 64 * 1024
-_SHOWN: Final = (
-    *("event", "id", "at", "operation", "model", "request", "response"),
-    *("outcome", "duration", "error_type", "error_message"),
-)
 _Identity = tuple[int, int]
 _KEEPS_OPEN: Final = sys.platform != "win32"
 """An open file cannot be renamed on Windows, which would keep its writer from rotating it."""
 
 
-class FollowedLog:
+class LogTail:
     """The files of a log that are not compressed, or all those of a folder.
 
     A file is known by what it is and not by its name, so that a renamed one is not read
@@ -55,12 +56,12 @@ class FollowedLog:
             return sorted(self.path.glob("*.jsonl"))
         return [path for path in files_of(base_of(self.path)) if path.suffix != ".gz"]
 
-    def latest(self, count: int) -> list[Event]:
-        """Return the last `count` events of calls, and take all before them as read."""
+    def latest(self, count: int) -> list[LoggedEvent]:
+        """Return the last `count` events, and take all before them as read."""
         self._look_for_more()
         return _in_order(file.last(count) for file in self._followed.values())[-count:]
 
-    def new(self) -> list[Event]:
+    def new(self) -> list[LoggedEvent]:
         """Return the events since the last time, those of several files by their time."""
         self._look_for_more()
         found = _in_order(file.new() for file in self._followed.values())
@@ -94,7 +95,7 @@ class _File:
     def close(self) -> None:
         self._file.close()
 
-    def new(self) -> list[Event]:
+    def new(self) -> list[LoggedEvent]:
         """Return the events that have come since the last time."""
         with self._opened() as file:
             status = os.fstat(file.fileno())
@@ -103,14 +104,14 @@ class _File:
                 self._position = 0
             return self._read(file, self._position)
 
-    def last(self, count: int) -> list[Event]:
+    def last(self, count: int) -> list[LoggedEvent]:
         """Return the last events, and take all before them as read; a long file is not."""
         with self._opened() as file:
             return self._read(file, _start_of_last_lines(file, count), count)
 
-    def _read(self, file: io.FileIO, position: int, most: int | None = None) -> list[Event]:
+    def _read(self, file: io.FileIO, position: int, most: int | None = None) -> list[LoggedEvent]:
         """Return what is from a position on, the last `most` events of it."""
-        kept: deque[Event] = deque(maxlen=most)
+        kept: deque[LoggedEvent] = deque(maxlen=most)
         self._position = position
         for line in _whole_lines(file, position):
             self._position += len(line)
@@ -129,8 +130,8 @@ class _File:
                 self._file.close()
 
 
-def _in_order(events: Iterable[list[Event]]) -> list[Event]:
-    return list(heapq.merge(*events, key=lambda event: str(event.get("at", ""))))
+def _in_order(events: Iterable[list[LoggedEvent]]) -> list[LoggedEvent]:
+    return list(heapq.merge(*events, key=lambda event: event.at))
 
 
 def _start_of_last_lines(file: io.FileIO, count: int) -> int:
@@ -163,13 +164,12 @@ def _whole_lines(file: io.FileIO, position: int) -> Iterator[bytes]:
         reader.detach()
 
 
-def _event(line: bytes) -> Event | None:
-    """Return what is shown of a line; None of one that was torn, or tells of no call."""
+def _event(line: bytes) -> LoggedEvent | None:
+    """Read a line; None if it was torn, or says nothing of a call."""
+    values = parse_exactly(line)
+    if not isinstance(values, dict):
+        return None
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        return event_from(values)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
-    if not isinstance(event, dict) or event.get("event") not in ("request", "end"):
-        return None
-    # Bodies would fill the memory with what is never shown.
-    return {name: event[name] for name in _SHOWN if name in event}

@@ -1,4 +1,4 @@
-"""What the ledger makes of answers and calls, with values only."""
+"""What follows from polls and calls, entry by entry, with values only."""
 
 from __future__ import annotations
 
@@ -20,21 +20,35 @@ from ollama_otel.residency import (
     ModelUnload,
     ReloadThrash,
 )
-from ollama_otel.residency._ledger import Ledger
-from ollama_otel.residency._model import EndedCall, Insight, StartedCall
+from ollama_otel.residency._history import History, ModelInfo
+from ollama_otel.residency._reducer import advance, expects_load
+from ollama_otel.residency._thrash import Thrash, advice
+from ollama_otel.residency._timeline import (
+    CallEnded,
+    CallStarted,
+    Entry,
+    Poll,
+    Refused,
+    UnloadRequested,
+    Unreachable,
+)
 
 from .simulation import OWN_CONTEXT, Asked, Server
 
 
 class Story:
-    """A ledger that is told what happens at times given in seconds."""
+    """A timeline to which entries are added, at times given in seconds."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger()
+        self.history = History()
+
+    def add(self, entry: Entry) -> list[Event]:
+        after = advance(self.history, entry)
+        self.history, self.info = after.history, after.info
+        return list(after.events)
 
     def poll(self, at: float, *models: LoadedModel, took: float = 0.01) -> list[Event]:
-        self.ledger.poll(models, asked_at=at, answered_at=at + took)
-        return self.ledger.take_events()
+        return self.add(Poll(models=models, asked_at=at, answered_at=at + took))
 
     def call(
         self,
@@ -45,21 +59,21 @@ class Story:
         run: float = 0.1,
         keep_alive: float | None = None,
         **options: Any,
-    ) -> tuple[Insight, list[Event]]:
+    ) -> tuple[ModelInfo, list[Event]]:
         """A whole call; one that loads takes `load` seconds for it."""
         started = self.start(at, model, keep_alive=keep_alive, **options)
         return self.end(started, load=load, run=run)
 
     def start(
         self, at: float, model: str = "a", *, keep_alive: float | None = None, **options: Any
-    ) -> StartedCall:
-        call = StartedCall(model=model, options=options, sent_at=at, keep_alive=keep_alive)
-        self.ledger.call_started(call)
+    ) -> CallStarted:
+        call = CallStarted(model=model, options=options, sent_at=at, keep_alive=keep_alive)
+        assert self.add(call) == []
         return call
 
     def end(
-        self, call: StartedCall, *, load: float | None = 0.001, run: float = 0.1, **more: Any
-    ) -> tuple[Insight, list[Event]]:
+        self, call: CallStarted, *, load: float | None = 0.001, run: float = 0.1, **more: Any
+    ) -> tuple[ModelInfo, list[Event]]:
         total = None if load is None else load + run
         facts = {
             "ended_at": call.sent_at + (total or run),
@@ -68,8 +82,8 @@ class Story:
             "load_duration": load,
             "total_duration": total,
         }
-        insight = self.ledger.call_ended(call, EndedCall(**{**facts, **more}))
-        return insight, self.ledger.take_events()
+        events = self.add(CallEnded(call=call, **{**facts, **more}))
+        return self.info, events
 
 
 @pytest.fixture
@@ -136,7 +150,7 @@ def test_a_load_that_was_listed_before_its_call_ended_is_one_load(story: Story) 
     assert story.poll(2, listed()) == []
     insight, events = story.end(call, load=0.5, run=3.0)
     assert loads(events) == ["a:latest"]
-    assert insight == Insight(gpu_share=0.25, context_length=512)
+    assert insight == ModelInfo(gpu_share=0.25, context_length=512)
     assert story.poll(5, listed()) == []
 
 
@@ -156,7 +170,7 @@ def test_the_name_may_be_spelt_in_several_ways(story: Story) -> None:
     assert story.poll(3, listed()) == []
 
 
-def test_a_load_for_an_empty_prompt_is_told_by_the_answer_that_lists_it(story: Story) -> None:
+def test_a_load_for_an_empty_prompt_is_foundby_the_answer_that_lists_it(story: Story) -> None:
     story.poll(0)
     assert story.call(1, load=None, run=0.6, num_ctx=512)[1] == []
     assert loads(story.poll(2, listed())) == ["a:latest"]
@@ -222,7 +236,7 @@ def test_a_model_at_work_shows_a_time_that_is_past_and_is_not_expired(story: Sto
 
 def test_asked_to_go_is_requested(story: Story) -> None:
     story.poll(0, listed())
-    story.ledger.unloaded_on_request("a")
+    story.add(UnloadRequested(model="a"))
     assert unloads(story.poll(1)) == [("a:latest", "requested", None)]
     assert reloads(story.call(2, load=0.5)[1]) == [("requested", None, None, None)]
 
@@ -235,8 +249,7 @@ def test_a_keep_alive_of_zero_is_a_request_to_go(story: Story) -> None:
 
 def test_with_the_server_all_models_go(story: Story) -> None:
     story.poll(0, listed("a"), listed("b", expires_in=2.0))
-    story.ledger.server_down(5)
-    assert unloads(story.ledger.take_events()) == [
+    assert unloads(story.add(Refused(at=5))) == [
         ("a:latest", "server_down", None),
         ("b:latest", "expired", None),
     ]
@@ -245,9 +258,9 @@ def test_with_the_server_all_models_go(story: Story) -> None:
 
 def test_a_server_out_of_reach_may_have_kept_its_models(story: Story) -> None:
     story.poll(0, listed("a"))
-    story.ledger.unreachable(5)
+    assert story.add(Unreachable(at=5)) == []
     assert story.poll(10, listed("a")) == []
-    story.ledger.unreachable(15)
+    assert story.add(Unreachable(at=15)) == []
     assert unloads(story.poll(20)) == [("a:latest", "server_down", None)]
 
 
@@ -265,7 +278,7 @@ def test_an_option_that_changes_is_named_with_its_values(story: Story) -> None:
     assert insight.reload.cause == "num_ctx"
 
 
-def test_every_call_that_waited_for_a_reload_is_told_why(story: Story) -> None:
+def test_every_call_that_waited_for_a_reload_is_foundwhy(story: Story) -> None:
     story.poll(0, listed(context=512))
     first, second = story.start(1, num_ctx=1024), story.start(1.1, num_ctx=1024)
     insights = [story.end(first, load=0.5)[0], story.end(second, load=0.4)[0]]
@@ -351,11 +364,43 @@ def test_one_that_is_seen_again_as_it_was_is_a_riddle(story: Story) -> None:
     assert reloads(story.poll(10, listed())) == [("unknown", None, None, None)]
 
 
+def test_one_that_is_seen_again_after_it_left_for_an_unknown_reason_came_for_one(
+    story: Story,
+) -> None:
+    story.poll(0, listed())
+    story.poll(5)
+    assert unloads(story.poll(50)) == [("a:latest", "unknown", None)]
+    assert reloads(story.poll(60, listed(context=1024))) == [("unknown", None, None, None)]
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_an_engine_that_died_in_the_first_call_of_all_was_loaded_if_it_began_to_answer(
+    story: Story, has_begun: bool
+) -> None:
+    crash = {"was_served": False, "has_crashed": True, "has_begun": has_begun}
+    assert story.end(story.start(1), load=None, **crash)[1] == []
+    expected = [("runner_crashed", None, None, None)] if has_begun else []
+    assert reloads(story.call(2, load=0.5)[1]) == expected
+
+
+def test_one_that_is_seen_again_after_its_engine_died_was_loaded_for_that(story: Story) -> None:
+    story.poll(0, listed())
+    story.end(story.start(1), load=None, was_served=False, has_crashed=True)
+    story.poll(5)
+    assert reloads(story.poll(10, listed())) == [("runner_crashed", None, None, None)]
+
+
+def test_a_warm_call_without_the_option_keeps_the_value_it_was_loaded_with(story: Story) -> None:
+    story.poll(0)
+    story.call(1, load=0.5, num_ctx=512)
+    story.call(2)
+    assert reloads(story.call(3, load=0.5, num_ctx=1024)[1]) == [("num_ctx", 512, 1024, None)]
+
+
 def test_what_left_before_the_server_did_is_not_its_fault(story: Story) -> None:
     story.poll(0, listed())
     story.poll(5)
-    story.ledger.server_down(10)
-    assert unloads(story.ledger.take_events()) == [("a:latest", "unknown", None)]
+    assert unloads(story.add(Refused(at=10))) == [("a:latest", "unknown", None)]
 
 
 # --- what is known of the model that served ----------------------------------------------------
@@ -363,7 +408,7 @@ def test_what_left_before_the_server_did_is_not_its_fault(story: Story) -> None:
 
 def test_a_warm_call_knows_what_was_last_listed(story: Story) -> None:
     story.poll(0, listed(context=512))
-    assert story.call(1)[0] == Insight(gpu_share=0.25, context_length=512)
+    assert story.call(1)[0] == ModelInfo(gpu_share=0.25, context_length=512)
 
 
 def test_what_was_listed_before_a_reload_says_nothing_of_it(story: Story) -> None:
@@ -374,12 +419,12 @@ def test_what_was_listed_before_a_reload_says_nothing_of_it(story: Story) -> Non
 
 def test_a_listed_context_that_was_not_asked_for_is_another_load(story: Story) -> None:
     story.poll(0, listed(context=512))
-    assert story.call(1, num_ctx=1024)[0] == Insight()
+    assert story.call(1, num_ctx=1024)[0] == ModelInfo()
 
 
 def test_a_server_that_lists_no_context_length_still_tells_the_share(story: Story) -> None:
     story.poll(0, listed(context=None))
-    assert story.call(1)[0] == Insight(gpu_share=0.25)
+    assert story.call(1)[0] == ModelInfo(gpu_share=0.25)
 
 
 def test_a_model_that_runs_under_another_name_is_not_said_to_be_gone(story: Story) -> None:
@@ -389,15 +434,15 @@ def test_a_model_that_runs_under_another_name_is_not_said_to_be_gone(story: Stor
     events = story.end(call, load=0.5, run=3.0)[1]
     assert loads(events) == ["alias:latest", "a:latest"] or loads(events) == ["alias:latest"]
     assert unloads(story.poll(10, listed("a"))) == []
-    assert story.ledger.call_started(StartedCall(model="alias", options={}, sent_at=11)) is False
+    assert not expects_load(story.history, story.start(11, "alias"))
 
 
 def test_a_model_of_another_machine_does_not_make_us_look_for_ever(story: Story) -> None:
     story.poll(0)
     expects = []
     for at in range(1, 6):
-        call = StartedCall(model="cloud", options={}, sent_at=at)
-        expects.append(story.ledger.call_started(call))
+        call = story.start(at, "cloud")
+        expects.append(expects_load(story.history, call))
         story.end(call, load=None)
         story.poll(at + 0.5)
     assert expects == [True, True, True, False, False]
@@ -410,7 +455,7 @@ def thrash(events: list[Event]) -> list[ReloadThrash]:
     return [each for each in events if isinstance(each, ReloadThrash)]
 
 
-def test_three_reloads_within_five_minutes_are_thrash_and_told_once(story: Story) -> None:
+def test_three_reloads_within_five_minutes_are_thrash_and_foundonce(story: Story) -> None:
     story.poll(0)
     found: list[Event] = []
     for number in range(20):
@@ -444,7 +489,20 @@ def test_reloads_far_apart_are_no_thrash_and_neither_are_those_that_expired(stor
     assert thrash(found) == []
 
 
-def test_after_five_minutes_it_is_told_again(story: Story) -> None:
+def test_a_reload_that_is_learned_late_is_counted_where_it_belongs() -> None:
+    reload, thrash = ModelReload(model="a:latest", cause="num_ctx"), Thrash()
+    for at in (100, 50, 360, 361):
+        thrash, found = thrash.reloaded(reload, at)
+    assert found == ReloadThrash(reload=reload, count=3)
+
+
+def test_the_advice_names_the_models_that_push_each_other_out() -> None:
+    reload = ModelReload(model="a:latest", cause="evicted", evicted_by="b:latest")
+    text = advice(ReloadThrash(reload=reload, count=3), "http://h:1")
+    assert text.startswith("a:latest and b:latest push each other out of memory: 3 reloads")
+
+
+def test_after_five_minutes_it_is_foundagain(story: Story) -> None:
     story.poll(0)
     found: list[Event] = []
     for number in range(80):
@@ -463,18 +521,53 @@ def test_a_hundred_thousand_calls_to_as_many_models_leave_little_behind(story: S
         story.call(float(number), f"m{number}", load=0.5)
         if number % 1000 == 0:
             story.poll(number + 0.7)
-    residents = story.ledger._residents
-    assert len(residents.models) <= 1000
-    assert len(residents._loads) <= 256
+    history = story.history
+    assert len(history.models) <= 1000
+    assert len(history.arrivals) <= 256
+    assert history.calls == {}
 
 
-def test_sights_are_bounded_while_a_call_lasts(story: Story) -> None:
+def test_poll_rows_are_bounded_while_a_call_lasts(story: Story) -> None:
     story.poll(0, listed())
     story.start(1)
     for at in range(2, 1000):
         story.poll(at, listed())
-    (state,) = story.ledger._residents.models.values()
-    assert len(state.sights) <= 32
+    (model,) = story.history.models.values()
+    assert len(model.rows) <= 32
+
+
+def test_calls_of_a_model_that_was_forgotten_are_forgotten_too(story: Story) -> None:
+    calls = [story.start(number, f"m{number}") for number in range(1001)]
+    assert len(story.history.calls) == 1000
+    assert loads(story.end(calls[0], load=0.5)[1]) == ["m0:latest"]
+    assert len(story.history.models) == 1000
+
+
+def test_an_entry_leaves_the_history_before_it_as_it_was(story: Story) -> None:
+    def told(entry: Entry, history: History) -> tuple[list[Event], str]:
+        after = advance(history, entry)
+        return list(after.events), repr(after.history)
+
+    story.poll(0, listed(context=512), listed("b"))
+    call = story.start(1, num_ctx=1024)
+    story.poll(2, listed("b"))
+    before = story.history
+    end = CallEnded(
+        call=call, ended_at=3, was_served=True, is_cold=True, load_duration=1, total_duration=2
+    )
+    for entry in (
+        CallStarted(model="b", options={}, sent_at=4),
+        end,
+        Poll(models=(), asked_at=4, answered_at=5),
+        UnloadRequested(model="b"),
+        Unreachable(at=4),
+        Refused(at=4),
+    ):
+        was = repr(before)
+        first = told(entry, before)
+        assert repr(before) == was
+        assert told(entry, before) == first
+        assert first[1] != was
 
 
 # --- against a server that is imagined ----------------------------------------------------------
@@ -483,7 +576,7 @@ def test_sights_are_bounded_while_a_call_lasts(story: Story) -> None:
 def live(
     server: Server, requests: list[Asked], polls: list[tuple[float, float]]
 ) -> list[tuple[float, Event]]:
-    """Tell a ledger everything in the order in which it is learned."""
+    """Put everything on a timeline, in the order in which it is learned."""
     feed: list[tuple[float, int, Any]] = []
     for asked in requests:
         feed += [(asked.sent, 0, asked), (asked.end + 0.0005, 1, asked)]
@@ -493,16 +586,16 @@ def live(
         if asked_at > last:
             last = asked_at + took
             feed.append((last, 2, asked_at))
-    ledger, calls, events = Ledger(), {}, []
+    story, calls, events = Story(), {}, []
     for at, kind, what in sorted(feed, key=lambda each: each[:2]):
+        entry: Entry
         if kind == 0:
-            calls[id(what)] = what.started()
-            ledger.call_started(calls[id(what)])
+            entry = calls[id(what)] = what.started()
         elif kind == 1:
-            ledger.call_ended(calls[id(what)], what.ended())
+            entry = what.ended(calls[id(what)])
         else:
-            ledger.poll(server.listed(what), asked_at=what, answered_at=at)
-        events += [(at, event) for event in ledger.take_events()]
+            entry = Poll(models=server.listed(what), asked_at=what, answered_at=at)
+        events += [(at, event) for event in story.add(entry)]
     return events
 
 

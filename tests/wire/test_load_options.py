@@ -1,4 +1,4 @@
-"""Which options load a model again, and how long a model is kept."""
+"""Which options load a model again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_otel.residency._options import Change, change_between, load_options, seconds_of
+from ollama_otel._wire.load_options import Change, change_between, load_options
 
 
 def test_only_options_that_decide_the_load_count() -> None:
@@ -54,26 +54,3 @@ def test_the_option_that_changed_is_named(
     found = change_between(before, after, **more)
     expected = change and Change(option=change[0], before=change[1], after=change[2])
     assert found == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("5m", 300),
-        ("1h30m", 5400),
-        ("1.5s", 1.5),
-        ("250ms", 0.25),
-        ("0", 0),
-        ("0s", 0),
-        ("0.0", 0),
-        ("300", 300),
-        ("-1", math.inf),
-        ("-1m", math.inf),
-        ("soon", None),
-        ("", None),
-        ("nan", None),
-        (None, None),
-    ],
-)
-def test_keep_alive_is_read_as_the_server_reads_it(text: str | None, seconds: float | None) -> None:
-    assert seconds_of(text) == seconds
