@@ -28,6 +28,10 @@ _TYPES: Final[Mapping[FactType, Any]] = {
 }
 
 
+_Reader = tuple[str, Any, str | None, list[str]]
+"""A section of a line, its type, the object whose fields it gives, and those that hold JSON."""
+
+
 class LogLine:
     """One kind of line in a log: writes its facts, checks them and reads them."""
 
@@ -48,7 +52,7 @@ class LogLine:
                 _all_at_once([row.path.removeprefix(prefix) for row, _ in written]),
                 [name for _, name in written],
                 [(name, row.absent) for row, name in written if row.absent is not None],
-                [name for row, name in written if _is_rewritten(row)],
+                [(name, row) for row, name in written if _is_rewritten(row)],
             )
             for section, written in by_section.items()
         ]
@@ -61,9 +65,9 @@ class LogLine:
             for name, absent in absences:
                 if name in known and known[name] == absent:
                     del known[name]
-            for name in rewritten:
+            for name, row in rewritten:
                 if name in known:
-                    known[name] = plain(known[name])
+                    known[name] = plain(row, known[name])
             if not section:
                 values |= known
             elif known:
@@ -73,50 +77,47 @@ class LogLine:
     def fields(self, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the fields that a line gives; see `FactTable.fields`."""
         fields: dict[str, dict[str, Any]] = {}
-        for owner, section, kind, objects, derived in self._readers:
+        for section, kind, owner, objects in self._readers:
             if section and section not in values:
-                fields[owner] = {}
                 continue
-            given = values[section] if section else values
             try:
-                found = asdict(msgspec.convert(given, kind))
+                read = msgspec.convert(values[section] if section else values, kind)
             except msgspec.ValidationError as error:
-                raise ValueError(f"{section or 'line'}: {error}") from error
+                place = f"`$.{section}" if section else "`$"
+                raise ValueError(str(error).replace("`$", place)) from error
+            if owner is None:
+                continue
+            fields[owner] = found = asdict(read)
             for name in objects:
                 if value := found[name]:
                     found[name] = frozen(value)
-            for name in derived:
-                del found[name]
-            fields[owner] = found
         return fields
 
     @cached_property
-    def _readers(self) -> list[tuple[str, str, Any, list[str], list[str]]]:
+    def _readers(self) -> list[_Reader]:
         """Return what reads each object of a record: a type, so that most of it happens in C."""
-        owners: dict[tuple[str, str], list[tuple[Fact, str]]] = {}
+        by_owner: dict[tuple[str, str | None], dict[str, Any]] = {}
         for row, key in self._rows:
-            owner, section = row.path.rpartition(".")[0], key.rpartition(".")[0]
-            owners.setdefault((owner, section), []).append((row, key.rpartition(".")[2]))
-        readers = []
-        for (owner, section), rows in owners.items():
-            below = owner.removeprefix(self._prefix.rstrip(".")).lstrip(".")
-            stored = {
-                field.name: field.default
-                for field in struct_fields(_record_at(self._record, below))
-            }
-            named = [(row.path.rpartition(".")[2], row, key) for row, key in rows]
-            fields = [
-                # What follows from other facts is checked, and then computed anew.
-                (name, _type_of(row), msgspec.field(name=key, default=stored[name]))
-                if name in stored
-                else (name, _type_of(row) | None, msgspec.field(name=key, default=None))
-                for name, row, key in named
-            ]
-            objects = [name for name, row, _ in named if row.type == "object" and name in stored]
-            derived = [name for name, _, _ in named if name not in stored]
-            kind = msgspec.defstruct(owner or self._line, fields, kw_only=True)
-            readers.append((owner, section, kind, objects, derived))
-        return readers
+            section, _, name = key.rpartition(".")
+            owner, _, field = row.path.rpartition(".")
+            holder = _record_at(self._record, row.path.removeprefix(self._prefix))
+            kind = _TYPES[row.type] if row.also is None else _TYPES[row.type] | row.also
+            default = {each.name: each.default for each in struct_fields(holder)}.get(field)
+            is_field = field in holder.__struct_fields__
+            # What follows from other facts is checked, and then computed anew.
+            if default is msgspec.NODEFAULT or not is_field:
+                default = msgspec.UNSET
+            described = kind, msgspec.field(name=name, default=default)
+            by_owner.setdefault((section, owner if is_field else None), {})[field] = described
+        return [
+            (
+                section,
+                msgspec.defstruct(self._line, [(name, *field) for name, field in fields.items()]),
+                owner,
+                [name for name, (kind, _) in fields.items() if kind is _TYPES["object"]],
+            )
+            for (section, owner), fields in by_owner.items()
+        ]
 
 
 def _all_at_once(paths: list[str]) -> Callable[[Any], Iterable[Any]]:
@@ -125,14 +126,14 @@ def _all_at_once(paths: list[str]) -> Callable[[Any], Iterable[Any]]:
     return lambda source: get(source)[:-1]
 
 
-def plain(value: Any) -> Any:
+def plain(row: Fact, value: Any) -> Any:
     """Return a value as JSON writers take it; seconds to the microsecond."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, tuple):
         return list(value)
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+    if row.unit and isinstance(value, dict):
+        return {key: round(item, 6) for key, item in value.items()}
     return value
 
 
@@ -143,11 +144,7 @@ def _is_rewritten(row: Fact) -> bool:
 
 
 def _record_at(record: type[Struct], path: str) -> type[Struct]:
-    """Return the type of what a path leads to."""
-    for name in filter(None, path.split(".")):
+    """Return the type of the object that the last name of a path belongs to."""
+    for name in path.split(".")[:-1]:
         record = get_type_hints(record)[name]
     return record
-
-
-def _type_of(row: Fact) -> Any:
-    return _TYPES[row.type] if row.also is None else _TYPES[row.type] | row.also

@@ -67,8 +67,8 @@ class FactTable:
         """Return the fields of a record that a log line gives, by the object that has them.
 
         For example `{"start.request": {"model": "llama3.2"}}`. Facts that follow from others and
-        keys that are not in the table are left out. Raises ValueError if a value has the wrong
-        type.
+        keys that are not in the table are left out. A field that is absent has its default, or
+        `msgspec.UNSET`. Raises ValueError if a value has the wrong type.
         """
         return self._lines[line].fields(values)
 
@@ -97,7 +97,7 @@ class FactTable:
                 is_of_start = row.path.startswith("start.")
                 source: Any = start if is_of_start else record
                 get = attrgetter(row.path.removeprefix("start."))
-                values[row.column] = None if source is None else plain(get(source))
+                values[row.column] = None if source is None else plain(row, get(source))
         return values
 
     def markdown(self) -> str:

@@ -50,6 +50,7 @@ VERSION: Final = 2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_ABSENT: Final[Mapping[str, Any]] = {}
 
 
 class _Request(Struct):
@@ -57,6 +58,8 @@ class _Request(Struct):
 
     id: str
     at: str
+    operation: str
+    method: str
     path: str
     tags: dict[str, str] = {}
     changes: list[str] = []
@@ -69,6 +72,7 @@ class _End(Struct):
     id: str
     at: str
     outcome: Outcome
+    ending: str
     duration: Annotated[float, Meta(ge=0, le=1e300)]
     chunks: list[Any] | None = None
     changes: list[str] = []
@@ -239,8 +243,8 @@ def _start(line: Mapping[str, Any]) -> tuple[_Request, CallStart]:
     head = _converted(line, _Request)
     fields = FACTS.fields(line, "request")
     start = CallStart(
-        endpoint=_endpoint(head.path, **fields["start.endpoint"]),
-        request=RequestFacts(**fields["start.request"]),
+        endpoint=_endpoint(head),
+        request=RequestFacts(**fields.get("start.request", _ABSENT)),
         context=CallContext(**fields["start.context"]),
         started_at=_nanoseconds(head.at),
         span=_span(line),
@@ -249,8 +253,9 @@ def _start(line: Mapping[str, Any]) -> tuple[_Request, CallStart]:
     return head, start
 
 
-def _endpoint(path: str, *, method: str, name: str, **_: Any) -> Endpoint:
-    return find_endpoint(method, path) or Endpoint(method=method, path=path, name=name)
+def _endpoint(head: _Request) -> Endpoint:
+    found = find_endpoint(head.method, head.path)
+    return found or Endpoint(method=head.method, path=head.path, name=head.operation)
 
 
 def _span(line: Mapping[str, Any]) -> SpanIds | None:
@@ -270,9 +275,9 @@ def _record(start: CallStart, line: Mapping[str, Any]) -> tuple[_End, CallRecord
     fields = FACTS.fields(line, "end")
     return tail, CallRecord(
         start=start,
-        response=ResponseFacts(**fields["response"]),
-        progress=Progress(**fields["progress"]),
-        residency=ModelResidency(**fields["residency"]),
+        response=ResponseFacts(**fields.get("response", _ABSENT)),
+        progress=Progress(**fields.get("progress", _ABSENT)),
+        residency=ModelResidency(**fields.get("residency", _ABSENT)),
         **fields[""],
     )
 

@@ -341,6 +341,20 @@ def test_errors_and_tags_are_redacted_even_without_bodies(tmp_path: Path) -> Non
     assert "redacted" in stored
 
 
+def test_what_the_server_says_in_facts_is_redacted_too(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    body = b'{"model":"m","message":{"role":"assistant"},"done":true,"done_reason":"joe@example.com"}\n'
+    with ReplayLog(path) as log:
+        client = Client(
+            transport=Scripted([body], content_type="application/json"), observers=[log]
+        )
+        client.chat("m", messages=HELLO)
+    assert "joe@example.com" not in path.read_text()
+    [call] = read(path)
+    assert call.record is not None
+    assert call.record.finish_reason == "[redacted: email]"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes")
 def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "calls.jsonl"
