@@ -1,5 +1,4 @@
-"""Boards, alerts and recording rules for Prometheus and Grafana, as code.
+"""Boards, alerts and recording rules for Prometheus and Grafana.
 
-`python -m dashboards` writes the files that Grafana and Prometheus read. Needs the
-package's `dev` extra; nothing in `ollama_otel` imports this.
+The code is in `src`; `python -m dashboards.src` writes the JSON and YAML files beside it.
 """

@@ -67,7 +67,7 @@ def play(call: RecordedCall) -> None:
     url = f"http://localhost:11434{call.path}"
     with replay([call], speed=0), httpx.Client() as client:
         try:
-            answer = client.request(call.start.endpoint.method, url, json=call.start.request.body)
+            answer = client.request(call.start.endpoint.method, url, json=call.request_body)
         except httpx.HTTPError as error:
             print(f"{type(error).__name__}: {error}")
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 __all__ = ["FrozenDict", "frozen"]
 
@@ -10,7 +10,11 @@ _MAX_DEPTH: Final = 64
 _NESTED_TOO_DEEPLY: Final = "[nested too deeply]"
 
 
-class FrozenDict(dict[str, Any]):
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenDict(dict[K, V], Generic[K, V]):
     """A dict without the methods that change one; it still is one to JSON writers and pickle."""
 
     __slots__ = ()
@@ -24,7 +28,7 @@ class FrozenDict(dict[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenDict, (dict(self),)
 
-    def __copy__(self) -> FrozenDict:
+    def __copy__(self) -> FrozenDict[K, V]:
         return self
 
 

@@ -1,14 +1,16 @@
 """`Client` and `AsyncClient`: the official client's subclasses that record every call.
 
 They override its one choke point, `_request`, with the same steps in less work: bytes
-are cut at newlines and go straight into pydantic's own JSON reader. Whatever is not
-usual goes the official way, so that values and exceptions are the official ones.
+are cut at newlines and go straight into pydantic's own JSON reader. Anything unusual
+goes the official way, so that values and exceptions are the official ones.
+
+The logic stands above the two classes, without I/O; they differ by `await` only.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import httpx
@@ -31,38 +33,99 @@ CONNECTION_ERROR_MESSAGE: Final = (
 )
 """The official client's words; a test holds them against it."""
 
-_NEWLINE = 10
 _ERROR = b'"error"'
+_MAX_KEPT = 64
+"""Paths whose URL and headers are kept; the official client has fewer."""
+
+_HttpxClient = httpx.Client | httpx.AsyncClient
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-class _Parts:
-    """Turns the lines of a stream into objects of one class."""
+def _encode(body: Any) -> bytes:
+    return _JSON.encode(body).encode()
 
-    __slots__ = ("_cls", "_encoding", "_validate", "read")
 
-    def __init__(self, cls: Any, response: httpx.Response) -> None:
-        self._cls = cls
-        self._validate = cls.__pydantic_validator__.validate_json
-        self._encoding = response.encoding or "utf-8"
-        is_utf8 = self._encoding.lower() in {"utf-8", "utf8"}
-        self.read = self._read_bytes if is_utf8 else self._the_official_way
+def _is_usual(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a request is what the official client's methods send: method, path and JSON."""
+    return (
+        (*map(type, args),) == (str, str)
+        and kwargs.keys() <= {"json"}
+        and isinstance(cls, type)
+        and issubclass(cls, BaseModel)
+    )
 
-    def _read_bytes(self, line: bytes) -> Any:
-        # Most classes would take a line with an error for one with nothing in it.
-        if line.find(_ERROR) >= 0:
-            return self._the_official_way(line)
-        try:
-            return self._validate(line)
-        except ValidationError:
-            pass
-        # Outside of the handler, so that what this raises has no other context than officially.
-        return self._the_official_way(line)
 
-    def _the_official_way(self, line: bytes) -> Any:
-        part = json.loads(line.decode(self._encoding, errors="replace").rstrip("\r\n"))
-        if error := part.get("error"):
-            raise ollama.ResponseError(error)
-        return self._cls(**part)
+class _Requests:
+    """Builds what `client.build_request` does, with the body for our transport to read.
+
+    httpx puts URL and headers together anew for each request. Here those of the first one
+    are used again, as long as the client's base URL and headers stay as they are.
+    """
+
+    __slots__ = ("_encode", "_encodes_as_httpx", "_known")
+
+    def __init__(self, encode: Callable[[Any], bytes] = _encode) -> None:
+        self._encode = encode
+        sample: dict[str, Any] = {"é": [1, 0.5, None]}
+        request = httpx.Request("POST", "http://localhost", json=sample)
+        # httpx's versions write JSON in different ways; an unknown one is left to httpx.
+        self._encodes_as_httpx = request.content == encode(sample)
+        # One value, as threads may change it.
+        self._known: tuple[Any, Any, dict[Any, tuple[httpx.URL, httpx.Headers]]] = (None, None, {})
+
+    def build(
+        self, client: _HttpxClient, method: str, path: str, json: Any = None
+    ) -> httpx.Request:
+        headers = client.headers.raw
+        base_url, known_headers, by_path = self._known
+        if base_url is not client.base_url or known_headers != headers:
+            by_path = {}
+            self._known = client.base_url, headers, by_path
+        key = method, path, json is None
+        url, like = by_path.get(key, (path, None))
+        extensions = {} if json is None else {REQUEST_BODY: json}
+        if like is None or client.params or client.cookies:
+            request = client.build_request(method, url, json=json, extensions=extensions)
+            if self._encodes_as_httpx and _is_plain(request, headers) and len(by_path) < _MAX_KEPT:
+                by_path[key] = request.url, httpx.Headers(request.headers)
+            return request
+        content = b"" if json is None else self._encode(json)
+        request = httpx.Request(
+            method,
+            url,
+            headers=like,
+            stream=httpx.ByteStream(content),
+            extensions={**extensions, "timeout": client.timeout.as_dict()},
+        )
+        if json is not None:
+            request.headers["Content-Length"] = str(len(content))
+        # As httpx does, so that `content` can be asked for.
+        request.read()
+        return request
+
+
+def _is_plain(request: httpx.Request, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether nothing is in a request but the path, these headers and what the body asks for."""
+    length = len(request.content)
+    lengths = [(b"Content-Length", b"%d" % length)] if length else []
+    expected = [(b"Host", request.url.netloc), *headers, *lengths]
+    return not request.url.query and request.headers.raw == expected
+
+
+def _raw_body(client: _HttpxClient, response: httpx.Response) -> Any:
+    """Return the body as our transport gives it, or None where httpx has to read it.
+
+    That is where it is an error's, where it is encoded, where it has been read already, or
+    where a hook may have kept the response to look into it later.
+    """
+    if (
+        not response.is_success
+        or "content-encoding" in response.headers
+        or response.is_stream_consumed
+        or client.event_hooks["response"]
+    ):
+        return None
+    return watched_body(response)
 
 
 def _read_document(cls: Any, body: bytes) -> Any:
@@ -74,66 +137,97 @@ def _read_document(cls: Any, body: bytes) -> Any:
     return cls(**json.loads(body))
 
 
-def _is_usual(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a request is what the official client's methods send: method, path and JSON."""
-    return (
-        len(args) == 2  # noqa: PLR2004 - method and path
-        and kwargs.keys() <= {"json"}
-        and isinstance(cls, type)
-        and issubclass(cls, BaseModel)
-    )
+class _Parts:
+    """Turns the pieces of a stream into objects of one class."""
+
+    __slots__ = ("_cls", "_cutter", "_encoding", "_validate")
+
+    def __init__(self, cls: Any, response: httpx.Response) -> None:
+        self._cls = cls
+        self._cutter = LineCutter()
+        self._encoding = response.encoding or "utf-8"
+        is_utf8 = self._encoding.lower() in {"utf-8", "utf8"}
+        self._validate: Any = (
+            cls.__pydantic_validator__.validate_json if is_utf8 else self._read_officially
+        )
+
+    def feed(self, data: bytes) -> Iterable[Any]:
+        """Return the parts whose lines `data` completes, each read when it is asked for."""
+        # Nearly always a piece is just a line.
+        if (
+            self._cutter.is_empty
+            and 0 <= data.find(b"\n") == len(data) - 1
+            and data.find(_ERROR) < 0
+        ):
+            try:
+                return (self._validate(data),)
+            except ValidationError:
+                pass
+        return map(self._read, self._cutter.lines(data))
+
+    def finish(self) -> Iterable[Any]:
+        """Return the part in a last line without an end, if there is one."""
+        rest = self._cutter.flush()
+        return (self._read(rest),) if rest else ()
+
+    def _read(self, line: bytes) -> Any:
+        # Most classes would take a line with an error for one with nothing in it.
+        if line.find(_ERROR) < 0:
+            try:
+                return self._validate(line)
+            except ValidationError:
+                pass
+        # Outside of the handler, so that what this raises has no other context than officially.
+        return self._read_officially(line)
+
+    def _read_officially(self, line: bytes) -> Any:
+        part = json.loads(line.decode(self._encoding, errors="replace").rstrip("\r\n"))
+        if error := part.get("error"):
+            raise ollama.ResponseError(error)
+        return self._cls(**part)
 
 
-def _raw_body(client: httpx.Client | httpx.AsyncClient, response: httpx.Response) -> Any:
-    """Return the body as our transport gives it, or None where httpx has to read it.
-
-    That is where it is encoded, where somebody has read it already, or where a hook may
-    have kept the response to look into it later.
-    """
-    if (
-        "content-encoding" in response.headers
-        or response.is_stream_consumed
-        or client.event_hooks["response"]
-    ):
-        return None
-    return watched_body(response)
+def _refusal(response: httpx.Response) -> ollama.ResponseError:
+    """Return what the official client raises for a response that has been read."""
+    return ollama.ResponseError(response.text, response.status_code)
 
 
-class _Urls:
-    """The absolute URL of each path: httpx would put it together anew for every request."""
+class _OfficialErrors:
+    """Around a call that is no stream: httpx's errors become the official client's."""
 
-    __slots__ = ("_known",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        # One value, as threads may change it.
-        self._known: tuple[httpx.URL | None, dict[Any, httpx.URL]] = (None, {})
+    def __enter__(self) -> None:
+        pass
 
-    def absolute(self, client: httpx.Client | httpx.AsyncClient, path: Any) -> Any:
-        base_url, by_path = self._known
-        if base_url is not client.base_url:
-            base_url, by_path = self._known = client.base_url, {}
-        if url := by_path.get(path):
-            return url
-        url = client.build_request("GET", path).url
-        if url.query:
-            # Its own query, or the client's parameters: httpx has to put it together.
-            return path
-        by_path[path] = url
-        return url
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, httpx.HTTPStatusError):
+            raise _refusal(error.response) from None
+        if isinstance(error, httpx.ConnectError):
+            raise ConnectionError(CONNECTION_ERROR_MESSAGE) from None
 
 
-def _described(body: Any) -> dict[str, Any]:
-    """Hand a request's body over to the transport too, which need not parse it again."""
-    return {} if body is None else {"json": body, "extensions": {REQUEST_BODY: body}}
+_official_errors: Final = _OfficialErrors()
 
 
-def _name_request(error: httpx.RequestError, response: httpx.Response) -> None:
-    """Let an error name its request, as httpx does where it reads the body itself."""
-    error.request = response.request
+class _NamingRequest:
+    """Around a body: errors name their request, as where httpx reads the body itself."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, httpx.RequestError):
+            error.request = self._response.request
 
 
-class Client(ollama.Client):
-    """The official client; every call becomes a span and metrics."""
+class _Instrumented:
+    """The constructor of both clients."""
 
     def __init__(
         self,
@@ -149,8 +243,8 @@ class Client(ollama.Client):
         **kwargs: Any,
     ) -> None:
         """Create a client; `host` and `kwargs` are the official ones."""
-        super().__init__(host, **kwargs)
-        self._urls = _Urls()
+        super().__init__(host, **kwargs)  # type: ignore[call-arg]  # the official client's
+        self._requests = _Requests()
         instrument_client(
             self,
             instrumentation=instrumentation,
@@ -161,150 +255,87 @@ class Client(ollama.Client):
             observers=observers,
             enrichers=enrichers,
         )
+
+
+class Client(_Instrumented, ollama.Client):
+    """The official client; every call becomes a span and metrics."""
 
     def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
         if not _is_usual(cls, args, kwargs):
             return super()._request(cls, *args, stream=stream, **kwargs)
         if stream:
             return self._parts(cls, *args, **kwargs)
-        try:
-            document = self._document(self._send(*args, **kwargs))
-        except httpx.HTTPStatusError as error:
-            raise ollama.ResponseError(error.response.text, error.response.status_code) from None
-        except httpx.ConnectError:
-            raise ConnectionError(CONNECTION_ERROR_MESSAGE) from None
+        with _official_errors:
+            request = self._requests.build(self._client, *args, **kwargs)
+            response = self._client.send(request, stream=True)
+            try:
+                with _NamingRequest(response):
+                    body = _raw_body(self._client, response)
+                    document = response.read() if body is None else b"".join(body)
+            finally:
+                response.close()
+            response.raise_for_status()
         return _read_document(cls, document)
 
-    def _send(self, method: str, path: str, json: Any = None) -> httpx.Response:
-        client: httpx.Client = self._client
-        url = self._urls.absolute(client, path)
-        return client.send(client.build_request(method, url, **_described(json)), stream=True)
-
-    def _document(self, response: httpx.Response) -> bytes:
-        try:
-            if response.is_success and (raw := _raw_body(self._client, response)) is not None:
-                return b"".join(raw)
-            document = response.read()
-        except httpx.RequestError as error:
-            _name_request(error, response)
-            raise
-        finally:
-            response.close()
-        response.raise_for_status()
-        return document
-
-    def _raise_for_status(self, response: httpx.Response) -> None:
-        try:
-            response.raise_for_status()
-        except httpx.HTTPStatusError:
-            response.read()
-            raise ollama.ResponseError(response.text, response.status_code) from None
-
     def _parts(self, cls: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        response = self._send(*args, **kwargs)
+        request = self._requests.build(self._client, *args, **kwargs)
+        response = self._client.send(request, stream=True)
         try:
-            self._raise_for_status(response)
-            read, cutter = _Parts(cls, response).read, LineCutter()
-            for data in _raw_body(self._client, response) or response.iter_bytes():
-                # Nearly always a piece is just a line.
-                if cutter.is_empty and data and data[-1] == _NEWLINE and _NEWLINE not in data[:-1]:
-                    yield read(data)
-                    continue
-                for line in cutter.lines(data):
-                    yield read(line)
-            if rest := cutter.flush():
-                yield read(rest)
-        except httpx.RequestError as error:
-            _name_request(error, response)
-            raise
+            with _NamingRequest(response):
+                try:
+                    response.raise_for_status()
+                except httpx.HTTPStatusError:
+                    response.read()
+                    raise _refusal(response) from None
+                parts = _Parts(cls, response)
+                for data in _raw_body(self._client, response) or response.iter_bytes():
+                    for part in parts.feed(data):
+                        yield part
+                for part in parts.finish():
+                    yield part
         finally:
             response.close()
 
 
-class AsyncClient(ollama.AsyncClient):
+class AsyncClient(_Instrumented, ollama.AsyncClient):
     """The official async client; every call becomes a span and metrics."""
-
-    def __init__(
-        self,
-        host: str | None = None,
-        *,
-        instrumentation: Instrumentation | None = None,
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
-        logger_provider: LoggerProvider | None = None,
-        settings: Settings | None = None,
-        observers: Sequence[Observer] = (),
-        enrichers: Sequence[Enricher] = (),
-        **kwargs: Any,
-    ) -> None:
-        """Create a client; `host` and `kwargs` are the official ones."""
-        super().__init__(host, **kwargs)
-        self._urls = _Urls()
-        instrument_client(
-            self,
-            instrumentation=instrumentation,
-            tracer_provider=tracer_provider,
-            meter_provider=meter_provider,
-            logger_provider=logger_provider,
-            settings=settings,
-            observers=observers,
-            enrichers=enrichers,
-        )
 
     async def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
         if not _is_usual(cls, args, kwargs):
             return await super()._request(cls, *args, stream=stream, **kwargs)
         if stream:
             return self._parts(cls, *args, **kwargs)
-        try:
-            document = await self._document(await self._send(*args, **kwargs))
-        except httpx.HTTPStatusError as error:
-            raise ollama.ResponseError(error.response.text, error.response.status_code) from None
-        except httpx.ConnectError:
-            raise ConnectionError(CONNECTION_ERROR_MESSAGE) from None
+        with _official_errors:
+            request = self._requests.build(self._client, *args, **kwargs)
+            response = await self._client.send(request, stream=True)
+            try:
+                with _NamingRequest(response):
+                    body = _raw_body(self._client, response)
+                    document = (
+                        await response.aread()
+                        if body is None
+                        else b"".join([data async for data in body])
+                    )
+            finally:
+                await response.aclose()
+            response.raise_for_status()
         return _read_document(cls, document)
 
-    async def _send(self, method: str, path: str, json: Any = None) -> httpx.Response:
-        client: httpx.AsyncClient = self._client
-        url = self._urls.absolute(client, path)
-        return await client.send(client.build_request(method, url, **_described(json)), stream=True)
-
-    async def _document(self, response: httpx.Response) -> bytes:
-        try:
-            if response.is_success and (raw := _raw_body(self._client, response)) is not None:
-                return b"".join([data async for data in raw])
-            document = await response.aread()
-        except httpx.RequestError as error:
-            _name_request(error, response)
-            raise
-        finally:
-            await response.aclose()
-        response.raise_for_status()
-        return document
-
-    async def _raise_for_status(self, response: httpx.Response) -> None:
-        try:
-            response.raise_for_status()
-        except httpx.HTTPStatusError:
-            await response.aread()
-            raise ollama.ResponseError(response.text, response.status_code) from None
-
     async def _parts(self, cls: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        response = await self._send(*args, **kwargs)
+        request = self._requests.build(self._client, *args, **kwargs)
+        response = await self._client.send(request, stream=True)
         try:
-            await self._raise_for_status(response)
-            read, cutter = _Parts(cls, response).read, LineCutter()
-            async for data in _raw_body(self._client, response) or response.aiter_bytes():
-                # Nearly always a piece is just a line.
-                if cutter.is_empty and data and data[-1] == _NEWLINE and _NEWLINE not in data[:-1]:
-                    yield read(data)
-                    continue
-                for line in cutter.lines(data):
-                    yield read(line)
-            if rest := cutter.flush():
-                yield read(rest)
-        except httpx.RequestError as error:
-            _name_request(error, response)
-            raise
+            with _NamingRequest(response):
+                try:
+                    response.raise_for_status()
+                except httpx.HTTPStatusError:
+                    await response.aread()
+                    raise _refusal(response) from None
+                parts = _Parts(cls, response)
+                async for data in _raw_body(self._client, response) or response.aiter_bytes():
+                    for part in parts.feed(data):
+                        yield part
+                for part in parts.finish():
+                    yield part
         finally:
             await response.aclose()

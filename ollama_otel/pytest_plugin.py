@@ -1,7 +1,7 @@
 """The pytest plugin: a test's Ollama calls are recorded once, and played from then on.
 
-`@pytest.mark.ollama_replay` or the fixture `ollama_replay` turns it on for a test. Loaded in
-every run of pytest, it imports what it needs only for such a test.
+`@pytest.mark.ollama_replay` or the fixture `ollama_replay` turns it on for a test. As pytest
+loads the plugin in every run, it imports what it needs only for such a test.
 """
 
 from __future__ import annotations
@@ -50,33 +50,33 @@ class ReplayedTest:
 
 
 class _Run:
-    """How a test with a cassette goes."""
+    """The state of one test with a cassette."""
 
     def __init__(self) -> None:
         self.has_passed = False
         self.misses: Sequence[Exception] = ()
-        self._told = 0
+        self._reported = 0
 
     def explain(self, error: BaseException) -> None:
-        """Add the misses to an error that came of them, but hides them."""
-        for miss in self._untold():
+        """Add the misses to an error that they may have caused."""
+        for miss in self._unreported():
             if miss is not error:
                 error.add_note(str(miss))
 
     def fail_on_misses(self) -> None:
-        """Fail the test for those that nobody has been told of."""
-        if untold := self._untold():
-            pytest.fail("\n".join(map(str, untold)), pytrace=False)
+        """Fail the test for misses that were not reported yet."""
+        if misses := self._unreported():
+            pytest.fail("\n".join(map(str, misses)), pytrace=False)
 
-    def _untold(self) -> Sequence[Exception]:
-        untold = self.misses[self._told :]
-        self._told = len(self.misses)
-        return untold
+    def _unreported(self) -> Sequence[Exception]:
+        misses = self.misses[self._reported :]
+        self._reported = len(self.misses)
+        return misses
 
 
 _RUN: Final = pytest.StashKey[_Run]()
 _OWNERS: Final = pytest.StashKey[dict[Path, str]]()
-"""Which test has which cassette."""
+"""The test that owns each cassette."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class _Options:
     """The arguments of the marker."""
 
     path: str | os.PathLike[str] | None = None
-    """The cassette, from the folder of the test's file."""
+    """The cassette, relative to the folder of the test's file."""
     speed: float = 0.0
     ignore: Collection[str] = ()
     redactors: Sequence[Callable[[str], str]] = ()
@@ -102,8 +102,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         const="all",
         metavar="MODE",
         type=_mode,
-        help="once: record where there is no cassette (default); all: record anew (also without "
-        "MODE); none: never record (default where CI is set)",
+        help="once: record if there is no cassette (default); all: record again (also without "
+        "MODE); none: never record (default if CI is set)",
     )
     group.addoption(
         "--ollama-strict",
@@ -114,21 +114,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _mode(text: str) -> str:
     if text not in _MODES:
-        # argparse takes what follows for the option's value.
+        # argparse takes the next argument as the option's value.
         raise pytest.UsageError(
             f"--ollama-record: expected one of {', '.join(_MODES)}, found {text!r}; to record "
-            "anew write --ollama-record=all"
+            "again, write --ollama-record=all"
         )
     return text
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell of the marker."""
+    """Register the marker."""
     config.addinivalue_line("markers", _MARKER)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Leave the tests without the marker as they are without this plugin, at no cost."""
+    """Remove our automatic fixture from tests without the marker, so that it costs them nothing."""
     names_of = {item: names for item in items if (names := getattr(item, "fixturenames", None))}
     # The cases of one parametrised function share their list.
     marked = {id(names) for item, names in names_of.items() if item.get_closest_marker(_NAME)}
@@ -139,7 +139,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Fail a test that asked for what its cassette does not have, whatever it made of it."""
+    """Fail a test whose requests are not in its cassette, even if it caught the error."""
     run = item.stash.get(_RUN, None)
     try:
         result = yield
@@ -208,13 +208,13 @@ def _playing(path: Path, options: _Options, run: _Run, *, is_strict: bool) -> It
     ) as index:
         run.misses = index.misses
         yield
-    # Of other fixtures, which end before this one.
+    # Misses of other fixtures, which end before this one.
     run.fail_on_misses()
     if is_strict and run.has_passed and index.unused:
         calls = ", ".join(f"{call.start.endpoint.name} (call {call.id})" for call in index.unused)
         pytest.fail(
             f"{path} has calls that the test did not make: {calls}; "
-            "--ollama-record=all records it anew",
+            "--ollama-record=all records it again",
             pytrace=False,
         )
 
@@ -232,7 +232,7 @@ def _check_owner(node: pytest.Item, path: Path) -> None:
 
 
 def _options(node: pytest.Item) -> _Options:
-    """Put the markers of a test, its class and its module together; the closest wins."""
+    """Merge the markers of a test, its class and its module; the closest wins."""
     given: dict[str, Any] = {}
     for marker in reversed(list(node.iter_markers(_NAME))):
         if marker.args:
@@ -260,7 +260,7 @@ def _cassette_path(node: pytest.Item, options: _Options) -> Path:
 
 
 def _file_name(test: str) -> str:
-    """Return a test's name as one that every file system takes, and no other test has."""
+    """Return a unique name for a test, valid on every file system."""
     plain = test.replace("::", "-").replace("[", "-").removesuffix("]")
     name = _NOT_IN_NAMES.sub("_", plain)
     if name == plain and len(name) <= _LONGEST_NAME:
@@ -275,7 +275,7 @@ def _is_ci() -> bool:
 
 def _how_to_record(node: pytest.Item, path: Path) -> str:
     return (
-        f"expected a cassette at {path}, found none, and none is recorded here (CI is set, or "
+        f"expected a cassette at {path}, found none, and recording is off (CI is set, or "
         "--ollama-record=none). Record it where Ollama runs, and commit it:\n"
         f"  pytest --ollama-record=once '{node.nodeid}'"
     )

@@ -7,6 +7,7 @@ the call. Times are seconds as floats, sizes are bytes; None means unknown, 0 me
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Final, Literal
 
 from msgspec import Struct
@@ -127,7 +128,10 @@ _BACKPRESSURE_SHARE: Final = 0.1
 _NOTHING: Final[Mapping[str, Any]] = FrozenDict()
 
 
-class Endpoint(Struct, frozen=True, kw_only=True):
+# `gc=False`: these hold no container that could be part of a cycle, so the collector may skip them.
+
+
+class Endpoint(Struct, frozen=True, kw_only=True, gc=False):
     """One route of a server. Paths match by suffix, as `OLLAMA_HOST` may carry a prefix."""
 
     method: str
@@ -234,7 +238,7 @@ class Message(Struct, frozen=True, kw_only=True):
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
 
-class ToolDefinition(Struct, frozen=True, kw_only=True):
+class ToolDefinition(Struct, frozen=True, kw_only=True, gc=False):
     """A tool that a request offers."""
 
     name: str
@@ -266,7 +270,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
 # --- facts --------------------------------------------------------------------------------
 
 
-class SpanIds(Struct, frozen=True, kw_only=True):
+class SpanIds(Struct, frozen=True, kw_only=True, gc=False):
     """Which span follows a call; it is the call's span, not the caller's."""
 
     trace: int
@@ -274,7 +278,7 @@ class SpanIds(Struct, frozen=True, kw_only=True):
     is_sampled: bool
 
 
-class RequestFacts(Struct, frozen=True, kw_only=True):
+class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
     """What was asked, as sent: None and empty mean not sent."""
 
     model: str | None = None
@@ -302,7 +306,7 @@ class RequestFacts(Struct, frozen=True, kw_only=True):
         return len(self.tools) or None
 
 
-class ResponseFacts(Struct, frozen=True, kw_only=True):
+class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     """What the server said of the call; None means that it did not say."""
 
     model: str | None = None
@@ -335,7 +339,7 @@ class ResponseFacts(Struct, frozen=True, kw_only=True):
         return len(self.tool_calls) or None
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class Progress(Struct, frozen=True, kw_only=True, gc=False):
     """How far a pull, push or create came, summed over its layers."""
 
     total_bytes: int | None = None
@@ -353,7 +357,7 @@ class Progress(Struct, frozen=True, kw_only=True):
         )
 
 
-class ModelResidency(Struct, frozen=True, kw_only=True):
+class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
     """What the server held of the call's model: a section that an enricher adds.
 
     Source: `/api/ps`, polled beside the calls.
@@ -396,6 +400,8 @@ class CallStart(Struct, frozen=True, kw_only=True):
     """The URL's path as sent, without the query."""
     started_at: int = 0
     """Nanoseconds since the epoch, by the wall clock."""
+    is_for_network: bool = False
+    """Whether a real server will be asked for certain; False also if that is unknown."""
     context: CallContext = _NO_CONTEXT
     span: SpanIds | None = None
     """The call's span; None if tracing makes none."""
@@ -447,8 +453,8 @@ class CallStart(Struct, frozen=True, kw_only=True):
         return f"{self.server_scheme}://{host}:{port}{path[:end]}"
 
 
-class CallRecord(Struct, frozen=True, kw_only=True):
-    """One call, ended."""
+class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
+    """One call, ended. What follows from its fields is computed once, when it is asked for."""
 
     start: CallStart
     outcome: Outcome
@@ -508,7 +514,7 @@ class CallRecord(Struct, frozen=True, kw_only=True):
         reason = self.finish_reason if is_answer else None
         return None if reason is None else (reason,)
 
-    @property
+    @cached_property
     def queue_estimate(self) -> float | None:
         """Estimated seconds of waiting for a slot: what no phase of the server accounts for.
 
@@ -529,8 +535,8 @@ class CallRecord(Struct, frozen=True, kw_only=True):
             return None
         return max(0.0, total - load - prompt - generation)
 
-    @property
-    def phases(self) -> dict[Phase, float]:
+    @cached_property
+    def phases(self) -> Mapping[Phase, float]:
         """Seconds of each phase that is known; together they make up the duration."""
         response = self.response
         total, queue = response.total_duration, self.queue_estimate
@@ -546,7 +552,7 @@ class CallRecord(Struct, frozen=True, kw_only=True):
             phases["unaccounted"] = rest
         if total is not None:
             phases["client"] = max(0.0, self.duration - total)
-        return phases
+        return FrozenDict(phases)
 
     @property
     def decode_rate(self) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar, Unpack
 
 import httpx
 
-from ollama_otel._exchange.exchange import Exchange
+from ollama_otel._exchange.exchange import Exchange, Url
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, instrumentation_for
 from ollama_otel._wire.endpoints import find_endpoint
@@ -84,12 +84,13 @@ class _Body:
 
 class _SyncBody(_Body):
     def __iter__(self) -> Iterator[bytes]:
-        with self._exchange.receiving() as (feed, pulled):
-            pulled()
+        with self._exchange.receiving() as (clock, pulled, arrived, feed):
+            pulled(clock())
             for data in self._inner:
+                arrived(clock())
                 feed(data)
                 yield data
-                pulled()
+                pulled(clock())
 
     def close(self) -> None:
         try:
@@ -100,12 +101,13 @@ class _SyncBody(_Body):
 
 class _AsyncBody(_Body):
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with self._exchange.receiving() as (feed, pulled):
-            pulled()
+        with self._exchange.receiving() as (clock, pulled, arrived, feed):
+            pulled(clock())
             async for data in self._inner:
+                arrived(clock())
                 feed(data)
                 yield data
-                pulled()
+                pulled(clock())
 
     async def aclose(self) -> None:
         try:
@@ -130,6 +132,9 @@ class _Shell:
     http: Any
     """The module whose requests and responses pass through."""
     body_type: Any
+    network_code: Any = None
+    """The code that sends a request in the module's own network transport."""
+    _sends: str
 
     def __init__(self, inner: Any, **options: Unpack[InstrumentationOptions]) -> None:
         """Wrap a transport; the keywords are those of `instrument_client`."""
@@ -140,7 +145,8 @@ class _Shell:
     def _begin(self, request: Any) -> Exchange | None:
         """Begin to record a request, unless it is not for Ollama or not to be recorded."""
         url = request.url
-        endpoint = find_endpoint(request.method, url.path)
+        path = url.path
+        endpoint = find_endpoint(request.method, path)
         if endpoint is None:
             return None
         try:
@@ -152,13 +158,11 @@ class _Shell:
             exchange = Exchange.begin(
                 instrumentation,
                 endpoint,
-                scheme=url.scheme,
-                host=url.host,
-                port=url.port,
-                path=url.path,
+                Url(url.scheme, url.host, url.port, path),
                 content=content,
                 size=_size_of(request, content),
                 body=known if isinstance(known, Mapping) else None,
+                is_for_network=self._reaches_network(),
             )
         except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
             guard.caught("starting to record a call", fault)
@@ -171,6 +175,16 @@ class _Shell:
             guard.caught("sending headers along", fault)
         return exchange
 
+    def _reaches_network(self) -> bool:
+        """Whether the inner transport is the module's own: not a mock, nor a replay before it.
+
+        The code is compared and not the method, which instrumentors wrap.
+        """
+        method = getattr(type(self.inner), self._sends, None)
+        return self.network_code is not None and (
+            getattr(method, "__code__", None) is self.network_code
+        )
+
     def _watched(self, exchange: Exchange, response: Any) -> Any:
         """Return the response with a body that is watched on its way.
 
@@ -180,7 +194,7 @@ class _Shell:
         try:
             headers, is_in_memory = response.headers, response.is_stream_consumed
             content_type, content_encoding = _content_headers(headers)
-            exchange.head(
+            reader = exchange.head(
                 response.status_code,
                 content_type=content_type,
                 content_encoding="" if is_in_memory else content_encoding,
@@ -188,8 +202,8 @@ class _Shell:
                 is_from_network="network_stream" in response.extensions,
             )
             if is_in_memory:
-                with exchange.receiving() as (feed, _):
-                    feed(response.content)
+                reader.take_whole(response.content)
+                exchange.exhausted()
                 return response
             return self.http.Response(
                 response.status_code,
@@ -210,6 +224,8 @@ class _Shell:
 
 
 class _SyncShell(_Shell):
+    _sends = "handle_request"
+
     def handle_request(self, request: Any) -> Any:
         """Send a request through the inner transport; raises what that raises."""
         exchange = self._begin(request)
@@ -237,6 +253,8 @@ class _SyncShell(_Shell):
 
 
 class _AsyncShell(_Shell):
+    _sends = "handle_async_request"
+
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request through the inner transport; raises what that raises."""
         exchange = self._begin(request)
@@ -276,6 +294,7 @@ class Transport(_SyncShell, httpx.BaseTransport):
 
     http = httpx
     body_type = _HttpxSyncBody
+    network_code = httpx.HTTPTransport.handle_request.__code__
 
 
 class AsyncTransport(_AsyncShell, httpx.AsyncBaseTransport):
@@ -283,6 +302,7 @@ class AsyncTransport(_AsyncShell, httpx.AsyncBaseTransport):
 
     http = httpx
     body_type = _HttpxAsyncBody
+    network_code = httpx.AsyncHTTPTransport.handle_async_request.__code__
 
 
 class Shells(NamedTuple):

@@ -510,6 +510,7 @@ def test_a_recorded_body_is_read_as_officially(
         [b'"text"\n'],
         [b"true"],
         [LINE, b"nonsense\n", LAST],
+        [b"nonsense", LINE, LAST],
         [LINE, b'{"error":"it broke"}\n'],
         [LINE, b'{"error":""}\n', LAST],
         [LINE, b'{"error":null,"message":{"role":"assistant"}}\n'],
@@ -1135,6 +1136,105 @@ def test_further_arguments_of_a_subclass_go_the_official_way(colour_on_asyncio: 
     assert_alike(colour_on_asyncio, scenario)
 
 
+# --- requests, beside those that httpx builds ---------------------------------------------
+
+
+def built(build: Callable[[], httpx.Request]) -> Any:
+    """A request with all that a hook, an auth or a transport may look at."""
+    try:
+        request = build()
+    except Exception as error:
+        return raised(error)
+    extensions = {k: v for k, v in request.extensions.items() if "ollama_otel" not in k}
+    headers = request.headers.raw, request.headers.encoding
+    stream = type(request.stream), b"".join(request.stream)  # type: ignore[arg-type]
+    return request.method, str(request.url), headers, request.content, stream, extensions
+
+
+# What a caller may do to a client between two calls.
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "header": lambda client: client.headers.update({"authorization": "Bearer other"}),
+    "no header": lambda client: client.headers.pop("authorization", None),
+    "no content type": lambda client: client.headers.pop("content-type", None),
+    "header beyond ASCII": lambda client: setattr(
+        client, "headers", [(b"x-name", "gr\u00fcn".encode()), (b"content-type", b"text/plain")]
+    ),
+    "host": lambda client: client.headers.update({"host": "virtual.example"}),
+    "length": lambda client: client.headers.update({"content-length": "7"}),
+    "encoding": lambda client: client.headers.update({"transfer-encoding": "chunked"}),
+    "base": lambda client: setattr(client, "base_url", "https://elsewhere.example/prefix"),
+    "base with query": lambda client: setattr(client, "base_url", "http://third.example:99/r?k=1"),
+    "params": lambda client: setattr(client, "params", {"a": "1"}),
+    "no params": lambda client: setattr(client, "params", {}),
+    "cookie": lambda client: client.cookies.set("session", "1"),
+    "no cookies": lambda client: client.cookies.clear(),
+    "timeout": lambda client: setattr(client, "timeout", 7.0),
+}
+REQUESTS = st.tuples(
+    st.sampled_from(["POST", "GET", "DELETE", "post"]),
+    st.sampled_from(["/api/chat", "/api/tags", "/a?b=1", "https://ollama.com/api/web_search", ""]),
+    st.none() | JSON_VALUES | st.sampled_from([object(), "\ud800", float("nan"), [float("inf")]]),
+)
+
+
+@pytest.mark.parametrize("kind", [httpx.Client, httpx.AsyncClient])
+@given(steps=st.lists(st.sampled_from(sorted(CHANGES)) | REQUESTS, max_size=12))
+@settings(parent=fast, max_examples=150)
+def test_any_request_is_built_as_httpx_builds_it(kind: Any, steps: list[Any]) -> None:
+    client = kind(base_url=HOST, verify=False, headers={"content-type": "application/json"})
+    requests = our_module._Requests()
+    asked = [("POST", "/api/chat", {"n": 1}), ("GET", "/api/tags", None)]
+    for step in steps:
+        if isinstance(step, str):
+            CHANGES[step](client)
+        else:
+            asked.append(step)
+        # Those before too, as theirs are the requests that are kept.
+        for method, path, body in asked:
+            expected = built(lambda: client.build_request(method, path, json=body))  # noqa: B023
+            assert built(lambda: requests.build(client, method, path, body)) == expected  # noqa: B023
+
+
+@pytest.mark.parametrize("encode", [None, lambda body: b"as no httpx writes it"])
+def test_httpx_builds_the_first_request_only_unless_it_writes_json_in_another_way(
+    encode: Any,
+) -> None:
+    built_by_httpx: list[str] = []
+
+    class Watched(httpx.Client):
+        def build_request(self, method: str, url: Any, **options: Any) -> httpx.Request:
+            built_by_httpx.append(method)
+            return super().build_request(method, url, **options)
+
+    requests = our_module._Requests() if encode is None else our_module._Requests(encode)
+    with Watched(base_url=HOST, headers={"content-type": "application/json"}) as client:
+        sent = [requests.build(client, "POST", "/api/chat", {"n": n}).content for n in range(3)]
+        for _ in range(3):
+            requests.build(client, "GET", "/api/tags")
+    assert sent == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
+    expected = ["POST", "GET"] if encode is None else ["POST"] * 3 + ["GET"] * 3
+    assert built_by_httpx == expected
+
+
+def test_what_is_done_to_a_request_stays_with_it() -> None:
+    requests = our_module._Requests()
+    with httpx.Client(base_url=HOST, headers={"content-type": "application/json"}) as client:
+        for _ in range(3):
+            request = requests.build(client, "POST", "/api/chat", {"n": 1})
+            assert "x-hooked" not in request.headers
+            request.headers["x-hooked"] = "1"
+            request.extensions["timeout"]["read"] = 1.0
+            assert client.timeout == httpx.Timeout(5.0)
+
+
+def test_the_paths_whose_requests_are_kept_are_bounded() -> None:
+    requests = our_module._Requests()
+    with httpx.Client(base_url=HOST) as client:
+        for number in range(200):
+            requests.build(client, "GET", f"/api/{number}")
+    assert len(requests._known[2]) == our_module._MAX_KEPT
+
+
 @pytest.mark.parametrize(
     "environment",
     [
@@ -1275,10 +1375,11 @@ def test_private_names_of_the_official_package_are_in_reach_and_unknown_ones_are
 
 @pytest.mark.parametrize("kind", [ollama_otel.Client, ollama_otel.AsyncClient])
 def test_our_clients_are_official_clients_with_all_their_methods(kind: Any) -> None:
-    official = kind.__mro__[1]
-    assert official in {ollama.Client, ollama.AsyncClient}
+    [official] = [base for base in kind.__mro__ if base in {ollama.Client, ollama.AsyncClient}]
     changed = {
-        name for name in vars(official) if callable(getattr(kind, name)) and name in vars(kind)
+        name
+        for name, value in vars(official).items()
+        if callable(value) and getattr(kind, name) is not value
     }
     assert changed == {"__init__", "_request"}
 

@@ -16,8 +16,8 @@ PACKAGE = Path(ollama_otel.__file__).parent
 
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("errors", "_frozen"),
-    ("settings", "context", "redaction", "_guard", "_process"),
+    ("errors", "_frozen", "_hidden"),
+    ("settings", "context", "redaction", "_asgi", "_guard", "_process"),
     ("records", "_names"),
     ("_wire", "_facts"),
     ("_exchange",),
@@ -82,7 +82,7 @@ def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> No
         *sorted((PACKAGE / "_exchange").rglob("*.py")),
         *(
             PACKAGE / f"{name}.py"
-            for name in ("records", "_facts", "_frozen", "_guard", "_process", "context")
+            for name in ("records", "_facts", "_frozen", "_asgi", "_guard", "_process", "context")
         ),
     ],
     ids=lambda path: path.name,

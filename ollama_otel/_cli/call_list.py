@@ -8,12 +8,14 @@ from typing import Any
 
 from rich.text import Text
 
+from ollama_otel._cli.model_memory import reload_reason
 from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words, local_time
 from ollama_otel._cli.units import seconds
+from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import timestamp
 
-__all__ = ["as_values", "question_of", "rows"]
+__all__ = ["as_values", "rows"]
 
 _HEADINGS = ("time", "id", "call", "outcome", "duration", "first", "in/out")
 _NARROW_HEADINGS = tuple(name for name in _HEADINGS if name != "first")
@@ -29,44 +31,17 @@ _ONE_LINE = 110
 """Columns from which the question stands beside its call and not below."""
 
 
-def question_of(call: RecordedCall) -> str:
-    """Return what was asked: the last thing the user said, the prompt, or the first input."""
-    body = call.start.request.body or {}
-    messages = body.get("messages")
-    if isinstance(messages, list):
-        said = [
-            message["content"]
-            for message in messages
-            if isinstance(message, dict)
-            and message.get("role") == "user"
-            and isinstance(message.get("content"), str)
-        ]
-        return said[-1] if said else ""
-    asked = body.get("prompt") or body.get("input") or body.get("query")
-    if isinstance(asked, list) and asked:
-        asked = asked[0]
-    return asked if isinstance(asked, str) else ""
+def _question(call: RecordedCall) -> str:
+    return "" if call.conversation is None else call.conversation.question
 
 
-def as_values(call: RecordedCall) -> dict[str, Any]:
-    """Return a call's facts as one JSON object; null is what is not known."""
-    start, record = call.start, call.record
-    response = record.response if record else None
+def as_values(call: RecordedCall, *, facts: FactTable = FACTS) -> dict[str, Any]:
+    """Return a call as one JSON object: the columns of the table of facts, and where it stands."""
     return {
         "id": call.id,
-        "at": timestamp(start.started_at),
-        "operation": start.endpoint.name,
-        "path": call.path,
-        "model": start.request.model,
-        "outcome": record.outcome if record else None,
-        "error_type": record.error_type if record else None,
-        "error_message": record.error_message if record else None,
-        "duration": record.duration if record else None,
-        "time_to_first_chunk": record.time_to_first_chunk if record else None,
-        "input_tokens": response.input_tokens if response else None,
-        "output_tokens": response.output_tokens if response else None,
-        "question": question_of(call) or None,
-        "trace_id": call.trace_id,
+        "at": timestamp(call.start.started_at),
+        **facts.flat(call.start, call.record),
+        "question": _question(call) or None,
         "file": str(call.file),
         "line": call.line,
     }
@@ -117,10 +92,12 @@ def _lines(call: RecordedCall, columns: str, width: int, *, beside: bool) -> Ite
 
 
 def _asked(call: RecordedCall) -> Text:
-    asked = Text()
-    if call.record and call.record.error_type:
-        asked.append(f"{first_words(call.record.error_type)}  ", style="red")
-    return asked.append(first_words(question_of(call)), style="dim")
+    asked, record = Text(), call.record
+    if record and record.error_type:
+        asked.append(f"{first_words(record.error_type)}  ", style="red")
+    if record and (reason := reload_reason(record.residency)):
+        asked.append(f"cold: {first_words(reason)}  ", style="yellow")
+    return asked.append(first_words(_question(call)), style="dim")
 
 
 def _cells(call: RecordedCall) -> Mapping[str, str]:

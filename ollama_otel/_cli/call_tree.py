@@ -43,9 +43,9 @@ def phases_of(record: CallRecord) -> dict[Phase, float]:
     return {"to_first_chunk": first, "stream": record.duration - first}
 
 
-def call_tree(record: CallRecord, span_name: str, *, is_cold: bool, ascii_only: bool) -> Tree:
+def call_tree(record: CallRecord, span_name: str, *, ascii_only: bool) -> Tree:
     """Show a call, where its time went, and what is known of it."""
-    tree = Tree(_span_line(record, span_name, is_cold=is_cold), guide_style="dim")
+    tree = Tree(_span_line(record, span_name), guide_style="dim")
     phases = phases_of(record)
     whole = sum(phases.values())
     for phase, spent in phases.items():
@@ -55,14 +55,14 @@ def call_tree(record: CallRecord, span_name: str, *, is_cold: bool, ascii_only: 
     return tree
 
 
-def _span_line(record: CallRecord, span_name: str, *, is_cold: bool) -> Text:
+def _span_line(record: CallRecord, span_name: str) -> Text:
     style = f"bold {OUTCOME_STYLES[record.outcome]}"
     line = Text.assemble(
         (span_name, "bold"), f"  {seconds(record.duration)}  ", (record.outcome, style)
     )
     if record.error_type is not None:
         line.append(f": {first_words(record.error_type)}", style=style)
-    if is_cold:
+    if record.cold_start:
         line.append("  cold start", style="yellow")
     return line
 

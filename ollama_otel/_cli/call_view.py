@@ -1,8 +1,8 @@
-"""One recorded call as a person wants to see it: values in, things that rich can print out."""
+"""One recorded call in full, as rich objects and as JSON values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from statistics import median
 from typing import Any, Final
@@ -11,13 +11,16 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from ollama_otel._cli import conversation
+from ollama_otel._cli import call_list, conversation
 from ollama_otel._cli.call_tree import call_tree
 from ollama_otel._cli.curl import CurlCommand
+from ollama_otel._cli.model_memory import memory_facts
 from ollama_otel._cli.terminal import first_words, local_time, printable
 from ollama_otel._cli.units import seconds
+from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._log.call import RecordedCall
-from ollama_otel.settings import Settings
+from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel.records import ToolCall
 
 __all__ = ["again", "as_values", "parts"]
 
@@ -25,7 +28,6 @@ _NEVER_ENDED: Final = "never ended: its process was killed, or it is still runni
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_BARS: Final = "_.:-=+*#"
 _MOST_BARS: Final = 60
-_OPTIONS: Final = ("options", "format", "think", "keep_alive", "stream", "raw", "truncate")
 _CHANGES: Final = {
     "redacted": "Redacted: parts of the text were replaced before it was logged.",
     "images": "Images are left out; the hash and size of each stand in their place.",
@@ -39,19 +41,23 @@ _MISSING: Final = {
 }
 
 
-def as_values(call: RecordedCall) -> dict[str, Any]:
-    """Return what one call's JSON object has beyond its facts; null is what was not logged."""
+def as_values(call: RecordedCall, *, facts: FactTable = FACTS) -> dict[str, Any]:
+    """Return a call as one JSON object, with what was said; null is what is not known."""
     answer = call.answer()
     return {
-        "body": call.start.request.body,
+        **call_list.as_values(call, facts=facts),
+        "body": call.request_body,
         "answer": answer.text if answer else None,
         "thinking": (answer.thinking or None) if answer else None,
-        "tool_calls": list(answer.tool_calls) if answer else [],
-        "phases": dict(call.record.phases) if call.record else None,
+        "tool_calls": [_tool_call(each) for each in answer.tool_calls] if answer else [],
         "chunk_times": None if call.chunks is None else [chunk.offset for chunk in call.chunks],
         "changes": sorted(call.changes),
         "missing": call.missing,
     }
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    return {"name": call.name, "arguments": call.arguments, "id": call.id}
 
 
 def parts(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
@@ -102,30 +108,24 @@ def _opening(call: RecordedCall) -> Iterator[Text]:
 
 
 def _request(call: RecordedCall) -> Iterator[RenderableType]:
-    body = call.start.request.body
-    if body is None:
-        facts = call.start.request
-        if facts.size:
-            asked = (
-                f"{facts.input_count or 1} input(s), {facts.size} bytes; the text was not logged."
-            )
-            yield from _section("Asked", [Text(asked)])
-    else:
-        yield from _section("Asked", conversation.asked(body))
-        yield from _section("Tools offered", conversation.tools_offered(body.get("tools")))
-    yield from _section("Options", _options(call))
-
-
-def _options(call: RecordedCall) -> Iterator[Text]:
-    request = call.start.request
-    body: Mapping[str, Any] = request.body or {"options": dict(request.options)}
-    for name in _OPTIONS:
-        value = body.get(name)
-        if isinstance(value, dict) and name == "options":
-            for option, given in value.items():
-                yield Text(printable(f"{option} = {conversation.as_text(given)}"))
-        elif value is not None:
-            yield Text(printable(f"{name} = {conversation.as_text(value)}"))
+    asked, facts = call.conversation, call.start.request
+    if asked is not None:
+        yield from _section("Asked", conversation.asked(asked))
+        yield from _section("Tools offered", conversation.tools_offered(asked.tools))
+    elif call.request_body is not None:
+        text = printable(conversation.as_text(call.request_body))
+        yield from _section("Asked", [Text(text)])
+    elif facts.size:
+        count = f"{facts.input_count or 1} input(s), {facts.size} bytes"
+        yield from _section("Asked", [Text(f"{count}; the text was not logged.")])
+    options = facts.options if asked is None else asked.settings
+    yield from _section(
+        "Options",
+        (
+            Text(printable(f"{name} = {conversation.as_text(value)}"))
+            for name, value in options.items()
+        ),
+    )
 
 
 # --- what was answered --------------------------------------------------------------------
@@ -135,12 +135,13 @@ def _answer(call: RecordedCall) -> Iterator[RenderableType]:
     record, answer = call.record, call.answer()
     if answer is not None and answer.thinking:
         yield from _section("Thinking", [Text(printable(answer.thinking), style="dim")])
-    if answer is not None and (answer.text or answer.tool_calls):
-        calls = map(conversation.tool_call, conversation.objects(answer.tool_calls))
-        text = [Text(printable(answer.text))] if answer.text else []
-        yield from _section("Answered", [*text, *calls])
-    elif call.body and not (answer and answer.thinking) and not (record and record.error_message):
-        yield from _section("Answered", [Text(conversation.other_body(call.body))])
+    if answer is not None and answer.parts:
+        cut = [Text("... and more: see --body", style="yellow")] if answer.is_cut else []
+        yield from _section("Answered", [*conversation.said(answer.parts), *cut])
+    elif call.body and not (record and record.error_message):
+        span = dialect_of(call.start.endpoint).vectors(call.body)
+        shown = conversation.vectors(span) if span else conversation.other_body(call.body)
+        yield from _section("Answered", [shown])
     elif record is not None and record.http_status is not None and call.chunks is None:
         yield from _section("Answered", [Text(f"{record.response_size} bytes, not logged.")])
     if record is not None and record.outcome == "failed":
@@ -157,11 +158,11 @@ def _timings(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType
     if record is None:
         yield from _section("Time", [Text(_NEVER_ENDED, style="bold yellow")])
         return
-    load = record.response.load_duration or 0.0
     name = first_words(f"{call.start.endpoint.name} {call.start.request.model or ''}")
-    is_cold = load >= Settings().cold_start_threshold
-    tree = call_tree(record, name, is_cold=is_cold, ascii_only=ascii_only)
+    tree = call_tree(record, name, ascii_only=ascii_only)
     yield from _section("Where the time went", [tree])
+    memory = (Text(first_words(fact)) for fact in memory_facts(record.residency))
+    yield from _section("Model in memory", memory)
     yield from _section("Time between chunks", _gaps(call, ascii_only=ascii_only))
 
 
@@ -204,5 +205,5 @@ def _lacks(call: RecordedCall) -> Iterator[Text]:
         yield Text(_CHANGES.get(change, first_words(change)), style="yellow")
     if call.missing is not None:
         yield Text(_MISSING.get(call.missing, first_words(call.missing)), style="yellow")
-    elif call.start.request.body is None and call.start.request.size:
+    elif call.request_body is None and call.start.request.size:
         yield Text("Bodies were not logged: replay_bodies is off.", style="yellow")

@@ -1,4 +1,4 @@
-"""The command `dashboards check`: which panels have data on a Prometheus, and why others do not."""
+"""The command `dashboards check`: which panels have data, and why the others have none."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.text import Text
 
 from ollama_otel._cli.terminal import console_for_tables, first_words, plural
-from ollama_otel._monitoring.board import Board, read_board
+from ollama_otel._monitoring import MonitoringError
+from ollama_otel._monitoring.board_file import BoardFile, read_board_file
 from ollama_otel._monitoring.check import CheckReport, PanelReport, RulesReport, check
-from ollama_otel._monitoring.diagnosis import State
-from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring.diagnosis import NO_FAULT, State
 from ollama_otel._monitoring.files import board_files, shipped_folder
-from ollama_otel._monitoring.prometheus import Prometheus
+from ollama_otel._monitoring.prometheus_api import PrometheusServer
 
 __all__ = ["lines", "run"]
 
@@ -35,7 +35,6 @@ _STYLES: Final[Mapping[State, str]] = {
     "missing": "red",
     "error": "bold red",
 }
-_AS_IT_SHOULD_BE: Final[tuple[State, ...]] = ("nothing", "off")
 _WIDEST_TITLE: Final = 44
 _WIDEST_STATE: Final = max(map(len, get_args(State)))
 _NARROWEST: Final = 30
@@ -44,12 +43,14 @@ _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check and print; 1 where a panel has no data that could have some."""
+    """Check and print; returns 1 if a panel is empty that should have data."""
     console = console_for_tables(sys.stdout, no_color=arguments.no_color)
     folder = arguments.boards or shipped_folder()
-    boards = _chosen([read_board(path) for path in board_files(folder)], arguments.board, folder)
+    boards = _chosen(
+        [read_board_file(path) for path in board_files(folder)], arguments.board, folder
+    )
     _check_choices(boards, dict(arguments.set))
-    with Prometheus(arguments.prometheus) as prometheus:
+    with PrometheusServer(arguments.prometheus) as prometheus:
         report = _check(boards, prometheus, folder, arguments, console)
     if arguments.json:
         print(json.dumps({**asdict(report), "is_whole": report.is_whole}))
@@ -61,8 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(
-    boards: Sequence[Board],
-    prometheus: Prometheus,
+    boards: Sequence[BoardFile],
+    prometheus: PrometheusServer,
     folder: Path,
     arguments: argparse.Namespace,
     console: Console,
@@ -87,9 +88,9 @@ def _check(
         )
 
 
-def _chosen(boards: list[Board], wanted: list[str] | None, folder: Path) -> list[Board]:
+def _chosen(boards: list[BoardFile], wanted: list[str] | None, folder: Path) -> list[BoardFile]:
     if not boards:
-        raise DashboardsError(f"there is no board in {folder}")
+        raise MonitoringError(f"no boards in {folder}")
     if wanted is None:
         return boards
     chosen = []
@@ -97,21 +98,21 @@ def _chosen(boards: list[Board], wanted: list[str] | None, folder: Path) -> list
         found = [board for board in boards if name == board.uid or board.uid.endswith(f"-{name}")]
         if not found:
             there = ", ".join(board.uid for board in boards)
-            raise DashboardsError(f"there is no board {name!r}; there are {there}")
+            raise MonitoringError(f"no board {name!r}; there are {there}")
         chosen.extend(found)
     return chosen
 
 
-def _check_choices(boards: Sequence[Board], chosen: Mapping[str, str]) -> None:
+def _check_choices(boards: Sequence[BoardFile], chosen: Mapping[str, str]) -> None:
     known = {name for board in boards for name in board.variables}
     for name in chosen:
         if name not in known:
             there = ", ".join(sorted(known))
-            raise DashboardsError(f"no board has a variable {name!r}; there are {there}")
+            raise MonitoringError(f"no board has a variable {name!r}; there are {there}")
 
 
 def lines(report: CheckReport, titles: Mapping[str, str], *, width: int) -> Iterator[Text]:
-    """Yield the report, line by line."""
+    """Yield the lines of the report."""
     version = f" {report.version}" if report.version else ""
     yield Text(f"Prometheus{version} at {report.prometheus}, the last {_time(report.range)}")
     for board, title in titles.items():
@@ -145,11 +146,12 @@ def _what(panel: PanelReport) -> str:
 
 def _summary(report: CheckReport) -> Iterator[Text]:
     counts = Counter(panel.state for panel in report.panels)
-    empty = sum(counts[state] for state in _AS_IT_SHOULD_BE)
-    lacking = len(report.panels) - counts["data"] - empty
+    lacking = sum(panel.state not in NO_FAULT for panel in report.panels)
+    optional = len(report.panels) - counts["data"] - lacking
     yield Text(
-        f"{counts['data']} of {plural(len(report.panels), 'panel')} have data, "
-        f"{empty} are rightly empty, {lacking} have none and could.",
+        f"{counts['data']} of {plural(len(report.panels), 'panel')} have data; "
+        f"{lacking} should have data and have none; "
+        f"{optional} need calls or settings that are not there.",
         style="bold green" if report.is_whole else "bold red",
     )
     yield Text(f"Our metrics make {report.series:,} series. {_histograms(report)}")
@@ -158,12 +160,12 @@ def _summary(report: CheckReport) -> Iterator[Text]:
 
 def _histograms(report: CheckReport) -> str:
     if not report.classic_histograms and not report.native_histograms:
-        return "There is no histogram of ours."
+        return "No histograms."
     said = f"Histograms: {report.native_histograms} native, {report.classic_histograms} classic."
     if report.classic_histograms:
         said += (
-            " A classic one takes a series for each bucket; "
-            "otlp.convert_histograms_to_nhcb makes it one."
+            " A classic one takes one series per bucket; "
+            "otlp.convert_histograms_to_nhcb makes it one series."
         )
     return said
 
@@ -171,14 +173,14 @@ def _histograms(report: CheckReport) -> str:
 def _rules(rules: RulesReport) -> Iterator[Text]:
     loaded = rules.expected - len(rules.missing)
     if not rules.expected:
-        yield Text("There are no rules beside these boards.")
+        yield Text("There are no rules with these boards.")
     elif not rules.missing:
         yield Text(f"All {rules.expected} rules are loaded.")
     else:
         named = ", ".join(rules.missing[:4]) + (" ..." if len(rules.missing) > 4 else "")  # noqa: PLR2004
         yield Text(
-            f"{loaded} of {rules.expected} rules are loaded, without {named}: name the files of "
-            "rules/ under rule_files.",
+            f"{loaded} of {rules.expected} rules are loaded, {named} are missing: add the files of "
+            "rules/ to rule_files.",
             style="yellow",
         )
     for name, error in rules.failing.items():

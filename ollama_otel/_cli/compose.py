@@ -1,4 +1,4 @@
-"""The commands `dashboards up` and `down`: the stack in containers, and where it is then."""
+"""The commands `dashboards up` and `down`: the stack in containers."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["down", "up"]
 
 _PAGES: Final[Mapping[str, str]] = {
-    "grafana": "the boards, folder Ollama; to change something, sign in as admin",
+    "grafana": "the boards, in folder Ollama; to edit, sign in as admin",
     "prometheus": "metrics, rules and alerts",
     "jaeger": "traces",
 }
 _WITHOUT_CONTAINERS: Final = """\
-Without containers, with the binaries of Prometheus 3 and Jaeger 2 and any Grafana:
+Without containers, using the binaries of Prometheus 3 and Jaeger 2 and any Grafana:
 
   prometheus --config.file={folder}/prometheus/prometheus.yml \\
     --web.listen-address=127.0.0.1:9090 \\
@@ -47,12 +47,12 @@ and for the app:
   export OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://localhost:9090/api/v1/otlp/v1/metrics
   export OTEL_SERVICE_NAME=my-app
 
-{folder}/README.md says more.
+More in {folder}/README.md
 """
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Start the stack; 1 where it does not answer in time."""
+    """Start the stack; returns 1 if a service is not ready in time."""
     console = console_for_text(sys.stdout, no_color=arguments.no_color)
     file = arguments.file or shipped_folder() / COMPOSE_FILE
     try:
@@ -86,7 +86,7 @@ def _wait(places: Mapping[Service, str], seconds: float, console: Console) -> li
         return wait_until_ready(
             places,
             seconds=seconds,
-            on_ready=lambda service, _: console.print(f"{service.title} answers."),
+            on_ready=lambda service, _: console.print(f"{service.title} is ready."),
         )
 
 
@@ -95,7 +95,7 @@ def _closing(
 ) -> Iterator[str]:
     for service in late:
         yield (
-            f"{service.title} did not answer at {places[service]}; its log: "
+            f"{service.title} is not ready at {places[service]}; its log: "
             f"{compose.shown('logs', service.name)}"
         )
     yield ""
@@ -103,11 +103,11 @@ def _closing(
         if service.name in _PAGES and service not in late:
             yield f"{service.title:<11}{_by_name(place)}  {_PAGES[service.name]}"
     yield ""
-    yield "For an app of yours:"
+    yield "For your app:"
     yield "  export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"
     yield "  export OTEL_SERVICE_NAME=my-app"
     yield ""
-    yield "Something to see at once, in the same shell:  ollama-otel demo"
+    yield "To see data at once, in the same shell:  ollama-otel demo"
     yield "Which panels have data:  ollama-otel dashboards check"
     chosen = f" --file {file}" if file.parent != shipped_folder() else ""
     yield f"To stop it:  ollama-otel dashboards down{chosen}"

@@ -28,14 +28,14 @@ class CurlCommand:
 def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:
     """Return the command that repeats a call, at another server where `host` names one."""
     request = call.start.request
-    if request.body is None and request.size:
+    if call.request_body is None and request.size:
         return CurlCommand(command=None, caveat=_why_there_is_no_body(call))
     words = ["curl", *_method(call), _url(call, host)]
     caveat = None
-    if request.body is not None:
-        body = json.dumps(request.body, ensure_ascii=False, separators=(",", ":"))
+    if call.request_body is not None:
+        body = json.dumps(call.request_body, ensure_ascii=False, separators=(",", ":"))
         if not body.isprintable():
-            body = json.dumps(request.body, separators=(",", ":"))
+            body = json.dumps(call.request_body, separators=(",", ":"))
         words += ["-H", "Content-Type: application/json", "--data-raw", body]
         caveat = _what_is_not_exact(body)
     return CurlCommand(command=shlex.join(words), caveat=caveat)
@@ -59,12 +59,12 @@ def _what_is_not_exact(body: str) -> str | None:
 
 
 def _method(call: RecordedCall) -> list[str]:
-    method, request = call.start.endpoint.method, call.start.request
+    method = call.start.endpoint.method
     if method == "HEAD":
         return ["--head"]
-    if method == "GET" or (method == "POST" and request.body is not None):
+    if method == "GET" or (method == "POST" and call.request_body is not None):
         # Of a stream each line is shown as it comes.
-        return ["--no-buffer"] if request.stream else []
+        return ["--no-buffer"] if call.start.request.stream else []
     return ["-X", method]
 
 

@@ -26,11 +26,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from ollama_otel._cli.demo_server import Models, Server, find_server
 from ollama_otel._cli.metric_rows import MetricRow, metric_rows_of
-from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._exchange.observers import CallFollower, Instrumentation
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.reader import read
 from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter
-from ollama_otel._telemetry.instrumentation import replay_log_of
+from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
@@ -41,10 +41,10 @@ __all__ = ["Delivery", "DemoRun", "Scenario", "Step", "start"]
 
 Signal = Literal["traces", "metrics"]
 
-_QUESTION: Final = {"role": "user", "content": "Why is the sky blue?"}
-_LONG_QUESTION: Final = {"role": "user", "content": "Tell me a long story about a lighthouse."}
-_BRIEF: Final = {"num_predict": 64}
-_THOUGHTFUL: Final = {"num_predict": 256}
+_QUESTION: Final = "Why is the sky blue?"
+_LONG_QUESTION: Final = "Tell me a long story about a lighthouse."
+_TOKENS: Final = 64
+_MORE_TOKENS: Final = 256
 _CHUNKS_READ = 5
 _UNKNOWN_MODEL = "no-such-model"
 _PATIENCE = 4.0
@@ -68,8 +68,6 @@ class Step:
     title: str
     span_name: str
     record: CallRecord
-    is_cold: bool
-    """Whether the model had to be loaded."""
     as_expected: bool
 
 
@@ -112,8 +110,6 @@ class DemoRun:
             title=scenario.title,
             span_name=self._memory.spans.get_finished_spans()[-1].name,
             record=record,
-            is_cold=(record.response.load_duration or 0.0)
-            >= self._memory.settings.cold_start_threshold,
             as_expected=as_expected,
         )
 
@@ -168,7 +164,12 @@ def demo_run_of(
 ) -> Iterator[DemoRun]:
     """Prepare the demo for a given server."""
     memory = _Memory(settings or Settings())
-    with closing(memory), Client(server.url, **memory.options, **server.client_options) as client:
+    with (
+        closing(memory),
+        Client(
+            server.url, instrumentation=memory.instrumentation, **server.client_options
+        ) as client,
+    ):
         yield DemoRun(server, client, memory, sender or _Sender())
 
 
@@ -176,46 +177,51 @@ def demo_run_of(
 
 
 def _scenarios(models: Models) -> Iterator[Scenario]:
-    chat: dict[str, Any] = {"model": models.chats, "think": False, "options": _BRIEF}
+    chats, thinks, embeds = models.chats, models.thinks, models.embeds
     yield Scenario(
-        title="A first chat",
-        play=lambda client: client.chat(messages=[_QUESTION], **chat),
+        title="A first chat", play=lambda client: _ask(client, chats, _QUESTION, think=False)
     )
     yield Scenario(
         title="The same chat again, streamed",
-        play=lambda client: list(client.chat(messages=[_QUESTION], stream=True, **chat)),
+        play=lambda client: list(_ask(client, chats, _QUESTION, think=False, stream=True)),
     )
-    if (thinker := models.thinks) is not None:
+    if thinks is not None:
         yield Scenario(
             title="A model that thinks first, streamed",
             play=lambda client: list(
-                client.chat(
-                    thinker, messages=[_QUESTION], think=True, stream=True, options=_THOUGHTFUL
-                )
+                _ask(client, thinks, _QUESTION, _MORE_TOKENS, think=True, stream=True)
             ),
         )
-    if (embedder := models.embeds) is not None:
+    if embeds is not None:
         yield Scenario(
-            title="An embedding",
-            play=lambda client: client.embed(embedder, input="Why is the sky blue?"),
+            title="An embedding", play=lambda client: client.embed(embeds, input=_QUESTION)
         )
     yield Scenario(
         title="A model that does not exist",
-        play=lambda client: client.chat(_UNKNOWN_MODEL, messages=[_QUESTION]),
+        play=lambda client: _ask(client, _UNKNOWN_MODEL, _QUESTION),
         expected="failed",
     )
     yield Scenario(
         title=f"A stream that its reader leaves after {_CHUNKS_READ} chunks",
-        play=lambda client: _leave_early(client, chat),
+        play=lambda client: _leave_early(
+            _ask(client, chats, _LONG_QUESTION, think=False, stream=True)
+        ),
         expected="abandoned",
     )
 
 
-def _leave_early(client: Client, chat: Mapping[str, Any]) -> None:
-    stream = client.chat(messages=[_LONG_QUESTION], stream=True, **chat)
+def _ask(
+    client: Client, model: str, question: str, most_tokens: int = _TOKENS, **options: Any
+) -> Any:
+    message = ollama.Message(role="user", content=question)
+    limit = ollama.Options(num_predict=most_tokens)
+    return client.chat(model, [message], options=limit, **options)
+
+
+def _leave_early(stream: Any) -> None:
     for _ in zip(range(_CHUNKS_READ), stream, strict=False):
         pass
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
 # --- what is recorded ---------------------------------------------------------------------
@@ -225,7 +231,7 @@ class _Memory:
     """Providers that keep spans and metrics, and an observer that keeps records."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self._settings = settings
         self.replay_log = replay_log_of(settings)
         self.records: list[CallRecord] = []
         self.spans = InMemorySpanExporter()
@@ -243,14 +249,14 @@ class _Memory:
         )
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments that make a client report here."""
-        return {
-            "tracer_provider": self._tracer_provider,
-            "meter_provider": self._meter_provider,
-            "settings": self.settings,
-            "observers": (self,),
-        }
+    def instrumentation(self) -> Instrumentation:
+        """What makes a client report here."""
+        return build_instrumentation(
+            tracer_provider=self._tracer_provider,
+            meter_provider=self._meter_provider,
+            settings=self._settings,
+            observers=(self,),
+        )
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
         """Follow a call; see `Observer`."""

@@ -64,7 +64,7 @@ def _missing(role: str, example: str) -> Text:
 def step(step: Step, *, ascii_only: bool) -> RenderableType:
     """Show one call of the demo."""
     title = Text(f"{step.number}  {step.title}", style="bold")
-    tree = call_tree(step.record, step.span_name, is_cold=step.is_cold, ascii_only=ascii_only)
+    tree = call_tree(step.record, step.span_name, ascii_only=ascii_only)
     if not step.as_expected:
         tree.label = Text.assemble(cast(Text, tree.label), ("  (unexpected)", "bold red"))
     return Group(Text(""), title, tree)

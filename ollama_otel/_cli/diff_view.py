@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ollama_otel._cli import call_list
 from ollama_otel._cli.terminal import first_words, plural, printable
 from ollama_otel._cli.units import seconds
 from ollama_otel._log.call import RecordedCall
-from ollama_otel.replay._diff.text import FieldDifference, TextDifference
+from ollama_otel.replay._diff.json import FieldDifference
+from ollama_otel.replay._diff.text import TextDifference
 from ollama_otel.replay._diff.values import (
     BeforeAfter,
     ComparedPair,
@@ -231,31 +233,20 @@ def as_json(comparison: Comparison, pairs: Sequence[ComparedPair]) -> dict[str, 
         "counts": comparison.counts,
         "summary": {name: asdict(each) for name, each in comparison.summary().items()},
         "pairs": [_pair_as_json(each) for each in pairs],
-        "only_before": [_call_as_json(call) for call in comparison.only_before],
-        "only_after": [_call_as_json(call) for call in comparison.only_after],
+        "only_before": [call_list.as_values(call) for call in comparison.only_before],
+        "only_after": [call_list.as_values(call) for call in comparison.only_after],
     }
 
 
 def _pair_as_json(pair: ComparedPair) -> dict[str, Any]:
     differences = {"text": pair.text, "thinking": pair.thinking, "structure": pair.structure}
     return {
-        "before": _call_as_json(pair.before),
-        "after": _call_as_json(pair.after),
+        "before": call_list.as_values(pair.before),
+        "after": call_list.as_values(pair.after),
         "changed": sorted(pair.changed),
         "notes": [note._asdict() for note in pair.notes],
         "outcome": [asdict(each) for each in pair.outcome],
         **{name: None if each is None else asdict(each) for name, each in differences.items()},
         "tools": [asdict(each) for each in pair.tools],
         "measures": {name: values._asdict() for name, values in pair.measures.items()},
-    }
-
-
-def _call_as_json(call: RecordedCall) -> dict[str, Any]:
-    return {
-        "id": call.id,
-        "file": str(call.file),
-        "line": call.line,
-        "operation": call.start.endpoint.name,
-        "model": call.start.request.model,
-        "error_message": None if call.record is None else call.record.error_message,
     }

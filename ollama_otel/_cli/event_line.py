@@ -2,73 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from rich.text import Text
 
+from ollama_otel._cli.model_memory import reload_reason
 from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words
 from ollama_otel._cli.units import seconds
+from ollama_otel._log.format import LoggedEnd, LoggedStart
+from ollama_otel._log.tail import LoggedEvent
+from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["event_line"]
 
-_STYLES: Final[Mapping[str, str]] = {
-    str(outcome): style for outcome, style in OUTCOME_STYLES.items()
-}
-_ID_WIDTH = 12
-_OUTCOME_WIDTH = 9
+_ID_WIDTH: Final = 12
+_OUTCOME_WIDTH: Final = 9
 
 
-def event_line(event: Mapping[str, Any], *, ascii_only: bool) -> Text | None:
-    """Return the line of a call that begins or ends; None of any other event."""
-    match event.get("event"):
-        case "request":
-            request = event.get("request")
-            model = request.get("model") if isinstance(request, dict) else None
+def event_line(event: LoggedEvent, *, ascii_only: bool) -> Text:
+    """Return the line of a call that begins or ends."""
+    match event:
+        case LoggedStart(start=start):
             arrow = ">" if ascii_only else "→"
-            return _line(event, arrow, model, Text("begins".ljust(_OUTCOME_WIDTH), style="dim"))
-        case "end":
-            outcome = str(event.get("outcome"))
-            shown = Text(first_words(outcome).ljust(_OUTCOME_WIDTH), style=_STYLES.get(outcome, ""))
-            arrow = "<" if ascii_only else "←"
-            line = _line(event, arrow, event.get("model"), shown)
-            line.append("".join(f"  {fact}" for fact in _facts(event)))
-            return line.append(_error(event), style="red")
-    return None
+            return _line(event, start, arrow, Text("begins".ljust(_OUTCOME_WIDTH), style="dim"))
+        case LoggedEnd(record=record):
+            arrow, style = "<" if ascii_only else "←", OUTCOME_STYLES[record.outcome]
+            outcome = Text(record.outcome.ljust(_OUTCOME_WIDTH), style=style)
+            line = _line(event, record.start, arrow, outcome)
+            line.append("".join(f"  {fact}" for fact in _facts(record)))
+            return line.append(_error(record), style="red")
 
 
-def _line(event: Mapping[str, Any], arrow: str, model: Any, outcome: Text) -> Text:
-    call = f"{event.get('operation')} {model or ''}".strip().removesuffix(":latest")
+def _line(event: LoggedEvent, start: CallStart, arrow: str, outcome: Text) -> Text:
+    call = f"{start.endpoint.name} {start.request.model or ''}".strip().removesuffix(":latest")
     return Text.assemble(
-        (_time(event.get("at")), "dim"),
-        f"  {first_words(str(event.get('id'))):<{_ID_WIDTH}} {arrow} ",
+        (_time(event.at), "dim"),
+        f"  {first_words(event.id):<{_ID_WIDTH}} {arrow} ",
         outcome,
         f"  {first_words(call)}",
     )
 
 
-def _time(at: Any) -> str:
+def _time(at: str) -> str:
     try:
-        time = datetime.fromisoformat(str(at)).astimezone()
-    except ValueError:
+        time = datetime.fromisoformat(at).astimezone()
+    except (ValueError, OverflowError):
         return "--:--:--.---"
     return f"{time:%H:%M:%S}.{time.microsecond // 1000:03d}"
 
 
-def _facts(event: Mapping[str, Any]) -> list[str]:
-    facts = []
-    duration, response = event.get("duration"), event.get("response")
-    if isinstance(duration, int | float):
-        facts.append(seconds(duration))
-    if not isinstance(response, dict):
-        return facts
-    for name, word in (("input_tokens", "in"), ("output_tokens", "out")):
-        if type(response.get(name)) is int:
-            facts.append(f"{response[name]} {word}")
-    return facts
+def _facts(record: CallRecord) -> Iterator[str]:
+    yield seconds(record.duration)
+    for count, word in (
+        (record.response.input_tokens, "in"),
+        (record.response.output_tokens, "out"),
+    ):
+        if count is not None:
+            yield f"{count} {word}"
+    if (reason := reload_reason(record.residency)) is not None:
+        yield f"cold: {first_words(reason)}"
 
 
-def _error(event: Mapping[str, Any]) -> str:
-    told = [str(event[name]) for name in ("error_type", "error_message") if event.get(name)]
-    return f"  {first_words(': '.join(told))}" if told else ""
+def _error(record: CallRecord) -> str:
+    said = ": ".join(filter(None, (record.error_type, record.error_message)))
+    return f"  {first_words(said)}" if said else ""

@@ -11,7 +11,8 @@ from typing import Any
 
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, MetricsData, NumberDataPoint
 
-from ollama_otel._telemetry import instruments, names
+from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments
 
 __all__ = ["MetricRow", "metric_rows_of"]
 

@@ -128,8 +128,7 @@ def _print_body(call: RecordedCall) -> int:
 def _show(call: RecordedCall, arguments: argparse.Namespace) -> int:
     curl = curl_for(call, arguments.host)
     if arguments.json:
-        values = {**call_list.as_values(call), **call_view.as_values(call), "curl": curl.command}
-        print(json.dumps(values))
+        print(json.dumps({**call_view.as_values(call), "curl": curl.command}))
         return 0
     console = console_for_text(sys.stdout, no_color=arguments.no_color)
     for part in call_view.parts(call, ascii_only=console.options.ascii_only):

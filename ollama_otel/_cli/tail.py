@@ -13,9 +13,9 @@ from rich.console import Console
 
 from ollama_otel._cli.arguments import add_no_color, count_from_zero
 from ollama_otel._cli.event_line import event_line
-from ollama_otel._cli.following import FollowedLog
 from ollama_otel._cli.terminal import console_for_tables
 from ollama_otel._log.cassette import is_cassette
+from ollama_otel._log.tail import LogTail
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["add_arguments", "follow", "run"]
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     _check_written(arguments.log)
     console = console_for_tables(sys.stdout, no_color=arguments.no_color)
-    with FollowedLog(arguments.log) as log:
+    with LogTail(arguments.log) as log:
         if arguments.once and not log.files():
             raise ReplayLogError(f"expected a replay log at {arguments.log}, found none")
         follow(log, console, lines=arguments.lines, once=arguments.once)
@@ -71,7 +71,7 @@ def _check_written(path: Path) -> None:
 
 
 def follow(
-    log: FollowedLog,
+    log: LogTail,
     console: Console,
     *,
     lines: int,
@@ -85,8 +85,7 @@ def follow(
     while True:
         for event in events:
             line = event_line(event, ascii_only=console.options.ascii_only)
-            if line is not None:
-                console.print(line, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         if once:
             return
         sleep(_POLL)

@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from ollama_otel._wire.durations import read_keep_alive
+from ollama_otel._wire.load_options import load_options
 from ollama_otel.records import CallRecord, CallStart, ModelResidency
-from ollama_otel.residency import Residency
-from ollama_otel.residency._model import EndedCall, Insight, StartedCall
-from ollama_otel.residency._options import OptionValue, load_options, seconds_of
+from ollama_otel.residency import OptionValue, Residency
+from ollama_otel.residency._history import ModelInfo
+from ollama_otel.residency._timeline import CallEnded, CallStarted
 from ollama_otel.residency._watcher import Watcher
 
 __all__ = ["ResidencyEnricher", "option_text"]
+
+_OK = 200
 
 Enrichment = Callable[[CallRecord], ModelResidency | None]
 
@@ -28,17 +32,20 @@ class ResidencyEnricher:
         url, request = start.base_url, start.request
         if url is None:
             return None
+        if start.is_for_network:
+            # Before the answer, so that the load that this call may need is seen.
+            self.residency.watcher(url)
         if request.model is None:
             return partial(self._meet, url)
         if request.purpose == "unload" or start.endpoint.name == "delete_model":
             return partial(self._unload, url, request.model)
         if not start.endpoint.moves_model:
             return partial(self._meet, url)
-        call = StartedCall(
+        call = CallStarted(
             model=request.model,
             options=load_options(request.options),
             sent_at=time.perf_counter(),
-            keep_alive=seconds_of(request.keep_alive),
+            keep_alive=read_keep_alive(request.keep_alive),
         )
         watcher = self.residency.known(url)
         if watcher is not None:
@@ -56,23 +63,25 @@ class ResidencyEnricher:
             watcher.unloaded_on_request(model)
 
     def _join(
-        self, url: str, watcher: Watcher | None, call: StartedCall, record: CallRecord
+        self, url: str, watcher: Watcher | None, call: CallStarted, record: CallRecord
     ) -> ModelResidency | None:
         if watcher is None and record.is_from_network:
             watcher = self.residency.watcher(url, call)
-        return None if watcher is None else _section(watcher.call_ended(call, _ended(record)))
+        return None if watcher is None else _section(watcher.call_ended(_ended(call, record)))
 
 
-def _ended(record: CallRecord) -> EndedCall:
+def _ended(call: CallStarted, record: CallRecord) -> CallEnded:
     response = record.response
     total = response.total_duration
     spent = 0.0 if total is None else total + (record.held_by_caller or 0.0)
     # If a stream was left early, the model is in memory all the same.
     has_answered = record.outcome != "failed" and record.chunk_count > 0
     is_answer = record.is_from_network and not record.is_redirect
-    return EndedCall(
+    return CallEnded(
+        call=call,
         ended_at=time.perf_counter(),
         was_served=is_answer and (record.outcome == "completed" or has_answered),
+        has_begun=record.http_status == _OK,
         is_cold=bool(record.cold_start),
         load_duration=response.load_duration,
         total_duration=total,
@@ -81,7 +90,7 @@ def _ended(record: CallRecord) -> EndedCall:
     )
 
 
-def _section(known: Insight) -> ModelResidency | None:
+def _section(known: ModelInfo) -> ModelResidency | None:
     reload = known.reload
     if known.gpu_share is None and known.context_length is None and reload is None:
         return None

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from operator import sub
+from typing import Any
 
 from ollama_otel._guard import guard
 from ollama_otel._wire.dialect import Dialect
 from ollama_otel._wire.encoding import UnreadableEncodingError, decoder_for
 from ollama_otel.records import Message, Progress, ResponseFacts
 
-__all__ = ["PIECES_AT_ONCE", "BodyReader", "PiecesListener"]
+__all__ = ["PIECES_AT_ONCE", "BodyReader", "Inlets", "PiecesListener"]
 
 PIECES_AT_ONCE = 64
 """Pieces that are put aside before they are looked at."""
+
+Inlets = tuple[
+    Callable[[], float], Callable[[float], None], Callable[[float], None], Callable[[bytes], None]
+]
+"""`clock`, `pulled`, `arrived` and `feed`.
+
+Before asking for a piece, call `pulled(clock())`; when it has come, `arrived(clock())` and
+`feed(piece)`. Apart, as each call that can be spared is a hundredth of what a chunk costs.
+"""
 
 PiecesListener = Callable[[Sequence[bytes], Sequence[float]], None]
 
@@ -35,12 +44,8 @@ class BodyReader:
         "_pulls",
         "clock",
         "dialect",
-        "first_chunk_at",
         "is_unreadable",
-        "longest_gap",
         "size",
-        "started_at",
-        "waited",
     )
 
     def __init__(
@@ -54,16 +59,9 @@ class BodyReader:
     ) -> None:
         self.dialect = dialect
         self.clock = clock
-        self.started_at = clock()
-        """Clock reading in seconds when the body began."""
         self._pieces: list[bytes] = []
         self._arrivals: list[float] = []
         self._pulls: list[float] = []
-        self.first_chunk_at: float | None = None
-        self.longest_gap = -1.0
-        """Longest wait for a further piece; negative before there was one."""
-        self.waited = 0.0
-        """Seconds spent waiting for pieces, all together."""
         self.size = 0
         """Bytes as they came over the wire."""
         self._keeps_content = keeps_content
@@ -76,24 +74,24 @@ class BodyReader:
         except UnreadableEncodingError:
             self.is_unreadable = True
 
-    def inlets(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
-        """Return what takes in one piece as it came, and what to call before asking for one.
-
-        They run for every piece, so everything that they touch is bound beforehand.
-        """
-        clock, pieces, settle = self.clock, self._pieces, self.settle
-        arrived, took, pull = self._arrivals.append, self._pieces.append, self._pulls.append
+    def inlets(self) -> Inlets:
+        """Return what a shell calls for every piece, with everything bound that it touches."""
+        pieces, settle = self._pieces, self.settle
+        took = pieces.append
 
         def feed(data: bytes) -> None:
-            arrived(clock())
             took(data)
             if len(pieces) >= PIECES_AT_ONCE:
                 settle()
 
-        def pulled() -> None:
-            pull(clock())
+        return self.clock, self._pulls.append, self._arrivals.append, feed
 
-        return feed, pulled
+    def take_whole(self, data: bytes) -> None:
+        """Take in a body that is in memory already."""
+        clock, pulled, arrived, feed = self.inlets()
+        pulled(clock())
+        arrived(clock())
+        feed(data)
 
     def settle(self) -> None:
         """Look at the pieces put aside."""
@@ -101,7 +99,9 @@ class BodyReader:
         if not count:
             return
         try:
-            self._time()
+            self.size += sum(map(len, self._pieces))
+            for listener in self._listeners:
+                self._hand_on(listener)
             self._look()
         except Exception as fault:  # noqa: BLE001 - whatever we got wrong, the bytes go on
             guard.caught("reading a response", fault)
@@ -110,55 +110,26 @@ class BodyReader:
             self._arrivals.clear()
             del self._pulls[:count]
 
-    def _time(self) -> None:
-        waits = list(map(sub, self._arrivals, self._pulls))
-        self.waited += sum(waits)
-        if self.first_chunk_at is None:
-            first = next((i for i, piece in enumerate(self._pieces) if piece), None)
-            if first is None:
-                return
-            self.first_chunk_at = self._arrivals[first]
-            del waits[: first + 1]
-        self.longest_gap = max(self.longest_gap, *waits, -1.0)
+    def _hand_on(self, listener: PiecesListener) -> None:
+        try:
+            listener(self._pieces, self._arrivals)
+        except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+            guard.caught("handing on pieces of a response", fault)
 
     def _look(self) -> None:
-        self.size += sum(map(len, self._pieces))
-        for listener in self._listeners:
-            try:
-                listener(self._pieces, self._arrivals)
-            except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
-                guard.caught("handing on pieces of a response", fault)
-        if self.is_unreadable:
-            return
-        alone = 0
-        while self._wants_times and alone < len(self._pieces):
-            self._take_encoded(self._pieces[alone], self._arrivals[alone])
-            alone += 1
-        if alone < len(self._pieces):
-            self._take_encoded(b"".join(self._pieces[alone:]), self._arrivals[-1])
-
-    def _take_encoded(self, data: bytes, now: float) -> None:
-        if self._decode is not None and not self.is_unreadable:
-            try:
-                data = self._decode(data)
-            except zlib.error:
-                self.is_unreadable = True
-        if data and not self.is_unreadable:
-            self._take(data, now)
-
-    def held_by_caller(self, now: float) -> float:
-        """Return the seconds up to `now` (clock reading) in which the caller asked for no more."""
-        # A pull without a piece is a wait that the end cut short, and so no hold.
-        until = self._pulls[-1] if self._pulls else now
-        return max(0.0, until - self.started_at - self.waited)
-
-    @property
-    def _wants_times(self) -> bool:
-        """Whether it matters which piece came when."""
-        return False
-
-    def _take(self, data: bytes, now: float) -> None:
         raise NotImplementedError
+
+    def _decoded(self, data: bytes) -> bytes:
+        """Undo the content encoding; nothing once that has failed."""
+        if self.is_unreadable:
+            return b""
+        if self._decode is None:
+            return data
+        try:
+            return self._decode(data)
+        except zlib.error:
+            self.is_unreadable = True
+            return b""
 
     def facts(self) -> ResponseFacts:
         """Return what the body said; called once, after its last piece."""
@@ -175,15 +146,12 @@ class BodyReader:
         """Whether the body holds something that is not the dialect's."""
         return False
 
-    @property
-    def chunk_count(self) -> int:
-        """Messages that came; 0 for what is not a stream."""
-        return 0
+    def timings(self, began: float, now: float) -> dict[str, Any]:  # noqa: ARG002 - for streams
+        """Return what the record says of a stream's messages and of their times.
 
-    @property
-    def first_answer_at(self) -> float | None:
-        """Clock reading at the first text or tool call of a stream; thinking does not count."""
-        return None
+        `began` and `now` are the clock's readings in seconds when the request was sent, and now.
+        """
+        return {}
 
     @property
     def start(self) -> bytes:

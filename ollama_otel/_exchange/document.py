@@ -40,11 +40,11 @@ class Document(BodyReader):
         self._last = b""
         self._tail = b""
 
-    def _time(self) -> None:
-        # A body in one piece has no waits to tell apart.
-        pass
-
-    def _take(self, data: bytes, now: float) -> None:  # noqa: ARG002 - streams want it
+    def _look(self) -> None:
+        pieces = self._pieces
+        data = self._decoded(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if not data:
+            return
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
         if not self._is_read:

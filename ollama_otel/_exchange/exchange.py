@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from ollama_otel import _process
-from ollama_otel._exchange.body import BodyReader, PiecesListener
+from ollama_otel._exchange.body import BodyReader, Inlets, PiecesListener
 from ollama_otel._exchange.document import Document
 from ollama_otel._exchange.observers import (
     CallFollower,
@@ -38,14 +38,26 @@ from ollama_otel.records import (
     ResponseFacts,
 )
 
-__all__ = ["Exchange", "body_reader"]
+__all__ = ["Exchange", "Url", "body_reader"]
 
 _NOT_FOUND = 404
 _FIRST_REDIRECT = 300
 _FIRST_ERROR = 400
 _PORTS = {"http": 80, "https": 443}
 
+_NO_FACTS = ResponseFacts()
+
 _Verdict = tuple[Outcome, Ending, ErrorType | None, str | None]
+
+
+class Url(NamedTuple):
+    """Where a request goes; the query is not recorded."""
+
+    scheme: str
+    host: str
+    port: int | None
+    """None if it is the scheme's own."""
+    path: str
 
 
 class Exchange:
@@ -96,21 +108,21 @@ class Exchange:
             self.trace = CallTrace()
         self.start = replace(start, span=self.trace.ids)
         for enricher in instrumentation.enrichers:
-            self._add_enricher(enricher)
+            self._enrich(enricher)
         for observer in instrumentation.observers:
-            self._add_observer(observer)
+            self._follow(observer)
         self._began = instrumentation.clock()
 
-    def _add_enricher(self, enricher: Enricher) -> None:
+    def _enrich(self, enricher: Enricher) -> None:
         try:
-            enrich = enricher.begin(self.start)
+            enrichment = enricher.begin(self.start)
         except Exception as fault:  # noqa: BLE001 - the call goes on without these facts
             guard.caught(f"{type(enricher).__name__} began to enrich a call", fault)
             return
-        if enrich is not None:
-            self._enrichments.append(enrich)
+        if enrichment is not None:
+            self._enrichments.append(enrichment)
 
-    def _add_observer(self, observer: Observer) -> None:
+    def _follow(self, observer: Observer) -> None:
         try:
             follower = observer.begin(self.start)
             listener = None if follower is None else follower.pieces
@@ -127,14 +139,12 @@ class Exchange:
         cls,
         instrumentation: Instrumentation,
         endpoint: Endpoint,
+        url: Url,
         *,
-        scheme: str,
-        host: str,
-        port: int | None,
-        path: str,
         content: bytes | None,
         size: int | None,
         body: Mapping[str, Any] | None = None,
+        is_for_network: bool = False,
     ) -> Exchange:
         """Begin to follow a request that is about to be sent.
 
@@ -153,10 +163,11 @@ class Exchange:
             CallStart(
                 endpoint=endpoint,
                 request=dialect.read_request(endpoint, body, size=size),
-                server_address=host or None,
-                server_port=port or _PORTS.get(scheme),
-                server_scheme=scheme,
-                path=path,
+                server_address=url.host or None,
+                server_port=url.port or _PORTS.get(url.scheme),
+                server_scheme=url.scheme,
+                is_for_network=is_for_network,
+                path=url.path,
                 started_at=instrumentation.wall_clock(),
                 context=current_call_context(),
                 conversation=conversation,
@@ -268,7 +279,7 @@ class Exchange:
 
     def _record(self, cause: BaseException | None, *, is_whole: bool) -> CallRecord:
         now, reader, began = self._instrumentation.clock(), self._reader, self._began
-        facts = ResponseFacts()
+        facts = _NO_FACTS
         values: dict[str, Any] = {}
         if reader is not None:
             try:
@@ -279,13 +290,7 @@ class Exchange:
             except Exception as fault:  # noqa: BLE001 - a call must end, with or without its facts
                 guard.caught("reading the end of a response", fault)
             values["response_size"] = reader.size
-            if reader.chunk_count:
-                first, answer = reader.first_chunk_at, reader.first_answer_at
-                values["chunk_count"] = reader.chunk_count
-                values["time_to_first_chunk"] = None if first is None else first - began
-                values["time_to_first_answer"] = None if answer is None else answer - began
-                values["longest_gap"] = reader.longest_gap if reader.longest_gap >= 0 else None
-                values["held_by_caller"] = reader.held_by_caller(now)
+            values |= reader.timings(began, now)
         outcome, ending, error_type, message = self._judge(facts, cause, is_whole=is_whole)
         load = facts.load_duration
         return CallRecord(
@@ -392,12 +397,10 @@ class _Receiving:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    def __enter__(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+    def __enter__(self) -> Inlets:
         reader = self._exchange._reader  # noqa: SLF001 - two halves of one thing
-        if reader is None:
-            # Ended already: whatever still comes is not looked at.
-            return _ignore_piece, _ignore_pull
-        return reader.inlets()
+        # If the call has ended already, whatever still comes is not looked at.
+        return _IGNORED if reader is None else reader.inlets()
 
     def __exit__(
         self,
@@ -411,9 +414,8 @@ class _Receiving:
             self._exchange.interrupted(cause)
 
 
-def _ignore_piece(data: bytes) -> None:
+def _ignore(value: object) -> None:
     pass
 
 
-def _ignore_pull() -> None:
-    pass
+_IGNORED: Inlets = (lambda: 0.0, _ignore, _ignore, _ignore)

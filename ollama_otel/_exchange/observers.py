@@ -59,10 +59,9 @@ class LoggingObserver:
         """Return what follows this call; see `Observer`."""
         raise NotImplementedError
 
-    @property
-    def losses(self) -> Mapping[str, int]:
-        """How many items of each kind were lost so far."""
-        return {}
+    def losses(self) -> Callable[[], Mapping[str, int]]:
+        """Return what counts the lost items by kind; it must not hold the observer alive."""
+        return dict
 
 
 class CallTrace:

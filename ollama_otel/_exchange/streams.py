@@ -1,10 +1,11 @@
-"""Bodies in messages. Only those with facts are parsed: first ones, tool calls, last ones."""
+"""Bodies in messages, of which only those with facts are parsed: first, tool calls, last."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+from operator import sub
 from typing import Any
 
 from ollama_otel._exchange.body import BodyReader
@@ -21,14 +22,72 @@ _MAX_CAPTURED = 1024 * 1024
 _MAX_TOOL_MESSAGES = 256
 
 
-class CompletionStream(BodyReader):
+class Stream(BodyReader):
+    """What streams have in common: when their pieces came."""
+
+    __slots__ = ("_chunk_count", "_first_at", "_longest_gap", "_started_at", "_waited")
+
+    def __init__(self, dialect: Dialect, clock: Callable[[], float], **options: Any) -> None:
+        super().__init__(dialect, clock, **options)
+        self._chunk_count = 0
+        self._started_at = clock()
+        self._first_at: float | None = None
+        self._longest_gap = -1.0
+        """Longest wait for a further piece, in seconds; negative before there was one."""
+        self._waited = 0.0
+        """Seconds spent waiting for pieces, all together."""
+
+    def _look(self) -> None:
+        self._time()
+        pieces, arrivals = self._pieces, self._arrivals
+        alone = 0
+        while self._wants_times and alone < len(pieces):
+            self._take(self._decoded(pieces[alone]), arrivals[alone])
+            alone += 1
+        if alone < len(pieces):
+            self._take(self._decoded(b"".join(pieces[alone:])), arrivals[-1])
+
+    def _time(self) -> None:
+        waits = list(map(sub, self._arrivals, self._pulls))
+        self._waited += sum(waits)
+        if self._first_at is None:
+            first = next((i for i, piece in enumerate(self._pieces) if piece), None)
+            if first is None:
+                return
+            self._first_at = self._arrivals[first]
+            del waits[: first + 1]
+        self._longest_gap = max(self._longest_gap, *waits, -1.0)
+
+    @property
+    def _wants_times(self) -> bool:
+        """Whether it matters which piece came when."""
+        raise NotImplementedError
+
+    def _take(self, data: bytes, now: float) -> None:
+        """Take in decoded bytes that had come at clock reading `now`; there may be none."""
+        raise NotImplementedError
+
+    def timings(self, began: float, now: float) -> dict[str, Any]:
+        """Return count and times of the messages; nothing if none came."""
+        if not self._chunk_count:
+            return {}
+        # A pull without a piece is a wait that the end cut short: the caller did not hold it.
+        until = self._pulls[-1] if self._pulls else now
+        return {
+            "chunk_count": self._chunk_count,
+            "time_to_first_chunk": None if self._first_at is None else self._first_at - began,
+            "longest_gap": self._longest_gap if self._longest_gap >= 0 else None,
+            "held_by_caller": max(0.0, until - self._started_at - self._waited),
+        }
+
+
+class CompletionStream(Stream):
     """The stream of a completion. The one hot path of this library."""
 
     __slots__ = (
         "_awaits_answer",
         "_captured",
         "_captured_size",
-        "_chunk_count",
         "_cutter",
         "_first_answer_at",
         "_framing",
@@ -45,7 +104,6 @@ class CompletionStream(BodyReader):
     ) -> None:
         super().__init__(dialect, clock, **options)
         self._watches_tools = watches_tools
-        self._chunk_count = 0
         self._framing = dialect.framing
         self._cutter = dialect.framing.cutter()
         self._first_answer_at: float | None = None
@@ -158,15 +216,12 @@ class CompletionStream(BodyReader):
             return any(not each.isspace() for each in self._last)
         return not self.dialect.is_end_mark(closing[-1]) and parse_object(closing[-1]) is None
 
-    @property
-    def chunk_count(self) -> int:
-        """Messages that came."""
-        return self._chunk_count
-
-    @property
-    def first_answer_at(self) -> float | None:
-        """Clock reading at the first text or tool call."""
-        return self._first_answer_at
+    def timings(self, began: float, now: float) -> dict[str, Any]:
+        """Return count and times of the messages; see `Stream`."""
+        timings = super().timings(began, now)
+        if timings and self._first_answer_at is not None:
+            timings["time_to_first_answer"] = self._first_answer_at - began
+        return timings
 
     def answer(self) -> Message | None:
         """Return what was said, where content is kept."""
@@ -180,10 +235,10 @@ class CompletionStream(BodyReader):
         return self.dialect.joined(messages, is_cut=self._is_cut)
 
 
-class ProgressStream(BodyReader):
+class ProgressStream(Stream):
     """The stream of a pull, push or create: some messages a second, each one read."""
 
-    __slots__ = ("_chunk_count", "_cutter", "_is_malformed", "_last", "_tally")
+    __slots__ = ("_cutter", "_is_malformed", "_last", "_tally")
 
     def __init__(
         self, dialect: Dialect, clock: Callable[[], float], tally: ProgressTally, **options: Any
@@ -191,7 +246,6 @@ class ProgressStream(BodyReader):
         super().__init__(dialect, clock, **options)
         self._tally = tally
         self._cutter = dialect.framing.cutter()
-        self._chunk_count = 0
         self._last: dict[str, Any] | None = None
         self._is_malformed = False
 
@@ -224,11 +278,6 @@ class ProgressStream(BodyReader):
     def is_malformed(self) -> bool:
         """Whether the last message is not JSON."""
         return self._is_malformed
-
-    @property
-    def chunk_count(self) -> int:
-        """Messages that came."""
-        return self._chunk_count
 
     def progress(self) -> Progress:
         """Return how far the job has come."""

@@ -11,8 +11,10 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from msgspec.json import Decoder
+from msgspec.structs import replace
 from pydantic_core import from_json
 
 from ollama_otel._log.edits import Edit, distributed
@@ -28,8 +30,11 @@ _is_timestamp = re.compile(
     r"(?:Z|[+-][0-9]{2}:[0-9]{2})"
 ).fullmatch
 
+_decode = Decoder().decode
 _LONGEST_NAME = 200
 """Characters; a longer text is looked at alone, for it may be an image."""
+_SAID: Final = frozenset(("text", "repeat"))
+"""Kinds of fields that say a text."""
 _LARGEST_COUNT = 10**12 - 1
 """Larger whole numbers may be those of payment cards."""
 
@@ -47,6 +52,36 @@ class _Unit(NamedTuple):
     """An object or an array, or `NOT_JSON`."""
     is_torn: bool = False
     """Whether its end is missing."""
+
+
+class _Place:
+    """Where objects of a response stand, and the texts that their fields have said so far."""
+
+    __slots__ = ("_fields", "_fragments", "_path", "_within", "identity", "inner", "kinds", "texts")
+
+    def __init__(
+        self, fields: Fields, path: _Name, fragments: defaultdict[_Name, list[str]]
+    ) -> None:
+        self._fields = fields
+        self._path = path
+        self._fragments = fragments
+        self._within: dict[_Name, _Place] = {}
+        self.identity = fields.identity
+        self.kinds = fields.kinds
+        self.inner = {
+            key: _Place(inner, (*path, key), fragments) for key, inner in fields.inner.items()
+        }
+        self.texts = {
+            key: fragments[*path, key] for key, kind in fields.kinds.items() if kind in _SAID
+        }
+
+    def within(self, *names: Any) -> _Place:
+        """Return the place of one of several: of a choice by its identity, or of an item."""
+        place = self._within.get(names)
+        if place is None:
+            fields = replace(self._fields, identity=())
+            place = self._within[names] = _Place(fields, (*self._path, *names), self._fragments)
+        return place
 
 
 class AnswerBody:
@@ -72,6 +107,7 @@ class AnswerBody:
         self._known: dict[str, str] = {}
         self._json = JsonRedaction(self._text, on_hidden=self._found, media=media)
         self._fragments: dict[_Name, list[str]] = defaultdict(list)
+        self._root = _Place(dialect.response_fields, (), self._fragments)
         self._others: set[str] = set()
         self._shapes: set[tuple[str, ...]] = set()
         self._is_clean = True
@@ -95,9 +131,8 @@ class AnswerBody:
         """Return what must be replaced, in the order of the body; usually nothing."""
         messages = self._objects()
         units = list(self._units()) if messages is None else []
-        fields = self._dialect.response_fields
         for message in messages or ():
-            self._collect_object(message, fields, ())
+            self._collect_object(message, self._root)
         for unit in units:
             self._collect(unit)
         redacted = self._redacted_texts()
@@ -118,48 +153,54 @@ class AnswerBody:
 
     def _collect(self, unit: _Unit) -> None:
         if isinstance(unit.value, dict):
-            self._collect_object(unit.value, self._dialect.response_fields, ())
+            self._collect_object(unit.value, self._root)
         else:
             self._is_clean = self._is_clean and self._rewritten(unit, {}) is None
         if unit.is_torn:
             self._is_clean = self._is_clean and self._rewritten_text(unit) is None
 
-    def _collect_object(self, holder: Mapping[str, Any], fields: Fields, path: _Name) -> None:
-        path = _identified(path, fields, holder)
+    def _collect_object(  # noqa: C901 - the hot loop
+        self, holder: Mapping[str, Any], place: _Place
+    ) -> None:
+        if place.identity:
+            place = place.within(*(str(holder.get(key)) for key in place.identity))
         self._shapes.add(tuple(holder))
-        kinds, inner = fields.kinds, fields.inner
+        kinds, inner, texts = place.kinds, place.inner, place.texts
         for key, value in holder.items():
             kind = type(value)
             if kind is str:
                 field = kinds.get(key)
                 if field == "text":
-                    self._fragments[*path, key].append(value)
+                    texts[key].append(value)
                 elif len(value) > _LONGEST_NAME:
                     self._collect_other(key, value)
                 elif field != "time" or not _is_timestamp(value):
                     self._others.add(value)
-            elif kind is list or kind is dict:
-                if key in inner:
-                    self._collect_inner(value, inner[key], (*path, key))
-                else:
-                    if kinds.get(key) == "repeat":
-                        self._fragments[*path, key].append(_tokens(value))
-                    self._collect_other(key, value)
+            elif kind is dict and key in inner:
+                self._collect_object(value, inner[key])
+            elif kind is dict or kind is list:
+                self._collect_array_or_object(key, value, place)
             elif kind is int and value > _LARGEST_COUNT and kinds.get(key) != "number":
                 self._collect_other(key, value)
 
-    def _collect_inner(self, value: Any, fields: Fields, path: _Name) -> None:
-        for name, item in _items(value, fields, path):
-            if isinstance(item, dict):
-                self._collect_object(item, fields, name)
-            else:
-                self._collect_other(str(path[-1]), item)
+    def _collect_array_or_object(self, key: str, value: Any, place: _Place) -> None:
+        if (inner := place.inner.get(key)) is not None:
+            for number, item in enumerate(value):
+                if isinstance(item, dict):
+                    within = inner if inner.identity else inner.within(number)
+                    self._collect_object(item, within)
+                else:
+                    self._collect_other(key, item)
+            return
+        if place.kinds.get(key) == "repeat":
+            place.texts[key].append(_tokens(value))
+        self._collect_other(key, value)
 
     def _collect_other(self, key: str, value: Any) -> None:
         self._is_clean = self._is_clean and self._json(value, key=key) == value
 
     def _redacted_texts(self) -> dict[_Name, str]:
-        texts = {name: "".join(fragments) for name, fragments in self._fragments.items()}
+        texts = {name: "".join(bits) for name, bits in self._fragments.items() if bits}
         redacted = {name: self._redact(text) for name, text in texts.items()}
         return {name: text for name, text in redacted.items() if text != texts[name]}
 
@@ -265,13 +306,13 @@ class AnswerBody:
         if framing.has_other_lines:
             return None
         try:
-            values = [from_json(payload) for payload in framing.payloads(self._body) if payload]
-        except ValueError:
+            values = [_decode(payload) for payload in framing.payloads(self._body) if payload]
+        except (ValueError, RecursionError):
             return None
         return values if all(type(value) is dict for value in values) else None
 
     def _units(self) -> Iterator[_Unit]:
-        """Divide a body into messages and the text between them, or find that it is one document."""
+        """Divide a body into messages and the text between them, or into one document."""
         spans = self._dialect.framing.spans(self._body)
         lines = [_Unit(start, end, self._structure(start, end)) for start, end in spans]
         if lines and lines[0].value is NOT_JSON:

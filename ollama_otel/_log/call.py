@@ -23,6 +23,10 @@ class Chunk(NamedTuple):
     data: bytes
 
 
+def _no_clock() -> float:
+    return 0.0
+
+
 class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
     """One call out of a log."""
 
@@ -39,7 +43,7 @@ class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
     answer_changes: frozenset[str]
     """What was done to the response's body: `redacted`, `images`, `vectors`, `decoded`."""
     missing: str | None
-    """Why there is no body although bodies were logged: `queue_full`, `too_long`, `encoding`."""
+    """Why there is no body although bodies were logged; FORMAT.md has the list."""
     file: Path
     line: int
     """Where the request stands, counted from 1."""
@@ -95,11 +99,10 @@ class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
             self.start,
             record.http_status,
             record.content_type or "",
-            clock=lambda: 0.0,
+            clock=_no_clock,
             keeps_content=True,
         )
-        feed, _ = reader.inlets()
         for chunk in self.chunks:
-            feed(chunk.data)
+            reader.take_whole(chunk.data)
         reader.facts()
         return reader.answer()

@@ -1,7 +1,7 @@
 """A log as one readable file for tests: laid out to be read, and compared, in a pull request.
 
-It holds the objects of the log's lines. Pieces of an answer that are JSON stand there as
-JSON, wherever that loses no byte.
+It holds the objects of the log's lines. Pieces of a response that are JSON, or whole messages of
+a stream, stand there as JSON where that loses no byte.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from typing import Any, Final
 
 from ollama_otel._log import format as log_format
 from ollama_otel._log.call import RecordedCall
+from ollama_otel._wire.dialect import Dialect
+from ollama_otel._wire.endpoints import dialect_of, find_endpoint
+from ollama_otel._wire.framing import Framing
+from ollama_otel._wire.ndjson import NDJSON
+from ollama_otel._wire.sse import SSE
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["FORMAT", "is_cassette", "lines_of", "read_cassette", "write_cassette"]
@@ -25,11 +30,12 @@ FORMAT: Final = "ollama_otel.cassette"
 
 _VERSION: Final = 1
 _BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"format"\s*:\s*"ollama_otel\.cassette"')
-_TELLING: Final = 256
-"""Bytes that tell a cassette from a log."""
+_HEAD_SIZE: Final = 256
+"""Bytes in which a cassette differs from a log."""
 _CALL_BEGINS = b'      "request": {'
 _NEW_EACH_TIME: Final = frozenset({"id", "trace_id", "span_id", "sampled"})
-"""Fields that no two recordings share, and that say nothing of the call."""
+"""Fields that differ in each recording, and say nothing of the call."""
+_FRAMINGS: Final[Mapping[str, Framing]] = {framing.name: framing for framing in (NDJSON, SSE)}
 
 Lines = tuple[Mapping[str, Any], Mapping[str, Any] | None]
 """A call as a log has it: the object of its request line and that of its end line."""
@@ -38,7 +44,7 @@ Lines = tuple[Mapping[str, Any], Mapping[str, Any] | None]
 def is_cassette(path: Path) -> bool:
     """Whether a file begins as a cassette does; raises OSError."""
     with path.open("rb") as file:
-        return _BEGINS.match(file.read(_TELLING)) is not None
+        return _BEGINS.match(file.read(_HEAD_SIZE)) is not None
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -47,7 +53,7 @@ def is_cassette(path: Path) -> bool:
 def write_cassette(path: Path, calls: Iterable[Lines]) -> None:
     """Write the calls in this order, all or nothing: a reader never sees half a file.
 
-    Folders are made where there are none. Raises OSError.
+    Missing folders are created. Raises OSError.
     """
     laid_out = ",\n    ".join(
         _laid_out(number, request, end) for number, (request, end) in enumerate(calls, 1)
@@ -58,7 +64,7 @@ def write_cassette(path: Path, calls: Iterable[Lines]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     half_written = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # Half of a surrogate pair is no Unicode: it becomes the escape that JSON has for it.
+        # Half a surrogate pair has no UTF-8: it becomes its JSON escape.
         half_written.write_bytes(text.encode("utf-8", "backslashreplace"))
         half_written.replace(path)
     finally:
@@ -68,7 +74,7 @@ def write_cassette(path: Path, calls: Iterable[Lines]) -> None:
 def _laid_out(number: int, request: Mapping[str, Any], end: Mapping[str, Any] | None) -> str:
     halves = {
         "request": _indented(_lasting(request, number)),
-        "end": "null" if end is None else _with_chunks(_lasting(end, number)),
+        "end": "null" if end is None else _with_chunks(_lasting(end, number), _dialect(request)),
     }
     fields = ",\n  ".join(f'"{name}": {_deeper(text)}' for name, text in halves.items())
     return _deeper(f"{{\n  {fields}\n}}", by=4)
@@ -80,29 +86,53 @@ def _lasting(line: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {**lasting, **rest}
 
 
-def _with_chunks(end: Mapping[str, Any]) -> str:
+def _dialect(request: Mapping[str, Any]) -> Dialect:
+    return dialect_of(find_endpoint(request["method"], request["path"]))
+
+
+def _with_chunks(end: Mapping[str, Any], dialect: Dialect) -> str:
     """Lay out an end line, with each of its chunks on a line of its own."""
     chunks = end.get("chunks")
     if not chunks:
         return _indented(end)
-    rows = ",\n    ".join(f"[{delta}, {_readable(piece)}]" for delta, piece in chunks)
+    rows = ",\n    ".join(f"[{delta}, {_readable(piece, dialect)}]" for delta, piece in chunks)
     fields = {name: _deeper(_indented(value)) for name, value in end.items()}
     fields["chunks"] = f"[\n    {rows}\n  ]"
     listed = ",\n  ".join(f"{_compact(name)}: {text}" for name, text in fields.items())
     return f"{{\n  {listed}\n}}"
 
 
-def _readable(piece: Any) -> str:
+def _readable(piece: Any, dialect: Dialect) -> str:
     """Return a piece, as JSON where that gives back the same bytes, otherwise as it is."""
     if not isinstance(piece, str):
         return _compact(piece)
     if _is_compact(piece):
         return f'{{"document": {piece}}}'
-    *lines, rest = piece.split("\n")
-    if rest or not lines or not all(map(_is_compact, lines)):
+    framing = dialect.framing
+    payloads = [each for each in framing.payloads(_encoded(piece)) if each]
+    messages = [_message(each, dialect) for each in payloads]
+    is_lossless = b"".join(map(framing.frame, payloads)) == _encoded(piece)
+    if not messages or None in messages or not is_lossless:
         return _compact(piece)
-    together = ", ".join(lines)
-    return f'{{"json": {together if len(lines) == 1 else f"[{together}]"}}}'
+    together = ", ".join(map(str, messages))
+    return f'{{"{framing.name}": {together if len(messages) == 1 else f"[{together}]"}}}'
+
+
+def _message(payload: bytes, dialect: Dialect) -> str | None:
+    """Return a message as JSON; None if that loses bytes. The end mark of a stream is a string."""
+    text = _decoded(payload)
+    if _is_compact(text):
+        return text
+    return _compact(text) if dialect.is_end_mark(payload) else None
+
+
+def _encoded(text: str) -> bytes:
+    # A log edited by hand may have half a surrogate pair.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decoded(payload: bytes) -> str:
+    return payload.decode("utf-8", "surrogatepass")
 
 
 def _is_compact(text: str) -> bool:
@@ -116,7 +146,7 @@ def _is_compact(text: str) -> bool:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _compact(value: Any) -> str:
@@ -135,7 +165,7 @@ def _deeper(text: str, *, by: int = 2) -> str:
 def lines_of(log: Path) -> list[Lines]:
     """Return the calls of a log that is one whole file, in the order they were begun.
 
-    Raises OSError, and ValueError where it is not whole.
+    Raises OSError, and ValueError if it is not whole.
     """
     lines = [json.loads(line) for line in log.read_bytes().splitlines()]
     ends = {line["id"]: line for line in lines if line["event"] == "end"}
@@ -148,8 +178,8 @@ def lines_of(log: Path) -> list[Lines]:
 def read_cassette(path: Path) -> Iterator[RecordedCall]:
     """Yield the calls of a cassette in their order.
 
-    Raises `ReplayLogError`, naming file and place, for one that is broken, or newer than
-    this version reads, and OSError.
+    Raises `ReplayLogError`, with file and line, if it is broken, or newer than this version
+    reads, and OSError.
     """
     content = path.read_bytes()
     calls = _calls(path, content)
@@ -160,7 +190,7 @@ def read_cassette(path: Path) -> Iterator[RecordedCall]:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReplayLogError(
                 f"{path}, line {line}: expected call {number} as it was recorded, "
-                f"found something else ({type(error).__name__}: {error}): record it anew"
+                f"found something else ({type(error).__name__}: {error}): record it again"
             ) from error
         yield recorded
 
@@ -171,8 +201,8 @@ def _calls(path: Path, content: bytes) -> Sequence[Any]:
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise ReplayLogError(
-            f"{path}, line {line}: expected a cassette, found what is no JSON ({error}): "
-            "undo the last change to it, or record it anew"
+            f"{path}, line {line}: expected a cassette, found invalid JSON ({error}): "
+            "undo the last change to it, or record it again"
         ) from error
     if not isinstance(cassette, dict) or cassette.get("format") != FORMAT:
         raise ReplayLogError(f'{path}: expected a cassette, found no "format": "{FORMAT}" in it')
@@ -180,7 +210,7 @@ def _calls(path: Path, content: bytes) -> Sequence[Any]:
     if type(version) is not int or version > _VERSION:
         raise ReplayLogError(
             f"{path}: expected a cassette of version {_VERSION} or older, found {version!r}: "
-            "update ollama_otel to read it, or record it anew"
+            "update ollama_otel to read it, or record it again"
         )
     if not isinstance(calls, list):
         raise ReplayLogError(f'{path}: expected the list "calls", found {type(calls).__name__}')
@@ -188,7 +218,7 @@ def _calls(path: Path, content: bytes) -> Sequence[Any]:
 
 
 def _call_lines(content: bytes, count: int) -> Sequence[int]:
-    """Return where each call begins; 1 throughout where another hand has laid out the file."""
+    """Return the line of each call; 1 for all if the file was reformatted."""
     found = [
         number
         for number, line in enumerate(content.split(b"\n"), 1)
@@ -213,9 +243,11 @@ def _as_logged(piece: Any) -> Any:
         return piece
     if "document" in piece:
         return _compact(piece["document"])
-    if "json" in piece:
-        objects = piece["json"] if isinstance(piece["json"], list) else [piece["json"]]
-        return "".join(f"{_compact(line)}\n" for line in objects)
+    for name, framing in _FRAMINGS.items():
+        if name in piece:
+            messages = piece[name] if isinstance(piece[name], list) else [piece[name]]
+            payloads = (each if isinstance(each, str) else _compact(each) for each in messages)
+            return "".join(_decoded(framing.frame(_encoded(each))) for each in payloads)
     return {"base64": _checked(piece["base64"])}
 
 
@@ -223,5 +255,5 @@ def _checked(text: str) -> str:
     try:
         base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise ValueError(f"no base64: {error}") from error
+        raise ValueError(f"not base64: {error}") from error
     return text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -56,8 +57,6 @@ class _Request(Struct):
 
     id: str
     at: str
-    operation: str
-    method: str
     path: str
     tags: dict[str, str] = {}
     changes: list[str] = []
@@ -86,7 +85,7 @@ class LoggedStart(Struct, frozen=True, kw_only=True):
 
 
 class LoggedEnd(Struct, frozen=True, kw_only=True):
-    """The line of a call that has ended, read alone: of its start, operation and model are known."""
+    """The line of a call that has ended, read alone; its start has operation and model only."""
 
     id: str
     at: str
@@ -97,8 +96,13 @@ class LoggedEnd(Struct, frozen=True, kw_only=True):
 def timestamp(nanoseconds: int) -> str:
     """Return a time since the epoch in RFC 3339, in UTC, to the microsecond."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    return f"{_second(seconds)}.{rest // 1000:06}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    """Return a whole second in RFC 3339; many lines are of the same one."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def _nanoseconds(time: str) -> int:
@@ -147,7 +151,7 @@ def end_line(
         "v": VERSION,
         "event": "end",
         "id": call_id,
-        "at": timestamp(start.started_at + int(record.duration * 1e9)),
+        "at": timestamp(start.started_at + round(record.duration * 1e9)),
         # So that an end can be read alone.
         "operation": start.endpoint.name,
         **_known(model=start.request.model),
@@ -232,54 +236,45 @@ def event_from(line: Mapping[str, Any]) -> LoggedStart | LoggedEnd | None:
 
 
 def _start(line: Mapping[str, Any]) -> tuple[_Request, CallStart]:
-    FACTS.check(line, "request")
     head = _converted(line, _Request)
     fields = FACTS.fields(line, "request")
-    known = fields.get("start", {})
     start = CallStart(
-        endpoint=_endpoint(head),
-        request=RequestFacts(**_of(RequestFacts, fields.get("start.request"))),
-        context=CallContext(**_of(CallContext, fields.get("start.context"))),
+        endpoint=_endpoint(head.path, **fields["start.endpoint"]),
+        request=RequestFacts(**fields["start.request"]),
+        context=CallContext(**fields["start.context"]),
         started_at=_nanoseconds(head.at),
-        span=_span(known),
-        **_of(CallStart, known),
+        span=_span(line),
+        **fields["start"],
     )
     return head, start
 
 
-def _endpoint(head: _Request) -> Endpoint:
-    found = find_endpoint(head.method, head.path)
-    return found or Endpoint(method=head.method, path=head.path, name=head.operation)
+def _endpoint(path: str, *, method: str, name: str, **_: Any) -> Endpoint:
+    return find_endpoint(method, path) or Endpoint(method=method, path=path, name=name)
 
 
-def _span(known: Mapping[str, Any]) -> SpanIds | None:
-    if "trace_id" not in known or "span_id" not in known:
+def _span(line: Mapping[str, Any]) -> SpanIds | None:
+    if "trace_id" not in line or "span_id" not in line:
         return None
     return SpanIds(
-        trace=int(known["trace_id"], 16),
-        span=int(known["span_id"], 16),
-        is_sampled=known.get("is_sampled", False),
+        trace=int(line["trace_id"], 16),
+        span=int(line["span_id"], 16),
+        is_sampled=line.get("sampled", False),
     )
 
 
 def _record(start: CallStart, line: Mapping[str, Any]) -> tuple[_End, CallRecord]:
     if line.get("v", VERSION) < VERSION:
         line = old_versions.upgraded_end(line)
-    FACTS.check(line, "end")
     tail = _converted(line, _End)
     fields = FACTS.fields(line, "end")
     return tail, CallRecord(
         start=start,
-        response=ResponseFacts(**_of(ResponseFacts, fields.get("response"))),
-        progress=Progress(**_of(Progress, fields.get("progress"))),
-        residency=ModelResidency(**_of(ModelResidency, fields.get("residency"))),
-        **_of(CallRecord, fields[""]),
+        response=ResponseFacts(**fields["response"]),
+        progress=Progress(**fields["progress"]),
+        residency=ModelResidency(**fields["residency"]),
+        **fields[""],
     )
-
-
-def _of(cls: type[Struct], values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return those values that are fields: what follows from others is computed anew."""
-    return {name: v for name, v in (values or {}).items() if name in cls.__struct_fields__}
 
 
 def _converted(line: Mapping[str, Any], kind: Any) -> Any:

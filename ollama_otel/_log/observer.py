@@ -114,11 +114,9 @@ class ReplayLog(LoggingObserver):
         """What became of the lines so far."""
         return self.writer.statistics
 
-    @property
-    def losses(self) -> Mapping[str, int]:
-        """Bodies and lines that were dropped so far."""
-        statistics = self.writer.statistics
-        return {"body": statistics.dropped_bodies, "line": statistics.dropped_lines}
+    def losses(self) -> Callable[[], Mapping[str, int]]:
+        """Return what counts dropped bodies and lines; it holds the writer, not the log."""
+        return self.writer.losses
 
 
 class _FactFollower(CallFollower):

@@ -120,18 +120,16 @@ class Pipeline:
 
     def _request(self, entry: Begun) -> dict[str, Any]:
         start = entry.start
-        body, changes = None, frozenset[str]()
-        if self._bodies and entry.missing is None and start.content:
-            body, changes = self._policy.request(start.content, dialect_of(start.endpoint))
+        body, changes, missing = None, frozenset[str](), entry.missing
+        if self._bodies and missing is None and start.content:
+            dialect = dialect_of(start.endpoint)
+            if self._policy.covers(dialect):
+                body, changes = self._policy.request(start.content, dialect)
+            else:
+                missing = "dialect"
             if "redacted" in changes:
                 self._redacted_requests.add(entry.id)
-        return request_line(
-            entry.id,
-            start,
-            body=body,
-            changes=changes,
-            missing=entry.missing,
-        )
+        return request_line(entry.id, start, body=body, changes=changes, missing=missing)
 
     def _end(self, entry: Ended) -> dict[str, Any]:
         record = entry.record
@@ -139,6 +137,9 @@ class Pipeline:
         self._redacted_requests.discard(entry.id)
         if entry.pieces is None:
             return end_line(entry.id, record, missing=entry.missing)
+        dialect = dialect_of(record.start.endpoint)
+        if entry.pieces and not self._policy.covers(dialect):
+            return end_line(entry.id, record, missing="dialect")
         changes = set[str]()
         pieces: Sequence[bytes] = entry.pieces
         if record.content_encoding and pieces:
@@ -148,11 +149,10 @@ class Pipeline:
                 # What cannot be read cannot be redacted either.
                 return end_line(entry.id, record, missing="encoding")
             changes.add("decoded")
-        endpoint = record.start.endpoint
         pieces, more = self._policy.answer(
             pieces,
-            dialect_of(endpoint),
-            holds_vectors=endpoint.response == "embedding",
+            dialect,
+            holds_vectors=record.start.endpoint.response == "embedding",
             echoes_secret=echoes_secret,
         )
         return end_line(
@@ -167,11 +167,14 @@ class Pipeline:
 
         Errors quote what was sent, and options may be anything. Names and ids stay as given.
         """
-        if "error_message" in line:
-            line["error_message"] = self._policy.text(line["error_message"])
-        for key in ("request", "response", "tags"):
+        for key in ("error_message", "finish_reason"):
             if key in line:
-                line[key] = self._policy.values(line[key])
+                line[key] = self._policy.text(line[key])
+        for key in ("request", "response", "residency"):
+            if key in line:
+                line[key] = self._policy.facts(line[key])
+        if "tags" in line:
+            line["tags"] = self._policy.values(line["tags"])
         request = line.get("request", {})
         if not self._bodies and "options" in request:
             options = request["options"].items()

@@ -6,13 +6,13 @@ Nothing here raises, whatever bytes come.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from ollama_otel._log.answer_body import AnswerBody
 from ollama_otel._log.edits import Edit, recut, within_replacement
 from ollama_otel._log.json_redaction import JsonRedaction
-from ollama_otel._wire.dialect import Dialect, as_json
+from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel._wire.media import decoded_media, omitted
 from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
@@ -20,6 +20,8 @@ from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
 __all__ = ["BodyPolicy"]
 
 _UNCHANGED: frozenset[str] = frozenset()
+_HARMLESS: Final = frozenset((bool, float))
+_NO_FIELDS: Final = Fields()
 _REDACTION_FAILED = "[redaction failed]"
 
 _LONGEST_NAME = 200
@@ -57,6 +59,21 @@ class BodyPolicy:
     def values(self, value: Any) -> Any:
         """Return a copy of a JSON value without secrets; tuples become lists."""
         return JsonRedaction(self.text, on_hidden=lambda: None)(value)
+
+    @staticmethod
+    def covers(dialect: Dialect) -> bool:
+        """Whether bodies may be stored: not if the dialect does not say where texts stand.
+
+        A secret that is split over messages of a stream could not be found.
+        """
+        return dialect.response_fields != _NO_FIELDS
+
+    def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of facts without secrets; their names are this library's own."""
+        copied = JsonRedaction(self.text, on_hidden=lambda: None)
+        return {
+            name: fact if type(fact) in _HARMLESS else copied(fact) for name, fact in facts.items()
+        }
 
     def request(self, content: bytes, dialect: Dialect) -> tuple[Any, frozenset[str]]:
         """Return the JSON to store of a request, and what was changed.

@@ -14,6 +14,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
+from msgspec.json import Decoder
+
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
@@ -25,6 +27,7 @@ __all__ = ["Skipped", "read"]
 
 _log = getLogger("ollama_otel")
 
+_decode: Final = Decoder().decode
 _SHOWN: Final = 60
 """Bytes of a bad line that are shown."""
 _ATTEMPTS: Final = 20
@@ -175,7 +178,10 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
-    values = parse_exactly(raw)
+    try:
+        values = _decode(raw)
+    except (ValueError, RecursionError):
+        values = parse_exactly(raw)
     return values if isinstance(values, dict) else None
 
 

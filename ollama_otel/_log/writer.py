@@ -180,6 +180,10 @@ class Writer:
                 failed_writes=self._failed_writes,
             )
 
+    def losses(self) -> dict[str, int]:
+        """Return how many bodies and lines were dropped so far."""
+        return {"body": self._dropped_bodies, "line": self._dropped_lines}
+
     # --- the thread -----------------------------------------------------------------------
 
     def _start(self) -> None:

@@ -1,4 +1,4 @@
-"""Asks a Prometheus every question of the boards, and finds out why one has no answer."""
+"""Runs every query of the boards on a Prometheus, and explains the empty results."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ollama_otel._monitoring.board import Board, Panel, Target, Timing
-from ollama_otel._monitoring.diagnosis import Finding, Inquiry, State, worst
+from ollama_otel._monitoring.board_file import BoardFile, BoardPanel, PanelQuery, Timing
+from ollama_otel._monitoring.diagnosis import NO_FAULT, Diagnosis, Finding, State, worst
 from ollama_otel._monitoring.files import rule_files
-from ollama_otel._monitoring.prometheus import Prometheus, QueryError
-from ollama_otel._monitoring.promql import selectors_of
-from ollama_otel._monitoring.sources import histogram_names, our_names
-from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES
+from ollama_otel._monitoring.prometheus_api import PrometheusServer, QueryRefusedError
+from ollama_otel._monitoring.promql_selectors import selectors_of
+from ollama_otel._telemetry.instruments import all_instruments
+from ollama_otel._telemetry.metric_names import HISTOGRAM_SUFFIXES, metric_name, series_names
 
 __all__ = ["CheckReport", "PanelReport", "RulesReport", "check"]
 
@@ -23,69 +23,67 @@ _RULE_NAME: Final = re.compile(r"^\s*(?:-\s+)?(?:alert|record):\s*[\"']?([\w:]+)
 _STEPS: Final = 240
 _SHORTEST_STEP: Final = 15
 _BUCKETS: Final = HISTOGRAM_SUFFIXES[0]
-_WITHOUT_FLAG: Final = (
-    "no exemplars: that Prometheus keeps none; start it with --enable-feature=exemplar-storage"
-)
+_WITHOUT_FLAG: Final = "no exemplars: start Prometheus with --enable-feature=exemplar-storage"
 _WITHOUT_EXEMPLARS: Final = (
-    "no exemplars: they come by OTLP, with spans that are sampled; a scrape brings none"
+    "no exemplars: they need OTLP and sampled spans; scraping does not deliver them"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanelReport:
-    """What one panel shows."""
+    """Result for one panel."""
 
     board: str
-    """Its board's uid."""
+    """The uid of its board."""
     panel: str
     state: State
     series: int
-    """Of all its queries together."""
+    """Number of series, all queries together."""
     last: float | None
-    """The newest number of its first series; None where there is none."""
+    """The newest number of the first series; None if there is none."""
     reason: str | None
-    """Why it has no data."""
+    """Why there is no data; None if there is."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesReport:
-    """Whether the shipped rules run."""
+    """Which of the shipped rules Prometheus has loaded."""
 
     expected: int
     missing: tuple[str, ...]
     failing: Mapping[str, str] = field(default_factory=dict)
-    """By name, what Prometheus says of them."""
+    """Error of the last evaluation, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """What a Prometheus has for the boards."""
+    """What the boards show with one Prometheus."""
 
     prometheus: str
     version: str
     range: int
-    """Seconds that were looked at, up to now."""
+    """Length of the range that ends now, in seconds."""
     panels: tuple[PanelReport, ...]
     rules: RulesReport
     series: int
-    """Series of our metrics in that time."""
+    """Number of series of our metrics in the range."""
     classic_histograms: int
-    """Histograms whose buckets are series of their own."""
+    """Number of histograms stored as one series per bucket."""
     native_histograms: int
-    """Histograms that are one series."""
+    """Number of histograms stored as one series."""
     keeps_exemplars: bool | None
-    """None where it does not say."""
+    """None if Prometheus does not report its flags."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether every panel has data that can have some."""
-        return all(panel.state in {"data", "nothing", "off"} for panel in self.panels)
+        """Whether no panel is empty that should have data."""
+        return all(panel.state in NO_FAULT for panel in self.panels)
 
 
 def check(
-    boards: Sequence[Board],
-    prometheus: Prometheus,
+    boards: Sequence[BoardFile],
+    prometheus: PrometheusServer,
     *,
     folder: Path,
     range_: int = 3600,
@@ -94,9 +92,10 @@ def check(
     clock: Callable[[], float] = time.time,
     on_panel: Callable[[PanelReport], None] = lambda _: None,
 ) -> CheckReport:
-    """Run every query; `interval` is the seconds between two samples, `chosen` fills variables.
+    """Run every query over the last `range_` seconds.
 
-    Raises `DashboardsError` where the Prometheus cannot be asked at all.
+    `interval` is the time between two samples in seconds, `chosen` holds values of variables.
+    Raises `MonitoringError` if Prometheus cannot be reached.
     """
     timing = Timing(range=range_, step=max(_SHORTEST_STEP, range_ // _STEPS), interval=interval)
     version = prometheus.version()
@@ -105,57 +104,58 @@ def check(
         selector.metric
         for board in boards
         for panel in board.panels
-        for target in panel.targets
-        for selector in selectors_of(target.query)
+        for query in panel.queries
+        for selector in selectors_of(query.expression)
     }
-    present = prometheus.series_of(asked | our_names(), within=range_, at=now)
-    inquiry = Inquiry(
+    ours = {name for row in all_instruments() for name in series_names(row)}
+    present = prometheus.series_of(asked | ours, within=range_, at=now)
+    diagnosis = Diagnosis(
         prometheus=prometheus, timing=timing, now=now, present=present, chosen=chosen or {}
     )
     keeps_exemplars = prometheus.keeps_exemplars()
     reports = []
     for board in boards:
         for panel in board.panels:
-            report = _panel(board, panel, inquiry, keeps_exemplars=keeps_exemplars)
+            report = _panel(board, panel, diagnosis, keeps_exemplars=keeps_exemplars)
             on_panel(report)
             reports.append(report)
-    ours = {name: count for name, count in present.items() if name in our_names()}
+    histograms = [metric_name(row) for row in all_instruments() if row.kind == "histogram"]
     return CheckReport(
         prometheus=prometheus.url,
         version=version,
         range=range_,
         panels=tuple(reports),
         rules=_rules(folder, prometheus),
-        series=sum(ours.values()),
-        classic_histograms=sum(f"{name}{_BUCKETS}" in ours for name in histogram_names()),
-        native_histograms=sum(name in ours for name in histogram_names()),
+        series=sum(count for name, count in present.items() if name in ours),
+        classic_histograms=sum(f"{name}{_BUCKETS}" in present for name in histograms),
+        native_histograms=sum(name in present for name in histograms),
         keeps_exemplars=keeps_exemplars,
     )
 
 
 def _panel(
-    board: Board, panel: Panel, inquiry: Inquiry, *, keeps_exemplars: bool | None
+    board: BoardFile, panel: BoardPanel, diagnosis: Diagnosis, *, keeps_exemplars: bool | None
 ) -> PanelReport:
     series, last = 0, None
     findings: list[Finding] = []
-    for target in panel.targets:
-        query = board.filled(target.query, inquiry.timing, inquiry.chosen)
+    for query in panel.queries:
+        expression = board.fill(query.expression, diagnosis.timing, diagnosis.chosen)
         try:
-            found = inquiry.ask(query, is_instant=target.is_instant)
-        except QueryError as error:
-            findings.append(Finding(state="error", reason=f"query {target.ref}: {error}"))
+            result = diagnosis.run(expression, is_instant=query.is_instant)
+        except QueryRefusedError as error:
+            findings.append(Finding(state="error", reason=f"query {query.ref}: {error}"))
             continue
-        series += found.series
-        last = found.last if last is None else last
-        if not found.series:
-            findings.append(inquiry.why_empty(board, target, found))
+        series += result.series
+        last = result.last if last is None else last
+        if not result.series:
+            findings.append(diagnosis.why_empty(board, query, result))
     finding = worst(findings)
     if series and (finding is None or finding.state != "error"):
-        notes = _notes(board, panel.targets, inquiry, keeps_exemplars=keeps_exemplars)
+        notes = _notes(board, panel.queries, diagnosis, keeps_exemplars=keeps_exemplars)
         finding = Finding(state="data", reason=None)
     else:
         notes = ()
-    assert finding is not None  # noqa: S101 - a panel has a target, which has data or a finding
+    assert finding is not None  # noqa: S101 - a panel has a query, which has data or a finding
     return PanelReport(
         board=board.uid,
         panel=panel.title,
@@ -168,18 +168,22 @@ def _panel(
 
 
 def _notes(
-    board: Board, targets: Sequence[Target], inquiry: Inquiry, *, keeps_exemplars: bool | None
+    board: BoardFile,
+    queries: Sequence[PanelQuery],
+    diagnosis: Diagnosis,
+    *,
+    keeps_exemplars: bool | None,
 ) -> tuple[str, ...]:
-    wanting = [target for target in targets if target.wants_exemplars]
+    wanting = [query.expression for query in queries if query.wants_exemplars]
     if not wanting:
         return ()
     if keeps_exemplars is False:
         return (_WITHOUT_FLAG,)
-    queries = (board.filled(target.query, inquiry.timing, inquiry.chosen) for target in wanting)
-    return () if any(map(inquiry.exemplars, queries)) else (_WITHOUT_EXEMPLARS,)
+    filled = (board.fill(each, diagnosis.timing, diagnosis.chosen) for each in wanting)
+    return () if any(map(diagnosis.exemplars, filled)) else (_WITHOUT_EXEMPLARS,)
 
 
-def _rules(folder: Path, prometheus: Prometheus) -> RulesReport:
+def _rules(folder: Path, prometheus: PrometheusServer) -> RulesReport:
     expected = [
         name
         for path in rule_files(folder)
@@ -187,7 +191,7 @@ def _rules(folder: Path, prometheus: Prometheus) -> RulesReport:
     ]
     try:
         loaded = {rule.name: rule for rule in prometheus.rules()}
-    except QueryError as error:
+    except QueryRefusedError as error:
         return RulesReport(
             expected=len(expected), missing=tuple(expected), failing={"/api/v1/rules": str(error)}
         )

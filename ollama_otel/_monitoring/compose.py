@@ -1,4 +1,4 @@
-"""Runs the stack of a compose file with what the machine has: docker compose or podman's."""
+"""Runs the stack of a compose file with docker compose or podman compose."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 import httpx
 
-from ollama_otel._monitoring.errors import DashboardsError
-from ollama_otel._monitoring.web import open_client
+from ollama_otel._monitoring import MonitoringError
+from ollama_otel._monitoring.http_client import open_client
 
 __all__ = [
     "SERVICES",
@@ -31,7 +31,7 @@ Profile = Literal["ollama", "loki"]
 _PROFILES: Final[tuple[Profile, ...]] = ("ollama", "loki")
 _LOGS: Final = "OLLAMA_OTEL_LOGS"
 _CANDIDATES: Final = (
-    # What is run, and how its engine is asked whether it is there.
+    # The program, and a command that fails if its engine does not run.
     (("docker", "compose"), ("docker", "info", "--format", "{{.ServerVersion}}")),
     (("podman", "compose"), ("podman", "info", "--format", "{{.Version.Version}}")),
     (("docker-compose",), ("docker", "info", "--format", "{{.ServerVersion}}")),
@@ -42,19 +42,19 @@ _PAUSE: Final = 0.5
 _READY: Final = httpx.Timeout(3.0)
 
 
-class NoEngineError(DashboardsError):
-    """Nothing on this machine can run containers; the message says what was looked for."""
+class NoEngineError(MonitoringError):
+    """No container engine was found; the message says which were tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A server of the stack."""
+    """A service of the stack."""
 
     name: str
     port: int
-    """In its container."""
+    """Inside its container."""
     ready: str
-    """The path that answers with success once it works."""
+    """Path that responds with success once the service is ready."""
     title: str
 
 
@@ -64,30 +64,30 @@ SERVICES: Final = (
     Service(name="collector", port=13133, ready="/", title="Collector"),
     Service(name="grafana", port=3000, ready="/api/health", title="Grafana"),
 )
-"""Those that everything else needs."""
+"""The services that always run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compose:
-    """One compose file and the program that runs it."""
+    """A compose file and the program that runs it."""
 
     program: tuple[str, ...]
     file: Path
     variables: Mapping[str, str]
-    """The variablesment it is run in."""
+    """Environment of the subprocess."""
 
     def up(self, profiles: Sequence[Profile]) -> None:
-        """Start the stack; what is said meanwhile goes to the terminal."""
+        """Start the stack; output of the program goes to the terminal."""
         logs = {_LOGS: "loki"} if "loki" in profiles else {}
         self._run(self._command(profiles, "up", "--detach"), {**self.variables, **logs})
 
     def down(self, *, with_volumes: bool) -> None:
-        """Stop the stack, whatever its profiles; with `with_volumes` its data go too."""
+        """Stop all services of all profiles; `with_volumes` deletes their data, too."""
         more = ("--volumes",) if with_volumes else ()
         self._run(self._command(_PROFILES, "down", *more), self.variables)
 
     def address(self, service: Service) -> str | None:
-        """Return where a service listens on this machine; None where the file has it not."""
+        """Return the URL of a service on this machine; None if the file does not have it."""
         done = subprocess.run(  # noqa: S603 - the program was found on the user's own path
             self._command((), "port", service.name, str(service.port)),
             env=dict(self.variables),
@@ -102,7 +102,7 @@ class Compose:
         return f"http://{place[0].replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104
 
     def shown(self, *words: str) -> str:
-        """Return a command as a person would type it."""
+        """Return a compose command as typed in a shell."""
         return " ".join((*self.program, "-f", str(self.file), *words))
 
     def _command(self, profiles: Sequence[Profile], *words: str) -> list[str]:
@@ -112,30 +112,30 @@ class Compose:
     def _run(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
         done = subprocess.run(command, env=dict(variables), check=False)  # noqa: S603 - as above
         if done.returncode:
-            raise DashboardsError(
-                f"`{' '.join(command)}` ended with status {done.returncode}; what it says is "
-                "above. A port that is taken is freed by whoever listens there, or changed in a "
-                "copy of the files: ollama-otel dashboards export"
+            raise MonitoringError(
+                f"`{' '.join(command)}` ended with status {done.returncode}; its output "
+                "is above. If a port is in use, stop the program that listens there, or change the "
+                "port in a copy of the files: ollama-otel dashboards export"
             )
 
 
 def find_compose(file: Path, variables: Mapping[str, str]) -> Compose:
-    """Return what can run the file; raises `NoEngineError` where nothing can."""
+    """Return a `Compose` for the file; raises `NoEngineError` if no engine can run it."""
     if not file.is_file():
-        raise DashboardsError(f"there is no compose file {file}; without --file ours is taken")
+        raise MonitoringError(f"no compose file {file}; omit --file to use the shipped one")
     tried: list[str] = []
     for program, engine in _CANDIDATES:
         problem = _problem(program, engine, variables)
         if problem is None:
             return Compose(program=program, file=file, variables=variables)
         tried.append(problem)
-    raise NoEngineError(f"nothing here can run containers: {'; '.join(dict.fromkeys(tried))}")
+    raise NoEngineError(f"no container engine found: {'; '.join(dict.fromkeys(tried))}")
 
 
 def wait_until_ready(
     places: Mapping[Service, str], *, seconds: float, on_ready: Callable[[Service, str], None]
 ) -> list[Service]:
-    """Wait for all services; return those that did not answer within `seconds`."""
+    """Wait for all services; return those that were not ready within `seconds`."""
     deadline = time.monotonic() + seconds
     waiting = dict(places)
     while waiting:
@@ -148,7 +148,7 @@ def wait_until_ready(
 
 
 def addresses(compose: Compose) -> Iterator[tuple[Service, str]]:
-    """Yield the services that the file has, and where they listen."""
+    """Yield the services of the file and their URLs."""
     for service in SERVICES:
         if (place := compose.address(service)) is not None:
             yield service, place
@@ -165,23 +165,23 @@ def _is_ready(service: Service, place: str) -> bool:
 def _problem(
     program: Sequence[str], engine: Sequence[str], variables: Mapping[str, str]
 ) -> str | None:
-    """Return why a program cannot be used; None where it can."""
+    """Return why a program cannot be used; None if it can."""
     shown = " ".join(program)
     if shutil.which(program[0], path=variables.get("PATH")) is None:
         return f"no {program[0]} on the PATH"
     if (said := _fails([*program, "version"], variables)) is not None:
         return f"`{shown} version` fails ({said})"
     if shutil.which(engine[0], path=variables.get("PATH")) is None:
-        return f"{shown} is there, but no {engine[0]}"
+        return f"{shown} found, but no {engine[0]}"
     if (said := _fails(engine, variables)) is not None:
-        return f"{shown} is there, but its engine does not answer ({said})"
+        return f"{shown} found, but its engine does not respond ({said})"
     return None
 
 
 def _fails(
     command: Sequence[str], variables: Mapping[str, str], *, patience: float = _PATIENCE
 ) -> str | None:
-    """Return the first line of what a command complains of; None where it succeeds."""
+    """Return the first line of the error of a command; None if it succeeds."""
     try:
         done = subprocess.run(  # noqa: S603 - as above
             command,
@@ -192,7 +192,7 @@ def _fails(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"no answer within {patience:g} s"
+        return f"no response within {patience:g} s"
     except OSError as error:
         return str(error)
     if done.returncode == 0:

@@ -1,103 +1,118 @@
-"""Why a query found nothing: what its metrics are like on that Prometheus."""
+"""Finds out why a query returned nothing, from what Prometheus has of its metrics."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
-from ollama_otel._monitoring.board import Board, Target, Timing
-from ollama_otel._monitoring.prometheus import Answer, Prometheus, QueryError
-from ollama_otel._monitoring.promql import Selector, selectors_of
-from ollama_otel._monitoring.sources import base_name, source_of
+from ollama_otel._monitoring.board_file import BoardFile, PanelQuery, Timing
+from ollama_otel._monitoring.prometheus_api import (
+    PrometheusServer,
+    QueryRefusedError,
+    QueryResult,
+)
+from ollama_otel._monitoring.promql_selectors import Selector, selectors_of
+from ollama_otel._telemetry.instruments import EVIDENCE, Instrument
+from ollama_otel._telemetry.metric_names import instrument_of, metric_name
 
-__all__ = ["Finding", "Inquiry", "State", "worst"]
+__all__ = ["NO_FAULT", "Diagnosis", "Finding", "State", "state_of_absent", "worst"]
 
 State = Literal["data", "nothing", "off", "waiting", "filtered", "stale", "missing", "error"]
-"""From the best to the worst: `nothing` and `off` are as they should be.
+"""From best to worst.
 
-- nothing: what the panel counts did not happen.
-- off: nothing sends it, as a setting is not on.
-- waiting: there are too few samples for a rate.
-- filtered: there is data, but none of what was chosen.
+- nothing: the events that the panel counts did not happen.
+- off: no app sends the metric, as a feature is off.
+- waiting: too few samples for a rate.
+- filtered: there is data, but none for the selected values.
 - stale: the last sample is older than the range.
-- missing: nothing ever sent it, though any app does that makes calls.
+- missing: never received, although any app that makes calls sends it.
 - error: Prometheus refused the query.
 """
+NO_FAULT: Final[frozenset[State]] = frozenset({"data", "nothing", "off"})
+"""States of a panel that is as it should be."""
 
-_NAMED: Final = 6
-"""Values that are named where another one was chosen."""
-_LOOKS_BACK: Final = (("1d", "5m"), ("30d", "1h"))
-"""How far the last sample is looked for, and how closely; the lookback of PromQL is 5 minutes."""
+_MOST_VALUES: Final = 6
+"""Label values that a message lists."""
+_SEARCHES: Final = (("1d", "5m"), ("30d", "1h"))
+"""Window and step of the search for the last sample; PromQL itself looks back 5 minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What is the matter with a panel or a query."""
+    """State of a panel or query, and the reason for it."""
 
     state: State
     reason: str | None
 
 
 def worst(findings: Iterable[Finding]) -> Finding | None:
-    """Return the first of the worst findings; None of none."""
+    """Return the first of the findings with the worst state; None if there are none."""
     order = get_args(State)
     return max(findings, key=lambda finding: order.index(finding.state), default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inquiry:
-    """One look at a Prometheus."""
+def state_of_absent(instrument: Instrument, present: Collection[str]) -> State:
+    """Return what it means that an instrument has no series; `present` are names that have."""
+    if instrument.requires == "calls":
+        return "missing"
+    evidence = EVIDENCE.get(instrument.requires)
+    is_on = evidence is not None and metric_name(evidence) in present
+    # With the feature on, only the event has not happened yet, or not since a restart.
+    return "nothing" if instrument.requires == "event" or is_on else "off"
 
-    prometheus: Prometheus
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Runs queries of boards on one Prometheus, at one time, and explains empty results."""
+
+    prometheus: PrometheusServer
     timing: Timing
     now: float
     """Seconds since the epoch."""
     present: Mapping[str, int]
-    """How many series each metric had in the range."""
+    """Number of series in the range, by metric."""
     chosen: Mapping[str, str]
-    """Variables that were not left at everything."""
+    """Values of variables for which not everything is selected."""
 
     @property
     def start(self) -> float:
-        """Where the range begins, in seconds since the epoch."""
+        """Start of the range, in seconds since the epoch."""
         return self.now - self.timing.range
 
-    def ask(self, query: str, *, is_instant: bool) -> Answer:
-        """Ask as Grafana does; raises `QueryError`."""
+    def run(self, expression: str, *, is_instant: bool) -> QueryResult:
+        """Run a query as Grafana does; raises `QueryRefusedError`."""
         if is_instant:
-            return self.prometheus.answer(query, at=self.now)
-        return self.prometheus.answer_range(
-            query, start=self.start, end=self.now, step=self.timing.step
+            return self.prometheus.query(expression, at=self.now)
+        return self.prometheus.query_range(
+            expression, start=self.start, end=self.now, step=self.timing.step
         )
 
-    def exemplars(self, query: str) -> int:
-        """Return how many exemplars are there; none where it cannot be asked."""
+    def exemplars(self, expression: str) -> int:
+        """Return the number of exemplars; 0 if Prometheus refuses the question."""
         try:
-            return self.prometheus.exemplars(query, start=self.start, end=self.now)
-        except QueryError:
+            return self.prometheus.exemplars(expression, start=self.start, end=self.now)
+        except QueryRefusedError:
             return 0
 
-    def why_empty(self, board: Board, target: Target, found: Answer) -> Finding:
+    def why_empty(self, board: BoardFile, query: PanelQuery, result: QueryResult) -> Finding:
         """Return why a query found no number."""
-        if found.empty_series:
-            return Finding(
-                state="nothing",
-                reason="0 divided by 0: nothing happened in that time of which it is a part",
-            )
+        if result.empty_series:
+            return Finding(state="nothing", reason="0 / 0: nothing to divide in that time")
         by_role = defaultdict(list)
-        for selector in selectors_of(target.query):
-            source = source_of(selector.metric)
-            by_role[source.role if source else selector.metric].append(selector)
-        # A metric that is there under one of its names lacks none of the others.
+        for selector in selectors_of(query.expression):
+            instrument = instrument_of(selector.metric)
+            role = (instrument.role or instrument.name) if instrument else selector.metric
+            by_role[role].append(selector)
+        # Present under one of its names, a metric is not absent under the others.
         findings = [self._of_metric(board, selectors) for selectors in by_role.values()]
         return worst(finding for finding in findings if finding is not None) or Finding(
-            state="nothing", reason="its metrics are there, and nothing in them is as it asks for"
+            state="nothing", reason="the metrics have data, but none matches the query"
         )
 
-    def _of_metric(self, board: Board, selectors: Sequence[Selector]) -> Finding | None:
+    def _of_metric(self, board: BoardFile, selectors: Sequence[Selector]) -> Finding | None:
         here = [selector for selector in selectors if selector.metric in self.present]
         if not here:
             return self._of_absent(selectors[0].metric, {each.metric for each in selectors})
@@ -107,35 +122,27 @@ class Inquiry:
         if not any(self._count(board, selector.text(variables=False)) for selector in here):
             asked = ", ".join(str(m) for m in first.matchers if not m.has_variable)
             return Finding(
-                state="nothing", reason=f"{first.metric} is there, none with {asked} in that time"
+                state="nothing", reason=f"{first.metric} has no series with {asked} in that time"
             )
         return Finding(state="filtered", reason=self._other_values(board, first))
 
     def _of_absent(self, metric: str, names: set[str]) -> Finding:
-        source = source_of(metric)
-        # What counts events is silent again after a restart, until one happens.
-        happens = source is not None and (
-            source.needs == "event" or source.shown_by in self.present
-        )
+        instrument = instrument_of(metric)
+        state = state_of_absent(instrument, self.present) if instrument else "missing"
         if known := self.prometheus.known_names(names):
-            reason = self._last_sample(min(known))
-            return Finding(state="nothing" if happens else "stale", reason=reason)
-        if source is None and ":" in metric:
-            reason = f"no recording rule makes {metric}: are the rules loaded (rule_files)?"
-            return Finding(state="missing", reason=reason)
-        if source is None:
-            return Finding(state="missing", reason=f"{metric} is not there, and is not of ours")
-        return Finding(
-            state="missing" if source.needs == "calls" else "nothing" if happens else "off",
-            reason=f"nothing sends {base_name(metric)}: it comes with {source.made_by}",
-        )
+            # A counter of events is silent after a restart until the next event.
+            return Finding(
+                state="nothing" if state == "nothing" else "stale",
+                reason=self._last_sample(min(known)),
+            )
+        return Finding(state=state, reason=_why_absent(metric, instrument))
 
-    def _of_few_samples(self, board: Board, selectors: Sequence[Selector]) -> Finding | None:
-        """Return a finding where rates are asked for and no series has two samples yet."""
+    def _of_few_samples(self, board: BoardFile, selectors: Sequence[Selector]) -> Finding | None:
+        """Return a finding if the query needs rates and no series has two samples yet."""
         if not all(selector.window for selector in selectors):
             return None
         for selector in selectors:
-            series = self._filled(board, selector.text())
+            series = self._fill(board, selector.text())
             window = self.timing.variables["__rate_interval"]
             query = f"count(max_over_time((count_over_time({series}[{window}]) > 1)"
             query += f"[{self.timing.range}s:{self.timing.step}s]))"
@@ -144,42 +151,50 @@ class Inquiry:
         return Finding(
             state="waiting",
             reason=f"{selectors[0].metric} has one sample so far, and a rate needs two: wait for "
-            "the next export (OTEL_METRIC_EXPORT_INTERVAL, 60 s if not set)",
+            "the next export (OTEL_METRIC_EXPORT_INTERVAL, 60 s by default)",
         )
 
     def _last_sample(self, metric: str) -> str:
-        for window, step in _LOOKS_BACK:
+        for window, step in _SEARCHES:
             query = f"max(max_over_time(timestamp({metric})[{window}:{step}]))"
             try:
                 seen = self.prometheus.value(query, at=self.now)
-            except QueryError:
-                # Too many samples for one query: then it is not told when.
+            except QueryRefusedError:
+                # Too many samples for one query.
                 break
             if seen is not None:
                 when = datetime.fromtimestamp(seen, UTC)
-                return f"the last {metric} came at {when:%Y-%m-%d %H:%M:%S} UTC, before that time"
-        return f"{metric} was there once, before that time"
+                return f"last sample of {metric}: {when:%Y-%m-%d %H:%M:%S} UTC, before that time"
+        return f"{metric} has samples, but only before that time"
 
-    def _other_values(self, board: Board, selector: Selector) -> str:
+    def _other_values(self, board: BoardFile, selector: Selector) -> str:
         chosen = []
         for matcher in selector.matchers:
-            value = self._filled(board, matcher.value)
+            value = self._fill(board, matcher.value)
             if not matcher.has_variable or value == self._everything(board, matcher.value):
                 continue
             there = self.prometheus.values_of(
                 matcher.label, selector.metric, start=self.start, end=self.now
             )
-            named = ", ".join(there[:_NAMED]) + (" ..." if len(there) > _NAMED else "")
-            chosen.append(f"{matcher.label} {value!r} (there: {named or 'none'})")
-        what = " and ".join(chosen) or "all that its variables leave"
-        return f"{selector.metric} is there, but not for {what}"
+            listed = ", ".join(there[:_MOST_VALUES]) + (" ..." if len(there) > _MOST_VALUES else "")
+            chosen.append(f"{matcher.label} {value!r} (there: {listed or 'none'})")
+        what = " and ".join(chosen) or "the selected variables"
+        return f"{selector.metric} has data, but not for {what}"
 
-    def _count(self, board: Board, selector: str) -> float | None:
-        query = f"count(last_over_time({self._filled(board, selector)}[{self.timing.range}s]))"
+    def _count(self, board: BoardFile, selector: str) -> float | None:
+        query = f"count(last_over_time({self._fill(board, selector)}[{self.timing.range}s]))"
         return self.prometheus.value(query, at=self.now)
 
-    def _filled(self, board: Board, text: str) -> str:
-        return board.filled(text, self.timing, self.chosen)
+    def _fill(self, board: BoardFile, text: str) -> str:
+        return board.fill(text, self.timing, self.chosen)
 
-    def _everything(self, board: Board, text: str) -> str:
-        return board.filled(text, self.timing, {})
+    def _everything(self, board: BoardFile, text: str) -> str:
+        return board.fill(text, self.timing, {})
+
+
+def _why_absent(metric: str, instrument: Instrument | None) -> str:
+    if instrument is not None:
+        return f"no app sends {metric_name(instrument)}: it comes from {instrument.emitted_by}"
+    if ":" in metric:
+        return f"no recording rule produces {metric}: load the rules (rule_files)"
+    return f"{metric} is absent, and ollama_otel does not send it"

@@ -1,4 +1,4 @@
-"""Writes the shipped files to where someone wants them, and overwrites nobody's changes."""
+"""Copies the shipped files into a folder, without overwriting changed files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.files import board_files, shipped_files
 
 __all__ = ["Exported", "board_with_source", "export"]
@@ -20,28 +20,29 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What was done."""
+    """Result of an export."""
 
     written: tuple[Path, ...]
-    """Below the folder, as everywhere here."""
+    """Paths are relative to the folder."""
     unchanged: tuple[Path, ...]
 
 
 def export(
     folder: Path, out: Path, *, source: str | None = None, overwrite: bool = False
 ) -> Exported:
-    """Write the files of `folder` to `out`; all of them, or none.
+    """Write all files of `folder` to `out`, or none.
 
-    `source` is the uid of the Prometheus data source that the boards shall ask, and not the one
-    that is chosen on them. Raises `DashboardsError` where a file is there that is not the same.
+    `source` is the uid of a Prometheus data source that the boards use instead of their variable.
+    Raises `MonitoringError` if a file exists with other content and `overwrite` is false, or if
+    writing fails.
     """
     wanted = dict(_contents(folder, source))
     here = {path: (out / path).read_bytes() for path in wanted if (out / path).is_file()}
     differing = [path for path, content in here.items() if content != wanted[path]]
     if differing and not overwrite:
         more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
-        raise DashboardsError(
-            f"{out} has other files of these names: {', '.join(map(str, differing[:_NAMED]))}"
+        raise MonitoringError(
+            f"{out} has different files with these names: {', '.join(map(str, differing[:_NAMED]))}"
             f"{more}; --force overwrites them, --out names another folder"
         )
     written = tuple(path for path, content in wanted.items() if here.get(path) != content)
@@ -50,14 +51,14 @@ def export(
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_bytes(wanted[path])
     except OSError as error:
-        raise DashboardsError(f"cannot write to {out}: {error}") from None
+        raise MonitoringError(f"cannot write to {out}: {error}") from None
     return Exported(
         written=written, unchanged=tuple(path for path in wanted if path not in written)
     )
 
 
 def board_with_source(board: Any, source: str) -> Any:
-    """Return a board that asks one data source, which is no longer chosen on it."""
+    """Return a board with a fixed data source instead of a variable."""
     listed = board.get("templating", {}).get("list", [])
     kept = [each for each in listed if each.get("name") != _SOURCE_VARIABLE]
     fixed = {**board, "templating": {**board.get("templating", {}), "list": kept}}

@@ -1,4 +1,4 @@
-"""The folder of boards, rules and configurations that is shipped, in a wheel and in a checkout."""
+"""Finds the shipped boards, rules and configurations, in a wheel or in a checkout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring import MonitoringError
 
 __all__ = ["COMPOSE_FILE", "board_files", "rule_files", "shipped_files", "shipped_folder"]
 
@@ -27,19 +27,19 @@ _HERE: Final = Path(__file__).resolve().parent
 
 
 def shipped_folder(package: Path = _HERE) -> Path:
-    """Return the folder; `package` is where this module lies."""
+    """Return the folder; `package` contains this module. Raises `MonitoringError` if missing."""
     in_wheel, in_checkout = package / "files", package.parent.parent / "dashboards"
     for folder in (in_wheel, in_checkout):
         if (folder / COMPOSE_FILE).is_file():
             return folder
-    raise DashboardsError(
-        f"this installation has no dashboards: expected {COMPOSE_FILE} in {in_wheel} or "
-        f"{in_checkout}; install ollama_otel from its wheel, or work in a checkout"
+    raise MonitoringError(
+        f"the dashboards are not installed: expected {COMPOSE_FILE} in {in_wheel} or "
+        f"{in_checkout}; install ollama_otel from its wheel, or use a checkout"
     )
 
 
 def shipped_files(folder: Path) -> Iterator[Path]:
-    """Yield every file that a user gets, in order, by its path below `folder`."""
+    """Yield the paths of all files for users, relative to `folder`."""
     for name in _CONTENTS:
         top = folder / name
         found = sorted(path for path in top.rglob("*") if path.is_file()) if top.is_dir() else [top]
@@ -50,7 +50,7 @@ def shipped_files(folder: Path) -> Iterator[Path]:
 
 
 def board_files(folder: Path) -> list[Path]:
-    """Return the boards' files."""
+    """Return the files of the boards."""
     return sorted((folder / _BOARDS).glob("*.json"))
 
 

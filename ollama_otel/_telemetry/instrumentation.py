@@ -145,7 +145,7 @@ def build_instrumentation(
         adding.append(residency_enricher(meter_provider, logger_provider, settings, _version()))
     everyone += observers
     logs = [each for each in everyone if isinstance(each, LoggingObserver)]
-    instruments.logs.update(logs)
+    instruments.losses.update(log.losses() for log in logs)
     return Instrumentation(
         tracing=SpanTracing(tracer, settings, messages),
         enrichers=(*adding, *enrichers),

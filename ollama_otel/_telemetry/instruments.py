@@ -1,24 +1,40 @@
-"""The one table of metrics that go out: units, buckets and labels, per profile.
+"""The table of all metrics: units, buckets, labels and what emits them, per profile.
 
-Sources: GenAI semantic conventions v1.41.0 and their successor's main (`gen-ai-dev`), for
-what the SDK tells of itself and for hardware OpenTelemetry's own; the rest is ours.
+Sources: GenAI semantic conventions v1.41.0 and the main branch of their successor
+(`gen-ai-dev`); OpenTelemetry's conventions for hardware and SDK self-metrics; the rest is ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal, get_args
+from functools import partial
+from typing import Final, Literal, TypedDict, get_args
 
 from ollama_otel import _names as names
 from ollama_otel.records import Phase
 from ollama_otel.settings import Profile
 
 InstrumentKind = Literal["histogram", "counter", "updowncounter", "gauge"]
+Requirement = Literal["calls", "event", "residency", "gpu", "sdk_metrics", "time_per_output_chunk"]
+"""What has to hold before an app emits a metric.
+
+- calls: nothing but calls.
+- event: something that may never happen, such as a call that waits for a slot.
+- the others: a feature that is off by default has to be on.
+"""
+
+
+class _Source(TypedDict):
+    """Columns that several rows have in common."""
+
+    requires: Requirement
+    emitted_by: str
+
 
 _CONVENTION_SECONDS = tuple(0.01 * 2**power for power in range(14))
 _LONG_SECONDS = (163.84, 327.68, 655.36, 1200.0)
-"""Carried on to 20 minutes: a cold 70B model takes some of them."""
+"""Up to 20 minutes: loading a cold 70B model takes minutes."""
 _SECONDS = tuple(round(bound, 2) for bound in _CONVENTION_SECONDS) + _LONG_SECONDS
 _TOKENS = tuple(float(4**power) for power in range(14))
 
@@ -30,264 +46,346 @@ CALL_LABELS: Final = (
     *SERVER_LABELS,
 )
 ANY_CALL_LABELS: Final = (names.OLLAMA_OPERATION_NAME, *CALL_LABELS)
-"""Of metrics that also tell of what is no inference; that has the first and not the second."""
+"""Of metrics that include model management, which has the first label and lacks the second."""
 END_LABELS: Final = (names.OUTCOME, names.ERROR_TYPE, names.RESPONSE_MODEL)
 MODEL_LABELS: Final = (names.MODEL_NAME, *SERVER_LABELS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """One metric: a row of the table that boards and rules are checked against."""
+    """One metric. Boards and rules are checked against these rows."""
 
     name: str
     kind: InstrumentKind
     unit: str
     description: str
+    requires: Requirement
+    emitted_by: str
+    """What emits it, for people; completes the sentence "it comes from ..."."""
     labels: tuple[str, ...] = CALL_LABELS
     """Attributes it may carry."""
     buckets: tuple[float, ...] | None = None
+    role: str | None = None
+    """Shared by instruments of which an app records one or another; None: no alternative."""
 
 
-def _seconds(
-    name: str, description: str, labels: tuple[str, ...] = CALL_LABELS, **more: Any
+_seconds = partial(Instrument, kind="histogram", unit="s", buckets=_SECONDS)
+_gauge = partial(Instrument, kind="gauge")
+_counter = partial(Instrument, kind="counter")
+
+
+def _tokens(
+    name: str, description: str, kind: InstrumentKind, labels: tuple[str, ...] = CALL_LABELS
 ) -> Instrument:
     return Instrument(
         name=name,
-        kind="histogram",
-        unit="s",
-        description=description,
-        labels=labels,
-        **{"buckets": _SECONDS, **more},
-    )
-
-
-def _tokens(name: str, description: str, labels: tuple[str, ...] = CALL_LABELS) -> Instrument:
-    return Instrument(
-        name=name,
-        kind="histogram",
+        kind=kind,
         unit="{token}",
         description=description,
+        requires="calls",
+        emitted_by="any call that completes",
         labels=labels,
-        buckets=_TOKENS,
+        buckets=_TOKENS if kind == "histogram" else None,
+        role="tokens",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenAIInstruments:
-    """The conventions' instruments as one profile names them."""
+    """The instruments of the GenAI conventions, by the names of one profile."""
 
     inference_duration: Instrument
     embeddings_duration: Instrument
     time_to_first_chunk: Instrument
     time_per_output_chunk: Instrument
     token_usage: Instrument | None = None
-    """One histogram told apart by `gen_ai.token.type` (v1.41)."""
+    """One histogram for both directions, by `gen_ai.token.type` (v1.41)."""
     input_tokens: Instrument | None = None
     output_tokens: Instrument | None = None
-    """A histogram for each side (gen-ai-dev)."""
+    """One histogram per direction (gen-ai-dev)."""
     input_tokens_total: Instrument | None = None
     output_tokens_total: Instrument | None = None
-    """A counter for each side (gen-ai-dev)."""
+    """One counter per direction (gen-ai-dev)."""
 
 
-_OPERATION_DURATION = _seconds(
-    "gen_ai.client.operation.duration",
-    "Time from the request to the end of the answer.",
-    (*CALL_LABELS, *END_LABELS),
+_CALL_ENDS: Final = _Source(requires="calls", emitted_by="any call that ends")
+_STREAM: Final = _Source(requires="event", emitted_by="calls that stream (stream=True)")
+_EVERY_CHUNK: Final = _Source(
+    requires="time_per_output_chunk",
+    emitted_by="configure(time_per_output_chunk=True) and calls that stream",
 )
+
+
+def _duration(name: str) -> Instrument:
+    return _seconds(
+        name=name,
+        description="Duration of a call, from sending the request to the end of the response.",
+        **_CALL_ENDS,
+        labels=(*CALL_LABELS, *END_LABELS),
+        role="duration",
+    )
+
+
+def _time_to_first_chunk(name: str) -> Instrument:
+    return _seconds(
+        name=name,
+        description="Time from sending the request to the first chunk of a streamed response.",
+        **_STREAM,
+        role="time_to_first_chunk",
+    )
+
+
+def _time_per_output_chunk(name: str) -> Instrument:
+    return _seconds(
+        name=name,
+        description="Time between two consecutive chunks of a streamed response, after the first.",
+        **_EVERY_CHUNK,
+        role="time_per_output_chunk",
+    )
+
+
+_OPERATION_DURATION = _duration("gen_ai.client.operation.duration")
 
 GENAI_INSTRUMENTS: Final[Mapping[Profile, GenAIInstruments]] = {
     "v1.41": GenAIInstruments(
         inference_duration=_OPERATION_DURATION,
         embeddings_duration=_OPERATION_DURATION,
-        time_to_first_chunk=_seconds(
-            "gen_ai.client.operation.time_to_first_chunk",
-            "Time from the request to the first chunk of a stream.",
-        ),
-        time_per_output_chunk=_seconds(
-            "gen_ai.client.operation.time_per_output_chunk",
-            "Time between two chunks of a stream, after the first.",
+        time_to_first_chunk=_time_to_first_chunk("gen_ai.client.operation.time_to_first_chunk"),
+        time_per_output_chunk=_time_per_output_chunk(
+            "gen_ai.client.operation.time_per_output_chunk"
         ),
         token_usage=_tokens(
             "gen_ai.client.token.usage",
-            "Tokens of a call, by the server's count.",
+            "Tokens used by a call, as counted by the server.",
+            "histogram",
             (*CALL_LABELS, names.TOKEN_TYPE),
         ),
     ),
     "gen-ai-dev": GenAIInstruments(
-        inference_duration=_seconds(
-            "gen_ai.client.inference.duration",
-            "Time from the request to the end of the answer.",
-            (*CALL_LABELS, *END_LABELS),
-        ),
+        inference_duration=_duration("gen_ai.client.inference.duration"),
         embeddings_duration=_OPERATION_DURATION,
-        time_to_first_chunk=_seconds(
-            "gen_ai.client.inference.time_to_first_chunk",
-            "Time from the request to the first chunk of a stream.",
-        ),
-        time_per_output_chunk=_seconds(
-            "gen_ai.client.inference.time_per_output_chunk",
-            "Time between two chunks of a stream, after the first.",
+        time_to_first_chunk=_time_to_first_chunk("gen_ai.client.inference.time_to_first_chunk"),
+        time_per_output_chunk=_time_per_output_chunk(
+            "gen_ai.client.inference.time_per_output_chunk"
         ),
         input_tokens=_tokens(
-            "gen_ai.client.inference.operation.input_tokens", "Tokens in the prompt of a call."
+            "gen_ai.client.inference.operation.input_tokens",
+            "Input tokens of a call.",
+            "histogram",
         ),
         output_tokens=_tokens(
-            "gen_ai.client.inference.operation.output_tokens", "Tokens generated in a call."
+            "gen_ai.client.inference.operation.output_tokens",
+            "Output tokens of a call.",
+            "histogram",
         ),
-        input_tokens_total=Instrument(
-            name="gen_ai.client.inference.usage.input_tokens",
-            kind="counter",
-            unit="{token}",
-            description="Tokens in prompts, all calls together.",
-            labels=(*CALL_LABELS, names.TOKEN_MODALITY),
+        input_tokens_total=_tokens(
+            "gen_ai.client.inference.usage.input_tokens",
+            "Input tokens, summed over all calls.",
+            "counter",
+            (*CALL_LABELS, names.TOKEN_MODALITY),
         ),
-        output_tokens_total=Instrument(
-            name="gen_ai.client.inference.usage.output_tokens",
-            kind="counter",
-            unit="{token}",
-            description="Tokens generated, all calls together.",
-            labels=(*CALL_LABELS, names.TOKEN_MODALITY),
+        output_tokens_total=_tokens(
+            "gen_ai.client.inference.usage.output_tokens",
+            "Output tokens, summed over all calls.",
+            "counter",
+            (*CALL_LABELS, names.TOKEN_MODALITY),
         ),
     ),
 }
 
 MANAGEMENT_DURATION: Final = _seconds(
-    "ollama.client.operation.duration",
-    "Time of what is no inference: model management, loading and unloading.",
-    (*ANY_CALL_LABELS, *END_LABELS),
+    name="ollama.client.operation.duration",
+    description="Duration of model-management calls, including loading and unloading.",
+    requires="event",
+    emitted_by="model-management calls: list, show, pull, ...",
+    labels=(*ANY_CALL_LABELS, *END_LABELS),
     buckets=(*_SECONDS, 2621.44),
 )
 LOAD_DURATION: Final = _seconds(
-    "ollama.client.load.duration",
-    "Time until the model was ready, by the server's clock; cold starts only.",
+    name="ollama.client.load.duration",
+    description="Time the server spent loading the model for a call; cold starts only.",
+    requires="event",
+    emitted_by="calls that wait for their model to be loaded",
 )
 QUEUE_DURATION: Final = _seconds(
-    "ollama.client.queue.estimated_duration",
-    "Estimated wait for a slot, from the server's clocks; only of calls that waited.",
+    name="ollama.client.queue.estimated_duration",
+    description="Estimated time that a call waited for a slot; only calls that waited.",
+    requires="event",
+    emitted_by="calls that wait for a slot",
 )
 LONGEST_GAP: Final = _seconds(
-    "ollama.client.stream.longest_gap",
-    "Longest wait within a stream for one further chunk, without the caller's own time.",
+    name="ollama.client.stream.longest_gap",
+    description="Longest time between two chunks of a stream, without time spent in the caller.",
+    **_STREAM,
 )
-PHASE_TIME: Final = Instrument(
+PHASE_TIME: Final = _counter(
     name="ollama.client.phase.time",
-    kind="counter",
     unit="s",
-    description="Where the time of calls went, all calls together, by ollama.phase.",
+    description="Time spent in each phase, summed over all calls; by ollama.phase.",
     labels=(*CALL_LABELS, names.PHASE),
+    **_CALL_ENDS,
 )
 ACTIVE_REQUESTS: Final = Instrument(
     name="ollama.client.request.active",
     kind="updowncounter",
     unit="{request}",
-    description="Calls under way.",
+    description="Calls in progress.",
+    requires="calls",
+    emitted_by="any call",
     labels=ANY_CALL_LABELS,
 )
-TRANSFER_SIZE: Final = Instrument(
+TRANSFER_SIZE: Final = _counter(
     name="ollama.client.transfer.size",
-    kind="counter",
     unit="By",
-    description="Bytes of models moved by pulls and pushes.",
+    description="Bytes transferred by pulling and pushing models.",
     labels=ANY_CALL_LABELS,
+    requires="event",
+    emitted_by="pulls and pushes of models",
 )
-LOG_DROPPED: Final = Instrument(
+LOG_DROPPED: Final = _counter(
     name="ollama.client.replay_log.dropped",
-    kind="counter",
     unit="{item}",
-    description="What the replay log had to leave out, by ollama.replay_log.item.",
+    description="Items dropped from the replay log, by ollama.replay_log.item.",
     labels=(names.LOG_ITEM,),
+    requires="event",
+    emitted_by="a replay log that drops something",
 )
 
-# --- what the server holds, as it says itself when it is asked --------------------------------
+# --- server and models, observed by polling /api/ps ------------------------------------------
 
-
-def _gauge(name: str, unit: str, description: str, labels: tuple[str, ...]) -> Instrument:
-    return Instrument(name=name, kind="gauge", unit=unit, description=description, labels=labels)
-
-
-def _counter(name: str, unit: str, description: str, labels: tuple[str, ...]) -> Instrument:
-    return Instrument(name=name, kind="counter", unit=unit, description=description, labels=labels)
+_RESIDENCY: Final = "configure(residency=True)"
+_WATCHED: Final = _Source(requires="residency", emitted_by=_RESIDENCY)
+_LOADED: Final = _Source(requires="residency", emitted_by=f"{_RESIDENCY} and a model in memory")
 
 
 SERVER_UP: Final = _gauge(
-    "ollama.server.up", "{server}", "1: the server can be reached, 0: it cannot.", SERVER_LABELS
+    name="ollama.server.up",
+    unit="{server}",
+    description="1 if the server can be reached, 0 if not.",
+    labels=SERVER_LABELS,
+    **_WATCHED,
 )
 SERVER_BUSY: Final = _gauge(
-    "ollama.server.busy",
-    "{server}",
-    "1: the server took the question what it holds and did not answer in time.",
-    SERVER_LABELS,
+    name="ollama.server.busy",
+    unit="{server}",
+    description="1 if the last poll of /api/ps was accepted but timed out, otherwise 0.",
+    labels=SERVER_LABELS,
+    **_WATCHED,
 )
 SERVER_INFO: Final = _gauge(
-    "ollama.server.info",
-    "{server}",
-    "Always 1; the server's version is a label.",
-    (names.SERVER_VERSION, *SERVER_LABELS),
+    name="ollama.server.info",
+    unit="{server}",
+    description="Always 1; the server's version is a label.",
+    labels=(names.SERVER_VERSION, *SERVER_LABELS),
+    **_WATCHED,
 )
 MODELS_LOADED: Final = _gauge(
-    "ollama.server.model.loaded", "{model}", "Models in memory.", SERVER_LABELS
+    name="ollama.server.model.loaded",
+    unit="{model}",
+    description="Models in memory.",
+    labels=SERVER_LABELS,
+    **_WATCHED,
 )
 MODELS_INSTALLED: Final = _gauge(
-    "ollama.server.model.installed", "{model}", "Models on disk.", SERVER_LABELS
+    name="ollama.server.model.installed",
+    unit="{model}",
+    description="Models on disk.",
+    labels=SERVER_LABELS,
+    **_WATCHED,
 )
 MEMORY_USAGE: Final = _gauge(
-    "ollama.model.memory.usage",
-    "By",
-    "Memory of a loaded model, by ollama.memory.type: gpu or cpu.",
-    (*MODEL_LABELS, names.MEMORY_TYPE),
+    name="ollama.model.memory.usage",
+    unit="By",
+    description="Memory used by a loaded model, by ollama.memory.type: gpu or cpu.",
+    labels=(*MODEL_LABELS, names.MEMORY_TYPE),
+    **_LOADED,
 )
-# Not of unit 1: OTLP receivers make `_ratio` of it, the scrape endpoint nothing.
+# The unit is not "1": OTLP receivers would append `_ratio` to the name, the scrape endpoint not.
 GPU_SHARE: Final = _gauge(
-    "ollama.model.gpu.share",
-    "{share}",
-    "Part of a loaded model that is in GPU memory: 1 all of it, 0 none.",
-    MODEL_LABELS,
+    name="ollama.model.gpu.share",
+    unit="{share}",
+    description="Fraction of a loaded model that is in GPU memory, from 0 to 1.",
+    labels=MODEL_LABELS,
+    **_LOADED,
 )
 CONTEXT_LENGTH: Final = _gauge(
-    "ollama.model.context.length",
-    "{token}",
-    "Tokens of context that a loaded model has for each request.",
-    MODEL_LABELS,
+    name="ollama.model.context.length",
+    unit="{token}",
+    description="Context length of a loaded model, per request.",
+    labels=MODEL_LABELS,
+    **_LOADED,
 )
 EXPIRY: Final = _gauge(
-    "ollama.model.expiry.remaining",
-    "s",
-    "Time until an idle model is unloaded; absent of one that stays.",
-    MODEL_LABELS,
+    name="ollama.model.expiry.remaining",
+    unit="s",
+    description="Time until an idle model is unloaded; absent for a model without expiry.",
+    labels=MODEL_LABELS,
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model in memory that expires",
 )
 LOADS: Final = _counter(
-    "ollama.model.loads", "{load}", "Times a model was loaded, as far as seen.", MODEL_LABELS
+    name="ollama.model.loads",
+    unit="{load}",
+    description="Observed loads of a model.",
+    labels=MODEL_LABELS,
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model being loaded",
 )
 RELOADS: Final = _counter(
-    "ollama.model.reloads",
-    "{reload}",
-    "Times a model was loaded that had been in memory before, by ollama.reload.cause.",
-    (*MODEL_LABELS, names.RELOAD_CAUSE),
+    name="ollama.model.reloads",
+    unit="{reload}",
+    description="Observed loads of a model that was in memory before, by ollama.reload.cause.",
+    labels=(*MODEL_LABELS, names.RELOAD_CAUSE),
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model being loaded again",
 )
 UNLOADS: Final = _counter(
-    "ollama.model.unloads",
-    "{unload}",
-    "Times a model left memory, as far as seen, by ollama.unload.reason.",
-    (*MODEL_LABELS, names.UNLOAD_REASON),
+    name="ollama.model.unloads",
+    unit="{unload}",
+    description="Observed unloads of a model, by ollama.unload.reason.",
+    labels=(*MODEL_LABELS, names.UNLOAD_REASON),
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model being unloaded",
 )
 EVICTIONS: Final = _counter(
-    "ollama.model.evictions",
-    "{eviction}",
-    "Times a model had to leave memory for another, by ollama.model.evicted_by.",
-    (*MODEL_LABELS, names.EVICTED_BY),
+    name="ollama.model.evictions",
+    unit="{eviction}",
+    description="Observed unloads of a model to make room for another, by ollama.model.evicted_by.",
+    labels=(*MODEL_LABELS, names.EVICTED_BY),
+    requires="residency",
+    emitted_by=f"{_RESIDENCY} and a model being evicted by another",
 )
 _HARDWARE = (names.HARDWARE_ID, names.HARDWARE_NAME, names.HARDWARE_TYPE)
+_GPU: Final = _Source(
+    requires="gpu",
+    emitted_by=f"{_RESIDENCY}, pip install 'ollama_otel[nvidia]' and an NVIDIA GPU in the machine "
+    "of the app",
+)
 GPU_MEMORY_USAGE: Final = _gauge(
-    "hw.gpu.memory.usage", "By", "Memory in use of a GPU of this machine.", _HARDWARE
+    name="hw.gpu.memory.usage",
+    unit="By",
+    description="GPU memory in use on this machine.",
+    labels=_HARDWARE,
+    **_GPU,
 )
 GPU_MEMORY_LIMIT: Final = _gauge(
-    "hw.gpu.memory.limit", "By", "Memory of a GPU of this machine.", _HARDWARE
+    name="hw.gpu.memory.limit",
+    unit="By",
+    description="Total GPU memory on this machine.",
+    labels=_HARDWARE,
+    **_GPU,
 )
-GPU_POWER: Final = _gauge("hw.power", "W", "Power that a GPU of this machine draws.", _HARDWARE)
+GPU_POWER: Final = _gauge(
+    name="hw.power",
+    unit="W",
+    description="Power drawn by a GPU of this machine.",
+    labels=_HARDWARE,
+    **_GPU,
+)
 
-# --- what OpenTelemetry's SDK tells of itself --------------------------------------------------
+# --- self-metrics of OpenTelemetry's SDK -----------------------------------------------------
 
+_SDK: Final = "configure() or OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true"
 _SDK_LABELS = (
     names.COMPONENT_NAME,
     names.COMPONENT_TYPE,
@@ -296,39 +394,57 @@ _SDK_LABELS = (
     names.SERVER_PORT,
 )
 SDK_SPANS_PROCESSED: Final = _counter(
-    "otel.sdk.processor.span.processed",
-    "{span}",
-    "Spans that left the queue of the SDK; with error.type those that it dropped.",
-    _SDK_LABELS,
+    name="otel.sdk.processor.span.processed",
+    unit="{span}",
+    description="Spans that left the SDK's queue; error.type is set if they were dropped.",
+    labels=_SDK_LABELS,
+    requires="sdk_metrics",
+    emitted_by=f"{_SDK}, and spans",
 )
 SDK_SPANS_EXPORTED: Final = _counter(
-    "otel.sdk.exporter.span.exported",
-    "{span}",
-    "Spans whose export ended; with error.type those that were lost.",
-    _SDK_LABELS,
+    name="otel.sdk.exporter.span.exported",
+    unit="{span}",
+    description="Spans whose export finished; error.type is set if it failed.",
+    labels=_SDK_LABELS,
+    requires="sdk_metrics",
+    emitted_by=f"{_SDK}, and exported spans",
 )
 SDK_POINTS_EXPORTED: Final = _counter(
-    "otel.sdk.exporter.metric_data_point.exported",
-    "{data_point}",
-    "Data points of metrics whose export ended; with error.type those that were lost.",
-    _SDK_LABELS,
+    name="otel.sdk.exporter.metric_data_point.exported",
+    unit="{data_point}",
+    description="Metric data points whose export finished; error.type is set if it failed.",
+    labels=_SDK_LABELS,
+    requires="sdk_metrics",
+    emitted_by=f"{_SDK}, and exported metrics",
 )
-# The other two take an answer of 400 or 503 for a success; of this one a failure has the status.
-SDK_EXPORT_DURATION: Final = Instrument(
+# The counters above take a response of 400 or 503 for a success; only here its status shows it.
+SDK_EXPORT_DURATION: Final = _seconds(
     name="otel.sdk.exporter.operation.duration",
-    kind="histogram",
-    unit="s",
-    description="Time of one export; of a failed one with error.type or the HTTP status.",
+    description="Duration of one export; error.type or the HTTP status is set if it failed.",
+    requires="sdk_metrics",
+    emitted_by=f"{_SDK}, and exports",
     labels=(*_SDK_LABELS, names.HTTP_STATUS),
+    buckets=None,
 )
 
+EVIDENCE: Final[Mapping[Requirement, Instrument]] = {
+    "residency": SERVER_UP,
+    "sdk_metrics": SDK_POINTS_EXPORTED,
+}
+"""Metrics that every app emits on which a feature is on: where one is there, so is its feature."""
+
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
-"""Values of `ollama.phase`; together they make up the calls' durations."""
+"""Values of `ollama.phase`; their times add up to the durations of the calls."""
 
 
 def instruments_of(profile: Profile) -> tuple[Instrument, ...]:
-    """Return every row of a profile, each once."""
+    """Return all instruments of a profile."""
     genai = GENAI_INSTRUMENTS[profile]
     of_profile = (getattr(genai, each.name) for each in fields(genai))
     own = (row for row in globals().values() if isinstance(row, Instrument))
     return tuple(dict.fromkeys(row for row in (*of_profile, *own) if row is not None))
+
+
+def all_instruments() -> tuple[Instrument, ...]:
+    """Return the instruments of all profiles."""
+    return tuple(dict.fromkeys(row for each in GENAI_INSTRUMENTS for row in instruments_of(each)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
@@ -16,7 +16,7 @@ from opentelemetry.metrics import Observation as Measurement
 
 from ollama_otel import _names as names
 from ollama_otel import _process
-from ollama_otel._exchange.observers import CallFollower, LoggingObserver
+from ollama_otel._exchange.observers import CallFollower
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.spans import operation_of
@@ -30,12 +30,14 @@ Labels = dict[str, LabelValue]
 Sum = Phase | Literal["moved", "input_tokens", "output_tokens"]
 
 _MAX_SERIES = 10_000
+_MAX_PENDING = 64
+"""Records of one series that wait to be added up."""
 
 
 class _Series:
     """What is counted for calls that share their labels; guarded by the lock of `Instruments`."""
 
-    __slots__ = ("active", "base", "by_end", "input", "output", "sums")
+    __slots__ = ("_pending", "_sums", "active", "base", "by_end", "input", "output")
 
     def __init__(self, base: Labels) -> None:
         self.base = base
@@ -43,12 +45,33 @@ class _Series:
         self.output = {**base, names.TOKEN_TYPE: "output"}
         self.by_end: dict[tuple[str, str | None], Labels] = {}
         self.active = 0
-        self.sums: dict[Sum, float] = {}
+        self._sums: dict[Sum, float] = {}
+        self._pending: list[CallRecord] = []
+
+    def add(self, record: CallRecord) -> None:
+        """Take in an ended call; records are added up some at a time, which costs a third."""
+        self._pending.append(record)
+        holds_content = record.answer is not None or record.start.content is not None
+        if holds_content or len(self._pending) >= _MAX_PENDING:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        sums = self._sums
+        for record in self._pending:
+            for name, amount in _amounts(record):
+                sums[name] = sums.get(name, 0) + amount
+        self._pending.clear()
+
+    @property
+    def sums(self) -> Mapping[Sum, float]:
+        """What all calls added up to."""
+        self._add_up()
+        return self._sums
 
     def without_calls(self) -> _Series:
         """Return the same sums, without the calls under way."""
         series = _Series(self.base)
-        series.sums = dict(self.sums)
+        series._sums = dict(self.sums)
         return series
 
     def ended(self, outcome: str, error_type: str | None) -> Labels:
@@ -60,6 +83,18 @@ class _Series:
                 labels[names.ERROR_TYPE] = error_type
             self.by_end[outcome, error_type] = labels
         return labels
+
+
+def _amounts(record: CallRecord) -> Iterator[tuple[Sum, float]]:
+    """Give what a call adds to each sum."""
+    if not record.start.is_inference:
+        if moved := record.progress.moved_bytes:
+            yield "moved", moved
+        return
+    yield from record.phases.items()
+    if record.start.endpoint.response == "completion":
+        yield "input_tokens", record.response.input_tokens or 0
+        yield "output_tokens", record.response.output_tokens or 0
 
 
 class Instruments:
@@ -74,7 +109,7 @@ class Instruments:
         self.series: dict[tuple[Any, ...], _Series] = {}
         self.models: set[str] = set()
         # Of a log that is gone the counts stay, as those of a counter have to.
-        self.logs: set[LoggingObserver] = set()
+        self.losses: set[Callable[[], Mapping[str, int]]] = set()
         genai = rows.GENAI_INSTRUMENTS[profile]
 
         def histogram(row: Instrument | None) -> Histogram | None:
@@ -141,7 +176,7 @@ class Instruments:
                 yield Measurement(int(moved), series.base)
 
     def _dropped(self) -> Iterator[Measurement]:
-        losses = [log.losses for log in self.logs]
+        losses = [count() for count in self.losses]
         for item in dict.fromkeys(item for each in losses for item in each):
             lost = sum(each.get(item, 0) for each in losses)
             yield Measurement(lost, {names.LOG_ITEM: item})
@@ -261,13 +296,11 @@ class MetricObserver:
     def record(self, series: _Series, record: CallRecord) -> None:
         """Take in an ended call; runs in its span's context, for exemplars."""
         start, response = record.start, record.response
-        amounts = {} if record.is_redirect else self._amounts(record)
         with self.instruments.lock:
             series.active -= 1
             if record.is_redirect:
                 return
-            for name, amount in amounts.items():
-                series.sums[name] = series.sums.get(name, 0) + amount
+            series.add(record)
         ended = series.ended(record.outcome, record.error_type)
         if self._settings.response_model_on_metrics and response.model is not None:
             ended = {**ended, names.RESPONSE_MODEL: response.model}
@@ -281,10 +314,10 @@ class MetricObserver:
         )
         duration.record(record.duration, ended)
         self._tokens(series, record)
-        self._waits(series, record, amounts.get("queue_estimate"))
+        self._waits(series, record)
 
-    def _waits(self, series: _Series, record: CallRecord, queue: float | None) -> None:
-        instruments = self.instruments
+    def _waits(self, series: _Series, record: CallRecord) -> None:
+        instruments, queue = self.instruments, record.queue_estimate
         load = record.response.load_duration if record.cold_start else None
         if queue is not None and queue < self._settings.queue_threshold:
             queue = None
@@ -309,16 +342,3 @@ class MetricObserver:
                 instruments.token_usage.record(tokens, usage_labels)
             elif histogram is not None and record.start.endpoint.response == "completion":
                 histogram.record(tokens, series.base)
-
-    def _amounts(self, record: CallRecord) -> Mapping[Sum, float]:
-        """What the call adds to each sum."""
-        response = record.response
-        if not record.start.is_inference:
-            moved = record.progress.moved_bytes
-            return {"moved": moved} if moved else {}
-        amounts: dict[Sum, float] = {}
-        amounts.update(record.phases.items())
-        if self.instruments.token_usage is None and record.start.endpoint.response == "completion":
-            amounts["input_tokens"] = response.input_tokens or 0
-            amounts["output_tokens"] = response.output_tokens or 0
-        return amounts

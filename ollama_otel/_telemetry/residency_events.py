@@ -1,4 +1,4 @@
-"""What happens to models and servers becomes log events."""
+"""Turns the events of models and servers into log events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ResidencyEvents"]
 
 
 class ResidencyEvents:
-    """Sends each event by one logger."""
+    """Sends each event through one logger."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger

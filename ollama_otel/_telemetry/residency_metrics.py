@@ -32,7 +32,7 @@ Labels = dict[str, str | int]
 Series = tuple[tuple[str, str | int], ...]
 
 _MAX_EVICTIONS = 200
-"""Pairs of models that push each other out, told apart."""
+"""Pairs of models that push each other out and have series of their own."""
 _READING_LASTS = 0.5
 """Seconds; one collection asks the GPUs for three metrics."""
 
@@ -60,7 +60,7 @@ _OF_GPU: dict[Instrument, Callable[[Gpu], float | None]] = {
 
 
 class ResidencyMetrics:
-    """The instruments of one meter that tell what servers hold.
+    """The instruments of one meter that report what servers hold.
 
     Gauges are read from the `Residency` that is followed now; counters count its events.
     """
@@ -89,7 +89,7 @@ class ResidencyMetrics:
         _process.at_fork(after_in_child=self._begin_anew_after_fork)
 
     def follow(self, residency: Residency) -> None:
-        """Read from this one from now on; several times over is once."""
+        """Read from this one from now on; a second time changes nothing."""
         with self.lock:
             before = None if self._followed is None else self._followed()
             if before is residency:
@@ -139,7 +139,7 @@ class ResidencyMetrics:
             counts[series] = counts.get(series, 0) + 1
 
     def _labels(self, address: str, port: int, model: str) -> Labels:
-        """Return a model's labels; beyond the number that is allowed, those of all others."""
+        """Return a model's labels; above the limit of models, the labels of all others together."""
         if model not in self._models:
             if len(self._models) < self._max_models:
                 self._models.add(model)
@@ -155,7 +155,7 @@ class ResidencyMetrics:
         row: Instrument,
         read: Callable[[ResidencyMetrics], Iterable[Measurement]],
     ) -> None:
-        """Register what reads a row; the meter keeps no hold on this object."""
+        """Register what reads a row; the meter does not keep this object alive."""
         myself = weakref.ref(self)
 
         def callback(options: CallbackOptions) -> Iterable[Measurement]:  # noqa: ARG001
@@ -179,7 +179,7 @@ class ResidencyMetrics:
     def _models_of(self, server: ServerState) -> Iterator[tuple[LoadedModel, Labels]]:
         for model in server.models or ():
             labels = self._labels(server.address, server.port, model.name)
-            # A gauge of all others together would be one of them, and nobody knows which.
+            # A gauge for all others together would show one of them, and not say which.
             if labels[names.MODEL_NAME] != names.OTHER:
                 yield model, labels
 
@@ -212,7 +212,7 @@ class ResidencyMetrics:
 
     def _of_gpus(self, row: Instrument) -> Iterator[Measurement]:
         now = time.perf_counter()
-        # Only while somebody watches: a process that is asked nothing keeps the driver awake.
+        # Only while servers are watched: reading keeps the driver awake.
         if self._followed is None or self._followed() is None:
             return
         if now - self._gpu_reading[0] > _READING_LASTS:

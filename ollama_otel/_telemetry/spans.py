@@ -19,6 +19,8 @@ from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 from ollama_otel.settings import Profile, Settings
 
+_MAX_OPENINGS = 1024
+
 __all__ = ["SpanTracing", "final_attributes", "operation_of", "start_attributes"]
 
 
@@ -52,6 +54,13 @@ def final_attributes(record: CallRecord, profile: Profile) -> dict[str, Attribut
     return attributes
 
 
+def _opening(start: CallStart) -> tuple[str, dict[str, AttributeValue]]:
+    _, operation = operation_of(start)
+    model = start.request.model
+    name = operation if model is None else f"{operation} {model}"
+    return name, start_attributes(start)
+
+
 class SpanTracing(Tracing):
     """Follows each call with a span of kind CLIENT."""
 
@@ -59,16 +68,22 @@ class SpanTracing(Tracing):
         self._tracer = tracer
         self._profile = settings.profile
         self._messages = messages if settings.content_on_spans else None
+        self._openings: dict[tuple[Any, ...], tuple[str, dict[str, AttributeValue]]] = {}
+        """Name and first attributes of spans, by what they follow from."""
 
     def begin(self, start: CallStart) -> CallTrace:
         """Start the span; see `Tracing`."""
-        _, operation = operation_of(start)
-        model = start.request.model
+        request = start.request
+        server = start.server_address, start.server_port
+        key = (start.endpoint.name, request.purpose, request.model, *server)
+        opening = self._openings.get(key)
+        if opening is None:
+            opening = _opening(start)
+            if len(self._openings) < _MAX_OPENINGS:
+                self._openings[key] = opening
+        name, attributes = opening
         span = self._tracer.start_span(
-            operation if model is None else f"{operation} {model}",
-            kind=SpanKind.CLIENT,
-            attributes=start_attributes(start),
-            start_time=start.started_at,
+            name, kind=SpanKind.CLIENT, attributes=attributes, start_time=start.started_at
         )
         return _SpanTrace(self, span, start.started_at)
 

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from ollama_otel.records import Media
 
-__all__ = ["OMITTED", "decoded_media", "media_of", "omitted"]
+__all__ = ["MARK", "OMITTED", "decoded_media", "media_of", "omitted"]
 
 OMITTED: Final = "omitted"
+MARK: Final = f'"ollama_otel":"{OMITTED}"'.encode()
+"""What the bytes of a logged body hold where media are omitted."""
 
 _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),

@@ -1,4 +1,4 @@
-"""What can go wrong on purpose with played answers, and how it is decided: by a seed alone."""
+"""Faults injected into played responses; a seed alone decides on them."""
 
 from __future__ import annotations
 
@@ -7,40 +7,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from ollama_otel._wire.dialect import Dialect
 from ollama_otel.errors import SettingsError
 
-__all__ = ["Chaos", "Trouble"]
+__all__ = ["Chaos", "FaultSequence", "InjectedFault"]
 
 _FIRST_ERROR, _LAST_ERROR = 400, 599
-
-# Server 0.33.0's own words.
-_RUNNER_ERROR = "an error was encountered while running the model: unexpected EOF"
-_WORDS: Mapping[int, str] = {
-    401: "unauthorized",
-    404: "model '{model}' not found",
-    499: "request canceled",
-    500: _RUNNER_ERROR,
-    503: "server busy, please try again.  maximum pending requests exceeded",
-}
+_RUNNER_FAILED = 500
+"""The status whose text an error in a stream has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chaos:
-    """Troubles of a server, as shares of its answers between 0 and 1.
+    """Faults to inject, as shares of the responses between 0 and 1.
 
-    Raises `SettingsError` for values that cannot be.
+    Raises `SettingsError` for values out of range.
     """
 
     slow: float = 0.0
-    """Seconds of waiting before each piece of a body, beyond the recorded ones."""
+    """Seconds to wait before each piece of a body, beyond the recorded ones."""
     fail: Mapping[int, float] = field(default_factory=dict)
-    """Shares of requests refused, by HTTP status, in the words that Ollama has for it."""
+    """Shares of requests to refuse, by HTTP status, with the server's own text for it."""
     cut: float = 0.0
-    """Share of streams whose connection breaks off in the midst of them."""
+    """Share of streams in whose middle the connection is closed."""
     error: float = 0.0
-    """Share of streams that end early with an `{"error": ...}` line."""
+    """Share of streams that end early with an error message."""
     seed: int | None = None
-    """The same troubles for the same sequence of requests; None: others each time."""
+    """Gives the same faults for the same sequence of requests; None: different ones each time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.slow < float("inf"):
@@ -58,50 +51,50 @@ class Chaos:
         fail = {f"fail of {status}": share for status, share in self.fail.items()}
         return {"cut": self.cut, "error": self.error, **fail}
 
-    def troubles(self) -> Troubles:
-        """Return what draws the trouble of one request after the other."""
-        return Troubles(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """What goes wrong with one answer."""
+class InjectedFault:
+    """What goes wrong with one response."""
 
     status: int | None
     """The HTTP status to refuse the request with; None: it is answered."""
     ends_stream: bool
-    """Whether a stream is broken off, or ended by an error."""
-    is_told: bool
-    """Whether an error line says so, rather than the connection breaking off."""
+    """Whether a stream ends early."""
+    has_error: bool
+    """Whether it ends with an error message; otherwise the connection is closed."""
     position: float
     """Where in a stream, as a share of its pieces: 0 up to 1."""
 
-    def refusal(self, model: str | None) -> str:
+    def refusal(self, dialect: Dialect, model: str | None) -> str:
         """Return the text of a refusal."""
-        status = self.status or 0
-        known = {each.value: each.phrase.lower() for each in HTTPStatus}
-        words = _WORDS.get(status) or known.get(status, f"status {status}")
-        return words.format(model=model or "")
+        return _text(dialect, self.status or 0, model)
+
+    def error_message(self, dialect: Dialect, model: str | None) -> bytes:
+        """Return the error as the last message of a stream."""
+        return dialect.error_message(_text(dialect, _RUNNER_FAILED, model))
 
     def kept_of(self, count: int) -> int | None:
-        """Return how many of a stream's pieces are sent; None for all, and an end."""
+        """Return how many of a stream's pieces are sent; None for all of them, and its end."""
         return 1 + int(self.position * (count - 1)) if self.ends_stream and count else None
 
-    @property
-    def error(self) -> str:
-        """The text of the error line."""
-        return _RUNNER_ERROR
+
+def _text(dialect: Dialect, status: int, model: str | None) -> str:
+    known = {each.value: each.phrase.lower() for each in HTTPStatus}
+    return dialect.refusal(status, model) or known.get(status, f"status {status}")
 
 
-class Troubles:
-    """Draws troubles; the same number of random values each, so that none depends on another."""
+class FaultSequence:
+    """Draws one fault for each request.
+
+    Each takes the same number of random values, so that no fault depends on another.
+    """
 
     def __init__(self, chaos: Chaos) -> None:
         self._chaos = chaos
         self._random = random.Random(chaos.seed)  # noqa: S311 - for tests, not for secrets
 
-    def next(self) -> Trouble:
-        """Return the trouble of the next request."""
+    def next(self) -> InjectedFault:
+        """Return the fault for the next request."""
         chaos = self._chaos
         refused, ended, position = (self._random.random() for _ in range(3))
         status = None
@@ -110,9 +103,9 @@ class Troubles:
                 status = candidate
                 break
             refused -= share
-        return Trouble(
+        return InjectedFault(
             status=status,
             ends_stream=ended < chaos.cut + chaos.error,
-            is_told=ended >= chaos.cut,
+            has_error=ended >= chaos.cut,
             position=position,
         )

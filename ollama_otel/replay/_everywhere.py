@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ollama_otel._content import Redactor
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel.errors import SettingsError
+from ollama_otel.redaction import Redactor
 from ollama_otel.replay._matching import CallIndex, Log
 from ollama_otel.replay._network import put_in_front
 from ollama_otel.replay._player import AsyncPlayer, Player
 
-__all__ = ["replay"]
+__all__ = ["Replaying", "replay"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -31,25 +31,25 @@ def replay(
     ignore: Collection[str] = (),
     repeat: bool = False,
     redactors: Sequence[Redactor] = (),
-) -> _Replaying:
+) -> Replaying:
     """Answer the Ollama calls of all httpx clients from a log, while the block lasts.
 
-    That goes for clients of every kind and age, sync and async, in all threads; what is not
-    Ollama's goes its usual way. Use it as `with replay("calls.jsonl") as player:` or, around
-    a function of either colour, as `@replay("calls.jsonl")`. Of nested blocks the inner one
-    answers. The arguments are those of `Player`; `player.unused` has the calls that nobody
-    asked for. Only clients with a transport of their own making are left out (mocks, ASGI).
+    This includes clients that exist already, sync and async, in all threads; other requests go
+    to the network as usual. Use it as `with replay("calls.jsonl") as player:` or, on a sync or
+    async function, as `@replay("calls.jsonl")`. Of nested blocks the inner one answers. The
+    arguments are those of `Player`; `player.unused` has the calls that were not asked for. Only
+    clients with a custom transport (mocks, ASGI) are left out.
     """
 
     def play() -> _Players:
         index = CallIndex.load(log, ignore=ignore, repeat=repeat, redactors=redactors)
         return _Players(Player(index, speed=speed), AsyncPlayer(index, speed=speed))
 
-    return _Replaying(play)
+    return Replaying(play)
 
 
 class _Players:
-    """The two colours of one player."""
+    """One player, sync and async."""
 
     def __init__(self, player: Player, async_player: AsyncPlayer) -> None:
         self.player = player
@@ -62,7 +62,9 @@ class _Players:
         return is_ollama or self.player.index.knows(method, path)
 
 
-class _Replaying(ContextDecorator):
+class Replaying(ContextDecorator):
+    """What `replay` returns: a block, and a decorator."""
+
     def __init__(self, play: Callable[[], _Players]) -> None:
         self._play = play
         self._entered: list[_Players] = []
@@ -82,20 +84,20 @@ class _Replaying(ContextDecorator):
         _SWITCH.remove(self._entered.pop())
 
     def __call__(self, func: FunctionT) -> FunctionT:
-        """Put the block around each call of a function, or of a coroutine function.
+        """Put the block around each call of a function, sync or async.
 
-        Raises `SettingsError` for a generator's: its body runs after the call.
+        Raises `SettingsError` for a generator function: its body runs after the call.
         """
         if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
             raise SettingsError(
-                f"expected a function that is no generator, found {func.__qualname__}: "
+                f"expected a function that is not a generator, found {func.__qualname__}: "
                 "use `with replay(...)` inside of it"
             )
         if not inspect.iscoroutinefunction(func):
             decorated: FunctionT = super().__call__(func)
             return decorated
 
-        # The standard decorator's block would end before the coroutine begins.
+        # The block of the standard decorator would end before the coroutine begins.
         @functools.wraps(func)
         async def inside(*args: Any, **kwargs: Any) -> Any:
             with self._recreate_cm():
@@ -103,12 +105,12 @@ class _Replaying(ContextDecorator):
 
         return inside  # type: ignore[return-value]
 
-    def _recreate_cm(self) -> _Replaying:
-        return _Replaying(self._play)
+    def _recreate_cm(self) -> Replaying:
+        return Replaying(self._play)
 
 
 class _Switch:
-    """Stands in front of the network while anybody replays."""
+    """Stands in front of the network while any block is open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -131,7 +133,7 @@ class _Switch:
                 self._put_back = None
 
     def _players_for(self, request: httpx.Request) -> _Players | None:
-        """Return who answers; None: the network."""
+        """Return what answers a request; None: the network."""
         active = self._active
         return active[-1] if active and active[-1].answers(request) else None
 

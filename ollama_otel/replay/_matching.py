@@ -1,4 +1,4 @@
-"""Which recorded call answers a request, and how often; knows neither time nor sockets."""
+"""Which recorded call answers a request, and how often; no clock and no sockets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 import threading
 from collections.abc import Collection, Iterable, Sequence
 
-from ollama_otel._content import Redactor
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.privacy import BodyPolicy
 from ollama_otel._log.reader import read
+from ollama_otel._wire.endpoints import dialect_of, find_endpoint
 from ollama_otel.errors import ReplayMissError, SettingsError
+from ollama_otel.redaction import Redactor
 from ollama_otel.replay import _misses
 from ollama_otel.replay._canonical import CanonicalRequest, canonical_request
 from ollama_otel.replay._ignored import ignored_fields
@@ -23,7 +24,7 @@ Log = str | os.PathLike[str] | Iterable[RecordedCall]
 
 
 class CallIndex:
-    """A log that hands out its calls to those who ask the same; safe to share among threads.
+    """Hands out the calls of a log, each to a request that asks the same; thread-safe.
 
     Calls with the same canonical request are handed out in the order in which they were
     made. After the last one the request is a miss, or starts over with `repeat`.
@@ -39,7 +40,7 @@ class CallIndex:
         redactors: Sequence[Redactor] = (),
     ) -> None:
         """Take in the calls; `name` is what messages call the log."""
-        # A reader gives them by their ends.
+        # A reader yields them in the order of their ends.
         self.calls = tuple(sorted(calls, key=lambda call: call.start.started_at))
         """Every call of the log, in the order in which they were made."""
         self.name = name
@@ -64,10 +65,9 @@ class CallIndex:
         repeat: bool = False,
         redactors: Sequence[Redactor] = (),
     ) -> CallIndex:
-        """Read a log; raises `ReplayLogError` where that is none.
+        """Read a log; raises `ReplayLogError` if it cannot be read as one.
 
-        One that is a `CallIndex` already is returned as it is; raises `SettingsError` for
-        options beside it.
+        A `CallIndex` is returned as it is; raises `SettingsError` for options given beside it.
         """
         if isinstance(log, CallIndex):
             if ignore or repeat or redactors:
@@ -88,13 +88,14 @@ class CallIndex:
 
     def asked(self, method: str, path: str, content: bytes) -> CanonicalRequest:
         """Return a request as the log would have it."""
-        body, _ = self._policy.request(content)
+        dialect = dialect_of(find_endpoint(method, path))
+        body, _ = self._policy.request(content, dialect)
         return canonical_request(method, path, body, ignore=self._ignore)
 
     def take(self, asked: CanonicalRequest) -> RecordedCall:
         """Hand out the next call that asked this.
 
-        Raises `ReplayMissError` where there is none, or none that can be played.
+        Raises `ReplayMissError` if none is left, or none can be played.
         """
         key = asked.key
         calls = self._playable.get(key)
@@ -119,7 +120,7 @@ class CallIndex:
 
     @property
     def unused(self) -> tuple[RecordedCall, ...]:
-        """The calls that could be played and that nobody asked for, as they were made."""
+        """The calls that can be played and were not asked for, in the order they were made."""
         with self._lock:
             taken = dict(self._taken)
         left = {id(call) for key, calls in self._playable.items() for call in calls[taken[key] :]}
@@ -128,6 +129,6 @@ class CallIndex:
     def _candidate(self, call: RecordedCall) -> Candidate:
         start = call.start
         request = canonical_request(
-            start.endpoint.method, call.path, start.request.body, ignore=self._ignore
+            start.endpoint.method, call.path, call.request_body, ignore=self._ignore
         )
         return Candidate(request, call, _misses.obstacle_to(call))

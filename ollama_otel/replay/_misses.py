@@ -1,4 +1,4 @@
-"""What to say when a log has no answer to a request: the nearest one, and what differs."""
+"""The message for a request that a log has no answer to: the nearest one, and what differs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from ollama_otel._log.call import RecordedCall
+from ollama_otel._wire import media
+from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel.redaction import is_secret_key
 from ollama_otel.replay._canonical import CanonicalRequest
-from ollama_otel.replay._diff.text import FieldDifference, differing_fields
+from ollama_otel.replay._diff.json import FieldDifference, differing_fields
 
 __all__ = ["Candidate", "exhausted", "obstacle_to", "unknown"]
 
@@ -21,12 +23,9 @@ _SHOWN = 60
 _BEFORE = 20
 """Characters shown before the first that differs."""
 _LISTED = 8
-"""Differences told of one request."""
-_SETTING = re.compile(r"keep_alive$|options(?:\.[A-Za-z0-9_]+)?$")
-"""Fields that say how a model is run, and not what it is asked."""
+"""Differences listed of one request."""
 _COMPARED = 200
-"""Logged requests that one without an answer is compared with."""
-_OMITTED = b'"ollama_otel":"omitted"'
+"""Logged requests that a request without an answer is compared with."""
 _MARK = re.compile(r"\[redacted: ([^\[\]]+)\]")
 _BUILT_IN_KINDS = frozenset(
     {"private_key", "authorization", "password", "cookie", "bearer_token", "api_key", "secret"}
@@ -46,11 +45,11 @@ class Candidate(NamedTuple):
     request: CanonicalRequest
     call: RecordedCall
     obstacle: str | None
-    """Why it cannot be played; None: it can."""
+    """Why it cannot be played; None if it can."""
 
 
 def obstacle_to(call: RecordedCall) -> str | None:
-    """Say why a call cannot be played; None where it can."""
+    """Return why a call cannot be played; None if it can."""
     record = call.record
     if record is None:
         return "never ended, so that there is no answer: its process was killed, or still runs"
@@ -64,22 +63,21 @@ def obstacle_to(call: RecordedCall) -> str | None:
         return None
     if "vectors" in call.changes:
         return "cannot be played, as its vectors were not kept; record with media"
-    if "images" in call.changes and any(_OMITTED in chunk.data for chunk in call.chunks):
+    if "images" in call.changes and any(media.MARK in chunk.data for chunk in call.chunks):
         return "cannot be played, as its images were not kept; record with media"
     return None
 
 
 def _has_lost_a_body(call: RecordedCall) -> bool:
-    request = call.start.request
-    needs_request = not call.start.endpoint.path.endswith("/*")
     was_answered = call.record is not None and call.record.http_status is not None
-    return (was_answered and call.chunks is None) or bool(
-        needs_request and request.size and request.body is None
-    )
+    if was_answered and call.chunks is None:
+        return True
+    had_body = bool(call.start.request.size) and not call.start.endpoint.path_names_body
+    return had_body and call.request_body is None
 
 
 def exhausted(asked: CanonicalRequest, log: str, times: int) -> str:
-    """Say that a request was asked more often than it was logged."""
+    """Return the message for a request that is made more often than it was logged."""
     made = "once" if times == 1 else f"{times} times"
     return (
         f"{asked} was made {made} in {log}, and is asked for a {_ordinal(times + 1)} time; "
@@ -94,7 +92,7 @@ def _ordinal(number: int) -> str:
 
 
 def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) -> str:
-    """Say that a request is not in the log, and what in it comes nearest."""
+    """Return the message for a request that is not in the log, with the nearest that is."""
     if not candidates:
         return f"{asked} has no answer: {log} has no calls"
     count = f"{len(candidates)} call{'s' if len(candidates) > 1 else ''}"
@@ -116,15 +114,15 @@ def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) 
     )
     call = nearest.call
     where = f"the nearest was logged in {call.file.name}, line {call.line}"
-    if nearest.obstacle is not None and (not found or call.start.request.body is None):
+    if nearest.obstacle is not None and (not found or call.request_body is None):
         return f"{opening}; {where}, but {nearest.obstacle}"
-    told = "".join(f"\n  {_told(difference)}" for difference in found[:_LISTED])
+    listed = "".join(f"\n  {_line(difference)}" for difference in found[:_LISTED])
     more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return f"{opening}; {where}, and differs in:{told}{more}{_advice(nearest, found)}"
+    return f"{opening}; {where}, and differs in:{listed}{more}{_advice(nearest, found)}"
 
 
 def _most_alike(asked: CanonicalRequest, alike: Sequence[Candidate]) -> Sequence[Candidate]:
-    """Return those worth comparing: of many the ones of the same model and about this size."""
+    """Return those worth comparing: of many, the ones of the same model and nearest in size."""
     if len(alike) <= _COMPARED:
         return alike
     size = len(json.dumps(asked.body))
@@ -138,7 +136,8 @@ def _most_alike(asked: CanonicalRequest, alike: Sequence[Candidate]) -> Sequence
 
 def _advice(nearest: Candidate, found: Sequence[FieldDifference]) -> str:
     names = sorted(_field(difference) for difference in found)
-    if nearest.obstacle is None and all(_SETTING.match(name) for name in names):
+    is_setting = dialect_of(nearest.call.start.endpoint).setting_fields.match
+    if nearest.obstacle is None and all(map(is_setting, names)):
         return f"\nIt would match with ignore={names!r}"
     if "redacted" in nearest.call.request_changes and _is_by_given_redactors(nearest, found):
         return "\nThe log was redacted: pass the redactors it was recorded with"
@@ -146,9 +145,9 @@ def _advice(nearest: Candidate, found: Sequence[FieldDifference]) -> str:
 
 
 def _is_by_given_redactors(nearest: Candidate, found: Sequence[FieldDifference]) -> bool:
-    """Whether the requests may differ by redactors that were given: the built-in ones always run.
+    """Whether the requests may differ by redactors that were given.
 
-    What leaves no mark at all is none of the built-in ones.
+    The built-in ones always run, and each leaves a mark.
     """
     kinds = _marks([difference.before for difference in found])
     if not kinds:
@@ -167,7 +166,7 @@ def _field(difference: FieldDifference) -> str:
     return difference.path.removeprefix("$").removeprefix(".") or "body"
 
 
-def _told(difference: FieldDifference) -> str:
+def _line(difference: FieldDifference) -> str:
     logged, asked = _texts(difference.before, difference.after)
     if difference.kind == "missing":
         asked = "nothing"
@@ -177,7 +176,7 @@ def _told(difference: FieldDifference) -> str:
 
 
 def _texts(logged: Any, asked: Any) -> tuple[str, str]:
-    """Show two values that differ, each cut down to where they do."""
+    """Show two values that differ, each cut down to the first difference."""
     if not (isinstance(logged, str) and isinstance(asked, str)):
         return _shown(logged), _shown(asked)
     if max(len(logged), len(asked)) <= _SHOWN:

@@ -5,10 +5,13 @@ The methods that are replaced are public ones; proxies and mounts are such trans
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+
+from ollama_otel._hidden import is_hidden
 
 __all__ = ["put_in_front"]
 
@@ -31,8 +34,15 @@ def put_in_front(sync_in_front: InFront, async_in_front: InFront) -> Callable[[]
 
 
 def _replace(cls: type, name: str, in_front: InFront) -> Callable[[], None]:
-    before = vars(cls)[name]
-    ours = in_front(getattr(cls, name))
+    before, network = vars(cls)[name], getattr(cls, name)
+    in_front_of_it = in_front(network)
+
+    @functools.wraps(network)
+    def ours(transport: Any, request: httpx.Request) -> Any:
+        # Of an async method this is the coroutine.
+        handle = network if is_hidden(request) else in_front_of_it
+        return handle(transport, request)
+
     setattr(cls, name, ours)
 
     def restore() -> None:

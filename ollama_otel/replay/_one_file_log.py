@@ -1,4 +1,4 @@
-"""A log with everything in it, in one file however long that gets; or an error."""
+"""A log of whole calls in one file of any length."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ollama_otel._content import Redactor
 from ollama_otel._log.observer import ReplayLog
 from ollama_otel.errors import ReplayLogError
+from ollama_otel.redaction import Redactor
 
 __all__ = ["one_file_log"]
 
@@ -25,7 +25,7 @@ def one_file_log(
 ) -> Iterator[ReplayLog]:
     """Log with bodies and media, and close the log at the end, within `timeout` seconds.
 
-    Raises `ReplayLogError` where the log has lost a line by then.
+    Raises `ReplayLogError` if the log has lost a line by then.
     """
     log = ReplayLog(
         path,

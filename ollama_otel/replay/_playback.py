@@ -1,61 +1,51 @@
-"""One recorded call being played: what comes next, and when; waits for nothing itself."""
+"""One recorded call being played: what comes next, and when; it never waits itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 import httpx
 
 from ollama_otel._log.call import RecordedCall
-from ollama_otel._wire.failures import ErrorType
 from ollama_otel.errors import ReplayEndedError, SettingsError
+from ollama_otel.records import ErrorType
 
 __all__ = ["Playback", "check_speed"]
 
-_FIRST_ERROR = 400
-_GRACE = 1.0
+_GRACE: Final = 1.0
 """Seconds beyond the time at which a task was cancelled, for it to be cancelled again."""
 
-# What an answer ends with that came whole and was not what was promised: no exception.
-_CLEAN_ENDS = frozenset(
-    {
-        "the answer ended without its final message",
-        "the answer is not what an Ollama server sends",
-    }
-)
-_BY_TYPE: Mapping[ErrorType, type[httpx.RequestError]] = {
+_BY_NAME: Final[Mapping[str, type[httpx.RequestError]]] = {
+    name: each
+    for name, each in vars(httpx).items()
+    if isinstance(each, type) and issubclass(each, httpx.RequestError)
+}
+# For the exceptions of other libraries, and of logs that have no class.
+_BY_TYPE: Final[Mapping[ErrorType, type[httpx.RequestError]]] = {
     "connect": httpx.ConnectError,
     "timeout": httpx.ReadTimeout,
     "network": httpx.ReadError,
     "incomplete": httpx.RemoteProtocolError,
     "protocol": httpx.RemoteProtocolError,
-    "_OTHER": httpx.RequestError,
-}
-# An exception that says nothing was logged by its name.
-_BY_NAME: Mapping[str, type[httpx.RequestError]] = {
-    each.__name__: each
-    for each in (
-        *(httpx.ConnectTimeout, httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout),
-        *(httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.CloseError),
-        *(httpx.ProxyError, httpx.RemoteProtocolError, httpx.LocalProtocolError),
-    )
+    "invalid_request": httpx.UnsupportedProtocol,
 }
 
 
 def check_speed(speed: float) -> float:
-    """Return a speed; raises `SettingsError` for one that time cannot have."""
+    """Return a speed; raises `SettingsError` if it is negative or infinite."""
     if not 0 <= speed < math.inf:
         raise SettingsError(f"speed must be 0 (no waiting) or more, not {speed!r}")
     return speed
 
 
 class Playback:
-    """A call from the moment at which it is asked for again.
+    """A call from the moment at which it is requested again.
 
     Times are absolute, so that lateness does not add up: what came at an offset in
-    seconds is due at the start plus offset / speed. Whoever shows it sleeps for each
-    float that `head` and `body` give.
+    seconds is due at the start plus offset / speed. The caller sleeps for each float that
+    `head` and `body` give.
     """
 
     def __init__(
@@ -78,12 +68,12 @@ class Playback:
 
     @property
     def status(self) -> int | None:
-        """The HTTP status; None where none came, and `head` raises."""
+        """The HTTP status; None if no response came, and `head` raises."""
         return None if self.call.record is None else self.call.record.http_status
 
     @property
     def content_type(self) -> str | None:
-        """As the answer's head had it."""
+        """As the response's head says."""
         return None if self.call.record is None else self.call.record.content_type
 
     def head(self) -> Iterator[float]:
@@ -111,12 +101,11 @@ class Playback:
         return 0.0 if self.call.record is None else self.call.record.duration
 
     def _broken(self) -> Iterator[float]:
-        record = self.call.record
-        is_cancelled = record is not None and record.outcome == "cancelled"
-        is_abandoned = record is not None and record.outcome == "abandoned"
-        if not is_abandoned:
+        ending = None if self.call.record is None else self.call.record.ending
+        if ending != "closed_early":
             slow = self._slow * len(self.call.chunks or ())
-            yield from self._until(self._end, late=slow + (_GRACE if is_cancelled else 0.0))
+            grace = _GRACE if ending == "cancelled" else 0.0
+            yield from self._until(self._end, late=slow + grace)
         raise self._fault or _ended(self.call)
 
     def _until(self, offset: float, *, late: float = 0.0) -> Iterator[float]:
@@ -130,21 +119,19 @@ class Playback:
 
 
 def _fault(call: RecordedCall) -> Exception | None:
-    """Return what a reader meets after the last piece; None for a plain end."""
+    """Return what a reader meets after the last piece; None for a clean end."""
     record = call.record
-    if record is None or record.outcome == "completed":
+    if record is None:
         return None
-    if record.outcome != "failed":
+    if record.ending in {"closed_early", "cancelled"}:
         return _ended(call)
-    status, kind, message = record.http_status, record.error_type, record.error_message or ""
-    if status is not None and (status >= _FIRST_ERROR or message in _CLEAN_ENDS):
+    if record.ending != "exception":
         return None
-    if named := _BY_NAME.get(message):
-        return named("")
-    if kind is not None and kind in _BY_TYPE:
-        return _BY_TYPE[kind](message)
-    # With a status every other type is one that the server told in a line of its stream.
-    return httpx.UnsupportedProtocol(message) if status is None else None
+    name, message = record.exception_type or "", record.error_message or ""
+    # A record names the class of an exception that says nothing.
+    message = "" if message == name else message
+    by_type = _BY_TYPE.get(record.error_type or "_OTHER", httpx.RequestError)
+    return _BY_NAME.get(name, by_type)(message)
 
 
 def _ended(call: RecordedCall) -> ReplayEndedError:

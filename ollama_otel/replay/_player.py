@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 import anyio
 import httpx
 
-from ollama_otel._content import Redactor
 from ollama_otel._log.call import RecordedCall
+from ollama_otel.redaction import Redactor
 from ollama_otel.replay._matching import CallIndex, Log
 from ollama_otel.replay._playback import Playback, check_speed
 
@@ -30,11 +30,11 @@ class _Played:
 
     @property
     def unused(self) -> tuple[RecordedCall, ...]:
-        """The calls that could be played and that nobody asked for, as they were made."""
+        """The calls that can be played and were not asked for, in the order they were made."""
         return self.index.unused
 
     def _play(self, request: httpx.Request) -> Playback:
-        """Start to play the answer to a request whose body is in memory."""
+        """Start to play the response to a request whose body is in memory."""
         asked = self.index.asked(request.method, request.url.path, request.content)
         call = self.index.take(asked)
         patience = request.extensions.get("timeout", {}).get("read")

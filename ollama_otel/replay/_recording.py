@@ -8,36 +8,30 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.trace import NoOpTracerProvider
 
-from ollama_otel._exchange.exchange import Observer
+from ollama_otel._exchange.observers import Instrumentation, LoggingObserver
 from ollama_otel.replay._network import put_in_front
-from ollama_otel.settings import Settings
 from ollama_otel.transport import AsyncTransport, Transport
 
 __all__ = ["recording_everywhere"]
 
 
 @contextmanager
-def recording_everywhere(observer: Observer) -> Iterator[None]:
-    """Tell an observer of the calls of all clients, sync and async, while the block lasts.
+def recording_everywhere(log: LoggingObserver) -> Iterator[None]:
+    """Log the calls of all clients, sync and async, while the block lasts.
 
-    What else records them (a drop-in client, the instrumentor) goes on doing so. Clients
-    with a transport of their own making are left out, as `replay` leaves them out.
+    Other instrumentation of them (a drop-in client, the instrumentor) works as usual. Clients
+    with a custom transport (mocks, ASGI) are left out, as by `replay`.
     """
-    options: dict[str, Any] = {
-        "tracer_provider": NoOpTracerProvider(),
-        "meter_provider": NoOpMeterProvider(),
-        "settings": Settings(),
-        "observers": [observer],
-    }
+    instrumentation = Instrumentation(observers=(log,), keeps_request=log.keeps_request)
 
     def in_front(network: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(network)
         def handle_request(transport: Any, request: httpx.Request) -> httpx.Response:
             inner = _Network(network, transport)
-            return Transport(inner, **options).handle_request(request)
+            shell = Transport(inner, instrumentation=instrumentation)
+            response: httpx.Response = shell.handle_request(request)
+            return response
 
         return handle_request
 
@@ -45,7 +39,9 @@ def recording_everywhere(observer: Observer) -> Iterator[None]:
         @functools.wraps(network)
         async def handle_async_request(transport: Any, request: httpx.Request) -> httpx.Response:
             inner = _AsyncNetwork(network, transport)
-            return await AsyncTransport(inner, **options).handle_async_request(request)
+            shell = AsyncTransport(inner, instrumentation=instrumentation)
+            response: httpx.Response = await shell.handle_async_request(request)
+            return response
 
         return handle_async_request
 
@@ -57,7 +53,7 @@ def recording_everywhere(observer: Observer) -> Iterator[None]:
 
 
 class _Network(httpx.BaseTransport):
-    """A client's own transport, by the method that was there before."""
+    """A client's own transport, called by the method that was there before."""
 
     def __init__(self, handle: Callable[..., httpx.Response], transport: Any) -> None:
         self._handle = handle

@@ -1,4 +1,4 @@
-"""Sends the requests of a log to a server again, and logs what it answers now."""
+"""Sends the requests of a log to a server again, and logs its answers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import Any, Final
 import anyio
 import httpx
 
-from ollama_otel._content import Redactor
-from ollama_otel._exchange.exchange import CallFollower
+from ollama_otel._exchange.observers import CallFollower
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.address import parse_host
+from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel.context import call_context
 from ollama_otel.errors import ReplayError, SettingsError
 from ollama_otel.records import CallRecord, CallStart
+from ollama_otel.redaction import Redactor
 from ollama_otel.replay._diff.pairing import REPLAY_OF
 from ollama_otel.replay._one_file_log import one_file_log
 from ollama_otel.replay._rerun_plan import RerunPlan
@@ -42,7 +43,7 @@ class RerunProgress:
     failed: int = 0
     """Of those that ended."""
     unreachable: int = 0
-    """Of those that failed: no server was reached. The next run sends them again."""
+    """Of those that failed, the ones that reached no server; the next run sends them again."""
 
 
 async def rerun(
@@ -58,13 +59,13 @@ async def rerun(
 ) -> RerunProgress:
     """Send the calls of a plan to `host`, and log them into the plan's `out`.
 
-    Each is tagged with the call that it repeats, and is a real call: spans and metrics go
-    to the global providers. They begin at the recorded distances, divided by `speed`, or as
-    fast as `concurrency` at a time allows. `model` replaces the recorded ones. What is
-    written goes through `redactors`. A call that fails is logged as such and stops nothing.
+    Each call is tagged with the one that it repeats, and is a real call: spans and metrics go
+    to the global providers. They begin at the recorded distances, divided by `speed`, or, with
+    `concurrency`, as many at a time as it says. `model` replaces the recorded ones. What is
+    written goes through `redactors`. A failed call is logged as such, and the others go on.
 
-    Raises `SettingsError` for values that cannot be used, and `ReplayError` where nothing
-    answers at `host` to begin with or `out` cannot be written.
+    Raises `SettingsError` for values that cannot be used, and `ReplayError` if no server
+    answers at `host` at the start, or `out` cannot be written.
     """
     url = _url(host)
     _check_pace(concurrency, speed)
@@ -133,10 +134,12 @@ async def _send_some_at_a_time(calls: Sequence[RecordedCall], send: Send, concur
 
 async def _send(client: httpx.AsyncClient, call: RecordedCall, model: str | None) -> None:
     start = call.start
-    body = {**(start.request.body or {}), **({} if model is None else {"model": model})}
+    body = call.request_body or {}
+    if model is not None:
+        body = dialect_of(start.endpoint).with_model(body, model)
     with (
         call_context(conversation_id=start.context.conversation_id, tags={REPLAY_OF: call.id}),
-        # What goes wrong is in the log, as it is of any call.
+        # The log has the failure, as of any call.
         suppress(httpx.HTTPError),
     ):
         await client.request(

@@ -26,11 +26,11 @@ class RerunPlan:
     """Which calls of a log are sent again, and where the answers go."""
 
     calls: tuple[RecordedCall, ...]
-    """Those still to be sent, in the order in which they began."""
+    """Those that remain to be sent, in the order in which they began."""
     answered: int
     """Calls to which `out` has an answer already."""
     left_out: Mapping[LeftOut, int]
-    """How many are not to be sent at all."""
+    """How many are never sent, by reason."""
     out: Path
 
     @property
@@ -54,9 +54,9 @@ def plan_rerun(
 ) -> RerunPlan:
     """Choose what to send: inference only, the first `limit` calls, and none that `out` answers.
 
-    A call counts as answered if it was made again and ended, whichever way, but for those
-    that reached no server or were cancelled. `redacted` requests are sent only on demand.
-    Raises `ReplayError` where `out` is the log itself, or no log.
+    A call counts as answered if it was made again and ended in any way, unless it reached no
+    server or was cancelled. Requests with redacted text are sent only with `redacted`. Raises
+    `ReplayError` if `out` is the log itself, or cannot be read as a log.
     """
     file, everything = base_of(out), sorted(calls, key=lambda call: call.start.started_at)
     if any(os.path.abspath(call.file) == str(file) for call in everything):  # noqa: PTH100 - as base_of
@@ -79,7 +79,7 @@ def _reason_to_leave_out(call: RecordedCall, *, allows_redacted: bool) -> LeftOu
         return "not_inference"
     if call.record is not None and call.record.is_redirect:
         return "redirected"
-    if call.start.request.body is None or "binary" in call.request_changes:
+    if not isinstance(call.request_body, dict) or "binary" in call.request_changes:
         return "no_body"
     if "images" in call.request_changes:
         return "images"

@@ -32,9 +32,8 @@ def recording(
 ) -> Iterator[None]:
     """Record all calls made in the block, and at its end write the cassette if it is wanted.
 
-    `max_size` bytes go into a file of the recording. Raises `ReplayLogError` where not all
-    calls are recorded as a whole, and writes nothing then, or where the cassette cannot be
-    written.
+    `max_size` bytes go into a file of the recording. Raises `ReplayLogError` if a call is not
+    recorded as a whole, and writes nothing then, or if the cassette cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="ollama_otel_") as folder:
         path = Path(folder, "calls.jsonl")
@@ -81,7 +80,7 @@ def _check(calls: Sequence[Lines]) -> None:
 
 
 class _NotingIndex(CallIndex):
-    """Notes what it has no answer to: an app may catch the error."""
+    """Notes the requests that it has no answer to, as an app may catch the error."""
 
     def __init__(self, calls: Iterator[RecordedCall], **options: Any) -> None:
         super().__init__(calls, **options)
@@ -103,7 +102,7 @@ def playing(
     ignore: Collection[str],
     redactors: Sequence[Callable[[str], str]],
 ) -> Iterator[_NotingIndex]:
-    """Answer all calls made in the block from the cassette; gives what knows the misses."""
+    """Answer all calls made in the block from the cassette; gives the index, with its misses."""
     index = _NotingIndex(read(cassette), name=str(cassette), ignore=ignore, redactors=redactors)
     with replay(index, speed=speed):
         yield index

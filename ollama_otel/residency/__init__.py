@@ -1,9 +1,11 @@
 """What Ollama servers hold in memory: which models, how much of them on the GPU, and why they go.
 
-`configure(residency=True)` watches the servers that calls go to, and puts it into metrics,
-log events and span attributes; `Residency` is for those who want to know it themselves.
+`configure(residency=True)` watches the servers that calls go to, and reports it in metrics,
+log events and span attributes; `Residency` gives the same to other code.
 """
 
+from ollama_otel._wire.load_options import OptionValue
+from ollama_otel._wire.ps import LoadedModel
 from ollama_otel.residency._events import (
     Event,
     ModelLoad,
@@ -12,8 +14,8 @@ from ollama_otel.residency._events import (
     ReloadThrash,
     ServerDown,
     ServerUp,
+    UnloadReason,
 )
-from ollama_otel.residency._facts import LoadedModel
 from ollama_otel.residency._residency import Listener, Residency
 from ollama_otel.residency._watcher import ServerState
 
@@ -24,9 +26,11 @@ __all__ = [
     "ModelLoad",
     "ModelReload",
     "ModelUnload",
+    "OptionValue",
     "ReloadThrash",
     "Residency",
     "ServerDown",
     "ServerState",
     "ServerUp",
+    "UnloadReason",
 ]

@@ -1,11 +1,11 @@
-"""What happens on a server, as values: models come and go, and the server itself."""
+"""The events of a server, as values: models are loaded and unloaded, the server comes and goes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from ollama_otel.residency._options import OptionValue
+from ollama_otel._wire.load_options import OptionValue
 
 __all__ = [
     "Event",
@@ -21,22 +21,22 @@ __all__ = [
 UnloadReason = Literal["expired", "evicted", "requested", "reloaded", "server_down", "unknown"]
 """Why a model left memory.
 
-`expired`: nobody asked it for its `keep_alive`; `evicted`: another one needed its place;
-`requested`: somebody said so; `reloaded`: it came back at once with other options, or its
-engine had died.
+`expired`: no request used it for its `keep_alive`; `evicted`: another model needed its memory;
+`requested`: a request asked for it; `reloaded`: it was loaded again at once, with other options
+or after its engine had died; `server_down`: the server stopped; `unknown`: there is no evidence.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLoad:
-    """A model came into memory."""
+    """A model was loaded into memory."""
 
     model: str
     """With its tag."""
     context_length: int | None = None
     gpu_share: float | None = None
     load_duration: float | None = None
-    """Seconds, by the server's word to the call that waited for it; None: nobody of ours did."""
+    """Seconds, as the server reported to the call that waited for it; None: none of ours did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,32 +46,32 @@ class ModelUnload:
     model: str
     reason: UnloadReason
     evicted_by: str | None = None
-    """The model that needed the place; None also where there are several that may have."""
+    """The model that needed the memory; None also where it may be one of several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReload:
-    """A model came into memory that had been there before."""
+    """A model was loaded that had been in memory before."""
 
     model: str
     cause: str
-    """The option that was another one (`num_ctx`), `evicted`, `expired`, `requested`,
-    `server_down`, `runner_crashed` or `unknown`.
+    """The option that differs (`num_ctx`), or `evicted`, `expired`, `requested`, `server_down`,
+    `runner_crashed` or `unknown`.
     """
     before: OptionValue | None = None
-    """The option's value until then; None where it is not known, or no option is the cause."""
+    """The option's earlier value; None where it is not known, or no option is the cause."""
     after: OptionValue | None = None
     evicted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadThrash:
-    """Models are loaded again and again, on account of options or for want of memory."""
+    """Models are loaded again and again, because of changing options or too little memory."""
 
     reload: ModelReload
     """The latest one."""
     count: int
-    """Such reloads on this server within the last five minutes."""
+    """Such reloads on this server within the last five minutes, this one included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

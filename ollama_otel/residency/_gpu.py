@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine, by NVML; where there is none, or no driver, there is silence."""
+"""The NVIDIA GPUs of this machine, read by NVML; without GPU or driver there are no readings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _log = getLogger("ollama_otel.residency")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU at the time of reading; None is what it does not tell."""
+    """One GPU at the time of reading; None is what it does not report."""
 
     id: str
     """Its UUID."""
     name: str
     memory_usage: int | None
-    """Bytes in use, by everybody."""
+    """Bytes in use by all processes."""
     memory_limit: int | None
     """Bytes it has."""
     power: float | None
@@ -46,7 +46,7 @@ class GpuReader:
             self._nvml = None
 
     def read(self) -> tuple[Gpu, ...]:
-        """Return what each GPU tells; nothing where the driver does not answer."""
+        """Return the readings of each GPU; none where the driver does not answer."""
         nvml = self._nvml
         if nvml is None:
             return ()

@@ -1,4 +1,4 @@
-"""`Residency`: the servers that are watched in this process, one watcher for each."""
+"""`Residency`: the servers that this process watches, one watcher for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ollama_otel import _process
 from ollama_otel._guard import guard
 from ollama_otel._wire.address import parse_host
 from ollama_otel.residency._events import Event
-from ollama_otel.residency._model import StartedCall
+from ollama_otel.residency._timeline import CallStarted
 from ollama_otel.residency._watcher import ServerState, Watcher
 
 __all__ = ["MAX_SERVERS", "Listener", "Residency"]
@@ -22,10 +22,10 @@ _log = getLogger("ollama_otel.residency")
 
 MAX_SERVERS: Final = 64
 _LAST_WAIT: Final = 1.0
-"""Seconds in which all threads should have ended."""
+"""Seconds to wait for all threads together."""
 
 Listener = Callable[[str, int, Event], None]
-"""Given a server's host and port, and what happened there; called on any thread."""
+"""Called with a server's host, its port and an event, on any thread."""
 
 
 class Residency:
@@ -41,22 +41,22 @@ class Residency:
         self.timeout = timeout
         """Seconds to wait for an answer; a server that takes longer is busy."""
         self._watched = _Watched()
-        # Not bound to this object: the threads must not keep it. Nobody waits for them there.
+        # Not bound to this object: threads must not keep it alive. The finaliser does not join.
         weakref.finalize(self, self._watched.stop)
 
     def watch(self, url: str) -> None:
         """Watch a server from now on.
 
-        `url` is written like a value of `OLLAMA_HOST`. Raises ValueError for what is none.
+        `url` is written like a value of `OLLAMA_HOST`; anything else raises ValueError.
         """
         self.watcher(parse_host(url).url)
 
-    def watcher(self, url: str, call: StartedCall | None = None) -> Watcher | None:
+    def watcher(self, url: str, call: CallStarted | None = None) -> Watcher | None:
         """Return the watcher of a server, by its exact URL; None when there are too many.
 
         A watcher follows the call, if one is given, from before it asks for the first time.
         """
-        # Without the lock: this is asked for each call.
+        # Without the lock: each call comes here.
         watcher = self._watched.watchers.get(url)
         if watcher is None:
             return self._watched.start(url, self.interval, self.timeout, call)
@@ -75,12 +75,12 @@ class Residency:
             watcher.interval = interval
 
     def listen(self, listener: Listener) -> None:
-        """Tell a function of everything that happens from now on; twice over is once."""
+        """Call a function with each event from now on; a second registration changes nothing."""
         if listener not in self._watched.listeners:
             self._watched.listeners += (listener,)
 
     def forget(self, listener: Listener) -> None:
-        """Tell a function no longer."""
+        """Stop calling a function."""
         watched = self._watched
         watched.listeners = tuple(each for each in watched.listeners if each != listener)
 
@@ -110,7 +110,7 @@ class Residency:
 
 
 class _Watched:
-    """What outlives the `Residency` until its threads have ended."""
+    """The part of a `Residency` that lives until its threads have ended."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -126,7 +126,7 @@ class _Watched:
         self.watchers = {}
 
     def start(
-        self, url: str, interval: float, timeout: float, call: StartedCall | None
+        self, url: str, interval: float, timeout: float, call: CallStarted | None
     ) -> Watcher | None:
         with self.lock:
             watcher = self.watchers.get(url)
@@ -149,11 +149,11 @@ class _Watched:
         for listener in self.listeners:
             try:
                 listener(address, port, event)
-            except Exception as fault:  # noqa: BLE001 - a listener may be anybody's
+            except Exception as fault:  # noqa: BLE001 - a listener is the user's code
                 guard.caught("telling of what a server holds", fault)
 
     def stop(self) -> list[Watcher]:
-        """Let all threads end, and return whose they are."""
+        """Ask all threads to end, and return their watchers."""
         with self.lock:
             self.is_closed = True
             watchers, self.watchers = list(self.watchers.values()), {}
@@ -162,7 +162,7 @@ class _Watched:
         return watchers
 
     def close(self) -> None:
-        """Stop, and wait a moment: one that looks up a name cannot be hurried."""
+        """Stop, and wait for a limited time: a look-up of a name cannot be interrupted."""
         until = time.perf_counter() + _LAST_WAIT
         for watcher in self.stop():
             watcher.join(max(0.0, until - time.perf_counter()))

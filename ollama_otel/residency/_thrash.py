@@ -1,45 +1,46 @@
-"""Tells when reloads are no accident any more. No clock: it is told the time."""
+"""Decides when reloads are so many that something has to be done about them."""
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
+from ollama_otel._wire.load_options import LOAD_OPTIONS
 from ollama_otel.residency._events import ModelReload, ReloadThrash
-from ollama_otel.residency._options import LOAD_OPTIONS
 
-__all__ = ["ThrashDetector", "advice"]
+__all__ = ["Thrash", "advice"]
 
 _WINDOW: Final = 300.0
 _RELOADS: Final = 3
-_MAX_TOLD: Final = 20
-"""Different models or pairs told of in one window."""
+_MAX_TIMES: Final = 10_000
+_MAX_REPORTED: Final = 20
+"""Different models or pairs reported within one window."""
 
 
-class ThrashDetector:
-    """Watches the reloads of one server."""
+class Thrash(NamedTuple):
+    """The latest reloads of one server that options or a lack of memory caused."""
 
-    def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=10_000)
-        self._told: dict[tuple[str, ...], float] = {}
+    times: tuple[float, ...] = ()
+    """When they were, in seconds; those within the window only."""
+    reported: Mapping[tuple[str, ...], float] = MappingProxyType({})
+    """When a cause and its models were last reported."""
 
-    def reloaded(self, reload: ModelReload, at: float) -> ReloadThrash | None:
-        """Take in a reload at `at` seconds; None unless there is something new to tell."""
+    def reloaded(self, reload: ModelReload, at: float) -> tuple[Thrash, ReloadThrash | None]:
+        """Return the value after a reload at `at` seconds, and what is to be reported now."""
         if reload.cause != "evicted" and reload.cause not in LOAD_OPTIONS:
-            return None
-        self._times.append(at)
-        while self._times and self._times[0] < at - _WINDOW:
-            self._times.popleft()
-        if len(self._times) < _RELOADS:
-            return None
-        # Two models that push each other out are one story.
-        who = sorted({reload.model, reload.evicted_by or reload.model})
-        key = (reload.cause, *who)
-        self._told = {known: told for known, told in self._told.items() if told > at - _WINDOW}
-        if key in self._told or len(self._told) >= _MAX_TOLD:
-            return None
-        self._told[key] = at
-        return ReloadThrash(reload=reload, count=len(self._times))
+            return self, None
+        start = at - _WINDOW
+        times = (*(time for time in self.times if time >= start), at)[-_MAX_TIMES:]
+        if len(times) < _RELOADS:
+            return self._replace(times=times), None
+        # Two models that push each other out are one case.
+        models = sorted({reload.model, reload.evicted_by or reload.model})
+        case = (reload.cause, *models)
+        reported = {known: last for known, last in self.reported.items() if last > start}
+        if case in reported or len(reported) >= _MAX_REPORTED:
+            return Thrash(times, reported), None
+        return Thrash(times, {**reported, case: at}), ReloadThrash(reload=reload, count=len(times))
 
 
 def advice(thrash: ReloadThrash, url: str) -> str:

@@ -1,4 +1,4 @@
-"""One server, watched from a thread of its own."""
+"""One server, watched from a thread of its own: it polls, keeps the history and emits events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ollama_otel._guard import guard
-from ollama_otel.residency._connection import (
+from ollama_otel._wire.ps import LoadedModel, read_count, read_models, read_version
+from ollama_otel.residency._events import Event, ReloadThrash, ServerDown, ServerUp
+from ollama_otel.residency._history import History, ModelInfo
+from ollama_otel.residency._http import (
     Answer,
     BusyError,
     Connection,
@@ -19,11 +22,17 @@ from ollama_otel.residency._connection import (
     UnaskableError,
     UnreachableError,
 )
-from ollama_otel.residency._events import Event, ReloadThrash, ServerDown, ServerUp
-from ollama_otel.residency._facts import LoadedModel, read_count, read_models, read_version
-from ollama_otel.residency._ledger import Ledger
-from ollama_otel.residency._model import EndedCall, Insight, StartedCall
+from ollama_otel.residency._reducer import advance, expects_load
 from ollama_otel.residency._thrash import advice
+from ollama_otel.residency._timeline import (
+    CallEnded,
+    CallStarted,
+    Entry,
+    Poll,
+    Refused,
+    UnloadRequested,
+    Unreachable,
+)
 
 __all__ = ["ServerState", "Watcher"]
 
@@ -34,18 +43,18 @@ _SOON: Final = (0.3, 1.0, 2.0, 4.0)
 _LEAST_PAUSE: Final = 0.1
 _ABOUT_INTERVAL: Final = 60.0
 _STALE: Final = 3
-"""Intervals after which what was known is too old to be told."""
+"""Intervals after which what was known is too old to be reported."""
 _LONGEST_BACK_OFF: Final = 6
-"""Intervals between two attempts to reach a server that is away."""
+"""Intervals between two attempts to reach a server that is down, at most."""
 _REFUSED_INTERVAL: Final = 60.0
-"""Seconds between two attempts where the answer is not for us to read."""
+"""Seconds between two attempts where the answer cannot be read, at least."""
 _CLOCK_SKEW: Final = 2.0
-"""Seconds; the server's date has no fractions, and less is no difference."""
+"""Seconds; the server's date has no fractions, so a smaller difference means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
-    """What is known of a server now; None is what is not."""
+    """What is known of a server now; None is what is not known."""
 
     url: str
     """Its base URL."""
@@ -53,18 +62,18 @@ class ServerState:
     """Host, as in the URL."""
     port: int
     is_up: bool | None = None
-    """Whether it can be reached; None: not asked yet."""
+    """Whether it can be reached; None: it was not asked yet, or cannot be asked from here."""
     is_busy: bool = False
-    """Whether it took the last question what it holds, and did not answer in time."""
+    """Whether it accepted the latest poll and did not answer in time."""
     version: str | None = None
     installed: int | None = None
     """How many models are on its disk."""
     models: tuple[LoadedModel, ...] | None = None
-    """Those in memory; None where that is not known, or was learned too long ago."""
+    """Those in memory; None where that is not known, or not known recently."""
 
 
 class Watcher:
-    """Asks one server what it holds, until it is stopped."""
+    """Polls one server until it is stopped."""
 
     def __init__(
         self,
@@ -79,14 +88,14 @@ class Watcher:
         self.port = split.port or {"http": 80, "https": 443}[split.scheme]
         self.interval = interval
         self._tell = tell
-        self._ledger = Ledger()
+        self._history = History()
         self._state = ServerState(url=url, address=self.address, port=self.port)
         self._known_until = 0.0
         self._failures = 0
         self._is_unreadable = False
         self._about_at = 0.0
         self._lock = threading.RLock()
-        # Guards `_due`; apart, so that a call can wake the thread while it thinks.
+        # Guards `_due` only, so that a call can wake the thread while it holds the other lock.
         self._wake = threading.Condition()
         self._due: list[float] = []
         self._is_stopped = False
@@ -95,7 +104,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="ollama-otel-residency", daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Begin to poll."""
         self._thread.start()
 
     @property
@@ -107,40 +116,45 @@ class Watcher:
 
     # --- calls, on their own threads -------------------------------------------------------
 
-    def call_started(self, call: StartedCall) -> None:
-        """Follow a call; one that needs a load makes us look sooner."""
+    def call_started(self, call: CallStarted) -> None:
+        """Follow a call; if it needs a load, the server is polled sooner."""
         with self._lock:
-            needs_load = self._ledger.call_started(call)
+            self._history = advance(self._history, call).history
+            needs_load = expects_load(self._history, call)
         if needs_load:
             self._look_at(*(call.sent_at + delay for delay in _SOON))
 
-    def call_ended(self, call: StartedCall, end: EndedCall) -> Insight:
+    def call_ended(self, end: CallEnded) -> ModelInfo:
         """Take in the end of a call, and return what is known of the model that served it."""
-        with self._lock:
-            insight = self._ledger.call_ended(call, end)
-            events = self._ledger.take_events()
+        info, events = self._take(end)
         self._publish(events)
         if end.is_cold or not end.was_served:
             self._look_at(end.ended_at)
-        return insight
+        return info
 
     def unloaded_on_request(self, model: str) -> None:
-        """A call of ours asked the server to unload a model."""
-        with self._lock:
-            self._ledger.unloaded_on_request(model)
+        """A call of this process asked the server to unload a model."""
+        self._take(UnloadRequested(model=model))
         self._look_at(time.perf_counter())
+
+    def _take(self, entry: Entry) -> tuple[ModelInfo, tuple[Event, ...]]:
+        """Put an entry at the end of the timeline."""
+        with self._lock:
+            taken = advance(self._history, entry)
+            self._history = taken.history
+        return taken.info, taken.events
 
     # --- the thread -------------------------------------------------------------------------
 
     def ask_to_stop(self) -> None:
-        """Let the thread end, also while it waits for an answer."""
+        """Ask the thread to end, also while it waits for an answer."""
         with self._wake:
             self._is_stopped = True
             self._wake.notify_all()
         self._connection.close()
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread's end; it can be stuck in looking up a name for longer."""
+        """Wait for the thread's end; a look-up of a name may take longer."""
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -158,19 +172,19 @@ class Watcher:
                 try:
                     self._look()
                 except Exception as fault:  # noqa: BLE001 - the thread goes on
-                    guard.caught("asking a server what it holds", fault)
+                    guard.caught("polling a server", fault)
                 self._rest(started)
         finally:
             self._connection.drop()
 
     def _rest(self, started: float) -> None:
-        """Wait for the next time to look."""
+        """Wait until the next poll is due."""
         regular = started + self._pause()
         with self._wake:
             while not self._is_stopped:
                 now = time.perf_counter()
                 soonest = min([regular, *self._due[:1]])
-                # However many calls there are, they do not make us ask without a rest.
+                # However many calls there are, they do not make it poll without a pause.
                 soonest = max(soonest, started + _LEAST_PAUSE)
                 if now >= soonest:
                     self._due = [at for at in self._due if at > now]
@@ -187,9 +201,11 @@ class Watcher:
     def _look(self) -> None:
         asked = time.perf_counter()
         try:
+            # First what changes at once: the next call may push a model out.
+            answer = self._ask("/api/ps")
+            answered, now = time.perf_counter(), time.time()
             if asked >= self._about_at:
                 self._ask_about(asked)
-            answer = self._ask("/api/ps")
         except BusyError:
             self._reached(is_busy=True)
             return
@@ -200,8 +216,9 @@ class Watcher:
             self._change(is_up=None, is_busy=False)
             self._cannot_tell(str(error))
             return
-        answered = time.perf_counter()
-        now = time.time()
+        if self._is_stopped:
+            # The answer may have been cut short.
+            return
         if answer.date is not None and abs(answer.date - now) > _CLOCK_SKEW:
             now = answer.date
         models = read_models(answer.json(), now=now) if answer.status == 200 else None  # noqa: PLR2004
@@ -210,22 +227,21 @@ class Watcher:
             self._cannot_tell(f"/api/ps answers HTTP status {answer.status} and no list of models")
             return
         self._is_unreadable = False
+        _, events = self._take(Poll(models=models, asked_at=asked, answered_at=answered))
         with self._lock:
-            self._ledger.poll(models, asked_at=asked, answered_at=answered)
-            events = self._ledger.take_events()
             self._known_until = answered + _STALE * self.interval + self._timeout
-        self._change(models=models)
+            self._state = replace(self._state, models=models)
         self._publish(events)
 
     def _ask_about(self, now: float) -> None:
-        """Ask what changes rarely."""
+        """Ask for what changes rarely."""
         version, installed = self._ask("/api/version"), self._ask("/api/tags")
         self._change(version=read_version(version.json()), installed=read_count(installed.json()))
         self._about_at = now + _ABOUT_INTERVAL
 
     def _ask(self, path: str) -> Answer:
         answer = self._connection.get(path)
-        if answer.status >= 500:  # noqa: PLR2004 - a proxy before a server that is away
+        if answer.status >= 500:  # noqa: PLR2004 - a proxy in front of a server that is down
             raise UnreachableError(f"HTTP status {answer.status}")
         return answer
 
@@ -238,7 +254,7 @@ class Watcher:
         self._failures = 0
         self._change(is_up=True, is_busy=is_busy)
         if was_up is not True:
-            self._publish([ServerUp(version=self._state.version)])
+            self._publish((ServerUp(version=self._state.version),))
 
     def _lost(self, error: UnreachableError) -> None:
         if self._is_stopped:
@@ -246,15 +262,11 @@ class Watcher:
         was_up, self._about_at = self._state.is_up, 0.0
         self._failures += 1
         self._change(is_up=False, is_busy=False, models=None, version=None, installed=None)
-        with self._lock:
-            if isinstance(error, RefusedError):
-                self._ledger.server_down(time.perf_counter())
-            else:
-                self._ledger.unreachable(time.perf_counter())
-            events = self._ledger.take_events()
+        entry = Refused if isinstance(error, RefusedError) else Unreachable
+        _, events = self._take(entry(at=time.perf_counter()))
         if was_up is not False:
             _log.warning("the Ollama server %s cannot be reached: %s", self.url, error)
-            events.insert(0, ServerDown(error=str(error)))
+            events = (ServerDown(error=str(error)), *events)
         self._publish(events)
 
     def _cannot_tell(self, reason: str) -> None:
@@ -269,7 +281,7 @@ class Watcher:
         self._is_unreadable = True
         self._change(models=None)
 
-    def _publish(self, events: list[Event]) -> None:
+    def _publish(self, events: tuple[Event, ...]) -> None:
         for event in events:
             if isinstance(event, ReloadThrash):
                 _log.warning("%s", advice(event, self.url))

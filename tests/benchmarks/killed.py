@@ -76,10 +76,10 @@ def kill_and_read(folder: Path, *, after: float) -> Killed:
     torn: list[Skipped] = []
     calls = list(read(folder / "calls.jsonl", report=torn.append))
     whole = {
-        call.start.request.body["messages"][0]["content"]
+        call.request_body["messages"][0]["content"]
         for call in calls
         if call.record is not None
-        and call.start.request.body is not None
+        and call.request_body is not None
         and call.record.outcome == "completed"
         and (call.body or b"").count(b"\n") == call.record.chunk_count
     }

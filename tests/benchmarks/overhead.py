@@ -2,10 +2,13 @@
 
 `python -m tests.benchmarks.overhead [--rounds N] [--json]`
 
-Every round runs each variant once, in turn, on an in-process transport; a ratio is
-taken within its round and the median over rounds is shown, so a machine whose speed
-drifts does not matter. Spans go through a batch processor to an exporter that does
-nothing; metrics are collected after each measurement, as a reader does once a minute.
+Every round runs each arm once, in turn, on an in-process transport; a ratio is taken
+within its round and the median over rounds is shown, so a machine whose speed drifts does
+not matter. Spans go through a batch processor to an exporter that does nothing; metrics
+are collected after each measurement, as a reader does once a minute.
+
+The arms with no-op providers show our own share: what recording costs without the SDK.
+The SDK floor is the plain client with the telemetry of one chat written by hand.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from typing import Any
 import httpx
 import ollama
 from opentelemetry import propagate
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, use_span
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, use_span
 
 from ollama_otel import Client, instrument_client
 
@@ -93,10 +97,10 @@ class Telemetry:
         return {"tracer_provider": self.tracer_provider, "meter_provider": self.meter_provider}
 
 
-class SdkAlone:
-    """The plain client, and the bare SDK calls that the telemetry of one chat comes down to.
+class SdkFloor:
+    """The plain client, and the SDK calls that the telemetry of one chat comes down to.
 
-    What no recorder that sends this span and these three measurements can do without.
+    No recorder that sends one span of 22 attributes and three measurements costs less.
     """
 
     def __init__(self, client: ollama.Client, telemetry: Telemetry) -> None:
@@ -139,27 +143,30 @@ class SdkAlone:
 
 MakeClient = Callable[[httpx.BaseTransport], Any]
 
+PLAIN, FLOOR = "plain", "SDK floor"
 
-def variants() -> dict[str, tuple[MakeClient, Telemetry | None]]:
-    """The clients to compare; the first is the measure."""
+
+def arms() -> dict[str, tuple[MakeClient, Telemetry | None]]:
+    """The clients to compare, and what collects their telemetry."""
     sampled, unsampled = Telemetry.create(), Telemetry.create(sampler=ALWAYS_OFF)
+    no_op = {"tracer_provider": NoOpTracerProvider(), "meter_provider": NoOpMeterProvider()}
 
-    def instrumented(telemetry: Telemetry) -> MakeClient:
-        return lambda transport: instrument_client(
-            ollama.Client(transport=transport), **telemetry.options
-        )
+    def drop_in(options: dict[str, Any]) -> MakeClient:
+        return lambda transport: Client(transport=transport, **options)
+
+    def instrumented(options: dict[str, Any]) -> MakeClient:
+        return lambda transport: instrument_client(ollama.Client(transport=transport), **options)
 
     return {
-        "plain": (lambda transport: ollama.Client(transport=transport), None),
-        "drop-in": (lambda transport: Client(transport=transport, **sampled.options), sampled),
-        "instrumented": (instrumented(sampled), sampled),
-        "drop-in, unsampled": (
-            lambda transport: Client(transport=transport, **unsampled.options),
-            unsampled,
-        ),
-        "instrumented, unsampled": (instrumented(unsampled), unsampled),
-        "plain + the bare SDK calls": (
-            lambda transport: SdkAlone(ollama.Client(transport=transport), sampled),
+        PLAIN: (lambda transport: ollama.Client(transport=transport), None),
+        "drop-in": (drop_in(sampled.options), sampled),
+        "instrumented": (instrumented(sampled.options), sampled),
+        "drop-in, unsampled": (drop_in(unsampled.options), unsampled),
+        "instrumented, unsampled": (instrumented(unsampled.options), unsampled),
+        "drop-in, no-op": (drop_in(no_op), None),
+        "instrumented, no-op": (instrumented(no_op), None),
+        FLOOR: (
+            lambda transport: SdkFloor(ollama.Client(transport=transport), sampled),
             sampled,
         ),
     }
@@ -212,9 +219,34 @@ def _scenarios() -> list[Scenario]:
     ]
 
 
-def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """Return the median ratio to the plain client, by scenario and variant."""
-    scenarios, makers = _scenarios(), variants()
+@dataclass(frozen=True)
+class Target:
+    """How much CPU one arm may use, as a ratio to another."""
+
+    scenario: str
+    arm: str
+    base: str
+    at_most: float
+
+
+CHUNK = "one more chunk"
+
+TARGETS = [
+    Target("single chat", "drop-in, no-op", PLAIN, 1.10),
+    Target("single chat", "instrumented, no-op", PLAIN, 1.10),
+    Target("single chat", "drop-in", FLOOR, 1.05),
+    Target("single chat", "instrumented", FLOOR, 1.25),
+    Target(CHUNK, "drop-in", PLAIN, 0.55),
+    Target("stream of 200 chunks", "drop-in", PLAIN, 0.75),
+]
+
+Seconds = dict[str, dict[str, list[float]]]
+"""CPU seconds of one call in each round, by scenario and arm."""
+
+
+def measure(rounds: int) -> Seconds:
+    """Run all arms in all scenarios."""
+    scenarios, makers = _scenarios(), arms()
     clients = {
         (scenario.name, name): make(InProcess(scenario.chunks, scenario.content_type))
         for scenario in scenarios
@@ -235,23 +267,61 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
                 # The first round warms up.
                 if round_number:
                     scenario.seconds.setdefault(name, []).append(spent)
-    ratios = {s.name: {name: _ratio(s.seconds, name) for name in makers} for s in scenarios}
-    short, long = scenarios[1].seconds, scenarios[2].seconds
-    slopes = {
+    seconds = {
+        scenario.name: {name: scenario.seconds[name] for name in makers} for scenario in scenarios
+    }
+    short, long = seconds["stream of 200 chunks"], seconds["stream of 2,000 chunks"]
+    seconds[CHUNK] = {
         name: [(b - a) / 1800 for a, b in zip(short[name], long[name], strict=True)]
         for name in makers
     }
-    ratios["one more chunk"] = {name: _ratio(slopes, name) for name in makers}
-    ratios["microseconds of the plain client"] = {
-        s.name: statistics.median(s.seconds["plain"]) * 1e6 for s in scenarios
-    } | {"one more chunk": statistics.median(slopes["plain"]) * 1e6}
-    return ratios
+    return seconds
 
 
-def _ratio(seconds: dict[str, list[float]], name: str) -> float:
+def ratio(by_arm: dict[str, list[float]], name: str, base: str = PLAIN) -> float:
+    """The median over rounds of one arm's time to another's."""
     return statistics.median(
-        mine / plain for mine, plain in zip(seconds[name], seconds["plain"], strict=True)
+        mine / other for mine, other in zip(by_arm[name], by_arm[base], strict=True)
     )
+
+
+def ratios(seconds: Seconds) -> dict[str, dict[str, float]]:
+    """The ratios to the plain client, by scenario and arm."""
+    return {
+        scenario: {name: ratio(by_arm, name) for name in by_arm}
+        for scenario, by_arm in seconds.items()
+    }
+
+
+def targets(seconds: Seconds) -> list[dict[str, Any]]:
+    """The targets, each with what was measured."""
+    rows = []
+    for target in TARGETS:
+        measured = ratio(seconds[target.scenario], target.arm, target.base)
+        rows.append(
+            {
+                "scenario": target.scenario,
+                "ratio": f"{target.arm} / {target.base}",
+                "target": target.at_most,
+                "measured": measured,
+                "holds": measured <= target.at_most,
+            }
+        )
+    return rows
+
+
+def _print(seconds: Seconds) -> None:
+    for scenario, by_arm in ratios(seconds).items():
+        plain = statistics.median(seconds[scenario][PLAIN]) * 1e6
+        print(f"{scenario} (plain: {plain:,.1f} us)")
+        for name, value in by_arm.items():
+            print(f"    {name:26} {value:5.2f}x")
+    print(f"\n{'scenario':22} {'ratio':30} target measured holds")
+    for row in targets(seconds):
+        print(
+            f"{row['scenario']:22} {row['ratio']:30} {row['target']:5.2f}x {row['measured']:7.3f}x"
+            f" {'yes' if row['holds'] else 'no'}"
+        )
 
 
 def main() -> None:
@@ -259,15 +329,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    ratios = measure(arguments.rounds)
-    if arguments.json:
-        print(json.dumps(ratios, indent=1))
+    seconds = measure(arguments.rounds)
+    if not arguments.json:
+        _print(seconds)
         return
-    absolute = ratios.pop("microseconds of the plain client")
-    for scenario, by_variant in ratios.items():
-        print(f"{scenario} (plain: {absolute[scenario]:,.1f} us)")
-        for name, ratio in by_variant.items():
-            print(f"    {name:26} {ratio:5.2f}x")
+    print(json.dumps({"ratios": ratios(seconds), "targets": targets(seconds)}, indent=1))
 
 
 if __name__ == "__main__":

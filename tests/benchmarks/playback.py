@@ -54,7 +54,7 @@ def _sync(make: Callable[[], httpx.Client], body: Any, url: str) -> list[float]:
 async def _async(call: RecordedCall) -> list[float]:
     async with httpx.AsyncClient(transport=AsyncPlayer([call])) as client:
         began = time.perf_counter()
-        async with client.stream("POST", URL, json=call.start.request.body) as response:
+        async with client.stream("POST", URL, json=call.request_body) as response:
             return [time.perf_counter() - began async for _ in response.aiter_raw()]
 
 
@@ -67,7 +67,7 @@ def _served(call: RecordedCall) -> list[float]:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     make = partial(httpx.Client, trust_env=False)
-    arrivals = _sync(make, call.start.request.body, f"http://127.0.0.1:{port}/api/chat")
+    arrivals = _sync(make, call.request_body, f"http://127.0.0.1:{port}/api/chat")
     server.should_exit = True
     thread.join(10)
     return arrivals
@@ -75,7 +75,7 @@ def _served(call: RecordedCall) -> list[float]:
 
 def measure(call: RecordedCall) -> dict[str, list[float]]:
     """Return how many seconds each chunk was off, by way of playing."""
-    body = call.start.request.body
+    body = call.request_body
     arrivals = {
         "Player": _sync(lambda: httpx.Client(transport=Player([call])), body, URL),
         "AsyncPlayer, asyncio": asyncio.run(_async(call)),

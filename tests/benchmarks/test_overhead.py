@@ -12,6 +12,8 @@ LIMITS = {
     ("stream of 200 chunks", "drop-in"): 1.0,
     ("single chat", "drop-in"): 2.4,
     ("single chat", "instrumented"): 3.0,
+    ("single chat", "drop-in, no-op"): 1.8,
+    ("single chat", "instrumented, no-op"): 2.2,
     ("5 MB image", "drop-in"): 1.2,
 }
 
@@ -26,7 +28,7 @@ def excess() -> dict[tuple[str, str], float]:
         check=True,
         timeout=240,
     )
-    ratios = json.loads(done.stdout)
+    ratios = json.loads(done.stdout)["ratios"]
     found = {(what, client): ratios[what][client] for what, client in LIMITS}
     return {what: ratio for what, ratio in found.items() if ratio >= LIMITS[what]}
 

@@ -1,4 +1,4 @@
-"""The command `dashboards`: up and down by programs that are really run, check, export, and import into a scripted Grafana."""
+"""The command `dashboards`: up and down with substitute engines, check, export, and import into a scripted Grafana."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ollama_otel._cli import check, export_import, main
+from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.check import CheckReport, PanelReport, RulesReport
-from ollama_otel._monitoring.errors import DashboardsError
 from ollama_otel._monitoring.files import board_files, shipped_folder
 from tests.monitoring.engines import Engines, install
 from tests.monitoring.scripted import Request, Scripted, answering
@@ -25,7 +25,7 @@ SHIPPED = f"-f {COMPOSE}"
 
 @contextmanager
 def grafana(**answers: tuple[int, Any]) -> Iterator[Scripted]:
-    """A server after Grafana's documentation; `answers` replace the usual ones, by route with _ for /."""
+    """A server that follows Grafana's documentation; `answers` replace responses, by route with _ for /."""
 
     def usual(request: Request) -> tuple[int, Any]:
         match request.method, request.route:
@@ -59,13 +59,13 @@ def grafana(**answers: tuple[int, Any]) -> Iterator[Scripted]:
 
 @pytest.fixture
 def ready() -> Iterator[str]:
-    """Everything the command waits for, at one place; gives HOST:PORT."""
+    """One server for all services that the command waits for; yields HOST:PORT."""
     with answering(lambda _: (200, {})) as server:
         yield server.url.removeprefix("http://")
 
 
 def docker(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Engines:
-    """A docker with compose whose containers all listen at one place."""
+    """A docker with compose whose containers all listen at one address."""
     monkeypatch.setenv("PATH", str(folder))
     return install(folder, "docker", answers=((" port ", 0, f"{place}\n", ""),))
 
@@ -75,7 +75,7 @@ def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
 ) -> None:
     engines = docker(tmp_path, ready, monkeypatch)
     assert main(["dashboards", "up", "--no-color"]) == 0
-    assert engines.told() == [
+    assert engines.commands() == [
         "docker compose version",
         "docker info --format {{.ServerVersion}}",
         f"docker compose {SHIPPED} up --detach",
@@ -86,11 +86,11 @@ def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
     ]
     assert engines.calls()[2]["logs"] is None
     said = capsys.readouterr().out
-    assert [line for line in said.splitlines() if line.endswith("answers.")] == [
-        "Prometheus answers.",
-        "Jaeger answers.",
-        "Collector answers.",
-        "Grafana answers.",
+    assert [line for line in said.splitlines() if line.endswith("is ready.")] == [
+        "Prometheus is ready.",
+        "Jaeger is ready.",
+        "Collector is ready.",
+        "Grafana is ready.",
     ]
     port = ready.rpartition(":")[2]
     assert f"Grafana    http://localhost:{port}  the boards" in said
@@ -109,9 +109,10 @@ def test_up_takes_profiles_and_another_file(
     flags = ["--with-ollama", "--with-loki", "--file", str(file)]
     assert main(["dashboards", "up", *flags]) == 0
     assert (
-        engines.told()[2] == f"docker compose -f {file} --profile ollama --profile loki up --detach"
+        engines.commands()[2]
+        == f"docker compose -f {file} --profile ollama --profile loki up --detach"
     )
-    # What the collector does with logs is chosen by a variable of the file.
+    # A variable of the compose file selects what the collector does with logs.
     assert engines.calls()[2]["logs"] == "loki"
     assert f"ollama-otel dashboards down --file {file}" in capsys.readouterr().out
 
@@ -128,7 +129,7 @@ def test_a_service_that_the_file_does_not_have_is_not_waited_for(
     install(tmp_path, "docker", answers=answers)
     assert main(["dashboards", "up"]) == 0
     said = capsys.readouterr().out
-    assert "Grafana answers." in said
+    assert "Grafana is ready." in said
     assert "Jaeger" not in said
 
 
@@ -138,10 +139,10 @@ def test_a_file_with_other_services_is_started_and_not_waited_for(
     monkeypatch.setenv("PATH", str(tmp_path))
     install(tmp_path, "docker", answers=((" port ", 1, "", "no such service"),))
     assert main(["dashboards", "up"]) == 0
-    assert "answers." not in capsys.readouterr().out
+    assert "is ready." not in capsys.readouterr().out
 
 
-def test_what_does_not_answer_in_time_is_named_with_where_its_log_is(
+def test_a_service_that_is_not_ready_in_time_is_reported_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with answering(lambda request: (503 if request.route == "/api/health" else 200, {})) as server:
@@ -149,10 +150,10 @@ def test_what_does_not_answer_in_time_is_named_with_where_its_log_is(
         assert main(["dashboards", "up", "--wait", "0.1"]) == 1
     said = capsys.readouterr().out
     assert (
-        f"Grafana did not answer at {server.url}; its log: docker compose {SHIPPED} logs grafana"
+        f"Grafana is not ready at {server.url}; its log: docker compose {SHIPPED} logs grafana"
         in said
     )
-    assert "Prometheus answers." in said
+    assert "Prometheus is ready." in said
 
 
 def test_what_is_slow_to_start_is_waited_for(
@@ -167,20 +168,20 @@ def test_what_is_slow_to_start_is_waited_for(
     with answering(answer) as server:
         docker(tmp_path, server.url.removeprefix("http://"), monkeypatch)
         assert main(["dashboards", "up"]) == 0
-    assert "Grafana answers." in capsys.readouterr().out
+    assert "Grafana is ready." in capsys.readouterr().out
 
 
-def test_nobody_at_a_port_is_waited_for_in_vain(
+def test_a_closed_port_ends_the_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         docker(tmp_path, f"127.0.0.1:{taken.getsockname()[1]}", monkeypatch)
         assert main(["dashboards", "up", "--wait", "0.1"]) == 1
-    assert "Jaeger did not answer" in capsys.readouterr().out
+    assert "Jaeger is not ready" in capsys.readouterr().out
 
 
-def test_a_stack_that_does_not_start_is_told_with_the_command(
+def test_a_stack_that_does_not_start_is_reported_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -197,7 +198,7 @@ def test_down_stops_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["dashboards", "down"]) == 0
     assert main(["dashboards", "down", "--volumes"]) == 0
     stop = f"docker compose {SHIPPED} --profile ollama --profile loki down"
-    assert [each for each in engines.told() if " down" in each] == [stop, f"{stop} --volumes"]
+    assert [each for each in engines.commands() if " down" in each] == [stop, f"{stop} --volumes"]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_down_stops_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ),
     ],
 )
-def test_whatever_can_run_it_is_taken(
+def test_any_available_engine_is_used(
     programs: tuple[str, ...],
     answers: tuple[tuple[str, int, str, str], ...],
     taken: str,
@@ -232,10 +233,10 @@ def test_whatever_can_run_it_is_taken(
     monkeypatch.setenv("PATH", str(tmp_path))
     engines = install(tmp_path, *programs, answers=answers)
     assert main(["dashboards", "down"]) == 0
-    assert engines.told()[-1].startswith(f"{taken} {SHIPPED} ")
+    assert engines.commands()[-1].startswith(f"{taken} {SHIPPED} ")
 
 
-def test_without_an_engine_it_says_what_it_looked_for_and_how_to_do_without(
+def test_without_an_engine_it_lists_what_it_tried_and_the_alternative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -247,10 +248,10 @@ def test_without_an_engine_it_says_what_it_looked_for_and_how_to_do_without(
     assert main(["dashboards", "up"]) == 2
     said = capsys.readouterr()
     assert said.err == (
-        "ollama-otel: nothing here can run containers: docker compose is there, but its engine "
-        "does not answer (Cannot connect to the Docker daemon); no podman on the PATH; "
+        "ollama-otel: no container engine found: docker compose found, but its engine "
+        "does not respond (Cannot connect to the Docker daemon); no podman on the PATH; "
         "`docker-compose version` fails (status 1); "
-        "podman-compose is there, but no podman\n"
+        "podman-compose found, but no podman\n"
     )
     assert f"prometheus --config.file={shipped_folder()}/prometheus/prometheus.yml" in said.out
     assert "ollama-otel dashboards import --grafana" in said.out
@@ -260,16 +261,16 @@ def test_without_an_engine_it_says_what_it_looked_for_and_how_to_do_without(
     )
 
 
-def test_an_engine_that_fails_without_a_word_is_told_by_its_status(
+def test_an_engine_that_fails_without_output_is_reported_with_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     install(tmp_path, "docker", answers=(("docker info", 3, "", ""),))
     assert main(["dashboards", "down"]) == 2
-    assert "its engine does not answer (status 3)" in capsys.readouterr().err
+    assert "its engine does not respond (status 3)" in capsys.readouterr().err
 
 
-def test_a_program_that_cannot_be_run_is_passed_over(
+def test_a_program_that_cannot_be_run_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -279,18 +280,18 @@ def test_a_program_that_cannot_be_run_is_passed_over(
     assert "`docker compose version` fails ([Errno 2] No such file" in capsys.readouterr().err
 
 
-def test_a_compose_file_that_is_not_there_is_told(
+def test_a_missing_compose_file_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dashboards", "up", "--file", str(tmp_path / "none.yaml")]) == 2
-    assert "there is no compose file" in capsys.readouterr().err
+    assert "no compose file" in capsys.readouterr().err
 
 
 # --- check ----------------------------------------------------------------------------------------
 
 
 def scripted_prometheus(request: Request) -> tuple[int, Any]:
-    """It has one series of anything that is asked for a stretch of time, and nothing else."""
+    """Range queries find one series, all others nothing."""
     answers = {
         "buildinfo": {"version": "3.11.0"},
         "flags": {"enable-feature": "exemplar-storage"},
@@ -341,16 +342,17 @@ def test_check_prints_each_panel_and_why_it_is_empty(
         "",
         "Sample",
         "Calls                                         data      1 series, last value 0.25",
-        "Calls now, with a title that is much longer…  missing   nothing sends "
-        "gen_ai_client_operation_duration_seconds: it comes with any call that ends",
+        "Calls now, with a title that is much longer…  missing   no app sends "
+        "gen_ai_client_operation_duration_seconds: it comes from any call that ends",
         "",
-        "1 of 2 panels have data, 0 are rightly empty, 1 have none and could.",
-        "Our metrics make 0 series. There is no histogram of ours.",
-        "There are no rules beside these boards.",
+        "1 of 2 panels have data; 1 should have data and have none; "
+        "0 need calls or settings that are not there.",
+        "Our metrics make 0 series. No histograms.",
+        "There are no rules with these boards.",
     ]
 
 
-def test_check_is_content_where_every_panel_has_data(
+def test_check_succeeds_if_every_panel_has_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = sample(tmp_path, GOOD)
@@ -373,7 +375,7 @@ def test_check_is_content_where_every_panel_has_data(
     ]
 
 
-def test_check_asks_every_question_of_the_shipped_boards(
+def test_check_runs_every_query_of_the_shipped_boards(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with answering(scripted_prometheus) as server:
@@ -389,13 +391,13 @@ def test_check_asks_every_question_of_the_shipped_boards(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--board", "none"], "there is no board 'none'; there are ollama-otel-"),
+        (["--board", "none"], "no board 'none'; there are ollama-otel-"),
         (["--set", "modell=a"], "no board has a variable 'modell'; there are "),
-        (["--boards", "/nowhere"], "there is no board in /nowhere"),
+        (["--boards", "/nowhere"], "no boards in /nowhere"),
         (["--prometheus", "http://127.0.0.1:1"], "no Prometheus at http://127.0.0.1:1"),
     ],
 )
-def test_check_says_what_it_cannot_use(
+def test_check_reports_unusable_arguments(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dashboards", "check", *arguments]) == 2
@@ -412,7 +414,7 @@ def test_check_says_what_it_cannot_use(
         (["import"], "--grafana"),
     ],
 )
-def test_arguments_that_cannot_be_read_are_refused(
+def test_invalid_arguments_are_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -420,7 +422,7 @@ def test_arguments_that_cannot_be_read_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_a_report_tells_of_histograms_rules_and_notes() -> None:
+def test_a_report_includes_histograms_rules_and_notes() -> None:
     def panel(state: Any, **more: Any) -> PanelReport:
         values = {"series": 2, "last": None, "reason": None, **more}
         return PanelReport(board="b", panel=f"is {state}", state=state, **values)
@@ -446,7 +448,9 @@ def test_a_report_tells_of_histograms_rules_and_notes() -> None:
     assert report.is_whole
     assert printed[-3].startswith("Our metrics make 1,234 series. Histograms: 1 native, 2 classic.")
     assert "convert_histograms_to_nhcb" in printed[-3]
-    assert printed[-2].startswith("1 of 6 rules are loaded, without A, B, C, D ...: name the files")
+    assert printed[-2].startswith(
+        "1 of 6 rules are loaded, A, B, C, D ... are missing: add the files"
+    )
     assert printed[-1] == "Rule F fails: why"
     assert check._histograms(native) == "Histograms: 1 native, 0 classic."
     assert [line.plain for line in check._rules(whole)] == ["All 6 rules are loaded."]
@@ -473,16 +477,16 @@ def test_export_writes_all_that_the_stack_needs_and_nothing_twice(
     assert f"{len(files)} files written.\n" in first
     assert str(out / "compose.yaml") in first
     assert main(["dashboards", "export", "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"0 files written, {len(files)} are as they were.\n"
+    assert capsys.readouterr().out == f"0 files written, {len(files)} unchanged.\n"
 
 
-def test_export_overwrites_nobodys_changes_unless_forced(
+def test_export_overwrites_changed_files_only_with_force(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed = tmp_path / "compose.yaml"
     changed.write_text("mine")
     assert main(["dashboards", "export", "--out", str(tmp_path)]) == 2
-    assert "other files of these names: compose.yaml; --force" in capsys.readouterr().err
+    assert "different files with these names: compose.yaml; --force" in capsys.readouterr().err
     # All or none.
     assert list(tmp_path.iterdir()) == [changed]
     assert changed.read_text() == "mine"
@@ -513,7 +517,7 @@ def test_export_can_fix_the_data_source(tmp_path: Path) -> None:
         assert "job" in {each["name"] for each in board["templating"]["list"]}
 
 
-def test_export_says_where_it_cannot_write(
+def test_export_reports_a_folder_it_cannot_write(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -528,7 +532,7 @@ def imported(server: Scripted, *arguments: str) -> int:
     return main(["dashboards", "import", "--grafana", server.url, *arguments])
 
 
-def test_import_makes_data_sources_folder_and_boards(capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_creates_data_sources_folder_and_boards(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana() as server:
         assert (
             imported(
@@ -568,11 +572,11 @@ def test_import_makes_data_sources_folder_and_boards(capsys: pytest.CaptureFixtu
     assert {(each["folderUid"], each["overwrite"]) for each in boards} == {("new-folder", True)}
     said = capsys.readouterr().out
     assert said.startswith(f"Grafana 11.6.0 at {server.url}\n")
-    assert "Data source Prometheus made, for http://prometheus:9090" in said
+    assert "Data source Prometheus created for http://prometheus:9090" in said
     assert f"(new): {server.url}/d/ollama-otel-overview/slug" in said
 
 
-def test_import_leaves_what_is_there_and_takes_the_folder_of_that_name(
+def test_import_keeps_existing_data_sources_and_uses_the_existing_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     there = {"uid": "prometheus", "name": "Prom", "type": "prometheus", "url": "http://other"}
@@ -591,9 +595,9 @@ def test_import_leaves_what_is_there_and_takes_the_folder_of_that_name(
     assert board.json["folderUid"] == "nErXDvCkzz"
     assert board.headers["authorization"].startswith("Basic ")
     said = capsys.readouterr().out
-    assert "Data source Prom (uid prometheus) is there, for http://other: left as it is" in said
+    assert "Data source Prom (uid prometheus) exists for http://other: not changed" in said
     assert "(version 4)" in said
-    assert "It has no" not in said
+    assert "data source" not in said
 
 
 def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -606,26 +610,26 @@ def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPat
         assert server.requests[0].headers["authorization"].startswith("Basic ")
 
 
-def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_reports_missing_data_sources(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana() as server:
         assert imported(server) == 0
     said = capsys.readouterr().out
-    assert "It has no Prometheus data source, so the boards will be empty: --prometheus-url" in said
+    assert "No Prometheus data source, so the boards will be empty: add --prometheus-url" in said
     assert (
-        "It has no data source with uid 'jaeger', so no panel opens a trace: --jaeger-url" in said
+        "No data source with uid 'jaeger', so panels cannot open traces: add --jaeger-url" in said
     )
     there = [{"uid": "abc", "name": "Prom", "type": "prometheus", "url": "http://p"}]
     with grafana(get_api_datasources=(200, there)) as server:
         assert imported(server, "--datasource", "abd") == 0
     assert (
-        "no Prometheus data source with uid 'abd'; there are abc (Prom)" in capsys.readouterr().out
+        "No Prometheus data source with uid 'abd'; there are abc (Prom)" in capsys.readouterr().out
     )
     sent = server.asked("POST", "/api/dashboards/db")[0].body
     assert b"${datasource}" not in sent
-    # An editor may not see them.
+    # An editor may not list data sources.
     with grafana(get_api_datasources=(403, {"message": "Forbidden"})) as server:
         assert imported(server) == 0
-    assert "It has no" not in capsys.readouterr().out
+    assert "data source" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -634,38 +638,38 @@ def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str
         (
             {"get_api_folders": (401, {"message": "Invalid API key"})},
             ["--token", "x"],
-            "would not list the folders: it does not know the token; give the token of a service "
-            "account by --token or GRAFANA_TOKEN, or --user NAME:PASSWORD (it says: Invalid API key)",
+            "refused to list the folders: the token is not valid; give the token of a service "
+            "account with --token or GRAFANA_TOKEN, or --user NAME:PASSWORD (message: Invalid API key)",
         ),
         (
             {"get_api_folders": (401, {})},
             ["--user", "me:x"],
-            "it does not know the user 'me'",
+            "the user 'me' is not valid",
         ),
-        ({"get_api_folders": (401, {})}, [], "it wants to know who asks; give the token"),
+        ({"get_api_folders": (401, {})}, [], "sign-in required; give the token"),
         (
             {"post_api_folders": (403, {"message": "Access denied"})},
             ["--token", "x"],
-            "would not make the folder 'Ollama': the token may not do that; boards and folders "
+            "refused to create the folder 'Ollama': the token lacks permission; boards and folders "
             "need the role Editor",
         ),
         (
             {"post_api_dashboards_db": (412, {"status": "name-exists", "message": "exists"})},
             [],
-            "something else there has its name or uid",
+            "another board has its name or uid",
         ),
         (
             {"post_api_dashboards_db": (400, {"message": "Cannot save provisioned dashboard"})},
             [],
-            "a board that comes from Grafana's provisioning is changed in its file",
+            "a provisioned board can only be changed in its file",
         ),
         (
             {"post_api_datasources": (409, {"message": "data source with the same name exists"})},
             ["--prometheus-url", "http://p"],
-            "would not make the data source 'Prometheus': one of that name is there already",
+            "refused to create the data source 'Prometheus': one with that name exists",
         ),
         ({"post_api_dashboards_db": (500, b"oops")}, [], "HTTP status 500"),
-        ({"get_api_health": (200, b"<html>")}, [], "is no Grafana (HTTP status 200"),
+        ({"get_api_health": (200, b"<html>")}, [], "is not a Grafana (HTTP status 200"),
         (
             {"get_api_health": (503, {"database": "failing"})},
             [],
@@ -673,7 +677,7 @@ def test_import_says_what_the_boards_will_lack(capsys: pytest.CaptureFixture[str
         ),
     ],
 )
-def test_import_tells_a_refusal_in_a_sentence(
+def test_import_explains_refusals(
     answers: dict[str, tuple[int, Any]],
     arguments: list[str],
     message: str,
@@ -684,11 +688,11 @@ def test_import_tells_a_refusal_in_a_sentence(
     assert message in capsys.readouterr().err
 
 
-def test_import_says_where_no_grafana_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_reports_an_unreachable_grafana(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboards", "import", "--grafana", "http://127.0.0.1:1"]) == 2
-    assert "no Grafana at http://127.0.0.1:1: nothing answers there" in capsys.readouterr().err
+    assert "no Grafana at http://127.0.0.1:1: cannot connect" in capsys.readouterr().err
     assert main(["dashboards", "import", "--grafana", "http://[::1"]) == 2
-    assert "expected an address such as http://localhost:3000" in capsys.readouterr().err
+    assert "expected a URL such as http://localhost:3000" in capsys.readouterr().err
 
 
 def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str]) -> None:
@@ -708,12 +712,12 @@ def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str])
     assert f"(new): {server.url}/sub/d/x/y" in capsys.readouterr().out
 
 
-def test_import_says_where_there_is_nothing_to_import(tmp_path: Path) -> None:
-    with pytest.raises(DashboardsError, match="there is no board in"):
+def test_import_reports_a_folder_without_boards(tmp_path: Path) -> None:
+    with pytest.raises(MonitoringError, match="no boards in"):
         list(export_import._boards(tmp_path, None))
 
 
-def test_a_hidden_version_is_no_problem(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hidden_version_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana(get_api_health=(200, {"database": "ok"})) as server:
         assert imported(server) == 0
     assert capsys.readouterr().out.startswith(f"Grafana at {server.url}\n")

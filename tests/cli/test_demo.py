@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -10,12 +11,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from rich.console import RenderableType
 
@@ -107,15 +108,15 @@ def text_of(*things: RenderableType) -> str:
 def test_six_calls_end_as_they_should(run: DemoRun) -> None:
     steps = play_all(run)
     assert [
-        (step.span_name, step.record.outcome, step.record.error_type, step.is_cold)
+        (step.span_name, step.record.outcome, step.record.error_type, step.record.cold_start)
         for step in steps
     ] == [
         ("chat scripted-chat", "completed", None, True),
         ("chat scripted-chat", "completed", None, False),
         ("chat scripted-thinker", "completed", None, True),
         ("embeddings scripted-embed", "completed", None, True),
-        ("chat no-such-model", "failed", "model_not_found", False),
-        ("chat scripted-chat", "abandoned", None, False),
+        ("chat no-such-model", "failed", "model_not_found", None),
+        ("chat scripted-chat", "abandoned", None, None),
     ]
     assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
     assert run.went_as_expected
@@ -255,7 +256,7 @@ def test_a_bar_is_as_long_as_its_share(run: DemoRun) -> None:
         prompt_eval_duration=0.4,
         eval_duration=0.6,
     )
-    step = replace(step, record=replace(step.record, response=response, duration=2.0))
+    step = dataclasses.replace(step, record=replace(step.record, response=response, duration=2.0))
     assert text_of(demo_view.step(step, ascii_only=True)).splitlines()[3:6] == [
         f"├── load                  1.00 s   50%  {'#' * 15}",
         f"├── prompt                0.40 s   20%  {'#' * 6}",
@@ -271,7 +272,9 @@ def test_a_terminal_without_unicode_gets_ascii(run: DemoRun, scripted: Server) -
     assert console.options.ascii_only
     model = "\N{LLAMA}"
     console.print(
-        demo_view.opening(replace(scripted, models=replace(scripted.models, chats=model)))
+        demo_view.opening(
+            dataclasses.replace(scripted, models=dataclasses.replace(scripted.models, chats=model))
+        )
     )
     console.print(demo_view.step(play_all(run)[0], ascii_only=True))
     text = raw.getvalue().decode("ascii")
@@ -298,7 +301,7 @@ def test_durations_read_well(value: float, shown: str) -> None:
 
 def test_a_call_that_only_thought_has_no_answer_yet(run: DemoRun) -> None:
     step = play_all(run)[2]
-    step = replace(step, record=replace(step.record, time_to_first_answer=None))
+    step = dataclasses.replace(step, record=replace(step.record, time_to_first_answer=None))
     assert "no answer yet" in text_of(demo_view.step(step, ascii_only=True))
 
 

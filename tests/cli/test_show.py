@@ -1,4 +1,4 @@
-"""The command `show`: the table, one call with all there is to know of it, and what it says of what is not there."""
+"""The command `show`: the table, one call in full, JSON, and what is not in the log."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_otel._cli import main
-from ollama_otel._cli.call_list import question_of, rows
+from ollama_otel._cli import call_list, call_view, main
 from ollama_otel._cli.curl import curl_for
 from ollama_otel._cli.terminal import printable
+from ollama_otel._facts import FACTS, Fact, FactTable
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import call_from
 from ollama_otel._wire.address import parse_host
@@ -210,7 +210,7 @@ def test_the_table_can_be_narrowed_down(log: Path, capsys: Captured) -> None:
 
 def test_json_has_the_facts_and_null_for_what_is_not_known(log: Path, capsys: Captured) -> None:
     completed, failed, unended = map(json.loads, show(capsys, log, "--json").splitlines())
-    assert completed == {
+    expected = {
         "id": "4f3a2b1c-1",
         "at": "2026-01-02T03:04:01.000000Z",
         "operation": "chat",
@@ -227,9 +227,36 @@ def test_json_has_the_facts_and_null_for_what_is_not_known(log: Path, capsys: Ca
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
         "file": str(log),
         "line": 1,
+        # What follows from what was logged is there as well.
+        "decode_rate": 16.0,
+        "cold_start": True,
+        "options": {"temperature": 0.2},
+        "phases": {
+            "load": 0.5,
+            "queue_estimate": 0.5,
+            "prompt_eval": 0.25,
+            "eval": 0.75,
+            "client": 0.1,
+        },
+        "tools": [],
+        "reload_cause": None,
     }
+    assert completed | expected == completed
+    columns = {column.name for column in FACTS.columns()}
+    assert completed.keys() == columns | {"id", "at", "question", "file", "line"}
     assert failed["error_type"] == "model_not_found"
     assert unended["outcome"] is unended["duration"] is None
+
+
+def test_a_fact_that_is_added_to_the_table_is_in_the_json() -> None:
+    added = Fact(
+        path="response.error", type="text", source="server", sentence=".", key="k", column="added"
+    )
+    facts = FactTable((*FACTS.rows, added))
+    recorded = call(request(1), end(1, response={"error": "busy"}))
+    for values in (call_list.as_values, call_view.as_values):
+        assert "added" not in values(recorded)
+        assert values(recorded, facts=facts)["added"] == "busy"
 
 
 def test_a_folder_is_shown_as_well(log: Path, capsys: Captured) -> None:
@@ -259,7 +286,7 @@ def test_what_was_recorded_is_no_command_to_the_terminal(tmp_path: Path, capsys:
     odd = "\x1b]0;pwn\x07\u202e"
     path = write(
         tmp_path,
-        request(1, id=odd, path=f"/api/chat{odd}", server=odd, trace_id=odd, changes=[odd]),
+        request(1, id=odd, path=f"/api/chat{odd}", server=odd, changes=[odd]),
         end(1, **{**FAILED, "id": odd, "error_type": odd, "changes": [odd], "missing": odd}),
     )
     for text in (
@@ -279,21 +306,27 @@ def test_a_bad_limit_is_told(log: Path, capsys: Captured, limit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "question"),
+    ("path", "body", "question"),
     [
-        ({"prompt": "p"}, "p"),
-        ({"input": ["a", "b"]}, "a"),
-        ({"input": "i"}, "i"),
-        ({"query": "q"}, "q"),
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}, "a"),
-        ({"messages": [{"role": "assistant", "content": "a"}]}, ""),
-        ({"messages": [7, {"role": "user", "content": 7}]}, ""),
-        ({"prompt": 7}, ""),
-        ({}, ""),
+        ("/api/generate", {"prompt": "p"}, "p"),
+        ("/api/embed", {"input": ["a", "b"]}, "a"),
+        ("/api/embed", {"input": "i"}, "i"),
+        ("/api/web_search", {"query": "q"}, "q"),
+        (
+            "/api/chat",
+            {"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]},
+            "a",
+        ),
+        ("/api/chat", {"messages": [{"role": "assistant", "content": "a"}]}, None),
+        ("/api/chat", {"messages": [7, {"role": "user", "content": 7}]}, None),
+        ("/api/generate", {"prompt": 7}, None),
+        ("/api/chat", {}, None),
+        ("/api/chat", ["not an object"], None),
     ],
 )
-def test_the_question_is_what_was_asked_last(body: dict[str, Any], question: str) -> None:
-    assert question_of(call(request(1, body=body))) == question
+def test_the_question_is_what_was_asked_last(path: str, body: Any, question: str | None) -> None:
+    recorded = call(request(1, path=path, body=body))
+    assert call_list.as_values(recorded)["question"] == question
 
 
 # --- one call -----------------------------------------------------------------------------
@@ -425,17 +458,113 @@ def test_images_tools_answers_and_vectors_are_shown(tmp_path: Path, capsys: Capt
         end(2, chunks=[[0.1, vectors]], content_type="application/json"),
     )
     text = show(capsys, log, "1")
-    for part in ("[image, left out of the log: 123 bytes, sha256 abababab", "[image: 4 characters"):
+    for part in ("[image, left out of the log: 123 bytes, sha256 abababab", "[image: 3 bytes"):
         assert part in text
     assert "tool get_weather" in text
     assert "assistant, thinking" in text
     assert "2 vector(s) of 3 numbers" in show(capsys, log, "2")
 
 
+@pytest.mark.parametrize(
+    ("residency", "reason"),
+    [
+        (
+            {"reload_cause": "num_ctx", "reload_before": "512", "reload_after": "2048"},
+            "num_ctx 512 -> 2048",
+        ),
+        ({"reload_cause": "num_gpu", "reload_after": "20"}, "num_gpu default -> 20"),
+        ({"reload_cause": "evicted", "evicted_by": "qwen3:latest"}, "evicted by qwen3:latest"),
+        ({"reload_cause": "evicted"}, "evicted by another model"),
+        ({"reload_cause": "expired"}, "keep_alive expired"),
+        ({"reload_cause": "unknown"}, "reason unknown"),
+    ],
+)
+def test_a_cold_call_says_why(
+    tmp_path: Path, capsys: Captured, residency: dict[str, Any], reason: str
+) -> None:
+    log = write(tmp_path, request(1), end(1, residency=residency), request(2), end(2))
+    listed = show(capsys, log)
+    assert f"{reason}  Why is the sky blue?" in listed
+    assert listed.count("cold: ") == 1
+    shown = show(capsys, log, "1")
+    assert f"Model in memory\n  loaded again for this call: {reason}\n" in shown
+    assert "Model in memory" not in show(capsys, log, "2")
+
+
+def test_what_the_server_held_of_the_model_is_shown(tmp_path: Path, capsys: Captured) -> None:
+    log = write(
+        tmp_path, request(1), end(1, residency={"gpu_share": 0.625, "context_length": 4096})
+    )
+    text = show(capsys, log, "1")
+    assert "Model in memory\n  62% in GPU memory\n  context of 4096 tokens\n" in text
+    assert "loaded again" not in text
+    values = json.loads(show(capsys, log, "1", "--json"))
+    assert (values["gpu_share"], values["context_length"]) == (0.625, 4096)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "shown"),
+    [
+        ("/api/embeddings", '{"embedding":[0.1,0.2]}', "1 vector(s) of 2 numbers"),
+        (
+            "/api/embed",
+            '{"embeddings":{"ollama_otel":"omitted","sha256":"ab","size":9,"count":2}}',
+            "2 vector(s), left out of the log",
+        ),
+        ("/api/tags", '{"models":[]}', '{"models":[]}'),
+        ("/api/tags", "a" * 2001, "... and 1 more characters: see --body"),
+    ],
+)
+def test_a_body_that_is_not_a_completion_is_shown(
+    tmp_path: Path, capsys: Captured, path: str, answer: str, shown: str
+) -> None:
+    method = "GET" if path == "/api/tags" else "POST"
+    log = write(
+        tmp_path,
+        request(1, path=path, method=method, body={"model": "m"}),
+        end(1, chunks=[[0.1, answer]], content_type="application/json"),
+    )
+    text = show(capsys, log, "1")
+    assert shown in text[text.index("Answered") :].replace("\n  ", "")
+
+
+def test_an_answer_that_is_too_long_to_be_read_whole_says_so(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    long = [[0.1, line(content="a" * 300_000)] for _ in range(5)]
+    assert "... and more: see --body" in show(
+        capsys, write(tmp_path, request(1), end(1, chunks=long)), "1"
+    )
+
+
+def test_a_request_that_is_not_an_object_is_shown_as_json(tmp_path: Path, capsys: Captured) -> None:
+    log = write(tmp_path, request(1, body=["odd", 7]), end(1))
+    assert 'Asked\n  ["odd", 7]\n' in show(capsys, log, "1")
+
+
+def test_a_tool_call_and_its_result_are_shown(tmp_path: Path, capsys: Captured) -> None:
+    called = {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "assistant", "content": "", "tool_calls": [called]},
+            {"role": "tool", "tool_name": "get_weather", "content": "11 degrees"},
+        ],
+    }
+    text = show(capsys, write(tmp_path, request(1, body=body), end(1)), "1")
+    assert (
+        'Asked\n  assistant\n    calls get_weather(city="Paris")\n'
+        "  tool get_weather\n    11 degrees\n"
+    ) in text
+
+
 def test_json_of_one_call_has_what_was_said(log: Path, capsys: Captured) -> None:
     values = json.loads(show(capsys, log, "4f3a2b1c-1", "--json"))
     assert (values["answer"], values["thinking"]) == ("Hello", "A greeting.")
-    assert values["tool_calls"][0]["function"]["name"] == "get_weather"
+    assert values["tool_calls"] == [
+        {"name": "get_weather", "arguments": {"city": "Paris"}, "id": None}
+    ]
+    assert values["phases"]["load"] == 0.5
     assert values["body"]["messages"][0]["content"] == "Be brief."
     assert values["chunk_times"] == [0.8, 0.9, 1.8, 1.9]
     assert values["curl"].startswith("curl ")
@@ -588,7 +717,7 @@ def test_no_request_is_too_odd_to_be_shown(
 ) -> None:
     path = write(tmp_path_factory.getbasetemp(), request(1, body=body), end(1))
     assert main(["show", str(path), "1", "--no-color"]) == 0
-    assert list(rows([call(request(1, body=body), end(1))], width=80))
+    assert list(call_list.rows([call(request(1, body=body), end(1))], width=80))
 
 
 @given(st.text(st.characters() | st.sampled_from("\x1b\x9b\u202e\u2066\u2069")))

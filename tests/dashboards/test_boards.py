@@ -1,4 +1,4 @@
-"""What a board promises: the files are the code's, every metric is there, every panel explains itself."""
+"""Boards: the files match the code, every metric is shown, every panel explains itself."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from typing import Any
 
 import pytest
 
-from dashboards import __main__ as command
-from dashboards.layout import board_json
-from dashboards.vocabulary import BY_MODEL
-from ollama_otel._monitoring.promql import selectors_of
-from ollama_otel._telemetry.instruments import instruments_of
-from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
+from dashboards.src import __main__ as command
+from dashboards.src.layout import board_json
+from dashboards.src.vocabulary import BY_MODEL
+from ollama_otel._monitoring.promql_selectors import selectors_of
+from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
+from ollama_otel._telemetry.metric_names import (
+    HISTOGRAM_SUFFIXES,
+    instrument_of,
+    label_name,
+    metric_name,
+)
 
 BOARDS: list[dict[str, Any]] = [json.loads(board_json(board)) for board in command.all_boards()]
 OF_DEFAULT_PROFILE = set(instruments_of("v1.41"))
 NOT_ON_A_BOARD: Mapping[str, str] = {
-    metric_name(row): "boards read the names of the default profile; README.md says so"
+    metric_name(row): "boards use the names of the default profile; README.md says so"
     for row in instruments_of("gen-ai-dev")
     if row not in OF_DEFAULT_PROFILE
 }
 """Metrics that no panel shows, and the reason."""
 
-ROWS = {metric_name(row): row for row in (*instruments_of("v1.41"), *instruments_of("gen-ai-dev"))}
-LABELS = {label_name(label) for row in ROWS.values() for label in row.labels}
+LABELS = {label_name(label) for row in all_instruments() for label in row.labels}
 COMMON_LABELS = {"job", "instance", "le", "model"}
 
 
@@ -44,50 +48,45 @@ PANELS = [
 BOARD_CASES = [pytest.param(board, id=board["uid"]) for board in BOARDS]
 
 
-def row_of(metric: str) -> str:
-    """Metric of the table that a series belongs to."""
-    stem = next(
-        (metric.removesuffix(suffix) for suffix in HISTOGRAM_SUFFIXES if metric.endswith(suffix)),
-        metric,
-    )
-    return stem if stem in ROWS and ROWS[stem].kind == "histogram" else metric
+def row_of(metric: str) -> Instrument:
+    found = instrument_of(metric)
+    assert found is not None, f"{metric} is not in the table"
+    return found
 
 
 def metrics_of(panel: dict[str, Any]) -> set[str]:
     return {
-        row_of(selector.metric)
+        metric_name(row_of(selector.metric))
         for target in panel["targets"]
         for selector in selectors_of(target["expr"])
     }
 
 
 def test_the_files_are_those_that_the_code_makes() -> None:
-    assert command.differing() == [], "run `python -m dashboards`"
+    assert command.differing(command.FOLDER) == [], "run `python -m dashboards.src`"
 
 
 def test_the_same_code_makes_the_same_files() -> None:
-    assert command.files() == command.files()
-    for path, text in command.files().items():
+    files = command.files(command.FOLDER)
+    assert files == command.files(command.FOLDER)
+    for path, text in files.items():
         assert text.endswith("\n"), path
 
 
-def test_a_file_that_differs_or_is_of_no_board_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command, "HERE", tmp_path)
-    assert command.main(["--check"]) == 1
-    assert command.main([]) == 0
-    assert command.main(["--check"]) == 0
+def test_a_file_that_differs_or_is_of_no_board_is_reported(tmp_path: Path) -> None:
+    assert command.main(["--check"], folder=tmp_path) == 1
+    assert command.main([], folder=tmp_path) == 0
+    assert command.main(["--check"], folder=tmp_path) == 0
     folder = tmp_path / "grafana" / "boards"
     (folder / "old.json").write_text("{}")
     overview = folder / "ollama-otel-overview.json"
     overview.write_text(overview.read_text().replace("Failed calls", "Calls that failed"))
-    assert command.differing() == [folder / "old.json", overview]
+    assert command.differing(tmp_path) == [folder / "old.json", overview]
 
 
 def test_a_further_board_is_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "agents.py").write_text(
-        "from dashboards.layout import Board\n"
+        "from dashboards.src.layout import Board\n"
         "BOARD = Board(uid='ollama-otel-agents', title='Agents', description='Tools.', rows=())\n"
     )
     monkeypatch.setattr(command.boards, "__path__", [*command.boards.__path__, str(tmp_path)])
@@ -101,7 +100,7 @@ def test_a_further_board_is_one_more_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_every_metric_is_on_a_board_or_listed_with_the_reason() -> None:
     shown = {metric for board in BOARDS for panel in panels(board) for metric in metrics_of(panel)}
-    assert shown | NOT_ON_A_BOARD.keys() == ROWS.keys()
+    assert shown | NOT_ON_A_BOARD.keys() == {metric_name(row) for row in all_instruments()}
     assert not shown & NOT_ON_A_BOARD.keys()
 
 
@@ -109,8 +108,7 @@ def test_every_metric_is_on_a_board_or_listed_with_the_reason() -> None:
 def test_every_metric_and_label_of_a_query_is_in_the_table(panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
         for selector in selectors_of(target["expr"]):
-            row = ROWS[row_of(selector.metric)]
-            own = {label_name(label) for label in row.labels} | COMMON_LABELS
+            own = {label_name(label) for label in row_of(selector.metric).labels} | COMMON_LABELS
             assert {matcher.label for matcher in selector.matchers} <= own
         grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
         legend = re.findall(r"{{(\w+)}}", target["legendFormat"])
@@ -134,7 +132,7 @@ def test_every_panel_says_what_it_means_what_to_do_and_what_nothing_means(
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_an_estimate_is_called_one(panel: dict[str, Any]) -> None:
+def test_estimates_are_labelled_as_estimates(panel: dict[str, Any]) -> None:
     is_queue = "ollama_client_queue_estimated_duration_seconds" in metrics_of(panel)
     is_prefill = 'ollama_phase="prompt_eval"' in str(panel["targets"])
     if is_queue or is_prefill:
@@ -146,7 +144,7 @@ def test_an_estimate_is_called_one(panel: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_query_over_time_has_samples_to_make_a_rate_of(panel: dict[str, Any]) -> None:
+def test_a_range_query_has_enough_samples_for_a_rate(panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
         if target.get("instant"):
             assert "$__rate_interval" not in target["expr"]
@@ -157,7 +155,7 @@ def test_a_query_over_time_has_samples_to_make_a_rate_of(panel: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("board", BOARD_CASES)
-def test_panels_neither_overlap_nor_stand_out(board: dict[str, Any]) -> None:
+def test_panels_neither_overlap_nor_exceed_the_grid(board: dict[str, Any]) -> None:
     places = [panel["gridPos"] for panel in board["panels"]]
     for place in places:
         assert place["x"] >= 0
@@ -217,8 +215,8 @@ def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]
     assert link["keepTime"]
 
 
-def test_whether_a_server_is_up_is_asked_of_what_says_so() -> None:
-    """Its version is always told with the value 1."""
+def test_the_column_up_shows_the_metric_up() -> None:
+    """`ollama_server_info` is always 1."""
     [panel] = [panel for board in BOARDS for panel in panels(board) if panel["title"] == "Servers"]
     [organized] = [step["options"] for step in panel["transformations"] if step["id"] == "organize"]
     [field] = [name for name, title in organized["renameByName"].items() if title == "Up"]
@@ -247,8 +245,8 @@ def test_whether_a_server_is_up_is_asked_of_what_says_so() -> None:
         and "job, instance) (increase" in str(case.values[0]["targets"])
     ],
 )
-def test_what_one_process_saw_is_told_as_that(panel: dict[str, Any]) -> None:
-    assert "by the one process that saw most; too low after" in panel["description"]
+def test_counts_of_a_single_process_are_labelled_as_such(panel: dict[str, Any]) -> None:
+    assert "Highest count of any process; too low after" in panel["description"]
 
 
 @pytest.mark.parametrize("board", BOARD_CASES)
@@ -256,7 +254,7 @@ def test_a_board_works_without_the_recording_rules(board: dict[str, Any]) -> Non
     assert "ollama_otel:" not in json.dumps(board)
 
 
-def test_the_overview_begins_with_numbers_that_tell_whether_it_is_healthy() -> None:
+def test_the_overview_starts_with_health_indicators() -> None:
     [overview] = [board for board in BOARDS if board["uid"] == "ollama-otel-overview"]
     first_line = [panel for panel in panels(overview) if panel["gridPos"]["y"] == 1]
     assert [(panel["type"], panel["title"]) for panel in first_line] == [

@@ -1,4 +1,4 @@
-"""What the rules promise: names from the tables, texts that say what to do, a test for each alert both ways."""
+"""Rules: names from the tables, texts that say what to do, tests of each alert firing and quiet."""
 
 from __future__ import annotations
 
@@ -9,36 +9,29 @@ from typing import Any
 import pytest
 import yaml
 
-import dashboards
-from dashboards.__main__ import all_boards
-from dashboards.alerts import ALERTS, Alert
-from dashboards.recording import RECORDINGS
-from dashboards.rule_files import alert_rules, recording_rules
-from ollama_otel._monitoring.promql import selectors_of
+from dashboards.src.__main__ import FOLDER, all_boards
+from dashboards.src.alerts import ALERTS, Alert
+from dashboards.src.recording import RECORDINGS
+from dashboards.src.rule_files import alert_rules, recording_rules
+from ollama_otel._monitoring.promql_selectors import selectors_of
 from ollama_otel._telemetry.instruments import instruments_of
-from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
+from ollama_otel._telemetry.metric_names import label_name, series_names
 
-HERE = Path(dashboards.__file__).parent
-RUNBOOK = (HERE / "RUNBOOK.md").read_text(encoding="utf-8")
+RUNBOOK = (FOLDER / "RUNBOOK.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOK, flags=re.MULTILINE | re.DOTALL))
-TESTS = sorted((HERE / "rules" / "tests").glob("*.yaml"))
+TESTS = sorted((FOLDER / "rules" / "tests").glob("*.yaml"))
 
-ROWS = {metric_name(row): row for row in instruments_of("v1.41")}
-SERIES = ROWS.keys() | {
-    f"{name}{suffix}"
-    for name, row in ROWS.items()
-    if row.kind == "histogram"
-    for suffix in HISTOGRAM_SUFFIXES
-}
+ROWS = {name: row for row in instruments_of("v1.41") for name in series_names(row)}
+SERIES = ROWS.keys()
 LABELS = {label_name(label) for row in ROWS.values() for label in row.labels}
 RECORDED = {each.record for each in RECORDINGS}
 CASES = [pytest.param(alert, id=alert.name) for alert in ALERTS]
 
 
-def promises(path: Path) -> list[dict[str, Any]]:
-    """What a file of promtool's tests says of alerts."""
+def expectations(path: Path) -> list[dict[str, Any]]:
+    """The expectations for alerts in a file of promtool tests."""
     groups = yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
-    return [promise for group in groups for promise in group["alert_rule_test"]]
+    return [expectation for group in groups for expectation in group["alert_rule_test"]]
 
 
 def test_every_metric_of_a_rule_is_in_the_table_or_recorded() -> None:
@@ -48,7 +41,7 @@ def test_every_metric_of_a_rule_is_in_the_table_or_recorded() -> None:
         assert metrics <= SERIES | RECORDED
 
 
-def test_records_are_made_of_metrics_and_each_has_a_name_of_its_own() -> None:
+def test_recording_rules_use_metrics_and_have_unique_names() -> None:
     assert len(RECORDED) == len(RECORDINGS)
     for each in RECORDINGS:
         assert re.fullmatch(
@@ -58,7 +51,7 @@ def test_records_are_made_of_metrics_and_each_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("alert", CASES)
-def test_an_alert_says_what_was_seen_what_to_do_and_where_to_look(alert: Alert) -> None:
+def test_an_alert_has_an_observation_an_action_and_a_board(alert: Alert) -> None:
     [rule] = yaml.safe_load(alert_rules([alert]))["groups"][0]["rules"]
     assert rule["alert"] == alert.name
     assert re.fullmatch(r"\d+[mh]", rule["for"])
@@ -76,7 +69,7 @@ def test_an_alert_says_what_was_seen_what_to_do_and_where_to_look(alert: Alert) 
 
 @pytest.mark.parametrize("alert", CASES)
 def test_an_alert_names_labels_that_it_has(alert: Alert) -> None:
-    """A label that the query does not keep would be empty in the text."""
+    """A label that the query aggregates away would be empty in the text."""
     named = set(re.findall(r"\$labels\.(\w+)", alert.summary + alert.seen))
     kept = set()
     for expression in (
@@ -99,6 +92,7 @@ def test_a_section_has_meaning_query_board_search_and_remedy(alert: Alert) -> No
     for part in (
         f"*{alert.severity}: ",
         "**Meaning.**",
+        "**Verify.**",
         "- Query: ",
         "- Board: ",
         "- Jaeger: ",
@@ -110,7 +104,7 @@ def test_a_section_has_meaning_query_board_search_and_remedy(alert: Alert) -> No
 
 
 @pytest.mark.parametrize("alert", CASES)
-def test_the_queries_of_a_section_name_what_there_is(alert: Alert) -> None:
+def test_the_queries_of_a_section_use_existing_metrics(alert: Alert) -> None:
     [line] = [line for line in SECTIONS[alert.name].splitlines() if line.startswith("- Query: ")]
     for query in re.findall(r"`([^`]+)`", line):
         metrics = {selector.metric for selector in selectors_of(query)}
@@ -118,7 +112,7 @@ def test_the_queries_of_a_section_name_what_there_is(alert: Alert) -> None:
 
 
 @pytest.mark.parametrize("alert", CASES)
-def test_a_section_names_boards_and_panels_that_there_are(alert: Alert) -> None:
+def test_a_section_names_existing_boards_and_panels(alert: Alert) -> None:
     [line] = [line for line in SECTIONS[alert.name].splitlines() if line.startswith("- Board: ")]
     boards = all_boards()
     known = {board.title for board in boards} | {
@@ -141,40 +135,35 @@ def test_a_section_names_boards_and_panels_that_there_are(alert: Alert) -> None:
 @pytest.mark.parametrize("alert", CASES)
 def test_an_alert_is_tested_firing_and_quiet(alert: Alert) -> None:
     own = [
-        promise
+        expectation
         for path in TESTS
-        for promise in promises(path)
-        if promise["alertname"] == alert.name
+        for expectation in expectations(path)
+        if expectation["alertname"] == alert.name
     ]
-    assert any(promise["exp_alerts"] for promise in own)
-    assert any(not promise["exp_alerts"] for promise in own)
+    assert any(expectation["exp_alerts"] for expectation in own)
+    assert any(not expectation["exp_alerts"] for expectation in own)
 
 
-def test_no_test_is_of_an_alert_that_there_is_not() -> None:
-    """Such a one would be quiet for ever."""
-    tested = {promise["alertname"] for path in TESTS for promise in promises(path)}
+def test_every_tested_alert_exists() -> None:
+    """A test of an unknown alert would never fail."""
+    tested = {expectation["alertname"] for path in TESTS for expectation in expectations(path)}
     assert tested == {alert.name for alert in ALERTS}
 
 
-def test_series_of_tests_have_names_and_labels_that_there_are() -> None:
-    """A series that nobody reads makes any alert quiet."""
+def test_series_of_tests_have_existing_names_and_labels() -> None:
+    """An alert stays quiet on a series that no rule reads."""
     for path in TESTS:
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
             for series in group["input_series"]:
                 [selector] = selectors_of(series["series"])
                 assert selector.metric in SERIES, path
-                known = {label_name(label) for label in row_labels(selector.metric)} | {
+                known = {label_name(label) for label in ROWS[selector.metric].labels} | {
                     "job",
                     "instance",
                     "service_version",
                     "le",
                 }
                 assert {matcher.label for matcher in selector.matchers} <= known, series["series"]
-
-
-def row_labels(metric: str) -> tuple[str, ...]:
-    stems = (metric, *(metric.removesuffix(suffix) for suffix in HISTOGRAM_SUFFIXES))
-    return next(ROWS[stem] for stem in stems if stem in ROWS).labels
 
 
 @pytest.mark.parametrize(
@@ -190,12 +179,12 @@ def row_labels(metric: str) -> tuple[str, ...]:
     ],
 )
 def test_alerts_on_histograms_are_tested_with_native_ones_too(name: str) -> None:
-    text = (HERE / "rules" / "tests" / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (FOLDER / "rules" / "tests" / f"{name}.yaml").read_text(encoding="utf-8")
     assert "schema:-53" in text
     assert "_count{" in text
 
 
-def test_queries_of_several_lines_are_written_as_such() -> None:
+def test_multi_line_queries_are_block_scalars() -> None:
     text = alert_rules(ALERTS)
     assert "\n      and\n" in text
     assert "\\n" not in text

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._exchange.exchange import Exchange
+from ollama_otel._exchange.exchange import Exchange, Url
 from ollama_otel._exchange.observers import (
     CallFollower,
     CallTrace,
@@ -23,6 +23,7 @@ from ollama_otel._guard import guard
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel.records import CallRecord, CallStart, Message, SpanIds, Text, ToolCall
 from ollama_otel.testing import TickingClock
+from tests.exchange.shell import as_shell
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
@@ -97,10 +98,7 @@ class Scene:
                 keeps_content=keeps_content,
             ),
             endpoint,
-            scheme="http",
-            host="127.0.0.1",
-            port=11434,
-            path=path,
+            Url("http", "127.0.0.1", 11434, path),
             content=None,
             size=None,
             body=body,
@@ -114,7 +112,8 @@ class Scene:
 
     def body(self, *steps: bytes | float | BaseException) -> Iterator[bytes]:
         """Iterate as the shells do; a number is a wait, an exception breaks the body off."""
-        with self.call.receiving() as (feed, pulled):
+        with self.call.receiving() as inlets:
+            feed, pulled = as_shell(inlets)
             pulled()
             for step in steps:
                 if isinstance(step, float):
@@ -599,7 +598,8 @@ def test_tracing_and_observers_are_called_in_this_order() -> None:
 def test_pieces_that_come_after_the_end_are_not_handed_on() -> None:
     faulty = Faulty()
     scene = Scene(observers=[faulty.observer]).head()
-    with scene.call.receiving() as (feed, pulled):
+    with scene.call.receiving() as inlets:
+        feed, pulled = as_shell(inlets)
         pulled()
         feed(chat("Hello"))
         scene.call.close()

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, lines_of, read_cassette, write_cassette
 from ollama_otel._log.format import call_from
+from ollama_otel._wire.endpoints import added_dialect
 from ollama_otel.errors import ReplayLogError
 from ollama_otel.replay import read
+from tests.toy_dialect import ASK, TOY
 
 REQUEST: dict[str, Any] = {
     "v": 1,
@@ -33,6 +35,7 @@ REQUEST: dict[str, Any] = {
     "request": {"model": "m", "stream": True, "size": 64},
     "body": {"model": "m", "messages": [{"role": "user", "content": "Grüße,\nline two"}]},
 }
+NEW_EACH_TIME = ("id", "trace_id", "span_id", "sampled")
 LINES = (
     '{"model":"m","message":{"role":"assistant","content":"Hi"},"done":false}\n',
     '{"model":"m","message":{"role":"assistant","content":""},"done":true,"eval_count":1}\n',
@@ -130,7 +133,8 @@ def test_a_cassette_is_laid_out_to_be_read(tmp_path: Path) -> None:
 
 def test_a_cassette_is_read_as_the_call_that_was_logged(tmp_path: Path) -> None:
     path = written(tmp_path, (REQUEST, end(*LINES)))
-    call, logged = replayed(path), call_from(REQUEST, end(*LINES), file=path, line=6)
+    lasting = {name: value for name, value in REQUEST.items() if name not in NEW_EACH_TIME}
+    call, logged = replayed(path), call_from(lasting | {"id": "1"}, end(*LINES), file=path, line=6)
     assert (call.start, call.record, call.chunks) == (logged.start, logged.record, logged.chunks)
     assert (call.id, call.trace_id, call.span_id, call.is_sampled) == ("1", None, None, False)
     assert (call.file, call.line) == (path, 6)
@@ -189,6 +193,60 @@ def test_only_json_that_comes_back_the_same_is_stored_as_json(
     assert call["end"]["chunks"] == [[0.012, stored]]
     expected = piece.encode() if isinstance(piece, str) else base64.b64decode(piece["base64"])
     assert replayed(path).body == expected
+
+
+# --- server-sent events ---------------------------------------------------------------------
+
+
+def written_events(path: Path, *pieces: Any) -> Path:
+    with added_dialect(TOY, ASK):
+        write_cassette(path, [({**REQUEST, "path": ASK.path}, end(*pieces))])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("piece", "stored"),
+    [
+        ('data: {"a":1}\n\n', {"sse": {"a": 1}}),
+        ('data: {"a":"ü"}\n\ndata: [END]\n\n', {"sse": [{"a": "ü"}, "[END]"]}),
+        ("data: [END]\n\n", {"sse": "[END]"}),
+        ('data: {"a": 1}\n\n', 'data: {"a": 1}\n\n'),
+        ('data: {"a":1}\r\n\r\n', 'data: {"a":1}\r\n\r\n'),
+        ('data:{"a":1}\n\n', 'data:{"a":1}\n\n'),
+        ('event: x\ndata: {"a":1}\n\n', 'event: x\ndata: {"a":1}\n\n'),
+        (": comment\n\n", ": comment\n\n"),
+        ("data: hello\n\n", "data: hello\n\n"),
+        ('data: {"a":1}\n\ndata: {"b"', 'data: {"a":1}\n\ndata: {"b"'),
+        ('{"a":1}\n', '{"a":1}\n'),
+        ('{"a":1}', {"document": {"a": 1}}),
+    ],
+)
+def test_events_that_come_back_the_same_are_stored_as_json(
+    tmp_path: Path, piece: str, stored: Any
+) -> None:
+    path = written_events(tmp_path / "events.json", piece)
+    (call,) = json.loads(path.read_bytes())["calls"]
+    assert call["end"]["chunks"] == [[0.012, stored]]
+    # Also by a process that does not know the dialect.
+    assert replayed(path).body == piece.encode()
+
+
+@given(st.lists(st.text(st.sampled_from('dat: {}"a1\r\n[END]\ud800')), max_size=4))
+def test_no_byte_of_an_event_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "events.json"
+    pieces = [f"data: {part}\n\n" for part in parts] + parts
+    try:
+        expected = [piece.encode() for piece in pieces]
+    except UnicodeEncodeError:
+        # Only in a log that was edited by hand.
+        written_events(path, *pieces)
+        return
+    written_events(path, *pieces)
+    chunks = replayed(path).chunks
+    assert chunks is not None
+    assert [chunk.data for chunk in chunks] == expected
 
 
 PIECES = st.one_of(
@@ -253,13 +311,13 @@ def test_a_request_comes_back_as_it_was(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "property" / "request.json"
     write_cassette(path, [({**REQUEST, "body": body}, None)])
-    assert replayed(path).start.request.body == body
+    assert replayed(path).request_body == body
 
 
 def test_half_of_a_surrogate_pair_is_kept_as_json_has_it(tmp_path: Path) -> None:
     path = written(tmp_path, ({**REQUEST, "body": {"prompt": '\\"\ud83d'}}, None))
     path.read_text(encoding="utf-8")
-    assert replayed(path).start.request.body == {"prompt": '\\"\ud83d'}
+    assert replayed(path).request_body == {"prompt": '\\"\ud83d'}
 
 
 def test_an_empty_cassette_has_no_calls(tmp_path: Path) -> None:
@@ -309,8 +367,8 @@ def test_a_cassette_that_cannot_be_put_in_its_place_leaves_nothing_behind(tmp_pa
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ('{\n  "format": "ollama_otel.cassette",\n  "calls": [\n', r"line 4: .*record it anew"),
-        (b'{"format": "ollama_otel.cassette", "\xff": 1}', r"line 1: .*no JSON"),
+        ('{\n  "format": "ollama_otel.cassette",\n  "calls": [\n', r"line 4: .*record it again"),
+        (b'{"format": "ollama_otel.cassette", "\xff": 1}', r"line 1: .*invalid JSON"),
         ('{"format": "other"}', 'found no "format"'),
         ("[]", 'found no "format"'),
         ('{"format": "ollama_otel.cassette", "v": 2, "calls": []}', "found 2: update ollama_otel"),
@@ -343,8 +401,8 @@ def test_a_broken_chunk_is_told_with_its_line(tmp_path: Path, chunk: Any) -> Non
 
 
 def test_a_call_of_a_newer_format_is_told(tmp_path: Path) -> None:
-    path = written(tmp_path, ({**REQUEST, "v": 2}, None))
-    with pytest.raises(ReplayLogError, match="version 2, newer than 1"):
+    path = written(tmp_path, ({**REQUEST, "v": 3}, None))
+    with pytest.raises(ReplayLogError, match="version 3, newer than 2"):
         list(read_cassette(path))
 
 

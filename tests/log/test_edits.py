@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 
 from hypothesis import given, settings
@@ -13,7 +11,6 @@ from ollama_otel._log.edits import (
     Edit,
     distributed,
     recut,
-    vectors_edit,
     within_replacement,
 )
 
@@ -103,35 +100,3 @@ def test_a_long_text_takes_no_long() -> None:
                 "[gone]"
             )
             assert time.process_time() - started < 5
-
-
-def test_vectors_become_their_hash_and_their_number() -> None:
-    raw = b"[[0.1,-2e-05],[3,4]]"
-    body = b'{"model":"m","embeddings":' + raw + b',"total_duration":5}'
-    edit = vectors_edit(body)
-    assert edit is not None
-    assert body[edit.start : edit.end] == raw
-    assert json.loads(edit.replacement) == {
-        "ollama_otel": "omitted",
-        "sha256": hashlib.sha256(raw).hexdigest(),
-        "size": len(raw),
-        "count": 2,
-    }
-
-
-def test_a_flat_array_is_one_vector() -> None:
-    edit = vectors_edit(b'{"embedding":[0.1,0.2]}')
-    assert edit is not None
-    assert json.loads(edit.replacement)["count"] == 1
-
-
-def test_vectors_that_are_cut_off_go_as_well() -> None:
-    body = b'{"embeddings":[[0.1,0.2],[0.'
-    edit = vectors_edit(body)
-    assert edit is not None
-    assert edit.end == len(body)
-
-
-def test_where_no_vectors_are_nothing_is_edited() -> None:
-    for body in (b'{"embeddings":[]}', b'{"error":"no"}', b"", b'{"embeddings":"x"}'):
-        assert vectors_edit(body) is None

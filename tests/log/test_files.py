@@ -25,7 +25,7 @@ from ollama_otel.replay import ReplayLog, read
 from ollama_otel.testing import FakeOllama
 from tests.benchmarks.killed import kill_and_read
 
-OPENING = b'{"v":1,"event":"opened","at":"2026-01-01T00:00:00.000000Z"}\n'
+HEADER = b'{"v":1,"event":"opened","at":"2026-01-01T00:00:00.000000Z"}\n'
 
 
 class Clock:
@@ -49,7 +49,7 @@ def log_file(path: Path, **options: Any) -> LogFile:
         "max_size": 1000,
         "max_age": 3600.0,
         "keep": 3,
-        "opening": lambda: OPENING,
+        "header_line": lambda: HEADER,
         "clock": Clock(),
     }
     return Tidying(base_of(path), **defaults | options)
@@ -76,7 +76,7 @@ def test_a_file_begins_with_who_writes_it(tmp_path: Path) -> None:
     file = log_file(tmp_path / "a.jsonl")
     file.append(b"one\n")
     file.append(b"two\n")
-    assert (tmp_path / "a.jsonl").read_bytes() == OPENING + b"one\ntwo\n"
+    assert (tmp_path / "a.jsonl").read_bytes() == HEADER + b"one\ntwo\n"
 
 
 def test_a_full_file_is_compressed_and_put_aside(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_full_file_is_compressed_and_put_aside(tmp_path: Path) -> None:
         file.append(line)
     archived, active = files_of(tmp_path / "a.jsonl")
     assert names(tmp_path) == ["a.TIME-PID.jsonl.gz", "a.jsonl"]
-    assert content(archived) == OPENING + b"x" * 60 + b"\n"
-    assert content(active) == OPENING + b"y" * 60 + b"\n"
+    assert content(archived) == HEADER + b"x" * 60 + b"\n"
+    assert content(active) == HEADER + b"y" * 60 + b"\n"
 
 
 def test_a_line_longer_than_a_file_may_be_is_written_all_the_same(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_an_old_file_is_put_aside_also_by_the_next_process(tmp_path: Path) -> No
     file = log_file(tmp_path / "a.jsonl", clock=clock)
     file.append(b"two\n")
     archived, active = files_of(tmp_path / "a.jsonl")
-    assert content(archived) == OPENING + b"one\n" + OPENING
-    assert content(active) == OPENING + b"two\n"
+    assert content(archived) == HEADER + b"one\n" + HEADER
+    assert content(active) == HEADER + b"two\n"
 
 
 def test_the_newest_files_are_kept(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_newest_files_are_kept(tmp_path: Path) -> None:
     for number in range(7):
         clock.now += 1
         file.append(b"%d" % number * 10 + b"\n")
-    contents = [content(path).removeprefix(OPENING)[:1] for path in files_of(tmp_path / "a.jsonl")]
+    contents = [content(path).removeprefix(HEADER)[:1] for path in files_of(tmp_path / "a.jsonl")]
     assert contents == [b"3", b"4", b"5", b"6"]
     assert (tmp_path / "b.jsonl").exists()
 
@@ -125,7 +125,7 @@ def test_two_at_once_write_two_files(tmp_path: Path) -> None:
     for number, file in enumerate((first, second, third, first)):
         file.append(b"%d\n" % number)
     assert len(files_of(tmp_path / "a.jsonl")) == 3
-    assert (tmp_path / "a.jsonl").read_bytes() == OPENING + b"0\n3\n"
+    assert (tmp_path / "a.jsonl").read_bytes() == HEADER + b"0\n3\n"
 
 
 def test_the_file_of_a_process_that_is_no_more_is_put_aside(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_torn_line_is_ended_before_the_next_one(tmp_path: Path) -> None:
     whole = b'{"v":1,"event":"opened"}\n'
     (tmp_path / "a.jsonl").write_bytes(whole + b'{"v":')
     log_file(tmp_path / "a.jsonl").append(b"next\n")
-    assert (tmp_path / "a.jsonl").read_bytes() == whole + b'{"v":\n' + OPENING + b"next\n"
+    assert (tmp_path / "a.jsonl").read_bytes() == whole + b'{"v":\n' + HEADER + b"next\n"
 
 
 def test_after_a_crash_while_compressing_nothing_is_read_twice(tmp_path: Path) -> None:
@@ -171,12 +171,12 @@ def test_after_a_crash_while_compressing_nothing_is_read_twice(tmp_path: Path) -
 def test_what_is_new_is_written_before_what_is_old_is_compressed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     file = LogFile(
-        base_of(path), max_size=70, max_age=9.0, keep=3, opening=lambda: OPENING, clock=Clock()
+        base_of(path), max_size=70, max_age=9.0, keep=3, header_line=lambda: HEADER, clock=Clock()
     )
     file.append(b"x" * 60 + b"\n")
     file.append(b"new\n")
     assert names(tmp_path) == ["a.TIME-PID.jsonl", "a.jsonl"]
-    assert path.read_bytes() == OPENING + b"new\n"
+    assert path.read_bytes() == HEADER + b"new\n"
 
 
 def test_what_a_killed_process_left_is_compressed_by_the_next(tmp_path: Path) -> None:
@@ -193,9 +193,9 @@ ROTATING = """
     from pathlib import Path
     from ollama_otel._log.files import LogFile
 
-    opening = b'{"v":1,"event":"opened"}\\n'
+    header = b'{"v":1,"event":"opened"}\\n'
     file = LogFile(
-        Path(sys.argv[1]), max_size=1, max_age=1e9, keep=10**6, opening=lambda: opening
+        Path(sys.argv[1]), max_size=1, max_age=1e9, keep=10**6, header_line=lambda: header
     )
     for number in range(150):
         file.append(b'{"v":1,"name":"%s-%d"}\\n' % (sys.argv[2].encode(), number))
@@ -240,7 +240,7 @@ def test_a_file_that_somebody_takes_away_is_made_anew(tmp_path: Path, vanish: st
     else:
         (folder / "a.jsonl").unlink()
     file.append(b"two\n")
-    assert (folder / "a.jsonl").read_bytes() == OPENING + b"two\n"
+    assert (folder / "a.jsonl").read_bytes() == HEADER + b"two\n"
 
 
 def test_a_write_that_fails_leaves_no_torn_line(
@@ -261,9 +261,9 @@ def test_a_write_that_fails_leaves_no_torn_line(
         patch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space left"):
             file.append(b"a long line\n")
-    assert (tmp_path / "a.jsonl").read_bytes() == OPENING + b"one\n"
+    assert (tmp_path / "a.jsonl").read_bytes() == HEADER + b"one\n"
     file.append(b"two\n")
-    assert (tmp_path / "a.jsonl").read_bytes() == OPENING + b"one\n" + OPENING + b"two\n"
+    assert (tmp_path / "a.jsonl").read_bytes() == HEADER + b"one\n" + HEADER + b"two\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
@@ -368,11 +368,7 @@ def test_many_processes_write_into_one_folder_and_are_read_as_one_log(tmp_path: 
     ]
     assert [worker.wait(60) for worker in workers] == [0, 0, 0, 0]
     calls = list(read(tmp_path))
-    asked = {
-        call.start.request.body["messages"][0]["content"]
-        for call in calls
-        if call.start.request.body
-    }
+    asked = {call.request_body["messages"][0]["content"] for call in calls if call.request_body}
     assert asked == {f"{name} {number}" for name in range(4) for number in range(50)}
     assert len(calls) == 200
     ends = [call.start.started_at + call.record.duration * 1e9 for call in calls if call.record]

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_otel._log.privacy import BodyPolicy
+from ollama_otel._wire.native import NATIVE
 from ollama_otel.redaction import pattern
 from tests.fake_secrets import KINDS, secrets
 
@@ -50,7 +51,7 @@ def thinking(text: str) -> bytes:
 
 
 def answered(*pieces: bytes) -> tuple[list[bytes], frozenset[str]]:
-    return POLICY.answer(pieces, holds_vectors=False)
+    return POLICY.answer(pieces, NATIVE, holds_vectors=False)
 
 
 def values(pieces: Sequence[bytes]) -> list[Any]:
@@ -74,7 +75,7 @@ def test_a_request_is_stored_without_its_secrets() -> None:
         "options": {"num_ctx": 5, "X-Api-Key": "foo", "password": ["a", 1, True, None, ""]},
         "joe@example.com": 1,
     }
-    stored, changes = POLICY.request(json.dumps(body).encode())
+    stored, changes = POLICY.request(json.dumps(body).encode(), NATIVE)
     assert stored == {
         "model": "m",
         "messages": [{"role": "user", "content": "I am [redacted: email]"}],
@@ -95,7 +96,7 @@ def test_a_request_without_secrets_is_stored_as_it_is() -> None:
         "options": {"seed": 1},
         "tools": [{"a": "token"}],
     }
-    assert POLICY.request(json.dumps(body).encode()) == (body, frozenset())
+    assert POLICY.request(json.dumps(body).encode(), NATIVE) == (body, frozenset())
 
 
 def test_images_become_the_hash_of_their_bytes() -> None:
@@ -108,8 +109,8 @@ def test_images_become_the_hash_of_their_bytes() -> None:
     }
     content = json.dumps(body).encode()
     stored = {"images": [omitted, 5], "messages": [{"role": "user", "images": [omitted]}, 7]}
-    assert POLICY.request(content) == (stored, {"images"})
-    assert BodyPolicy(keeps_media=True).request(content) == (body, frozenset())
+    assert POLICY.request(content, NATIVE) == (stored, {"images"})
+    assert BodyPolicy(keeps_media=True).request(content, NATIVE) == (body, frozenset())
 
 
 def omitted(content: bytes) -> dict[str, Any]:
@@ -136,14 +137,14 @@ def test_an_image_is_omitted_wherever_it_stands_in_a_request() -> None:
         "input": [omitted(b"data:image/svg+xml,<svg/>"), "data:text/plain,hello"],
     }
     content = json.dumps(body).encode()
-    assert POLICY.request(content) == (stored, {"images"})
-    assert POLICY.request(json.dumps(stored).encode()) == (stored, frozenset())
-    assert BodyPolicy(keeps_media=True).request(content) == (body, frozenset())
+    assert POLICY.request(content, NATIVE) == (stored, {"images"})
+    assert POLICY.request(json.dumps(stored).encode(), NATIVE) == (stored, frozenset())
+    assert BodyPolicy(keeps_media=True).request(content, NATIVE) == (body, frozenset())
 
 
 def test_messages_that_are_no_list_are_redacted_like_all_else() -> None:
     content = json.dumps({"messages": "joe@example.com"}).encode()
-    assert POLICY.request(content)[0] == {"messages": "[redacted: email]"}
+    assert POLICY.request(content, NATIVE)[0] == {"messages": "[redacted: email]"}
 
 
 def test_a_card_number_goes_though_it_is_a_number() -> None:
@@ -151,7 +152,7 @@ def test_a_card_number_goes_though_it_is_a_number() -> None:
     redacted = {"card": "[redacted: card_number]"}
     redacted["cards"] = ["-[redacted: card_number]", 4111111111111112]
     redacted["b"] = True
-    assert POLICY.request(json.dumps(body).encode()) == (redacted, {"redacted"})
+    assert POLICY.request(json.dumps(body).encode(), NATIVE) == (redacted, {"redacted"})
     call = {"function": {"name": "pay", "arguments": body}}
     kept, changes = answered(chat("", message={"content": "", "tool_calls": [call]}))
     assert values(kept)[0]["message"]["tool_calls"][0]["function"]["arguments"] == redacted
@@ -161,7 +162,7 @@ def test_a_card_number_goes_though_it_is_a_number() -> None:
 
 def test_a_duration_is_no_card_number() -> None:
     line = {"response": "joe@example.com", "total_duration": 4111111111119}
-    assert POLICY.request(json.dumps(line).encode())[0]["total_duration"] != 4111111111119
+    assert POLICY.request(json.dumps(line).encode(), NATIVE)[0]["total_duration"] != 4111111111119
     kept, _ = answered(json.dumps(line).encode())
     assert values(kept) == [{"response": "[redacted: email]", "total_duration": 4111111111119}]
 
@@ -175,14 +176,14 @@ def test_all_goes_that_stands_below_a_secret_key() -> None:
         },
         "api_key": [["[redacted: api_key]"]],
     }
-    assert POLICY.request(json.dumps(body).encode()) == (stored, {"redacted"})
+    assert POLICY.request(json.dumps(body).encode(), NATIVE) == (stored, {"redacted"})
     assert values(answered(json.dumps(body).encode())[0]) == [stored]
 
 
 def test_the_schema_of_a_secret_argument_stays_but_for_the_values_it_proposes() -> None:
     schema = {"type": "string", "description": "Of the user", "default": "hunter2"}
     body = {"tools": [{"parameters": {"properties": {"password": schema}}}]}
-    stored, _ = POLICY.request(json.dumps(body).encode())
+    stored, _ = POLICY.request(json.dumps(body).encode(), NATIVE)
     assert stored["tools"][0]["parameters"]["properties"]["password"] == {
         "type": "string",
         "description": "Of the user",
@@ -204,17 +205,17 @@ def test_values_are_copied_without_secrets() -> None:
 
 
 def test_an_empty_request_is_stored_as_none() -> None:
-    assert POLICY.request(b"") == (None, frozenset())
+    assert POLICY.request(b"", NATIVE) == (None, frozenset())
 
 
 def test_a_request_that_is_no_json_leaves_its_hash() -> None:
     content = b"\x00weights"
     stored = {"ollama_otel": "omitted", "sha256": hashlib.sha256(content).hexdigest(), "size": 8}
-    assert POLICY.request(content) == (stored, {"binary"})
+    assert POLICY.request(content, NATIVE) == (stored, {"binary"})
 
 
 def test_half_a_surrogate_pair_can_be_written_to_a_log() -> None:
-    stored, _ = POLICY.request(b'{"prompt":"a\\ud800 joe@example.com"}')
+    stored, _ = POLICY.request(b'{"prompt":"a\\ud800 joe@example.com"}', NATIVE)
     assert stored == {"prompt": "a? [redacted: email]"}
 
 
@@ -242,7 +243,7 @@ def broken(text: str) -> str:
 def test_a_broken_redactor_hides_the_text(redactor: Callable[[str], str]) -> None:
     policy = BodyPolicy([redactor])
     assert policy.text("hello") == "[redaction failed]"
-    assert b"hello" not in b"".join(policy.answer([chat("hello")], holds_vectors=False)[0])
+    assert b"hello" not in b"".join(policy.answer([chat("hello")], NATIVE, holds_vectors=False)[0])
 
 
 # --- answers ------------------------------------------------------------------------------
@@ -354,11 +355,11 @@ def test_nothing_raises_whatever_bytes_come(
     pieces: list[bytes], holds_vectors: bool, keeps_media: bool
 ) -> None:
     policy = BodyPolicy(keeps_media=keeps_media)
-    kept, changes = policy.answer(pieces, holds_vectors=holds_vectors)
+    kept, changes = policy.answer(pieces, NATIVE, holds_vectors=holds_vectors)
     assert len(kept) == len(pieces)
     assert changes <= {"redacted", "vectors", "images"}
     assert b"joe@example.com" not in b"".join(kept)
-    stored, _ = policy.request(b"".join(pieces))
+    stored, _ = policy.request(b"".join(pieces), NATIVE)
     assert "joe@example.com" not in json.dumps(stored)
 
 
@@ -436,7 +437,7 @@ def test_a_key_block_in_plain_text_goes_as_a_whole() -> None:
 
 def test_vectors_go_unless_media_are_kept() -> None:
     pieces = [b'{"model":"joe@example.com","embeddings":[[0.1,', b'0.2],[0.3,0.4]],"x":1}']
-    kept, changes = POLICY.answer(pieces, holds_vectors=True)
+    kept, changes = POLICY.answer(pieces, NATIVE, holds_vectors=True)
     value = json.loads(b"".join(kept))
     assert value == {
         "model": "[redacted: email]",
@@ -450,7 +451,7 @@ def test_vectors_go_unless_media_are_kept() -> None:
     }
     assert len(kept) == 2
     assert changes == {"redacted", "vectors"}
-    _, changes = BodyPolicy(keeps_media=True).answer(pieces, holds_vectors=True)
+    _, changes = BodyPolicy(keeps_media=True).answer(pieces, NATIVE, holds_vectors=True)
     assert changes == {"redacted"}
 
 
@@ -474,7 +475,7 @@ def test_images_in_answers_go_unless_media_are_kept(fields: dict[str, Any]) -> N
     assert len(text) < 250
     assert (len(kept), changes) == (3, {"images"})
     assert answered(*kept) == (kept, frozenset())
-    with_media = BodyPolicy(keeps_media=True).answer(pieces, holds_vectors=False)
+    with_media = BodyPolicy(keeps_media=True).answer(pieces, NATIVE, holds_vectors=False)
     assert with_media == (pieces, frozenset())
     _, changes = answered(*pieces, chat("joe@example.com"))
     assert changes == {"images", "redacted"}
@@ -503,11 +504,11 @@ def test_a_body_that_was_redacted_before_stays_as_it_is() -> None:
     kept, _ = answered(b'{"secret":"x","message":{"content":"joe@example.com"}}\n')
     again, changes = answered(*kept)
     assert (again, changes) == (kept, frozenset())
-    stored, _ = POLICY.request(b'{"secret":"x"}')
-    assert POLICY.request(json.dumps(stored).encode()) == (stored, frozenset())
+    stored, _ = POLICY.request(b'{"secret":"x"}', NATIVE)
+    assert POLICY.request(json.dumps(stored).encode(), NATIVE) == (stored, frozenset())
 
 
 def test_half_a_surrogate_pair_from_a_redactor_is_stored_as_a_question_mark() -> None:
     policy = BodyPolicy([lambda text: text.replace("Joe", "\ud800")])
-    assert policy.answer([b"Joe"], holds_vectors=False)[0] == [b"?"]
-    assert policy.answer([chat("Joe")], holds_vectors=False)[0] == [chat("?")]
+    assert policy.answer([b"Joe"], NATIVE, holds_vectors=False)[0] == [b"?"]
+    assert policy.answer([chat("Joe")], NATIVE, holds_vectors=False)[0] == [chat("?")]

@@ -158,8 +158,8 @@ def test_a_log_cut_anywhere_gives_all_whole_lines(
         (b'{"event":"request"}\n', 'with its version "v", found the keys event'),
         (b'{"v":"1"}\n', 'with its version "v", found the keys v'),
         (
-            b'{"v":2,"event":"request"}\n',
-            "version 2 of the format, and this .* reads up to 1: upgrade",
+            b'{"v":3,"event":"request"}\n',
+            "version 3 of the format, and this .* reads up to 2: upgrade",
         ),
         (
             b'{"v":1,"event":"request","id":"9"}\n' + json.dumps(end("9")).encode() + b"\n",
@@ -279,7 +279,7 @@ def test_a_line_that_somebody_edited_gives_a_call_or_says_where_it_is_wrong(
 def test_half_a_surrogate_pair_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [request("1", body={"prompt": "\ud83d"}), end("1")])
     [call] = read(path)
-    assert call.start.request.body == {"prompt": "\ud83d"}
+    assert call.request_body == {"prompt": "\ud83d"}
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:

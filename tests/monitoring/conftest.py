@@ -1,4 +1,4 @@
-"""A real Prometheus for the whole folder, set up as `dashboards/` does, and some metrics in it."""
+"""A real Prometheus for the whole folder, configured as in `dashboards/`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.real.servers import RealPrometheus, ServerNotInstalledError, run_prom
 
 @pytest.fixture(scope="session")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
-    """An empty Prometheus; each test sends what it looks for, under a metric of its own."""
+    """An empty Prometheus; each test sends its own metric."""
     with ExitStack() as stack:
         try:
             server = stack.enter_context(run_prometheus(tmp_path_factory.mktemp("prometheus")))

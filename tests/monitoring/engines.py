@@ -1,4 +1,4 @@
-"""Programs that stand in for docker and podman: really run, they keep what they were told and answer by a script."""
+"""Substitutes for docker and podman: real programs that record their arguments and answer from a script."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PROGRAM = """\
 import json, os, sys
 from pathlib import Path
 here = Path(__file__).parent
-told = {{"program": Path(__file__).name, "words": sys.argv[1:], "logs": os.environ.get("OLLAMA_OTEL_LOGS")}}
-with (here / "told.jsonl").open("a") as file:
-    file.write(json.dumps(told) + "\\n")
-said = " ".join([told["program"], *told["words"]])
+call = {{"program": Path(__file__).name, "words": sys.argv[1:], "logs": os.environ.get("OLLAMA_OTEL_LOGS")}}
+with (here / "calls.jsonl").open("a") as file:
+    file.write(json.dumps(call) + "\\n")
+command = " ".join([call["program"], *call["words"]])
 for part, status, out, err in json.loads((here / "answers.json").read_text()):
-    if part in said:
+    if part in command:
         sys.stdout.write(out)
         sys.stderr.write(err)
         sys.exit(status)
@@ -29,12 +29,12 @@ for part, status, out, err in json.loads((here / "answers.json").read_text()):
 class Engines:
     folder: Path
 
-    def told(self) -> list[str]:
+    def commands(self) -> list[str]:
         """The commands that were run, each as one line."""
         return [f"{each['program']} {' '.join(each['words'])}" for each in self.calls()]
 
     def calls(self) -> list[dict[str, Any]]:
-        path = self.folder / "told.jsonl"
+        path = self.folder / "calls.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 

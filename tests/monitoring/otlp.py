@@ -1,4 +1,4 @@
-"""Metrics by OTLP, point by point: what no SDK would send, such as samples of a while ago."""
+"""Sends metrics by OTLP point by point, including samples in the past, which no SDK would send."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def send(
     trace_id: str | None = None,
     **attributes: str,
 ) -> None:
-    """Send samples, the last of them so many seconds ago; of histograms `values` are counts."""
+    """Send samples, the last one `seconds_ago`; for histograms, `values` are counts."""
     labels = [
         {"key": name.replace("__", "."), "value": {"stringValue": value}}
         for name, value in attributes.items()

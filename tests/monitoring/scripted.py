@@ -1,4 +1,4 @@
-"""Servers on real sockets that say what a test tells them to, and keep what they were asked."""
+"""HTTP servers with scripted responses that record their requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Request:
 
     @property
     def form(self) -> dict[str, str]:
-        """Of the address or of the body, whichever has it."""
+        """Parameters of the URL or the body."""
         text = urlsplit(self.path).query if self.method == "GET" else self.body.decode()
         return {name: values[0] for name, values in parse_qs(text).items()}
 
@@ -45,7 +45,7 @@ class Scripted:
 
 
 Answering = Callable[[Request], tuple[int, Any]]
-"""The status, and what becomes JSON; bytes are sent as they are."""
+"""Returns status and body; a body that is not bytes is sent as JSON."""
 
 
 @contextmanager

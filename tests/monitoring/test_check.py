@@ -1,4 +1,4 @@
-"""What the check says of each panel: on a real Prometheus with every kind of reason, and on servers that are none."""
+"""The state of each panel: on a real Prometheus, in every state, and on servers that are not Prometheus."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from ollama_otel._monitoring.board import Board, Timing, read_board
+from ollama_otel._monitoring import MonitoringError
+from ollama_otel._monitoring.board_file import BoardFile, Timing, read_board_file
 from ollama_otel._monitoring.check import CheckReport, PanelReport, check
-from ollama_otel._monitoring.errors import DashboardsError
-from ollama_otel._monitoring.prometheus import Prometheus
-from ollama_otel._monitoring.sources import our_names, source_of
+from ollama_otel._monitoring.diagnosis import State, state_of_absent
+from ollama_otel._monitoring.prometheus_api import PrometheusServer
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry.instruments import GENAI_INSTRUMENTS, instruments_of
-from ollama_otel._telemetry.prometheus import metric_name
+from ollama_otel._telemetry.instruments import (
+    GENAI_INSTRUMENTS,
+    Instrument,
+    Requirement,
+    all_instruments,
+    instruments_of,
+)
+from ollama_otel._telemetry.metric_names import metric_name, series_names
+from ollama_otel.settings import Profile
 from tests.real.servers import RealPrometheus, run_prometheus
 
 from .otlp import send
 from .scripted import Request, answering
 
+PROFILES: tuple[Profile, ...] = get_args(Profile)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 DURATION = GENAI_INSTRUMENTS["v1.41"].inference_duration
 FIRST_CHUNK = GENAI_INSTRUMENTS["v1.41"].time_to_first_chunk
@@ -32,12 +41,12 @@ assert TOKENS is not None
 
 
 def panel(title: str, *queries: str, **more: Any) -> dict[str, Any]:
-    """A panel that asks these queries; `more` goes into each target."""
+    """A panel with these queries; `more` goes into each target."""
     targets = [{"expr": query, **more} for query in queries]
     return {"title": title, "type": "timeseries", "targets": targets}
 
 
-def board_of(folder: Path, *panels: dict[str, Any]) -> Board:
+def board_of(folder: Path, *panels: dict[str, Any]) -> BoardFile:
     everything = {"type": "query", "includeAll": True}
     content = {
         "uid": "ollama-otel-sample",
@@ -54,20 +63,20 @@ def board_of(folder: Path, *panels: dict[str, Any]) -> Board:
     path = folder / "grafana" / "boards" / "sample.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
-    return read_board(path)
+    return read_board_file(path)
 
 
 def checked(
     url: str, folder: Path, *panels: dict[str, Any], **options: Any
 ) -> tuple[CheckReport, dict[str, PanelReport]]:
-    with Prometheus(url) as prometheus:
+    with PrometheusServer(url) as prometheus:
         report = check([board_of(folder, *panels)], prometheus, folder=folder, **options)
     return report, {each.panel: each for each in report.panels}
 
 
 @pytest.fixture(scope="module")
 def filled(prometheus: RealPrometheus) -> Iterator[str]:
-    """Calls of one app and one model, a minute of them until now; gives the address."""
+    """Stores a minute of calls of one app and model; yields the URL of Prometheus."""
     url = prometheus.otlp_metrics
     model = {"gen_ai__request__model": "llama3.2", "gen_ai__operation__name": "chat"}
     counts = [float(number) for number in range(10)]
@@ -75,7 +84,7 @@ def filled(prometheus: RealPrometheus) -> Iterator[str]:
     send(url, rows.PHASE_TIME, counts, every=6.0, ollama__phase="decode", **model)
     send(url, rows.ACTIVE_REQUESTS, [2.0], **model)
     send(url, rows.LONGEST_GAP, counts, every=6.0, **model)
-    # Of one export only, and of a while ago.
+    # One export only, and samples in the past.
     send(url, rows.TRANSFER_SIZE, [100.0], **model)
     send(url, TOKENS, [1.0, 2.0], seconds_ago=1500, **model)
     time.sleep(0.2)
@@ -138,8 +147,7 @@ def test_panels_have_data_or_a_reason(filled: str, tmp_path: Path) -> None:
     assert panels["heat"].last is None
     reasons = {title: each.reason or "" for title, each in panels.items()}
     assert (
-        reasons["failures"]
-        == f'{duration} is there, none with ollama_outcome="failed" in that time'
+        reasons["failures"] == f'{duration} has no series with ollama_outcome="failed" in that time'
     )
     assert "configure(residency=True)" in reasons["server"]
     assert "ollama_otel[nvidia]" in reasons["gpu"]
@@ -156,13 +164,13 @@ def test_panels_have_data_or_a_reason(filled: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_a_filter_that_leaves_nothing_names_what_is_there(filled: str, tmp_path: Path) -> None:
+def test_an_empty_filter_lists_the_values_that_exist(filled: str, tmp_path: Path) -> None:
     matchers = 'job=~"$job",gen_ai_operation_name="chat",gen_ai_request_model=~"$model"'
     query = f"sum({metric_name(rows.ACTIVE_REQUESTS)}{{{matchers}}})"
     report, panels = checked(filled, tmp_path, panel("now", query), chosen={"model": "mistral"})
     assert panels["now"].state == "filtered"
     assert panels["now"].reason == (
-        "ollama_client_request_active is there, but not for gen_ai_request_model 'mistral' "
+        "ollama_client_request_active has data, but not for gen_ai_request_model 'mistral' "
         "(there: llama3.2)"
     )
     assert not report.is_whole
@@ -171,7 +179,9 @@ def test_a_filter_that_leaves_nothing_names_what_is_there(filled: str, tmp_path:
 
 
 @pytest.mark.real
-def test_what_has_stopped_coming_is_told_with_its_last_time(filled: str, tmp_path: Path) -> None:
+def test_a_stale_metric_is_reported_with_the_time_of_its_last_sample(
+    filled: str, tmp_path: Path
+) -> None:
     assert TOKENS is not None
     name = metric_name(TOKENS)
     before = time.time() - 1500
@@ -179,35 +189,33 @@ def test_what_has_stopped_coming_is_told_with_its_last_time(filled: str, tmp_pat
     assert panels["tokens"].state == "stale"
     minute = time.strftime("%Y-%m-%d %H:%M", time.gmtime(before - 15))
     assert panels["tokens"].reason is not None
-    assert panels["tokens"].reason.startswith(f"the last {name} came at {minute[:13]}")
+    assert panels["tokens"].reason.startswith(f"last sample of {name}: {minute[:13]}")
     _, panels = checked(filled, tmp_path, panel("tokens", f"sum({name})"), range_=3600)
     assert panels["tokens"].state == "data"
 
 
 @pytest.mark.real
-def test_events_of_a_while_ago_are_no_fault(filled: str, tmp_path: Path) -> None:
-    """After a restart their counters are silent until one happens again."""
+def test_old_events_are_not_a_fault(filled: str, tmp_path: Path) -> None:
+    """After a restart, the counter is absent until the next event."""
     name = metric_name(rows.LOG_DROPPED)
     send(f"{filled}/api/v1/otlp/v1/metrics", rows.LOG_DROPPED, [1.0], seconds_ago=1500)
     report, panels = checked(filled, tmp_path, panel("dropped", f"sum({name})"), range_=300)
     assert panels["dropped"].state == "nothing"
     assert panels["dropped"].reason is not None
-    assert panels["dropped"].reason.startswith(f"the last {name} came at ")
+    assert panels["dropped"].reason.startswith(f"last sample of {name}: ")
     assert report.is_whole
 
 
 @pytest.mark.real
-def test_a_rate_that_no_series_passes_is_not_taken_for_one_that_waits(
-    filled: str, tmp_path: Path
-) -> None:
+def test_a_rate_below_its_threshold_is_not_reported_as_waiting(filled: str, tmp_path: Path) -> None:
     query = f"rate({metric_name(rows.PHASE_TIME)}[{RATE}]) > 1000"
     _, panels = checked(filled, tmp_path, panel("fast", query))
     assert panels["fast"].state == "nothing"
-    assert panels["fast"].reason == "its metrics are there, and nothing in them is as it asks for"
+    assert panels["fast"].reason == "the metrics have data, but none matches the query"
 
 
 @pytest.mark.real
-def test_exemplars_are_looked_for_where_a_panel_wants_them(filled: str, tmp_path: Path) -> None:
+def test_exemplars_are_checked_only_for_panels_that_show_them(filled: str, tmp_path: Path) -> None:
     _, panels = checked(
         filled,
         tmp_path,
@@ -218,11 +226,11 @@ def test_exemplars_are_looked_for_where_a_panel_wants_them(filled: str, tmp_path
     assert panels["with"].notes == ()
     assert panels["not wanted"].notes == ()
     [note] = panels["without"].notes
-    assert "no exemplars: they come by OTLP" in note
+    assert "no exemplars: they need OTLP" in note
 
 
 @pytest.mark.real
-def test_classic_histograms_are_counted_as_such_and_have_data_too(
+def test_classic_histograms_are_counted_and_have_data(
     prometheus: RealPrometheus, tmp_path: Path
 ) -> None:
     (tmp_path / "server").mkdir()
@@ -238,7 +246,7 @@ def test_classic_histograms_are_counted_as_such_and_have_data_too(
 
 
 @pytest.mark.real
-def test_rules_that_are_not_loaded_are_named(filled: str, tmp_path: Path) -> None:
+def test_missing_rules_are_listed(filled: str, tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "a.yaml").write_text(
@@ -253,7 +261,7 @@ def test_rules_that_are_not_loaded_are_named(filled: str, tmp_path: Path) -> Non
 
 
 def prometheus_that(**answers: Any) -> Any:
-    """A server that has no series, and says otherwise only where it is told to, by path."""
+    """A Prometheus without series; `answers` replace responses, by the last part of the path."""
     usual: Mapping[str, Any] = {
         "buildinfo": {"version": "3.11.0"},
         "flags": {"enable-feature": ""},
@@ -274,12 +282,12 @@ def prometheus_that(**answers: Any) -> Any:
     return answer
 
 
-def test_no_server_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_an_unreachable_prometheus_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(
-            DashboardsError, match=r"no Prometheus at .*nothing answers.*--prometheus"
+            MonitoringError, match=r"no Prometheus at .*cannot connect.*--prometheus"
         ):
             checked(url, tmp_path)
 
@@ -287,23 +295,23 @@ def test_no_server_is_told_with_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ((404, b"not found"), "is no Prometheus"),
-        ((200, b"<html>"), "is no Prometheus"),
-        ((200, {"status": "success", "data": {}}), "is no Prometheus"),
-        ((401, b"Unauthorized"), "wants to know who asks"),
+        ((404, b"not found"), "is not a Prometheus"),
+        ((200, b"<html>"), "is not a Prometheus"),
+        ((200, {"status": "success", "data": {}}), "is not a Prometheus"),
+        ((401, b"Unauthorized"), "requires sign-in"),
     ],
 )
-def test_what_is_no_prometheus_is_told_apart(
+def test_a_server_that_is_not_a_prometheus_is_reported(
     said: tuple[int, Any], message: str, tmp_path: Path
 ) -> None:
     with (
         answering(prometheus_that(buildinfo=said)) as server,
-        pytest.raises(DashboardsError, match=message),
+        pytest.raises(MonitoringError, match=message),
     ):
         checked(server.url, tmp_path)
 
 
-def test_a_user_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
+def test_credentials_in_the_url_are_sent_but_not_shown(tmp_path: Path) -> None:
     with answering(prometheus_that()) as server:
         url = server.url.replace("http://", "http://me:secret@")
         report, _ = checked(url, tmp_path)
@@ -312,12 +320,12 @@ def test_a_user_in_the_address_is_sent_and_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:9090", "http://[::1", "", "http://", "ftp://host"])
-def test_an_address_that_is_none_is_told(url: str) -> None:
-    with pytest.raises(DashboardsError, match=r"expected an address such as http://localhost:9090"):
-        Prometheus(url)
+def test_an_invalid_url_is_reported(url: str) -> None:
+    with pytest.raises(MonitoringError, match=r"expected a URL such as http://localhost:9090"):
+        PrometheusServer(url)
 
 
-def test_a_prometheus_that_keeps_no_exemplars_is_told_which_flag_it_lacks(tmp_path: Path) -> None:
+def test_missing_exemplar_storage_is_reported_with_its_flag(tmp_path: Path) -> None:
     result = [{"metric": {}, "values": [[1.0, "1"], [2.0, "NaN"]]}]
     matrix = {"resultType": "matrix", "result": result}
     with answering(prometheus_that(query_range=matrix)) as server:
@@ -327,7 +335,7 @@ def test_a_prometheus_that_keeps_no_exemplars_is_told_which_flag_it_lacks(tmp_pa
     assert "--enable-feature=exemplar-storage" in panels["p"].notes[0]
 
 
-def test_one_that_does_not_say_its_flags_is_asked_for_exemplars(tmp_path: Path) -> None:
+def test_exemplars_are_queried_if_the_flags_are_unknown(tmp_path: Path) -> None:
     matrix = {"resultType": "matrix", "result": [{"metric": {}, "values": [[1.0, "1"]]}]}
     refused = (404, {"status": "error", "error": "no such thing"})
     answers = {"query_range": matrix, "flags": refused, "query_exemplars": refused}
@@ -337,7 +345,7 @@ def test_one_that_does_not_say_its_flags_is_asked_for_exemplars(tmp_path: Path) 
     assert "no exemplars" in panels["p"].notes[0]
 
 
-def test_rules_that_fail_or_cannot_be_asked_are_told(tmp_path: Path) -> None:
+def test_failing_or_unreadable_rules_are_reported(tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "a.yaml").write_text("- record: a:b\n- alert: C\n")
@@ -357,22 +365,25 @@ def test_rules_that_fail_or_cannot_be_asked_are_told(tmp_path: Path) -> None:
     assert report.rules.failing == {"/api/v1/rules": "HTTP status 404"}
 
 
-def test_a_sample_beyond_all_memory_is_told_without_its_time(tmp_path: Path) -> None:
+def test_a_very_old_sample_is_reported_without_its_time(tmp_path: Path) -> None:
     name = metric_name(rows.ACTIVE_REQUESTS)
     with answering(prometheus_that(values=[name])) as server:
         _, panels = checked(server.url, tmp_path, panel("p", name))
     assert panels["p"].state == "stale"
-    assert panels["p"].reason == f"{name} was there once, before that time"
+    assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
-def test_a_string_is_an_answer_too(tmp_path: Path) -> None:
+def test_a_scalar_result_counts_as_one_series(tmp_path: Path) -> None:
     scalar = {"resultType": "scalar", "result": [1.0, "7"]}
-    with answering(prometheus_that(query=scalar)) as server, Prometheus(server.url) as prometheus:
-        answer = prometheus.answer("scalar(up)", at=1.0)
-    assert (answer.series, answer.last) == (1, 7.0)
+    with (
+        answering(prometheus_that(query=scalar)) as server,
+        PrometheusServer(server.url) as prometheus,
+    ):
+        result = prometheus.query("scalar(up)", at=1.0)
+    assert (result.series, result.last) == (1, 7.0)
 
 
-def test_when_the_last_sample_cannot_be_found_it_is_said_without(tmp_path: Path) -> None:
+def test_a_last_sample_that_cannot_be_found_is_reported_without_its_time(tmp_path: Path) -> None:
     name = metric_name(rows.ACTIVE_REQUESTS)
 
     def answer(request: Request) -> tuple[int, Any]:
@@ -382,10 +393,10 @@ def test_when_the_last_sample_cannot_be_found_it_is_said_without(tmp_path: Path)
 
     with answering(answer) as server:
         _, panels = checked(server.url, tmp_path, panel("p", name))
-    assert panels["p"].reason == f"{name} was there once, before that time"
+    assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
-def test_where_a_setting_shows_to_be_on_only_the_event_lacks(tmp_path: Path) -> None:
+def test_with_the_feature_on_only_the_event_is_missing(tmp_path: Path) -> None:
     up, evictions = metric_name(rows.SERVER_UP), metric_name(rows.EVICTIONS)
     counts = {"resultType": "vector", "result": [{"metric": {"__name__": up}, "value": [1, "1"]}]}
     panels = (panel("evictions", evictions), panel("power", metric_name(rows.GPU_POWER)))
@@ -402,39 +413,93 @@ def test_where_a_setting_shows_to_be_on_only_the_event_lacks(tmp_path: Path) -> 
 # --- boards and metrics ---------------------------------------------------------------------------
 
 
-def test_every_metric_of_ours_has_a_source() -> None:
-    for profile in GENAI_INSTRUMENTS:
-        for row in instruments_of(profile):
-            assert source_of(metric_name(row)) is not None, row.name
-            if row.kind == "histogram":
-                assert source_of(f"{metric_name(row)}_bucket") == source_of(metric_name(row))
-                assert f"{metric_name(row)}_sum" in our_names()
-    assert source_of("up") is None
+STATES: Mapping[Requirement, State] = {
+    "calls": "missing",
+    "event": "nothing",
+    "residency": "off",
+    "gpu": "off",
+    "sdk_metrics": "off",
+    "time_per_output_chunk": "off",
+}
 
 
-def test_grafanas_own_variables_are_filled_as_grafana_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("row", all_instruments(), ids=lambda row: row.name)
+def test_what_an_absent_metric_means_depends_on_its_requirement_only(row: Instrument) -> None:
+    assert state_of_absent(row, ()) == STATES[row.requires]
+    everything = {name for other in all_instruments() for name in series_names(other)}
+    with_features = {"residency": "nothing", "sdk_metrics": "nothing"}
+    expected = {**STATES, **with_features}[row.requires]
+    assert state_of_absent(row, everything) == expected
+    for sentence in ("", "any call", "calls that wait", "configure(residency=True)"):
+        reworded = replace(row, emitted_by=sentence)
+        assert state_of_absent(reworded, ()) == STATES[row.requires]
+        assert state_of_absent(reworded, everything) == expected
+
+
+@pytest.mark.parametrize("row", all_instruments(), ids=lambda row: row.name)
+def test_every_metric_says_what_it_requires_and_what_emits_it(
+    row: Instrument, tmp_path: Path
+) -> None:
+    assert row.requires in get_args(Requirement)
+    assert len(row.emitted_by) > 5
+    with answering(prometheus_that()) as server:
+        _, panels = checked(server.url, tmp_path, panel("p", f"sum({series_names(row)[-1]})"))
+    assert panels["p"].state == STATES[row.requires]
+    reason = f"no app sends {metric_name(row)}: it comes from {row.emitted_by}"
+    assert panels["p"].reason == reason
+
+
+def test_a_metric_that_an_app_sends_under_another_name_is_not_missing(tmp_path: Path) -> None:
+    """An app records the metrics of one profile; the other profile's are its alternatives."""
+    v141, dev = (GENAI_INSTRUMENTS[profile].inference_duration for profile in PROFILES)
+    either = f"sum({metric_name(dev)}) or sum({metric_name(v141)}_count)"
+    counts = {
+        "resultType": "vector",
+        "result": [{"metric": {"__name__": f"{metric_name(v141)}_count"}, "value": [1, "1"]}],
+    }
+    with answering(prometheus_that(query=counts)) as server:
+        _, panels = checked(
+            server.url, tmp_path, panel("either", either), panel("dev", f"sum({metric_name(dev)})")
+        )
+    assert panels["either"].state == "nothing"
+    assert panels["dev"].state == "missing"
+
+
+def test_instruments_of_one_role_require_the_same() -> None:
+    by_role: dict[str, set[Requirement]] = {}
+    for row in all_instruments():
+        by_role.setdefault(row.role or row.name, set()).add(row.requires)
+    assert {role: found for role, found in by_role.items() if len(found) > 1} == {}
+    roles = {
+        profile: {row.role for row in instruments_of(profile) if row.name.startswith("gen_ai.")}
+        for profile in PROFILES
+    }
+    assert roles["v1.41"] == roles["gen-ai-dev"]
+
+
+def test_built_in_variables_are_filled_as_grafana_does(tmp_path: Path) -> None:
     board = board_of(tmp_path)
     timing = Timing(range=3600, step=15, interval=60)
     text = "$__rate_interval ${__range_s} [[job]] ${model:regex} $none"
-    assert board.filled(text, timing, {}) == "240s 3600 .* .* $none"
-    assert board.filled("$model", timing, {"model": "m"}) == "m"
-    assert board.filled("$model", timing, {"model": 'a(b.c"\\d'}) == 'a\\\\(b\\\\.c\\"\\\\\\\\d'
-    assert board.filled("$__rate_interval", Timing(range=9, step=300, interval=15), {}) == "315s"
+    assert board.fill(text, timing, {}) == "240s 3600 .* .* $none"
+    assert board.fill("$model", timing, {"model": "m"}) == "m"
+    assert board.fill("$model", timing, {"model": 'a(b.c"\\d'}) == 'a\\\\(b\\\\.c\\"\\\\\\\\d'
+    assert board.fill("$__rate_interval", Timing(range=9, step=300, interval=15), {}) == "315s"
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("model", ["hf.co/x/y:Q4_K_M", 'a(b"c', "back\\slash", "[x]{2}|^*+?"])
-def test_a_chosen_name_is_that_name_and_no_pattern(
+def test_a_selected_name_is_not_a_pattern(
     prometheus: RealPrometheus, tmp_path: Path, model: str
 ) -> None:
     board, timing = board_of(tmp_path), Timing(range=60, step=15, interval=15)
     named = f'label_replace(vector(1), "name", {json.dumps(model)}, "", "")'
     query = f'label_replace({named}, "is_chosen", "yes", "name", "$model")'
-    [found] = prometheus.query(board.filled(query, timing, {"model": model}))
+    [found] = prometheus.query(board.fill(query, timing, {"model": model}))
     assert found["metric"] == {"name": model, "is_chosen": "yes"}
 
 
-def test_variables_of_other_kinds_keep_what_is_chosen_on_the_board(tmp_path: Path) -> None:
+def test_other_variables_keep_their_current_value(tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     listed = [
         {"name": "a", "type": "constant", "query": "7"},
@@ -443,28 +508,28 @@ def test_variables_of_other_kinds_keep_what_is_chosen_on_the_board(tmp_path: Pat
     ]
     content = {"uid": "u", "title": "t", "panels": [], "templating": {"list": listed}}
     path.write_text(json.dumps(content))
-    assert read_board(path).variables == {"a": "7", "b": "x|y", "c": ".*"}
+    assert read_board_file(path).variables == {"a": "7", "b": "x|y", "c": ".*"}
 
 
-def test_panels_in_a_row_that_is_folded_in_are_read_too(tmp_path: Path) -> None:
+def test_panels_in_a_collapsed_row_are_read(tmp_path: Path) -> None:
     row = {"title": "row", "type": "row", "collapsed": True, "panels": [panel("inside", "a")]}
     board = board_of(tmp_path, panel("before", "b"), row, panel("after", "c"))
     assert [each.title for each in board.panels] == ["before", "inside", "after"]
 
 
-def test_only_queries_that_a_prometheus_answers_are_read(tmp_path: Path) -> None:
+def test_only_visible_prometheus_queries_are_read(tmp_path: Path) -> None:
     other = {"datasource": {"type": "jaeger"}, "expr": "a"}
     hidden = {"expr": "b", "hide": True}
     kept = {"expr": "c", "datasource": {"type": "prometheus"}}
     mixed = {"title": "m", "type": "stat", "targets": [other, hidden, {"refId": "Z"}, kept]}
     board = board_of(tmp_path, mixed, {"title": "text", "type": "text"})
-    assert [[target.query for target in each.targets] for each in board.panels] == [["c"]]
-    assert board.panels[0].targets[0].ref == "D"
+    assert [[each.expression for each in panel.queries] for panel in board.panels] == [["c"]]
+    assert board.panels[0].queries[0].ref == "D"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"uid": 1, "title": "", "panels": [1]}'])
-def test_a_file_that_is_no_board_is_told(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_board_is_reported(content: str, tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     path.write_text(content)
-    with pytest.raises(DashboardsError, match="is no Grafana board"):
-        read_board(path)
+    with pytest.raises(MonitoringError, match="is not a Grafana board"):
+        read_board_file(path)

@@ -1,4 +1,4 @@
-"""What is met outside of the package: its own files, other machines, programs that do not end."""
+"""Shipped files, HTTP clients, and programs that hang."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ollama_otel._monitoring import compose
-from ollama_otel._monitoring.errors import DashboardsError
+from ollama_otel._monitoring import MonitoringError, compose
 from ollama_otel._monitoring.files import shipped_files, shipped_folder
-from ollama_otel._monitoring.web import open_client, reason_of
+from ollama_otel._monitoring.http_client import open_client, reason_of
 
 
-def test_the_files_of_a_wheel_lie_inside_of_it(tmp_path: Path) -> None:
-    package = tmp_path / "site-packages" / "ollama_otel" / "_dashboards"
+def test_a_wheel_contains_the_files(tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "ollama_otel" / "_monitoring"
     (package / "files").mkdir(parents=True)
-    with pytest.raises(DashboardsError, match="this installation has no dashboards"):
+    with pytest.raises(MonitoringError, match="the dashboards are not installed"):
         shipped_folder(package)
     (package / "files" / "compose.yaml").write_text("")
     assert shipped_folder(package) == package / "files"
     assert list(shipped_files(package / "files")) == [Path("compose.yaml")]
 
 
-def test_a_checkout_has_them_at_its_top(tmp_path: Path) -> None:
+def test_a_checkout_has_the_files_at_its_root(tmp_path: Path) -> None:
     (tmp_path / "dashboards").mkdir()
     (tmp_path / "dashboards" / "compose.yaml").write_text("")
-    package = tmp_path / "ollama_otel" / "_dashboards"
+    package = tmp_path / "ollama_otel" / "_monitoring"
     assert shipped_folder(package) == tmp_path / "dashboards"
 
 
@@ -41,7 +40,7 @@ def test_a_checkout_has_them_at_its_top(tmp_path: Path) -> None:
         ("https://prometheus.example", True),
     ],
 )
-def test_only_other_machines_are_asked_by_a_proxy(
+def test_a_proxy_is_used_for_other_machines_only(
     url: str, by_proxy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
@@ -54,16 +53,16 @@ def test_only_other_machines_are_asked_by_a_proxy(
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (httpx.ConnectError("refused"), "nothing answers there"),
-        (httpx.ReadTimeout("timed out"), "it did not answer in time"),
+        (httpx.ConnectError("refused"), "cannot connect"),
+        (httpx.ReadTimeout("timed out"), "timed out"),
         (httpx.RemoteProtocolError("Server disconnected"), "Server disconnected"),
         (httpx.ReadError(""), "ReadError"),
     ],
 )
-def test_why_nothing_came_is_said_in_a_few_words(error: httpx.HTTPError, reason: str) -> None:
+def test_failed_requests_have_a_short_reason(error: httpx.HTTPError, reason: str) -> None:
     assert reason_of(error) == reason
 
 
-def test_a_program_that_does_not_end_is_given_up() -> None:
+def test_a_program_that_hangs_times_out() -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    assert compose._fails(command, {}, patience=0.2) == "no answer within 0.2 s"
+    assert compose._fails(command, {}, patience=0.2) == "no response within 0.2 s"

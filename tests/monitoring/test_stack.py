@@ -1,4 +1,4 @@
-"""The files of the stack: what they name exists, what they open is local, and the collector hands on what it gets."""
+"""The files of the stack: references exist, ports are local, and the collector forwards everything."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .scripted import Request, answering
 
 FOLDER = shipped_folder()
 INSIDE = "/etc/ollama-otel"
-"""Where the containers find the files."""
+"""Path of the files in the containers."""
 
 
 def loaded(path: str) -> Any:
@@ -47,13 +47,13 @@ SOURCES = {
 
 
 def binds(service: str) -> dict[str, str]:
-    """Files of ours by their place in a container."""
+    """Our files by their path in a container."""
     pairs = (volume.split(":") for volume in SERVERS[service].get("volumes", ()))
     return {inside: here for here, inside, *_ in pairs if here.startswith(".")}
 
 
 def here(service: str, inside: str) -> Path:
-    """Our file that a container sees at a path."""
+    """Our file at a path in a container."""
     for mounted, source in binds(service).items():
         if inside.startswith(mounted):
             return FOLDER / source / inside.removeprefix(mounted).lstrip("/")
@@ -76,7 +76,7 @@ def test_ports_are_open_to_this_machine_only(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVERS)
-def test_what_is_mounted_exists_and_is_only_read(service: str) -> None:
+def test_mounted_files_exist_and_are_read_only(service: str) -> None:
     for volume in SERVERS[service].get("volumes", ()):
         source, _, *mode = volume.split(":")
         if source.startswith("."):
@@ -91,8 +91,8 @@ def test_every_volume_is_used() -> None:
     assert set(COMPOSE["volumes"]) <= used
 
 
-def test_all_but_the_collector_tell_whether_they_are_well() -> None:
-    # Its image has no shell and no client; it is asked at a port instead.
+def test_all_services_but_the_collector_have_health_checks() -> None:
+    # Its image has no shell; a port reports its health instead.
     assert {name for name, server in SERVERS.items() if "healthcheck" not in server} == {
         "collector"
     }
@@ -210,7 +210,7 @@ def test_data_sources_are_those_that_boards_and_links_name() -> None:
     links = SOURCES["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     assert {link["name"] for link in links} == {"trace_id"}
     assert [link.get("datasourceUid") for link in links] == ["jaeger", None]
-    # Grafana replaces $NAME by what the environment has, and $$ by $.
+    # Grafana replaces $NAME by the environment variable, and $$ by $.
     assert links[1]["url"].endswith("/trace/$${__value.raw}")
     [field] = SOURCES["loki"]["jsonData"]["derivedFields"]
     assert field["datasourceUid"] == "jaeger"
@@ -234,7 +234,7 @@ def test_boards_are_where_grafana_looks_for_them() -> None:
 # --- README.md ------------------------------------------------------------------------------------
 
 
-def test_every_command_of_the_readme_is_one() -> None:
+def test_every_command_of_the_readme_exists() -> None:
     lines = re.findall(r"^ollama-otel (.*)$", (FOLDER / "README.md").read_text(), re.MULTILINE)
     inline = re.findall(r"`ollama-otel (dashboards [^`]*)`", (FOLDER / "README.md").read_text())
     assert len(lines) >= 5
@@ -300,7 +300,7 @@ for _ in range(3):
 def test_an_app_needs_one_variable_and_all_it_sends_arrives(
     prometheus: RealPrometheus, tmp_path: Path
 ) -> None:
-    """Traces in Jaeger, metrics and exemplars in Prometheus, events in Loki, where one is told of."""
+    """Traces in Jaeger, metrics and exemplars in Prometheus, events in Loki if configured."""
 
     def loki(request: Request) -> tuple[int, Any]:
         return 200, {}
@@ -347,7 +347,7 @@ def test_an_app_needs_one_variable_and_all_it_sends_arrives(
 
 
 @pytest.mark.real
-def test_without_loki_logs_are_taken_and_dropped(
+def test_without_loki_logs_are_accepted_and_dropped(
     tmp_path: Path, prometheus: RealPrometheus
 ) -> None:
     ends = {"jaeger:4317": "127.0.0.1:1", "http://prometheus:9090": prometheus.url}

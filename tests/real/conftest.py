@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
-from .scripted_workload import Hour, live_an_hour
+from .scripted_workload import Workload, run_workload
 from .servers import (
     RealJaeger,
     RealOllama,
@@ -132,23 +132,23 @@ def start_prometheus(tmp_path_factory: pytest.TempPathFactory) -> StartPrometheu
 
 
 @pytest.fixture(scope="session")
-def hour(
+def workload(
     real_ollama: RealOllama, jaeger: RealJaeger, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Hour]:
-    """A scripted hour of real calls, in Prometheus by both ways and in Jaeger; lived once."""
+) -> Iterator[Workload]:
+    """The scripted workload, run once; its metrics are in Prometheus by OTLP and scraping."""
     with contextlib.ExitStack() as stack:
-        lived = live_an_hour(tmp_path_factory.mktemp("hour"), real_ollama, jaeger)
+        run = run_workload(tmp_path_factory.mktemp("workload"), real_ollama, jaeger)
         try:
-            hour = stack.enter_context(lived)
+            workload = stack.enter_context(run)
         except ServerNotInstalledError as error:
             _do_without(error)
-        yield hour
+        yield workload
 
 
 @pytest.fixture(params=["native", "classic"])
-def prometheus(request: pytest.FixtureRequest, hour: Hour) -> RealPrometheus:
-    """Each of the two that saw the hour: with native histograms, as shipped, and with classic ones."""
-    native, classic = hour.prometheus
+def prometheus(request: pytest.FixtureRequest, workload: Workload) -> RealPrometheus:
+    """Both servers that received the workload: with native histograms, as shipped, and classic ones."""
+    native, classic = workload.prometheus
     return native if request.param == "native" else classic
 
 

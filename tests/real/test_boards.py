@@ -1,4 +1,4 @@
-"""Every query of every panel and rule has data in a real Prometheus that the hour has filled."""
+"""Every query of every panel and rule has data in a real Prometheus with the scripted workload."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._monitoring.board import Board, Timing, read_board
+from ollama_otel._monitoring.board_file import BoardFile, Timing, read_board_file
 
-from .scripted_workload import SCRAPED, SENT, Hour
+from .scripted_workload import SCRAPED, SENT, Workload
 from .servers import DASHBOARDS, RealPrometheus
 
 BOARD_FILES = sorted((DASHBOARDS / "grafana" / "boards").glob("*.json"))
@@ -29,23 +29,23 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
     ("ollama-otel-server", "GPU power", "A"): NO_GPU,
     ("ollama-otel-server", "Spans dropped before export", "A"): "the queue was never full",
 }
-"""Queries, by board, panel and letter, that rightly have no data, and the reason."""
+"""Queries, by board, panel and letter, that are expected to be empty, and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One query of a panel as Grafana would send it, and what the panel does with the answer."""
+    """One query of a panel as Grafana sends it, and the labels that the panel uses."""
 
-    board: Board
+    board: BoardFile
     panel: str
     kind: str
     ref: str
     expression: str
-    """With the board's variables in it."""
+    """Contains the variables of the board."""
     is_instant: bool
     wants_exemplars: bool
     labels: frozenset[str]
-    """Those that the legend, the table's columns and the links name."""
+    """Labels used by the legend, the columns and the links."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -54,7 +54,7 @@ class Query:
 
 def queries() -> Iterator[Query]:
     for file in BOARD_FILES:
-        board = read_board(file)
+        board = read_board_file(file)
         for panel in panels(json.loads(file.read_text())["panels"]):
             for target in panel["targets"]:
                 yield Query(
@@ -83,21 +83,23 @@ def named_labels(panel: dict[str, Any], target: dict[str, Any]) -> Iterator[str]
         for field in (options.get("columnField"), options.get("rowField")):
             if field:
                 yield field
-        # One table of several queries: what only one of them has is checked by its own columns.
+        # With several queries, a column may belong to one of them only.
         if len(panel["targets"]) == 1:
             columns = options.get("indexByName", {})
             yield from (name for name in columns if not name.startswith(("Value", "Time")))
     yield from re.findall(r"\${__field\.labels\.(\w+)", json.dumps(panel.get("fieldConfig", {})))
 
 
-def answer(query: Query, hour: Hour, prometheus: RealPrometheus, job: str) -> list[dict[str, Any]]:
-    """The series of a query that hold a number, as Grafana would ask for them."""
-    timing = Timing(range=math.ceil(hour.ended - hour.began), step=2, interval=1)
-    expression = query.board.filled(query.expression, timing, {"job": job})
+def series_of(
+    query: Query, workload: Workload, prometheus: RealPrometheus, job: str
+) -> list[dict[str, Any]]:
+    """The series of a query that contain a number."""
+    timing = Timing(range=math.ceil(workload.ended - workload.began), step=2, interval=1)
+    expression = query.board.fill(query.expression, timing, {"job": job})
     if query.is_instant:
-        found = prometheus.query(expression, hour.ended)
+        found = prometheus.query(expression, workload.ended)
     else:
-        span = {"start": hour.began, "end": hour.ended, "step": timing.step}
+        span = {"start": workload.began, "end": workload.ended, "step": timing.step}
         found = prometheus.ask("query_range", query=expression, **span)["result"]
     return [series for series in found if has_a_number(series)]
 
@@ -111,49 +113,49 @@ def has_a_number(series: dict[str, Any]) -> bool:
 
 @pytest.fixture(params=[SENT, SCRAPED])
 def job(request: pytest.FixtureRequest) -> str:
-    """The way by which metrics came."""
+    """How the metrics were delivered."""
     return request.param
 
 
 @pytest.mark.parametrize("query", list(queries()), ids=lambda query: "/".join(query.key))
-def test_a_query_has_data_with_the_labels_its_panel_names(
-    query: Query, hour: Hour, prometheus: RealPrometheus, job: str
+def test_a_query_has_data_and_the_labels_that_its_panel_uses(
+    query: Query, workload: Workload, prometheus: RealPrometheus, job: str
 ) -> None:
-    series = answer(query, hour, prometheus, job)
+    series = series_of(query, workload, prometheus, job)
     if query.key in EMPTY:
-        assert series == [], "has data and is listed as empty"
+        assert series == [], "has data but is listed as empty"
         return
     assert series
-    # A native histogram has its buckets inside.
+    # A native histogram contains its buckets.
     is_native = any("histogram" in each or "histograms" in each for each in series)
     named = query.labels - {"legend"} - ({"le"} if is_native else set())
     found = {label for each in series for label in each["metric"]}
     assert named <= found
-    # With the labels it names, a legend tells one series from the other; a table has columns.
+    # The labels of a legend distinguish the series; a table has columns for that.
     names = [tuple(each["metric"].get(label) for label in sorted(named)) for each in series]
     assert query.kind == "table" or len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("file", BOARD_FILES, ids=lambda file: file.stem)
-def test_every_variable_has_the_hours_values_to_choose(
-    file: Path, hour: Hour, prometheus: RealPrometheus
+def test_every_variable_offers_the_values_of_the_workload(
+    file: Path, workload: Workload, prometheus: RealPrometheus
 ) -> None:
     expected = {
         "job": {SENT, SCRAPED},
-        "model": {fact.model for fact in hour.facts if fact.model},
+        "model": {fact.model for fact in workload.facts if fact.model},
         "server": {"127.0.0.1"},
-        "port": {str(fact.port) for fact in hour.facts},
-        "operation": {fact.operation for fact in hour.facts if fact.is_inference},
+        "port": {str(fact.port) for fact in workload.facts},
+        "operation": {fact.operation for fact in workload.facts if fact.is_inference},
     }
-    board = read_board(file)
+    board = read_board_file(file)
     timing = Timing(range=60, step=2, interval=1)
     for variable in json.loads(file.read_text())["templating"]["list"]:
         if variable["type"] != "query":
             continue
         asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
         assert asked
-        span = {"start": hour.began, "end": hour.ended}
-        matching = {"match[]": board.filled(asked[1], timing, {}), **span}
+        span = {"start": workload.began, "end": workload.ended}
+        matching = {"match[]": board.fill(asked[1], timing, {}), **span}
         found = set(prometheus.ask(f"label/{asked[2]}/values", **matching))
         assert found == expected.pop(variable["name"])
     assert expected == {}
@@ -163,12 +165,14 @@ def test_every_variable_has_the_hours_values_to_choose(
 
 
 def figures(
-    board: str, panel: str, ref: str, hour: Hour, prometheus: RealPrometheus, job: str
+    board: str, panel: str, ref: str, workload: Workload, prometheus: RealPrometheus, job: str
 ) -> dict[tuple[str, ...], float]:
-    """What a panel shows at the hour's end of a longer time, by the values of its labels."""
+    """What a panel shows at the end of the workload for the last hour, by label values."""
     [query] = [each for each in queries() if each.key == (board, panel, ref)]
     timing = Timing(range=3600, step=15, interval=1)
-    found = prometheus.query(query.board.filled(query.expression, timing, {"job": job}), hour.ended)
+    found = prometheus.query(
+        query.board.fill(query.expression, timing, {"job": job}), workload.ended
+    )
     return {
         tuple(value for _, value in sorted(each["metric"].items())): float(each["value"][1])
         for each in found
@@ -180,9 +184,9 @@ def counted(values: Iterable[object]) -> dict[tuple[object, ...], int]:
 
 
 def test_the_totals_of_the_overview_are_exact(
-    hour: Hour, prometheus: RealPrometheus, job: str
+    workload: Workload, prometheus: RealPrometheus, job: str
 ) -> None:
-    calls = [fact for fact in hour.facts if fact.is_inference]
+    calls = [fact for fact in workload.facts if fact.is_inference]
     failed = [fact for fact in calls if fact.outcome == "failed"]
     tokens: dict[str, Counter[tuple[str | None, ...]]] = {"C": Counter(), "D": Counter()}
     for fact in calls:
@@ -200,22 +204,22 @@ def test_the_totals_of_the_overview_are_exact(
         ("By model", "B", counted(fact.model for fact in failed)),
         *(("By model", ref, dict(+of_side)) for ref, of_side in tokens.items()),
     ):
-        found = figures("ollama-otel-overview", panel, ref, hour, prometheus, job)
+        found = figures("ollama-otel-overview", panel, ref, workload, prometheus, job)
         assert found == expected, (panel, ref)
 
 
-def test_what_is_in_memory_now_is_what_the_server_holds(
-    hour: Hour, prometheus: RealPrometheus, job: str
+def test_the_models_in_memory_are_those_of_the_server(
+    workload: Workload, prometheus: RealPrometheus, job: str
 ) -> None:
     for ref in ("A", "B", "C", "D", "E"):
-        found = figures("ollama-otel-server", "In memory now", ref, hour, prometheus, job)
+        found = figures("ollama-otel-server", "In memory now", ref, workload, prometheus, job)
         # By name: ollama_model_name, server_address, server_port.
-        assert {(port, model) for model, _, port in found} == hour.held, ref
+        assert {(port, model) for model, _, port in found} == workload.held, ref
 
 
 # --- rules --------------------------------------------------------------------------------------
 
-TROUBLES = {
+FAULTS = {
     "OllamaErrorRate",
     "OllamaServerDown",
     "OllamaNoConnection",
@@ -223,31 +227,31 @@ TROUBLES = {
     "OllamaReloadThrash",
     "OllamaExporterDropping",
 }
-"""Alerts whose condition holds in the hour, on account of what the script does."""
+"""Alerts whose condition holds, caused by the script."""
 QUIET: Mapping[str, str] = {
-    "OllamaServerBusy": "no server was too busy to say what it holds",
+    "OllamaServerBusy": "every server answered /api/ps",
     "OllamaModelOnCpu": NO_GPU,
     "OllamaModelPartlyOnCpu": NO_GPU,
     "OllamaReplayLogDropping": NOTHING_DROPPED,
 }
-"""Alerts whose condition rightly does not hold, and the reason."""
-MATTER_OF_SPEED = {
+"""Alerts whose condition does not hold, and the reason."""
+DEPENDS_ON_SPEED = {
     "OllamaQueueBuildingUp",
     "OllamaSlowFirstTokenFastBurn",
     "OllamaSlowFirstTokenSlowBurn",
     "OllamaSlowFirstTokenForDays",
 }
-"""Alerts of which the machine's speed decides; their own tests tell when they fire."""
+"""Alerts that depend on the speed of the machine; promtool tests cover them."""
 _THRESHOLD = re.compile(r" (?:==|!=|>=|<=|>|<) -?[\d.e-]+(?![\d.]*\s*[*/])")
 
 
 def rules(prometheus: RealPrometheus) -> list[dict[str, Any]]:
-    """As Prometheus has loaded and run them."""
+    """The rules that Prometheus has loaded."""
     return [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
 
 
 def rule_names() -> list[str]:
-    """As they stand in the files."""
+    """The names of the rules in the files."""
     texts = [file.read_text() for file in sorted((DASHBOARDS / "rules").glob("*.yaml"))]
     return re.findall(r"^ *- (?:alert|record): (\S+)$", "\n".join(texts), re.MULTILINE)
 
@@ -258,32 +262,32 @@ def test_every_rule_is_loaded_and_runs(prometheus: RealPrometheus) -> None:
     assert {rule["name"]: rule.get("lastError") for rule in loaded if rule["health"] != "ok"} == {}
 
 
-def test_every_recording_rule_has_data(hour: Hour, prometheus: RealPrometheus) -> None:
+def test_every_recording_rule_has_data(workload: Workload, prometheus: RealPrometheus) -> None:
     recorded = [rule for rule in rules(prometheus) if rule["type"] == "recording"]
     assert len(recorded) > 5
     empty = [
         rule["name"]
         for rule in recorded
-        if not any(has_a_number(each) for each in prometheus.query(rule["name"], hour.ended))
+        if not any(has_a_number(each) for each in prometheus.query(rule["name"], workload.ended))
     ]
     assert empty == []
 
 
-def test_the_hours_troubles_fulfil_the_conditions_of_their_alerts(
-    hour: Hour, prometheus: RealPrometheus
+def test_the_faults_of_the_workload_fulfil_the_conditions_of_their_alerts(
+    workload: Workload, prometheus: RealPrometheus
 ) -> None:
     alerts = [rule for rule in rules(prometheus) if rule["type"] == "alerting"]
-    holds = {alert["name"]: prometheus.query(alert["query"], hour.ended) for alert in alerts}
-    assert holds.keys() == TROUBLES | QUIET.keys() | MATTER_OF_SPEED
-    assert {name for name, found in holds.items() if found} - MATTER_OF_SPEED == TROUBLES
+    holds = {alert["name"]: prometheus.query(alert["query"], workload.ended) for alert in alerts}
+    assert holds.keys() == FAULTS | QUIET.keys() | DEPENDS_ON_SPEED
+    assert {name for name, found in holds.items() if found} - DEPENDS_ON_SPEED == FAULTS
 
 
-def test_every_alert_asks_for_what_is_there_and_names_labels_that_it_has(
-    hour: Hour, prometheus: RealPrometheus
+def test_every_alert_has_data_and_the_labels_of_its_texts(
+    workload: Workload, prometheus: RealPrometheus
 ) -> None:
     for alert in (rule for rule in rules(prometheus) if rule["type"] == "alerting"):
         without_thresholds = _THRESHOLD.sub("", alert["query"])
-        found = prometheus.query(without_thresholds, hour.ended)
+        found = prometheus.query(without_thresholds, workload.ended)
         assert found, alert["name"]
         named = set(re.findall(r"\$labels\.(\w+)", json.dumps(alert["annotations"])))
         assert named <= {label for each in found for label in each["metric"]}, alert["name"]

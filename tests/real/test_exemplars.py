@@ -1,4 +1,4 @@
-"""The dots on a board's curves lead to traces: those of the hour, in a real Jaeger."""
+"""The exemplars of the workload lead to its traces in a real Jaeger."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ollama_otel._monitoring.board import Timing
+from ollama_otel._monitoring.board_file import Timing
 
-from .scripted_workload import SCRAPED, SENT, Hour
+from .scripted_workload import SCRAPED, SENT, Workload
 from .servers import RealPrometheus, ask
 from .test_boards import Query, queries
 
@@ -17,61 +17,61 @@ WITH_EXEMPLARS = [query for query in queries() if query.wants_exemplars]
 
 
 def exemplars(
-    query: Query, hour: Hour, prometheus: RealPrometheus, job: str
+    query: Query, workload: Workload, prometheus: RealPrometheus, job: str
 ) -> list[tuple[dict[str, str], dict[str, Any]]]:
-    """Labels of the series and exemplar, for the query that Grafana would send."""
-    timing = Timing(range=math.ceil(hour.ended - hour.began), step=2, interval=1)
-    expression = query.board.filled(query.expression, timing, {"job": job})
-    span = {"start": hour.began, "end": hour.ended}
+    """Labels of the series, and exemplar, for the query that Grafana sends."""
+    timing = Timing(range=math.ceil(workload.ended - workload.began), step=2, interval=1)
+    expression = query.board.fill(query.expression, timing, {"job": job})
+    span = {"start": workload.began, "end": workload.ended}
     found = prometheus.ask("query_exemplars", query=expression, **span)
     return [(each["seriesLabels"], dot) for each in found for dot in each["exemplars"]]
 
 
 @pytest.mark.parametrize("query", WITH_EXEMPLARS, ids=lambda query: "/".join(query.key))
-def test_every_curve_that_asks_for_exemplars_gets_those_of_the_calls(
-    query: Query, hour: Hour, prometheus: RealPrometheus
+def test_every_query_for_exemplars_gets_those_of_the_calls(
+    query: Query, workload: Workload, prometheus: RealPrometheus
 ) -> None:
-    found = exemplars(query, hour, prometheus, SENT)
+    found = exemplars(query, workload, prometheus, SENT)
     assert found
-    models = {fact.trace_id: fact.model for fact in hour.facts}
+    models = {fact.trace_id: fact.model for fact in workload.facts}
     for labels, dot in found:
         assert models[dot["labels"]["trace_id"]] == labels["gen_ai_request_model"]
 
 
 def test_the_duration_of_an_exemplar_is_that_of_its_call(
-    hour: Hour, prometheus: RealPrometheus
+    workload: Workload, prometheus: RealPrometheus
 ) -> None:
     [query] = [
         query
         for query in WITH_EXEMPLARS
         if query.panel == "Duration" and query.expression.startswith("histogram_quantile(0.5,")
     ]
-    durations = {fact.trace_id: fact.duration for fact in hour.facts}
-    found = exemplars(query, hour, prometheus, SENT)
+    durations = {fact.trace_id: fact.duration for fact in workload.facts}
+    found = exemplars(query, workload, prometheus, SENT)
     assert len(found) > 10
     for _, dot in found:
         assert float(dot["value"]) == pytest.approx(durations[dot["labels"]["trace_id"]])
 
 
-def test_every_exemplar_resolves_in_jaeger_to_a_span_of_the_model(hour: Hour) -> None:
-    native, classic = hour.prometheus
+def test_every_exemplar_resolves_in_jaeger_to_a_span_of_the_model(workload: Workload) -> None:
+    native, classic = workload.prometheus
     dots = {
         (dot["labels"]["trace_id"], dot["labels"]["span_id"]): labels["gen_ai_request_model"]
         for query in WITH_EXEMPLARS
         for prometheus in (native, classic)
-        for labels, dot in exemplars(query, hour, prometheus, SENT)
+        for labels, dot in exemplars(query, workload, prometheus, SENT)
     }
     assert len(dots) > 20
     for (trace_id, span_id), model in dots.items():
-        [trace] = ask("GET", f"{hour.jaeger.query}/api/traces/{trace_id}")["data"]
+        [trace] = ask("GET", f"{workload.jaeger.query}/api/traces/{trace_id}")["data"]
         [span] = [span for span in trace["spans"] if span["spanID"] == span_id]
         tags = {tag["key"]: tag["value"] for tag in span["tags"]}
         assert tags["gen_ai.request.model"] == model
         assert tags["ollama.outcome"] in {"completed", "abandoned", "cancelled", "failed"}
 
 
-def test_the_scrape_endpoint_brings_no_exemplars(hour: Hour, prometheus: RealPrometheus) -> None:
-    # A limit of OpenTelemetry's exporter; the documentation says so and would be wrong otherwise.
-    assert [exemplars(query, hour, prometheus, SCRAPED) for query in WITH_EXEMPLARS] == [
+def test_scraping_delivers_no_exemplars(workload: Workload, prometheus: RealPrometheus) -> None:
+    # A limitation of OpenTelemetry's exporter, which the documentation mentions.
+    assert [exemplars(query, workload, prometheus, SCRAPED) for query in WITH_EXEMPLARS] == [
         [] for _ in WITH_EXEMPLARS
     ]

@@ -1,4 +1,4 @@
-"""The names that Prometheus makes of ours are those that boards and rules are built with, whatever the strategy."""
+"""Prometheus gives our metrics the names that boards and rules use, for every translation strategy."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from ollama_otel._telemetry.instruments import Instrument, instruments_of
-from ollama_otel._telemetry.prometheus import HISTOGRAM_SUFFIXES, label_name, metric_name
+from ollama_otel._telemetry.instruments import Instrument, all_instruments
+from ollama_otel._telemetry.metric_names import HISTOGRAM_SUFFIXES, label_name, metric_name
 from ollama_otel._telemetry.scrape import ScrapeEndpoint
-from ollama_otel.settings import Profile
 
 from .conftest import StartPrometheus
 from .servers import RealPrometheus, Translation, wait_until
 
-ROWS = tuple(dict.fromkeys(row for profile in get_args(Profile) for row in instruments_of(profile)))
+ROWS = all_instruments()
 JOB = "names"
 
 
 def with_dots(row: Instrument) -> str:
-    """The suffixes, and the name as it is."""
+    """The unescaped name, with suffixes."""
     return row.name + metric_name(row).removeprefix(label_name(row.name))
 
 
@@ -41,12 +40,12 @@ NAMES: dict[Translation, tuple[Callable[[Instrument], str], Callable[[str], str]
     "NoUTF8EscapingWithSuffixes": (with_dots, as_it_is),
     "NoTranslation": (lambda row: row.name, as_it_is),
 }
-"""What becomes of a metric and of a label."""
+"""How a strategy names a metric and a label."""
 
 
 @contextlib.contextmanager
 def measuring(reader: MetricReader) -> Iterator[MeterProvider]:
-    """One value in every instrument of the table, with every label it may carry."""
+    """Records one value of every instrument of the table, with all of its labels."""
     provider = MeterProvider([reader], Resource.create({"service.name": JOB}))
     meter = provider.get_meter("names")
     for row in ROWS:
@@ -74,7 +73,7 @@ def send_to(prometheus: RealPrometheus) -> None:
 
 
 def stored(prometheus: RealPrometheus) -> dict[str, set[str]]:
-    """The labels of each metric, without those of the target; rules' results apart."""
+    """The labels of each metric without those of the target; omits results of rules."""
     found = prometheus.ask("series", **{"match[]": f'{{job="{JOB}"}}'})
     target = {"__name__", "job", "instance", "le"}
     return {
@@ -93,7 +92,7 @@ def test_names_are_those_predicted(
         send_to(prometheus)
         found = stored(prometheus)
     assert found == {name(row): {label(each) for each in row.labels} for row in ROWS}
-    # Two that became one would be one row less.
+    # No two instruments got the same name.
     assert len(found) == len(ROWS)
 
 

@@ -231,7 +231,7 @@ def test_an_abandoned_stream_goes_as_far_as_it_was_read(recorded: Recorded, serv
 def test_curl_gets_the_same_bytes(recorded: Recorded, served: str) -> None:
     kept = recorded.call(lambda each: each.start.request.stream and each.path == "/api/chat")
     done = subprocess.run(
-        ["curl", "-sN", f"{served}/api/chat", "-d", json.dumps(kept.start.request.body)],
+        ["curl", "-sN", f"{served}/api/chat", "-d", json.dumps(kept.request_body)],
         env=environment(),
         capture_output=True,
         timeout=60,

@@ -1,4 +1,4 @@
-"""The rules as the real promtool reads them, and each alert firing and not firing."""
+"""The rules in the real promtool: syntax, and each alert firing and quiet."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.promql import RULES as QUERIES
+from dashboards.src.queries import RULES as QUERIES
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry.prometheus import metric_name
+from ollama_otel._telemetry.metric_names import metric_name
 
 from .install import find_server
 from .servers import DASHBOARDS
@@ -54,7 +54,7 @@ def test_alerts_fire_when_they_should_and_only_then(promtool: Path, path: Path) 
 
 
 def test_an_alert_that_fires_too_early_is_noticed(promtool: Path, tmp_path: Path) -> None:
-    """These tests can fail: without its least number of calls the alert on errors is red."""
+    """The tests of rules can fail: without its minimum number of calls, an alert fires too early."""
     folder = shutil.copytree(RULES, tmp_path / "rules")
     alerts = folder / "ollama-alerts.yaml"
     text = alerts.read_text(encoding="utf-8")
@@ -70,21 +70,21 @@ def test_an_alert_that_fires_too_early_is_noticed(promtool: Path, tmp_path: Path
 
 
 TOTALS = {
-    "known before a gap at the start, with a million from before": (
+    "known before a gap at the start of the hour, with an old value of a million": (
         "1000000+1x30 _x29 1000060+1x60",
         "110m",
         (45, 61),
     ),
     "first seen in the window": ("_x80 60x30", "110m", (60, 60)),
     "first seen with one sample": ("_x108 7", "110m", (7, 7)),
-    "first seen in the window, and begun anew twice": (
+    "first seen in the window, with two restarts": (
         "_x60 0+10x10 0+10x10 0+10x10",
         "94m",
         (285, 315),
     ),
-    "known, and nothing happened": ("60x110", "110m", (0, 0)),
+    "known, without increase": ("60x110", "110m", (0, 0)),
 }
-"""Samples of a counter by the minute, when it is asked for its last hour, and between what it is."""
+"""Samples per minute of a counter, evaluation time, and range of the total over the last hour."""
 
 
 def native(samples: str) -> str:

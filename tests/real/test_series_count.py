@@ -1,4 +1,4 @@
-"""How many series a large installation makes in a real Prometheus: 50 models, 5 servers, every operation."""
+"""Number of series of a large installation in a real Prometheus: 50 models, 5 servers, every operation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPERATIONS = {
     *("load_model", "unload_model", "pull_model", "push_model"),
     *("show_model", "create_model", "delete_model", "copy_model"),
 }
-"""Those that name a model."""
+"""Operations that name a model."""
 WITHOUT_A_MODEL = 3
 SENT = '{__name__=~"(gen_ai|ollama)_[a-z_]+"}'
 RECORDED = '{__name__=~"ollama_otel:.+"}'
@@ -49,17 +49,17 @@ def test_fifty_models_on_five_servers_stay_below_the_limit(
             for kind, prometheus in (("native", native), ("classic", classic))
         }
         recorded = native.value(f"count({RECORDED})")
-    # With `-s`, the numbers that the documentation has.
+    # With `-s`, prints the numbers for the documentation.
     for kind, by_name in counts.items():
         print(f"{kind}: {sum(by_name.values()):,.0f} series")
         for name, count in sorted(by_name.items(), key=lambda item: -item[1]):
             print(f"  {count:7,.0f} {name}")
-    print(f"and {recorded or 0:,.0f} that recording rules make of them")
-    # Each model on each server is there with each of its operations: nothing was lumped together.
+    print(f"recording rules add {recorded or 0:,.0f}")
+    # Each model on each server has series for each operation.
     expected = 5 * (WITHOUT_A_MODEL + 50 * len(OPERATIONS))
     for by_name in counts.values():
         assert by_name["ollama_client_request_active"] == expected
         assert by_name["ollama_model_loads_total"] == 5 * 50
     assert sum(counts["native"].values()) < LIMIT
-    # That is why the shipped configuration converts them.
+    # The reason why the shipped configuration converts them.
     assert sum(counts["classic"].values()) > LIMIT

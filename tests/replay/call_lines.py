@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import call_from, end_line, request_line
-from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel._wire.native import parse_object, read_completion, read_request
-from ollama_otel.context import CallContext
-from ollama_otel.records import CallRecord, CallStart
+from ollama_otel._wire.endpoints import dialect_of, find_endpoint
+from ollama_otel.records import CallContext, CallRecord, CallStart
+from tests.replay.recorded import ending_of
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
@@ -70,7 +70,7 @@ def lines(
     body = ask() if asked is None else asked
     start = CallStart(
         endpoint=endpoint,
-        request=read_request(endpoint, body, size=64),
+        request=dialect_of(endpoint).read_request(endpoint, body, size=64),
         server_address="127.0.0.1",
         server_port=11434,
         started_at=STARTED_AT + round(at * SECOND),
@@ -86,23 +86,18 @@ def lines(
     whole = CallRecord(
         start=start,
         outcome="completed",
-        error_type=None,
-        error_message=None,
+        ending="final_message",
         http_status=200,
-        response=read_completion(parse_object(pieces[-1].encode())),
+        response=dialect_of(endpoint).read_document(endpoint, pieces[-1].encode()),
         duration=2.0,
-        time_to_first_chunk=None,
-        time_to_first_answer=None,
-        chunk_count=0,
-        longest_gap=None,
-        held_by_caller=None,
         response_size=size,
-        progress=None,
-        answer=None,
         content_type=NDJSON if isinstance(said, list) else JSON,
     )
+    whole = replace(whole, **record)
+    ending = ending_of(whole.outcome, whole.error_type, whole.http_status)
+    whole = replace(whole, **{"ending": ending} | record)
     chunks = [[0.5, piece] for piece in pieces] if bodies else None
-    return [request, end_line(call_id, replace(whole, **record), chunks=chunks)]
+    return [request, end_line(call_id, whole, chunks=chunks)]
 
 
 def call(call_id: str = "1", asked: Any = None, said: Any = None, **options: Any) -> RecordedCall:

@@ -9,10 +9,8 @@ from typing import Any
 
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import call_from, chunks_as_lists, end_line, request_line
-from ollama_otel._wire.endpoints import Endpoint, find_endpoint
-from ollama_otel._wire.native import ResponseFacts, read_request
-from ollama_otel.context import CallContext
-from ollama_otel.records import CallRecord, CallStart
+from ollama_otel._wire.endpoints import dialect_of, find_endpoint
+from ollama_otel.records import CallRecord, CallStart, Ending, Endpoint
 
 STARTED_AT = 1_700_000_000_000_000_000
 NDJSON = "application/x-ndjson"
@@ -23,6 +21,21 @@ Piece = tuple[float, bytes]
 def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:
     """The body of a streamed chat."""
     return {"model": "m", "messages": [{"role": "user", "content": text}]} | fields
+
+
+def ending_of(outcome: str, error_type: str | None, status: int | None) -> Ending:
+    """Why such a call ends, if the transport raised whatever the server did not say."""
+    match outcome:
+        case "abandoned":
+            return "closed_early"
+        case "cancelled":
+            return "cancelled"
+        case "completed":
+            return "final_message"
+    if status is not None and status >= 400:
+        return "error_status"
+    is_raised = error_type in {"connect", "timeout", "network", "incomplete", "protocol", "_OTHER"}
+    return "exception" if status is None or is_raised else "error_message"
 
 
 def lines(
@@ -43,11 +56,12 @@ def lines(
     asked = chat() if body is None and method == "POST" else body
     start = CallStart(
         endpoint=endpoint,
-        request=read_request(endpoint, asked, size=0 if asked is None else len(json.dumps(asked))),
+        request=dialect_of(endpoint).read_request(
+            endpoint, asked, size=0 if asked is None else len(json.dumps(asked))
+        ),
         server_address="127.0.0.1",
         server_port=11434,
         started_at=STARTED_AT + round(at * 1e9),
-        context=CallContext(),
         path=path,
     )
     name = f"call-{at}"
@@ -62,19 +76,8 @@ def lines(
         "duration": (pieces[-1][0] if pieces else 0.0) + 0.25,
         "content_type": NDJSON,
     } | record
-    whole = CallRecord(
-        start=start,
-        response=ResponseFacts(),
-        time_to_first_chunk=None,
-        time_to_first_answer=None,
-        chunk_count=0,
-        longest_gap=None,
-        held_by_caller=None,
-        response_size=0,
-        progress=None,
-        answer=None,
-        **facts,
-    )
+    ending = ending_of(facts["outcome"], facts["error_type"], facts["http_status"])
+    whole = CallRecord(start=start, **{"ending": ending} | facts)
     chunks = None
     if has_bodies and pieces is not None:
         chunks = chunks_as_lists([data for _, data in pieces], [time for time, _ in pieces], 0.0)
@@ -85,6 +88,13 @@ def call(*args: Any, line: int = 1, **options: Any) -> RecordedCall:
     """A call as it is read from a log; the arguments are those of `lines`."""
     request, *end = json.loads(json.dumps(lines(*args, **options)))
     return call_from(request, end[0] if end else None, file=Path("calls.jsonl"), line=line)
+
+
+def old_call(*args: Any, **options: Any) -> RecordedCall:
+    """As `call`, out of a log of version 1, which had no `ending`."""
+    request, end = ({**line, "v": 1} for line in lines(*args, **options))
+    del end["ending"]
+    return call_from(request, end, file=Path("calls.jsonl"), line=1)
 
 
 def write(path: Path, *calls: list[dict[str, Any]]) -> Path:

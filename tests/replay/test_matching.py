@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ollama_otel.errors import ReplayLogError, ReplayMissError, SettingsError
 from ollama_otel.replay._canonical import canonical_request
-from ollama_otel.replay._diff.text import differing_fields
+from ollama_otel.replay._diff.json import differing_fields
 from ollama_otel.replay._matching import CallIndex
 
 from .recorded import call, chat, lines, write

@@ -23,7 +23,7 @@ def test_a_large_file_is_not_put_aside(tmp_path: Path) -> None:
         file.write(b'{"v":')
         file.truncate(GIBIBYTE)
     with one_file_log(path) as log:
-        log.begin(call().start).enter()
+        log.begin(call().start)
     assert [each.name for each in tmp_path.iterdir()] == ["calls.jsonl"]
     assert path.stat().st_size > GIBIBYTE
 
@@ -34,7 +34,7 @@ def test_a_line_that_is_lost_is_an_error(tmp_path: Path) -> None:
         one_file_log(tmp_path / "calls.jsonl") as log,
     ):
         log.close()
-        log.begin(call().start).enter()
+        log.begin(call().start)
 
 
 def record(cassette: Path, **options: int) -> None:

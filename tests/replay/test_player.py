@@ -28,7 +28,7 @@ from ollama_otel.testing import Capture, FakeOllama, Fault
 from ollama_otel.transport import AsyncTransport, Transport
 from tests.colours import COLOURS, Colour, closed, done, each, raw_pieces
 
-from .recorded import NDJSON, Time, call, chat, lines, write
+from .recorded import NDJSON, Time, call, chat, lines, old_call, write
 
 URL = "http://ollama.test/api/chat"
 LINE = b'{"message":{"role":"assistant","content":"x"},"done":false}\n'
@@ -248,6 +248,7 @@ def test_a_broken_call_breaks_again_at_the_same_time(
     kept = call(
         pieces=pieces,
         outcome="failed",
+        ending="exception",
         error_type=kind,
         error_message=message,
         http_status=200 if pieces else None,
@@ -268,9 +269,25 @@ def test_a_broken_call_breaks_again_at_the_same_time(
     colour.run(scenario)
 
 
-def test_an_exception_that_said_nothing_comes_back_by_its_name() -> None:
+@pytest.mark.parametrize("name", ["ConnectTimeout", "ReadTimeout", "PoolTimeout", "ReadError"])
+@pytest.mark.parametrize("message", ["", "it broke"])
+def test_an_exception_comes_back_by_its_name(name: str, message: str) -> None:
+    kept = call(
+        pieces=None,
+        outcome="failed",
+        error_type="timeout",
+        exception_type=name,
+        error_message=message or name,
+        http_status=None,
+    )
+    with pytest.raises(getattr(httpx, name)) as raised:
+        httpx.Client(transport=Player([kept], speed=0)).post(URL, json=chat())
+    assert (type(raised.value), str(raised.value)) == (getattr(httpx, name), message)
+
+
+def test_an_exception_that_said_nothing_comes_back_by_its_name_from_an_old_log() -> None:
     for name in ("ConnectTimeout", "ReadTimeout", "PoolTimeout", "ReadError"):
-        kept = call(
+        kept = old_call(
             pieces=None,
             outcome="failed",
             error_type="timeout",
@@ -279,6 +296,19 @@ def test_an_exception_that_said_nothing_comes_back_by_its_name() -> None:
         )
         with pytest.raises(getattr(httpx, name)):
             httpx.Client(transport=Player([kept], speed=0)).post(URL, json=chat())
+
+
+def test_an_exception_of_another_library_comes_back_by_its_type() -> None:
+    kept = call(
+        pieces=None,
+        outcome="failed",
+        error_type="connect",
+        exception_type="ClientConnectorError",
+        error_message="no route",
+        http_status=None,
+    )
+    with pytest.raises(httpx.ConnectError, match="no route"):
+        httpx.Client(transport=Player([kept], speed=0)).post(URL, json=chat())
 
 
 def test_a_request_that_could_not_be_sent_cannot_be_sent_again() -> None:
@@ -293,11 +323,17 @@ def test_a_request_that_could_not_be_sent_cannot_be_sent_again() -> None:
         httpx.Client(transport=Player([kept], speed=0)).post(URL, json=chat())
 
 
+@pytest.mark.parametrize("kind", [call, old_call])
 @pytest.mark.parametrize(
     "ending",
     [
-        {"error_type": "incomplete", "error_message": "the answer ended without its final message"},
         {
+            "ending": "no_final_message",
+            "error_type": "incomplete",
+            "error_message": "the answer ended without its final message",
+        },
+        {
+            "ending": "not_protocol",
             "error_type": "protocol",
             "error_message": "the answer is not what an Ollama server sends",
         },
@@ -306,8 +342,8 @@ def test_a_request_that_could_not_be_sent_cannot_be_sent_again() -> None:
         {"error_type": "timeout", "error_message": "gateway", "http_status": 504},
     ],
 )
-def test_what_the_server_ended_cleanly_ends_cleanly(colour: Colour, ending: Any) -> None:
-    kept = call(pieces=[(0.5, LINE)], outcome="failed", **ending)
+def test_what_the_server_ended_cleanly_ends_cleanly(colour: Colour, ending: Any, kind: Any) -> None:
+    kept = kind(pieces=[(0.5, LINE)], outcome="failed", **ending)
 
     async def scenario() -> None:
         its_client = client(colour, kept, speed=0)
@@ -445,9 +481,9 @@ def test_clients_of_ollama_take_a_player_for_their_transport(colour: Colour, kin
 def test_a_player_takes_a_path_and_tells_what_nobody_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "calls.jsonl", lines(), lines(chat("x"), at=1.0))
     player = Player(path, speed=0)
-    assert [each.start.request.body for each in player.unused] == [chat(), chat("x")]
+    assert [each.request_body for each in player.unused] == [chat(), chat("x")]
     httpx.Client(transport=player).post(URL, json=chat())
-    assert [each.start.request.body for each in player.unused] == [chat("x")]
+    assert [each.request_body for each in player.unused] == [chat("x")]
 
 
 def test_players_of_both_colours_can_share_a_log() -> None:

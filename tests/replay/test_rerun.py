@@ -131,7 +131,7 @@ def test_each_request_is_sent_as_it_was_logged(fake: FakeOllama, out: Path) -> N
     calls = [question(1), call("2", {"model": "nomic-embed-text", "input": "a"}, path="/api/embed")]
     assert send(calls, out, fake) == RerunProgress(total=2, ended=2)
     asked = {received.path: received.json() for received in fake.requests[1:]}
-    assert asked["/api/chat"] == calls[0].start.request.body
+    assert asked["/api/chat"] == calls[0].request_body
     assert asked["/api/embed"] == {"model": "nomic-embed-text", "input": "a"}
 
 
@@ -142,7 +142,7 @@ def test_answers_are_logged_whole_and_say_which_call_they_repeat(
     (answered,) = read(out)
     assert answered.start.context.tags == {REPLAY_OF: "7"}
     assert answered.start.context.conversation_id == "c"
-    assert answered.start.request.body == question(7).start.request.body
+    assert answered.request_body == question(7).request_body
     assert answered.record is not None
     assert answered.record.outcome == "completed"
     said = answered.answer()
@@ -162,8 +162,7 @@ def test_images_are_sent_and_their_answers_logged_with_them(fake: FakeOllama, ou
     message = {"role": "user", "content": "What is it?", "images": ["iVBORw0KGgo="]}
     send([call("1", ask(messages=[message]))], out, fake)
     (answered,) = read(out)
-    assert answered.start.request.body is not None
-    assert answered.start.request.body["messages"] == [message]
+    assert answered.request_body["messages"] == [message]
 
 
 def test_the_model_can_be_another(fake: FakeOllama, out: Path) -> None:
@@ -300,7 +299,7 @@ def test_a_disk_that_takes_no_answers_is_an_error() -> None:
         pytest.raises(ReplayError, match="expected to write every answer to /dev/full"),
         one_file_log(Path("/dev/full"), timeout=0.1) as log,
     ):
-        log.begin(question(1).start).enter()
+        log.begin(question(1).start)
 
 
 # --- going on -------------------------------------------------------------------------------------

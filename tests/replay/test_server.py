@@ -1,4 +1,4 @@
-"""What a client gets from the server is what was recorded, with troubles only where they are asked for."""
+"""What a client gets from the server is what was recorded, with faults only where they are injected."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_otel._log.call import RecordedCall
+from ollama_otel._wire.native import NATIVE
 from ollama_otel.errors import SettingsError
-from ollama_otel.replay import Chaos, ReplayApp
-from ollama_otel.replay._server import Served
+from ollama_otel.replay import Chaos, ReplayApp, Served
+from ollama_otel.replay._chaos import FaultSequence
 
 from .recorded import call, chat
 
@@ -258,8 +259,8 @@ def test_a_share_of_requests_is_refused_in_ollama_s_words() -> None:
     [(404, "model 'm' not found"), (429, "too many requests"), (599, "status 599")],
 )
 def test_every_http_error_has_its_words(status: int, text: str) -> None:
-    trouble = Chaos(fail={status: 1.0}).troubles().next()
-    assert (trouble.status, trouble.refusal("m")) == (status, text)
+    fault = FaultSequence(Chaos(fail={status: 1.0})).next()
+    assert (fault.status, fault.refusal(NATIVE, "m")) == (status, text)
 
 
 def test_a_share_of_streams_is_cut_off() -> None:
@@ -297,10 +298,10 @@ def test_slowness_comes_on_top_of_the_recorded_times() -> None:
         assert 0.32 < time.perf_counter() - began < 3.0
 
 
-def test_a_seed_decides_all_troubles() -> None:
+def test_a_seed_decides_all_faults() -> None:
     def drawn(seed: int | None) -> list[Any]:
-        troubles = Chaos(fail={500: 0.3}, cut=0.3, error=0.3, seed=seed).troubles()
-        return [troubles.next() for _ in range(50)]
+        faults = FaultSequence(Chaos(fail={500: 0.3}, cut=0.3, error=0.3, seed=seed))
+        return [faults.next() for _ in range(50)]
 
     assert drawn(7) == drawn(7)
     assert drawn(7) != drawn(8)
@@ -311,7 +312,7 @@ def test_a_seed_decides_all_troubles() -> None:
 def test_a_stream_that_ends_early_always_keeps_a_piece_and_never_all_of_several(
     count: int, seed: int
 ) -> None:
-    kept = Chaos(cut=1.0, seed=seed).troubles().next().kept_of(count)
+    kept = FaultSequence(Chaos(cut=1.0, seed=seed)).next().kept_of(count)
     assert kept is not None
     assert 1 <= kept <= max(1, count - 1)
 
@@ -328,7 +329,7 @@ def test_a_stream_that_ends_early_always_keeps_a_piece_and_never_all_of_several(
         {"cut": 0.6, "error": 0.6},
     ],
 )
-def test_troubles_that_cannot_be_are_refused(settings: Any) -> None:
+def test_faults_out_of_range_are_refused(settings: Any) -> None:
     with pytest.raises(SettingsError):
         Chaos(**settings)
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ollama_otel.residency._facts import LoadedModel
-from ollama_otel.residency._model import EndedCall, StartedCall
+from ollama_otel.residency import LoadedModel
+from ollama_otel.residency._timeline import CallEnded, CallStarted
 
 OWN_CONTEXT = {"a:latest": 256, "b:latest": 4096, "c:latest": 256, "d:latest": 4096}
 KEEP_ALIVE = 4.0
@@ -30,17 +30,18 @@ class Asked:
     ready: float = 0.0
     end: float = 0.0
 
-    def started(self) -> StartedCall:
-        return StartedCall(
+    def started(self) -> CallStarted:
+        return CallStarted(
             model=self.model.removesuffix(":latest"),
             options={} if self.context is None else {"num_ctx": self.context},
             sent_at=self.sent,
             keep_alive=self.keep_alive,
         )
 
-    def ended(self) -> EndedCall:
+    def ended(self, call: CallStarted) -> CallEnded:
         load = self.ready - self.sent
-        return EndedCall(
+        return CallEnded(
+            call=call,
             ended_at=self.end,
             was_served=True,
             is_cold=load >= 0.1,

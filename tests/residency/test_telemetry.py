@@ -25,11 +25,11 @@ from ollama_otel import Client, Settings, SettingsError
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
 from ollama_otel._telemetry.instruments import Instrument
-from ollama_otel._telemetry.residency import _base_url, residency_of
+from ollama_otel._telemetry.residency import residency_of
 from ollama_otel._telemetry.residency_events import ResidencyEvents
 from ollama_otel._telemetry.residency_metrics import ResidencyMetrics
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel._wire.native import RequestFacts
+from ollama_otel.records import RequestFacts
 from ollama_otel.context import current_call_context
 from ollama_otel.records import CallStart
 from ollama_otel.replay import ReplayLog, replay
@@ -518,7 +518,7 @@ def test_the_server_is_the_calls_address_without_the_endpoint(
         path=path,
         server_scheme=scheme,
     )
-    assert _base_url(start) == url
+    assert start.base_url == url
 
 
 def test_nobody_is_asked_on_account_of_a_call_that_no_server_answered(

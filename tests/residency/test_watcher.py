@@ -13,8 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from http.client import HTTPSConnection
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,12 @@ import httpx
 import pytest
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
+from ollama_otel._exchange.observers import LoggingObserver
 from ollama_otel._guard import guard
 from ollama_otel.errors import ReplayMissError
+from ollama_otel.records import CallStart
 from ollama_otel.replay import replay
+from ollama_otel.replay._recording import recording_everywhere
 from ollama_otel.residency import (
     Event,
     ModelLoad,
@@ -34,7 +36,7 @@ from ollama_otel.residency import (
     ServerState,
     ServerUp,
 )
-from ollama_otel.residency._connection import Connection
+from ollama_otel.residency._http import Connection, UnreachableError
 from ollama_otel.residency._residency import MAX_SERVERS
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
 
@@ -311,26 +313,116 @@ def test_a_listener_that_fails_stops_nothing(fake: FakeOllama, quiet_guard: None
         assert guard.faults["telling of what a server holds: ZeroDivisionError"] == 1
 
 
-def test_its_questions_are_seen_by_nobody(
-    fake: FakeOllama, residency: Residency, capture: Capture, tmp_path: Path
+@pytest.mark.parametrize("is_watched_first", [False, True])
+def test_its_questions_are_in_no_span_no_replay_and_no_log(
+    fake: FakeOllama,
+    residency: Residency,
+    capture: Capture,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    is_watched_first: bool,
 ) -> None:
+    caplog.set_level(logging.INFO)
     log = tmp_path / "calls.jsonl"
     log.write_text("")
-    instrumentor = HTTPXClientInstrumentor()
-    instrumentor.instrument(tracer_provider=capture.tracer_provider)
-    try:
-        with fake.serve() as url, replay(log) as player:
+
+    def questions() -> int:
+        return len([each for each in fake.requests if each.path == "/api/ps"])
+
+    with fake.serve() as url, ExitStack() as undo:
+        if is_watched_first:
             residency.watch(url)
-            until(lambda: len([r for r in fake.requests if r.path == "/api/ps"]) > 3)
-            assert state_of(residency, url).models == ()
-            with pytest.raises(ReplayMissError):
-                httpx.get(f"{url}/api/ps", trust_env=False)
-            assert player.unused == ()
-            residency.close()
-    finally:
-        instrumentor.uninstrument()
+            until(questions)
+        instrumentor = HTTPXClientInstrumentor()
+        instrumentor.instrument(tracer_provider=capture.tracer_provider)
+        undo.callback(instrumentor.uninstrument)
+        player = undo.enter_context(replay(log))
+        residency.watch(url)
+        asked = questions()
+        until(lambda: questions() > asked + 3)
+        assert state_of(residency, url).models == ()
+        with pytest.raises(ReplayMissError):
+            httpx.get(f"{url}/api/ps", trust_env=False)
+        assert player.unused == ()
+        residency.close()
     # The one that was refused, and none of the watcher's.
     assert len(capture.spans) <= 1
+    assert caplog.messages == []
+
+
+def test_its_questions_are_not_recorded(fake: FakeOllama, residency: Residency) -> None:
+    recorded: list[str] = []
+
+    class Recorder(LoggingObserver):
+        def begin(self, start: CallStart) -> None:
+            recorded.append(start.endpoint.path)
+
+    with fake.serve() as url, recording_everywhere(Recorder()):
+        residency.watch(url)
+        until(lambda: state_of(residency, url).models == ())
+        httpx.get(f"{url}/api/tags", trust_env=False)
+        residency.close()
+    assert recorded == ["/api/tags"]
+
+
+def test_an_answer_that_does_not_end_is_one_of_a_busy_server(residency: Residency) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+                while True:
+                    time.sleep(SOON)
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        residency.watch(url)
+        until(lambda: state_of(residency, url).is_busy)
+        residency.close()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_a_connection_that_the_server_closed_while_it_was_idle_is_opened_again(
+    residency: Residency, events: list[Event]
+) -> None:
+    connections = 0
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            nonlocal connections
+            connections += 1
+            super().setup()
+
+        def do_GET(self) -> None:
+            if self.path == "/api/ps":
+                # Without a word in the answer's head.
+                self.close_connection = True
+            answer = b'{"models": []}'
+            self.send_response(200)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    residency.watch(url)
+    until(lambda: connections > 3)
+    residency.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    assert [type(each).__name__ for each in events] == ["ServerUp"]
 
 
 def test_through_the_proxy_that_the_environment_names(
@@ -348,7 +440,9 @@ def test_through_the_proxy_that_the_environment_names(
 @pytest.mark.parametrize(
     ("url", "proxy", "reason"),
     [
-        ("http://ollama.invalid:11434", "socks5://127.0.0.1:1", "a proxy of the kind socks5"),
+        ("http://ollama.invalid:11434", "socks5://127.0.0.1:1", "the 'socksio' package"),
+        ("http://ollama.invalid:11434", "ftp://127.0.0.1:1", "scheme for proxy URL"),
+        ("http://ollama.invalid:11434", "http://127.0.0.1:port", "Invalid port"),
         ("http://a..b:11434", "", "UnicodeError"),
         (f"http://{'a' * 64}.invalid:11434", "", "UnicodeError"),
     ],
@@ -376,21 +470,29 @@ def test_of_a_server_that_cannot_be_asked_nothing_is_known_and_one_warning_says_
 def test_a_certificate_that_we_do_not_trust_says_nothing_of_the_server(
     residency: Residency, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def connect(connection: object) -> None:
+    def shake_hands(*arguments: object, **options: object) -> None:
         raise ssl.SSLCertVerificationError("self-signed certificate")
 
-    monkeypatch.setattr("http.client.HTTPSConnection.connect", connect)
-    residency.watch("https://ollama.invalid:11434")
-    until(lambda: caplog.messages)
-    assert "self-signed certificate" in caplog.messages[0]
-    assert state_of(residency, "https://ollama.invalid:11434").is_up is None
+    monkeypatch.setattr("ssl.SSLContext.wrap_socket", shake_hands)
+    with answering(200) as address:
+        url = address.replace("http:", "https:")
+        residency.watch(url)
+        until(lambda: caplog.messages)
+        assert "self-signed certificate" in caplog.messages[0]
+        assert state_of(residency, url).is_up is None
+        residency.close()
 
 
 def test_threads_that_are_stuck_hold_up_the_end_together_and_not_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr("http.client.HTTPConnection.connect", lambda connection: go_on.wait(30))
+
+    def connect(*arguments: object, **options: object) -> None:
+        go_on.wait(30)
+        raise OSError("stuck")
+
+    monkeypatch.setattr("socket.create_connection", connect)
     stuck = Residency(interval=SOON)
     for number in range(8):
         stuck.watch(f"http://stuck{number}.invalid")
@@ -408,24 +510,66 @@ def test_threads_that_are_stuck_hold_up_the_end_together_and_not_one_by_one(
     go_on.set()
 
 
-def test_a_server_with_tls_is_asked_by_way_of_a_tunnel_or_at_once(
+def test_a_server_with_tls_is_asked_by_way_of_a_tunnel(
+    residency: Residency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as proxy:
+        address = f"127.0.0.1:{proxy.getsockname()[1]}"
+        monkeypatch.setenv("https_proxy", f"http://user:word@{address}")
+        residency.watch("https://ollama.invalid:8443/prefix")
+        proxy.settimeout(5)
+        with proxy.accept()[0] as connection:
+            question = connection.recv(65_536).decode()
+        residency.close()
+    first, *headers = question.lower().split("\r\n")
+    assert first == "connect ollama.invalid:8443 http/1.1"
+    assert "proxy-authorization: basic dxnlcjp3b3jk" in headers
+
+
+def test_a_body_is_read_up_to_a_limit() -> None:
+    with answering(200, b" " * (9 * 1024 * 1024)) as url:
+        connection = Connection(url, 5.0)
+        assert len(connection.get("/").body) == 8 * 1024 * 1024
+        # The rest of it does not come with the next answer.
+        assert connection.get("/").status == 200
+        connection.drop()
+
+
+@pytest.mark.parametrize("date", ["soon", "Mon, 01 Jan 99999 00:00:00 GMT"])
+def test_a_date_that_is_none_is_not_known(date: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as accepted:
+                accepted.recv(65_536)
+                head = f"HTTP/1.1 200 OK\r\ndate: {date}\r\ncontent-length: 0\r\n\r\n"
+                accepted.sendall(head.encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        connection = Connection(f"http://127.0.0.1:{listener.getsockname()[1]}", 5.0)
+        found = connection.get("/")
+        assert (found.status, found.date, found.json()) == (200, None, None)
+        connection.drop()
+        thread.join()
+
+
+def test_a_connection_that_is_closed_while_it_opens_ends_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    straight = Connection("https://ollama.invalid:8443/prefix", 1.0)._made()
-    assert (type(straight), straight.host, straight.port) == (
-        HTTPSConnection,
-        "ollama.invalid",
-        8443,
-    )
-    monkeypatch.setenv("https_proxy", "http://user:word@proxy.invalid:3128")
-    tunnel = Connection("https://ollama.invalid:8443", 1.0)._made()
-    assert (type(tunnel), tunnel.host, tunnel.port) == (
-        HTTPSConnection,
-        "proxy.invalid",
-        3128,
-    )
-    assert (tunnel._tunnel_host, tunnel._tunnel_port) == ("ollama.invalid", 8443)  # type: ignore[attr-defined]
-    assert tunnel._tunnel_headers["proxy-authorization"] == "Basic dXNlcjp3b3Jk"  # type: ignore[attr-defined]
+    connect = socket.create_connection
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        connection = Connection(f"http://127.0.0.1:{listener.getsockname()[1]}", 30.0)
+
+        def connect_late(*arguments: Any, **options: Any) -> socket.socket:
+            connection.close()
+            return connect(*arguments, **options)
+
+        monkeypatch.setattr("socket.create_connection", connect_late)
+        began = time.monotonic()
+        with pytest.raises(UnreachableError):
+            connection.get("/")
+        assert time.monotonic() - began < 10
 
 
 def test_the_servers_clock_is_the_one_its_dates_are_of(residency: Residency) -> None:

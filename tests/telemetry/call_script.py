@@ -18,6 +18,7 @@ from ollama_otel.context import CallContext
 from ollama_otel.records import CallStart
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture, TickingClock
+from tests.exchange.shell import as_shell
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
@@ -118,7 +119,8 @@ class Scene:
     ) -> Iterator[bytes]:
         """Iterate a body as the shells do; a number is a wait, an exception breaks it off."""
         call.head(status, content_type=content_type, content_encoding="")
-        with call.receiving() as (feed, pulled):
+        with call.receiving() as inlets:
+            feed, pulled = as_shell(inlets)
             pulled()
             for step in steps:
                 if isinstance(step, float):

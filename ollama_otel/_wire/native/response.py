@@ -1,6 +1,6 @@
 """Responses of the native API: completions, embeddings, token usage and progress.
 
-Units leave here as SI: Ollama's nanoseconds are divided once, in `_seconds`.
+Units leave here as SI: Ollama's nanoseconds are divided once, in `read_completion`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from ollama_otel._wire.dialect import ProgressTally, VectorSpan
+from ollama_otel._wire.dialect import ProgressTally, Speech, VectorSpan
 from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel._wire.native.request import tool_calls, tool_name
 from ollama_otel.records import Endpoint, Message, Part, Progress, ResponseFacts, Text, Thinking
@@ -28,6 +28,7 @@ __all__ = [
     "read_completion",
     "read_document",
     "read_progress",
+    "speech",
     "text_of",
     "tool_calls_of",
 ]
@@ -44,14 +45,24 @@ _VECTORS: Final = re.compile(rb'"(?:embeddings?)"\s*:\s*(\[[][0-9eE+\-.,\s]*(?:\
 _OMITTED: Final = re.compile(rb'"(?:embeddings?)"\s*:\s*(\{[^{}]*"count":\s*([0-9]{1,9})[^{}]*\})')
 
 
+# Key of the server, field of the record, and kind; a float is Ollama's nanoseconds in seconds.
+_FACTS: Final[tuple[tuple[str, str, type], ...]] = (
+    ("model", "model", str),
+    ("remote_model", "remote_model", str),
+    ("remote_host", "remote_host", str),
+    ("done_reason", "done_reason", str),
+    ("prompt_eval_count", "input_tokens", int),
+    ("eval_count", "output_tokens", int),
+    ("total_duration", "total_duration", float),
+    ("load_duration", "load_duration", float),
+    ("prompt_eval_duration", "prompt_eval_duration", float),
+    ("eval_duration", "eval_duration", float),
+)
+
+
 def _count(value: object) -> int | None:
-    """A number of things, or None; JSON's true is no number, and Go's have 64 bits."""
+    """A number of things, or None; JSON's true is not a number, and Go's have 64 bits."""
     return value if type(value) is int and 0 <= value < _TOO_LARGE else None
-
-
-def _seconds(value: object) -> float | None:
-    """Ollama's nanoseconds as seconds."""
-    return value / 1e9 if type(value) is int and 0 <= value < _TOO_LARGE else None
 
 
 def _text(value: object) -> str | None:
@@ -61,14 +72,14 @@ def _text(value: object) -> str | None:
 # --- completions --------------------------------------------------------------------------
 
 
-def has_no_answer(part: bytes) -> bool:
-    """Whether a part of a completion surely holds no answer text, without parsing it."""
-    return (_EMPTY_CONTENT in part or _EMPTY_RESPONSE in part) and _TOOL_CALLS not in part
+def has_no_answer(payload: bytes) -> bool:
+    """Whether a line of a completion surely holds no answer text, without parsing it."""
+    return (_EMPTY_CONTENT in payload or _EMPTY_RESPONSE in payload) and _TOOL_CALLS not in payload
 
 
-def has_tool_calls(part: bytes) -> bool:
-    """Whether a part may carry tool calls, without parsing it."""
-    return _TOOL_CALLS in part
+def has_tool_calls(data: bytes) -> bool:
+    """Whether lines may carry tool calls, without parsing it."""
+    return _TOOL_CALLS in data
 
 
 def answer_of(part: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -90,6 +101,13 @@ def tool_calls_of(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
+def speech(message: Mapping[str, Any]) -> Speech | None:
+    """Say whether a line begins an answer or thinking."""
+    if text_of(message) or tool_calls_of(message):
+        return "answer"
+    return "thinking" if answer_of(message).get("thinking") else None
+
+
 def _error_of(part: Mapping[str, Any]) -> str | None:
     error = part.get("error")
     if not error:
@@ -109,34 +127,38 @@ def read_completion(
     """
     if final is None:
         return ResponseFacts(has_thinking=has_thinking)
-    get = final.get
     answer = answer_of(final)
     calls = [call for part in tool_parts for call in tool_calls_of(part)]
     if "tool_calls" in answer:
         calls += tool_calls_of(final)
-    return ResponseFacts(
-        model=_text(get("model")),
-        remote_model=_text(get("remote_model")),
-        remote_host=_text(get("remote_host")),
-        done=get("done") is True,
-        done_reason=_text(get("done_reason")),
-        input_tokens=_count(get("prompt_eval_count")),
-        output_tokens=_count(get("eval_count")),
-        total_duration=_seconds(get("total_duration")),
-        load_duration=_seconds(get("load_duration")),
-        prompt_eval_duration=_seconds(get("prompt_eval_duration")),
-        eval_duration=_seconds(get("eval_duration")),
-        tool_calls=tuple(map(tool_name, calls)) if calls else (),
-        has_thinking=has_thinking or bool(answer.get("thinking")),
-        error=_error_of(final),
-    )
+    facts = _known(final)
+    if calls:
+        facts["tool_calls"] = tuple(map(tool_name, calls))
+    if has_thinking or answer.get("thinking"):
+        facts["has_thinking"] = True
+    if "error" in final:
+        facts["error"] = _error_of(final)
+    return ResponseFacts(done=final.get("done") is True, **facts)
 
 
-def joined(parts: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Message:
+def _known(final: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that have the right type; the rest is unknown."""
+    facts: dict[str, Any] = {}
+    for key, name, kind in _FACTS:
+        value = final.get(key)
+        if kind is str:
+            if isinstance(value, str) and value:
+                facts[name] = value
+        elif type(value) is int and 0 <= value < _TOO_LARGE:
+            facts[name] = value if kind is int else value / 1e9
+    return facts
+
+
+def joined(messages: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Message:
     """Join the parts of a completion; their texts are fragments."""
-    answers = [answer_of(part) for part in parts]
+    answers = [answer_of(part) for part in messages]
     thinking = "".join(each for a in answers if isinstance(each := a.get("thinking"), str))
-    text = "".join(map(text_of, parts))
+    text = "".join(map(text_of, messages))
     said: tuple[Part, ...] = (
         *([Thinking(thinking)] if thinking else []),
         *([Text(text)] if text else []),

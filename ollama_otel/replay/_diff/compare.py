@@ -1,50 +1,36 @@
-"""Compares two logs call by call: what changed in each, and what in all of them together."""
+"""Compares two logs call by call."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
-from ollama_otel._exchange.bodies import AnswerText
+from ollama_otel._facts import FACTS
 from ollama_otel._log.call import RecordedCall
+from ollama_otel.records import Message, Text, Thinking
+from ollama_otel.replay._diff.json import FieldDifference, differing_fields, plain
 from ollama_otel.replay._diff.pairing import pair_calls
-from ollama_otel.replay._diff.text import (
-    FieldDifference,
-    TextDifference,
-    differing_fields,
-    differing_text,
-    without_depths,
-)
+from ollama_otel.replay._diff.text import TextDifference, differing_text
 from ollama_otel.replay._diff.values import (
-    ASPECTS,
     MEASURES,
     Aspect,
     BeforeAfter,
     ComparedPair,
     Comparison,
     Measure,
-    MeasureSummary,
     Note,
     Side,
     StructureDifference,
 )
 from ollama_otel.replay._ignored import ignored_fields
 
-__all__ = [
-    "ASPECTS",
-    "MEASURES",
-    "Aspect",
-    "BeforeAfter",
-    "ComparedPair",
-    "Comparison",
-    "Measure",
-    "MeasureSummary",
-    "Note",
-    "StructureDifference",
-    "compare",
-]
+__all__ = ["compare"]
+
+_RESIDENCY: Final = {
+    row.column or row.path: attrgetter(row.path) for row in FACTS.rows if row.source == "residency"
+}
 
 
 def compare(
@@ -52,10 +38,10 @@ def compare(
 ) -> Comparison:
     """Pair the calls of two logs and compare each pair.
 
-    `ignore` names fields that make no difference: of requests when they are paired, such
-    as `options.seed`, and of structured answers, such as `$.created`, with all that is below.
+    `ignore` names fields that make no difference: of requests when they are paired, such as
+    `options.seed`, and of structured answers, such as `$.created`, with all fields below it.
 
-    Raises `SettingsError` where `ignore` is one text.
+    Raises `SettingsError` if `ignore` is a string.
     """
     names = ignored_fields(ignore)
     pairing = pair_calls(before, after, ignore=[name for name in names if not name.startswith("$")])
@@ -85,7 +71,7 @@ def _compared(before: RecordedCall, after: RecordedCall, ignored: Sequence[str])
         tools = _tools(_calls_of(old), _calls_of(new))
     else:
         tools = _tools(_names_of(before), _names_of(after))
-    outcome = () if left else tuple(differing_fields(_ending(before), _ending(after)))
+    outcome = () if left else tuple(differing_fields(_outcome(before), _outcome(after)))
     measures = _measures(before, after)
     changes: dict[Aspect, bool] = {
         "outcome": bool(outcome),
@@ -103,6 +89,7 @@ def _compared(before: RecordedCall, after: RecordedCall, ignored: Sequence[str])
         thinking=thinking,
         structure=structure,
         tools=tools,
+        residency=_residency(before, after),
         measures=measures,
         notes=(
             *([] if left is None else [Note(left, "left_early")]),
@@ -123,7 +110,7 @@ def _tokens_differ(measures: Mapping[Measure, BeforeAfter]) -> bool:
 
 
 def _left_early(before: RecordedCall, after: RecordedCall) -> Side | None:
-    """Return which of the two its caller left before the end that the other one came to."""
+    """Return which of the two its caller left, if the other one completed."""
     outcomes = [call.record.outcome if call.record else None for call in (before, after)]
     match outcomes:
         case ["abandoned" | "cancelled", "completed"]:
@@ -133,25 +120,27 @@ def _left_early(before: RecordedCall, after: RecordedCall) -> Side | None:
     return None
 
 
-def _as_far_as(whole: AnswerText, begun: AnswerText) -> AnswerText:
-    """Return what was said of one answer when the other was left."""
-    return replace(
-        whole,
-        text=whole.text[: len(begun.text)],
-        thinking=whole.thinking[: len(begun.thinking)],
-        tool_calls=whole.tool_calls[: len(begun.tool_calls)],
+def _as_far_as(whole: Message, begun: Message) -> Message:
+    """Return as much of one answer as there is of the other."""
+    return Message(
+        role=whole.role,
+        parts=(
+            Thinking(whole.thinking[: len(begun.thinking)]),
+            Text(whole.text[: len(begun.text)]),
+            *whole.tool_calls[: len(begun.tool_calls)],
+        ),
     )
 
 
-def _said(call: RecordedCall) -> AnswerText | None:
-    """Return what a completion said; a refusal says nothing."""
+def _said(call: RecordedCall) -> Message | None:
+    """Return what a completion said; None for a refusal."""
     status = call.record.http_status if call.record else None
-    if status is None or status >= 300 or call.start.endpoint.answer != "completion":  # noqa: PLR2004 - HTTP's successes are the 200s
+    if status is None or status >= 300 or call.start.endpoint.response != "completion":  # noqa: PLR2004 - HTTP's successes are the 200s
         return None
     return call.answer()
 
 
-def _ending(call: RecordedCall) -> dict[str, Any]:
+def _outcome(call: RecordedCall) -> dict[str, Any]:
     record = call.record
     if record is None:
         return {"outcome": "not ended", "error_type": None, "status": None}
@@ -183,7 +172,7 @@ def _structure(before: str, after: str, ignored: Sequence[str]) -> StructureDiff
 
 def _parsed(text: str) -> tuple[bool, Any]:
     try:
-        return True, without_depths(json.loads(text, parse_constant=_refuse))
+        return True, plain(json.loads(text, parse_constant=_refuse))
     except (ValueError, RecursionError):
         return False, None
 
@@ -196,12 +185,8 @@ def _is_within(path: str, roots: Sequence[str]) -> bool:
     return any(path == root or path.startswith((f"{root}.", f"{root}[")) for root in roots)
 
 
-def _calls_of(said: AnswerText) -> list[dict[str, Any]]:
-    functions = [call.get("function") or {} for call in said.tool_calls]
-    return [
-        {"name": each.get("name"), "arguments": without_depths(each.get("arguments"))}
-        for each in functions
-    ]
+def _calls_of(said: Message) -> list[dict[str, Any]]:
+    return [{"name": call.name, "arguments": plain(call.arguments)} for call in said.tool_calls]
 
 
 def _names_of(call: RecordedCall) -> list[dict[str, Any]]:
@@ -217,6 +202,19 @@ def _tools(
         names = [[call["name"] for call in side] for side in (before, after)]
         return (FieldDifference(path="$", kind="reordered", before=names[0], after=names[1]),)
     return tuple(differing_fields(before, after))
+
+
+def _residency(before: RecordedCall, after: RecordedCall) -> tuple[FieldDifference, ...]:
+    old, new = _held(before), _held(after)
+    return () if old is None or new is None else tuple(differing_fields(old, new))
+
+
+def _held(call: RecordedCall) -> dict[str, Any] | None:
+    """Return what the server held, by column; None if nothing is known of it."""
+    if call.record is None:
+        return None
+    held = {column: get(call.record) for column, get in _RESIDENCY.items()}
+    return held if any(value is not None for value in held.values()) else None
 
 
 def _measures(before: RecordedCall, after: RecordedCall) -> dict[Measure, BeforeAfter]:

@@ -1,4 +1,4 @@
-"""Which call of one log is which of another: by what a re-run says of itself, or by the request."""
+"""Which calls of two logs belong together: by the tag of a re-run, or by the request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ollama_otel._log.call import RecordedCall
+from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel.replay._canonical import canonical_request
 
 __all__ = ["REPLAY_OF", "Pairing", "is_settled", "pair_calls"]
@@ -28,7 +29,7 @@ class Pairing(NamedTuple):
 
 
 def is_settled(call: RecordedCall) -> bool:
-    """Whether the call has reached a server and was left to end; one that has not is no answer."""
+    """Whether the call reached a server and was not cancelled: it need not be made again."""
     record = call.record
     if record is None or record.outcome == "cancelled":
         return False
@@ -40,9 +41,9 @@ def pair_calls(
 ) -> Pairing:
     """Pair by the tag that names the other call, then by equal requests, repeats in their order.
 
-    The model does not count, nor do the request's fields in `ignore`, such as `options.seed`.
-    Where one log lacks a request's body, what else is known of it has to do. Of several
-    attempts to repeat a call those that are not settled are passed over, but for the last one.
+    The model makes no difference, nor do the request's fields in `ignore`, such as
+    `options.seed`. If one log lacks a request's body, its facts are compared instead. Of several
+    attempts to repeat a call, only the settled ones count, or else the last one.
     """
 
     def by_body(call: RecordedCall) -> str | None:
@@ -84,7 +85,7 @@ def _last_attempts(calls: Iterable[RecordedCall]) -> list[RecordedCall]:
 def _match(
     before: Sequence[RecordedCall], after: Sequence[RecordedCall], old_key: Key, new_key: Key
 ) -> tuple[list[Pair], list[RecordedCall], list[RecordedCall]]:
-    """Pair what has equal keys, in order; return that, and what is left of both."""
+    """Pair calls with equal keys, in order; return the pairs, and the rest of both lists."""
     waiting: defaultdict[str, deque[RecordedCall]] = defaultdict(deque)
     for call in after:
         if (key := new_key(call)) is not None:
@@ -101,7 +102,7 @@ def _match(
     return pairs, alone, [call for call in after if id(call) not in taken]
 
 
-# --- keys: None is equal to nothing -------------------------------------------------------
+# --- keys: None matches nothing -----------------------------------------------------------
 
 
 def _id(call: RecordedCall) -> str:
@@ -117,11 +118,11 @@ def _origin(call: RecordedCall) -> str:
 
 
 def _body_key(call: RecordedCall, ignore: Collection[str]) -> str | None:
-    request = call.start.request
-    if request.body is None:
+    if call.request_body is None:
         return None
-    method = call.start.endpoint.method
-    return canonical_request(method, call.path, request.body, ignore=("model", *ignore)).key
+    endpoint = call.start.endpoint
+    ignored = (dialect_of(endpoint).model_field, *ignore)
+    return canonical_request(endpoint.method, call.path, call.request_body, ignore=ignored).key
 
 
 def _facts(call: RecordedCall) -> str:
@@ -131,4 +132,4 @@ def _facts(call: RecordedCall) -> str:
 
 
 def _facts_where_no_body(call: RecordedCall) -> str | None:
-    return _facts(call) if call.start.request.body is None else None
+    return _facts(call) if call.request_body is None else None

@@ -1,4 +1,4 @@
-"""The few statistics a comparison needs, with the standard library alone."""
+"""The statistics of a comparison, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def sign_test(differences: Iterable[float]) -> float:
-    """Return how probable so uneven signs are where either is as likely: the two-sided p-value.
+    """Return the two-sided p-value of signs at least this uneven, if both are equally likely.
 
-    The exact test, by the binomial distribution; differences of zero are left out, and
-    without any other the answer is 1.0. What is too small for a float is the smallest one.
+    The exact test, by the binomial distribution. Differences of zero are left out; the result
+    is 1.0 if there are no others, and the smallest float if it is too small for one.
     """
     signs = [difference > 0 for difference in differences if difference]
     count, more = len(signs), sum(signs)
-    # Each binomial coefficient from the one before: math.comb begins anew for each.
+    # Each binomial coefficient from the one before, as math.comb starts again for each.
     coefficient = tail = 1
     for chosen in range(min(more, count - more)):
         coefficient = coefficient * (count - chosen) // (chosen + 1)

@@ -1,4 +1,4 @@
-"""What a comparison of two logs tells: of each pair of calls, and of all of them together."""
+"""What a comparison of two logs gives: for each pair of calls, and for all of them together."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
 from ollama_otel._log.call import RecordedCall
+from ollama_otel.replay._diff.json import FieldDifference
 from ollama_otel.replay._diff.statistics import percentile, sign_test
-from ollama_otel.replay._diff.text import FieldDifference, TextDifference
+from ollama_otel.replay._diff.text import TextDifference
 
 __all__ = [
     "ASPECTS",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 Aspect = Literal["outcome", "text", "thinking", "structure", "tools", "tokens"]
-"""What can change in a call, its times apart: those never are the same twice."""
+"""What can change in a call; times are not among them, as they always differ."""
 ASPECTS: Final[tuple[Aspect, ...]] = get_args(Aspect)
 
 Measure = Literal["duration", "time_to_first_chunk", "decode_rate", "input_tokens", "output_tokens"]
@@ -37,14 +38,14 @@ _SIGNIFICANT: Final = 0.05
 
 
 class BeforeAfter(NamedTuple):
-    """A measure of both calls of a pair; None where it is not known."""
+    """A measure of both calls of a pair; None is unknown."""
 
     before: float | None
     after: float | None
 
     @property
     def is_known(self) -> bool:
-        """Whether there is something to compare."""
+        """Whether both are known."""
         return self.before is not None and self.after is not None
 
 
@@ -52,25 +53,25 @@ Side = Literal["before", "after"]
 
 
 class Note(NamedTuple):
-    """Why a comparison says less than it could."""
+    """Why a comparison is incomplete."""
 
     side: Side
     why: Literal["no_body", "redacted", "not_ended", "left_early"]
-    """`left_early`: its caller had left, and the other call is compared as far as it went."""
+    """`left_early`: its caller left, so that the answers are compared up to there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StructureDifference:
-    """How two answers that were to be JSON differ."""
+    """How two answers that were requested as JSON differ."""
 
     before_is_json: bool
     after_is_json: bool
     fields: tuple[FieldDifference, ...] = ()
-    """Empty where one of them is no JSON."""
+    """Empty if one of them is not JSON."""
 
     @property
     def is_identical(self) -> bool:
-        """Whether both say the same, or both are no JSON: then their texts tell more."""
+        """Whether both are equal, or neither is JSON: then compare their texts."""
         return self.before_is_json is self.after_is_json and not self.fields
 
 
@@ -83,42 +84,47 @@ class ComparedPair:
     outcome: tuple[FieldDifference, ...]
     """Of `$.outcome`, `$.error_type` and `$.status`."""
     text: TextDifference | None
-    """None where the call says no text, or one log has no body of it."""
+    """None if the call is not a completion, or one log lacks its body."""
     thinking: TextDifference | None
-    """None as `text`, and where neither thought."""
+    """None as `text`, and if neither thought."""
     structure: StructureDifference | None
-    """None as `text`, and where the request has no `format`."""
+    """None as `text`, and if the request does not ask for JSON."""
     tools: tuple[FieldDifference, ...]
-    """Of the list of `{"name", "arguments"}`; without bodies of the names alone."""
+    """Of the list of `{"name", "arguments"}`; without bodies, of the names alone."""
+    residency: tuple[FieldDifference, ...]
+    """Of what the server held, by column: `$.gpu_share`; empty if it is unknown in either log.
+
+    It explains a difference and is not one in what was answered, so it is not an aspect.
+    """
     measures: Mapping[Measure, BeforeAfter]
     notes: tuple[Note, ...]
     changed: frozenset[Aspect]
-    """What changed, as far as it can be told."""
+    """What changed, as far as it is known."""
 
     @property
     def is_by_facts_only(self) -> bool:
-        """Whether no text could be compared: nothing was said, or a log has no body of it."""
+        """Whether no text could be compared: see `text`."""
         return self.text is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureSummary:
-    """A measure over all pairs of completed calls that have it before and after."""
+    """A measure over all pairs of completed calls in which both have it."""
 
     count: int
-    """Pairs; without any the rest is None."""
+    """Pairs; if there are none, the rest is None."""
     median_before: float | None = None
     median_after: float | None = None
     p95_before: float | None = None
     p95_after: float | None = None
     median_change: float | None = None
-    """Median of the pairs' own changes, 0.2 being a fifth more; those from 0 are left out."""
+    """Median of the change of each pair, 0.2 being a fifth more; changes from 0 are left out."""
     p_value: float | None = None
-    """Of the two-sided exact sign test, pairs without a change left out."""
+    """Of the two-sided exact sign test, without the pairs that did not change."""
 
     @property
     def is_significant(self) -> bool:
-        """Whether so uneven changes come by chance less than once in twenty times."""
+        """Whether the p-value is below 0.05."""
         return self.p_value is not None and self.p_value < _SIGNIFICANT
 
 
@@ -132,7 +138,7 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many pairs there are of each sort; one can have changed in more than one aspect."""
+        """How many pairs there are of each kind; a pair can have changed in several aspects."""
         changed = Counter(aspect for pair in self.pairs for aspect in pair.changed)
         return {
             "pairs": len(self.pairs),
@@ -144,7 +150,7 @@ class Comparison:
         }
 
     def summary(self) -> dict[Measure, MeasureSummary]:
-        """Put the pairs of completed calls together: what was broken off says little of speed."""
+        """Summarise the measures over the pairs of completed calls."""
         completed = [
             pair.measures
             for pair in self.pairs

@@ -1,4 +1,4 @@
-"""A scripted hour of real calls on real servers, and the Prometheus servers and the Jaeger that watched it."""
+"""Runs scripted calls on real Ollama servers, with their metrics in Prometheus and spans in Jaeger."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from .app import Fact, Plan
 from .registry import serving_models
 from .relay import relaying
 
-__all__ = ["SCRAPED", "SENT", "Fact", "Hour", "live_an_hour"]
+__all__ = ["SCRAPED", "SENT", "Fact", "Workload", "run_workload"]
 
 APP = Path(__file__).with_name("app.py")
-SENT, SCRAPED = "hour-sent", "hour-scraped"
-"""The label `job` of the same app's metrics, by the way they took."""
+SENT, SCRAPED = "sent-by-otlp", "scraped"
+"""The label `job` of the same app's metrics, by OTLP and by scraping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hour:
-    """What is left of it, all servers still running."""
+class Workload:
+    """Results of the workload; all servers are still running."""
 
     facts: tuple[Fact, ...]
-    """What the app's own observer saw, in the order of the calls' ends."""
+    """Calls as recorded by the observer of the app, in the order of their ends."""
     prometheus: tuple[RealPrometheus, RealPrometheus]
     """With native histograms, as shipped, and with classic ones."""
     jaeger: RealJaeger
@@ -47,16 +47,16 @@ class Hour:
     narrow: RealOllama
     """The server with room for one model."""
     held: frozenset[tuple[str, str]]
-    """Port and model of what is in memory at the end."""
+    """Port and model of the models in memory at the end."""
     rounds: int
     began: float
     ended: float
-    """Seconds since the epoch; at the end every metric has its last value, and the app still lives."""
+    """Seconds since the epoch; at `ended` all metrics have their last values and the app still runs."""
 
 
 @contextlib.contextmanager
-def live_an_hour(folder: Path, models: RealOllama, jaeger: RealJaeger) -> Iterator[Hour]:
-    """Run the app against servers of its own, which borrow their models from another."""
+def run_workload(folder: Path, models: RealOllama, jaeger: RealJaeger) -> Iterator[Workload]:
+    """Run the app with its own servers, which use the models of another."""
     scrape_port, dead_port = free_ports(2)
     scrape = f"127.0.0.1:{scrape_port}"
     with contextlib.ExitStack() as stack:
@@ -102,7 +102,7 @@ def live_an_hour(folder: Path, models: RealOllama, jaeger: RealJaeger) -> Iterat
                 (str(server.port), model) for server in (wide, narrow) for model in server.loaded()
             }
         facts = [Fact(**json.loads(line)) for line in Path(plan.records).read_text().splitlines()]
-        yield Hour(
+        yield Workload(
             facts=tuple(facts),
             prometheus=prometheus,
             jaeger=jaeger,
@@ -117,7 +117,7 @@ def live_an_hour(folder: Path, models: RealOllama, jaeger: RealJaeger) -> Iterat
 
 @contextlib.contextmanager
 def _app_at_its_end(plan: Plan, folder: Path) -> Iterator[None]:
-    """The app after all of its calls, its metrics still there to be fetched."""
+    """The app after all of its calls; its metrics can still be scraped."""
     chosen = folder / "plan.json"
     chosen.write_text(json.dumps(asdict(plan)))
     log = folder / "app.log"
@@ -145,9 +145,9 @@ def _app_at_its_end(plan: Plan, folder: Path) -> Iterator[None]:
 
 
 def _wait_for_last_values(prometheus: Iterable[RealPrometheus]) -> float:
-    """The time at which each way has brought what was collected after the last call."""
+    """The time at which both ways have delivered the metrics collected after the last call."""
     after = time.time()
-    # One that is there from the first call on; what is collected together has one time.
+    # Present from the first call on; metrics that are collected together have one time.
     asked = "min by (job) (timestamp(ollama_client_phase_time_seconds_total))"
 
     def has_arrived() -> bool:

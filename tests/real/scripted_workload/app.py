@@ -1,7 +1,7 @@
-"""An hour of an app's life on Ollama, told in a minute: `python app.py PLAN.json`, the file being a `Plan`.
+"""An app that makes every kind of call: `python app.py PLAN.json`; the file contains a `Plan`.
 
-It uses what a user's app would use and nothing else, writes down what it saw of each call, says so in
-one line, and lives on until its standard input is closed: a metrics endpoint is gone with its process.
+It uses the public API only, writes what its observer saw of each call into a file, prints
+one line, and runs until its standard input is closed, so that its metrics can be scraped.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from ollama_otel import (
     configure,
 )
 
-FIGHTS = 3
-"""Times in a round that two models push each other out."""
+EVICTION_CYCLES = 3
+"""Times per round that two models evict each other."""
 AGENT, THINKER, EMBED = "tiny-agent", "tiny-thinker", "tiny-embed"
 WEATHER = {
     "type": "function",
@@ -54,36 +54,36 @@ LONG_LIST = {"type": "array", "items": {"enum": ["sun", "moon", "tide"]}, "minIt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Where the app finds what it needs; all but the rounds are chosen by whoever runs it."""
+    """Addresses and files of the app."""
 
     service: str
     collector: str
-    """Base URL of what takes its spans and metrics."""
+    """Base URL that receives its spans and metrics."""
     scrape: str
-    """`HOST:PORT` at which its metrics may be fetched."""
+    """`HOST:PORT` of its scrape endpoint."""
     server: str
-    """URL of the server that is its own."""
+    """URL of its own server."""
     server_pid: int
     narrow_server: str
     """URL of a server with room for one model."""
     dead_server: str
-    """URL at which nobody listens."""
+    """URL where nothing listens."""
     registry: str
-    """`HOST:PORT` of one that has every model."""
+    """`HOST:PORT` of a registry that has every model."""
     log: str
     """File for the replay log."""
     records: str
-    """File into which it writes what it saw: a `Fact` in each line."""
+    """File to which it writes one `Fact` per line."""
     rounds: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """What the app's own observer saw of one call; times in seconds."""
+    """One call as seen by the observer of the app; times in seconds."""
 
     trace_id: str
     operation: str
-    """As metrics name it, of either kind."""
+    """As named in metrics, for inference and management."""
     is_inference: bool
     is_completion: bool
     model: str | None
@@ -104,28 +104,28 @@ class Fact:
     """As sent."""
 
 
-class Witness:
-    """Writes down every call as its record tells it."""
+class CallWriter:
+    """Observer that keeps a `Fact` of every call."""
 
     def __init__(self) -> None:
         self.facts: list[Fact] = []
 
     def begin(self, start: CallStart) -> CallFollower:
-        return _Following(self)
+        return _CallWriterFollower(self)
 
 
-class _Following(CallFollower):
-    def __init__(self, witness: Witness) -> None:
-        self._witness = witness
+class _CallWriterFollower(CallFollower):
+    def __init__(self, writer: CallWriter) -> None:
+        self._writer = writer
 
     def end(self, record: CallRecord) -> None:
         start, response = record.start, record.response
         moves_the_model = start.request.purpose != "call"
         is_inference = start.endpoint.genai_operation is not None and not moves_the_model
         operation = start.endpoint.genai_operation if is_inference else start.endpoint.name
-        # Observers are told while the call's span is current.
+        # Observers run while the span of the call is current.
         context = trace.get_current_span().get_span_context()
-        self._witness.facts.append(
+        self._writer.facts.append(
             Fact(
                 trace_id=trace.format_trace_id(context.trace_id),
                 operation=f"{start.request.purpose}_model" if moves_the_model else operation or "",
@@ -156,7 +156,7 @@ def asked(text: str) -> list[dict[str, str]]:
 
 @contextlib.contextmanager
 def expecting(*errors: type[BaseException]) -> Iterator[None]:
-    """A step that has to fail; one that does not is a fault of this script."""
+    """A step that has to fail."""
     try:
         yield
     except errors:
@@ -173,8 +173,8 @@ def wait_until(is_so: Any, what: str, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-class Day:
-    """The steps; each is one kind of thing that happens to an app."""
+class App:
+    """The steps of the workload, one per kind of event."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -184,7 +184,7 @@ class Day:
 
     def ordinary_calls(self) -> None:
         client = self.client
-        with call_context(conversation_id="the-hour", tags={"kind": "ordinary"}):
+        with call_context(conversation_id="the-workload", tags={"kind": "ordinary"}):
             for question in ("Hello", "Why is the sky blue?", "What is OpenTelemetry?"):
                 client.chat(AGENT, messages=asked(question))
             for question in ("Tell me a story.", "Count to twenty."):
@@ -258,7 +258,7 @@ class Day:
             options={"num_ctx": 2048},
             stream=True,
         )
-        # Now and then the server just ends the stream, which the official client takes for a good end.
+        # Sometimes the server just ends the stream, which the official client takes for a normal end.
         with contextlib.suppress(ResponseError):
             for number, _ in enumerate(stream):
                 if number == 0:
@@ -287,8 +287,8 @@ class Day:
         for num_ctx in (512, 1024) * 2:
             self.client.chat(AGENT, messages=asked("Hello"), options={"num_ctx": num_ctx})
 
-    def fight(self) -> None:
-        for _ in range(FIGHTS):
+    def evictions(self) -> None:
+        for _ in range(EVICTION_CYCLES):
             self.narrow.chat(AGENT, messages=asked("Hello"))
             self.narrow.embed(EMBED, "one")
 
@@ -298,7 +298,7 @@ class Day:
             lambda: all(
                 not str(model.model).startswith(EMBED) for model in self.client.ps().models
             ),
-            "an idle model to go",
+            "an idle model to be unloaded",
         )
 
     def management(self, number: int) -> None:
@@ -321,36 +321,36 @@ class Day:
 
 
 def run(plan: Plan) -> None:
-    witness = Witness()
+    writer = CallWriter()
     telemetry = configure(
         service_name=plan.service,
         endpoint=plan.collector,
         export_interval=1.0,
         prometheus=plan.scrape,
-        observers=[witness],
+        observers=[writer],
         replay_log=plan.log,
         residency=True,
         residency_interval=0.2,
         time_per_output_chunk=True,
     )
-    day = Day(plan)
+    app = App(plan)
     for number in range(plan.rounds):
-        day.ordinary_calls()
-        day.streams_that_end_early()
-        day.errors()
-        day.engine_dies()
-        day.queue()
-        day.thrash()
-        day.fight()
-        day.expiry()
-        day.management(number)
+        app.ordinary_calls()
+        app.streams_that_end_early()
+        app.errors()
+        app.engine_dies()
+        app.queue()
+        app.thrash()
+        app.evictions()
+        app.expiry()
+        app.management(number)
         for _ in range(2):
             telemetry.flush()
             with call_context(tags={"batch": "lost on the way"}):
-                day.client.list()
+                app.client.list()
         telemetry.flush()
     with Path(plan.records).open("w") as file:
-        file.writelines(json.dumps(asdict(fact)) + "\n" for fact in witness.facts)
+        file.writelines(json.dumps(asdict(fact)) + "\n" for fact in writer.facts)
     telemetry.flush()
     print("ended", flush=True)
     sys.stdin.read()

@@ -1,4 +1,4 @@
-"""A registry from which an Ollama server can pull: whatever model it is asked for, it has."""
+"""A registry from which an Ollama server can pull any model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 
 SIZE = 300_000
-"""Bytes of each model's weights."""
+"""Size of the weights of each model, in bytes."""
 PIECE, PAUSE = SIZE // 8, 0.05
-"""Bytes, and seconds after them: what comes at once, a server tells no progress of."""
+"""Bytes, and seconds between them: the server reports no progress for a body sent at once."""
 
 
 def weights(model: str) -> bytes:
-    """Different ones for each name; no server looks into them before it loads them."""
+    """Different weights per name; the server does not read them before it loads them."""
     return Random(model).randbytes(SIZE)
 
 
 @contextlib.contextmanager
 def serving_models() -> Iterator[str]:
-    """The registry's `HOST:PORT`; a model's name begins with it."""
+    """Yield the `HOST:PORT` of the registry, the prefix of its models' names."""
     blobs: dict[str, bytes] = {}
 
     def layer(kind: str, content: bytes) -> dict[str, object]:
@@ -35,7 +35,7 @@ def serving_models() -> Iterator[str]:
 
     def manifest(model: str) -> bytes:
         configuration = {"model_format": "gguf", "model_family": "none"}
-        told = {
+        content = {
             "schemaVersion": 2,
             "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
             "config": layer(
@@ -44,7 +44,7 @@ def serving_models() -> Iterator[str]:
             ),
             "layers": [layer("application/vnd.ollama.image.model", weights(model))],
         }
-        return json.dumps(told).encode()
+        return json.dumps(content).encode()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

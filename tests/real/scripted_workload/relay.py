@@ -1,4 +1,4 @@
-"""Stands where a collector would: hands OTLP on to several receivers at once, and loses some of it."""
+"""Replaces a collector: forwards OTLP to several receivers, and rejects some of it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 LOST = b"lost on the way"
-"""A batch of spans with these words in it is refused."""
+"""A batch of spans that contains these words is rejected."""
 _REFUSED_EVERY = 5
-"""Exports of metrics; the next one makes good for it, as counters only grow."""
+"""Exports of metrics; the next export makes up for it, as counters are cumulative."""
 
 _REFUSALS: tuple[dict[str, Any], ...] = (
     {"status": 400, "content": b""},
-    # What the exporter cannot read is an error of another kind: an exception.
+    # A response that the exporter cannot decode raises an exception.
     {"status": 200, "content": b"no gzip", "encoding": "gzip"},
 )
 
 
 @contextlib.contextmanager
 def relaying(to: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """The base URL of a relay from each path to some URLs; what one of them refuses is refused."""
+    """Yield the base URL of a relay from paths to URLs; an error of one receiver is returned."""
     exports = itertools.count(1)
     refusals = {path: itertools.cycle(_REFUSALS) for path in to}
 
@@ -35,7 +35,7 @@ def relaying(to: Mapping[str, Sequence[str]]) -> Iterator[str]:
             if LOST in body or ("metrics" in self.path and next(exports) % _REFUSED_EVERY == 0):
                 self._answer(**next(refusals[self.path]))
             else:
-                status, content = max(self._hand_on(url, body) for url in to[self.path])
+                status, content = max(self._forward(url, body) for url in to[self.path])
                 self._answer(status, content)
 
         def _answer(self, status: int, content: bytes, encoding: str = "identity") -> None:
@@ -45,7 +45,7 @@ def relaying(to: Mapping[str, Sequence[str]]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        def _hand_on(self, url: str, body: bytes) -> tuple[int, bytes]:
+        def _forward(self, url: str, body: bytes) -> tuple[int, bytes]:
             address = urlsplit(url)
             headers = {"content-type": self.headers["content-type"]}
             with contextlib.closing(HTTPConnection(address.netloc, timeout=30)) as connection:

@@ -8,6 +8,7 @@ import pytest
 
 from ollama_otel._log.call import RecordedCall
 from ollama_otel.errors import SettingsError
+from ollama_otel.records import ModelResidency
 from ollama_otel.replay import compare
 from ollama_otel.replay._diff.pairing import REPLAY_OF
 from ollama_otel.replay._diff.values import BeforeAfter, ComparedPair, Note
@@ -220,6 +221,49 @@ def test_embeddings_are_compared_by_facts_only() -> None:
     asked = {"model": "m", "input": "a"}
     pair = answers({"embeddings": [[1]]}, {"embeddings": [[2]]}, asked=asked, path="/api/embed")
     assert (pair.is_by_facts_only, pair.changed) == (True, frozenset())
+
+
+# --- residency ------------------------------------------------------------------------------------
+
+
+def test_what_the_server_held_is_compared_and_changes_no_aspect() -> None:
+    pair = pair_of(
+        call("1", residency=ModelResidency(gpu_share=1.0, context_length=4096)),
+        call(
+            "2",
+            residency=ModelResidency(gpu_share=0.5, context_length=4096, reload_cause="num_ctx"),
+        ),
+    )
+    assert told(pair.residency) == [
+        "$.gpu_share: 1.0 -> 0.5",
+        '$.reload_cause: null -> "num_ctx"',
+    ]
+    assert pair.changed == frozenset()
+
+
+def test_every_fact_of_residency_is_compared() -> None:
+    old, new = (
+        ModelResidency(
+            gpu_share=share,
+            context_length=length,
+            reload_cause=text,
+            reload_before=text,
+            reload_after=text,
+            evicted_by=text,
+        )
+        for share, length, text in ((0.5, 1, "a"), (0.75, 2, "b"))
+    )
+    pair = pair_of(call("1", residency=old), call("2", residency=new))
+    assert [each.path for each in pair.residency] == [
+        f"$.{name}" for name in ModelResidency.__struct_fields__
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"ends": False}])
+def test_residency_that_one_log_does_not_have_is_not_compared(options: dict[str, Any]) -> None:
+    known = call("1", residency=ModelResidency(gpu_share=1.0))
+    assert pair_of(known, call("2", **options)).residency == ()
+    assert pair_of(call("2", **options), known).residency == ()
 
 
 # --- measures -------------------------------------------------------------------------------------

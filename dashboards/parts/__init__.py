@@ -1,1 +1,0 @@
-"""Rows of panels that are too many for the file of their board."""

@@ -1,0 +1,1 @@
+"""Rows of panels of the server board."""

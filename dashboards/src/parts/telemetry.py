@@ -1,0 +1,177 @@
+"""Panels on model management and on the health of the telemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from dashboards.src.panels import Panel, Target, Text, bars, graph, stat
+from dashboards.src.queries import BOARD as Q
+from dashboards.src.vocabulary import FAILED, RANGE, REFUSED, legend
+from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
+
+__all__ = ["MANAGING", "TELEMETRY"]
+
+_MANAGEMENT: Final = (names.OLLAMA_OPERATION_NAME,)
+_COMPONENT: Final = (names.COMPONENT_TYPE, names.ERROR_TYPE)
+_NO_MANAGEMENT: Final = "no management calls in this time"
+
+MANAGING: Final[Sequence[Panel]] = (
+    graph(
+        Text(
+            title="Management operations",
+            means="Model-management calls per second: list, pull, create, load, unload, ...",
+            do="For failures, search Jaeger for the operation.",
+            no_value=_NO_MANAGEMENT,
+        ),
+        Target(
+            query=Q.count(rows.MANAGEMENT_DURATION, by=(*_MANAGEMENT, names.OUTCOME)),
+            legend=legend(*_MANAGEMENT, names.OUTCOME),
+        ),
+        unit="suffix:calls/s",
+        decimals=3,
+        width=8,
+    ),
+    graph(
+        Text(
+            title="Duration of management operations, p90",
+            means="90 % of the calls took at most this long, interpolated within a histogram "
+            "bucket.",
+            do="Slow pulls: the network or the disk. Slow lists: a busy server.",
+            no_value=_NO_MANAGEMENT,
+        ),
+        Target(
+            query=Q.quantile(0.9, rows.MANAGEMENT_DURATION, by=_MANAGEMENT),
+            legend=legend(*_MANAGEMENT),
+        ),
+        unit="s",
+        width=8,
+    ),
+    graph(
+        Text(
+            title="Transfers",
+            means="Bytes transferred by pulling and pushing models, per second.",
+            do="Slow: the network or the registry. Repeat a pull that hangs; it resumes.",
+            no_value="no transfers in this time",
+        ),
+        Target(
+            query=Q.rate(rows.TRANSFER_SIZE, by=_MANAGEMENT),
+            legend=legend(*_MANAGEMENT),
+        ),
+        unit="Bps",
+        decimals=1,
+        width=8,
+    ),
+)
+
+TELEMETRY: Final[Sequence[Panel]] = (
+    graph(
+        Text(
+            title="Spans exported",
+            means="Spans whose export finished, per second; with an error if it failed.",
+            do="Failed: the collector is down, rejects spans or is too slow. Metrics stay "
+            "correct, traces are missing.",
+            no_value="no exports, or no self-metrics of the SDK",
+        ),
+        Target(
+            query=Q.rate(rows.SDK_SPANS_EXPORTED, by=_COMPONENT),
+            legend=legend(*_COMPONENT),
+        ),
+        unit="suffix:spans/s",
+        decimals=2,
+        width=8,
+    ),
+    graph(
+        Text(
+            title="Data points exported",
+            means="Metric data points whose export finished, per second; with an error if it "
+            "failed.",
+            do="Failed exports leave gaps on all boards: check address and limits of the receiver.",
+            no_value="metrics are scraped, or no self-metrics of the SDK",
+        ),
+        Target(
+            query=Q.rate(rows.SDK_POINTS_EXPORTED, by=_COMPONENT),
+            legend=legend(*_COMPONENT),
+        ),
+        unit="suffix:points/s",
+        decimals=2,
+        width=8,
+    ),
+    graph(
+        Text(
+            title="Duration of exports, p90",
+            means="90 % of the exports of spans or metrics took at most this long; failed ones "
+            "with their error or HTTP status. The first bucket of the SDK ends at 5 s, so all "
+            "faster exports show as 4.5 s.",
+            do="Near the timeout (10 s): the collector is slow or far away; spans are dropped "
+            "once the queue is full.",
+            no_value="no exports, or no self-metrics of the SDK",
+        ),
+        Target(
+            query=Q.quantile(0.9, rows.SDK_EXPORT_DURATION, by=(*_COMPONENT, names.HTTP_STATUS)),
+            legend=legend(*_COMPONENT, names.HTTP_STATUS),
+        ),
+        unit="s",
+        width=8,
+    ),
+    stat(
+        Text(
+            title="Spans dropped before export",
+            means="Spans dropped in the time range, as the queue of the SDK was full or shut down.",
+            do="Above 0: raise OTEL_BSP_MAX_QUEUE_SIZE, or make the collector faster.",
+            no_value="0",
+        ),
+        Target(query=RANGE.total(rows.SDK_SPANS_PROCESSED, where=FAILED)),
+        unit="short",
+        decimals=0,
+        steps=((None, "green"), (1, "red")),
+        width=8,
+        height=6,
+    ),
+    bars(
+        Text(
+            title="Failed exports",
+            means="Failed exports in the time range, by exporter and error or HTTP status. The "
+            "panels above count exports answered with 400 or 503 as exported, as the SDK does; "
+            "this one does not.",
+            do="400: the receiver does not understand the data. 401, 403: credentials. 413: use "
+            "smaller batches. 503 or no connection: the receiver is down or overloaded.",
+            no_value="no failed exports",
+        ),
+        Target(
+            query=RANGE.count_total(rows.SDK_EXPORT_DURATION, by=_COMPONENT, where=FAILED),
+            legend=legend(*_COMPONENT),
+        ),
+        Target(
+            query=RANGE.count_total(
+                rows.SDK_EXPORT_DURATION,
+                by=(names.COMPONENT_TYPE, names.HTTP_STATUS),
+                where=REFUSED,
+            ),
+            legend=legend(names.COMPONENT_TYPE, names.HTTP_STATUS),
+        ),
+        unit="short",
+        decimals=0,
+        steps=((None, "red"),),
+        width=8,
+        height=6,
+    ),
+    bars(
+        Text(
+            title="Dropped from the replay log",
+            means="Bodies and lines dropped from the replay log in the time range.",
+            do="Above 0: the disk is full or slow, or bodies exceed the limit of the log.",
+            no_value="no replay log",
+        ),
+        Target(
+            query=RANGE.total(rows.LOG_DROPPED, by=(names.LOG_ITEM,)),
+            legend=legend(names.LOG_ITEM),
+        ),
+        unit="short",
+        decimals=0,
+        steps=((None, "green"), (1, "red")),
+        width=8,
+        height=6,
+    ),
+)

@@ -1,0 +1,400 @@
+"""Builds PromQL queries; the only place that knows their forms.
+
+Metrics and labels come from the table of instruments: a label that the metric does not have
+raises an error when the query is built. A histogram may be stored as classic buckets or as one
+native series (custom buckets); every query reads both. If a metric has classic series from some
+sources and native ones from others, queries read the classic ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.instruments import Instrument
+from ollama_otel._telemetry.metric_names import label_name, metric_name
+
+__all__ = [
+    "BOARD",
+    "INSTANCE",
+    "JOB",
+    "MODEL",
+    "RULES",
+    "InvalidQueryError",
+    "Queries",
+    "by_plain_model",
+    "highest",
+    "share",
+]
+
+JOB: Final = "job"
+INSTANCE: Final = "instance"
+"""Labels of every series: the app and the process. With OTLP, resource attributes."""
+MODEL: Final = "model"
+"""The label that `by_plain_model` makes."""
+
+_TARGET_LABELS: Final = (JOB, INSTANCE)
+_MANAGEMENT: Final = (rows.MANAGEMENT_DURATION, rows.TRANSFER_SIZE)
+_LATEST: Final = "(:latest)?"
+
+
+class InvalidQueryError(Exception):
+    """A query needs a label, bucket or kind that its metric does not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queries:
+    """Builds queries with the same window and filters."""
+
+    window: str
+    """Window of rates and increases: a duration, or a variable of Grafana."""
+    filters: Mapping[str, str]
+    """Matchers such as `="ollama"` by attribute; applied if the metric has the label."""
+
+    def over(self, window: str) -> Queries:
+        """Return these queries with another window."""
+        return replace(self, window=window)
+
+    # --- counters ---------------------------------------------------------------------------
+
+    def rate(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the per-second rate of a counter."""
+        _expect(row, "counter")
+        return _sum(row, by, f"rate({self._series(row, where)}[{self.window}])")
+
+    def increase(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the increase of a counter, by Prometheus' `increase`.
+
+        The first sample of a series does not count, so the first event of a kind is missed.
+        """
+        _expect(row, "counter")
+        return _sum(row, by, f"increase({self._series(row, where)}[{self.window}])")
+
+    def total(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the increase of a counter including first samples; for boards, not for alerts.
+
+        Exact for a series that first appeared within the window; otherwise, or after a restart
+        within the window, approximate, as `increase` extrapolates.
+        """
+        _expect(row, "counter")
+        return _sum(row, by, self._gained(self._series(row, where)))
+
+    def watched_total(
+        self, row: Instrument, *, by: Sequence[str], where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the highest `total` of any process.
+
+        Several processes may watch the same server, so their counts must not be summed.
+        """
+        _expect(row, "counter")
+        each = _sum(row, (*by, *_TARGET_LABELS), self._gained(self._series(row, where)))
+        return _aggregate("max", row, by, each)
+
+    def appeared(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the increase of a counter, or its whole value if it is new in this window.
+
+        For failures: those that happen while exports fail arrive as the first sample of a
+        series, which `increase` ignores. Stays above 0 for at least one window.
+        """
+        _expect(row, "counter")
+        series = self._series(row, where)
+        return _sum(row, by, self._appeared(series, "increase({})", "{}"))
+
+    def count_appeared(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return `appeared` for the number of records of a histogram."""
+        _expect(row, "histogram")
+        classic = self._appeared(self._series(row, where, suffix="_count"), "increase({})", "{}")
+        native = self._appeared(
+            self._series(row, where), "histogram_count(increase({}))", "histogram_count({})"
+        )
+        return f"({_sum(row, by, classic)} or {_sum(row, by, native)})"
+
+    def _appeared(self, series: str, gained: str, whole: str) -> str:
+        before = f"present_over_time({series}[{self.window}] offset {self.window})"
+        recent = gained.format(f"{series}[{self.window}]")
+        return f"{recent} > 0 or {whole.format(series)} unless {before}"
+
+    def watched_increase(
+        self, row: Instrument, *, by: Sequence[str], where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the highest `increase` of any process."""
+        return _aggregate(
+            "max", row, by, self.increase(row, by=(*by, *_TARGET_LABELS), where=where)
+        )
+
+    def _gained(self, series: str) -> str:
+        """Return the increase of known series, and the whole value of new ones.
+
+        `increase` extrapolates beyond the first and last sample, also for new series, and
+        returns nothing for a series with one sample. A series is known if it had a sample in
+        the day before the window, as there may be a gap at its start. A new series that was
+        reset within the window falls back to `increase`.
+        """
+        window = self.window
+        increase = f"increase({series}[{window}])"
+        known = f"last_over_time({series}[1d] offset {window})"
+        whole = f"(last_over_time({series}[{window}]) unless {known})"
+        return (
+            f"{increase} and {known} or {whole} and resets({series}[{window}]) == 0 or {increase}"
+        )
+
+    # --- gauges -----------------------------------------------------------------------------
+
+    def gauge(
+        self,
+        row: Instrument,
+        *,
+        by: Sequence[str] = (),
+        where: Mapping[str, str] | None = None,
+        how: Literal["sum", "max", "min"] = "sum",
+    ) -> str:
+        """Return the current value; use `max` if several processes report the same server."""
+        _expect(row, "gauge", "updowncounter")
+        return _aggregate(how, row, by, self._current(row, where))
+
+    def _current(self, row: Instrument, where: Mapping[str, str] | None) -> str:
+        """Return the series without those that ended, such as a model that was unloaded.
+
+        With OTLP, Prometheus returns the last value of an ended series for five minutes.
+        `SERVER_UP` is part of every export, so older samples belong to ended series.
+        """
+        series = self._series(row, where)
+        if row == rows.SERVER_UP or not set(rows.SERVER_LABELS) <= set(row.labels):
+            return series
+        if row.kind != "gauge":
+            return series
+        shared = ", ".join(map(label_name, (*_TARGET_LABELS, *rows.SERVER_LABELS)))
+        # One process may have reported its server under two versions of the app (a label).
+        newest = f"max by ({shared}) (timestamp({self._series(rows.SERVER_UP, None)}))"
+        return f"{series} and (timestamp({series}) >= on ({shared}) group_left () {newest})"
+
+    def gauge_over_time(
+        self,
+        row: Instrument,
+        *,
+        function: Literal["avg", "max", "min"],
+        by: Sequence[str] = (),
+        how: Literal["sum", "max", "min"] = "sum",
+        offset: str | None = None,
+    ) -> str:
+        """Return the mean or an extreme over the window, which `offset` moves back."""
+        _expect(row, "gauge", "updowncounter")
+        moved = "" if offset is None else f" offset {offset}"
+        ranged = f"{function}_over_time({self._series(row, None)}[{self.window}]{moved})"
+        return _aggregate(how, row, by, ranged)
+
+    # --- histograms -------------------------------------------------------------------------
+
+    def count(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the records per second."""
+        return self._both(row, by, where, suffix="_count", of="histogram_count", function="rate")
+
+    def count_increase(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the increase of the number of records; see `increase`."""
+        return self._both(
+            row, by, where, suffix="_count", of="histogram_count", function="increase"
+        )
+
+    def count_total(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the increase of the number of records; see `total`."""
+        return self._both(row, by, where, suffix="_count", of="histogram_count")
+
+    def sum(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the recorded sum per second."""
+        return self._both(row, by, where, suffix="_sum", of="histogram_sum", function="rate")
+
+    def sum_total(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the increase of the recorded sum; see `total`."""
+        return self._both(row, by, where, suffix="_sum", of="histogram_sum")
+
+    def quantile(
+        self,
+        quantile: float,
+        row: Instrument,
+        *,
+        by: Sequence[str] = (),
+        where: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the quantile, interpolated within its bucket."""
+        return f"histogram_quantile({quantile:g}, {self._buckets(row, by, where, 'rate')})"
+
+    def quantile_total(
+        self,
+        quantile: float,
+        row: Instrument,
+        *,
+        by: Sequence[str] = (),
+        where: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the quantile over the whole window; see `total`."""
+        return f"histogram_quantile({quantile:g}, {self._buckets(row, by, where)})"
+
+    def heat_map(self, row: Instrument, *, where: Mapping[str, str] | None = None) -> str:
+        """Return the records per second and bucket."""
+        return self._buckets(row, (), where, "rate")
+
+    def share_above(
+        self,
+        bound: float,
+        row: Instrument,
+        *,
+        by: Sequence[str] = (),
+        where: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the share of records above a bucket bound."""
+        if bound not in (row.buckets or ()):
+            raise InvalidQueryError(f"{row.name} has no bucket bound {bound}; it has {row.buckets}")
+        within = {**(where or {}), "le": f'="{bound}"'}
+        below = _sum(row, by, self._moving("rate", row, within, suffix="_bucket"))
+        every = _sum(row, by, self._moving("rate", row, where, suffix="_count"))
+        native = _sum(row, by, self._moving("rate", row, where))
+        return f"(1 - {below} / {every} or 1 - histogram_fraction(-inf, {bound}, {native}))"
+
+    def _buckets(
+        self,
+        row: Instrument,
+        by: Sequence[str],
+        where: Mapping[str, str] | None,
+        function: str | None = None,
+    ) -> str:
+        _expect(row, "histogram")
+        classic = self._moving(function, row, where, suffix="_bucket")
+        native = self._moving(function, row, where)
+        return f"{_sum(row, ('le', *by), classic)} or {_sum(row, by, native)}"
+
+    def _both(
+        self,
+        row: Instrument,
+        by: Sequence[str],
+        where: Mapping[str, str] | None,
+        *,
+        suffix: str,
+        of: str,
+        function: str | None = None,
+    ) -> str:
+        """Return the classic series or that part of the native one; no function means `total`."""
+        _expect(row, "histogram")
+        classic = self._moving(function, row, where, suffix=suffix)
+        native = self._moving(function, row, where)
+        return f"({_sum(row, by, classic)} or {of}({_sum(row, by, native)}))"
+
+    def _moving(
+        self,
+        function: str | None,
+        row: Instrument,
+        where: Mapping[str, str] | None,
+        *,
+        suffix: str = "",
+    ) -> str:
+        series = self._series(row, where, suffix=suffix)
+        return self._gained(series) if function is None else f"{function}({series}[{self.window}])"
+
+    # --- series -----------------------------------------------------------------------------
+
+    def _series(self, row: Instrument, where: Mapping[str, str] | None, *, suffix: str = "") -> str:
+        matchers = {**self._filters_for(row), **(where or {})}
+        for attribute in where or ():
+            _check_label(row, attribute)
+        inside = ",".join(f"{label_name(label)}{match}" for label, match in matchers.items())
+        name = f"{metric_name(row)}{suffix}"
+        return f"{name}{{{inside}}}" if inside else name
+
+    def _filters_for(self, row: Instrument) -> dict[str, str]:
+        known = {*_TARGET_LABELS, *row.labels}
+        if names.COMPONENT_TYPE in row.labels:
+            # In self-metrics of the SDK the server is the receiver of exports.
+            known -= {names.SERVER_ADDRESS, names.SERVER_PORT}
+        if row in _MANAGEMENT:
+            # They use another label for the operation; selecting one would hide them.
+            known -= {names.OPERATION_NAME}
+        return {attribute: match for attribute, match in self.filters.items() if attribute in known}
+
+
+def share(part: str, whole: str) -> str:
+    """Return the ratio of two queries: 0 if `part` is absent, nothing if `whole` is 0 or absent."""
+    return f"({part} or {whole} * 0) / ({whole} > 0)"
+
+
+def by_plain_model(query: str, attribute: str) -> str:
+    """Add the label `model`: the name of the model without `:latest`.
+
+    Calls say `llama3.2` where the server says `llama3.2:latest`.
+    """
+    label = label_name(attribute)
+    return f'label_replace({query}, "{MODEL}", "$1", "{label}", "(.+?){_LATEST}")'
+
+
+def highest(query: str) -> str:
+    """Return the highest value per `model`, the label that `by_plain_model` adds."""
+    return f"max by ({MODEL}) ({query})"
+
+
+def _sum(row: Instrument, by: Sequence[str], series: str) -> str:
+    return _aggregate("sum", row, by, series)
+
+
+def _aggregate(how: str, row: Instrument, by: Sequence[str], series: str) -> str:
+    for attribute in by:
+        _check_label(row, attribute)
+    grouped = f" by ({', '.join(map(label_name, by))}) " if by else ""
+    return f"{how}{grouped}({series})"
+
+
+def _check_label(row: Instrument, attribute: str) -> None:
+    bucket = ("le",) if row.kind == "histogram" else ()
+    known: Iterable[str] = (*row.labels, *_TARGET_LABELS, *bucket)
+    if attribute not in known:
+        raise InvalidQueryError(
+            f"{row.name} has no label {attribute!r}; it has {', '.join(known)}: "
+            "omit the label, or use another metric"
+        )
+
+
+def _expect(row: Instrument, *kinds: str) -> None:
+    if row.kind not in kinds:
+        raise InvalidQueryError(
+            f"{row.name} is a {row.kind}; this query needs a {' or '.join(kinds)}"
+        )
+
+
+_OURS: Final = f'="{names.PROVIDER}"'
+
+RULES: Final = Queries(window="5m", filters={names.PROVIDER_NAME: _OURS})
+"""Queries of rules: all apps, models and servers."""
+
+BOARD: Final = Queries(
+    window="$__rate_interval",
+    filters={
+        JOB: '=~"$job"',
+        names.REQUEST_MODEL: '=~"$model"',
+        names.MODEL_NAME: f'=~"($model){_LATEST}"',
+        names.SERVER_ADDRESS: '=~"$server"',
+        names.SERVER_PORT: '=~"$port"',
+        names.OPERATION_NAME: '=~"$operation"',
+        names.PROVIDER_NAME: _OURS,
+    },
+)
+"""Queries of boards: filtered by the variables of the board."""

@@ -1,0 +1,162 @@
+"""Writes the reference pages that follow from tables in the code: `python docs/generate.py`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, get_args
+
+from ollama_otel import settings
+from ollama_otel._facts import FACTS, FactTable
+from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
+from ollama_otel._wire.failures import ERROR_MEANINGS
+from ollama_otel.settings import Profile, Settings
+
+REFERENCE: Final = Path(__file__).parent / "reference"
+
+_FACTS_PAGE = """\
+# Facts of a call
+
+Every fact that a record holds: what it means, where it comes from, and its name in each output.
+A fact that is unknown is absent: no `null`, no 0 in its place.
+
+- **Source**: `request` is what was sent, `server` what the server said, `client` the client's own clock and counts, `caller` what `call_context` said, `residency` what `/api/ps` said beside the call, and `estimate` is computed from other facts and not exact.
+- **Span attribute**: set on the span of the call, if the fact is known.
+- **Log line**: the line of the replay log (`request` or `end`) and the key in it.
+- **Column**: the name in `ollama-otel show --json`, and in tables for analysis.
+
+"""
+_BESIDE_FACTS = """
+Spans have these attributes beside:
+
+| Span attribute | Meaning |
+| --- | --- |
+| `gen_ai.operation.name` | operation of an inference: `chat`, `text_completion`, `embeddings` |
+| `ollama.operation.name` | operation of anything else: `pull_model`, `load_model`, ... |
+| `gen_ai.provider.name` | `ollama` |
+| `gen_ai.input.messages`, `gen_ai.output.messages`, `gen_ai.system_instructions`, `gen_ai.tool.definitions` | content, only if it is switched on |
+| `ollama.content.is_cut` | whether more was said than is kept |
+
+Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty`, `.max_tokens` and `.stop_sequences`, where the conventions know them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
+"""
+_METRICS_PAGE = """\
+# Metrics
+
+Labels are those that a metric may carry; one that is unknown is absent.
+"Both" profiles have a metric unless one is named.
+Metrics of what servers hold need `configure(residency=True)`; those of the SDK come with `configure()`.
+
+"""
+_BESIDE_METRICS = """
+`ollama.client.phase.time` is told apart by `ollama.phase`: `load`, `queue_estimate`, `prompt_eval`, `eval`, `unaccounted`, and `client` (beyond the server's total). Together they make up the durations of the calls.
+A decode rate is `rate(output tokens) / rate(phase eval)`.
+
+With residency on, and OpenTelemetry's logs set up, these happen as log events: `ollama.model.load`, `ollama.model.unload`, `ollama.model.reload`, `ollama.model.reload_thrash` (with `ollama.reload.count`), `ollama.server.down` and `ollama.server.up`.
+"""
+_ERRORS_PAGE = """\
+# Error types
+
+Every value that `error.type` can have on spans, metrics and records.
+
+"""
+_SETTINGS_PAGE = """\
+# Settings
+
+A keyword of `configure()` or a `Settings` object wins over its variable, a variable over the default.
+
+"""
+_GENERATED = """
+This page is generated: run `python docs/generate.py` after a change to {}.
+"""
+
+
+def facts_page(facts: FactTable = FACTS) -> str:
+    """Return the page of all facts."""
+    generated = _GENERATED.format("`ollama_otel/_facts.py`")
+    return _FACTS_PAGE + facts.markdown() + _BESIDE_FACTS + generated
+
+
+def metrics_page() -> str:
+    """Return the page of all metrics."""
+    profiles = {profile: set(instruments_of(profile)) for profile in get_args(Profile)}
+
+    def profile_of(row: Instrument) -> str:
+        having = [name for name, rows in profiles.items() if row in rows]
+        return "both" if len(having) == len(profiles) else having[0]
+
+    rows = (
+        (
+            f"`{row.name}`",
+            row.kind,
+            f"`{row.unit}`",
+            profile_of(row),
+            row.description,
+            ", ".join(f"`{label}`" for label in row.labels),
+        )
+        for row in all_instruments()
+    )
+    head = ("Metric", "Kind", "Unit", "Profile", "Meaning", "Labels")
+    generated = _GENERATED.format("`ollama_otel/_telemetry/instruments.py`")
+    return _METRICS_PAGE + _table(head, rows) + _BESIDE_METRICS + generated
+
+
+def errors_page() -> str:
+    """Return the page of error types."""
+    rows = ((f"`{name}`", meaning) for name, meaning in ERROR_MEANINGS.items())
+    generated = _GENERATED.format("`ollama_otel/_wire/failures.py`")
+    return _ERRORS_PAGE + _table(("`error.type`", "Meaning"), rows) + generated
+
+
+def settings_page() -> str:
+    """Return the page of settings; their meaning is the text below each field."""
+    meanings = _texts_below_fields(Settings)
+    rows = (
+        (
+            f"`{row.name}`",
+            ", ".join(f"`{name}`" for name in row.metadata["variables"]) or "-",
+            f"`{row.default!r}`",
+            meanings[row.name],
+        )
+        for row in fields(Settings)
+    )
+    head = ("Setting", "Variable", "Default", "Meaning")
+    return _SETTINGS_PAGE + _table(head, rows) + _GENERATED.format("`ollama_otel/settings.py`")
+
+
+def _texts_below_fields(cls: type) -> Mapping[str, str]:
+    tree = ast.parse(inspect.getsource(settings))
+    body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls.__name__)
+    texts: dict[str, str] = {}
+    for field, below in pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            assert isinstance(field.target, ast.Name)
+            texts[field.target.id] = " ".join(ast.literal_eval(below.value).split())
+    return texts
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = tuple(head)
+    lines = [head, tuple("---" for _ in head), *map(tuple, rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "errors.md": errors_page,
+    "facts.md": facts_page,
+    "metrics.md": metrics_page,
+    "settings.md": settings_page,
+}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, page in PAGES.items():
+        REFERENCE.joinpath(name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The names that Prometheus gives our metrics and labels, by OTLP and by scraping alike.
+
+Both use Prometheus' default translation strategy, `UnderscoreEscapingWithSuffixes`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+from ollama_otel._telemetry.instruments import Instrument, all_instruments
+
+__all__ = [
+    "HISTOGRAM_SUFFIXES",
+    "instrument_of",
+    "label_name",
+    "metric_name",
+    "series_names",
+]
+
+_UNITS: Final[Mapping[str, str]] = {"s": "seconds", "By": "bytes", "W": "watts"}
+
+HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
+"""Of classic histograms; a native one has the bare name."""
+
+
+def label_name(attribute: str) -> str:
+    """Return the label of an attribute."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", attribute)
+
+
+def metric_name(instrument: Instrument) -> str:
+    """Return the metric of an instrument; for a histogram the name without a suffix."""
+    name = label_name(instrument.name)
+    unit = instrument.unit
+    if not unit.startswith("{"):
+        name = f"{name}_{_UNITS[unit]}"
+    return f"{name}_total" if instrument.kind == "counter" else name
+
+
+def series_names(instrument: Instrument) -> tuple[str, ...]:
+    """Return every name under which Prometheus may store series of an instrument."""
+    name = metric_name(instrument)
+    suffixes = HISTOGRAM_SUFFIXES if instrument.kind == "histogram" else ()
+    return (name, *(f"{name}{suffix}" for suffix in suffixes))
+
+
+def instrument_of(series_name: str) -> Instrument | None:
+    """Return the instrument behind a name of `series_names`; None if it is not one of ours."""
+    return _by_series_name().get(series_name)
+
+
+@cache
+def _by_series_name() -> Mapping[str, Instrument]:
+    return {name: row for row in all_instruments() for name in series_names(row)}

@@ -1,0 +1,46 @@
+"""Durations as Go writes them ("1h30m", "250ms"), which is how a request gives its keep_alive."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import Final
+
+__all__ = ["read_keep_alive"]
+
+_UNITS: Final = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+")
+
+
+@lru_cache(maxsize=32)
+def read_keep_alive(text: str | None) -> float | None:
+    """Return the seconds of a request's `keep_alive`; infinite if negative, as the server reads it.
+
+    The text is a number of seconds or one of Go's durations. None if it is neither.
+    """
+    if text is None:
+        return None
+    text = text.strip()
+    sign = -1 if text.startswith("-") else 1
+    text = text.lstrip("+-")
+    if _DURATION.fullmatch(text):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    else:
+        try:
+            seconds = float(text)
+        except ValueError:
+            return None
+    if math.isnan(seconds):
+        return None
+    return math.inf if sign < 0 and seconds > 0 else seconds

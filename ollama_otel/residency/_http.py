@@ -1,0 +1,210 @@
+"""Asks one server over HTTP, with a short time limit, on one connection that is kept.
+
+A transport of httpx and no client: a client writes a line to the user's log for each request.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from ollama_otel._hidden import send_hidden
+
+__all__ = [
+    "Answer",
+    "BusyError",
+    "Connection",
+    "RefusedError",
+    "UnaskableError",
+    "UnreachableError",
+]
+
+_MAX_BODY: Final = 8 * 1024 * 1024
+_HEADERS: Final = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "user-agent": "ollama-otel",
+}
+_BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.ProtocolError)
+"""What a connection says that the server has closed in the meantime."""
+_ONE_CONNECTION: Final = httpx.Limits(max_connections=1, keepalive_expiry=None)
+
+
+class UnreachableError(Exception):
+    """There is no connection, or it broke."""
+
+
+class RefusedError(UnreachableError):
+    """Nothing listens at the address."""
+
+
+class BusyError(Exception):
+    """The server took the question, and did not answer in time."""
+
+
+class UnaskableError(Exception):
+    """This process cannot ask it, which says nothing of the server: TLS, a proxy, its URL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    body: bytes
+    date: float | None
+    """The server's own time, in seconds since the epoch."""
+
+    def json(self) -> Any:
+        """Return the value in the body; None if it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+class Connection:
+    """A connection to one server; used by one thread, closed by any."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._transport: httpx.HTTPTransport | None = None
+        self._has_proxy = False
+        self._socket: socket.socket | None = None
+        self._is_closed = False
+
+    def get(self, path: str) -> Answer:
+        """Ask for a path.
+
+        Raises `BusyError`, `RefusedError`, `UnreachableError` or `UnaskableError`, and asks
+        the next question on a new connection then.
+        """
+        # The server may close a connection while it is idle; only a new one shows the truth.
+        attempts = 1 if self._transport is None else 2
+        while True:
+            attempts -= 1
+            try:
+                return self._get(path)
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+                self.drop()
+                if not attempts or not isinstance(error, _BROKEN):
+                    raise self._meaning(error) from error
+            except BaseException:
+                self.drop()
+                raise
+
+    def close(self) -> None:
+        """Close, and end a question that is under way."""
+        self._is_closed = True
+        self._shut_down()
+
+    def drop(self) -> None:
+        """Close the connection; the next question is asked on a new one."""
+        transport, self._transport, self._socket = self._transport, None, None
+        if transport is not None:
+            transport.close()
+
+    def _get(self, path: str) -> Answer:
+        if self._is_closed:
+            raise UnreachableError("closed")
+        if self._transport is None:
+            self._transport = self._new_transport()
+        until = time.perf_counter() + self._timeout
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
+        request = httpx.Request(
+            "GET",
+            self._url + path,
+            headers=_HEADERS,
+            extensions={"timeout": timeouts, "trace": self._follow},
+        )
+        response = send_hidden(self._transport, request)
+        try:
+            body = bytearray()
+            for part in response.iter_raw():
+                body += part
+                if len(body) >= _MAX_BODY:
+                    break
+                if time.perf_counter() > until:
+                    raise httpx.ReadTimeout("the answer does not end")
+        finally:
+            response.close()
+        return Answer(
+            status=response.status_code,
+            body=bytes(body[:_MAX_BODY]),
+            date=_date(response.headers.get("date")),
+        )
+
+    def _new_transport(self) -> httpx.HTTPTransport:
+        """Return a transport by way of the environment's proxy, which connects when it is used."""
+        try:
+            proxy = _proxy_for(httpx.URL(self._url))
+            self._has_proxy = proxy is not None
+            # Certificates are read from disk, and only TLS needs them.
+            has_tls = self._url.startswith("https:")
+            return httpx.HTTPTransport(verify=has_tls, proxy=proxy, limits=_ONE_CONNECTION)
+        except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
+            raise UnaskableError(_text(error)) from error
+
+    def _follow(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember the socket, which closing a transport would not wake; httpx's `trace`."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self._is_closed:
+                self._shut_down()
+
+    def _shut_down(self) -> None:
+        open_socket = self._socket
+        if open_socket is not None:
+            with suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+
+    def _meaning(self, error: Exception) -> Exception:
+        cause = _first_cause(error)
+        if isinstance(error, httpx.TimeoutException) and not isinstance(
+            error, httpx.ConnectTimeout
+        ):
+            return BusyError(f"no answer within {self._timeout:g} s")
+        if isinstance(cause, (ssl.SSLCertVerificationError, httpx.InvalidURL, UnicodeError)):
+            return UnaskableError(_text(cause))
+        # A proxy that refuses says nothing of the server behind it.
+        if isinstance(cause, ConnectionRefusedError) and not self._has_proxy:
+            return RefusedError(_text(cause))
+        return UnreachableError(_text(cause))
+
+
+def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
+    """Return the proxy that the environment names for a URL; raises ValueError for an odd one."""
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(url.netloc.decode("ascii")):
+        return None
+    return httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    # httpcore breaks the chain of causes, and leaves that of contexts.
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return error
+
+
+def _date(text: str | None) -> float | None:
+    try:
+        return None if text is None else parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,148 @@
+"""The forms of queries: both storages of histograms, and existing labels only."""
+
+from __future__ import annotations
+
+import pytest
+from inline_snapshot import snapshot
+
+from dashboards.src.queries import (
+    BOARD,
+    INSTANCE,
+    JOB,
+    RULES,
+    InvalidQueryError,
+    by_plain_model,
+    highest,
+    share,
+)
+from dashboards.src.vocabulary import GENAI, TOKENS
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel import _names as names
+
+DURATION = GENAI.inference_duration
+START = GENAI.time_to_first_chunk
+
+
+def test_a_quantile_reads_classic_buckets_or_one_native_series() -> None:
+    assert RULES.quantile(0.9, START, by=(names.REQUEST_MODEL,)) == snapshot(
+        'histogram_quantile(0.9, sum by (le, gen_ai_request_model) (rate(gen_ai_client_operation_time_to_first_chunk_seconds_bucket{gen_ai_provider_name="ollama"}[5m])) or sum by (gen_ai_request_model) (rate(gen_ai_client_operation_time_to_first_chunk_seconds{gen_ai_provider_name="ollama"}[5m])))'
+    )
+
+
+def test_a_count_reads_classic_series_or_that_of_the_native_one() -> None:
+    assert RULES.count(START) == snapshot(
+        '(sum(rate(gen_ai_client_operation_time_to_first_chunk_seconds_count{gen_ai_provider_name="ollama"}[5m])) or histogram_count(sum(rate(gen_ai_client_operation_time_to_first_chunk_seconds{gen_ai_provider_name="ollama"}[5m]))))'
+    )
+
+
+def test_a_sum_reads_classic_series_or_that_of_the_native_one() -> None:
+    assert RULES.sum(TOKENS, where={names.TOKEN_TYPE: '="input"'}) == snapshot(
+        '(sum(rate(gen_ai_client_token_usage_sum{gen_ai_provider_name="ollama",gen_ai_token_type="input"}[5m])) or histogram_sum(sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama",gen_ai_token_type="input"}[5m]))))'
+    )
+
+
+def test_a_share_above_a_bound_reads_its_bucket_or_the_fraction_of_the_native_series() -> None:
+    assert RULES.over("1h").share_above(2.56, START) == snapshot(
+        '(1 - sum(rate(gen_ai_client_operation_time_to_first_chunk_seconds_bucket{gen_ai_provider_name="ollama",le="2.56"}[1h])) / sum(rate(gen_ai_client_operation_time_to_first_chunk_seconds_count{gen_ai_provider_name="ollama"}[1h])) or 1 - histogram_fraction(-inf, 2.56, sum(rate(gen_ai_client_operation_time_to_first_chunk_seconds{gen_ai_provider_name="ollama"}[1h]))))'
+    )
+
+
+def test_a_share_above_a_value_between_bounds_is_refused() -> None:
+    with pytest.raises(InvalidQueryError, match=r"no bucket bound 2\.5"):
+        RULES.share_above(2.5, START)
+
+
+def test_a_total_includes_the_whole_value_of_new_series() -> None:
+    assert RULES.over("1h").total(rows.LOG_DROPPED) == snapshot(
+        "sum(increase(ollama_client_replay_log_dropped_total[1h]) and last_over_time(ollama_client_replay_log_dropped_total[1d] offset 1h) or (last_over_time(ollama_client_replay_log_dropped_total[1h]) unless last_over_time(ollama_client_replay_log_dropped_total[1d] offset 1h)) and resets(ollama_client_replay_log_dropped_total[1h]) == 0 or increase(ollama_client_replay_log_dropped_total[1h]))"
+    )
+
+
+def test_appeared_is_the_increase_or_the_whole_value_of_a_new_series() -> None:
+    assert RULES.appeared(rows.LOG_DROPPED, by=(JOB,)) == snapshot(
+        "sum by (job) (increase(ollama_client_replay_log_dropped_total[5m]) > 0 or ollama_client_replay_log_dropped_total unless present_over_time(ollama_client_replay_log_dropped_total[5m] offset 5m))"
+    )
+    assert RULES.count_appeared(rows.SDK_EXPORT_DURATION) == snapshot(
+        "(sum(increase(otel_sdk_exporter_operation_duration_seconds_count[5m]) > 0 or otel_sdk_exporter_operation_duration_seconds_count unless present_over_time(otel_sdk_exporter_operation_duration_seconds_count[5m] offset 5m)) or sum(histogram_count(increase(otel_sdk_exporter_operation_duration_seconds[5m])) > 0 or histogram_count(otel_sdk_exporter_operation_duration_seconds) unless present_over_time(otel_sdk_exporter_operation_duration_seconds[5m] offset 5m)))"
+    )
+
+
+def test_a_server_reported_by_two_versions_of_an_app_is_one() -> None:
+    assert "group_left () max by (job, instance, server_address, server_port) (timestamp(" in (
+        RULES.gauge(rows.GPU_SHARE, by=(names.MODEL_NAME,), how="max")
+    )
+
+
+def test_counts_of_several_processes_for_one_server_are_not_summed() -> None:
+    query = RULES.watched_increase(rows.LOADS, by=(names.MODEL_NAME,))
+    assert query == snapshot(
+        "max by (ollama_model_name) (sum by (ollama_model_name, job, instance) (increase(ollama_model_loads_total[5m])))"
+    )
+
+
+def test_a_board_filters_by_the_variables_that_the_metric_has_labels_for() -> None:
+    assert BOARD.gauge(rows.ACTIVE_REQUESTS) == snapshot(
+        'sum(ollama_client_request_active{job=~"$job",gen_ai_request_model=~"$model",server_address=~"$server",server_port=~"$port",gen_ai_operation_name=~"$operation",gen_ai_provider_name="ollama"})'
+    )
+    assert BOARD.gauge(rows.SERVER_UP, how="max") == snapshot(
+        'max(ollama_server_up{job=~"$job",server_address=~"$server",server_port=~"$port"})'
+    )
+
+
+def test_a_selected_model_matches_with_the_tag_latest() -> None:
+    assert 'ollama_model_name=~"($model)(:latest)?"' in BOARD.gauge(rows.GPU_SHARE)
+
+
+def test_the_selected_server_does_not_filter_self_metrics_of_the_sdk() -> None:
+    assert BOARD.rate(rows.SDK_SPANS_EXPORTED) == snapshot(
+        'sum(rate(otel_sdk_exporter_span_exported_total{job=~"$job"}[$__rate_interval]))'
+    )
+
+
+def test_the_selected_operation_does_not_filter_model_management() -> None:
+    assert "$operation" not in BOARD.rate(rows.TRANSFER_SIZE)
+    assert "$operation" not in BOARD.count(rows.MANAGEMENT_DURATION)
+    assert "$operation" in BOARD.gauge(rows.ACTIVE_REQUESTS)
+
+
+@pytest.mark.parametrize("label", [names.REQUEST_MODEL, names.OUTCOME, "model"])
+def test_a_label_that_the_metric_lacks_is_refused(label: str) -> None:
+    with pytest.raises(InvalidQueryError, match=r"ollama\.server\.up has no label"):
+        RULES.gauge(rows.SERVER_UP, by=(label,))
+    with pytest.raises(InvalidQueryError, match=r"ollama\.server\.up has no label"):
+        RULES.gauge(rows.SERVER_UP, where={label: '="x"'})
+
+
+def test_app_and_process_are_labels_of_everything() -> None:
+    assert (
+        RULES.gauge(rows.SERVER_UP, by=(JOB, INSTANCE))
+        == "sum by (job, instance) (ollama_server_up)"
+    )
+
+
+def test_le_is_a_label_of_histograms_only() -> None:
+    with pytest.raises(InvalidQueryError, match="has no label 'le'"):
+        RULES.gauge(rows.SERVER_UP, by=("le",))
+
+
+def test_a_query_of_the_wrong_kind_is_refused() -> None:
+    with pytest.raises(InvalidQueryError, match="is a histogram; this query needs a counter"):
+        RULES.rate(DURATION)
+    with pytest.raises(InvalidQueryError, match="is a gauge; this query needs a histogram"):
+        RULES.quantile(0.9, rows.GPU_SHARE)
+    with pytest.raises(InvalidQueryError, match="is a gauge; this query needs a histogram"):
+        RULES.count(rows.GPU_SHARE)
+    with pytest.raises(
+        InvalidQueryError, match="is a counter; this query needs a gauge or updowncounter"
+    ):
+        RULES.gauge(rows.PHASE_TIME)
+
+
+def test_a_share_is_0_without_the_part_and_nothing_without_the_whole() -> None:
+    assert share("a", "b") == "(a or b * 0) / (b > 0)"
+
+
+def test_a_model_is_the_same_with_and_without_latest() -> None:
+    assert highest(by_plain_model("a", names.MODEL_NAME)) == snapshot(
+        'max by (model) (label_replace(a, "model", "$1", "ollama_model_name", "(.+?)(:latest)?"))'
+    )

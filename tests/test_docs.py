@@ -1,0 +1,118 @@
+"""The reference pages are what the tables in the code say, and links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import pytest
+
+from ollama_otel import _names as names
+from ollama_otel._facts import FACTS, Fact, FactTable
+from ollama_otel._telemetry import instruments as rows
+from ollama_otel._wire.failures import ERROR_TYPES
+from ollama_otel.records import Outcome
+from ollama_otel.settings import Profile, Settings
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = _generator()
+
+
+def page(name: str) -> str:
+    return (DOCS / "reference" / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(generate.PAGES))
+def test_a_reference_page_is_what_the_tables_say(name: str) -> None:
+    assert page(name) == generate.PAGES[name](), "run `python docs/generate.py`"
+
+
+def test_every_page_is_generated() -> None:
+    assert {path.name for path in (DOCS / "reference").iterdir()} == set(generate.PAGES)
+
+
+def test_a_new_fact_is_on_the_page() -> None:
+    fact = Fact(
+        path="start.endpoint.method",
+        type="text",
+        source="request",
+        sentence="A new thing that is known.",
+        attribute="ollama.new",
+        key="new",
+        column="new",
+    )
+    assert "A new thing that is known." in generate.facts_page(FactTable((*FACTS.rows, fact)))
+
+
+def test_every_setting_and_variable_is_listed() -> None:
+    settings = page("settings.md")
+    for row in fields(Settings):
+        assert f"| `{row.name}` |" in settings
+        for variable in row.metadata["variables"]:
+            assert f"`{variable}`" in settings
+
+
+def test_every_name_that_is_sent_is_listed() -> None:
+    full = {
+        value
+        for name, value in vars(names).items()
+        if name.isupper() and isinstance(value, str) and value.startswith(("gen_ai.", "ollama."))
+    }
+    written = set(re.findall(r"`([\w.]+)`", page("facts.md") + page("metrics.md")))
+    written |= set(re.findall(r"[\w.]+", " ".join(re.findall(r"`([\w., *]+)`", page("facts.md")))))
+    shortened = {
+        f"{prefix}.{short.lstrip('.')}"
+        for prefix in ("gen_ai.request", "ollama.request", "ollama.response")
+        for short in written
+        if short.startswith(".")
+    }
+    not_on_calls = {
+        names.REQUEST_PREFIX,
+        names.TAG_PREFIX,
+        names.DETAILS_EVENT,
+        names.EXCEPTION_EVENT,
+        names.PROVIDER,
+    }
+    assert full - not_on_calls - written - shortened == set()
+
+
+def test_every_metric_and_error_type_is_listed() -> None:
+    metrics = page("metrics.md")
+    for profile in get_args(Profile):
+        assert all(f"| `{row.name}` |" in metrics for row in rows.instruments_of(profile))
+    assert all(f"| `{error_type}` |" in page("errors.md") for error_type in ERROR_TYPES)
+    assert all(f"`{phase}`" in metrics for phase in rows.PHASES)
+    assert all(f"`{outcome}`" in page("facts.md") for outcome in get_args(Outcome))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        place, _, anchor = target.partition("#")
+        if place.startswith(("http:", "https:")):
+            continue
+        file = path if not place else (path.parent / place).resolve()
+        assert file.exists(), f"{path.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {
+                re.sub(r"[^\w\- ]", "", each).strip().lower().replace(" ", "-") for each in headings
+            }
+            assert anchor in slugs, f"{path.name} links to {target}"
