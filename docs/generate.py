@@ -76,7 +76,7 @@ This page is generated: run `python docs/generate.py` after a change to {}.
 
 def facts_page(facts: FactTable = FACTS) -> str:
     """Return the page of all facts."""
-    generated = _GENERATED.format("`ollama_otel/_facts.py`")
+    generated = _GENERATED.format("`ollama_otel/_facts/rows.py`")
     return _FACTS_PAGE + facts.markdown() + _BESIDE_FACTS + generated
 
 
