@@ -80,12 +80,13 @@ def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> No
     "path",
     [
         *sorted((PACKAGE / "_exchange").rglob("*.py")),
+        *sorted((PACKAGE / "_facts").rglob("*.py")),
         *(
             PACKAGE / f"{name}.py"
-            for name in ("records", "_facts", "_frozen", "_asgi", "_guard", "_process", "context")
+            for name in ("records", "_frozen", "_asgi", "_guard", "_process", "context")
         ),
     ],
-    ids=lambda path: path.name,
+    ids=lambda path: str(path.relative_to(PACKAGE)),
 )
 def test_the_heart_knows_neither_httpx_nor_opentelemetry(path: Path) -> None:
     for imported in imports(path):

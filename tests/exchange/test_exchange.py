@@ -598,7 +598,8 @@ def test_tracing_and_observers_are_called_in_this_order() -> None:
 def test_pieces_that_come_after_the_end_are_not_handed_on() -> None:
     faulty = Faulty()
     scene = Scene(observers=[faulty.observer]).head()
-    with scene.call.receiving() as (feed, pulled):
+    with scene.call.receiving() as inlets:
+        feed, pulled = as_shell(inlets)
         pulled()
         feed(chat("Hello"))
         scene.call.close()

@@ -130,7 +130,7 @@ class _CallWriterFollower(CallFollower):
                 trace_id=trace.format_trace_id(context.trace_id),
                 operation=f"{start.request.purpose}_model" if moves_the_model else operation or "",
                 is_inference=is_inference,
-                is_completion=start.endpoint.answer == "completion",
+                is_completion=start.endpoint.response == "completion",
                 model=start.request.model,
                 address=start.server_address,
                 port=start.server_port,
@@ -145,7 +145,7 @@ class _CallWriterFollower(CallFollower):
                 output_tokens=response.output_tokens,
                 phases=dict(record.phases),
                 num_ctx=start.request.options.get("num_ctx"),
-                moved_bytes=record.progress.moved_bytes if record.progress else None,
+                moved_bytes=record.progress.moved_bytes,
             )
         )
 
