@@ -7,18 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from ollama_otel import Client
-from ollama_otel._telemetry import instruments as rows
-from ollama_otel import _names as names
-from ollama_otel._wire.failures import ERROR_TYPES
 from ollama_otel.replay import ReplayLog
-from ollama_otel.settings import Profile, Settings
 from ollama_otel.testing import FakeOllama
 
 from .collector import collecting

@@ -16,8 +16,8 @@ from dashboards.src.queries import (
     share,
 )
 from dashboards.src.vocabulary import GENAI, TOKENS
-from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 
 DURATION = GENAI.inference_duration
 START = GENAI.time_to_first_chunk

@@ -22,16 +22,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from ollama_otel import Client, Settings, SettingsError
-from ollama_otel._telemetry import instruments as rows
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.residency import residency_of
 from ollama_otel._telemetry.residency_events import ResidencyEvents
 from ollama_otel._telemetry.residency_metrics import ResidencyMetrics
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel.records import RequestFacts
 from ollama_otel.context import current_call_context
-from ollama_otel.records import CallStart
+from ollama_otel.records import CallStart, RequestFacts
 from ollama_otel.replay import ReplayLog, replay
 from ollama_otel.residency import (
     ModelLoad,
