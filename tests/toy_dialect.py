@@ -43,7 +43,7 @@ class ToyDialect(Dialect):
     framing = SSE
     model_field = "who"
     closing_count = 2
-    needs_opening = True
+    needs_first = True
     response_fields: ClassVar[Fields] = Fields(
         kinds={"at": "time"},
         inner={

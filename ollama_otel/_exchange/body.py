@@ -1,7 +1,7 @@
-"""Reads the body of a response as it goes by: framing, decoding and timing.
+"""Reads the body of a response while it passes: framing, decoding and timing.
 
-While a body goes by, a piece and the time are noted and nothing else: Python's cost is in its
-steps, so pieces looked at together cost a fraction of pieces looked at alone.
+For each piece it only appends the piece and the time, and processes many pieces at once: that
+costs a fraction of processing each alone.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from ollama_otel.records import Message, Progress, ResponseFacts
 __all__ = ["PIECES_AT_ONCE", "BodyReader", "Inlets", "PiecesListener"]
 
 PIECES_AT_ONCE = 64
-"""Pieces that are put aside before they are looked at."""
+"""Pieces that are collected before they are processed."""
 
 Inlets = tuple[
     Callable[[], float], Callable[[float], None], Callable[[float], None], Callable[[bytes], None]
 ]
 """`clock`, `pulled`, `arrived` and `feed`.
 
-Before asking for a piece, call `pulled(clock())`; when it has come, `arrived(clock())` and
-`feed(piece)`. Apart, as each call that can be spared is a hundredth of what a chunk costs.
+Before requesting a piece, call `pulled(clock())`; after it arrived, `arrived(clock())` and
+`feed(piece)`. They are separate functions because a wrapper call would cost a hundredth of a
+chunk.
 """
 
 PiecesListener = Callable[[Sequence[bytes], Sequence[float]], None]
 
 
 class BodyReader:
-    """What all bodies have in common; a shell hands the pieces to `inlets`."""
+    """The common part of all bodies; a shell passes the pieces to `inlets`."""
 
     __slots__ = (
         "_arrivals",
@@ -63,11 +64,11 @@ class BodyReader:
         self._arrivals: list[float] = []
         self._pulls: list[float] = []
         self.size = 0
-        """Bytes as they came over the wire."""
+        """Bytes received, before decoding."""
         self._keeps_content = keeps_content
         self._listeners = listeners
         self.is_unreadable = False
-        """Whether an encoding or a size keeps this reader from looking into the body."""
+        """Whether the body's encoding or size prevents reading it."""
         self._decode: Callable[[bytes], bytes] | None = None
         try:
             self._decode = decoder_for(content_encoding)
@@ -75,7 +76,7 @@ class BodyReader:
             self.is_unreadable = True
 
     def inlets(self) -> Inlets:
-        """Return what a shell calls for every piece, with everything bound that it touches."""
+        """Return the functions that a shell calls for every piece."""
         pieces, settle = self._pieces, self.settle
         took = pieces.append
 
@@ -87,14 +88,14 @@ class BodyReader:
         return self.clock, self._pulls.append, self._arrivals.append, feed
 
     def take_whole(self, data: bytes) -> None:
-        """Take in a body that is in memory already."""
+        """Read a body that is in memory already."""
         clock, pulled, arrived, feed = self.inlets()
         pulled(clock())
         arrived(clock())
         feed(data)
 
     def settle(self) -> None:
-        """Look at the pieces put aside."""
+        """Process the collected pieces."""
         count = len(self._pieces)
         if not count:
             return
@@ -103,7 +104,7 @@ class BodyReader:
             for listener in self._listeners:
                 self._hand_on(listener)
             self._look()
-        except Exception as fault:  # noqa: BLE001 - whatever we got wrong, the bytes go on
+        except Exception as fault:  # noqa: BLE001 - our fault; the bytes go on
             guard.caught("reading a response", fault)
         finally:
             self._pieces.clear()
@@ -113,14 +114,14 @@ class BodyReader:
     def _hand_on(self, listener: PiecesListener) -> None:
         try:
             listener(self._pieces, self._arrivals)
-        except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+        except Exception as fault:  # noqa: BLE001 - an observer may be foreign code
             guard.caught("handing on pieces of a response", fault)
 
     def _look(self) -> None:
         raise NotImplementedError
 
     def _decoded(self, data: bytes) -> bytes:
-        """Undo the content encoding; nothing once that has failed."""
+        """Undo the content encoding; returns no bytes after it has failed once."""
         if self.is_unreadable:
             return b""
         if self._decode is None:
@@ -132,9 +133,9 @@ class BodyReader:
             return b""
 
     def facts(self) -> ResponseFacts:
-        """Return what the body said; called once, after its last piece."""
+        """Return the facts of the body; called once, after its last piece."""
         self.settle()
-        # A caller that reads on after the end is not listened to.
+        # Listeners get no pieces after the end.
         self._listeners = ()
         return self._read()
 
@@ -143,25 +144,25 @@ class BodyReader:
 
     @property
     def is_malformed(self) -> bool:
-        """Whether the body holds something that is not the dialect's."""
+        """Whether the body violates the dialect."""
         return False
 
     def timings(self, began: float, now: float) -> dict[str, Any]:  # noqa: ARG002 - for streams
-        """Return what the record says of a stream's messages and of their times.
+        """Return the record's fields about the messages of a stream and their times.
 
-        `began` and `now` are the clock's readings in seconds when the request was sent, and now.
+        `began` is the clock's reading in seconds when the request was sent.
         """
         return {}
 
     @property
     def start(self) -> bytes:
-        """What is kept of the body: enough for an error text."""
+        """The kept start of the body: enough for an error text."""
         return b""
 
     def progress(self) -> Progress | None:
-        """Return how far a long job has come; None for anything else."""
+        """Return the progress of a long job; None for any other response."""
         return None
 
     def answer(self) -> Message | None:
-        """Return what was said, where content is kept."""
+        """Return the answer; None unless content is kept."""
         return None

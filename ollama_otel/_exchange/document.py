@@ -1,4 +1,4 @@
-"""Bodies in one piece of JSON, read at their end."""
+"""Bodies that are one JSON document, read at their end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ollama_otel.records import Endpoint, Message, ResponseFacts
 __all__ = ["Document"]
 
 _MAX_DOCUMENT = 8 * 1024 * 1024
-"""Bytes of a body that are kept to be read at its end."""
+"""Bytes of a body that are kept until its end."""
 _MAX_TAIL = 4096
-"""Bytes kept of the end of vectors that are longer than that: the counts stand behind them."""
+"""Bytes kept of the end of longer vectors: the counts come after them."""
 
 
 class Document(BodyReader):
-    """A body in one piece of JSON, or one that is not JSON at all."""
+    """A body that is one JSON document, or not JSON at all."""
 
     __slots__ = ("_endpoint", "_first", "_is_read", "_kept", "_kept_size", "_last", "_tail")
 
@@ -49,24 +49,23 @@ class Document(BodyReader):
         self._last = data[-64:].rstrip() or self._last
         if not self._is_read:
             return
-        # References, no copies: the caller holds the same bytes.
+        # References, not copies: the caller holds the same bytes.
         if self._kept_size < _MAX_DOCUMENT:
             self._kept.append(data)
             self._kept_size += len(data)
         elif self._endpoint.response == "embedding":
             self._tail = (self._tail + data)[-_MAX_TAIL:]
         else:
-            # Too long to be read here; the caller reads all of it.
             self.is_unreadable = True
 
     @property
     def start(self) -> bytes:
-        """What is kept of the body."""
+        """The kept start of the body."""
         return b"".join((*self._kept, self._tail))
 
     @property
     def is_malformed(self) -> bool:
-        """Whether it is surely not JSON, or not all of it, judging by its ends."""
+        """Whether it is certainly not a complete JSON document, judged by its two ends."""
         if self.is_unreadable or not self._first:
             return False
         return self._first[:1] not in b"{[" or self._last[-1:] not in b"}]"
@@ -77,7 +76,7 @@ class Document(BodyReader):
         return self.dialect.read_document(self._endpoint, self.start)
 
     def answer(self) -> Message | None:
-        """Return what a completion said, where content is kept."""
+        """Return the answer of a completion; None unless content is kept."""
         if not self._keeps_content or self._endpoint.response != "completion":
             return None
         messages = self.dialect.document_messages(self.start)

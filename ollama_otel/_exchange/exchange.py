@@ -51,21 +51,21 @@ _Verdict = tuple[Outcome, Ending, ErrorType | None, str | None]
 
 
 class Url(NamedTuple):
-    """Where a request goes; the query is not recorded."""
+    """The URL of a request, without its query."""
 
     scheme: str
     host: str
     port: int | None
-    """None if it is the scheme's own."""
+    """None if it is the scheme's default."""
     path: str
 
 
 class Exchange:
-    """Follows one call, and hands one record to the observers, once.
+    """Records one call, and passes one record to the observers, once.
 
-    A shell calls `begin`, sends `headers` along, puts `sending` around the request, says in `head`
-    how the response begins, puts `receiving` around the body, and calls `close` when the body is
-    closed. Only the first end counts.
+    A shell calls `begin`, adds `headers` to the request, sends it inside `sending`, reports the
+    response's head to `head`, iterates the body inside `receiving`, and calls `close` when the
+    body is closed. Only the first end counts.
     """
 
     __slots__ = (
@@ -88,7 +88,7 @@ class Exchange:
     trace: CallTrace
 
     def __init__(self, instrumentation: Instrumentation, start: CallStart) -> None:
-        """Begin to follow a call whose start is known; `begin` makes the start as well."""
+        """Begin to record a call whose start is known; `begin` builds the start as well."""
         self.is_finished = False
         self._instrumentation = instrumentation
         self._status: int | None = None
@@ -126,7 +126,7 @@ class Exchange:
         try:
             follower = observer.begin(self.start)
             listener = None if follower is None else follower.pieces
-        except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+        except Exception as fault:  # noqa: BLE001 - an observer may be foreign code
             guard.caught(f"{type(observer).__name__} began to follow a call", fault)
             return
         if follower is not None:
@@ -146,14 +146,14 @@ class Exchange:
         body: Mapping[str, Any] | None = None,
         is_for_network: bool = False,
     ) -> Exchange:
-        """Begin to follow a request that is about to be sent.
+        """Begin to record a request that is about to be sent.
 
-        `content` is its body, None if it is not in memory; `size` its length in bytes; `body` the
-        JSON object, where the caller has it already.
+        `content` is its body, None if it is not in memory; `size` its length in bytes; `body` its
+        JSON object, if the caller has it already.
         """
         dialect, keeps_content = dialect_of(endpoint), instrumentation.keeps_content
         if body is None and content:
-            # Captured content has the media too, by their hash.
+            # Captured content includes media, by hash.
             body = parse_object(content) if keeps_content else dialect.parse_request(content)
         conversation = None
         if keeps_content and body is not None:
@@ -176,7 +176,7 @@ class Exchange:
         )
 
     def headers(self) -> Mapping[str, str]:
-        """Return what goes out with the request."""
+        """Return the headers to add to the request."""
         try:
             return self.trace.headers()
         except Exception as fault:  # noqa: BLE001 - the call goes on without them
@@ -184,7 +184,7 @@ class Exchange:
             return {}
 
     def sending(self) -> _Sending:
-        """Return the block to put around asking the inner transport, sync or async."""
+        """Return the block in which the inner transport sends the request, sync or async."""
         return _Sending(self)
 
     def head(
@@ -195,7 +195,7 @@ class Exchange:
         content_encoding: str,
         is_from_network: bool = False,
     ) -> BodyReader:
-        """Take in how the response begins, and return what reads its body."""
+        """Take the head of the response, and return a reader for its body."""
         self._is_from_network = is_from_network
         self._status = status
         self._content_type, self._content_encoding = content_type, content_encoding or None
@@ -211,19 +211,19 @@ class Exchange:
         return self._reader
 
     def receiving(self) -> _Receiving:
-        """Return the block to put around the body's iteration; it gives the reader's inlets."""
+        """Return the block in which the body is iterated; it returns the reader's inlets."""
         return _Receiving(self)
 
     def close(self) -> None:
-        """The caller closed the body, whether or not its end had come."""
+        """The caller closed the body, before or after its end."""
         self._finish(None, is_whole=False)
 
     def exhausted(self) -> None:
-        """The body came to its clean end."""
+        """The body ended cleanly."""
         self._finish(None, is_whole=True)
 
     def interrupted(self, cause: BaseException) -> None:
-        """An exception is on its way to the caller; closing a generator or coroutine is not one."""
+        """An exception goes to the caller; closing a generator or coroutine is not a failure."""
         self._finish(None if isinstance(cause, GeneratorExit) else cause, is_whole=False)
 
     # --- the end --------------------------------------------------------------------------
@@ -234,8 +234,8 @@ class Exchange:
         self.is_finished = True
         try:
             record = self._record(cause, is_whole=is_whole)
-        except Exception as fault:  # noqa: BLE001 - whatever we got wrong, the caller goes on
-            guard.caught("putting a record together", fault)
+        except Exception as fault:  # noqa: BLE001 - our fault; the caller goes on
+            guard.caught("building a record", fault)
             return
         finally:
             self._reader = None
@@ -314,7 +314,7 @@ class Exchange:
     def _judge(
         self, facts: ResponseFacts, cause: BaseException | None, *, is_whole: bool
     ) -> _Verdict:
-        """Say how the call ended, and why; the first that holds decides."""
+        """Return how the call ended, and why; the first condition that holds decides."""
         status, reader = self._status, self._reader
         if cause is not None and failures.is_cancellation(cause):
             return "cancelled", "cancelled", None, None
@@ -334,7 +334,7 @@ class Exchange:
         return self._judge_body(facts, is_whole=is_whole)
 
     def _judge_body(self, facts: ResponseFacts, *, is_whole: bool) -> _Verdict:
-        """Say how a call ended in which no error was reported."""
+        """Return how a call ended that reported no error."""
         status, reader = self._status, self._reader
         if facts.done:
             return "completed", "final_message", None, None
@@ -343,7 +343,7 @@ class Exchange:
         if not is_whole:
             return "abandoned", "closed_early", None, None
         if reader is not None and reader.is_unreadable:
-            # All of it came, in an encoding that only the caller can undo.
+            # The body is complete, but in an encoding that only the caller can decode.
             return "completed", "whole_body", None, None
         if reader is not None and reader.is_malformed:
             text = "the answer is not what an Ollama server sends"
@@ -355,7 +355,7 @@ class Exchange:
 def body_reader(
     start: CallStart, status: int, content_type: str, *, clock: Callable[[], float], **options: Any
 ) -> BodyReader:
-    """Choose what reads a body, by what was asked and how the response begins."""
+    """Choose a reader for a body, by the request and the head of the response."""
     endpoint, dialect = start.endpoint, dialect_of(start.endpoint)
     is_success = status < _FIRST_REDIRECT
     is_stream = start.request.stream and not content_type.startswith("application/json")
@@ -368,7 +368,7 @@ def body_reader(
 
 
 class _Sending:
-    """Around the request: the call's span is current, and an exception ends the call."""
+    """In this block the call's span is current, and an exception ends the call."""
 
     __slots__ = ("_exchange",)
 
@@ -390,7 +390,7 @@ class _Sending:
 
 
 class _Receiving:
-    """Around the body's iteration: tells a clean end, an early one and a fault apart."""
+    """In this block the body is iterated; it reports a clean end, an early one or an exception."""
 
     __slots__ = ("_exchange",)
 
@@ -398,8 +398,8 @@ class _Receiving:
         self._exchange = exchange
 
     def __enter__(self) -> Inlets:
-        reader = self._exchange._reader  # noqa: SLF001 - two halves of one thing
-        # If the call has ended already, whatever still comes is not looked at.
+        reader = self._exchange._reader  # noqa: SLF001 - a part of the exchange
+        # Pieces after the end of the call are ignored.
         return _IGNORED if reader is None else reader.inlets()
 
     def __exit__(

@@ -1,7 +1,7 @@
-"""The interfaces around a recorded call: who traces it, who adds facts to it, who is handed it.
+"""The interfaces around a recorded call: tracing, enrichers and observers.
 
-Data flows one way: a start, then pieces of the body, then one finished record. Nothing here
-depends on the order of observers.
+Data flows one way: a start, then pieces of the body, then one finished record. The order of
+observers does not matter.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ __all__ = [
 
 
 class CallFollower:
-    """One call as one observer follows it; a subclass overrides what it needs."""
+    """Follows one call for one observer; a subclass overrides what it needs."""
 
     __slots__ = ()
 
     pieces: Callable[[Sequence[bytes], Sequence[float]], None] | None = None
-    """Called with the pieces of the body as they came, and the clock's reading at each.
+    """Called with pieces of the body as received, and the clock's reading at each, in seconds.
 
-    Several are handed over at a time, which costs next to nothing; the lists are reused, so copy
-    what you keep. The last ones come before `end`; the record's `sent_at` is by the same clock.
+    It gets many pieces at once, to keep the cost low. The lists are reused: copy what you keep.
+    The last pieces come before `end`; the record's `sent_at` is of the same clock.
     """
 
     def end(self, record: CallRecord) -> None:
-        """Take the finished record; called once, while the call's span is the current one."""
+        """Take the finished record; called once, while the call's span is current."""
 
 
 class Observer(Protocol):
-    """What follows every call: a back-end, or your own code."""
+    """Follows all calls: a back-end, or your own code."""
 
     def begin(self, start: CallStart) -> CallFollower | None:
-        """Return what follows this call, or None to leave it alone."""
+        """Return a follower for this call, or None to ignore it."""
         ...
 
 
 class LoggingObserver:
-    """An observer that writes calls down."""
+    """An observer that stores calls."""
 
     keeps_request = False
     """Whether it needs the request's bytes, in `CallStart.content`."""
 
     def begin(self, start: CallStart) -> CallFollower | None:
-        """Return what follows this call; see `Observer`."""
+        """Return a follower for this call; see `Observer`."""
         raise NotImplementedError
 
     def losses(self) -> Callable[[], Mapping[str, int]]:
-        """Return what counts the lost items by kind; it must not hold the observer alive."""
+        """Return a function that counts lost items by kind; it must not refer to the observer."""
         return dict
 
 
 class CallTrace:
-    """One call as tracing follows it; without a tracer, nothing happens."""
+    """Traces one call; this one does nothing."""
 
     __slots__ = ()
 
@@ -73,11 +73,11 @@ class CallTrace:
     """The call's span."""
 
     def headers(self) -> Mapping[str, str]:
-        """Return what goes out with the request: the trace context."""
+        """Return headers to add to the request: the trace context."""
         return {}
 
     def enter(self) -> None:
-        """Make the call's span the current one."""
+        """Make the call's span current."""
 
     def exit(self) -> None:
         """Undo `enter`; called on the same thread and in the same context."""
@@ -89,7 +89,7 @@ class CallTrace:
 class Tracing:
     """Makes a span for each call, and owns the current context; this one makes none."""
 
-    def begin(self, start: CallStart) -> CallTrace:  # noqa: ARG002 - for those that trace
+    def begin(self, start: CallStart) -> CallTrace:  # noqa: ARG002 - for subclasses
         """Start to trace a call that is about to be sent."""
         return _NO_TRACE
 
@@ -104,28 +104,28 @@ class Section(Protocol):
 
 
 class Enricher(Protocol):
-    """Adds what the wire does not say."""
+    """Adds facts that the protocol does not carry."""
 
     def begin(self, start: CallStart) -> Callable[[CallRecord], Any | None] | None:
-        """Return what gives a `Section` for the finished call; None to add nothing."""
+        """Return a function from the finished record to a `Section`; None to add nothing."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrumentation:
-    """Everything that happens to recorded calls: who traces, enriches and observes them."""
+    """Everything that happens to recorded calls: tracing, enrichers, observers and clocks."""
 
     tracing: Tracing = Tracing()  # noqa: RUF009 - it has no state
     enrichers: tuple[Enricher, ...] = ()
     observers: tuple[Observer, ...] = ()
     is_suppressed: Callable[[], bool] = lambda: False
-    """Whether calls made right now are to be left alone."""
+    """Returns whether calls are not recorded at the moment."""
     keeps_content: bool = False
-    """Whether what was asked and answered is kept in the record."""
+    """Whether records hold the conversation and the answer."""
     keeps_request: bool = False
     """Whether the request's bytes are kept in `CallStart.content`."""
     cold_start_threshold: float = 0.1
-    """Seconds of loading from which a call counts as a cold start."""
+    """Seconds of loading at which a call counts as a cold start."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds, monotonic."""
     wall_clock: Callable[[], int] = time.time_ns

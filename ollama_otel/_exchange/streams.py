@@ -1,4 +1,4 @@
-"""Bodies in messages, of which only those with facts are parsed: first, tool calls, last."""
+"""Streamed bodies; only messages with facts are parsed: the first, tool calls, the last."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ollama_otel.records import Message, Progress, ResponseFacts
 __all__ = ["CompletionStream", "ProgressStream"]
 
 _MAX_MESSAGE = 8 * 1024 * 1024
-"""Bytes of a message without an end that are held; no server sends a longer one."""
+"""Bytes of an unfinished message that are held; no server sends a longer one."""
 _MAX_CAPTURED = 1024 * 1024
-"""Bytes that are kept while content is captured."""
+"""Bytes of a stream that are kept while content is captured."""
 _MAX_TOOL_MESSAGES = 256
 
 
 class Stream(BodyReader):
-    """What streams have in common: when their pieces came."""
+    """The common part of streams: the times of their pieces."""
 
     __slots__ = ("_chunk_count", "_first_at", "_longest_gap", "_started_at", "_waited")
 
@@ -33,9 +33,9 @@ class Stream(BodyReader):
         self._started_at = clock()
         self._first_at: float | None = None
         self._longest_gap = -1.0
-        """Longest wait for a further piece, in seconds; negative before there was one."""
+        """Longest wait for a further piece, in seconds; negative if there was none."""
         self._waited = 0.0
-        """Seconds spent waiting for pieces, all together."""
+        """Total seconds of waiting for pieces."""
 
     def _look(self) -> None:
         self._time()
@@ -60,18 +60,18 @@ class Stream(BodyReader):
 
     @property
     def _wants_times(self) -> bool:
-        """Whether it matters which piece came when."""
+        """Whether each piece has to be processed with its own time."""
         raise NotImplementedError
 
     def _take(self, data: bytes, now: float) -> None:
-        """Take in decoded bytes that had come at clock reading `now`; there may be none."""
+        """Take decoded bytes, possibly none, that arrived at clock reading `now`."""
         raise NotImplementedError
 
     def timings(self, began: float, now: float) -> dict[str, Any]:
-        """Return count and times of the messages; nothing if none came."""
+        """Return count and times of the messages; empty if there were none."""
         if not self._chunk_count:
             return {}
-        # A pull without a piece is a wait that the end cut short: the caller did not hold it.
+        # A pull without a piece is a wait for the server that the end interrupted.
         until = self._pulls[-1] if self._pulls else now
         return {
             "chunk_count": self._chunk_count,
@@ -82,19 +82,19 @@ class Stream(BodyReader):
 
 
 class CompletionStream(Stream):
-    """The stream of a completion. The one hot path of this library."""
+    """The stream of a completion: the hot path of this library."""
 
     __slots__ = (
         "_awaits_answer",
         "_captured",
         "_captured_size",
         "_cutter",
+        "_first",
         "_first_answer_at",
         "_framing",
         "_has_thinking",
         "_is_cut",
         "_last",
-        "_opening",
         "_tool_payloads",
         "_watches_tools",
     )
@@ -109,9 +109,9 @@ class CompletionStream(Stream):
         self._first_answer_at: float | None = None
         self._awaits_answer = True
         self._has_thinking = False
-        self._opening = b""
+        self._first = b""
         self._last: deque[bytes] = deque(maxlen=dialect.closing_count)
-        """The last data that held messages: at least as many as facts may stand in."""
+        """The last data with messages: enough for the facts at the end of the stream."""
         self._tool_payloads: list[bytes] = []
         self._captured: list[bytes] = []
         self._captured_size = 0
@@ -134,13 +134,13 @@ class CompletionStream(Stream):
         if count:
             self._remember(data, now)
         elif not self._last:
-            # Comments, or no messages of this dialect at all.
+            # Comments, or no messages at all.
             self._last.append(data)
 
     def _remember(self, data: bytes, now: float) -> None:
         if not data.isspace():
             self._last.append(data)
-            self._opening = self._opening or data
+            self._first = self._first or data
         if self._keeps_content and not self._is_cut:
             self._capture(data)
         if self._watches_tools and self.dialect.has_tool_calls(data):
@@ -150,7 +150,7 @@ class CompletionStream(Stream):
             self._look_for_answer(data, now)
 
     def _capture(self, data: bytes) -> None:
-        """Keep whole messages, up to the limit."""
+        """Keep complete messages, up to the limit."""
         room = _MAX_CAPTURED - self._captured_size
         if len(data) > room:
             self._is_cut = True
@@ -160,7 +160,7 @@ class CompletionStream(Stream):
 
     def _look_for_answer(self, data: bytes, now: float) -> None:
         for payload in self._framing.payloads(data):
-            # While a model thinks its answer is empty; that needs no parsing.
+            # While a model thinks, its answer is empty; that needs no parsing.
             if self._has_thinking and self.dialect.is_silent(payload):
                 continue
             message = parse_object(payload)
@@ -174,7 +174,7 @@ class CompletionStream(Stream):
                 return
 
     def _thinks_too(self, message: Any) -> bool:
-        """Whether a message that begins the answer carries thinking as well."""
+        """Whether a message that begins the answer holds thinking as well."""
         said = self.dialect.joined([message], is_cut=False)
         return said is not None and bool(said.thinking)
 
@@ -191,9 +191,9 @@ class CompletionStream(Stream):
             payloads = self._framing.payloads(rest)
             self._note(rest, self.clock(), sum(map(bool, map(bytes.strip, payloads))))
         closing = self._closing_payloads()
-        opening = self._framing.payloads(self._opening)[:1] if self.dialect.needs_opening else []
+        first = self._framing.payloads(self._first)[:1] if self.dialect.needs_first else []
         has_end_mark = bool(closing) and self.dialect.is_end_mark(closing[-1])
-        parsed = [parse_object(payload) for payload in (*opening, *closing)]
+        parsed = [parse_object(payload) for payload in (*first, *closing)]
         tool_messages = [
             message
             for payload in self._tool_payloads
@@ -209,10 +209,10 @@ class CompletionStream(Stream):
 
     @property
     def is_malformed(self) -> bool:
-        """Whether the last message is not JSON: cut short, or not the dialect's at all."""
+        """Whether the last message is not JSON: truncated, or not of the dialect."""
         closing = self._closing_payloads()
         if not closing:
-            # Bytes that hold no message are not the dialect's.
+            # Bytes without a message violate the dialect.
             return any(not each.isspace() for each in self._last)
         return not self.dialect.is_end_mark(closing[-1]) and parse_object(closing[-1]) is None
 
@@ -224,7 +224,7 @@ class CompletionStream(Stream):
         return timings
 
     def answer(self) -> Message | None:
-        """Return what was said, where content is kept."""
+        """Return the answer; None unless content is kept."""
         if not self._keeps_content:
             return None
         messages = [
@@ -236,7 +236,7 @@ class CompletionStream(Stream):
 
 
 class ProgressStream(Stream):
-    """The stream of a pull, push or create: some messages a second, each one read."""
+    """The stream of a pull, push or create: a few messages per second, each one parsed."""
 
     __slots__ = ("_cutter", "_is_malformed", "_last", "_tally")
 
@@ -280,5 +280,5 @@ class ProgressStream(Stream):
         return self._is_malformed
 
     def progress(self) -> Progress:
-        """Return how far the job has come."""
+        """Return the progress of the job."""
         return self._tally.total()

@@ -1,1 +1,1 @@
-"""What an Ollama server and its clients say to each other; standard library only."""
+"""The protocols of Ollama servers; no HTTP library, no OpenTelemetry."""

@@ -1,4 +1,4 @@
-"""Durations as Go writes them ("1h30m", "250ms"), which is how a request gives its keep_alive."""
+"""Parses durations in Go's format ("1h30m", "250ms"), the format of `keep_alive`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 @lru_cache(maxsize=32)
 def read_keep_alive(text: str | None) -> float | None:
-    """Return the seconds of a request's `keep_alive`; infinite if negative, as the server reads it.
+    """Return a request's `keep_alive` in seconds; infinite if negative, as for the server.
 
-    The text is a number of seconds or one of Go's durations. None if it is neither.
+    The text is a number of seconds or a Go duration. None if it is neither.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Undoes a body's content encoding while it streams by, as far as the standard library can."""
+"""Decodes content encodings piece by piece, as far as the standard library supports them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["UnreadableEncodingError", "decoder_for"]
 
 
 class UnreadableEncodingError(Exception):
-    """The body is in an encoding that cannot be undone here (br, zstd)."""
+    """The standard library cannot decode the body (br, zstd)."""
 
 
 def decoder_for(encoding: str) -> Callable[[bytes], bytes] | None:
-    """Return what turns pieces of a body into plain bytes; None where nothing is to be done.
+    """Return a function that decodes pieces of a body; None if it is not encoded.
 
-    Raises `UnreadableEncodingError` for an encoding unknown to the standard library.
-    A decoder raises `zlib.error` for a body that is not what its header says.
+    Raises `UnreadableEncodingError` for an encoding unknown to the standard library. The
+    function raises `zlib.error` if the body does not match its header.
     """
     match encoding.strip().lower():
         case "" | "identity":

@@ -1,4 +1,4 @@
-"""The table of what a server can be asked: one row per route and method, and its dialect."""
+"""The table of endpoints: one row per method and path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ollama_otel.records import Endpoint
 __all__ = ["DIALECTS", "ENDPOINTS", "added_dialect", "dialect_of", "find_endpoint"]
 
 DIALECTS: Final[dict[str, Dialect]] = {NATIVE.name: NATIVE}
-"""Every dialect by its name."""
+"""Dialects by name."""
 
 # Server 0.33.0, `server/routes.go`; the order is that of the routes there.
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -95,16 +95,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/api/experimental/model-recommendations",
         name="list_recommended_models",
     ),
-    # Only at ollama.com, where the official client sends them.
+    # Only at ollama.com.
     Endpoint(method="POST", path="/api/web_search", name="web_search"),
     Endpoint(method="POST", path="/api/web_fetch", name="web_fetch"),
-    # Asked for by the official client since 0.6.3; server 0.33.0 does not have it yet.
+    # The official client sends it since 0.6.3; server 0.33.0 does not have it yet.
     Endpoint(method="POST", path="/v1/systemone", name="score_questions", response="usage"),
 )
 
 
 class _Table:
-    """The rows, so arranged that a request finds its own."""
+    """The rows, indexed by method and path."""
 
     def __init__(self, rows: tuple[Endpoint, ...]) -> None:
         self.rows = rows
@@ -112,7 +112,7 @@ class _Table:
         self._by_prefix = tuple(
             (row.method, row.path.removesuffix("*"), row) for row in rows if row.path_names_body
         )
-        # Paths begin at these: a proxy may put anything before them.
+        # Paths begin at these: a proxy may add a prefix.
         self._roots = tuple(dict.fromkeys(f"/{row.path.split('/')[1]}/" for row in rows))
 
     def find(self, method: str, path: str) -> Endpoint | None:
@@ -131,7 +131,7 @@ class _Table:
 
 
 _tables: Final = [_Table(ENDPOINTS)]
-"""The last one is in use."""
+"""The last table is in use."""
 
 
 def find_endpoint(method: str, path: str) -> Endpoint | None:
@@ -140,15 +140,15 @@ def find_endpoint(method: str, path: str) -> Endpoint | None:
 
 
 def dialect_of(endpoint: Endpoint | None) -> Dialect:
-    """Return the dialect of a route; that of an unknown one is Ollama's own."""
+    """Return the dialect of an endpoint; Ollama's own if it is None."""
     return NATIVE if endpoint is None else DIALECTS[endpoint.dialect]
 
 
 @contextmanager
 def added_dialect(dialect: Dialect, *rows: Endpoint) -> Iterator[None]:
-    """Let this process know one more dialect and its routes, while the block lasts.
+    """Register a dialect and its routes inside the block.
 
-    For tests and experiments; a dialect of this library has a line in `DIALECTS`.
+    For tests and experiments; dialects of this library are in `DIALECTS`.
     """
     DIALECTS[dialect.name] = dialect
     _tables.append(_Table((*_tables[-1].rows, *rows)))

@@ -1,4 +1,4 @@
-"""The closed list of error types, and the tables that choose one; who failed is told elsewhere."""
+"""The closed list of error types, and the tables that choose one."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ ERROR_MEANINGS: Mapping[ErrorType, str] = MappingProxyType(
     {
         "model_not_found": "The server, or the registry it pulls from, has no model of that name.",
         "server_busy": "The server takes no more requests for now; mostly its queue is full.",
-        "context_exceeded": "The input is longer than the context and was not to be cut.",
-        "unsupported": "The model or the server cannot do what was asked, however it is asked.",
+        "context_exceeded": "The input is longer than the context, and truncation was off.",
+        "unsupported": "The model or the server does not support what was requested.",
         "invalid_request": "The request is malformed, or one of its values is not allowed.",
-        "unauthorized": "The cloud or the registry wants a sign-in or a key that was not there.",
+        "unauthorized": "The cloud or the registry requires a sign-in or a key.",
         "forbidden": "The server refuses: cloud use is off, or the host or origin is not allowed.",
-        "rate_limited": "The cloud, or a proxy before the server, asks for fewer requests.",
+        "rate_limited": "The cloud, or a proxy before the server, limits the request rate.",
         "not_found": "The server does not know the route, or a blob of that digest.",
-        "out_of_memory": "The model, or what it was to compute, did not fit into memory.",
-        "runner_crashed": "The engine that runs the model failed or died while it was at work.",
+        "out_of_memory": "The model or its computation did not fit into memory.",
+        "runner_crashed": "The engine that runs the model failed or crashed during the request.",
         "load_failed": "The engine did not start with the model, or not in time.",
-        "connect": "No connection to the server came about: nobody listens, no such name, or TLS.",
+        "connect": "No connection to the server: nothing listens, the name is unknown, or TLS.",
         "timeout": "The client's time limit, or that of a proxy before the server, ran out.",
         "network": "The connection broke while bytes were being sent or received.",
-        "incomplete": "The answer ended before its final message.",
-        "protocol": "The answer is not what the protocol promises: broken HTTP or broken JSON.",
-        "canceled": "The request was given up by whoever had made it.",
+        "incomplete": "The response ended before its final message.",
+        "protocol": "The response violates the protocol: malformed HTTP or JSON.",
+        "canceled": "The client cancelled the request.",
         "upstream": "Something behind the server could not be reached: the cloud, or a registry.",
-        "server_error": "The server failed in a way that has no type of its own.",
+        "server_error": "The server failed in another way.",
         "_OTHER": "Anything else.",
     }
 )
-"""What each type means to someone who reads a dashboard; one sentence each."""
+"""The meaning of each type, for readers of a dashboard; one sentence each."""
 
 _MAX_TEXT = 1024
 """Characters kept of an error text."""
@@ -58,18 +58,18 @@ _MAX_TEXT = 1024
 _ELISION = " [...] "
 
 _MAX_DEPTH = 8
-"""How often JSON may stand inside JSON before the outer text is taken as it is."""
+"""Levels of JSON strings inside JSON that are parsed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """One way to know an error: all that is given must match."""
+    """One rule for an error type: every given condition must match."""
 
     type: ErrorType
     pattern: re.Pattern[str] | None = None
-    """Searched for in the text; None: the status alone decides."""
+    """Searched in the text; None: any text."""
     statuses: Container[int | None] | None = None
-    """None inside it is an error line in a stream of status 200; None instead of it: any status."""
+    """None: any status. None as an item: an error line in a stream of status 200."""
 
     def matches(self, status: int | None, text: str) -> bool:
         if self.statuses is not None and status not in self.statuses:
@@ -84,13 +84,13 @@ def _words(*alternatives: str) -> re.Pattern[str]:
 # Texts are those of server 0.33.0 (server/routes.go, server/images.go, server/sched.go,
 # llm/llama_server.go, x/mlxrunner/client.go) and of its engine, unless noted.
 _ROWS: tuple[_Row, ...] = (
-    # These statuses come from the cloud or a proxy too, whose wording is anyone's.
+    # These statuses come from the cloud or a proxy too, with any wording.
     _Row(type="unauthorized", statuses=(401, 407)),
     _Row(type="forbidden", statuses=(403,)),
     _Row(type="rate_limited", statuses=(429,)),
     _Row(type="canceled", statuses=(499,)),
     _Row(type="timeout", statuses=(408, 504)),
-    # Before all texts below: it quotes a name, and a name may say anything.
+    # Before all texts below: it quotes a name, which may match any of them.
     _Row(type="model_not_found", pattern=_words(r"\bmodel (['\"]).*\1 not found")),
     _Row(
         type="model_not_found",
@@ -100,7 +100,7 @@ _ROWS: tuple[_Row, ...] = (
             r"[/\\]manifests[/\\].*no such file",
         ),
     ),
-    # Values are quoted here as well.
+    # These quote values as well.
     _Row(
         type="invalid_request",
         pattern=_words(
@@ -178,7 +178,7 @@ _ROWS: tuple[_Row, ...] = (
             r"(?:Get|Post) \"http://(?:127\.0\.0\.1|localhost|\[::1\]):\d",
         ),
     ),
-    # Registry and cloud, told in the words of Go or of the registry.
+    # Registry and cloud, in the words of Go or of the registry.
     _Row(
         type="unauthorized",
         pattern=_words(r"unauthorized", r"not authorized", r"access denied"),
@@ -203,30 +203,29 @@ _ROWS: tuple[_Row, ...] = (
     _Row(type="not_found", statuses=(404, 410)),
     _Row(type="invalid_request", statuses=range(400, 500)),
     _Row(type="server_error", statuses=range(500, 600)),
-    # A body of status 2xx that is an error object all the same.
+    # An error object in a body of status 2xx.
     _Row(type="server_error", statuses=(None, *range(200, 300))),
 )
 
 
 def from_server(status: int | None, text: str) -> ErrorType:
-    """Choose the type of an error the server has told.
+    """Choose the type of an error that the server reported.
 
-    `status` is None for an error line inside a stream whose status was 200;
-    `text` is what `error_text` gives.
+    `status` is None for an error line in a stream of status 200; `text` comes from `error_text`.
     """
     return next((row.type for row in _ROWS if row.matches(status, text)), "_OTHER")
 
 
 def error_text(body: bytes) -> str:
-    """Return the sentence for humans in an error body, at most 1024 characters, never raising.
+    """Return the message in an error body, at most 1024 characters; never raises.
 
-    Reads the bodies of Ollama, OpenAI and Anthropic, and JSON that stands in them as a string
-    (llama-server's); anything else is returned as text. Of a long text the middle is left out:
-    engine logs tell the exit first and the cause last.
+    Reads the bodies of Ollama, OpenAI and Anthropic, also with JSON inside a string as
+    llama-server writes it; any other body is returned as text. A long text loses its middle:
+    engine logs have the exit first and the cause last.
     """
     text = body.decode("utf-8", "replace").strip()
     human = _human(text, depth=0) or text
-    # JSON can spell half a surrogate pair, which no exporter can encode.
+    # Exporters cannot encode half a surrogate pair, which JSON can escape.
     human = human.encode("utf-8", "replace").decode("utf-8")
     if len(human) <= _MAX_TEXT:
         return human
@@ -256,7 +255,7 @@ def _parsed(text: str) -> Any:
         return None
 
 
-# By class name, as neither httpx nor httpcore is imported here; the nearest base decides.
+# By class name, as this module does not import httpx or httpcore; the nearest base decides.
 _EXCEPTIONS: Mapping[str, ErrorType] = MappingProxyType(
     {
         # httpx and httpcore
@@ -278,7 +277,7 @@ _EXCEPTIONS: Mapping[str, ErrorType] = MappingProxyType(
         "ConnectionResetError": "network",
         "ConnectionAbortedError": "network",
         "BrokenPipeError": "network",
-        # The official client raises it bare when nobody listens.
+        # The official client raises this class if nothing listens.
         "ConnectionError": "connect",
         "IncompleteReadError": "incomplete",
         "IncompleteRead": "incomplete",
@@ -287,13 +286,13 @@ _EXCEPTIONS: Mapping[str, ErrorType] = MappingProxyType(
     }
 )
 
-# h11's words, which httpcore and httpx hand on; "peer closed connection without sending complete
+# Messages of h11 that httpcore and httpx pass on: "peer closed connection without sending complete
 # message body (incomplete chunked read)", "Server disconnected without sending a response."
 _BROKEN_OFF = _words("incomplete", "peer closed", "server disconnected")
 
 
 def from_exception(exc: BaseException) -> ErrorType:
-    """Choose the type of an exception met on the client's side; `_OTHER` if none fits."""
+    """Choose the type of an exception in the client; `_OTHER` if none fits."""
     if is_cancellation(exc):
         return "canceled"
     names = [cls.__name__ for cls in type(exc).__mro__]
@@ -303,7 +302,7 @@ def from_exception(exc: BaseException) -> ErrorType:
 
 
 def exception_text(exc: BaseException) -> str:
-    """Return what an exception says, as `error_text` does; its class's name if it says nothing."""
+    """Return an exception's message, shortened as by `error_text`; its class's name if empty."""
     return error_text(_said(exc).encode("utf-8", "replace")) or type(exc).__name__
 
 
@@ -315,7 +314,7 @@ def _said(exc: BaseException) -> str:
 
 
 def is_cancellation(exc: BaseException) -> bool:
-    """Tell whether the caller's task or program was told to stop: no failure of the server's."""
+    """Whether the caller's task or program is being stopped, which is not a failure."""
     if isinstance(exc, KeyboardInterrupt):
         return True
     return any(

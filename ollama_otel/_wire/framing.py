@@ -1,4 +1,4 @@
-"""What cuts the messages of a stream out of its bytes: the interface of `ndjson` and `sse`."""
+"""The interface of framings, which `ndjson` and `sse` implement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Cutter", "Framing"]
 
 
 class Cutter(Protocol):
-    """Holds back an unfinished message until its end has come."""
+    """Holds back an unfinished message until it is complete."""
 
     @property
     def held(self) -> int:
@@ -21,7 +21,7 @@ class Cutter(Protocol):
         ...
 
     def flush(self) -> bytes:
-        """Return what came after the last message's end."""
+        """Return the bytes after the last complete message."""
         ...
 
 
@@ -29,27 +29,27 @@ class Framing(ABC):
     """How a dialect's streams are divided into messages; their payloads are JSON documents."""
 
     name: ClassVar[str]
-    """Key under which a cassette keeps messages in this framing."""
+    """Key of messages with this framing in a cassette."""
     content_type: ClassVar[str]
-    """Of a streamed response."""
+    """`Content-Type` of a streamed response."""
     has_other_lines: ClassVar[bool] = False
-    """Whether lines may stand between payloads that carry none."""
+    """Whether there may be lines without a payload."""
 
     @abstractmethod
     def cutter(self) -> Cutter:
-        """Return what cuts one body as it comes."""
+        """Return a cutter for one body."""
 
     @abstractmethod
     def count(self, data: bytes) -> int:
-        """Count the whole messages in `data`."""
+        """Count the complete messages in `data`."""
 
     @abstractmethod
     def payloads(self, data: bytes) -> list[bytes]:
-        """Return the payload of each whole message in `data`; blank ones may be among them."""
+        """Return the payload of each complete message in `data`, blank ones included."""
 
     @abstractmethod
     def spans(self, body: bytes) -> list[tuple[int, int]]:
-        """Return where each payload stands in a body, and each line that carries none."""
+        """Return start and end of each payload in a body, and of each line without one."""
 
     @abstractmethod
     def frame(self, payload: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Reads JSON as leniently as servers and Python clients write it."""
+"""Parses JSON with the deviations that servers and Python clients write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_core import from_json
 __all__ = ["NOT_JSON", "parse", "parse_exactly", "parse_object"]
 
 NOT_JSON: Final = object()
-"""What `parse` returns for anything that is not JSON."""
+"""The value that `parse` returns for a document that is not JSON."""
 
 
 def parse(document: bytes | str) -> Any:
@@ -20,7 +20,7 @@ def parse(document: bytes | str) -> Any:
     except ValueError:
         pass
     try:
-        # No exporter can encode half a surrogate pair.
+        # Exporters cannot encode half a surrogate pair.
         value = parse_exactly(document)
         return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, TypeError, RecursionError):
@@ -33,7 +33,7 @@ def parse_exactly(document: bytes | str) -> Any:
         return from_json(document, cache_strings="keys")
     except ValueError:
         pass
-    # Python's own reader accepts more (lone surrogates, other Unicode encodings), and is slower.
+    # Python's own parser accepts more (lone surrogates, other Unicode encodings), and is slower.
     try:
         return json.loads(document)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-r"""Cuts lines out of bytes that come in any pieces; knows nothing of what the lines say.
+r"""Cuts pieces of bytes into lines.
 
-Only `\n` ends a line: JSON may hold U+0085 and U+2028 in the open, where text-based
-splitting (`httpx.Response.iter_lines`) breaks a line in two.
+Only `\n` ends a line: JSON may hold U+0085 and U+2028 unescaped, at which text-based splitting
+(`httpx.Response.iter_lines`) breaks a line.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ __all__ = ["LineCutter"]
 
 
 class LineCutter:
-    """Holds back an unfinished line until its end has come."""
+    """Holds back an unfinished line until it is complete."""
 
     __slots__ = ("_pieces", "held", "is_empty")
 
@@ -38,11 +38,11 @@ class LineCutter:
         return whole
 
     def lines(self, data: bytes) -> list[bytes]:
-        """Return the lines that `data` completes, each without its end."""
+        """Return the lines that `data` completes, without line ends."""
         return self.cut(data).split(b"\n")[:-1]
 
     def flush(self) -> bytes:
-        """Return what came after the last line's end: a body need not end in a newline."""
+        """Return the bytes after the last newline: a body need not end in one."""
         rest = b"".join(self._pieces)
         self._pieces, self.held, self.is_empty = [], 0, True
         return rest

@@ -1,4 +1,4 @@
-"""The options of a request that decide how a model is loaded, and what a change of them means.
+"""The options of a request that determine how the server loads a model.
 
 Source: `needsReload` in server/sched.go of Ollama 0.33.0.
 """
@@ -23,16 +23,16 @@ LOAD_OPTIONS: Final = (
     "num_thread",
     "draft_num_predict",
 )
-"""The server loads a model again when one of these differs from before."""
+"""The server reloads a model if one of these changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An option whose value differs from before."""
+    """An option whose value changed."""
 
     option: str
     before: OptionValue | None
-    """None: the default of the server or of the model, which is not known."""
+    """None: the unknown default of the server or the model."""
     after: OptionValue | None
 
 
@@ -45,7 +45,7 @@ def load_options(options: Mapping[str, Any]) -> dict[str, OptionValue]:
         value = options[name]
         if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
             continue
-        # Both leave the choice to the server, and never make it load again.
+        # Both leave the choice to the server, and never cause a reload.
         if (name == "num_gpu" and value < 0) or (name == "num_thread" and value == 0):
             continue
         found[name] = int(value) if isinstance(value, float) and value.is_integer() else value
@@ -59,10 +59,10 @@ def change_between(
     context_before: int | None = None,
     own_context: int | None = None,
 ) -> Change | None:
-    """Return the option that made the server load a model again, or None if none did.
+    """Return the option that caused a reload, or None if none did.
 
-    `before` is None where it is not known with which options it was loaded; `context_before`
-    is the context that it had, and `own_context` what it has when no `num_ctx` is sent.
+    `before` is None if the options of the previous load are unknown. `context_before` is the
+    model's context length before, `own_context` the one that it has without `num_ctx`.
     """
     if before == after:
         return None
@@ -73,7 +73,7 @@ def change_between(
         if before is not None and old == new:
             continue
         if name == "num_ctx":
-            # What was sent, as the server may have lowered it; else what the server says.
+            # The value sent, as the server may have lowered it; else the server's value.
             old = old if old is not None else context_before
             new = new if new is not None else own_context
             if before is None and (old is None or new is None):
@@ -82,6 +82,6 @@ def change_between(
             continue
         if old != new:
             changes.append(Change(option=name, before=old, after=new))
-    # A change of which both sides are known is the better evidence.
+    # A change with both values known is better evidence.
     changes.sort(key=lambda change: change.before is None or change.after is None)
     return changes[0] if changes else None

@@ -1,4 +1,4 @@
-"""Images and sounds in requests and responses: their hash, size and kind."""
+"""Images and sounds in requests and responses: their hash, size and MIME type."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["MARK", "OMITTED", "decoded_media", "media_of", "omitted"]
 
 OMITTED: Final = "omitted"
 MARK: Final = f'"ollama_otel":"{OMITTED}"'.encode()
-"""What the bytes of a logged body hold where media are omitted."""
+"""The bytes that mark omitted media in a logged body."""
 
 _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -30,7 +30,7 @@ _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
 
 
 def omitted(content: bytes) -> dict[str, Any]:
-    """Return what stands in a log for bytes that are not kept."""
+    """Return the mark that replaces bytes in a log."""
     return {
         "ollama_otel": OMITTED,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -39,16 +39,16 @@ def omitted(content: bytes) -> dict[str, Any]:
 
 
 def decoded_media(text: str) -> bytes:
-    """Return the bytes of base64, or those of the text if it is not base64."""
+    """Decode base64; return the text's own bytes if it is not base64."""
     try:
-        # Go's decoder skips line ends, and nothing else.
+        # Go's decoder skips line ends only.
         return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
     except (binascii.Error, ValueError):
         return text.encode("utf-8", "replace")
 
 
 def media_of(value: Any) -> Media | None:
-    """Read base64, bytes, or the mark that a log has in place of them; None for anything else."""
+    """Read base64, bytes, or the mark of omitted media; None for anything else."""
     if isinstance(value, Mapping):
         sha256, size = value.get("sha256"), value.get("size")
         if isinstance(sha256, str) and isinstance(size, int):

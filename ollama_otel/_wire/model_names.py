@@ -1,4 +1,4 @@
-"""How the server spells the names of models, so that two spellings of one name are the same."""
+"""Normalises model names as the server does."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["full_name", "key_of"]
 
 
 def full_name(name: str) -> str:
-    """Return a model's name as the server lists it: with a tag, without the default registry."""
+    """Return a model's name as `/api/tags` lists it: with a tag, without the default registry."""
     short = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
     return short if ":" in short.rpartition("/")[2] else f"{short}:latest"
 
 
 @lru_cache(maxsize=256)
 def key_of(name: str) -> str:
-    """Return the same text for all spellings of a model's name; the server ignores case."""
+    """Return one key for all spellings of a model's name; the server ignores case."""
     return full_name(name).lower()

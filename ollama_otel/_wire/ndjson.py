@@ -1,4 +1,4 @@
-"""Streams of JSON, one document a line; knows nothing of what the lines say."""
+"""The framing of NDJSON: one JSON document per line."""
 
 from __future__ import annotations
 
@@ -11,25 +11,22 @@ __all__ = ["NDJSON", "NdjsonFraming"]
 
 
 class NdjsonFraming(Framing):
-    """One message a line."""
+    """One message per line."""
 
     name = "json"
     content_type = "application/x-ndjson"
 
     def cutter(self) -> LineCutter:
-        """Return what holds back an unfinished line."""
         return LineCutter()
 
     def count(self, data: bytes) -> int:
-        """Count the lines in `data`."""
         return data.count(b"\n")
 
     def payloads(self, data: bytes) -> list[bytes]:
-        """Return the lines in `data`."""
         return data.split(b"\n")
 
     def spans(self, body: bytes) -> list[tuple[int, int]]:
-        """Return where each line stands, without the blanks around it; blank lines are left out."""
+        """Return start and end of each line without its blanks; blank lines are left out."""
         spans: list[tuple[int, int]] = []
         start = 0
         for line in body.split(b"\n"):
@@ -40,7 +37,6 @@ class NdjsonFraming(Framing):
         return spans
 
     def frame(self, payload: bytes) -> bytes:
-        """Return one line."""
         return payload + b"\n"
 
 

@@ -1,6 +1,6 @@
-"""Reads the answers of `/api/ps`, `/api/tags` and `/api/version`, by types.
+"""Reads the responses of `/api/ps`, `/api/tags` and `/api/version`.
 
-What has another type than expected is not known; nothing is filled in.
+Values of an unexpected type are unknown; no defaults are filled in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ollama_otel._wire.model_names import full_name, key_of
 __all__ = ["LoadedModel", "read_count", "read_models", "read_version"]
 
 _FAR_AHEAD = 100 * 365.25 * 86_400.0
-"""Seconds; the server writes "never" as a date some 292 years ahead."""
+"""Seconds; the server writes "never" as a date about 292 years ahead."""
 _TOO_LARGE = 2**63
 _MAX_MODELS = 10_000
 _MAX_NAME = 512
@@ -23,34 +23,34 @@ _MAX_NAME = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """One model in a server's memory; None is what the server did not say."""
+    """One model in a server's memory; None: the server did not report it."""
 
     name: str
-    """As the server lists it, with its tag."""
+    """The name as the server lists it, with its tag."""
     size: int | None = None
     """Bytes in memory, in total."""
     gpu_size: int | None = None
     """Bytes of it in GPU memory; never more than `size`."""
     context_length: int | None = None
-    """Tokens of context for each request; servers before 0.10 do not say."""
+    """Tokens of context for each request; servers before 0.10 do not report it."""
     digest: str | None = None
     expires_in: float | None = None
-    """Seconds until it is unloaded if no request uses it; 0 while one does, None if it stays or
+    """Seconds until the server unloads it; 0 while a request uses it, None if it stays loaded or
     the date cannot be read.
     """
     stays: bool = False
-    """Whether it is kept until a request unloads it."""
+    """Whether it stays loaded until a request unloads it."""
 
     @property
     def cpu_size(self) -> int | None:
-        """Bytes of it in the machine's own memory."""
+        """Bytes of it in CPU memory."""
         if self.size is None or self.gpu_size is None:
             return None
         return self.size - self.gpu_size
 
     @property
     def gpu_share(self) -> float | None:
-        """The part that is in GPU memory, 0 to 1."""
+        """The share in GPU memory, 0 to 1."""
         if not self.size or self.gpu_size is None:
             return None
         return self.gpu_size / self.size
@@ -63,17 +63,17 @@ def _count(value: object) -> int | None:
 def _text(value: object) -> str | None:
     if not isinstance(value, str) or not value or len(value) > _MAX_NAME:
         return None
-    # No exporter can encode half a surrogate pair.
+    # Exporters cannot encode half a surrogate pair.
     return value.encode("utf-8", "replace").decode()
 
 
 def _seconds_until(value: object, now: datetime) -> float | None:
-    """Seconds until a date; Go writes up to nine digits of a second, and any offset."""
+    """Return the seconds until a date; Go writes up to nine digits of a second, and any offset."""
     if not isinstance(value, str):
         return None
     try:
         date = datetime.fromisoformat(value)
-        # The server always writes an offset; without one the time zone is not known.
+        # The server always writes an offset; without one the time zone is unknown.
         return (date - now).total_seconds() if date.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None
@@ -102,13 +102,12 @@ def _read_model(row: object, now: datetime) -> LoadedModel | None:
 
 
 def read_models(answer: Any, *, now: float) -> tuple[LoadedModel, ...] | None:
-    """Read an answer of `/api/ps`; None if it has no list of models.
+    """Read a response of `/api/ps`; None if it has no list of models.
 
-    `now` is the server's time in seconds since the epoch. Of a model listed twice the first
-    row counts.
+    `now` is the server's time in seconds since the epoch. The first row of a model counts.
     """
     rows = answer.get("models") if isinstance(answer, Mapping) else None
-    # Go writes a list that was never allocated as null.
+    # Go writes an unallocated list as null.
     if rows is None and isinstance(answer, Mapping) and "models" in answer:
         return ()
     if not isinstance(rows, list):
@@ -123,7 +122,7 @@ def read_models(answer: Any, *, now: float) -> tuple[LoadedModel, ...] | None:
 
 
 def read_count(answer: Any) -> int | None:
-    """Read how many models an answer of `/api/tags` lists; None if it has no list."""
+    """Return the number of models in a response of `/api/tags`; None if it has no list."""
     if not isinstance(answer, Mapping) or "models" not in answer:
         return None
     rows = answer["models"]
@@ -133,6 +132,6 @@ def read_count(answer: Any) -> int | None:
 
 
 def read_version(answer: Any) -> str | None:
-    """Read an answer of `/api/version`; None if it has no text as version."""
+    """Read a response of `/api/version`; None if the version is not a text."""
     version = answer.get("version") if isinstance(answer, Mapping) else None
     return _text(version)

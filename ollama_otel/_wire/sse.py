@@ -1,4 +1,4 @@
-r"""Server-sent events; knows nothing of what their data says.
+r"""The framing of server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
@@ -19,14 +19,14 @@ _EVENT: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n|\n|\r|\Z))+")
 
 
 class EventCutter:
-    """Holds back an unfinished event until the blank line after it has come."""
+    """Holds back an unfinished event until the blank line that ends it."""
 
     __slots__ = ("_pieces", "_seam", "held")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._seam = b""
-        """The last byte held back: the end of an event may stand across two pieces."""
+        """The last byte held back: the end of an event may be split over two pieces."""
         self.held = 0
         """Bytes held back."""
 
@@ -50,21 +50,20 @@ class EventCutter:
         self._seam = searched[-1:]
 
     def flush(self) -> bytes:
-        """Return what came after the last event's end."""
+        """Return the bytes after the last complete event."""
         rest = b"".join(self._pieces)
         self._pieces, self._seam, self.held = [], b"", 0
         return rest
 
 
 class SseFraming(Framing):
-    """One message an event: its `data` lines, joined."""
+    """One message per event: its `data` lines, joined."""
 
     name = "sse"
     content_type = "text/event-stream"
     has_other_lines = True
 
     def cutter(self) -> EventCutter:
-        """Return what holds back an unfinished event."""
         return EventCutter()
 
     def count(self, data: bytes) -> int:
@@ -78,7 +77,7 @@ class SseFraming(Framing):
         ]
 
     def spans(self, body: bytes) -> list[tuple[int, int]]:
-        """Return where the data of each event stands, and each line that is not data."""
+        """Return start and end of the data of each event, and of each line that is not data."""
         return [
             span
             for line in re.finditer(rb"[^\r\n]+", body)
@@ -90,7 +89,6 @@ class SseFraming(Framing):
         return (start, end) if data is None else data.span(1)
 
     def frame(self, payload: bytes) -> bytes:
-        """Return one event."""
         lines = b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n"))
         return lines + b"\n"
 

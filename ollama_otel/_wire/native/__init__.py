@@ -16,9 +16,9 @@ from ollama_otel.records import ResponseFacts
 __all__ = ["NATIVE", "NativeDialect"]
 
 _LARGE_REQUEST: Final = 64 * 1024
-"""Bytes of a request from which images are left out before it is parsed."""
+"""Size in bytes above which images are removed before a request is parsed."""
 
-_SAID: Final = Fields(
+_FIELDS: Final = Fields(
     kinds={
         "content": "text",
         "response": "text",
@@ -40,11 +40,11 @@ class NativeDialect(Dialect):
     name = "native"
     framing = NDJSON
     setting_fields = re.compile(r"keep_alive$|options(?:\.[A-Za-z0-9_]+)?$")
-    response_fields: ClassVar[Fields] = Fields(kinds=_SAID.kinds, inner={"message": _SAID})
+    response_fields: ClassVar[Fields] = Fields(kinds=_FIELDS.kinds, inner={"message": _FIELDS})
     request_media = frozenset({"images"})
     response_media = frozenset({"image", "images", "b64_json"})
 
-    # Functions that need no dialect are its methods as they are: a call less each.
+    # Plain functions are used as methods: that saves a Python call each.
     read_request = staticmethod(request.read_request)
     conversation = staticmethod(request.read_conversation)
     canonical = staticmethod(request.canonical)
@@ -61,7 +61,7 @@ class NativeDialect(Dialect):
     made_up = staticmethod(serving.made_up)
 
     def parse_request(self, content: bytes) -> dict[str, Any] | None:
-        """Return a request's JSON object; from a large one the images are left out."""
+        """Return a request's JSON object; a large one loses its images."""
         return parse_object(content if len(content) <= _LARGE_REQUEST else without_images(content))
 
     def read_stream(
@@ -72,12 +72,12 @@ class NativeDialect(Dialect):
         has_thinking: bool,
         has_end_mark: bool,  # noqa: ARG002 - the last line ends a stream
     ) -> ResponseFacts:
-        """Read the last line, and those before it that may carry tool calls."""
+        """Read the last line, and those before it that may hold tool calls."""
         final = messages[-1] if messages else None
         return response.read_completion(final, tool_parts=tool_messages, has_thinking=has_thinking)
 
     def error_body(self, text: str) -> bytes:
-        """Return the body of a refusal."""
+        """Return the body of an error response."""
         return as_json({"error": text})
 
 

@@ -1,4 +1,4 @@
-"""Takes images out of a request before it is parsed: they are most of its bytes, and not for us."""
+"""Removes images from a request before it is parsed: they are most of its bytes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _IMAGES = b'"images":'
 
 
 def without_images(body: bytes) -> bytes:
-    """Return a request's body with the text of each image cut down to nothing.
+    """Return a request's body with an empty text for each image.
 
-    Base64 has neither quotes nor escapes, so an image ends at the next quote; nothing
-    of it is copied or looked at.
+    Base64 has neither quotes nor escapes, so an image ends at the next quote; its bytes are
+    neither copied nor parsed.
     """
     pieces: list[bytes] = []
     position = search = 0

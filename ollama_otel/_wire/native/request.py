@@ -1,4 +1,4 @@
-"""Requests of the native API: their facts, what they ask, and what makes no difference in them."""
+"""Requests of the native API: their facts, their content, and their canonical form."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NO_OPTIONS: Final[Mapping[str, Any]] = FrozenDict()
 _TOO_LARGE: Final = 2**63
 
 _SETTINGS: Final = ("format", "think", "keep_alive", "stream", "raw", "truncate")
-"""Fields beside the options that say how to answer."""
+"""Fields besides the options that affect the response."""
 
 
 def _text(value: object) -> str | None:
@@ -44,7 +44,7 @@ def _mappings(values: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_zero(keep_alive: object) -> bool:
-    """Whether the server reads this as a duration of zero (a number, or Go's "0", "0s", "0m")."""
+    """Whether the server parses it as a duration of zero (a number, or "0", "0s", "0m")."""
     if isinstance(keep_alive, str):
         digits = keep_alive.strip("+-hmsuµn. ")
         return digits != "" and set(digits) <= set("0hmsuµn.")
@@ -52,7 +52,7 @@ def _is_zero(keep_alive: object) -> bool:
 
 
 def _keep_alive(value: object) -> str | None:
-    """As it was sent, where the server reads it: a text or a number of seconds."""
+    """Return it as sent: a text or a number of seconds; None if the server does not accept it."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -86,7 +86,7 @@ def _dimensions(value: object) -> int | None:
 def read_request(
     endpoint: Endpoint, body: Mapping[str, Any] | None, *, size: int | None
 ) -> RequestFacts:
-    """Read the facts of a request; a body of None could not be read."""
+    """Read the facts of a request; `body` is None if it is not readable."""
     if body is None:
         return RequestFacts(stream=bool(endpoint.streams_by_default), size=size)
     get = body.get
@@ -123,11 +123,11 @@ def read_request(
     )
 
 
-# --- what is asked ------------------------------------------------------------------------
+# --- content ------------------------------------------------------------------------------
 
 
 def read_conversation(endpoint: Endpoint, body: Mapping[str, Any]) -> Conversation:
-    """Read what a request asks: messages, or a prompt, or texts to embed."""
+    """Read the content of a request: messages, or a prompt, or texts to embed."""
     options = body.get("options")
     settings = dict(options) if isinstance(options, Mapping) else {}
     settings |= {name: value for name in _SETTINGS if (value := body.get(name)) is not None}
@@ -157,7 +157,7 @@ def _inputs(value: Any) -> tuple[str, ...]:
 
 def _message(message: Mapping[str, Any]) -> Message:
     role, content = message.get("role"), message.get("content")
-    # The server lowers it too.
+    # The server lowercases it too.
     role = role.lower() if isinstance(role, str) else ""
     name = _text(message.get("tool_name")) or _text(message.get("name"))
     call_id = message.get("tool_call_id")
@@ -188,7 +188,7 @@ def _media(values: Any) -> Iterator[Media]:
 
 
 def tool_calls(values: Any) -> tuple[ToolCall, ...]:
-    """Read the tool calls of a message; one without a function's name is left out."""
+    """Read the tool calls of a message, without those that have no function name."""
     return tuple(
         ToolCall(
             name=function["name"],
@@ -214,10 +214,10 @@ def _tools(values: Any) -> Iterator[ToolDefinition]:
         )
 
 
-# --- what makes no difference -------------------------------------------------------------
+# --- canonical form -----------------------------------------------------------------------
 
-# What a request says by leaving the field out. `think`, `keep_alive` and all options mean
-# something at every value, as the model's own settings stand behind them.
+# Values that mean the same as no field. `think`, `keep_alive` and options are not among them:
+# without them the model's own settings apply.
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "_debug_render_only": False,
     "dimensions": 0,
@@ -230,14 +230,14 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "verbose": False,
 }
 _MODELS: Final = ("model", "source", "destination", "from")
-# Below these the keys are the caller's own, and an empty value is a value.
+# The keys inside these are the caller's own, and empty values count.
 _FREE: Final = frozenset({"arguments", "format", "info", "parameters"})
 
 
 def canonical(endpoint: Endpoint | None, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request in the form that is equal for equal questions."""
-    fields: dict[str, Any] = _settled(body)
-    # The older word for it.
+    """Return a normalised request: equal for requests that the server treats the same."""
+    fields: dict[str, Any] = _without_empty(body)
+    # `name` is the old name of `model`.
     name = fields.pop("name", None)
     if isinstance(name, str) and not fields.get("model"):
         fields["model"] = name
@@ -254,28 +254,28 @@ def canonical(endpoint: Endpoint | None, body: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _settled(value: Any, name: str = "") -> Any:
-    """Return a copy in which fields that say nothing are absent."""
+def _without_empty(value: Any, name: str = "") -> Any:
+    """Return a copy without empty fields."""
     if name in _FREE:
         return value
     if name == "images" and isinstance(value, list):
         return [_identity(item) for item in value]
     if isinstance(value, Mapping):
-        settled = {key: _settled(item, key) for key, item in value.items()}
-        # A list of stop words that is empty removes the model's own.
+        filled = {key: _without_empty(item, key) for key, item in value.items()}
+        # An empty list of stop words overrides the model's own.
         empty: tuple[Any, ...] = (None,) if name == "options" else (None, "", [], {})
         return {
             key: item
-            for key, item in settled.items()
+            for key, item in filled.items()
             if not (item in empty and (key != "format" or not isinstance(item, dict)))
         }
     if isinstance(value, list):
-        return [_settled(item) for item in value]
+        return [_without_empty(item) for item in value]
     return value
 
 
 def _identity(image: Any) -> Any:
-    """Return what an image and the mark that a log has in its place have in common."""
+    """Return hash and size, which an image and its mark in a log have in common."""
     if isinstance(image, Mapping):
         return {name: value for name, value in image.items() if name in {"sha256", "size"}}
     media = media_of(image)

@@ -1,6 +1,6 @@
 """Responses of the native API: completions, embeddings, token usage and progress.
 
-Units leave here as SI: Ollama's nanoseconds are divided once, in `read_completion`.
+Durations are converted here from Ollama's nanoseconds to seconds.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ __all__ = [
 
 _TOO_LARGE: Final = 2**63
 
-# These bytes can only be a field of the answer: inside a JSON string quotes are escaped.
+# These bytes can only be a field: inside a JSON string quotes are escaped.
 _EMPTY_CONTENT: Final = b'"content":""'
 _EMPTY_RESPONSE: Final = b'"response":""'
 _TOOL_CALLS: Final = b'"tool_calls"'
 
-# Nothing but numbers stands in an array of vectors, so it ends where anything else begins.
+# An array of vectors holds only numbers, so it ends at any other character.
 _VECTORS: Final = re.compile(rb'"(?:embeddings?)"\s*:\s*(\[[][0-9eE+\-.,\s]*(?:\]|\Z))')
 _OMITTED: Final = re.compile(rb'"(?:embeddings?)"\s*:\s*(\{[^{}]*"count":\s*([0-9]{1,9})[^{}]*\})')
 
 
-# Key of the server, field of the record, and kind; a float is Ollama's nanoseconds in seconds.
+# Key of the server, field of the record, and type; float: nanoseconds that become seconds.
 _FACTS: Final[tuple[tuple[str, str, type], ...]] = (
     ("model", "model", str),
     ("remote_model", "remote_model", str),
@@ -61,7 +61,7 @@ _FACTS: Final[tuple[tuple[str, str, type], ...]] = (
 
 
 def _count(value: object) -> int | None:
-    """A number of things, or None; JSON's true is not a number, and Go's have 64 bits."""
+    """Return a count; None if it is not a number of Go's 64 bits. JSON's true is not a number."""
     return value if type(value) is int and 0 <= value < _TOO_LARGE else None
 
 
@@ -73,23 +73,23 @@ def _text(value: object) -> str | None:
 
 
 def has_no_answer(payload: bytes) -> bool:
-    """Whether a line of a completion surely holds no answer text, without parsing it."""
+    """Whether a line of a completion certainly holds no answer text, without parsing it."""
     return (_EMPTY_CONTENT in payload or _EMPTY_RESPONSE in payload) and _TOOL_CALLS not in payload
 
 
 def has_tool_calls(data: bytes) -> bool:
-    """Whether lines may carry tool calls, without parsing it."""
+    """Whether lines may hold tool calls, without parsing them."""
     return _TOOL_CALLS in data
 
 
 def answer_of(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what carries text, thinking and tool calls of a part: `message` in a chat."""
+    """Return the object with text, thinking and tool calls: `message` in a chat."""
     message = part.get("message")
     return message if isinstance(message, dict) else part
 
 
 def text_of(part: Mapping[str, Any]) -> str:
-    """Return the answer text in one part, thinking apart."""
+    """Return the answer text in one part, without thinking."""
     answer = answer_of(part)
     text = answer.get("response" if answer is part else "content")
     return text if isinstance(text, str) else ""
@@ -102,7 +102,7 @@ def tool_calls_of(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def speech(message: Mapping[str, Any]) -> Speech | None:
-    """Say whether a line begins an answer or thinking."""
+    """Return whether a line has an answer or thinking; None if neither."""
     if text_of(message) or tool_calls_of(message):
         return "answer"
     return "thinking" if answer_of(message).get("thinking") else None
@@ -121,7 +121,7 @@ def read_completion(
     tool_parts: Iterable[Mapping[str, Any]] = (),
     has_thinking: bool = False,
 ) -> ResponseFacts:
-    """Read the last part of a completion, and those before it that carried tool calls.
+    """Read the last part of a completion, and those before it that hold tool calls.
 
     The server sends counts, timings and `done_reason` only with `done: true`.
     """
@@ -142,7 +142,7 @@ def read_completion(
 
 
 def _known(final: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that have the right type; the rest is unknown."""
+    """Return the facts that have the right type."""
     facts: dict[str, Any] = {}
     for key, name, kind in _FACTS:
         value = final.get(key)
@@ -169,13 +169,13 @@ def joined(messages: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Message:
 
 
 def document_messages(body: bytes) -> list[dict[str, Any]]:
-    """Return the one part of a completion that came as one document."""
+    """Return the part of a completion that is one document."""
     whole = parse_object(body) or _last_line(body)
     return [] if whole is None else [whole]
 
 
 def _last_line(body: bytes) -> dict[str, Any] | None:
-    """A stream that calls itself `application/json`."""
+    """Return the last line of a stream that is labelled `application/json`."""
     lines = body.rstrip().rsplit(b"\n", 1)
     return parse_object(lines[1]) if len(lines) > 1 else None
 
@@ -184,7 +184,7 @@ def _last_line(body: bytes) -> dict[str, Any] | None:
 
 
 def read_document(endpoint: Endpoint, body: bytes) -> ResponseFacts:
-    """Read a response in one piece."""
+    """Read a response that is one document."""
     match endpoint.response:
         case "completion":
             parts = document_messages(body)
@@ -196,15 +196,15 @@ def read_document(endpoint: Endpoint, body: bytes) -> ResponseFacts:
         case "progress":
             return read_progress(parse_object(body) or _last_line(body))
         case "opaque":
-            # The caller reads all of it; there is nothing in it for a record.
+            # It has no facts.
             return ResponseFacts(done=True)
 
 
 def _read_embedding(document: bytes) -> ResponseFacts:
-    """Read the counts around the vectors; `/api/embeddings` has none."""
+    """Read the counts beside the vectors; `/api/embeddings` has none."""
     start, end = document.find(b"["), document.rfind(b"]")
     if 0 <= start < end:
-        # The vectors are nearly all of it, and are not parsed.
+        # The vectors are nearly all of the body, and are not parsed.
         document = document[: start + 1] + document[end:]
     answer = parse_object(document)
     if answer is None:
@@ -213,7 +213,7 @@ def _read_embedding(document: bytes) -> ResponseFacts:
 
 
 def _read_usage(document: bytes) -> ResponseFacts:
-    """Read a response that carries a `usage` object."""
+    """Read a response with a `usage` object."""
     answer = parse_object(document)
     if answer is None:
         return ResponseFacts()
@@ -229,7 +229,7 @@ def _read_usage(document: bytes) -> ResponseFacts:
 
 
 def find_vectors(body: bytes) -> VectorSpan | None:
-    """Return where the vectors of an embedding response stand, or the mark of a log in place."""
+    """Return the position of the vectors in an embedding response, or that of a log's mark."""
     found = _VECTORS.search(body)
     if found is not None and any(map(found[1].__contains__, b"0123456789")):
         # A flat array is one vector.
@@ -247,7 +247,7 @@ def find_vectors(body: bytes) -> VectorSpan | None:
 
 
 def read_progress(last: Mapping[str, Any] | None) -> ResponseFacts:
-    """Read the last status line of a pull, push or create; the final one says `success`."""
+    """Read the last status line of a pull, push or create; the final status is `success`."""
     if last is None:
         return ResponseFacts()
     return ResponseFacts(done=last.get("status") == "success", error=_error_of(last))
@@ -264,11 +264,11 @@ class Tally(ProgressTally):
         self._updated_at: float | None = None
 
     def add(self, message: Mapping[str, Any], now: float) -> None:
-        """Take in one status line that came at clock reading `now`."""
+        """Add one status line that arrived at clock reading `now`, in seconds."""
         digest, total = message.get("digest"), _count(message.get("total"))
         if not isinstance(digest, str) or total is None:
             return
-        # The server leaves a zero out.
+        # The server omits zeros.
         completed = _count(message.get("completed")) or 0
         if self._started_at is None:
             self._started_at = now
@@ -280,7 +280,7 @@ class Tally(ProgressTally):
             self._updated_at = now
 
     def total(self) -> Progress:
-        """Return the sum over all layers; nothing is known before the first one."""
+        """Return the sum over all layers."""
         if self._started_at is None or self._updated_at is None:
             return Progress()
         return Progress(

@@ -1,4 +1,4 @@
-"""What a native server says besides its answers: refusals, its version, its list of models."""
+"""Responses that a replay server makes up: errors, the version, the list of models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["RUNNER_ERROR", "made_up", "refusal"]
 _VERSION: Final = "0.0.0-replay"
 _NO_DIGEST: Final = "not-in-the-log"
 
-# Server 0.33.0's own words.
+# Messages of server 0.33.0.
 RUNNER_ERROR: Final = "an error was encountered while running the model: unexpected EOF"
 _WORDS: Final[Mapping[int, str]] = {
     401: "unauthorized",
@@ -24,13 +24,13 @@ _WORDS: Final[Mapping[int, str]] = {
 
 
 def refusal(status: int, model: str | None) -> str | None:
-    """Return the words for an HTTP status; None if the server has none of its own."""
+    """Return the server's message for an HTTP status; None if it has none."""
     words = _WORDS.get(status)
     return None if words is None else words.format(model=model or "")
 
 
 def made_up(method: str, path: str, models: Sequence[str]) -> MadeUp | None:
-    """Return what clients ask for on the side: whether it runs, its version, its models."""
+    """Return the response to a health check, or for the version or the list of models."""
     if method not in {"GET", "HEAD"}:
         return None
     match path:
@@ -39,7 +39,7 @@ def made_up(method: str, path: str, models: Sequence[str]) -> MadeUp | None:
         case "/api/version":
             return MadeUp(body=as_json({"version": _VERSION}))
         case "/api/tags":
-            # Nothing but its name is known of each.
+            # A log has only the names.
             listed = [{"name": name, "model": name, "digest": _NO_DIGEST} for name in models]
             return MadeUp(body=as_json({"models": listed}))
     return None
