@@ -161,7 +161,7 @@ def test_a_day_without_a_log_is_told(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 1
-    assert "found nothing there: configure(replay_log=...)" in done.stderr
+    assert "found none: configure(replay_log=...)" in done.stderr
     assert "replay_bodies=True" in done.stderr
 
 

@@ -1,1 +1,1 @@
-"""The replay log as it is written: its values, its format, what may be stored, its files."""
+"""The replay log: its format, its files, redaction of what it stores, and its reader."""

@@ -1,4 +1,4 @@
-"""A call as it was logged: the same values that an observer gets, and every piece that came."""
+"""A logged call: the same values that an observer gets, and every piece of the response."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Chunk(NamedTuple):
     """One piece of a response's body."""
 
     offset: float
-    """Seconds from the request to its arrival, to the microsecond."""
+    """Seconds from the request to the piece's arrival, to the microsecond."""
     data: bytes
 
 
@@ -28,49 +28,49 @@ def _no_clock() -> float:
 
 
 class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
-    """One call out of a log."""
+    """One call of a log."""
 
     id: str
     start: CallStart
     record: CallRecord | None
-    """How it ended; None if it never did: its process was killed, or still runs."""
+    """The finished call; None if it has no end: its process was killed, or still runs."""
     request_body: Any
     """The request's JSON as logged; None if bodies were not logged."""
     chunks: tuple[Chunk, ...] | None
-    """The response's body as it came; None if it was not logged."""
+    """The pieces of the response's body; None if it was not logged."""
     request_changes: frozenset[str]
-    """What was done to the request's body: `redacted`, `images`, `binary`."""
+    """Changes to the request's body: `redacted`, `images`, `binary`."""
     answer_changes: frozenset[str]
-    """What was done to the response's body: `redacted`, `images`, `vectors`, `decoded`."""
+    """Changes to the response's body: `redacted`, `images`, `vectors`, `decoded`."""
     missing: str | None
     """Why there is no body although bodies were logged; FORMAT.md has the list."""
     file: Path
     line: int
-    """Where the request stands, counted from 1."""
+    """Line of the request in `file`, counted from 1."""
 
     @property
     def trace_id(self) -> str | None:
-        """32 hexadecimal digits: where to find the call in a trace back-end."""
+        """32 hexadecimal digits; None if there was no span."""
         return self.start.trace_id
 
     @property
     def span_id(self) -> str | None:
-        """16 hexadecimal digits."""
+        """16 hexadecimal digits; None if there was no span."""
         return self.start.span_id
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the span was recorded at all."""
+        """Whether the span was recorded."""
         return self.start.is_sampled
 
     @property
     def changes(self) -> frozenset[str]:
-        """What was done to either body."""
+        """Changes to either body."""
         return self.request_changes | self.answer_changes
 
     @property
     def path(self) -> str:
-        """The URL's path, as it was asked."""
+        """The URL's path, as sent."""
         return self.start.path or self.start.endpoint.path
 
     @property
@@ -80,14 +80,14 @@ class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def conversation(self) -> Conversation | None:
-        """What was asked; None if bodies were not logged, or the body is not a JSON object."""
+        """The request's content; None if its body was not logged, or is not a JSON object."""
         if not isinstance(self.request_body, dict):
             return None
         endpoint = self.start.endpoint
         return dialect_of(endpoint).conversation(endpoint, self.request_body)
 
     def answer(self) -> Message | None:
-        """Return what a completion said; None if nothing was said, or nothing logged."""
+        """Return the answer of a completion; None if it is empty or was not logged."""
         return self._answer
 
     @cached_property

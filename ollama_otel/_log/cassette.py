@@ -1,7 +1,7 @@
-"""A log as one readable file for tests: laid out to be read, and compared, in a pull request.
+"""A log as one file for tests, formatted to be read and compared in a pull request.
 
-It holds the objects of the log's lines. Pieces of a response that are JSON, or whole messages of
-a stream, stand there as JSON where that loses no byte.
+It holds the objects of the log's lines. Pieces of a response that are JSON, or complete messages
+of a stream, are written as JSON if that loses no byte.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ FORMAT: Final = "ollama_otel.cassette"
 _VERSION: Final = 1
 _BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"format"\s*:\s*"ollama_otel\.cassette"')
 _HEAD_SIZE: Final = 256
-"""Bytes in which a cassette differs from a log."""
+"""Bytes that are read to recognise a cassette."""
 _CALL_BEGINS = b'      "request": {'
 _NEW_EACH_TIME: Final = frozenset({"id", "trace_id", "span_id", "sampled"})
-"""Fields that differ in each recording, and say nothing of the call."""
+"""Fields that differ each time, and are not facts of the call."""
 _FRAMINGS: Final[Mapping[str, Framing]] = {framing.name: framing for framing in (NDJSON, SSE)}
 
 Lines = tuple[Mapping[str, Any], Mapping[str, Any] | None]
-"""A call as a log has it: the object of its request line and that of its end line."""
+"""A call of a log: the objects of its request line and of its end line."""
 
 
 def is_cassette(path: Path) -> bool:
-    """Whether a file begins as a cassette does; raises OSError."""
+    """Whether a file begins like a cassette; raises OSError."""
     with path.open("rb") as file:
         return _BEGINS.match(file.read(_HEAD_SIZE)) is not None
 
@@ -51,10 +51,7 @@ def is_cassette(path: Path) -> bool:
 
 
 def write_cassette(path: Path, calls: Iterable[Lines]) -> None:
-    """Write the calls in this order, all or nothing: a reader never sees half a file.
-
-    Missing folders are created. Raises OSError.
-    """
+    """Write the calls in this order, atomically. Missing folders are created. Raises OSError."""
     laid_out = ",\n    ".join(
         _laid_out(number, request, end) for number, (request, end) in enumerate(calls, 1)
     )
@@ -64,7 +61,7 @@ def write_cassette(path: Path, calls: Iterable[Lines]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     half_written = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # Half a surrogate pair has no UTF-8: it becomes its JSON escape.
+        # Half a surrogate pair has no UTF-8: it becomes a JSON escape.
         half_written.write_bytes(text.encode("utf-8", "backslashreplace"))
         half_written.replace(path)
     finally:
@@ -91,7 +88,7 @@ def _dialect(request: Mapping[str, Any]) -> Dialect:
 
 
 def _with_chunks(end: Mapping[str, Any], dialect: Dialect) -> str:
-    """Lay out an end line, with each of its chunks on a line of its own."""
+    """Format an end line, with each of its chunks on a line of its own."""
     chunks = end.get("chunks")
     if not chunks:
         return _indented(end)
@@ -103,7 +100,7 @@ def _with_chunks(end: Mapping[str, Any], dialect: Dialect) -> str:
 
 
 def _readable(piece: Any, dialect: Dialect) -> str:
-    """Return a piece, as JSON where that gives back the same bytes, otherwise as it is."""
+    """Return a piece as JSON if that restores the same bytes, otherwise unchanged."""
     if not isinstance(piece, str):
         return _compact(piece)
     if _is_compact(piece):
@@ -136,7 +133,7 @@ def _decoded(payload: bytes) -> str:
 
 
 def _is_compact(text: str) -> bool:
-    """Whether a text is a JSON object that comes back the same when it is written again."""
+    """Whether a text is a JSON object that parsing and writing do not change."""
     if not text.startswith("{"):
         return False
     try:
@@ -158,14 +155,14 @@ def _indented(value: Any) -> str:
 
 
 def _deeper(text: str, *, by: int = 2) -> str:
-    # Line ends inside of JSON are between values only, as its strings escape theirs.
+    # JSON has line ends between values only; strings escape theirs.
     return text.replace("\n", "\n" + " " * by)
 
 
 def lines_of(log: Path) -> list[Lines]:
-    """Return the calls of a log that is one whole file, in the order they were begun.
+    """Return the calls of a log that is one complete file, in the order of their starts.
 
-    Raises OSError, and ValueError if it is not whole.
+    Raises OSError, and ValueError if a line is incomplete.
     """
     lines = [json.loads(line) for line in log.read_bytes().splitlines()]
     ends = {line["id"]: line for line in lines if line["event"] == "end"}
@@ -178,8 +175,8 @@ def lines_of(log: Path) -> list[Lines]:
 def read_cassette(path: Path) -> Iterator[RecordedCall]:
     """Yield the calls of a cassette in their order.
 
-    Raises `ReplayLogError`, with file and line, if it is broken, or newer than this version
-    reads, and OSError.
+    Raises `ReplayLogError`, with file and line, if it is malformed or of a newer version, and
+    OSError.
     """
     content = path.read_bytes()
     calls = _calls(path, content)
@@ -189,8 +186,8 @@ def read_cassette(path: Path) -> Iterator[RecordedCall]:
             recorded = _call(call, path, line)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReplayLogError(
-                f"{path}, line {line}: expected call {number} as it was recorded, "
-                f"found something else ({type(error).__name__}: {error}): record it again"
+                f"{path}, line {line}: expected call {number} in the format of a cassette, "
+                f"found a difference ({type(error).__name__}: {error}): record it again"
             ) from error
         yield recorded
 

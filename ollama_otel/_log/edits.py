@@ -1,4 +1,4 @@
-"""Edits to a body that came in pieces: afterwards it is as many pieces, cut at the same places."""
+"""Edits to a body of several pieces that keep the number of pieces and their borders."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Edit", "distributed", "recut", "within_replacement"]
 
 _WORDS = re.compile(r"\s*\S+|\s+")
 _MAX_WORDS = 2000
-"""Of changed text that is compared word by word, which takes up to the square of their number."""
+"""Words of changed text that are compared word by word, which takes up to quadratic time."""
 
 
 class Edit(NamedTuple, Generic[AnyStr]):
-    """What stands from `start` to `end` of the joined pieces gets replaced."""
+    """A replacement from `start` to `end` of the joined pieces."""
 
     start: int
     end: int
@@ -29,10 +29,10 @@ def recut(
     edits: Sequence[Edit[AnyStr]],
     place: Callable[[AnyStr, int], int],
 ) -> list[AnyStr]:
-    """Apply edits, in order and apart from each other, and cut at the old borders.
+    """Apply edits, which are in order and do not overlap, and cut at the old borders.
 
-    `place(replacement, offset)` tells where a border comes to stand that was `offset` into
-    what an edit replaces.
+    `place(replacement, offset)` returns the new offset of a border that was `offset` into the
+    replaced text.
     """
     whole = pieces[0][:0].join(pieces)
     parts: list[AnyStr] = []
@@ -63,7 +63,7 @@ def recut(
 
 
 def within_replacement(replacement: bytes, offset: int) -> int:
-    """Place a border as far into a replacement as it was, but not into a character."""
+    """Place a border at the same offset in a replacement, but not within a character."""
     place = min(offset, len(replacement))
     while place < len(replacement) and replacement[place] & 0xC0 == 0x80:  # noqa: PLR2004  UTF-8
         place += 1
@@ -71,9 +71,9 @@ def within_replacement(replacement: bytes, offset: int) -> int:
 
 
 def distributed(fragments: Sequence[str], redacted: str) -> list[str]:
-    """Return as many fragments that are `redacted` when joined.
+    """Return the same number of fragments that are `redacted` when joined.
 
-    Unchanged text stays in its fragment, and what replaces a secret stands where that began.
+    Unchanged text stays in its fragment; a replacement goes where the secret began.
     """
     if not fragments:
         return []
@@ -98,7 +98,7 @@ def _differences(old: str, new: str) -> list[Edit[str]]:
 
 
 def _common_length(first: str, second: str) -> int:
-    """Count the characters with which both begin."""
+    """Return the length of the common prefix."""
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2

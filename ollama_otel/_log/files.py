@@ -1,8 +1,7 @@
-"""The files of a log: whose they are, how they are named, rotated, compressed and let go.
+"""The files of a log: their names, locks, rotation, compression and deletion.
 
-Of `calls.jsonl` one process writes `calls.jsonl`; each further one at the same time writes
-`calls.pid<pid>.jsonl`. A full file becomes `calls.<time>-<pid>.jsonl`, and that a `.gz`.
-Knows bytes, not what they say.
+One process writes `calls.jsonl`; each further process at the same time writes
+`calls.pid<pid>.jsonl`. A full file becomes `calls.<time>-<pid>.jsonl`, and then a `.gz`.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ __all__ = ["LogFile", "base_of", "files_of"]
 _log = getLogger("ollama_otel")
 
 _FOLDERS_FILE: Final = "calls.jsonl"
-"""What a log is called for which only a folder was given."""
+"""The log's file in a folder."""
 _PRIVATE = 0o600
 _PRIVATE_FOLDER = 0o700
 _COPY = 1024 * 1024
 _FAR_BEYOND = 2**40
-"""On Windows a locked byte cannot be read by others, so one is locked that is never written."""
+"""Offset of the locked byte: on Windows others cannot read it, so it must never be written."""
 
 _BEGINNING = b'{"v":'
-"""What every line of a log begins with."""
+"""The first bytes of every line of a log."""
 _ARCHIVED = r"\d{8}T\d{12}Z-\d+"
 
 
 def base_of(path: str | os.PathLike[str]) -> Path:
-    """Return the file that `path` names: a folder stands for `calls.jsonl` in it."""
+    """Return the file that `path` names; for a folder that is `calls.jsonl` in it."""
     text = os.fspath(path)
     is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - as given
     return Path(os.path.abspath(text)) / _FOLDERS_FILE if is_folder else Path(os.path.abspath(text))  # noqa: PTH100 - links stay what they are
@@ -54,12 +53,12 @@ def files_of(base: Path) -> list[Path]:
 
 
 def _archived(base: Path) -> list[tuple[Path, str]]:
-    """Archived files and their times, from old to new; one copy of each."""
+    """Return archived files and their times, from old to new; one copy of each."""
     pattern = re.compile(rf"{re.escape(base.stem)}\.({_ARCHIVED}){re.escape(base.suffix)}(\.gz)?$")
     found: dict[str, Path] = {}
     for path in _siblings(base):
         match = pattern.match(path.name)
-        # Whoever died between compressing a file and letting it go left both.
+        # A process that was killed after compressing a file, before deleting it, left both.
         if match and (match[2] or match[1] not in found):
             found[match[1]] = path
     return [(found[key], key) for key in sorted(found)]
@@ -78,9 +77,9 @@ def _siblings(base: Path) -> list[Path]:
 
 
 class LogFile:
-    """The file of one process; used by one thread. What it raises is an OSError.
+    """The file of one process; used by one thread. It raises OSError only.
 
-    A write that fails leaves the file as it was, and the next one opens it anew.
+    A failed write leaves the file unchanged; the next write opens it again.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class LogFile:
         header_line: Callable[[], bytes],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`header_line` gives the first line of each file, `clock` seconds since the epoch."""
+        """`header_line` returns the first line of each file, `clock` seconds since the epoch."""
         self.base = base
         self._max_size = max_size
         self._max_age = max_age
@@ -104,13 +103,13 @@ class LogFile:
         self._descriptor: int | None = None
         self._size = 0
         self._empty_size = 0
-        self._born = 0.0
-        # A process that was killed may have left something.
+        self._began = 0.0
+        # A killed process may have left uncompressed files.
         self._is_untidy = True
 
     def append(self, lines: bytes) -> None:
         """Write whole lines to the end."""
-        if self._descriptor is not None and self._is_gone():
+        if self._descriptor is not None and self._is_replaced():
             self.close()
         if self._descriptor is None:
             self._open()
@@ -119,9 +118,9 @@ class LogFile:
         self._write(lines)
 
     def tidy_up(self) -> None:
-        """Compress what was put aside, by whomever, and let the oldest go.
+        """Compress archived files of any process, and delete the oldest ones.
 
-        Apart, as it takes long and what is new must not wait for it.
+        It takes long, so it is separate from `append`.
         """
         if not self._is_untidy:
             return
@@ -130,14 +129,14 @@ class LogFile:
         try:
             for old in archived[: -self._keep or None]:
                 old.unlink(missing_ok=True)
-        except OSError as refusal:
-            _log.warning("an old file of the replay log cannot be let go (%s)", refusal)
+        except OSError as error:
+            _log.warning("cannot delete an old file of the replay log (%s)", error)
         for path in archived[-self._keep :]:
             if path.suffix != ".gz":
                 _compress(path)
 
     def close(self) -> None:
-        """Let the file go; it is opened again where there is more to write."""
+        """Close the file; the next write opens it again."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
@@ -157,27 +156,27 @@ class LogFile:
             raise
         self._size += len(lines)
 
-    def _is_gone(self) -> bool:
-        """Whether somebody has moved or deleted the file: what is written would be lost."""
+    def _is_replaced(self) -> bool:
+        """Whether the file was moved or deleted, so that lines written to it would be lost."""
         assert self._descriptor is not None  # noqa: S101
         return not _is_same(self._descriptor, self._path)
 
     def _is_due(self, more: int) -> bool:
-        return self._size + more > self._max_size or self._clock() - self._born > self._max_age
+        return self._size + more > self._max_size or self._clock() - self._began > self._max_age
 
     def _open(self) -> None:
         self.base.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         self._take_over_orphans()
         self._descriptor, self._path = self._own()
         self._size = os.fstat(self._descriptor).st_size
-        self._born = _born(self._path) or self._clock()
+        self._began = _began(self._path) or self._clock()
         was_empty = not self._size
         is_torn = not was_empty and _last_byte(self._path) != b"\n"
         self._write((b"\n" if is_torn else b"") + self._header_line())
         self._empty_size = self._size if was_empty else 0
 
     def _own(self) -> tuple[int, Path]:
-        """Open the log's own file or, where another process has it, one for this process."""
+        """Open the log's own file or, if another process has it, one for this process."""
         attempt = 0
         path = self.base
         while (descriptor := _open_locked(path)) is None:
@@ -190,9 +189,9 @@ class LogFile:
 
     def _rotate(self) -> None:
         if sys.platform == "win32":
-            # A file that is open cannot be renamed there.
+            # Windows cannot rename an open file.
             self.close()
-        # The lock is kept until the file has its final name: nobody else is to write into it.
+        # The lock is held until the file has its final name, so that no process writes into it.
         descriptor, self._descriptor = self._descriptor, None
         try:
             self._archive(self._path)
@@ -209,10 +208,10 @@ class LogFile:
         self._is_untidy = True
 
     def _take_over_orphans(self) -> None:
-        """Put aside the files of processes that are no more."""
+        """Archive the files of processes that no longer exist."""
         for path in list(_written_by_others(self.base)):
             descriptor = None
-            # Something else of that name is none of ours.
+            # A file with that name that is not a log is left alone.
             with suppress(FileExistsError):
                 descriptor = _open_locked(path)
             if descriptor is None:
@@ -228,10 +227,10 @@ class LogFile:
 
 
 def _open_locked(path: Path) -> int | None:
-    """Open a file to append to it, for this process alone; None if another one has it."""
+    """Open a file for appending and lock it; None if another process has the lock."""
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.stat().st_mode):
-            # A device or a pipe would be locked, made private and waited for.
+            # Opening a device or a pipe may block.
             raise OSError(errno.EINVAL, "not a regular file", str(path))
     while True:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -247,27 +246,27 @@ def _open_locked(path: Path) -> int | None:
         except OSError:
             os.close(descriptor)
             raise
-        # Renamed by its owner between the two steps.
+        # Its owner renamed it between opening and locking.
         os.close(descriptor)
 
 
 def _check_ours(path: Path) -> None:
-    """Leave alone what somebody named by mistake."""
+    """Raise FileExistsError for a file that is not a replay log."""
     with path.open("rb") as file:
         found = file.read(len(_BEGINNING))
     if not _BEGINNING.startswith(found):
-        raise FileExistsError(errno.EEXIST, "a file that is no replay log is left alone", str(path))
+        raise FileExistsError(errno.EEXIST, "not a replay log, so it is not written to", str(path))
 
 
 def _lock(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 - there only
+            import msvcrt  # noqa: PLC0415 - Windows only
 
             os.lseek(descriptor, _FAR_BEYOND, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl  # noqa: PLC0415 - elsewhere only
+            import fcntl  # noqa: PLC0415 - not on Windows
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -294,8 +293,8 @@ def _last_byte(path: Path) -> bytes:
         return file.read(1)
 
 
-def _born(path: Path) -> float | None:
-    """Return the time that the first line names, in seconds since the epoch."""
+def _began(path: Path) -> float | None:
+    """Return the time in the first line, in seconds since the epoch."""
     with path.open("rb") as file:
         match = re.search(rb'"at":"([^"]{1,40})"', file.readline(4096))
     try:
@@ -305,11 +304,11 @@ def _born(path: Path) -> float | None:
 
 
 def _compress(path: Path) -> None:
-    """Replace a file by its gzip, whole at each moment; without room for both it stays."""
+    """Replace a file by its gzip atomically; if the disk has no room for both, keep the file."""
     part = path.with_name(f"{path.name}.gz.part")
     try:
         with path.open("rb+") as source:
-            # One process of many does it.
+            # Only one process compresses it.
             if not _lock(source.fileno()) or not _is_same(source.fileno(), path):
                 return
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
@@ -321,10 +320,10 @@ def _compress(path: Path) -> None:
                 shutil.copyfileobj(source, packer, _COPY)
             part.replace(path.with_name(f"{path.name}.gz"))
     except FileNotFoundError:
-        # Somebody else has let it go.
+        # Another process has deleted it.
         return
-    except OSError as refusal:
-        _log.warning("the replay log's %s stays uncompressed (%s)", path, refusal)
+    except OSError as error:
+        _log.warning("the replay log's %s stays uncompressed (%s)", path, error)
         part.unlink(missing_ok=True)
         return
     path.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The log's format: between records and the JSON objects of its lines. FORMAT.md describes it.
+"""The log's format: converts records to the JSON objects of its lines, and back; see FORMAT.md.
 
-Each line has its version. A reader accepts all older ones; in its own version it passes over keys
-and events that it does not know: adding those makes no new version. Which facts there are, under
-which keys and of which types, is in the table of facts.
+Each line has its version. A reader accepts all older versions, and ignores unknown keys and
+events of its own version: adding those needs no new version. The table of facts defines keys and
+types of the facts.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _ABSENT: Final[Mapping[str, Any]] = {}
 
 
 class _Request(Struct):
-    """What every request line has beside its facts."""
+    """Keys of a request line that are not facts."""
 
     id: str
     at: str
@@ -67,7 +67,7 @@ class _Request(Struct):
 
 
 class _End(Struct):
-    """What every end line has beside its facts."""
+    """Keys of an end line that are not facts."""
 
     id: str
     at: str
@@ -80,7 +80,7 @@ class _End(Struct):
 
 
 class LoggedStart(Struct, frozen=True, kw_only=True):
-    """The line of a call that begins, read alone."""
+    """The request line of a call, read alone."""
 
     id: str
     at: str
@@ -89,7 +89,7 @@ class LoggedStart(Struct, frozen=True, kw_only=True):
 
 
 class LoggedEnd(Struct, frozen=True, kw_only=True):
-    """The line of a call that has ended, read alone; its start has operation and model only."""
+    """The end line of a call, read alone; its start has operation and model only."""
 
     id: str
     at: str
@@ -105,7 +105,7 @@ def timestamp(nanoseconds: int) -> str:
 
 @lru_cache(maxsize=8)
 def _second(seconds: int) -> str:
-    """Return a whole second in RFC 3339; many lines are of the same one."""
+    """Return a whole second in RFC 3339; cached, as many lines share one."""
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
@@ -127,7 +127,7 @@ def request_line(
 ) -> dict[str, Any]:
     """Return the line that is written before the request is sent.
 
-    `body` is what may be stored of the request's JSON; None if bodies are not logged.
+    `body` is the request's redacted JSON; None if bodies are not logged.
     """
     line = {
         "v": VERSION,
@@ -149,14 +149,14 @@ def end_line(
     missing: str | None = None,
     facts: FactTable = FACTS,
 ) -> dict[str, Any]:
-    """Return the line that is written when the call has ended; `chunks` as `chunks_as_lists`."""
+    """Return the line that is written at the end; `chunks` comes from `chunks_as_lists`."""
     start = record.start
     line = {
         "v": VERSION,
         "event": "end",
         "id": call_id,
         "at": timestamp(start.started_at + round(record.duration * 1e9)),
-        # So that an end can be read alone.
+        # So that an end line can be read alone.
         "operation": start.endpoint.name,
         **_known(model=start.request.model),
         **facts.end_values(record),
@@ -173,7 +173,7 @@ def _known(**values: Any) -> dict[str, Any]:
 def chunks_as_lists(
     pieces: Sequence[bytes], arrivals: Sequence[float], sent_at: float
 ) -> list[list[Any]]:
-    """Return pieces as `[seconds since the one before, text or {"base64": ...}]`.
+    """Return pieces as `[seconds since the previous piece, text or {"base64": ...}]`.
 
     Times are rounded before they are subtracted, so that errors do not add up.
     """
@@ -201,10 +201,10 @@ def _as_text(piece: bytes) -> str | dict[str, str]:
 def call_from(
     request: Mapping[str, Any], end: Mapping[str, Any] | None, *, file: Path, line: int
 ) -> RecordedCall:
-    """Put a call together from its lines.
+    """Build a call from its lines.
 
-    Raises KeyError, TypeError or ValueError if they are not what `request_line` and `end_line`
-    write: somebody may have edited them.
+    Raises KeyError, TypeError or ValueError if they differ from those of `request_line` and
+    `end_line`: a log may have been edited.
     """
     head, start = _start(request)
     tail, record = (None, None) if end is None else _record(start, end)
@@ -223,7 +223,7 @@ def call_from(
 
 
 def event_from(line: Mapping[str, Any]) -> LoggedStart | LoggedEnd | None:
-    """Read one line alone; None for an event that is not of a call. Raises as `call_from`."""
+    """Read one line alone; None if it is not an event of a call. Raises as `call_from`."""
     match line.get("event"):
         case "request":
             head, start = _start(line)

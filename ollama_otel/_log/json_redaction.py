@@ -1,4 +1,4 @@
-"""Reads JSON and copies it without secrets; knows nothing of what its fields mean."""
+"""Copies JSON without secrets; it does not know the meaning of fields."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ollama_otel.redaction import is_secret_key
 __all__ = ["JsonRedaction", "MediaCopier", "SpecialFields"]
 
 SpecialFields = Mapping[str, Callable[[Any], Any]]
-"""What copies the values under these keys."""
+"""Functions that copy the values of these keys."""
 
 MediaCopier = Callable[[str, str], Any]
-"""Returns what stands for the string under a key if that is media; None otherwise."""
+"""Returns the replacement of the string under a key if it is media; None otherwise."""
 
 _NESTED_TOO_DEEPLY = "[nested too deeply]"
 _MAX_DEPTH = 200
-"""Levels of nesting, which is what the JSON reader takes too."""
+"""Levels of nesting, the same limit as the JSON parser's."""
 
 _CARD_NUMBERS = range(10**12, 10**19)
 _SCHEMA_WORDS = frozenset(("type", "$ref", "anyOf", "oneOf", "allOf"))
@@ -25,9 +25,9 @@ _SCHEMA_VALUES = frozenset(("default", "const", "enum", "example", "examples"))
 
 
 class JsonRedaction:
-    """Copies JSON with every string and key redacted, and whatever a secret key holds.
+    """Copies JSON with every string, every key, and all values of secret keys redacted.
 
-    A whole number as long as that of a payment card is redacted as the text it would be.
+    A whole number as long as a payment card number is redacted like text.
     """
 
     def __init__(
@@ -49,10 +49,7 @@ class JsonRedaction:
         *,
         key: str = "",
     ) -> Any:
-        """Copy `value`, which stands under `key`.
-
-        `special` copies what its own keys hold, not those further in.
-        """
+        """Copy the value of `key`; `special` applies to its own keys, not to nested ones."""
         if isinstance(value, str):
             media = self._media(key, value)
             return self._text(value) if media is None else media
@@ -86,7 +83,7 @@ class JsonRedaction:
         return self._hidden(key, value, depth)
 
     def _schema(self, key: str, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
-        """Copy what a tool says about a secret argument, without the values it proposes."""
+        """Copy the schema of a secret argument of a tool, without the values in it."""
         return {
             self._text(name): self._hidden(key, item, depth + 1)
             if name in _SCHEMA_VALUES
@@ -111,5 +108,5 @@ class JsonRedaction:
         return mark
 
 
-def _no_media(key: str, text: str) -> Any:  # noqa: ARG001 - an MediaCopier's signature
+def _no_media(key: str, text: str) -> Any:  # noqa: ARG001 - the signature of MediaCopier
     return None

@@ -1,6 +1,6 @@
-"""`ReplayLog`: the observer that logs each call, a line before it is sent and one at its end.
+"""`ReplayLog`: the observer that logs each call, one line before it is sent and one at its end.
 
-On the caller's thread it only hands over what there is; the rest happens on the writer's.
+On the caller's thread it only queues values; the writer's thread redacts and writes them.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ _DAY: Final = 86_400.0
 
 
 class ReplayLog(LoggingObserver):
-    """Logs calls into a file, or into a folder, for as many processes as there are.
+    """Logs calls into a file, or into a folder, for any number of processes.
 
-    Facts only, unless `bodies` is set; images and vectors as hash and size, unless `media` is.
-    What bodies hold goes through the built-in redactors and then through `redactors` before it is
-    stored. A file of more than `max_size` bytes or `max_age` seconds is compressed and put aside,
-    and the `keep` newest of those are kept. A response of more than `max_body` bytes is logged
-    without its body. `max_lines` lines and `max_bytes` bytes of bodies may wait to be written.
+    It logs facts only, unless `bodies` is set, and hash and size of images and vectors, unless
+    `media` is set. Bodies go through the built-in redactors and then through `redactors` before
+    they are stored. A file of more than `max_size` bytes or `max_age` seconds is compressed and a
+    new one begun; the `keep` newest compressed files are kept. A response of more than `max_body`
+    bytes is logged without its body. At most `max_lines` lines and `max_bytes` bytes of bodies
+    are pending.
 
-    While the disk refuses, lines wait, and then bodies and lines are dropped and counted; calls go
-    on as ever.
+    If the disk is full or fails, lines stay pending, and above the limits bodies and lines are
+    dropped and counted; calls are not affected.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ReplayLog(LoggingObserver):
         **limits: int,
     ) -> None:
         self.path: Path = base_of(path)
-        """The file, or `calls.jsonl` in the folder that was given."""
+        """The file, or `calls.jsonl` in the given folder."""
         self.keeps_request = bodies
         self._max_body = limits.pop("max_body", 16 * _MEBIBYTE)
         self._ids = CallIds()
@@ -74,7 +75,7 @@ class ReplayLog(LoggingObserver):
             name=str(self.path),
             **limits,
         )
-        # Not waited for, as it may be the garbage collector that lets this go.
+        # It does not wait, as the garbage collector may call it.
         weakref.finalize(self, self.writer.stop).atexit = False
 
     def begin(self, start: CallStart) -> CallFollower:
@@ -89,12 +90,12 @@ class ReplayLog(LoggingObserver):
         return _FactFollower(self.writer, call_id)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Wait until all calls so far are written; False if that takes more than `timeout` s."""
+        """Wait until all calls so far are written; False after `timeout` seconds."""
         _process.catch_up()
         return self.writer.flush(timeout)
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Write everything and end, as `flush`; later calls are not logged but counted."""
+        """Write all pending lines and stop, as `flush`; later calls are only counted."""
         _process.catch_up()
         return self.writer.close(timeout)
 
@@ -106,16 +107,16 @@ class ReplayLog(LoggingObserver):
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no more calls."""
+        """Whether the log is closed."""
         return self.writer.is_closed
 
     @property
     def statistics(self) -> LogStatistics:
-        """What became of the lines so far."""
+        """Counts of the lines so far."""
         return self.writer.statistics
 
     def losses(self) -> Callable[[], Mapping[str, int]]:
-        """Return what counts dropped bodies and lines; it holds the writer, not the log."""
+        """Return a function that counts dropped bodies and lines; it refers to the writer only."""
         return self.writer.losses
 
 
@@ -133,7 +134,7 @@ class _FactFollower(CallFollower):
 
 
 class _BodyFollower(CallFollower):
-    """Logs the facts of one call, and what was said in it."""
+    """Logs the facts and the bodies of one call."""
 
     __slots__ = ("_arrivals", "_id", "_kept", "_max_size", "_size", "_writer")
 
@@ -160,7 +161,7 @@ class _BodyFollower(CallFollower):
         elif self._size and not self._writer.has_room(self._size):
             missing = "queue_full"
         is_kept = missing is None
-        # The request's line has its bytes; here they would only wait a second time, uncounted.
+        # The request line has these bytes; here they would be pending twice, and uncounted.
         record = replace(record, start=replace(record.start, content=None))
         self._writer.put(
             Ended(

@@ -1,4 +1,4 @@
-"""Older versions of the log's format, brought up to the present one."""
+"""Converts lines of older versions of the log's format to the current version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OUTCOMES_OF_V1: Final[Mapping[str, Ending]] = {
     "abandoned": "closed_early",
     "cancelled": "cancelled",
 }
-# Version 1 wrote an exception's class as the message of one that said nothing.
+# Version 1 wrote the class of an exception without a message as the message.
 _EXCEPTIONS_OF_V1: Final = frozenset(
     {"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "ConnectError", "ReadError"}
     | {"WriteError", "CloseError", "ProxyError", "RemoteProtocolError", "LocalProtocolError"}
@@ -29,7 +29,7 @@ _FIRST_REDIRECT, _FIRST_ERROR = 300, 400
 
 
 def upgraded_end(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an end line of version 1 as the present version has it; raises as `call_from`."""
+    """Convert an end line of version 1 to the current version; raises as `call_from`."""
     new = {**line, "ending": _ending(line)}
     if new["ending"] == "exception" and line.get("error_message") in _EXCEPTIONS_OF_V1:
         new["exception_type"] = line["error_message"]
@@ -53,13 +53,13 @@ def _ending(line: Mapping[str, Any]) -> Ending:
         return "error_status"
     if (clean := _ENDINGS_OF_V1.get(line.get("error_message", ""))) is not None:
         return clean
-    # With a good status, any other type is one that the server named in its stream.
+    # With a good status, any other type is of an error message in the stream.
     is_of_transport = line.get("error_type") in _TRANSPORT_ERRORS
     return "exception" if is_of_transport or not status else "error_message"
 
 
 def _progress(layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Add up the layers, which version 1 wrote one by one."""
+    """Sum the layers, which version 1 wrote one by one."""
     first, completed, total = (
         dict(layers.get(name) or {}) for name in ("first", "completed", "total")
     )

@@ -1,4 +1,4 @@
-"""From what was put aside of a call to its line: a structlog pipeline, on the writer's thread."""
+"""Renders queued calls as lines: a structlog pipeline, on the writer's thread."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ __all__ = ["Begun", "CallIds", "Ended", "Pipeline"]
 
 
 class Begun(Struct, frozen=True, kw_only=True):
-    """A call that is about to be sent."""
+    """A call that begins."""
 
     id: str
     start: CallStart
     missing: str | None
-    """Why the request's body is left out although bodies are logged."""
+    """Why the request's body is missing although bodies are logged."""
 
 
 class Ended(Struct, frozen=True, kw_only=True):
-    """A call that has ended; `pieces` is None if no body is to be logged."""
+    """A call that has ended; `pieces` is None if its body is not logged."""
 
     id: str
     record: CallRecord
@@ -53,7 +53,7 @@ class Ended(Struct, frozen=True, kw_only=True):
 
 
 class CallIds:
-    """Names the calls of one process: `<run>-<number>`, the run being another one after a fork."""
+    """Creates the ids of calls: `<run>-<number>`; after a fork the child has a new run."""
 
     def __init__(self) -> None:
         self._process = 0
@@ -61,7 +61,7 @@ class CallIds:
         self._numbers = count(1)
 
     def next(self) -> str:
-        """Return a name that no other call has."""
+        """Return a unique id."""
         if self._process != os.getpid():
             self._process, self.run, self._numbers = os.getpid(), secrets.token_hex(4), count(1)
         return f"{self.run}-{next(self._numbers)}"
@@ -72,12 +72,12 @@ def _library() -> str:
     try:
         return version("ollama_otel")
     except PackageNotFoundError:
-        # Packed into one file with an app.
+        # Bundled with an application into one file.
         return "unknown"
 
 
 class Pipeline:
-    """Renders entries as lines of JSON, of their bodies what may be stored."""
+    """Renders entries as lines of JSON, with redacted bodies."""
 
     def __init__(self, policy: BodyPolicy, ids: CallIds, *, bodies: bool) -> None:
         self._policy = policy
@@ -92,17 +92,17 @@ class Pipeline:
         ).bind()
 
     def render(self, entry: Begun | Ended) -> bytes:
-        """Return the line of an entry, its end included."""
+        """Return the line of an entry, with its line end."""
         event = "request" if isinstance(entry, Begun) else "end"
         line: bytes = self._log.info(event, entry=entry)
         return line + b"\n"
 
     def header_line(self) -> bytes:
-        """Return the line that says who writes from here on."""
+        """Return the line that names the process that writes the following lines."""
         return self._note("opened", run=self._ids.run, pid=os.getpid(), library=_library())
 
     def dropped_line(self, lines: int, bodies: int) -> bytes:
-        """Return the line that says what is missing before it."""
+        """Return the line that counts the lines and bodies missing before it."""
         return self._note("dropped", lines=lines, bodies=bodies)
 
     def _note(self, event: str, **values: Any) -> bytes:
@@ -146,10 +146,10 @@ class Pipeline:
             try:
                 pieces = _without_encoding(pieces, record.content_encoding)
             except (UnreadableEncodingError, zlib.error):
-                # What cannot be read cannot be redacted either.
+                # An unreadable body cannot be redacted.
                 return end_line(entry.id, record, missing="encoding")
             changes.add("decoded")
-        pieces, more = self._policy.answer(
+        pieces, more = self._policy.response(
             pieces,
             dialect,
             holds_vectors=record.start.endpoint.response == "embedding",
@@ -163,9 +163,9 @@ class Pipeline:
         )
 
     def _private(self, line: dict[str, Any]) -> dict[str, Any]:
-        """Return a line whose facts hold no secret, and no text where bodies are not logged.
+        """Return a line without secrets in its facts, and without their text if bodies are off.
 
-        Errors quote what was sent, and options may be anything. Names and ids stay as given.
+        Errors quote the request, and options may hold any value. Names and ids are not redacted.
         """
         for key in ("error_message", "finish_reason"):
             if key in line:

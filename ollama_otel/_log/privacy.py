@@ -1,6 +1,6 @@
-"""What may be stored of the bodies of a call: secrets go, and images and vectors unless kept.
+"""Redacts the bodies of a call; also removes images and vectors unless they are kept.
 
-Nothing here raises, whatever bytes come.
+It does not raise, whatever the bytes.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ollama_otel._log.answer_body import AnswerBody
 from ollama_otel._log.edits import Edit, recut, within_replacement
 from ollama_otel._log.json_redaction import JsonRedaction
+from ollama_otel._log.response_body import ResponseBody
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel._wire.media import decoded_media, omitted
@@ -25,15 +25,15 @@ _NO_FIELDS: Final = Fields()
 _REDACTION_FAILED = "[redaction failed]"
 
 _LONGEST_NAME = 200
-"""Characters; what is longer, and base64 up to there, is the image and not its name."""
+"""Characters; a longer text that begins with as much base64 is an image, not its file name."""
 _is_base64 = re.compile(rf"[A-Za-z0-9+/=_\r\n-]{{{_LONGEST_NAME}}}").match
 _DATA_URL = "data:image/"
 
 
 class BodyPolicy:
-    """Says what may be stored; the built-in redactors run first, then those given.
+    """Redacts bodies and facts; the built-in redactors run first, then the given ones.
 
-    When a redactor raises or returns no string, the text becomes `[redaction failed]`.
+    If a redactor raises or does not return a string, the text becomes `[redaction failed]`.
     """
 
     __slots__ = ("_given", "_keeps_media", "_redactors")
@@ -62,23 +62,23 @@ class BodyPolicy:
 
     @staticmethod
     def covers(dialect: Dialect) -> bool:
-        """Whether bodies may be stored: not if the dialect does not say where texts stand.
+        """Whether bodies may be stored: only if the dialect declares its text fields.
 
-        A secret that is split over messages of a stream could not be found.
+        Otherwise a secret that is split over messages of a stream could not be found.
         """
         return dialect.response_fields != _NO_FIELDS
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of facts without secrets; their names are this library's own."""
+        """Return a copy of facts without secrets."""
         copied = JsonRedaction(self.text, on_hidden=lambda: None)
         return {
             name: fact if type(fact) in _HARMLESS else copied(fact) for name, fact in facts.items()
         }
 
     def request(self, content: bytes, dialect: Dialect) -> tuple[Any, frozenset[str]]:
-        """Return the JSON to store of a request, and what was changed.
+        """Return the JSON of a request to store, and the changes to it.
 
-        Changes are `redacted`, `images` and `binary`: the last for a body that is not JSON.
+        Changes are `redacted`, `images` and `binary` (the body is not JSON).
         """
         if not content:
             return None, _UNCHANGED
@@ -100,7 +100,7 @@ class BodyPolicy:
         stored = copied(value)
         return stored, frozenset(changes | {"images"} if images.were_omitted else changes)
 
-    def answer(
+    def response(
         self,
         pieces: Sequence[bytes],
         dialect: Dialect,
@@ -108,12 +108,11 @@ class BodyPolicy:
         holds_vectors: bool,
         echoes_secret: bool = False,
     ) -> tuple[list[bytes], frozenset[str]]:
-        """Return as many pieces to store of an answer, and what was changed.
+        """Return the pieces of a response to store, the same number, and the changes to them.
 
-        `echoes_secret` says that the request had one: a response may repeat it as token ids, which
-        no redactor can read. Changes are `redacted`, `images` and `vectors`. Pieces with
-        nothing to take out are returned themselves; of the others only the lines that hold a
-        secret or an image are written anew.
+        `echoes_secret`: the request had a secret, which the response may repeat as token ids that
+        no redactor can read. Changes are `redacted`, `images` and `vectors`. Only the lines that
+        hold a secret or an image are rewritten.
         """
         kept = list(pieces)
         changes: set[str] = set()
@@ -123,22 +122,22 @@ class BodyPolicy:
             body = b"".join(kept)
             changes.add("vectors")
         images = _Images(dialect, keeps_them=self._keeps_media)
-        answer = AnswerBody(
+        response = ResponseBody(
             body,
             dialect,
             self.text,
             echoes_secret=echoes_secret,
-            media=images.copied_of_answer,
+            media=images.copied_of_response,
         )
-        if edits := answer.edits():
+        if edits := response.edits():
             kept = recut(kept, edits, within_replacement)
-            changes |= {"redacted"} if answer.has_secret else set()
+            changes |= {"redacted"} if response.has_secret else set()
             changes |= {"images"} if images.were_omitted else set()
         return kept, frozenset(changes)
 
 
 def _vectors_edit(body: bytes, dialect: Dialect) -> Edit[bytes] | None:
-    """Return what takes the vectors out of an embedding response; None if there are none."""
+    """Return the edit that removes the vectors of a response; None if there are none."""
     span = dialect.vectors(body)
     if span is None or span.is_omitted:
         return None
@@ -147,7 +146,7 @@ def _vectors_edit(body: bytes, dialect: Dialect) -> Edit[bytes] | None:
 
 
 class _Images:
-    """Copies the images of one body, or says that they are omitted."""
+    """Copies the images of one body, or replaces them by marks."""
 
     def __init__(self, dialect: Dialect, *, keeps_them: bool) -> None:
         self.were_omitted = False
@@ -155,12 +154,12 @@ class _Images:
         self._keeps_them = keeps_them
 
     def copied_of_request(self, key: str, text: str) -> Any:
-        """Return what stands for a string of a request that is an image, else None."""
+        """Return the replacement of a request's string if it is an image, else None."""
         is_image = key in self._dialect.request_media or text.startswith(_DATA_URL)
         return self._copied(text) if is_image else None
 
-    def copied_of_answer(self, key: str, text: str) -> Any:
-        """Return what stands for a string of an answer that is an image, else None."""
+    def copied_of_response(self, key: str, text: str) -> Any:
+        """Return the replacement of a response's string if it is an image, else None."""
         if len(text) <= _LONGEST_NAME:
             return None
         is_image = text.startswith(_DATA_URL) or (

@@ -1,4 +1,4 @@
-"""Reads a log: the lines of all its files, put together as calls, in constant memory."""
+"""Reads a log: joins the lines of all its files to calls, in constant memory."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _log = getLogger("ollama_otel")
 
 _decode: Final = Decoder().decode
 _SHOWN: Final = 60
-"""Bytes of a bad line that are shown."""
+"""Bytes of a malformed line that are shown."""
 _ATTEMPTS: Final = 20
 _LONGEST: Final = 300
-"""Characters of a complaint."""
+"""Characters of an error message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A part of a log that is not whole, as a process may have been killed in mid-line."""
+    """An incomplete part of a log: a process may have been killed while it wrote."""
 
     file: Path
     line: int
@@ -51,7 +51,7 @@ Report = Callable[[Skipped], object]
 
 
 class _Line(NamedTuple):
-    """One line, by the time that it names."""
+    """One line and its time."""
 
     at: str
     values: dict[str, Any]
@@ -60,12 +60,12 @@ class _Line(NamedTuple):
 
 
 def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Iterator[RecordedCall]:
-    """Return the calls of a log in the order of their ends; those that never ended come last.
+    """Return the calls of a log in the order of their ends; those without an end come last.
 
-    `path` is a file, which stands for all that belongs to it (archived files, those of
-    other processes), a folder of such, or a cassette. What is skipped, as it was torn by
-    the end of a process, goes to `report`, and by default into the program's log. Raises
-    `ReplayLogError`: at once where there is no log, and while reading for a line that is none.
+    `path` is a file, with its archived files and those of other processes, a folder of such
+    files, or a cassette. `report` gets parts that are skipped, because a process was killed
+    while it wrote them; by default they are logged as warnings. Raises `ReplayLogError`: at once
+    if there is no log, and while reading for a malformed line.
     """
     files = _files(Path(path))
     if len(files) == 1 and is_cassette(files[0]):
@@ -76,49 +76,49 @@ def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Itera
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(chain(path.glob("*.jsonl"), path.glob("*.jsonl.gz")))
-        # Of a file that was being compressed when its process died, the gzip is whole.
+        # If a process was killed while it compressed a file, the gzip is complete.
         files = [file for file in files if not file.with_name(f"{file.name}.gz").exists()]
     else:
         files = files_of(base_of(path))
     if not files:
         raise ReplayLogError(
-            f"expected a replay log or a folder of them at {path}, found nothing there: "
-            "configure(replay_log=...) or OLLAMA_OTEL_REPLAY_LOG makes one"
+            f"expected a replay log or a folder with logs at {path}, found none: "
+            "configure(replay_log=...) or OLLAMA_OTEL_REPLAY_LOG creates one"
         )
     return files
 
 
 def _calls(path: Path, report: Report) -> Iterator[RecordedCall]:
     with ExitStack() as stack:
-        # Each file is in order already, but for what overlapped by moments.
+        # Each file is in order already, up to short overlaps.
         sources = [_lines(file, stream, report) for file, stream in _opened(path, stack)]
         lines = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda line: line.at)
         yield from _joined(lines, report)
 
 
 def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, IO[bytes]]]:
-    """Open all files at once: what is renamed or let go from then on stays in reach."""
+    """Open all files at once, so that files renamed or deleted later stay readable."""
     for _ in range(_ATTEMPTS):
         with ExitStack() as opening:
             try:
                 opened = [(file, opening.enter_context(_open(file))) for file in _files(path)]
             except FileNotFoundError:
-                # Put aside, compressed or let go since it was listed.
+                # Renamed, compressed or deleted since it was listed.
                 continue
             stack.push(opening.pop_all())
             return opened
-    raise ReplayLogError(f"{path}: its files are moved about more quickly than they can be opened")
+    raise ReplayLogError(f"{path}: its files are renamed faster than they can be opened: try again")
 
 
 def _joined(lines: Iterable[_Line], report: Report) -> Iterator[RecordedCall]:
-    """Put requests and ends together."""
+    """Join requests and ends."""
     requests: dict[str, _Line] = {}
     early_ends: dict[str, _Line] = {}
     for line in lines:
         match line.values.get("event"):
             case "request":
                 call_id = line.values.get("id", "")
-                # The clock was set back between two files.
+                # The clock was set back between the files.
                 if end := early_ends.pop(call_id, None):
                     yield _call(line, end)
                 else:
@@ -131,7 +131,7 @@ def _joined(lines: Iterable[_Line], report: Report) -> Iterator[RecordedCall]:
                     early_ends[call_id] = line
     for end in early_ends.values():
         report(
-            Skipped(file=end.file, line=end.number, reason="the end of a call whose begin is gone")
+            Skipped(file=end.file, line=end.number, reason="an end line without its request line")
         )
     for request in requests.values():
         yield _call(request, None)
@@ -149,7 +149,7 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
         where = request if end is None else end
         raise ReplayLogError(
             f"{where.file}:{where.number}: expected the {where.values['event']} line of a call, "
-            f"found one that does not fit ({type(error).__name__}: {error})"
+            f"found a malformed one ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -188,20 +188,20 @@ def _parsed(raw: bytes) -> dict[str, Any] | None:
 def _explain(
     file: Path, number: int, raw: bytes, following: dict[str, Any] | None, report: Report
 ) -> None:
-    """Skip a line that a process could not finish; any other bad line is an error.
+    """Skip a line that a process did not finish; any other malformed line is an error.
 
-    The next process to write into the file says so first; a line without an end is the last.
+    An unfinished line is followed by a header line of the next process, or is the last one.
     """
     if following is None or following.get("event") != "opened":
         shown = raw[:_SHOWN].decode("utf-8", "replace").rstrip()
         raise ReplayLogError(
             f"{file}:{number}: expected a line of a replay log (a JSON object), found {shown!r}"
         )
-    report(Skipped(file=file, line=number, reason="a line that was not finished is skipped"))
+    report(Skipped(file=file, line=number, reason="an unfinished line is skipped"))
 
 
 def _check_texts(values: dict[str, Any], file: Path, number: int) -> None:
-    """Refuse what lines could not be put in order and together by."""
+    """Raise for keys that ordering and joining need and that are not texts."""
     for key in ("at", "id", "event"):
         if type(values.get(key, "")) is not str:
             raise ReplayLogError(

@@ -1,7 +1,6 @@
 """A typed live tail: the calls that begin and end in a log while it is written.
 
-Follows rotated files, and files that come later. What a process could not finish, and lines of
-other kinds, are passed over: a tail does not end because of one line.
+It follows rotated and new files. It ignores unfinished lines and lines of other kinds.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from ollama_otel._wire.lenient_json import parse_exactly
 __all__ = ["LogTail", "LoggedEvent"]
 
 LoggedEvent = LoggedStart | LoggedEnd
-"""What one line says of a call; bodies are left out of it."""
+"""One line about a call, without its bodies."""
 
 _BLOCK: Final = 64 * 1024
 _Identity = tuple[int, int]
 _KEEPS_OPEN: Final = sys.platform != "win32"
-"""An open file cannot be renamed on Windows, which would keep its writer from rotating it."""
+"""Windows cannot rename an open file, so the writer could not rotate it."""
 
 
 class LogTail:
-    """The files of a log that are not compressed, or all those of a folder.
+    """The uncompressed files of a log or of a folder.
 
-    A file is known by what it is and not by its name, so that a renamed one is not read
-    anew, and one that is compressed and deleted is read to its end first.
+    A file is identified by its inode, so that a renamed file is not read again, and a compressed
+    one is read to its end before it is dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,28 +50,28 @@ class LogTail:
             file.close()
 
     def files(self) -> list[Path]:
-        """Return the files that are there now."""
+        """Return the current files."""
         if self.path.is_dir():
             return sorted(self.path.glob("*.jsonl"))
         return [path for path in files_of(base_of(self.path)) if path.suffix != ".gz"]
 
     def latest(self, count: int) -> list[LoggedEvent]:
-        """Return the last `count` events, and take all before them as read."""
+        """Return the last `count` events, and skip all before them."""
         self._look_for_more()
         return _in_order(file.last(count) for file in self._followed.values())[-count:]
 
     def new(self) -> list[LoggedEvent]:
-        """Return the events since the last time, those of several files by their time."""
+        """Return the events since the last call, ordered by time."""
         self._look_for_more()
         found = _in_order(file.new() for file in self._followed.values())
         for identity, file in [*self._followed.items()]:
-            if file.is_gone:
+            if file.is_deleted:
                 self._followed.pop(identity).close()
         return found
 
     def _look_for_more(self) -> None:
         for path in self.files():
-            # It may have been renamed since it was listed; its new name is there the next time.
+            # It may have been renamed since it was listed; the next look finds its new name.
             with suppress(FileNotFoundError):
                 status = path.stat()
                 identity = status.st_dev, status.st_ino
@@ -83,12 +82,12 @@ class LogTail:
 
 
 class _File:
-    """One file, and how far it is read: always whole lines."""
+    """One file, and the position up to which it is read: always at a line end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.is_gone = False
-        """Whether it has been deleted, so that nothing more can come."""
+        self.is_deleted = False
+        """Whether it has been deleted, so that no lines can follow."""
         self._file = path.open("rb", buffering=0)
         self._position = 0
 
@@ -96,21 +95,21 @@ class _File:
         self._file.close()
 
     def new(self) -> list[LoggedEvent]:
-        """Return the events that have come since the last time."""
+        """Return the events since the last call."""
         with self._opened() as file:
             status = os.fstat(file.fileno())
-            self.is_gone = status.st_nlink == 0
+            self.is_deleted = status.st_nlink == 0
             if status.st_size < self._position:
                 self._position = 0
             return self._read(file, self._position)
 
     def last(self, count: int) -> list[LoggedEvent]:
-        """Return the last events, and take all before them as read; a long file is not."""
+        """Return the last `count` events, and skip all before them without reading them."""
         with self._opened() as file:
             return self._read(file, _start_of_last_lines(file, count), count)
 
     def _read(self, file: io.FileIO, position: int, most: int | None = None) -> list[LoggedEvent]:
-        """Return what is from a position on, the last `most` events of it."""
+        """Return the events from a position on, at most the last `most`."""
         kept: deque[LoggedEvent] = deque(maxlen=most)
         self._position = position
         for line in _whole_lines(file, position):
@@ -135,7 +134,7 @@ def _in_order(events: Iterable[list[LoggedEvent]]) -> list[LoggedEvent]:
 
 
 def _start_of_last_lines(file: io.FileIO, count: int) -> int:
-    """Return where the last `count` whole lines begin."""
+    """Return the position of the last `count` complete lines."""
     position, line_ends = file.seek(0, os.SEEK_END), count + 1
     while position:
         size = min(_BLOCK, position)
@@ -153,19 +152,19 @@ def _start_of_last_lines(file: io.FileIO, count: int) -> int:
 
 
 def _whole_lines(file: io.FileIO, position: int) -> Iterator[bytes]:
-    """Yield the lines from a position on, but for one that is not finished."""
+    """Yield the complete lines from a position on."""
     file.seek(position)
     reader = io.BufferedReader(file, _BLOCK)
     try:
-        # Whatever is added after the first end of the file is for the next time.
+        # Lines added after the first end of the file are read the next time.
         yield from takewhile(lambda line: line.endswith(b"\n"), reader)
     finally:
-        # It would close the file with itself.
+        # Otherwise its garbage collection would close the file.
         reader.detach()
 
 
 def _event(line: bytes) -> LoggedEvent | None:
-    """Read a line; None if it was torn, or says nothing of a call."""
+    """Read a line; None if it is malformed, or not about a call."""
     values = parse_exactly(line)
     if not isinstance(values, dict):
         return None

@@ -1,6 +1,6 @@
-"""A thread that writes entries in order; those who hand them over never wait.
+"""A thread that writes queued entries in order; callers never wait for it.
 
-It knows neither calls nor files: its arguments are functions that render and append entries.
+Its arguments are functions that render and append entries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["LogStatistics", "Writer"]
 _log = getLogger("ollama_otel")
 
 _BATCH = 256
-"""Entries that are rendered and written at once."""
+"""Entries that are rendered and written together."""
 _GATHER: Final = 0.05
 """Seconds to wait for more entries before the thread looks at them.
 
@@ -66,11 +66,11 @@ class Writer:
         max_bytes: int = 64 * 1024 * 1024,
         name: str = "",
     ) -> None:
-        """If `append` raises OSError, it is tried again; after a success `tidy_up` is called.
+        """If `append` raises OSError, it is retried; after a success `tidy_up` is called.
 
         `dropped_line` returns a line that states how many lines and bodies were dropped. At
-        most `max_lines` entries are pending. Bodies are dropped when half as many are, or
-        when more than `max_bytes` bytes of bodies are.
+        most `max_lines` entries are pending. Bodies are dropped if half as many entries, or
+        more than `max_bytes` bytes of bodies, are pending.
         """
         self._render = render
         self._append = append
@@ -302,7 +302,7 @@ class Writer:
     # --- the process ----------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """Start afresh in a child: the parent writes its own entries, into its own file."""
+        """Start with an empty queue in a child: the parent writes its own entries."""
         self._lock = threading.RLock()
         self._close()
         self._reset()
@@ -314,10 +314,10 @@ _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 def _flush_all(timeout: float) -> list[Writer]:
     """Flush all writers, in `timeout` seconds together; return those that did not finish."""
     end = time.monotonic() + timeout
-    asked = [(writer, writer.request_flush()) for writer in list(_writers)]
+    requested = [(writer, writer.request_flush()) for writer in list(_writers)]
     return [
         writer
-        for writer, written in asked
+        for writer, written in requested
         if written is not None and not written.wait(max(0.0, end - time.monotonic()))
     ]
 

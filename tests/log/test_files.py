@@ -1,4 +1,4 @@
-"""The files of a log: one for each process, rotated, compressed, let go; whole at each moment."""
+"""The files of a log: one for each process, rotated, compressed, deleted; whole at each moment."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_file_that_is_no_log_is_left_alone(tmp_path: Path) -> None:
     for file in (theirs, similar):
         file.write_text("Dear diary,\n")
         file.chmod(0o644)
-    with pytest.raises(FileExistsError, match="no replay log is left alone"):
+    with pytest.raises(FileExistsError, match="not a replay log"):
         log_file(theirs).append(b"one\n")
     log_file(tmp_path / "b.jsonl").append(b"one\n")
     for file in (theirs, similar):

@@ -51,7 +51,7 @@ def thinking(text: str) -> bytes:
 
 
 def answered(*pieces: bytes) -> tuple[list[bytes], frozenset[str]]:
-    return POLICY.answer(pieces, NATIVE, holds_vectors=False)
+    return POLICY.response(pieces, NATIVE, holds_vectors=False)
 
 
 def values(pieces: Sequence[bytes]) -> list[Any]:
@@ -243,7 +243,9 @@ def broken(text: str) -> str:
 def test_a_broken_redactor_hides_the_text(redactor: Callable[[str], str]) -> None:
     policy = BodyPolicy([redactor])
     assert policy.text("hello") == "[redaction failed]"
-    assert b"hello" not in b"".join(policy.answer([chat("hello")], NATIVE, holds_vectors=False)[0])
+    assert b"hello" not in b"".join(
+        policy.response([chat("hello")], NATIVE, holds_vectors=False)[0]
+    )
 
 
 # --- answers ------------------------------------------------------------------------------
@@ -355,7 +357,7 @@ def test_nothing_raises_whatever_bytes_come(
     pieces: list[bytes], holds_vectors: bool, keeps_media: bool
 ) -> None:
     policy = BodyPolicy(keeps_media=keeps_media)
-    kept, changes = policy.answer(pieces, NATIVE, holds_vectors=holds_vectors)
+    kept, changes = policy.response(pieces, NATIVE, holds_vectors=holds_vectors)
     assert len(kept) == len(pieces)
     assert changes <= {"redacted", "vectors", "images"}
     assert b"joe@example.com" not in b"".join(kept)
@@ -437,7 +439,7 @@ def test_a_key_block_in_plain_text_goes_as_a_whole() -> None:
 
 def test_vectors_go_unless_media_are_kept() -> None:
     pieces = [b'{"model":"joe@example.com","embeddings":[[0.1,', b'0.2],[0.3,0.4]],"x":1}']
-    kept, changes = POLICY.answer(pieces, NATIVE, holds_vectors=True)
+    kept, changes = POLICY.response(pieces, NATIVE, holds_vectors=True)
     value = json.loads(b"".join(kept))
     assert value == {
         "model": "[redacted: email]",
@@ -451,7 +453,7 @@ def test_vectors_go_unless_media_are_kept() -> None:
     }
     assert len(kept) == 2
     assert changes == {"redacted", "vectors"}
-    _, changes = BodyPolicy(keeps_media=True).answer(pieces, NATIVE, holds_vectors=True)
+    _, changes = BodyPolicy(keeps_media=True).response(pieces, NATIVE, holds_vectors=True)
     assert changes == {"redacted"}
 
 
@@ -475,7 +477,7 @@ def test_images_in_answers_go_unless_media_are_kept(fields: dict[str, Any]) -> N
     assert len(text) < 250
     assert (len(kept), changes) == (3, {"images"})
     assert answered(*kept) == (kept, frozenset())
-    with_media = BodyPolicy(keeps_media=True).answer(pieces, NATIVE, holds_vectors=False)
+    with_media = BodyPolicy(keeps_media=True).response(pieces, NATIVE, holds_vectors=False)
     assert with_media == (pieces, frozenset())
     _, changes = answered(*pieces, chat("joe@example.com"))
     assert changes == {"images", "redacted"}
@@ -510,5 +512,5 @@ def test_a_body_that_was_redacted_before_stays_as_it_is() -> None:
 
 def test_half_a_surrogate_pair_from_a_redactor_is_stored_as_a_question_mark() -> None:
     policy = BodyPolicy([lambda text: text.replace("Joe", "\ud800")])
-    assert policy.answer([b"Joe"], NATIVE, holds_vectors=False)[0] == [b"?"]
-    assert policy.answer([chat("Joe")], NATIVE, holds_vectors=False)[0] == [chat("?")]
+    assert policy.response([b"Joe"], NATIVE, holds_vectors=False)[0] == [b"?"]
+    assert policy.response([chat("Joe")], NATIVE, holds_vectors=False)[0] == [chat("?")]

@@ -108,7 +108,7 @@ def test_the_end_of_a_call_whose_begin_was_let_go_is_told(tmp_path: Path) -> Non
     skipped: list[Skipped] = []
     assert ids(path, skipped) == ["2"]
     [told] = skipped
-    assert str(told) == f"{path}:1: the end of a call whose begin is gone"
+    assert str(told) == f"{path}:1: an end line without its request line"
 
 
 def test_a_torn_last_line_is_skipped_and_told(
@@ -116,7 +116,7 @@ def test_a_torn_last_line_is_skipped_and_told(
 ) -> None:
     path = write(tmp_path / "a.jsonl", [request("1"), end("1"), b'{"v":1,"event":"requ'])
     assert [call.id for call in read(path)] == ["1"]
-    assert f"{path}:3: a line that was not finished is skipped" in caplog.text
+    assert f"{path}:3: an unfinished line is skipped" in caplog.text
 
 
 def test_a_torn_line_before_the_next_process_is_skipped_and_told(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_gzip_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none.jsonl", "", "sub/none.jsonl"])
 def test_where_there_is_no_log_that_is_said_at_once(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ReplayLogError, match="found nothing there: configure"):
+    with pytest.raises(ReplayLogError, match="found none: configure"):
         read(tmp_path / name)
 
 

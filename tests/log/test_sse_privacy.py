@@ -26,7 +26,7 @@ HIDDEN = "[redacted: email]"
 
 
 def answered(pieces: Sequence[bytes]) -> tuple[list[bytes], frozenset[str]]:
-    return POLICY.answer(pieces, TOY, holds_vectors=False)
+    return POLICY.response(pieces, TOY, holds_vectors=False)
 
 
 def said(pieces: Sequence[bytes], *, key: str = "words", choice: int = 0) -> str:

@@ -1,8 +1,7 @@
-"""Finds what must not be stored of a response's body, and rewrites the messages that hold it.
+"""Finds secrets and media in a response's body, and rewrites the messages that hold them.
 
-A model writes a secret as fragments in many messages of a stream, so each text is joined before it
-is redacted, and what is left of it is given back to its fragments. Where texts stand is the
-dialect's to say.
+A stream may split a secret over many messages, so the fragments of each text are joined,
+redacted, and divided into fragments again. The dialect declares which fields hold texts.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel.redaction import is_secret_key
 
-__all__ = ["AnswerBody"]
+__all__ = ["ResponseBody"]
 
 _is_timestamp = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
@@ -32,19 +31,19 @@ _is_timestamp = re.compile(
 
 _decode = Decoder().decode
 _LONGEST_NAME = 200
-"""Characters; a longer text is looked at alone, for it may be an image."""
+"""Characters; a longer text is checked alone, as it may be an image."""
 _SAID: Final = frozenset(("text", "repeat"))
-"""Kinds of fields that say a text."""
+"""Kinds of fields that hold text."""
 _LARGEST_COUNT = 10**12 - 1
 """Larger whole numbers may be those of payment cards."""
 
 _Name = tuple[Any, ...]
-"""Which text of a stream a fragment belongs to: the keys to it, and what tells choices apart."""
+"""Identifies a text of a stream: its keys, and the identity of its choice."""
 _Texts = Mapping[_Name, Iterator[str]]
 
 
 class _Unit(NamedTuple):
-    """A message of a body, or a body that is one document; or all text between two messages."""
+    """A message of a body, a body that is one document, or all text between two messages."""
 
     start: int
     end: int
@@ -55,7 +54,7 @@ class _Unit(NamedTuple):
 
 
 class _Place:
-    """Where objects of a response stand, and the texts that their fields have said so far."""
+    """A place of objects in a response, with the fragments of their fields so far."""
 
     __slots__ = ("_fields", "_fragments", "_path", "_within", "identity", "inner", "kinds", "texts")
 
@@ -76,7 +75,7 @@ class _Place:
         }
 
     def within(self, *names: Any) -> _Place:
-        """Return the place of one of several: of a choice by its identity, or of an item."""
+        """Return the place of one of several objects: a choice by its identity, or an item."""
         place = self._within.get(names)
         if place is None:
             fields = replace(self._fields, identity=())
@@ -84,8 +83,8 @@ class _Place:
         return place
 
 
-class AnswerBody:
-    """One response's body, on its way to what of it must not be stored."""
+class ResponseBody:
+    """One response's body, to be redacted."""
 
     def __init__(
         self,
@@ -96,9 +95,9 @@ class AnswerBody:
         echoes_secret: bool = False,
         media: MediaCopier | None = None,
     ) -> None:
-        """`echoes_secret` says that the request had a secret, which a response may repeat."""
+        """`echoes_secret`: the request had a secret, which the response may repeat."""
         self.has_secret = False
-        """Whether one was found by `edits`."""
+        """Whether `edits` found a secret."""
         self._body = body
         self._dialect = dialect
         repeats = [f'"{name}"'.encode() for name in _repeats_in(dialect.response_fields)]
@@ -128,7 +127,7 @@ class AnswerBody:
         return redacted
 
     def edits(self) -> list[Edit[bytes]]:
-        """Return what must be replaced, in the order of the body; usually nothing."""
+        """Return the replacements, in the order of the body; usually none."""
         messages = self._objects()
         units = list(self._units()) if messages is None else []
         for message in messages or ():
@@ -149,7 +148,7 @@ class AnswerBody:
             if (new := self._rewritten(unit, texts, has_secret=has_secret)) is not None
         ]
 
-    # --- what is there --------------------------------------------------------------------
+    # --- collecting texts -----------------------------------------------------------------
 
     def _collect(self, unit: _Unit) -> None:
         if isinstance(unit.value, dict):
@@ -212,17 +211,17 @@ class AnswerBody:
             and all(self._text(other) == other for other in self._others | keys)
         )
 
-    # --- what it becomes ------------------------------------------------------------------
+    # --- rewriting ------------------------------------------------------------------------
 
     def _rewritten(self, unit: _Unit, texts: _Texts, *, has_secret: bool = False) -> bytes | None:
-        """Return what a unit becomes; None if it stays as it is."""
+        """Return the new bytes of a unit; None if it does not change."""
         if unit.value is NOT_JSON:
             return self._rewritten_text(unit)
         value = self._copied(unit.value, self._dialect.response_fields, (), texts, has_secret)
         if value == unit.value:
             return self._rewritten_text(unit) if unit.is_torn else None
         line = as_json(value)
-        # What was torn stays torn: a reader must not find an end that never came.
+        # A truncated unit stays truncated: a reader must not find an end that never arrived.
         return line.rstrip(b"}]").removesuffix(b'"') if unit.is_torn else line
 
     def _rewritten_text(self, unit: _Unit) -> bytes | None:
@@ -243,7 +242,7 @@ class AnswerBody:
         texts: _Texts,
         has_secret: bool,  # noqa: FBT001
     ) -> Any:
-        """Copy a message or an object in one, its known fields each in its own way."""
+        """Copy a message or an object in one; each kind of field is copied in its own way."""
         if not isinstance(value, dict):
             return self._json(value)
         path = _identified(path, fields, value)
@@ -298,10 +297,10 @@ class AnswerBody:
 
         return inner
 
-    # --- how the body is divided ----------------------------------------------------------
+    # --- dividing the body ----------------------------------------------------------------
 
     def _objects(self) -> list[dict[str, Any]] | None:
-        """Read a body whose every message is an object, as nearly all are; None for any other."""
+        """Parse a body in which every message is an object; None for any other."""
         framing = self._dialect.framing
         if framing.has_other_lines:
             return None
@@ -331,7 +330,7 @@ class AnswerBody:
         return value if isinstance(value, dict | list) else NOT_JSON
 
     def _perhaps_torn(self, line: _Unit) -> _Unit:
-        # The cut may go through a character.
+        # The body may end within a character.
         text = self._body[line.start : line.end].decode("utf-8", "ignore")
         try:
             value = from_json(text, allow_partial="trailing-strings")
@@ -348,7 +347,7 @@ def _identified(path: _Name, fields: Fields, holder: Mapping[str, Any]) -> _Name
 
 
 def _items(value: Any, fields: Fields, path: _Name) -> list[tuple[_Name, Any]]:
-    """Return the objects under a key, each with its path; list items without identity by number."""
+    """Return the objects under a key with their paths; list items without identity by index."""
     if not isinstance(value, list):
         return [(path, value)]
     if fields.identity:
@@ -362,7 +361,7 @@ def _repeats_in(fields: Fields) -> set[str]:
 
 
 def _tokens(repeats: Sequence[Any] | Mapping[str, Any]) -> str:
-    """Join the tokens of log probabilities, in which a secret may be spread."""
+    """Join the tokens of log probabilities, over which a secret may be split."""
     if isinstance(repeats, dict):
         return "".join(_tokens(value) for value in repeats.values() if isinstance(value, list))
     tokens = (entry.get("token") for entry in repeats if isinstance(entry, dict))
