@@ -1,7 +1,7 @@
 """OpenTelemetry for Ollama: spans and metrics for every call, in a drop-in client.
 
-The names are imported when they are first used: the official package reads `OLLAMA_HOST`
-at import and fails on a bad one, which the command line has to be able to say in a sentence.
+Names are imported at first use: the official package reads `OLLAMA_HOST` at import and raises
+if it is invalid, and the command line has to report that as an error of its own.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _ROOMS = {
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-# Hidden from type checkers, which would take any name for a good one.
+# Hidden from type checkers: with it they would accept any name.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""The generic half of an ASGI application: its lifespan, reading a body, sending a document."""
+"""Generic parts of an ASGI application: its lifespan, reading a body, sending a document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 Event = MutableMapping[str, Any]
-"""A scope, or what is received or sent."""
+"""A scope, or an event that is received or sent."""
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
@@ -72,10 +72,9 @@ async def send_document(send: Send, status: int, body: bytes, content_type: str)
 
 
 async def break_connection(receive: Receive, send: Send) -> bool:
-    """Close the connection without an end of the response; False if the server cannot do that.
+    """Close the connection without ending the response; False if the server does not support it.
 
-    ASGI has no event for it, so this reaches for uvicorn's transport. What was sent before still
-    arrives.
+    ASGI has no event for it, so this uses uvicorn's transport. Bytes sent before still arrive.
     """
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     if transport is None:

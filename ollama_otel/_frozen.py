@@ -1,4 +1,4 @@
-"""JSON that cannot be changed: what records hold of a caller's own values."""
+"""Read-only JSON: records hold it in place of the caller's own values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 
 class FrozenDict(dict[K, V], Generic[K, V]):
-    """A dict without the methods that change one; it still is one to JSON writers and pickle."""
+    """A read-only dict; JSON writers and pickle still accept it as a dict."""
 
     __slots__ = ()
 
@@ -33,9 +33,9 @@ class FrozenDict(dict[K, V], Generic[K, V]):
 
 
 def frozen(value: Any, depth: int = 0) -> Any:
-    """Return a copy of a JSON value that cannot be changed; lists become tuples.
+    """Return a read-only copy of a JSON value; lists become tuples.
 
-    What is nested in more than 64 levels is replaced by a text that says so.
+    Values nested in more than 64 levels are replaced by a text that says so.
     """
     if not isinstance(value, (dict, list, tuple)):
         return value

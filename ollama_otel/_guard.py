@@ -1,4 +1,4 @@
-"""Our failure is never theirs: the one place where our own faults end up.
+"""Catches faults of this library, so that they never become the caller's.
 
 Used only where a caller's traffic meets our code.
 """
@@ -17,14 +17,14 @@ class Guard:
 
     def __init__(self) -> None:
         self.loud = False
-        """True in our own tests, so that no fault of ours hides; never set by the library."""
+        """True in this project's tests, so that faults show; never set by the library."""
         self.faults: Counter[str] = Counter()
-        """How often each kind of fault was met, by `where: ExceptionType`."""
-        # Reentrant, as the garbage collector may come here while this is held.
+        """Number of faults of each kind, by `where: ExceptionType`."""
+        # Reentrant: the garbage collector may run `caught` while this thread holds the lock.
         self._lock = threading.RLock()
 
     def caught(self, where: str, fault: Exception) -> None:
-        """Record a fault of our own met while doing `where`; called from an `except` block."""
+        """Record a fault of this library while it did `where`; call it in an `except` block."""
         kind = f"{where}: {type(fault).__name__}"
         with self._lock:
             self.faults[kind] += 1

@@ -10,16 +10,16 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 __all__ = ["is_hidden", "send_hidden"]
 
 _HIDDEN: Final = "ollama_otel.hidden"
-"""The extension that such a request has."""
+"""Key in the extensions of such a request."""
 
 
 def send_hidden(transport: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
-    """Send a request of our own; raises what the transport raises."""
+    """Send a request of this library; raises what the transport raises."""
     request.extensions = {**request.extensions, _HIDDEN: True}
     with suppress_instrumentation():
         return transport.handle_request(request)
 
 
 def is_hidden(request: httpx.Request) -> bool:
-    """Whether a request is one of our own, and goes to the network whatever stands before it."""
+    """Whether this library made the request; it goes to the network even during a replay."""
     return _HIDDEN in request.extensions

@@ -1,4 +1,4 @@
-"""The one table of names that go out: attributes and events; `instruments.py` has the metrics.
+"""Names of all attributes and events; `instruments.py` has those of the metrics.
 
 Sources: GenAI semantic conventions v1.41.0 and their successor's main (`gen-ai-dev`);
 everything under `ollama.` is this project's own.
@@ -19,7 +19,7 @@ SCHEMA_URLS: Final[Mapping[Profile, str]] = {
 
 PROVIDER: Final = "ollama"
 OTHER: Final = "_OTHER"
-"""Stands for all values beyond what a label may carry."""
+"""Label value for everything beyond the limit of distinct values."""
 
 # --- attributes of the conventions ------------------------------------------------------------
 
@@ -69,7 +69,7 @@ PHASE: Final = "ollama.phase"
 LOG_ITEM: Final = "ollama.replay_log.item"
 
 MODEL_NAME: Final = "ollama.model.name"
-"""As the server lists it, tag included."""
+"""The name as the server lists it, tag included."""
 MODEL_GPU_SHARE: Final = "ollama.model.gpu_share"
 MODEL_CONTEXT_LENGTH: Final = "ollama.model.context_length"
 MEMORY_TYPE: Final = "ollama.memory.type"
@@ -145,7 +145,7 @@ INTEGER_OPTIONS: Final[Mapping[str, str]] = {
 """Options of the request that are whole numbers, and the attribute each becomes."""
 
 UNLIMITED_NUM_PREDICT: Final = REQUEST_PREFIX + "num_predict"
-"""Where `num_predict` goes when it is 0 or less, which is not a number of tokens."""
+"""Attribute of a `num_predict` of 0 or less, which is not a number of tokens."""
 
 # --- events -----------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 class _Callbacks:
-    """Callbacks in the order in which they were added; methods do not keep their object alive."""
+    """Callbacks in the order of registration; methods do not keep their object alive."""
 
     def __init__(self) -> None:
         self._entries: dict[_Callback | WeakMethod[_Callback], None] = {}
@@ -54,7 +54,7 @@ class _Callbacks:
                 guard.caught(where, fault)
 
 
-# Reentrant: the garbage collector may come here while this is held.
+# Reentrant: the garbage collector may run our code while this thread holds the lock.
 _lock = threading.RLock()
 _exit = _Callbacks()
 _before_fork = _Callbacks()
@@ -66,9 +66,9 @@ _in_child = _Callbacks()
 def at_exit(callback: _Callback) -> None:
     """Call a function when the process exits, before those that were added earlier.
 
-    A child of `multiprocessing` exits without `atexit`, so it has to add the function once more;
-    elsewhere that changes nothing. Where `multiprocessing` is loaded, the function may be called
-    twice.
+    A child of `multiprocessing` exits without `atexit`, so it has to add the function again;
+    in other processes adding it again changes nothing. If `multiprocessing` is loaded, the
+    function may be called twice.
     """
     with _lock:
         _register_exit()
@@ -84,7 +84,7 @@ def _register_exit() -> None:
 
 @cache
 def _register_finalizer(_pid: int) -> None:
-    """Once in each process: a child clears the finalizers of its parent."""
+    """Register the finalizer; needed in each process, as a child clears those of its parent."""
     sys.modules["multiprocessing.util"].Finalize(None, _run_at_exit, exitpriority=0)
 
 
@@ -135,7 +135,7 @@ _collecting_thread: int | None = None
 
 
 def watch_collector() -> None:
-    """Let `run_or_defer` work from now on; costs each later collection about 0.5 us."""
+    """Make `run_or_defer` work from now on; costs each later collection about 0.5 us."""
     if _note_phase not in gc.callbacks:
         with _lock:
             _register_exit()
@@ -150,10 +150,10 @@ def _note_phase(phase: str, info: Mapping[str, int]) -> None:  # noqa: ARG001 - 
 
 
 def run_or_defer(function: Callable[[_T], None], argument: _T) -> None:
-    """Call a function; if the garbage collector is what runs on this thread, call it later.
+    """Call a function; if the garbage collector is running on this thread, call it later.
 
-    The collector runs anywhere, also where the SDK or this library holds a lock that the
-    function needs: to call it there would deadlock.
+    The collector can run while the SDK or this library holds a lock that the function needs:
+    calling it then would deadlock.
     """
     if _is_collecting():
         _deferred.append(partial(function, argument))
@@ -162,9 +162,9 @@ def run_or_defer(function: Callable[[_T], None], argument: _T) -> None:
 
 
 def catch_up() -> None:
-    """Call what was deferred; the caller must hold no lock.
+    """Call the deferred functions; the caller must hold no lock.
 
-    Called when a call starts, when metrics are collected, when a log is flushed and at exit.
+    Runs when a call starts, when metrics are collected, when a log is flushed and at exit.
     """
     while _deferred and not _is_collecting():
         try:
@@ -175,5 +175,5 @@ def catch_up() -> None:
 
 
 def _is_collecting() -> bool:
-    """Whether the collector called what runs on this thread."""
+    """Whether the collector is running on this thread."""
     return _collecting_thread is not None and _collecting_thread == get_ident()

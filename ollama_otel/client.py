@@ -1,10 +1,10 @@
 """`Client` and `AsyncClient`: the official client's subclasses that record every call.
 
-They override its one choke point, `_request`, with the same steps in less work: bytes
-are cut at newlines and go straight into pydantic's own JSON reader. Anything unusual
-goes the official way, so that values and exceptions are the official ones.
+They override `_request`, through which all its methods go, with a faster version: it cuts the
+bytes at newlines and passes each line to pydantic's JSON parser. Unusual requests and lines go
+through the official code, so that values and exceptions are the official ones.
 
-The logic stands above the two classes, without I/O; they differ by `await` only.
+The logic is outside the two classes, without I/O; they differ by `await` only.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ CONNECTION_ERROR_MESSAGE: Final = (
     "Failed to connect to Ollama. Please check that Ollama is downloaded, running and "
     "accessible. https://ollama.com/download"
 )
-"""The official client's words; a test holds them against it."""
+"""The official client's message; a test compares the two."""
 
 _ERROR = b'"error"'
 _MAX_KEPT = 64
-"""Paths whose URL and headers are kept; the official client has fewer."""
+"""Paths whose URL and headers are kept; the official client uses fewer."""
 
 _HttpxClient = httpx.Client | httpx.AsyncClient
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -46,7 +46,7 @@ def _encode(body: Any) -> bytes:
 
 
 def _is_usual(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a request is what the official client's methods send: method, path and JSON."""
+    """Whether a request has only what the official methods send: method, path and JSON."""
     return (
         (*map(type, args),) == (str, str)
         and kwargs.keys() <= {"json"}
@@ -56,10 +56,10 @@ def _is_usual(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 class _Requests:
-    """Builds what `client.build_request` does, with the body for our transport to read.
+    """Builds the requests of `client.build_request`, with the body for our transport.
 
-    httpx puts URL and headers together anew for each request. Here those of the first one
-    are used again, as long as the client's base URL and headers stay as they are.
+    httpx computes URL and headers for each request. Here those of the first request to a path
+    are reused as long as the client's base URL and headers do not change.
     """
 
     __slots__ = ("_encode", "_encodes_as_httpx", "_known")
@@ -68,9 +68,9 @@ class _Requests:
         self._encode = encode
         sample: dict[str, Any] = {"é": [1, 0.5, None]}
         request = httpx.Request("POST", "http://localhost", json=sample)
-        # httpx's versions write JSON in different ways; an unknown one is left to httpx.
+        # Versions of httpx encode JSON differently; if ours differs, httpx does it.
         self._encodes_as_httpx = request.content == encode(sample)
-        # One value, as threads may change it.
+        # One tuple, so that threads replace it atomically.
         self._known: tuple[Any, Any, dict[Any, tuple[httpx.URL, httpx.Headers]]] = (None, None, {})
 
     def build(
@@ -99,13 +99,13 @@ class _Requests:
         )
         if json is not None:
             request.headers["Content-Length"] = str(len(content))
-        # As httpx does, so that `content` can be asked for.
+        # As httpx does, so that `content` is available.
         request.read()
         return request
 
 
 def _is_plain(request: httpx.Request, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether nothing is in a request but the path, these headers and what the body asks for."""
+    """Whether a request has no headers but these and those that follow from its URL and body."""
     length = len(request.content)
     lengths = [(b"Content-Length", b"%d" % length)] if length else []
     expected = [(b"Host", request.url.netloc), *headers, *lengths]
@@ -113,10 +113,10 @@ def _is_plain(request: httpx.Request, headers: list[tuple[bytes, bytes]]) -> boo
 
 
 def _raw_body(client: _HttpxClient, response: httpx.Response) -> Any:
-    """Return the body as our transport gives it, or None where httpx has to read it.
+    """Return the body that our transport made, or None if httpx has to read it.
 
-    That is where it is an error's, where it is encoded, where it has been read already, or
-    where a hook may have kept the response to look into it later.
+    httpx reads it if the status is an error, if the body is encoded or has been read already,
+    or if a hook may have kept the response for later.
     """
     if (
         not response.is_success
@@ -129,7 +129,7 @@ def _raw_body(client: _HttpxClient, response: httpx.Response) -> Any:
 
 
 def _read_document(cls: Any, body: bytes) -> Any:
-    """Turn a whole body into `cls`."""
+    """Parse a whole body as `cls`."""
     try:
         return cls.__pydantic_validator__.validate_json(body)
     except ValidationError:
@@ -138,7 +138,7 @@ def _read_document(cls: Any, body: bytes) -> Any:
 
 
 class _Parts:
-    """Turns the pieces of a stream into objects of one class."""
+    """Parses the pieces of a stream as objects of one class."""
 
     __slots__ = ("_cls", "_cutter", "_encoding", "_validate")
 
@@ -152,8 +152,8 @@ class _Parts:
         )
 
     def feed(self, data: bytes) -> Iterable[Any]:
-        """Return the parts whose lines `data` completes, each read when it is asked for."""
-        # Nearly always a piece is just a line.
+        """Return the parts whose lines `data` completes, each parsed when it is requested."""
+        # Nearly always a piece is exactly one line.
         if (
             self._cutter.is_empty
             and 0 <= data.find(b"\n") == len(data) - 1
@@ -166,18 +166,18 @@ class _Parts:
         return map(self._read, self._cutter.lines(data))
 
     def finish(self) -> Iterable[Any]:
-        """Return the part in a last line without an end, if there is one."""
+        """Return the part in a last line without a line end, if there is one."""
         rest = self._cutter.flush()
         return (self._read(rest),) if rest else ()
 
     def _read(self, line: bytes) -> Any:
-        # Most classes would take a line with an error for one with nothing in it.
+        # Most classes would parse a line with an error as an empty object.
         if line.find(_ERROR) < 0:
             try:
                 return self._validate(line)
             except ValidationError:
                 pass
-        # Outside of the handler, so that what this raises has no other context than officially.
+        # Outside of the handler, so that the exception has the same context as the official one.
         return self._read_officially(line)
 
     def _read_officially(self, line: bytes) -> Any:
@@ -188,12 +188,12 @@ class _Parts:
 
 
 def _refusal(response: httpx.Response) -> ollama.ResponseError:
-    """Return what the official client raises for a response that has been read."""
+    """Return the error that the official client raises for a response that has been read."""
     return ollama.ResponseError(response.text, response.status_code)
 
 
 class _OfficialErrors:
-    """Around a call that is no stream: httpx's errors become the official client's."""
+    """Turns httpx's errors into the official client's, for calls that do not stream."""
 
     __slots__ = ()
 
@@ -211,7 +211,7 @@ _official_errors: Final = _OfficialErrors()
 
 
 class _NamingRequest:
-    """Around a body: errors name their request, as where httpx reads the body itself."""
+    """Sets `request` on errors while a body is read, as httpx does when it reads the body."""
 
     __slots__ = ("_response",)
 
@@ -242,7 +242,7 @@ class _Instrumented:
         enrichers: Sequence[Enricher] = (),
         **kwargs: Any,
     ) -> None:
-        """Create a client; `host` and `kwargs` are the official ones."""
+        """Create a client; `host` and `kwargs` are those of the official client."""
         super().__init__(host, **kwargs)  # type: ignore[call-arg]  # the official client's
         self._requests = _Requests()
         instrument_client(

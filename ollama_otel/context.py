@@ -1,4 +1,4 @@
-"""Who and what the calls inside a block belong to: conversation, user, tags."""
+"""The conversation, user and tags that calls inside a block belong to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CallContext", "call_context", "current_call_context"]
 
 
 class CallContext(Struct, frozen=True, kw_only=True):
-    """What a caller says of its calls; nothing here is ever invented."""
+    """What the application sets for its calls; the library sets none of it."""
 
     conversation_id: str | None = None
     user_id: str | None = None
@@ -27,7 +27,7 @@ _current: ContextVar[CallContext] = ContextVar("ollama_otel_call_context", defau
 
 
 def current_call_context() -> CallContext:
-    """Return what the blocks around this point say."""
+    """Return the context that the enclosing blocks set."""
     return _current.get()
 
 
@@ -40,8 +40,8 @@ def call_context(
 ) -> Iterator[CallContext]:
     """Mark every call made inside the block, in sync and async code alike.
 
-    Blocks nest: an inner one adds its tags and replaces what it names. All of it goes
-    on spans and into records, none on metrics, where it would make a series per user.
+    Blocks nest: an inner one adds its tags and overrides the rest. The values go on spans and
+    into records, not on metrics, where they would make a series per user.
     """
     outer = _current.get()
     inner = CallContext(

@@ -1,13 +1,13 @@
-"""The errors this library itself raises; those of the server keep the official classes.
+"""The errors that this library raises; errors of the server keep the official classes.
 
 OllamaOtelError
-├── SettingsError           a setting or a variable has a value that cannot be used
+├── SettingsError           a setting or a variable has an invalid value
 ├── MissingExtraError       a feature needs a package that is not installed
-├── InstrumentationError    something that cannot be instrumented was handed in
-└── ReplayError             a log cannot be read, or cannot answer
-    ├── ReplayLogError      a file is no log, or a line of it is none
-    ├── ReplayMissError     nothing in the log answers a request
-    └── ReplayEndedError    the recording ends here: its caller had left
+├── InstrumentationError    an object is neither an Ollama client nor an httpx client
+└── ReplayError             a log cannot be read or played
+    ├── ReplayLogError      a file is not a replay log, or has a malformed line
+    ├── ReplayMissError     no logged call answers a request
+    └── ReplayEndedError    the logged response ends here: its caller had closed it
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ __all__ = [
 
 
 class OllamaOtelError(Exception):
-    """Root of everything this library raises on its own account."""
+    """Base class of all errors of this library."""
 
 
 class SettingsError(OllamaOtelError, ValueError):
-    """A setting has a value that cannot be used; the message says what was expected."""
+    """A setting has an invalid value; the message says what was expected."""
 
 
 class MissingExtraError(OllamaOtelError, ImportError):
-    """A feature needs an optional package; the message names the extra that brings it."""
+    """A feature needs an optional package; the message names the extra to install."""
 
 
 class InstrumentationError(OllamaOtelError, TypeError):
-    """What was handed in is neither an Ollama client nor an httpx client."""
+    """An object is neither an Ollama client nor an httpx client."""
 
 
 class ReplayError(OllamaOtelError):
-    """A log cannot be read, or cannot answer."""
+    """A log cannot be read or played."""
 
 
 class ReplayLogError(ReplayError, ValueError):
-    """A file is no log, or a line of it is none; the message names both."""
+    """A file is not a replay log, or has a malformed line; the message names file and line."""
 
 
 class ReplayMissError(ReplayError, LookupError):
-    """Nothing in the log answers a request; the message shows the nearest one that was logged."""
+    """No logged call answers a request; the message shows the nearest logged request."""
 
 
 class ReplayEndedError(ReplayError, EOFError):
-    """The recording of an answer ends here, as its caller had left; more of it never came."""
+    """The logged response ends here: its caller had closed it before its end."""

@@ -1,4 +1,4 @@
-"""`OllamaInstrumentor`: records the calls of every official client, without a change to the app."""
+"""`OllamaInstrumentor`: records the calls of every official client without changes to the app."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from ollama_otel.transport import instrument_client, is_instrumented, uninstrume
 __all__ = ["OllamaInstrumentor"]
 
 _BaseClient: Any = ollama.Client.__mro__[1]
-"""What both official clients derive from; not public by name, so a test pins it."""
+"""The base class of both official clients; it is private, so a test pins it."""
 
 
 def _existing_clients() -> list[Any]:
-    """Find every official client there is: by type, as `isinstance` would wake lazy proxies."""
+    """Find all official clients; `isinstance` would make lazy proxies load their object."""
     return [found for found in gc.get_objects() if _BaseClient in type(found).__mro__]
 
 
 class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
-    """Instruments official clients, those that exist and those to come.
+    """Instruments existing and future official clients.
 
     `ollama.chat(...)` and functions imported from `ollama` earlier are covered too: they
     are methods of one client, which is instrumented in place. `instrument()` takes the keywords
-    of `instrument_client`; `uninstrument()` leaves no trace. A client of this library records
-    anyway and is left alone.
+    of `instrument_client`; `uninstrument()` undoes all of it. Clients of this library are not
+    touched: they record their calls anyway.
     """
 
     _touched: weakref.WeakSet[Any]
     _original_init: Callable[..., None] | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Return what has to be installed; see `BaseInstrumentor`."""
+        """Return the packages that have to be installed; see `BaseInstrumentor`."""
         return ("ollama >= 0.6.2",)
 
     def _instrument(self, **kwargs: Any) -> None:
@@ -61,14 +61,14 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                     instrument_client(client, **options)
                     touched.add(client)
             except InstrumentationError:
-                return  # Somebody's own kind of client, without httpx inside.
+                return  # A subclass of the official client that does not use httpx.
             except Exception as fault:  # noqa: BLE001 - the client works, recorded or not
                 guard.caught("instrumenting a client", fault)
 
         @functools.wraps(original)
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
-            # One of ours brings its own instrumentation, with its own options.
+            # Our own clients have their own instrumentation, with their own options.
             if not isinstance(self, (Client, AsyncClient)):
                 instrument(self)
 

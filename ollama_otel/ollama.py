@@ -1,7 +1,7 @@
 """Every public name of the official package, so that one import line changes.
 
 `from ollama_otel import ollama` in place of `import ollama`: `Client`, `AsyncClient` and
-the functions record their calls, all else is the official object itself.
+the functions record their calls; all other names are the official objects.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ps = _client.ps
 web_search = _client.web_search
 web_fetch = _client.web_fetch
 
-# As officially without the functions: a star import is not to hide Python's `list`.
+# Without the functions, as in the official package: a star import must not hide `list`.
 __all__ = [
     "AsyncClient",
     "ChatResponse",
@@ -74,7 +74,7 @@ __all__ += [name for name in _official.__all__ if name not in __all__]
 
 
 def __getattr__(name: str) -> Any:
-    """What a later version of the official package adds is there without a change here."""
+    """Return names that a later version of the official package adds."""
     value = getattr(_official, name)
     is_function_of_its_client = isinstance(getattr(value, "__self__", None), _official.Client)
     return getattr(_client, name) if is_function_of_its_client else value

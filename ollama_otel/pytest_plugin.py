@@ -1,7 +1,7 @@
-"""The pytest plugin: a test's Ollama calls are recorded once, and played from then on.
+"""The pytest plugin: records a test's Ollama calls once, and plays them from then on.
 
-`@pytest.mark.ollama_replay` or the fixture `ollama_replay` turns it on for a test. As pytest
-loads the plugin in every run, it imports what it needs only for such a test.
+`@pytest.mark.ollama_replay` or the fixture `ollama_replay` turns it on for a test. pytest loads
+the plugin in every run, so it imports most of its modules only for such a test.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_\-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedTest:
-    """What the fixture `ollama_replay` gives."""
+    """The value of the fixture `ollama_replay`."""
 
     path: Path
     """The test's cassette."""
@@ -84,7 +84,7 @@ class _Options:
     """The arguments of the marker."""
 
     path: str | os.PathLike[str] | None = None
-    """The cassette, relative to the folder of the test's file."""
+    """Path of the cassette, relative to the folder of the test's file."""
     speed: float = 0.0
     ignore: Collection[str] = ()
     redactors: Sequence[Callable[[str], str]] = ()
@@ -128,9 +128,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Remove our automatic fixture from tests without the marker, so that it costs them nothing."""
+    """Remove our autouse fixture from tests without the marker, so that it costs them nothing."""
     names_of = {item: names for item in items if (names := getattr(item, "fixturenames", None))}
-    # The cases of one parametrised function share their list.
+    # The cases of one parametrised function share one list.
     marked = {id(names) for item, names in names_of.items() if item.get_closest_marker(_NAME)}
     for names in names_of.values():
         if id(names) not in marked and _BY_MARKER in names:
@@ -156,7 +156,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note whether a test has passed: one that fails leaves no cassette."""
+    """Note whether a test has passed: a failed test writes no cassette."""
     report = yield
     run = item.stash.get(_RUN, None)
     if call.when == "call" and run is not None:

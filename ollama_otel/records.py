@@ -1,7 +1,7 @@
-"""What is known of a call: values only, frozen at run time.
+"""The records of a call: values only, frozen at run time.
 
-Observers get these. They hold nothing that can be changed, and nothing that reaches back into
-the call. Times are seconds as floats, sizes are bytes; None means unknown, 0 means zero.
+Observers get these. They hold only frozen values, and no reference to the running call. Times
+are seconds as floats, sizes are bytes; None means unknown, 0 means zero.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ ended cleanly without it) or `not_protocol` (the body is not what the dialect sa
 Phase = Literal["load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client"]
 """Where the time of a call goes, in this order.
 
-`client` is what the client's clock measured beyond the server's total: network, and the caller's
-own pace. `unaccounted` is the rest in the server where that is no wait for a slot, and the whole
-time of a call for which the server gave no timings.
+`client` is the duration minus the server's total: network, and the caller's own pace.
+`unaccounted` is the rest of the server's total if it is not a wait for a slot, and the whole
+duration of a call for which the server gave no timings.
 """
 
 ErrorType = Literal[
@@ -102,26 +102,26 @@ ErrorType = Literal[
     "server_error",
     "_OTHER",
 ]
-"""Every value that `error.type` can have: few, so that it can be a metric's label."""
+"""All values of `error.type`: few, so that it can be a metric label."""
 
 Purpose = Literal["call", "load", "unload"]
 """`load` and `unload` are requests with an empty input: they only move the model."""
 
 DialectName = str
-"""Whose protocol a route speaks: `native`, and the names of further dialects."""
+"""The protocol of a route: `native`, and the names of further dialects."""
 
 ResponseKind = Literal["completion", "embedding", "progress", "usage", "opaque"]
-"""What there is to read in a response.
+"""What a response contains.
 
-`completion`: text, tokens and timings. `embedding`: vectors, and counts. `progress`: status lines
-of a long job. `usage`: token counts. `opaque`: nothing but a possible error.
+`completion`: text, tokens and timings. `embedding`: vectors and counts. `progress`: status lines
+of a long job. `usage`: token counts. `opaque`: only a possible error is read.
 """
 
 ReloadCause = str
 """Why a model was loaded again: an option that changed (`num_ctx`), `evicted`, `expired`, ..."""
 
-# A caller that leaves bytes unread can fill the socket, and the server then waits for it: from
-# here on the server's timings say something about the caller.
+# A caller that does not read can fill the socket buffer; the server then waits for it. Above
+# these limits the server's timings may include time of the caller.
 _BACKPRESSURE_BYTES: Final = 64 * 1024
 _BACKPRESSURE_SHARE: Final = 0.1
 
@@ -136,38 +136,38 @@ class Endpoint(Struct, frozen=True, kw_only=True, gc=False):
 
     method: str
     path: str
-    """From its `/api` or `/v1` on; a trailing `/*` stands for one further segment."""
+    """The path from `/api` or `/v1` on; a trailing `/*` stands for one further segment."""
     name: str
     """`ollama.operation.name`."""
     genai_operation: str | None = None
-    """`gen_ai.operation.name`, for what the GenAI conventions know."""
+    """`gen_ai.operation.name`; None if the GenAI conventions do not define the operation."""
     dialect: DialectName = "native"
     streams_by_default: bool | None = None
-    """What the server does when the request does not say; None: it never streams."""
+    """Whether the server streams if the request does not say; None: it never streams."""
     response: ResponseKind = "opaque"
     input_field: str | None = None
     """The request's field that holds the input; if it is empty, the server only loads the model."""
     can_unload: bool = False
     """Whether an empty input with a keep-alive of 0 unloads the model instead."""
     missing_is_an_answer: bool = False
-    """Whether status 404 answers the question instead of failing it."""
+    """Whether status 404 is a valid response and not a failure."""
 
     @property
     def path_names_body(self) -> bool:
-        """Whether the path identifies what is sent: a blob by its digest."""
+        """Whether the path identifies the request's body: a blob by its digest."""
         return self.path.endswith("/*")
 
     @property
     def moves_model(self) -> bool:
-        """Whether the server needs a model in memory to serve it."""
+        """Whether the server needs a model in memory for it."""
         return self.response in {"completion", "embedding"}
 
 
-# --- what was said ------------------------------------------------------------------------
+# --- conversations ------------------------------------------------------------------------
 
 
 class Text(Struct, frozen=True, tag="text"):
-    """Text for the reader."""
+    """Text of a message."""
 
     text: str
 
@@ -179,7 +179,7 @@ class Thinking(Struct, frozen=True, tag="thinking"):
 
 
 class ToolCall(Struct, frozen=True, kw_only=True, tag="tool_call"):
-    """A call of a tool that the model asks for."""
+    """A tool call that the model requests."""
 
     name: str
     arguments: Any = None
@@ -188,7 +188,7 @@ class ToolCall(Struct, frozen=True, kw_only=True, tag="tool_call"):
 
 
 class ToolResult(Struct, frozen=True, kw_only=True, tag="tool_result"):
-    """What a tool returned, as it was sent back to the model."""
+    """A tool's result, as sent back to the model."""
 
     text: str
     id: str | None = None
@@ -196,16 +196,16 @@ class ToolResult(Struct, frozen=True, kw_only=True, tag="tool_result"):
 
 
 class Media(Struct, frozen=True, kw_only=True, tag="media"):
-    """An image or a sound by its hash; the bytes are not here."""
+    """An image or a sound, by hash; the record does not hold the bytes."""
 
     sha256: str
-    """Of the decoded bytes, in hexadecimal."""
+    """Hash of the decoded bytes, in hexadecimal."""
     size: int
-    """Bytes, decoded."""
+    """Number of decoded bytes."""
     modality: str = "image"
     mime_type: str | None = None
     is_omitted: bool = False
-    """Whether the log it comes from does not hold the bytes either."""
+    """Whether the log that it was read from lacks the bytes too."""
 
 
 Part = Text | Thinking | ToolCall | ToolResult | Media
@@ -218,9 +218,9 @@ class Message(Struct, frozen=True, kw_only=True):
     role: str
     parts: tuple[Part, ...] = ()
     is_cut: bool = False
-    """Whether more came than is kept."""
+    """Whether the message was longer than what is kept."""
     name: str | None = None
-    """Who speaks, where the request says so."""
+    """The speaker's name, if the request gives one."""
 
     @property
     def text(self) -> str:
@@ -229,12 +229,12 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def thinking(self) -> str:
-        """What the model wrote before its answer."""
+        """The text that the model wrote before its answer."""
         return "".join(part.text for part in self.parts if isinstance(part, Thinking))
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls of tools, in order."""
+        """The tool calls, in order."""
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
 
@@ -248,21 +248,21 @@ class ToolDefinition(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Conversation(Struct, frozen=True, kw_only=True):
-    """What a request asks, the same for every dialect."""
+    """The content of a request, the same for every dialect."""
 
     system: tuple[Part, ...] = ()
     """Instructions that have a field of their own; a system message is one of the messages."""
     messages: tuple[Message, ...] = ()
-    """What was said so far; a bare prompt is a message of the user."""
+    """The messages so far; a bare prompt is a message of the user."""
     inputs: tuple[str, ...] = ()
     """Texts to embed."""
     tools: tuple[ToolDefinition, ...] = ()
     settings: Mapping[str, Any] = _NOTHING
-    """Everything else that the request says of how to answer, by its name; frozen JSON."""
+    """All other fields of the request that affect the response, by name; frozen JSON."""
 
     @property
     def question(self) -> str:
-        """What the user said last, or the first of the texts to embed; "" if nothing."""
+        """The last text of the user, or the first text to embed; "" if there is none."""
         said = [each.text for each in self.messages if each.role == "user" and each.text]
         return [*said[-1:], *self.inputs, ""][0]
 
@@ -271,7 +271,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
 
 
 class SpanIds(Struct, frozen=True, kw_only=True, gc=False):
-    """Which span follows a call; it is the call's span, not the caller's."""
+    """The ids of the call's own span, not the caller's."""
 
     trace: int
     span: int
@@ -279,7 +279,7 @@ class SpanIds(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
-    """What was asked, as sent: None and empty mean not sent."""
+    """Facts of a request, as sent: None and empty mean not sent."""
 
     model: str | None = None
     stream: bool = False
@@ -307,7 +307,7 @@ class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
-    """What the server said of the call; None means that it did not say."""
+    """Facts that the server reported; None means that it did not report them."""
 
     model: str | None = None
     remote_model: str | None = None
@@ -316,7 +316,7 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     """Whether the final message of the dialect was seen."""
     done_reason: str | None = None
     input_tokens: int | None = None
-    """Tokens of the prompt, after any truncation; since Ollama 0.30.1 with the cached ones."""
+    """Tokens of the prompt, after any truncation; since Ollama 0.30.1 cached ones included."""
     output_tokens: int | None = None
     """Tokens generated: thinking and tool calls included."""
     total_duration: float | None = None
@@ -340,12 +340,12 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Progress(Struct, frozen=True, kw_only=True, gc=False):
-    """How far a pull, push or create came, summed over its layers."""
+    """Progress of a pull, push or create, summed over its layers."""
 
     total_bytes: int | None = None
-    """Bytes of all layers, those already there included."""
+    """Bytes of all layers, those that existed before included."""
     moved_bytes: int | None = None
-    """Bytes moved during this call, those there at its start left out."""
+    """Bytes moved during this call; those that existed before are not counted."""
     moving_time: float | None = None
     """Seconds from the first to the last byte count."""
 
@@ -358,9 +358,9 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
-    """What the server held of the call's model: a section that an enricher adds.
+    """The state of the call's model in the server's memory: a section that an enricher adds.
 
-    Source: `/api/ps`, polled beside the calls.
+    Source: polls of `/api/ps`.
     """
 
     section: ClassVar[str] = "residency"
@@ -387,32 +387,32 @@ _NO_CONTEXT: Final = CallContext()
 
 
 class CallStart(Struct, frozen=True, kw_only=True):
-    """What is known when a request is about to be sent."""
+    """Facts known before the request is sent."""
 
     endpoint: Endpoint
     request: RequestFacts = _NO_REQUEST
     server_address: str | None = None
-    """Host, from the request's URL."""
+    """Host of the request's URL."""
     server_port: int | None = None
     server_scheme: str | None = None
-    """`http` or `https`, from the request's URL."""
+    """`http` or `https`."""
     path: str | None = None
     """The URL's path as sent, without the query."""
     started_at: int = 0
     """Nanoseconds since the epoch, by the wall clock."""
     is_for_network: bool = False
-    """Whether a real server will be asked for certain; False also if that is unknown."""
+    """Whether the request certainly goes to a real server; False also if that is unknown."""
     context: CallContext = _NO_CONTEXT
     span: SpanIds | None = None
     """The call's span; None if tracing makes none."""
     conversation: Conversation | None = None
-    """What was asked; only while content is captured."""
+    """The content of the request; None unless content is captured."""
     content: bytes | None = None
-    """The request's body as sent; only while an observer keeps it."""
+    """The request's body as sent; None unless an observer keeps it."""
 
     @property
     def is_inference(self) -> bool:
-        """Whether the GenAI conventions know the operation, and a model is to work."""
+        """Whether the GenAI conventions define the operation, and the model gets an input."""
         return self.endpoint.genai_operation is not None and self.request.purpose == "call"
 
     @property
@@ -427,12 +427,12 @@ class CallStart(Struct, frozen=True, kw_only=True):
 
     @property
     def trace_id(self) -> str | None:
-        """32 hexadecimal digits: where to find the call in a trace back-end."""
+        """32 hexadecimal digits; None if there is no span."""
         return None if self.span is None else f"{self.span.trace:032x}"
 
     @property
     def span_id(self) -> str | None:
-        """16 hexadecimal digits."""
+        """16 hexadecimal digits; None if there is no span."""
         return None if self.span is None else f"{self.span.span:016x}"
 
     @property
@@ -442,7 +442,7 @@ class CallStart(Struct, frozen=True, kw_only=True):
 
     @property
     def base_url(self) -> str | None:
-        """Where the server is: the call's URL without the endpoint. None if that is unknown."""
+        """The server's URL: the call's URL without the endpoint's path. None if unknown."""
         path, host, port = self.path, self.server_address, self.server_port
         if self.server_scheme not in {"http", "https"} or path is None or not host or not port:
             return None
@@ -454,16 +454,16 @@ class CallStart(Struct, frozen=True, kw_only=True):
 
 
 class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
-    """One call, ended. What follows from its fields is computed once, when it is asked for."""
+    """One finished call. Properties are computed once, at first use."""
 
     start: CallStart
     outcome: Outcome
     ending: Ending
     error_type: ErrorType | None = None
-    """From a closed list, only of a failed call."""
+    """None unless the call failed."""
     error_message: str | None = None
     exception_type: str | None = None
-    """Name of the exception class that the transport raised, only of a failed call."""
+    """Name of the exception class that the transport raised; None unless the call failed."""
     http_status: int | None = None
     response: ResponseFacts = _NO_RESPONSE
     duration: float
@@ -475,51 +475,51 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     chunk_count: int = 0
     """Messages of a stream, the final one included; this is not a count of tokens."""
     longest_gap: float | None = None
-    """Longest wait for one further chunk of a stream; the caller's own time is not in it."""
+    """Longest wait for a further chunk of a stream, seconds; without the caller's own time."""
     held_by_caller: float | None = None
-    """Seconds of a stream in which the caller did not ask for more."""
+    """Seconds of a stream in which the caller did not read."""
     response_size: int = 0
-    """Bytes of the body, as they came over the wire."""
+    """Bytes of the body, as received: before decoding."""
     cold_start: bool | None = None
     """Whether the call waited for its model to be loaded; None if the server did not say."""
     progress: Progress = _NO_PROGRESS
     answer: Message | None = None
-    """What was answered, only while content is captured."""
+    """The answer; None unless content is captured."""
     residency: ModelResidency = _NO_RESIDENCY
-    """What the server held of the model; filled while residency is on."""
+    """The state of the model in the server's memory; filled while residency is on."""
     sent_at: float = 0.0
-    """Reading of the monotonic clock when the request was sent, seconds."""
+    """Monotonic clock when the request was sent, seconds."""
     content_type: str | None = None
-    """As the response's head says."""
+    """The response's `Content-Type`."""
     content_encoding: str | None = None
-    """As the response's head says; None if there was nothing to decode."""
+    """The response's `Content-Encoding`; None if there was nothing to decode."""
     is_from_network: bool = False
     """Whether the response came over a connection: not from a mock, a cache or a replay."""
 
     @property
     def is_redirect(self) -> bool:
-        """Whether the server only pointed elsewhere; the call goes on with another request."""
+        """Whether the response is a redirect; httpx then sends another request."""
         return self.http_status is not None and 300 <= self.http_status < 400  # noqa: PLR2004
 
     @property
     def finish_reason(self) -> str | None:
-        """Why generation ended; the server says `stop` for tool calls too."""
+        """Why generation ended; `tool_call` if the model called tools, where Ollama says `stop`."""
         reason = self.response.done_reason
         return "tool_call" if reason == "stop" and self.response.tool_calls else reason
 
     @property
     def finish_reasons(self) -> tuple[str, ...] | None:
-        """The finish reason as the GenAI conventions want it: one for each choice of an answer."""
+        """The finish reasons as the GenAI conventions require: one for each choice."""
         is_answer = self.start.endpoint.response == "completion" and self.start.is_inference
         reason = self.finish_reason if is_answer else None
         return None if reason is None else (reason,)
 
     @cached_property
     def queue_estimate(self) -> float | None:
-        """Estimated seconds of waiting for a slot: what no phase of the server accounts for.
+        """Estimated seconds of waiting for a slot: the server's total without its phases.
 
-        None if the rest means something else: two runs in one call (a format and thinking),
-        images being encoded, or a caller so slow that the server waited.
+        None if the rest has another cause: two runs in one call (a format and thinking),
+        encoding of images, or a caller so slow that the server waited.
         """
         response, request = self.response, self.start.request
         total, load = response.total_duration, response.load_duration
@@ -537,7 +537,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def phases(self) -> Mapping[Phase, float]:
-        """Seconds of each phase that is known; together they make up the duration."""
+        """Seconds of each known phase; they add up to the duration."""
         response = self.response
         total, queue = response.total_duration, self.queue_estimate
         known: tuple[tuple[Phase, float | None], ...] = (
@@ -564,7 +564,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     def prefill_rate_estimate(self) -> float | None:
         """Prompt tokens per second of prompt processing: too high if part was cached.
 
-        The server counts all tokens but times only those that were not in its cache.
+        The server counts all tokens but measures the time of uncached ones only.
         """
         tokens, seconds = self.response.input_tokens, self.response.prompt_eval_duration
         return tokens / seconds if tokens and seconds else None

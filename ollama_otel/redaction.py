@@ -1,9 +1,9 @@
-"""Takes secrets out of text: one function per kind of secret, each `str` to `str`.
+"""Removes secrets from text: one function per kind of secret, each `str` to `str`.
 
-What is taken out leaves a mark such as `[redacted: email]`. Redacting twice changes nothing.
-Each function runs in linear time, whatever the text, and quickly where there is nothing to find.
-A long text is searched block by block, so that other threads get their turn in between; a line
-is never cut, so one of a megabyte holds them up for a few tenths of a second.
+A mark such as `[redacted: email]` replaces each secret. Redacting twice changes nothing. Each
+function runs in linear time for any text, and fast if there is nothing to find. A long text is
+searched block by block, so that other threads can run in between; lines are never split, so a
+line of a megabyte blocks them for a few tenths of a second.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Redactor = Callable[[str], str]
-"""Returns what may be kept of one string, uncut. It never sees a whole JSON document."""
+"""Returns a string without its secrets. It gets single strings, never a JSON document."""
 
 _MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
 _KIND = re.compile(r"[^\[\]\r\n]{1,64}")
@@ -47,7 +47,7 @@ _AUTHORIZATION = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-# A password may hold the sign that ends it.
+# A password may contain `@`, which also ends it.
 _URL_PASSWORD = re.compile(r"(://[^\s/:@\[\]\"']{0,64}:)(?!\[redacted)[^\s/\"']{1,128}(?=@)")
 _COOKIE = re.compile(
     r"""
@@ -90,7 +90,7 @@ _KEY_SHAPES = re.compile(
     """,
     re.VERBOSE,
 )
-# Code that handles secrets holds none: types, literals, calls, variables and fields stay.
+# Code that handles secrets has none: types, literals, calls, variables and fields are kept.
 _ASSIGNMENT = re.compile(
     r"""
     ( (?: (?P<sure> api[_-]?key | access[_-]?key | access[_-]?token | refresh[_-]?token
@@ -112,7 +112,7 @@ _ASSIGNMENT = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _HOST = r"@(?:[\w-]{1,63}\.)+(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z]{2,24})"
-# What follows without a gap belongs to it: otherwise the next run would find more than this one.
+# Text that follows without a gap is included: otherwise a second run would find more.
 _EMAIL = re.compile(rf"(?<![\w.%+-])(?!git@)[\w.%+-]++{_HOST}(?:[\w.%+-]*+{_HOST})*")
 _CARD = re.compile(
     r"""
@@ -156,7 +156,7 @@ _SECRET_KEY = re.compile(
     r"|(?:x?api|access|secret|secretaccess|awssecretaccess|private)key"
     r"|(?:access|refresh|id|api|bearer|session|x?auth)token"
 )
-# Looking for these first costs a hundredth of looking for the patterns.
+# Searching for these first costs a hundredth of searching for the patterns.
 _KEY_STARTS = (
     *("sk-", "k_live_", "k_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
     *("glpat-", "AKIA", "ASIA", "AIza", "xox", "hf_", "gsk_", "npm_", "pypi-"),
@@ -164,7 +164,7 @@ _KEY_STARTS = (
 _SECRET_NAMES = ("key", "token", "secret", "passw", "passphrase", "pwd")
 _SHORTEST_TOKEN = 6
 _SIGNS = re.compile(r"[@=:0-9]|earer|EARER")
-"""What every secret has that is shorter than the keys of the shortest shape, `xoxb-` and ten."""
+"""Each secret shorter than the shortest key (`xoxb-` and ten characters) has one of these."""
 _SHORTEST_PLAIN = 15
 _BLOCK = 4096
 """Characters after which the next line starts a new block."""
@@ -173,26 +173,26 @@ _BLOCK = 4096
 def is_innocent(text: str) -> bool:
     """Whether a text is too short and too plain for any of the built-in redactors.
 
-    It costs a tenth of asking them all, and most texts in a body are names of fields.
+    It costs a tenth of calling them all, and most texts in a body are short field names.
     """
     return len(text) < _SHORTEST_PLAIN and _SIGNS.search(text) is None
 
 
 @lru_cache(maxsize=1024)
 def is_secret_key(name: str) -> bool:
-    """Whether the value under a JSON key of this name is a secret, whatever it looks like.
+    """Whether the value under a JSON key of this name is always a secret.
 
-    Case, `-` and `_` make no difference. A bare `token` is none: in log probabilities it is text.
+    Ignores case, `-` and `_`. `token` does not count: in log probabilities it is text.
     """
     plain = name.lower().replace("_", "").replace("-", "")
     return _SECRET_KEY.fullmatch(plain) is not None
 
 
 def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> Redactor:
-    """Make a redactor that replaces what `regex` matches by `[redacted: KIND]`.
+    """Return a redactor that replaces each match of `regex` by `[redacted: KIND]`.
 
-    Marks that are there already are left alone. Raises SettingsError if `regex` is no regular
-    expression for text, or `kind` has brackets, a line end, or not 1 to 64 characters.
+    Existing marks are left alone. Raises SettingsError if `regex` is not a regular expression
+    for text, or `kind` has brackets, a line end, or not 1 to 64 characters.
     """
     if not _KIND.fullmatch(kind):
         raise SettingsError(
@@ -211,7 +211,7 @@ def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> Redactor:
         if compiled.search(text) is None:
             return text
         parts = _MARK.split(text)
-        # What stands at odd places are marks; an empty match is nothing to take out.
+        # The odd items are marks; empty matches are kept.
         parts[::2] = [compiled.sub(lambda found: found[0] and mark, part) for part in parts[::2]]
         return "".join(parts)
 
@@ -219,7 +219,7 @@ def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> Redactor:
 
 
 def _by_blocks(redactor: Redactor) -> Redactor:
-    """Run a redactor that looks for nothing across line ends over a few lines at a time."""
+    """Run a redactor over a few lines at a time; its matches must not span lines."""
 
     @wraps(redactor)
     def redact(text: str) -> str:
@@ -237,7 +237,7 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def private_keys(text: str) -> str:
-    """Take out private keys in PEM form, also those that are cut off."""
+    """Redact private keys in PEM format, also truncated ones."""
     if "-----BEGIN " not in text:
         return text
     return _PRIVATE_KEY.sub("[redacted: private_key]", text)
@@ -245,7 +245,7 @@ def private_keys(text: str) -> str:
 
 @_by_blocks
 def authorization(text: str) -> str:
-    """Take out what stands in `Authorization` headers, and passwords in URLs."""
+    """Redact the values of `Authorization` headers, and passwords in URLs."""
     if "://" in text:
         text = _URL_PASSWORD.sub(r"\1[redacted: password]", text)
     if "uthorization" not in text and "AUTHORIZATION" not in text:
@@ -255,7 +255,7 @@ def authorization(text: str) -> str:
 
 @_by_blocks
 def cookies(text: str) -> str:
-    """Take out what stands in `Cookie` and `Set-Cookie` headers."""
+    """Redact the values of `Cookie` and `Set-Cookie` headers."""
     if "ookie" not in text and "COOKIE" not in text:
         return text
     return _COOKIE.sub(r"\1[redacted: cookie]", text)
@@ -263,7 +263,7 @@ def cookies(text: str) -> str:
 
 @_by_blocks
 def bearer_tokens(text: str) -> str:
-    """Take out what follows the word `Bearer`, and JSON Web Tokens wherever they stand."""
+    """Redact tokens after the word `Bearer`, and JSON Web Tokens anywhere."""
     if "earer" in text or "BEARER" in text:
         text = _BEARER.sub(r"\1\2[redacted: bearer_token]", text)
     return _JWT.sub("[redacted: bearer_token]", text) if "eyJ" in text else text
@@ -271,7 +271,7 @@ def bearer_tokens(text: str) -> str:
 
 @_by_blocks
 def api_keys(text: str) -> str:
-    """Take out keys of well-known shapes, and what is assigned to names such as `password`."""
+    """Redact keys of well-known formats, and values assigned to names such as `password`."""
     if any(start in text for start in _KEY_STARTS):
         text = _KEY_SHAPES.sub("[redacted: api_key]", text)
     if "=" not in text and ":" not in text:
@@ -300,26 +300,26 @@ def _is_secret_value(found: re.Match[str]) -> bool:
 
 @_by_blocks
 def emails(text: str) -> str:
-    """Take out addresses of e-mail."""
+    """Redact e-mail addresses."""
     return _EMAIL.sub("[redacted: email]", text) if "@" in text else text
 
 
 @_by_blocks
 def card_numbers(text: str) -> str:
-    """Take out numbers of payment cards: 13 to 19 digits, an issuer's, checksum right."""
+    """Redact payment card numbers: 13 to 19 digits, a known issuer, a valid checksum."""
     return _without_checked(text, _CARD, _card_length, "[redacted: card_number]")
 
 
 @_by_blocks
 def ibans(text: str) -> str:
-    """Take out account numbers (IBAN): the length of their country and a right checksum."""
+    """Redact account numbers (IBAN): the length of their country and a valid checksum."""
     return _without_checked(text, _IBAN, _iban_length, "[redacted: iban]")
 
 
 def _without_checked(
     text: str, candidates: re.Pattern[str], length_of: Callable[[str], int], mark: str
 ) -> str:
-    """Replace the first `length_of` characters of each candidate; 0 means that it is none."""
+    """Replace the first `length_of` characters of each candidate; 0 means that it is not one."""
     pieces: list[str] = []
     position = search = 0
     while found := candidates.search(text, search):
@@ -338,7 +338,7 @@ def _card_length(candidate: str) -> int:
         digits = "".join(groups)
         if _ISSUED.fullmatch(digits) and _has_luhn_checksum(digits):
             return len(digits) + len(groups) - 1
-        # The security code may stand behind the number.
+        # The security code may follow the number.
         groups.pop()
     return 0
 
@@ -371,4 +371,4 @@ BUILT_IN: tuple[Redactor, ...] = (
     ibans,
     card_numbers,
 )
-"""In the order in which they run: what holds other secrets comes first."""
+"""All redactors in the order in which they run: those whose matches contain others come first."""

@@ -67,7 +67,7 @@ def _profile(text: str) -> Profile:
 
 
 def _stability_opt_in(text: str) -> Profile:
-    """All instrumentations share this variable, so words that are unknown are not ours."""
+    """Read the variable that all instrumentations share; unknown words are for others."""
     words = {word.strip() for word in text.split(",")}
     return "gen-ai-dev" if "gen_ai_latest_experimental" in words else "v1.41"
 
@@ -94,21 +94,21 @@ def _setting(
     parsed_by: Callable[[str], Any] | None = None,
     *variables: str,
 ) -> Any:
-    """One row; of several variables the first that is set wins."""
+    """Return one row; the first of several variables that is set wins."""
     return field(default=default, metadata={"parsed_by": parsed_by, "variables": variables})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What may be changed about the instrumentation; every field has a default.
+    """The settings of the instrumentation; every field has a default.
 
-    A keyword wins over its variable, a variable over the default.
+    A keyword overrides its variable, a variable overrides the default.
     """
 
     profile: Profile = _setting("v1.41", _profile, "OLLAMA_OTEL_PROFILE")
-    """Which names of the GenAI conventions are sent.
+    """Version of the GenAI conventions whose names are sent.
 
-    `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` chooses `gen-ai-dev` too.
+    `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` selects `gen-ai-dev` too.
     """
 
     capture_content: ContentMode = _setting(
@@ -117,10 +117,10 @@ class Settings:
     """Where messages, answers and tool definitions go: nowhere, the span, a log event, or both."""
 
     emit_events: bool | None = _setting(None, _boolean, "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT")
-    """Whether each inference sends a details event; None: only when content goes to events."""
+    """Whether each inference sends a details event; None: only if content goes to events."""
 
     redactors: tuple[Callable[[str], str], ...] = _setting(())
-    """Run in order over every captured text before it is stored or sent."""
+    """Functions that run in order over every captured text before it is stored or sent."""
 
     content_max_length: int = _setting(32_768, _positive_integer, "OLLAMA_OTEL_CONTENT_MAX_LENGTH")
     """Characters kept of each captured text."""
@@ -134,7 +134,7 @@ class Settings:
     """Whether metrics carry `gen_ai.response.model`; off, as Ollama repeats the requested name."""
 
     max_models: int = _setting(200, _positive_integer, "OLLAMA_OTEL_MAX_MODELS")
-    """Distinct model names that metrics may carry; further ones are counted as `_OTHER`."""
+    """Distinct model names on metrics; further ones are counted as `_OTHER`."""
 
     cold_start_threshold: float = _setting(0.1, _seconds, "OLLAMA_OTEL_COLD_START_THRESHOLD")
     """Seconds of `load_duration` from which a call counts as a cold start (warm: 1 to 50 ms)."""
@@ -143,31 +143,31 @@ class Settings:
     """Seconds of estimated queue wait from which the wait is recorded as a metric."""
 
     replay_log: str | os.PathLike[str] | None = _setting(None, str, "OLLAMA_OTEL_REPLAY_LOG")
-    """File or folder into which every call is logged; None: no log."""
+    """File or folder of the replay log; None: no log."""
 
     replay_bodies: bool = _setting(False, _boolean, "OLLAMA_OTEL_REPLAY_BODIES")
-    """Whether the log holds what was asked and answered, redacted, and not only the facts."""
+    """Whether the log holds redacted bodies of requests and responses, and not only the facts."""
 
     replay_media: bool = _setting(False, _boolean, "OLLAMA_OTEL_REPLAY_MEDIA")
-    """Whether the log's bodies hold images and vectors, and not only their hash and size."""
+    """Whether logged bodies hold images and vectors, and not only their hash and size."""
 
     replay_max_size: int = _setting(104_857_600, _positive_integer, "OLLAMA_OTEL_REPLAY_MAX_SIZE")
-    """Bytes from which a file of the log is compressed and put aside."""
+    """Size in bytes at which a file of the log is compressed and a new one begun."""
 
     replay_max_age: float = _setting(86_400.0, _seconds, "OLLAMA_OTEL_REPLAY_MAX_AGE")
-    """Seconds from which a file of the log is compressed and put aside."""
+    """Age in seconds at which a file of the log is compressed and a new one begun."""
 
     replay_keep: int = _setting(10, _positive_integer, "OLLAMA_OTEL_REPLAY_KEEP")
-    """Files put aside that are kept, the newest ones."""
+    """Number of compressed files to keep, the newest ones."""
 
     log_calls: bool = _setting(False, _boolean, "OLLAMA_OTEL_LOG_CALLS")
-    """Whether each call becomes a line of the program's own log, through structlog or logging."""
+    """Whether each call is written to the application's log, through structlog or logging."""
 
     residency: bool = _setting(False, _boolean, "OLLAMA_OTEL_RESIDENCY")
-    """Whether the servers are asked what they hold, from a thread: memory, GPU, loads, reloads."""
+    """Whether a thread polls `/api/ps` of the servers: model memory, GPU, loads, reloads."""
 
     residency_interval: float = _setting(5.0, _interval, "OLLAMA_OTEL_RESIDENCY_INTERVAL")
-    """Seconds between two questions to a server what it holds."""
+    """Polling interval of `/api/ps`, seconds."""
 
     def __post_init__(self) -> None:
         expectations: tuple[tuple[str, bool, str], ...] = (
@@ -246,7 +246,7 @@ class Settings:
 
     @property
     def content_on_spans(self) -> bool:
-        """Whether captured content becomes span attributes."""
+        """Whether captured content goes on spans."""
         return self.capture_content in {"span_only", "span_and_event"}
 
     @property
@@ -269,9 +269,8 @@ class Settings:
     ) -> Settings:
         """Read the variables; `overrides` that are not None win over them.
 
-        Raises `SettingsError` for a value that cannot be used; with `lenient` it is
-        logged as a warning and the default stays, for places where the caller's
-        program must not fail on account of a mistyped variable.
+        Raises `SettingsError` for an invalid value. With `lenient` it logs a warning instead and
+        uses the default, so that a mistyped variable does not break the application.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
@@ -279,7 +278,7 @@ class Settings:
             values["profile"] = _stability_opt_in(text)
         for row in fields(cls):
             for variable in row.metadata.get("variables", ()):
-                # An empty variable is an unset one, as everywhere in OpenTelemetry.
+                # An empty variable counts as unset, as everywhere in OpenTelemetry.
                 if not (text := environ.get(variable, "").strip()):
                     continue
                 try:

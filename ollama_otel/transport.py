@@ -1,7 +1,7 @@
-"""The shells around the recorder for httpx, sync and async, and the one way into a client.
+"""The shells for httpx, sync and async, and the functions that put them into a client.
 
-The shells contain no decision: they move bytes and tell the recorder. Method by method the async
-one is the sync one with `await`. `shells_for` makes them for a module that offers what httpx does.
+A shell moves bytes and reports them to an exchange; it makes no decisions. The async shell equals
+the sync one but for `await`. `shells_for` makes shells for a module with httpx's interface.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = [
 ]
 
 REQUEST_BODY: Final = "ollama_otel.request_body"
-"""Key in a request's extensions under which a client that knows its body hands it over."""
+"""Key in a request's extensions under which a client passes its body before encoding."""
 
 ClientT = TypeVar("ClientT")
 
 
-# --- what a request and a response say ----------------------------------------------------
+# --- requests and responses ---------------------------------------------------------------
 
 
 def _content_of(http: Any, request: Any) -> bytes | None:
-    """Return a request's body where it is in memory.
+    """Return a request's body if it is in memory.
 
-    A body that is still a stream is left alone: reading it would take it away.
+    A streamed body is left alone: reading it would consume it.
     """
     try:
         content: bytes = request.content
     except http.RequestNotRead:
-        # After a redirect: a body in memory that httpx has not read again.
+        # After a redirect httpx does not read a body in memory again.
         is_in_memory = isinstance(request.stream, http.ByteStream)
         return b"".join(request.stream) if is_in_memory else None
     return content
@@ -57,7 +57,7 @@ def _size_of(request: Any, content: bytes | None) -> int | None:
 
 
 def _content_headers(headers: Any) -> tuple[str, str]:
-    """Return type and encoding of a body: in one pass, as each look-up in httpx is one."""
+    """Return type and encoding of a body, in one pass: each look-up in httpx is a pass."""
     content_type = content_encoding = b""
     for name, value in headers.raw:
         match name.lower():
@@ -117,8 +117,8 @@ class _AsyncBody(_Body):
 
 
 def watched_body(response: httpx.Response) -> Any:
-    """Return the body as our transport gave it; None if somebody put another one around it."""
-    # httpx itself keeps it in a stream of its own; where that hides it, httpx reads the body.
+    """Return the body that our transport made; None if another one wraps it."""
+    # httpx wraps it in a stream of its own.
     stream = getattr(response.stream, "_stream", None)
     return stream if isinstance(stream, _Body) else None
 
@@ -127,10 +127,10 @@ def watched_body(response: httpx.Response) -> Any:
 
 
 class _Shell:
-    """What the transports share: who records, and which requests."""
+    """The common part of the transports: which requests are recorded, and how."""
 
     http: Any
-    """The module whose requests and responses pass through."""
+    """The module of the requests and responses: `httpx`, or one with its interface."""
     body_type: Any
     network_code: Any = None
     """The code that sends a request in the module's own network transport."""
@@ -139,11 +139,11 @@ class _Shell:
     def __init__(self, inner: Any, **options: Unpack[InstrumentationOptions]) -> None:
         """Wrap a transport; the keywords are those of `instrument_client`."""
         self.inner = inner
-        """The transport that does the work."""
+        """The transport that sends the requests."""
         self._instrumentation = instrumentation_for(options)
 
     def _begin(self, request: Any) -> Exchange | None:
-        """Begin to record a request, unless it is not for Ollama or not to be recorded."""
+        """Begin an exchange; None if the request is not for Ollama or not to be recorded."""
         url = request.url
         path = url.path
         endpoint = find_endpoint(request.method, path)
@@ -167,7 +167,7 @@ class _Shell:
         except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
             guard.caught("starting to record a call", fault)
             return None
-        # Apart, as from here on the call is one that has to be ended.
+        # In a block of its own: the exchange has begun, so it has to be ended.
         try:
             for name, value in exchange.headers().items():
                 request.headers[name] = value
@@ -176,9 +176,9 @@ class _Shell:
         return exchange
 
     def _reaches_network(self) -> bool:
-        """Whether the inner transport is the module's own: not a mock, nor a replay before it.
+        """Whether the inner transport is the module's own: neither a mock nor a replay.
 
-        The code is compared and not the method, which instrumentors wrap.
+        It compares the code and not the method, as instrumentors wrap methods.
         """
         method = getattr(type(self.inner), self._sends, None)
         return self.network_code is not None and (
@@ -186,10 +186,10 @@ class _Shell:
         )
 
     def _watched(self, exchange: Exchange, response: Any) -> Any:
-        """Return the response with a body that is watched on its way.
+        """Return the response with a body that reports its pieces to the exchange.
 
-        One that is in memory already (a mock's, a cache's) is looked at and returned as it is: its
-        stream will not be read.
+        A body in memory (of a mock or a cache) is read at once and the response returned as it
+        is: httpx will not read its stream.
         """
         try:
             headers, is_in_memory = response.headers, response.is_stream_consumed
@@ -198,7 +198,7 @@ class _Shell:
                 response.status_code,
                 content_type=content_type,
                 content_encoding="" if is_in_memory else content_encoding,
-                # What httpx's own transports add, and others have no reason to.
+                # Only httpx's own transports add this extension.
                 is_from_network="network_stream" in response.extensions,
             )
             if is_in_memory:
@@ -217,7 +217,7 @@ class _Shell:
             return response
 
     def __getattr__(self, name: str) -> Any:
-        # What else the inner transport offers stays in reach of those who look for it.
+        # All other attributes are those of the inner transport.
         if name == "inner":
             raise AttributeError(name)
         return getattr(self.inner, name)
@@ -314,7 +314,7 @@ class Shells(NamedTuple):
 
 @cache
 def shells_for(http: ModuleType) -> Shells:
-    """Return the transports for a module that offers what httpx does; httpx's own are above."""
+    """Return the transports for a module with httpx's interface."""
     if http is httpx:
         return Shells(Transport, AsyncTransport)
 
@@ -331,9 +331,9 @@ def shells_for(http: ModuleType) -> Shells:
     )
 
 
-# --- the one way in -----------------------------------------------------------------------
-# `_transport` and `_mounts` are httpx's own; they are touched here and nowhere else. Giving
-# `transport=` to the constructor instead would drop the proxies taken from the environment.
+# --- instrumenting a client ---------------------------------------------------------------
+# `_transport` and `_mounts` are private attributes of httpx; no other code uses them. Passing
+# `transport=` to the constructor instead would drop the proxies set by the environment.
 
 
 def _httpx_client_of(client: object) -> httpx.Client | httpx.AsyncClient:
@@ -358,11 +358,11 @@ def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]
     """Record the Ollama calls of a client from now on, and return that client.
 
     `client` is an official `ollama.Client` or `ollama.AsyncClient`, or any `httpx.Client` or
-    `httpx.AsyncClient`. One that is instrumented already is left as it is. The keywords are
+    `httpx.AsyncClient`. A client that is instrumented already is not changed. The keywords are
     `instrumentation`, or `tracer_provider`, `meter_provider`, `logger_provider`, `settings`,
-    `observers` and `enrichers`, which one is built from; without any, the client follows
+    `observers` and `enrichers` to build one from; without keywords the client follows
     `configure`. Raises `InstrumentationError` for any other client, and `SettingsError` if
-    `instrumentation` is given together with others.
+    `instrumentation` is combined with other keywords.
     """
     target: Any = _httpx_client_of(client)
     shells = shells_for(httpx)
@@ -378,9 +378,9 @@ def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]
 
 
 def uninstrument_client(client: ClientT) -> ClientT:
-    """Leave a client as it was before `instrument_client`, and return it.
+    """Undo `instrument_client`, and return the client.
 
-    One that is not instrumented is left as it is. Raises `InstrumentationError` as
+    A client that is not instrumented is not changed. Raises `InstrumentationError` as
     `instrument_client` does.
     """
 

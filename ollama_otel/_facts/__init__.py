@@ -1,7 +1,7 @@
-"""The table of facts: one row for each thing that is known of a call.
+"""The table of facts: one row for each fact of a call.
 
 Span attributes, lines of the replay log and their validation, `--json` outputs, the reference
-page and the columns for analysis are all generated from it. To add a fact, give a record a field
+page and the columns for analysis are generated from it. To add a fact, give a record a field
 or a property and add a row.
 """
 

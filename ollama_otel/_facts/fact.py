@@ -1,4 +1,4 @@
-"""What a row of the table says of a fact."""
+"""The types of the table: a row is a `Fact`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FactType = Literal["text", "integer", "number", "boolean", "texts", "object"]
 Source = Literal["caller", "request", "server", "client", "estimate", "residency"]
 """Where a fact comes from.
 
-`caller`: `call_context`. `request`: what was sent. `server`: what the server said. `client`: the
-client's own clock and counts. `estimate`: computed from other facts, and not exact. `residency`:
-what the server held, polled beside the call.
+`caller`: `call_context`. `request`: the request as sent. `server`: the response. `client`: the
+client's clock and counts. `estimate`: computed from other facts, not exact. `residency`: polls
+of `/api/ps`.
 """
 Line = Literal["request", "end"]
 Attributes = Iterable[tuple[str, Any]]
@@ -23,28 +23,28 @@ Attributes = Iterable[tuple[str, Any]]
 
 
 class Fact(Struct, frozen=True, kw_only=True):
-    """One thing that is known of a call."""
+    """One fact: where it is in the records, and where it goes."""
 
     path: str
-    """Where it stands, from `CallRecord` on: `response.input_tokens`."""
+    """Dotted path from `CallRecord`: `response.input_tokens`."""
     type: FactType
     source: Source
     sentence: str
     unit: str = ""
-    """UCUM: `s`, `By`, `{token}`; empty for what has no unit."""
+    """UCUM: `s`, `By`, `{token}`; empty if it has no unit."""
     attribute: str | None = None
     """The span attribute; None: it is not on spans, or `spread` names several."""
     spread: Callable[[Any], Attributes] | None = None
-    """Gives the span attributes of a value that is not one attribute as it is."""
+    """Returns the span attributes of a value that is not written as one attribute."""
     spreads_to: str | None = None
-    """The names that `spread` gives, for the reference page."""
+    """The names that `spread` returns, for the reference page."""
     key: str | None = None
-    """Where it stands in a line of the replay log, dotted; None: it is not in the log."""
+    """Dotted key in a line of the replay log; None: it is not in the log."""
     line: Line = "end"
     column: str | None = None
     """Its name in `--json` and in analysis."""
     absent: Any = None
-    """The value that means that there is nothing to say; never written."""
+    """A value that is never written: it means the same as no value."""
     is_at_start: bool = False
     """Whether the attribute is set when the span starts, for samplers."""
     is_of_completions: bool = False
@@ -59,7 +59,7 @@ class Column(Struct, frozen=True, kw_only=True):
     name: str
     sql_type: str
     key: str
-    """Where the value stands in the log line."""
+    """Dotted key in the log line."""
     line: Line
     unit: str
     sentence: str

@@ -1,4 +1,4 @@
-"""Facts in one kind of line of the replay log: written, checked and read by the table."""
+"""Writes, checks and reads the facts in one kind of line of the replay log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TYPES: Final[Mapping[FactType, Any]] = {
 
 
 _Reader = tuple[str, Any, str | None, list[str]]
-"""A section of a line, its type, the object whose fields it gives, and those that hold JSON."""
+"""A section of a line, its type, the object that has its fields, and the fields with JSON."""
 
 
 class LogLine:
@@ -58,7 +58,7 @@ class LogLine:
         ]
 
     def values(self, source: Any) -> dict[str, Any]:
-        """Return what is known of a start or a record, as JSON."""
+        """Return the known facts of a start or a record, as JSON."""
         values: dict[str, Any] = {}
         for section, get, keys, absences, rewritten in self._sections:
             known = {key: v for key, v in zip(keys, get(source)) if v is not None}  # noqa: B905
@@ -75,7 +75,7 @@ class LogLine:
         return values
 
     def fields(self, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return the fields that a line gives; see `FactTable.fields`."""
+        """Return the fields in a line; see `FactTable.fields`."""
         fields: dict[str, dict[str, Any]] = {}
         for section, kind, owner, objects in self._readers:
             if section and section not in values:
@@ -95,7 +95,7 @@ class LogLine:
 
     @cached_property
     def _readers(self) -> list[_Reader]:
-        """Return what reads each object of a record: a type, so that most of it happens in C."""
+        """Return a struct type for each object of a record, so that msgspec checks them in C."""
         by_owner: dict[tuple[str, str | None], dict[str, Any]] = {}
         for row, key in self._rows:
             section, _, name = key.rpartition(".")
@@ -104,7 +104,7 @@ class LogLine:
             kind = _TYPES[row.type] if row.also is None else _TYPES[row.type] | row.also
             default = {each.name: each.default for each in struct_fields(holder)}.get(field)
             is_field = field in holder.__struct_fields__
-            # What follows from other facts is checked, and then computed anew.
+            # Derived facts are checked, and then computed again.
             if default is msgspec.NODEFAULT or not is_field:
                 default = msgspec.UNSET
             described = kind, msgspec.field(name=name, default=default)
@@ -127,7 +127,7 @@ def _all_at_once(paths: list[str]) -> Callable[[Any], Iterable[Any]]:
 
 
 def plain(row: Fact, value: Any) -> Any:
-    """Return a value as JSON writers take it; seconds to the microsecond."""
+    """Return a value as JSON; seconds are rounded to microseconds."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, tuple):
@@ -138,7 +138,7 @@ def plain(row: Fact, value: Any) -> Any:
 
 
 def _is_rewritten(row: Fact) -> bool:
-    """Whether a value is not written as it is; what the server measured is, to the nanosecond."""
+    """Whether a value is converted; the server's own durations stay exact to the nanosecond."""
     is_exact = row.type == "number" and row.path.startswith("response.")
     return row.type in {"number", "texts", "object"} and not is_exact
 

@@ -13,18 +13,18 @@ __all__ = ["ROWS"]
 
 _TOO_LARGE: Final = 2**63
 
-# --- attributes that are not the value as it is -------------------------------------------
+# --- attributes that differ from the value ------------------------------------------------
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a number that an exporter can encode: finite, and of 64 bits."""
+    """Whether an exporter can encode it as a number: finite, and of 64 bits."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) < _TOO_LARGE
 
 
 def _options(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Give the options that were sent and have the right type; the server refuses the others."""
+    """Yield the options with the right type; the server refuses the others."""
     for option, value in options.items():
         if option == "stop":
             stops = [value] if isinstance(value, str) else value
@@ -102,12 +102,12 @@ def _of_call(path: str, kind: FactType, source: Source, sentence: str, **more: A
 
 
 ROWS: Final[tuple[Fact, ...]] = (
-    # --- where it went, and whose it is
+    # --- endpoint, server and context
     _of_start(
         "endpoint.name",
         "text",
         "request",
-        "What was asked of the server.",
+        "Operation of the server.",
         key="operation",
         column="operation",
     ),
@@ -163,18 +163,18 @@ ROWS: Final[tuple[Fact, ...]] = (
         spreads_to=f"{names.TAG_PREFIX}*",
         absent=FrozenDict(),
     ),
-    # --- what was asked
+    # --- the request
     _of_request(
         "model",
         "text",
-        "Model that was asked for.",
+        "Requested model.",
         attribute=names.REQUEST_MODEL,
         is_at_start=True,
     ),
     _of_request(
         "stream",
         "boolean",
-        "Whether the answer was to be streamed.",
+        "Whether a streamed response was requested.",
         attribute=names.REQUEST_STREAM,
         absent=False,
     ),
@@ -195,7 +195,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _of_request(
         "think",
         "boolean",
-        "Whether, or how hard, the model was to think.",
+        "Whether, or at which level, thinking was requested.",
         also=str,
         spread=_think,
         spreads_to=f"{names.REQUEST_THINK}, {names.REQUEST_REASONING_LEVEL}",
@@ -203,13 +203,13 @@ ROWS: Final[tuple[Fact, ...]] = (
     _of_request(
         "keep_alive",
         "text",
-        "How long the model was to stay in memory, as sent.",
+        "Requested time for the model to stay in memory, as sent.",
         attribute=names.REQUEST_KEEP_ALIVE,
     ),
     _of_request(
         "asks_for_json",
         "boolean",
-        "Whether a format was asked for.",
+        "Whether a JSON format was requested.",
         spread=_output_type,
         spreads_to=names.OUTPUT_TYPE,
         absent=False,
@@ -217,7 +217,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _of_request(
         "raw",
         "boolean",
-        "Whether the prompt was to skip the template.",
+        "Whether the request bypassed the prompt template.",
         attribute=names.REQUEST_RAW,
     ),
     _of_request(
@@ -229,7 +229,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _of_request(
         "dimensions",
         "integer",
-        "Dimensions asked for of an embedding.",
+        "Requested dimensions of an embedding.",
         attribute=names.EMBEDDINGS_DIMENSION_COUNT,
     ),
     _of_request("input_count", "integer", "Messages of a chat, texts of an embedding request."),
@@ -276,7 +276,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         unit="By",
         attribute=names.REQUEST_SIZE,
     ),
-    # --- how it ended
+    # --- outcome
     _of_call(
         "outcome",
         "text",
@@ -292,7 +292,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "Kind of error, from a closed list.",
         attribute=names.ERROR_TYPE,
     ),
-    _of_call("error_message", "text", "server", "What the server or the exception said."),
+    _of_call("error_message", "text", "server", "Message of the server's error or the exception."),
     _of_call("exception_type", "text", "client", "Class of the exception that was raised."),
     _of_call(
         "http_status",
@@ -325,7 +325,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "longest_gap",
         "number",
         "client",
-        "Longest wait for one further chunk of a stream.",
+        "Longest wait for a further chunk of a stream.",
         unit="s",
         attribute=names.RESPONSE_LONGEST_GAP,
     ),
@@ -333,7 +333,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "held_by_caller",
         "number",
         "client",
-        "Time of a stream in which the caller did not ask for more.",
+        "Time of a stream in which the caller did not read.",
         unit="s",
         attribute=names.RESPONSE_HELD_BY_CALLER,
     ),
@@ -349,13 +349,15 @@ ROWS: Final[tuple[Fact, ...]] = (
         "response_size",
         "integer",
         "client",
-        "Size of the response's body, as it came over the wire.",
+        "Size of the response's body as received, before decoding.",
         unit="By",
         key="size",
         attribute=names.RESPONSE_SIZE,
     ),
-    _of_call("content_type", "text", "server", "Of the response's head.", absent=""),
-    _of_call("content_encoding", "text", "server", "Of the response's head.", absent=""),
+    _of_call("content_type", "text", "server", "`Content-Type` of the response.", absent=""),
+    _of_call(
+        "content_encoding", "text", "server", "`Content-Encoding` of the response.", absent=""
+    ),
     _of_call(
         "is_from_network",
         "boolean",
@@ -365,7 +367,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         column="is_from_network",
         absent=False,
     ),
-    # --- what the server said
+    # --- the response
     _of_response(
         "model", "text", "Model that answered.", "response_model", attribute=names.RESPONSE_MODEL
     ),
@@ -385,7 +387,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _of_response(
         "done_reason",
         "text",
-        "Why generation ended, in the server's word.",
+        "Why generation ended, as the server names it.",
         attribute=names.RESPONSE_DONE_REASON,
     ),
     _of_response(
@@ -412,7 +414,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _of_response(
         "load_duration",
         "number",
-        "Time until the model was ready.",
+        "Time until the model was ready: queue of the scheduler, eviction, load.",
         unit="s",
         attribute=names.RESPONSE_LOAD_DURATION,
     ),
@@ -442,17 +444,17 @@ ROWS: Final[tuple[Fact, ...]] = (
         path="response.tool_call_count",
         type="integer",
         source="server",
-        sentence="Tools that the model called.",
+        sentence="Number of tool calls.",
         attribute=names.RESPONSE_TOOL_CALL_COUNT,
     ),
-    _of_response("has_thinking", "boolean", "Whether the model thought.", absent=False),
+    _of_response("has_thinking", "boolean", "Whether the response has thinking.", absent=False),
     _of_response("error", "text", "Error in a response whose status was good.", "response_error"),
-    # --- what follows from it
+    # --- derived facts
     _of_call(
         "finish_reason",
         "text",
         "server",
-        "Why generation ended, in the conventions' word.",
+        "Why generation ended, as the conventions name it.",
     ),
     Fact(
         path="finish_reasons",
@@ -481,7 +483,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "phases",
         "object",
         "estimate",
-        "Time of each phase; together they are the duration.",
+        "Time of each phase; they add up to the duration.",
         unit="s",
         absent={},
     ),
@@ -527,7 +529,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         unit="By/s",
         attribute=names.PROGRESS_RATE,
     ),
-    # --- what the server held
+    # --- residency
     _of_call(
         "residency.gpu_share",
         "number",
@@ -557,7 +559,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "residency.reload_before",
         "text",
         "residency",
-        "The option's value before it changed.",
+        "The option's old value.",
         column="reload_before",
         attribute=names.RELOAD_BEFORE,
     ),
@@ -565,7 +567,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "residency.reload_after",
         "text",
         "residency",
-        "The option's value after it changed.",
+        "The option's new value.",
         column="reload_after",
         attribute=names.RELOAD_AFTER,
     ),
@@ -573,7 +575,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "residency.evicted_by",
         "text",
         "residency",
-        "The model that pushed this one out of memory.",
+        "The model that had evicted this one.",
         column="evicted_by",
         attribute=names.EVICTED_BY,
     ),

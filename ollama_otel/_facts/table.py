@@ -1,4 +1,4 @@
-"""What is generated from the rows: span attributes, log lines, columns, the reference page."""
+"""Generates span attributes, log lines, columns and the reference page from the rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN: Final[Mapping[FactType, str]] = {"texts": "list of texts"}
 
 
 class FactTable:
-    """Rows, so arranged that each use of them costs little."""
+    """The rows, compiled for each of their uses."""
 
     def __init__(self, rows: Iterable[Fact]) -> None:
         self.rows = tuple(rows)
@@ -44,11 +44,11 @@ class FactTable:
     # --- spans ----------------------------------------------------------------------------
 
     def start_attributes(self, start: CallStart) -> dict[str, Any]:
-        """Return the span attributes that a sampler is to see."""
+        """Return the span attributes that are set before sampling."""
         return self._start_attributes(start)
 
     def end_attributes(self, record: CallRecord) -> dict[str, Any]:
-        """Return the span attributes of a finished call; what is unknown is absent."""
+        """Return the span attributes of a finished call; unknown values are left out."""
         if record.start.endpoint.response == "completion":
             return self._completion_attributes(record)
         return self._end_attributes(record)
@@ -56,26 +56,26 @@ class FactTable:
     # --- the replay log -------------------------------------------------------------------
 
     def request_values(self, start: CallStart) -> dict[str, Any]:
-        """Return what the request line of a log says of a call."""
+        """Return the facts in the request line of a log."""
         return self._lines["request"].values(start)
 
     def end_values(self, record: CallRecord) -> dict[str, Any]:
-        """Return what the end line of a log says of a call."""
+        """Return the facts in the end line of a log."""
         return self._lines["end"].values(record)
 
     def fields(self, values: Mapping[str, Any], line: Line) -> dict[str, dict[str, Any]]:
-        """Return the fields of a record that a log line gives, by the object that has them.
+        """Return the record fields in a log line, by the object that has them.
 
-        For example `{"start.request": {"model": "llama3.2"}}`. Facts that follow from others and
-        keys that are not in the table are left out. A field that is absent has its default, or
-        `msgspec.UNSET`. Raises ValueError if a value has the wrong type.
+        For example `{"start.request": {"model": "llama3.2"}}`. Derived facts and keys that are
+        not in the table are left out. An absent field has its default, or `msgspec.UNSET`.
+        Raises ValueError if a value has the wrong type.
         """
         return self._lines[line].fields(values)
 
     # --- analysis, --json and docs --------------------------------------------------------
 
     def columns(self) -> tuple[Column, ...]:
-        """Return the columns of a table with one row a call."""
+        """Return the columns of a table with one row per call."""
         return tuple(
             Column(
                 name=row.column,
@@ -122,10 +122,10 @@ class FactTable:
 
 
 def _compiled(rows: Iterable[Fact], *, below: str = "") -> Callable[[Any], dict[str, Any]]:
-    """Compile rows to one function that gets their attributes from a record.
+    """Compile rows to one function that returns their attributes for a record.
 
-    It runs for every call, and generic look-ups took four times as long: 6 us. Attribute by
-    attribute it reads `if (value := response.model) is not None: found["..."] = value`.
+    It runs for every call; generic look-ups took four times as long (6 us). For each attribute
+    it has a line `if (value := response.model) is not None: found["..."] = value`.
     """
     body: list[str] = []
     owners: dict[str, str] = {"": "source"}
