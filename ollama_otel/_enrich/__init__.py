@@ -1,1 +1,1 @@
-"""Enrichers: each adds a section of facts to a record that the wire does not say."""
+"""Enrichers: each adds a section of facts to a record that the protocol does not carry."""

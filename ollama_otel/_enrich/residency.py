@@ -1,4 +1,4 @@
-"""Joins a call with what its server held: GPU share, context, and why a model was loaded again."""
+"""Adds residency to a call: GPU share, context length, and the cause of a reload."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Enrichment = Callable[[CallRecord], ModelResidency | None]
 
 
 class ResidencyEnricher:
-    """Adds `CallRecord.residency`, and lets the watchers know of calls."""
+    """Adds `CallRecord.residency`, and reports calls to the watchers."""
 
     def __init__(self, residency: Residency) -> None:
         self.residency = residency
 
     def begin(self, start: CallStart) -> Enrichment | None:
-        """Follow calls that need a model, and learn of servers; see `Enricher`."""
+        """Follow calls that need a model, and watch their servers; see `Enricher`."""
         url, request = start.base_url, start.request
         if url is None:
             return None
         if start.is_for_network:
-            # Before the answer, so that the load that this call may need is seen.
+            # Before the response, to observe the load that this call may need.
             self.residency.watcher(url)
         if request.model is None:
             return partial(self._meet, url)
@@ -53,7 +53,7 @@ class ResidencyEnricher:
         return partial(self._join, url, watcher, call)
 
     def _meet(self, url: str, record: CallRecord) -> None:
-        """Watch a server once it has answered: there may be none behind a mock's URL."""
+        """Watch a server after its first response: a mock's URL may have no server."""
         if record.is_from_network:
             self.residency.watcher(url)
 
@@ -74,7 +74,7 @@ def _ended(call: CallStarted, record: CallRecord) -> CallEnded:
     response = record.response
     total = response.total_duration
     spent = 0.0 if total is None else total + (record.held_by_caller or 0.0)
-    # If a stream was left early, the model is in memory all the same.
+    # The model is in memory even if the caller closed the stream early.
     has_answered = record.outcome != "failed" and record.chunk_count > 0
     is_answer = record.is_from_network and not record.is_redirect
     return CallEnded(
@@ -105,7 +105,7 @@ def _section(known: ModelInfo) -> ModelResidency | None:
 
 
 def option_text(value: OptionValue | None) -> str | None:
-    """Return an option's value as in JSON, and as text: one fact has one type, options several."""
+    """Return an option's value as JSON text: a fact has one type, options have several."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return None if value is None else str(value)

@@ -187,7 +187,7 @@ def read_cassette(path: Path) -> Iterator[RecordedCall]:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReplayLogError(
                 f"{path}, line {line}: expected call {number} in the format of a cassette, "
-                f"found a difference ({type(error).__name__}: {error}): record it again"
+                f"found a malformed one ({type(error).__name__}: {error}): record it again"
             ) from error
         yield recorded
 

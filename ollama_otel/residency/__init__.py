@@ -1,7 +1,7 @@
-"""What Ollama servers hold in memory: which models, how much of them on the GPU, and why they go.
+"""The models in the memory of Ollama servers: their size, GPU share, loads and unloads.
 
-`configure(residency=True)` watches the servers that calls go to, and reports it in metrics,
-log events and span attributes; `Residency` gives the same to other code.
+`configure(residency=True)` watches the servers that calls go to, and reports them in metrics,
+log events and span attributes; `Residency` offers the same to other code.
 """
 
 from ollama_otel._wire.load_options import OptionValue

@@ -1,6 +1,6 @@
-"""Why models came and went: pure functions over what is known of a server.
+"""Causes of loads and unloads: pure functions over the history of a server.
 
-A cause needs evidence; without it the cause is `unknown`.
+Without evidence a cause is `unknown`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 _SURELY_KEPT: Final = 2.0
-"""Seconds for which a model stays when its lifetime is not known."""
+"""Seconds that a model stays loaded at least if its lifetime is unknown."""
 
 
 class Known(Protocol):
-    """What is known of one server; see `History`."""
+    """The known state of one server; see `History`."""
 
     @property
     def models(self) -> Mapping[str, ModelHistory]: ...
@@ -48,7 +48,7 @@ class Known(Protocol):
 
 
 def differ(before: int | None, after: int | None) -> bool:
-    """Whether two context lengths are both known, and not the same."""
+    """Whether two context lengths are both known, and different."""
     return before is not None and after is not None and before != after
 
 
@@ -59,7 +59,7 @@ def fits(options: Mapping[str, OptionValue], listed: int | None) -> bool:
 
 
 def is_loading(known: Known, before: float = math.inf) -> bool:
-    """Whether a call sent before then is under way that needs a load, as far as known."""
+    """Whether a running call that was sent before a time needs a load, as far as known."""
     return any(
         call.sent_at < before and known.models[key].needs_load(call)
         for key, calls in known.calls.items()
@@ -68,7 +68,7 @@ def is_loading(known: Known, before: float = math.inf) -> bool:
 
 
 def _may_be_loading(known: Known, before: float, but: str) -> bool:
-    """Whether a call sent before then is under way whose model was not seen since."""
+    """Whether the model of a running call that was sent before a time was not listed since."""
     return any(
         call.sent_at < before and (model.needs_load(call) or not model.was_listed_since(call))
         for key, calls in known.calls.items()
@@ -79,7 +79,7 @@ def _may_be_loading(known: Known, before: float, but: str) -> bool:
 
 
 def idle_time(known: Known, model: ModelHistory) -> float | None:
-    """Return the seconds for which a model stays at least, as seen of it or else of others."""
+    """Return the seconds that an idle model stays at least, as observed of it or of others."""
     own = model.traits.idle_time
     if own is not None:
         return own
@@ -88,7 +88,7 @@ def idle_time(known: Known, model: ModelHistory) -> float | None:
 
 
 def evictors(known: Known, key: str, after: float, before: float) -> tuple[str, ...]:
-    """Return the names of the models loaded within a time in which this one may have left."""
+    """Return the names of the models that were loaded while this one may have been unloaded."""
     return tuple(
         {
             arrival.key: arrival.name
@@ -99,24 +99,24 @@ def evictors(known: Known, key: str, after: float, before: float) -> tuple[str, 
 
 
 def evictor(known: Known, key: str, found: tuple[str, ...], before: float) -> str | None:
-    """Return the one that pushed a model out; None where another one may have done it as well."""
+    """Return the model that evicted another one; None if it may have been one of several."""
     is_alone = len(found) == 1 and not _may_be_loading(known, before, but=key)
     return found[0] if is_alone else None
 
 
 def arrivals_after(known: Known, key: str, at: float) -> tuple[Arrival, ...]:
-    """Return the latest loads of other models that were ready after a time."""
+    """Return the loads of other models that were ready after a time."""
     return tuple(each for each in known.arrivals if each.key != key and each.latest > at)
 
 
 def unload_reason(known: Known, key: str, at: float) -> UnloadReason | None:
-    """Return why a model was no longer in memory at a time, where its own history says so."""
+    """Return why a model was not in memory at a time; None if its own history has no cause."""
     model = known.models[key]
     if model.unload_requested:
         return "requested"
     expires = model.lifetime.expires
     if expires is not None and expires <= at:
-        # A load that began before it expired may have come first.
+        # A load that began before the expiry may have evicted it.
         is_contested = evictors(known, key, model.seen_at, expires) or _may_be_loading(
             known, expires, but=key
         )
@@ -138,7 +138,7 @@ def changed(reload: ModelReload, change: Change) -> ModelReload:
 
 
 def reload_for_call(known: Known, key: str, call: CallStarted, ready: float) -> ModelReload:
-    """Return why a model that was loaded before had to be loaded again for a call."""
+    """Return the cause of a reload for a call."""
     model = known.models[key]
     reload = ModelReload(model=model.name, cause="unknown")
     if model.crashed_at is not None:
@@ -149,7 +149,7 @@ def reload_for_call(known: Known, key: str, call: CallStarted, ready: float) -> 
         if unload.reason is not None:
             return because(reload, unload.reason, unload.evicted_by)
         after, is_evictable = unload.after, unload.is_evictable
-        # Seen away while the call was waiting, it may have been loaded again by then.
+        # It was absent while the call waited; it may have been loaded again by then.
         last = unload.stay if unload.before >= call.sent_at else None
     else:
         reason = unload_reason(known, key, call.sent_at)
@@ -160,7 +160,7 @@ def reload_for_call(known: Known, key: str, call: CallStarted, ready: float) -> 
             return reload
     change = None if last is None else model.change(last, call.options)
     found = evictors(known, key, after, ready)
-    # With evidence for both, either may have come first.
+    # With evidence for both causes, the order is unknown.
     if change is not None and not found:
         return changed(reload, change)
     if found and change is None and is_evictable:
@@ -169,7 +169,7 @@ def reload_for_call(known: Known, key: str, call: CallStarted, ready: float) -> 
 
 
 def reload_in_poll(model: ModelHistory, context_length: int | None) -> ModelReload:
-    """Return why a model that had left memory is listed again, whoever asked for it."""
+    """Return the cause of a reload that a poll shows, for a call of any process."""
     reload, unload = ModelReload(model=model.name, cause="unknown"), model.unload
     if model.crashed_at is not None:
         return because(reload, "runner_crashed")

@@ -1,4 +1,4 @@
-"""The events of a server, as values: models are loaded and unloaded, the server comes and goes."""
+"""The events of a server: loads, unloads and reloads of models, and the server up and down."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ UnloadReason = Literal["expired", "evicted", "requested", "reloaded", "server_do
 """Why a model left memory.
 
 `expired`: no request used it for its `keep_alive`; `evicted`: another model needed its memory;
-`requested`: a request asked for it; `reloaded`: it was loaded again at once, with other options
-or after its engine had died; `server_down`: the server stopped; `unknown`: there is no evidence.
+`requested`: a request unloaded it; `reloaded`: it was loaded again at once, with other options
+or after its engine had crashed; `server_down`: the server stopped; `unknown`: no evidence.
 """
 
 
@@ -32,11 +32,11 @@ class ModelLoad:
     """A model was loaded into memory."""
 
     model: str
-    """With its tag."""
+    """The name, with its tag."""
     context_length: int | None = None
     gpu_share: float | None = None
     load_duration: float | None = None
-    """Seconds, as the server reported to the call that waited for it; None: none of ours did."""
+    """Seconds, as the server reported; None if no call of this process waited for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class ModelUnload:
     model: str
     reason: UnloadReason
     evicted_by: str | None = None
-    """The model that needed the memory; None also where it may be one of several."""
+    """The model that needed the memory; None also if it may be one of several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +59,17 @@ class ModelReload:
     `runner_crashed` or `unknown`.
     """
     before: OptionValue | None = None
-    """The option's earlier value; None where it is not known, or no option is the cause."""
+    """The option's old value; None if it is unknown, or no option is the cause."""
     after: OptionValue | None = None
     evicted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadThrash:
-    """Models are loaded again and again, because of changing options or too little memory."""
+    """Models are reloaded repeatedly, because options change or memory is too small."""
 
     reload: ModelReload
-    """The latest one."""
+    """The latest reload."""
     count: int
     """Such reloads on this server within the last five minutes, this one included."""
 

@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine, read by NVML; without GPU or driver there are no readings."""
+"""Reads the NVIDIA GPUs of this machine by NVML; no readings without GPU or driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = getLogger("ollama_otel.residency")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU at the time of reading; None is what it does not report."""
+    """One GPU at the time of reading; None: the GPU does not report it."""
 
     id: str
     """Its UUID."""
@@ -23,13 +23,13 @@ class Gpu:
     memory_usage: int | None
     """Bytes in use by all processes."""
     memory_limit: int | None
-    """Bytes it has."""
+    """Bytes in total."""
     power: float | None
     """Watts it draws."""
 
 
 def find_nvml() -> Any | None:
-    """Return the module `pynvml` of `nvidia-ml-py`; None where that is not installed."""
+    """Return the module `pynvml` of `nvidia-ml-py`; None if it is not installed."""
     try:
         return import_module("pynvml")
     except ImportError:
@@ -41,30 +41,30 @@ class GpuReader:
 
     def __init__(self, nvml: Any | None) -> None:
         self._nvml = nvml
-        self._has_complained = False
-        if nvml is not None and self._asked(nvml.nvmlInit) is None:
+        self._has_logged = False
+        if nvml is not None and self._call(nvml.nvmlInit) is None:
             self._nvml = None
 
     def read(self) -> tuple[Gpu, ...]:
-        """Return the readings of each GPU; none where the driver does not answer."""
+        """Return the readings of all GPUs; empty if the driver fails."""
         nvml = self._nvml
         if nvml is None:
             return ()
-        count = self._asked(nvml.nvmlDeviceGetCount) or (0,)
+        count = self._call(nvml.nvmlDeviceGetCount) or (0,)
         gpus = (self._read(nvml, index) for index in range(count[0]))
         return tuple(gpu for gpu in gpus if gpu is not None)
 
     def _read(self, nvml: Any, index: int) -> Gpu | None:
-        found = self._asked(nvml.nvmlDeviceGetHandleByIndex, index)
+        found = self._call(nvml.nvmlDeviceGetHandleByIndex, index)
         if found is None:
             return None
         (handle,) = found
-        uuid = self._asked(nvml.nvmlDeviceGetUUID, handle)
+        uuid = self._call(nvml.nvmlDeviceGetUUID, handle)
         if uuid is None:
             return None
-        name = self._asked(nvml.nvmlDeviceGetName, handle)
-        memory = self._asked(nvml.nvmlDeviceGetMemoryInfo, handle)
-        milliwatts = self._asked(nvml.nvmlDeviceGetPowerUsage, handle)
+        name = self._call(nvml.nvmlDeviceGetName, handle)
+        memory = self._call(nvml.nvmlDeviceGetMemoryInfo, handle)
+        milliwatts = self._call(nvml.nvmlDeviceGetPowerUsage, handle)
         return Gpu(
             id=_text(uuid[0]),
             name="" if name is None else _text(name[0]),
@@ -73,17 +73,17 @@ class GpuReader:
             power=None if milliwatts is None else milliwatts[0] / 1000,
         )
 
-    def _asked(self, question: Callable[..., Any], *arguments: Any) -> tuple[Any] | None:
-        """Return the answer in a tuple, as it may be None; None where the driver refuses."""
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> tuple[Any] | None:
+        """Return the result in a tuple, as it may be None; None if the driver fails."""
         try:
-            return (question(*arguments),)
+            return (function(*arguments),)
         except Exception as error:  # noqa: BLE001 - NVML's errors are classes made at run time
-            if not self._has_complained:
-                self._has_complained = True
-                _log.debug("NVML does not answer: %s", error)
+            if not self._has_logged:
+                self._has_logged = True
+                _log.debug("NVML cannot be read: %s", error)
             return None
 
 
 def _text(value: str | bytes) -> str:
-    """Versions before 12 give bytes."""
+    """Return a text; versions before 12 return bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

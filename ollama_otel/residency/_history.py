@@ -1,7 +1,7 @@
-"""What the timeline of one server says so far: frozen values, each made from the one before.
+"""The state of one server after its timeline so far: frozen values, replaced at each entry.
 
-Named tuples, because a call makes new ones on the caller's thread, and they are the cheapest
-to copy. All times are seconds on one monotonic clock.
+Named tuples, because a call makes new ones on the caller's thread, and they are the fastest to
+copy. All times are seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = [
 
 
 class ModelInfo(NamedTuple):
-    """What is known of the model that served a call; None is what is not known."""
+    """Facts of the model that served a call; None: unknown."""
 
     gpu_share: float | None = None
-    """The part of it that is in GPU memory, 0 to 1."""
+    """The share in GPU memory, 0 to 1."""
     context_length: int | None = None
     """Tokens."""
     reload: ModelReload | None = None
@@ -43,14 +43,14 @@ class ModelInfo(NamedTuple):
 
 
 class PollRow(NamedTuple):
-    """A model as one answer of `/api/ps` lists it."""
+    """A model in one response of `/api/ps`."""
 
-    asked: float
-    answered: float
+    sent_at: float
+    answered_at: float
     row: LoadedModel | None
     """None: it is not listed."""
     is_first: bool
-    """Whether it is the first answer of this server."""
+    """Whether it is the first response of this server."""
 
 
 class Use(NamedTuple):
@@ -61,21 +61,21 @@ class Use(NamedTuple):
 
 
 class Stay(NamedTuple):
-    """A model is in memory."""
+    """The time of a model in memory, from a load to an unload."""
 
     earliest: float
     latest: float
-    """It was ready between these two; minus infinity: it may always have been."""
-    asked_at: float | None = None
-    """When the call was sent for which it was loaded; None: not known."""
+    """It was ready between these two; minus infinity: at an unknown time before."""
+    sent_at: float | None = None
+    """When the call that loaded it was sent; None: unknown."""
     options: Mapping[str, OptionValue] | None = None
-    """Those of the call for which it was loaded; None: not known."""
+    """Options of the call that loaded it; None: unknown."""
     context_length: int | None = None
-    """As the server lists it."""
+    """Tokens, as the server lists it."""
     row: LoadedModel | None = None
-    """The latest one."""
+    """The latest row of a poll."""
     reload: ModelReload | None = None
-    """Why it was loaded again; None: it was not."""
+    """The cause of the reload; None: it was not a reload."""
 
 
 class Unload(NamedTuple):
@@ -87,17 +87,17 @@ class Unload(NamedTuple):
     before: float
     """It left between these two."""
     is_evictable: bool
-    """Whether it is known to have left before its time."""
+    """Whether it certainly left before its expiry."""
     reason: UnloadReason | None = None
-    """None: not decided yet."""
+    """None: not determined yet."""
     evicted_by: str | None = None
 
 
 class Lifetime(NamedTuple):
-    """How long the server keeps a model that serves no call."""
+    """How long the server keeps an idle model."""
 
     expires: float | None = None
-    """When it is unloaded; infinite: never; None: not known."""
+    """When it is unloaded; infinite: never; None: unknown."""
     keep_alive: float | None = None
     """Seconds, from the latest request that has one."""
     keep_alive_sent_at: float | None = None
@@ -105,61 +105,61 @@ class Lifetime(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """What is known of a model beyond one stay."""
+    """Facts of a model that outlive one stay."""
 
     own_context: int | None = None
-    """Tokens of context when a request has no `num_ctx`."""
+    """Tokens of context for requests without `num_ctx`."""
     idle_time: float | None = None
-    """Seconds it stays at least when no request has a `keep_alive`."""
+    """Seconds that it stays at least if no request has a `keep_alive`."""
     is_unlisted: bool = False
     """Whether the server runs it without listing it: it shares the engine of another name."""
     misses: int = 0
-    """Polls in a row that did not list it after it had served a call."""
+    """Consecutive polls that did not list it after it had served a call."""
 
 
 class ModelHistory(NamedTuple):
-    """What is known of one model."""
+    """The state of one model."""
 
     name: str
-    """As the server lists it, with its tag."""
+    """The name as the server lists it, with its tag."""
     place: Stay | Unload | None = None
-    """In memory, or how it left; None: it was never seen there."""
+    """Its stay in memory, or how it left; None: it was never seen there."""
     seen_at: float = -math.inf
-    """When it was last in memory for certain; minus infinity: never."""
+    """When it was last certainly in memory; minus infinity: never."""
     absent_at: float = -math.inf
-    """When the latest poll that did not list it was sent; minus infinity: there is none."""
+    """When the latest poll that did not list it was sent; minus infinity: never."""
     lifetime: Lifetime = Lifetime()
     traits: Traits = Traits()
     rows: tuple[PollRow, ...] = ()
-    """Those that came while calls were under way; they are read when the calls have ended."""
+    """Rows of polls during calls; they are processed when the calls have ended."""
     later_uses: tuple[Use, ...] = ()
-    """Served by a load that is not known yet, as the call that waits for it has not ended."""
+    """Uses after a load that is not known yet: the call that waited for it has not ended."""
     unreported: Use | None = None
     """The latest use for which the server reported no load duration."""
     crashed_at: float | None = None
-    """When a call learned that the engine had died; None if it was loaded since."""
+    """When a call reported that the engine had crashed; None if it was loaded since."""
     unload_requested: bool = False
 
     @property
     def stay(self) -> Stay | None:
-        """The present stay; None: it is not in memory, as far as known."""
+        """The current stay; None: it is not in memory, as far as known."""
         place = self.place
         return place if isinstance(place, Stay) else None
 
     @property
     def unload(self) -> Unload | None:
-        """How it left memory; None while it is there."""
+        """How it left memory; None while it is in memory."""
         place = self.place
         return place if isinstance(place, Unload) else None
 
     @property
     def is_undecided(self) -> bool:
-        """Whether it left memory for a reason that is not known yet."""
+        """Whether it left memory for a reason that is not determined yet."""
         place = self.place
         return isinstance(place, Unload) and place.reason is None
 
     def change(self, stay: Stay, options: Mapping[str, OptionValue]) -> Change | None:
-        """Return the option for which the server would load it again; None: it would not."""
+        """Return the option for which the server would reload it; None: it would not."""
         before = stay.options
         if before == options:
             return None
@@ -176,11 +176,11 @@ class ModelHistory(NamedTuple):
         return stay is None or self.change(stay, call.options) is not None
 
     def was_listed_since(self, call: CallStarted) -> bool:
-        """Whether a row that is not read yet lists it, by a poll sent after a call."""
-        return any(each.row is not None and each.asked >= call.sent_at for each in self.rows)
+        """Whether a poll sent after a call lists it, in a row that is not processed yet."""
+        return any(each.row is not None and each.sent_at >= call.sent_at for each in self.rows)
 
     def is_awaited(self, calls: Iterable[CallStarted]) -> bool:
-        """Whether one of these calls needs another load than the one that is known."""
+        """Whether one of these calls needs a load after the known one."""
         stay = self.stay
         return stay is not None and any(
             self.change(stay, call.options) is not None for call in calls
@@ -188,26 +188,26 @@ class ModelHistory(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A model was loaded."""
+    """A load of a model."""
 
     key: str
     name: str
     began: float
-    """When the server may have begun to make room for it."""
+    """When the server may have begun to free memory for it."""
     latest: float
-    """When it was ready at the latest."""
+    """The latest time at which it was ready."""
 
 
 class History(NamedTuple):
-    """What is known of one server's models."""
+    """The state of one server's models."""
 
     models: Mapping[str, ModelHistory] = MappingProxyType({})
-    """By `key_of` their names."""
+    """By `key_of` of their names."""
     calls: Mapping[str, tuple[CallStarted, ...]] = MappingProxyType({})
-    """Those that have not ended, by their models; a model without any is left out."""
+    """Running calls, by model; models without calls are left out."""
     arrivals: tuple[Arrival, ...] = ()
-    """The latest ones, in the order in which they were learned."""
+    """The latest loads, in the order in which they were observed."""
     unreachable_at: float | None = None
-    """When the server could not be reached the last time."""
+    """When the server was last unreachable."""
     has_polled: bool = False
     thrash: Thrash = Thrash()

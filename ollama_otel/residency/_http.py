@@ -1,6 +1,6 @@
-"""Asks one server over HTTP, with a short time limit, on one connection that is kept.
+"""Polls one server over HTTP, with a short time limit, on one kept connection.
 
-A transport of httpx and no client: a client writes a line to the user's log for each request.
+It uses a transport of httpx, not a client: a client logs each request.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import httpx
 from ollama_otel._hidden import send_hidden
 
 __all__ = [
-    "Answer",
     "BusyError",
+    "CannotPollError",
     "Connection",
+    "PollResponse",
     "RefusedError",
-    "UnaskableError",
     "UnreachableError",
 ]
 
@@ -36,12 +36,12 @@ _HEADERS: Final = {
     "user-agent": "ollama-otel",
 }
 _BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.ProtocolError)
-"""What a connection says that the server has closed in the meantime."""
+"""Errors of a connection that the server has closed while it was idle."""
 _ONE_CONNECTION: Final = httpx.Limits(max_connections=1, keepalive_expiry=None)
 
 
 class UnreachableError(Exception):
-    """There is no connection, or it broke."""
+    """The connection failed or broke."""
 
 
 class RefusedError(UnreachableError):
@@ -49,21 +49,21 @@ class RefusedError(UnreachableError):
 
 
 class BusyError(Exception):
-    """The server took the question, and did not answer in time."""
+    """The server accepted the request, and did not respond in time."""
 
 
-class UnaskableError(Exception):
-    """This process cannot ask it, which says nothing of the server: TLS, a proxy, its URL."""
+class CannotPollError(Exception):
+    """This process cannot poll the server, which may be up: TLS, a proxy, or its URL fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a server answered."""
+class PollResponse:
+    """A response of a server."""
 
     status: int
     body: bytes
     date: float | None
-    """The server's own time, in seconds since the epoch."""
+    """The server's clock, in seconds since the epoch; None if it sent no date."""
 
     def json(self) -> Any:
         """Return the value in the body; None if it is not JSON."""
@@ -74,7 +74,7 @@ class Answer:
 
 
 class Connection:
-    """A connection to one server; used by one thread, closed by any."""
+    """A connection to one server; used by one thread, closed by any thread."""
 
     def __init__(self, url: str, timeout: float) -> None:
         self._url = url
@@ -84,13 +84,13 @@ class Connection:
         self._socket: socket.socket | None = None
         self._is_closed = False
 
-    def get(self, path: str) -> Answer:
-        """Ask for a path.
+    def get(self, path: str) -> PollResponse:
+        """Send a GET request.
 
-        Raises `BusyError`, `RefusedError`, `UnreachableError` or `UnaskableError`, and asks
-        the next question on a new connection then.
+        Raises `BusyError`, `RefusedError`, `UnreachableError` or `CannotPollError`; the next
+        request then uses a new connection.
         """
-        # The server may close a connection while it is idle; only a new one shows the truth.
+        # The server may have closed an idle connection: try a new one.
         attempts = 1 if self._transport is None else 2
         while True:
             attempts -= 1
@@ -105,17 +105,17 @@ class Connection:
                 raise
 
     def close(self) -> None:
-        """Close, and end a question that is under way."""
+        """Close the connection, and interrupt a running request."""
         self._is_closed = True
         self._shut_down()
 
     def drop(self) -> None:
-        """Close the connection; the next question is asked on a new one."""
+        """Close the connection; the next request uses a new one."""
         transport, self._transport, self._socket = self._transport, None, None
         if transport is not None:
             transport.close()
 
-    def _get(self, path: str) -> Answer:
+    def _get(self, path: str) -> PollResponse:
         if self._is_closed:
             raise UnreachableError("closed")
         if self._transport is None:
@@ -136,28 +136,28 @@ class Connection:
                 if len(body) >= _MAX_BODY:
                     break
                 if time.perf_counter() > until:
-                    raise httpx.ReadTimeout("the answer does not end")
+                    raise httpx.ReadTimeout("the response does not end")
         finally:
             response.close()
-        return Answer(
+        return PollResponse(
             status=response.status_code,
             body=bytes(body[:_MAX_BODY]),
             date=_date(response.headers.get("date")),
         )
 
     def _new_transport(self) -> httpx.HTTPTransport:
-        """Return a transport by way of the environment's proxy, which connects when it is used."""
+        """Return a transport that uses the environment's proxy."""
         try:
             proxy = _proxy_for(httpx.URL(self._url))
             self._has_proxy = proxy is not None
-            # Certificates are read from disk, and only TLS needs them.
+            # Only TLS needs certificates, which are read from disk.
             has_tls = self._url.startswith("https:")
             return httpx.HTTPTransport(verify=has_tls, proxy=proxy, limits=_ONE_CONNECTION)
         except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
-            raise UnaskableError(_text(error)) from error
+            raise CannotPollError(_text(error)) from error
 
     def _follow(self, event: str, info: Mapping[str, Any]) -> None:
-        """Remember the socket, which closing a transport would not wake; httpx's `trace`."""
+        """Keep the socket, as closing a transport does not interrupt it; httpx's `trace`."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._socket = info["return_value"].get_extra_info("socket")
             if self._is_closed:
@@ -174,17 +174,17 @@ class Connection:
         if isinstance(error, httpx.TimeoutException) and not isinstance(
             error, httpx.ConnectTimeout
         ):
-            return BusyError(f"no answer within {self._timeout:g} s")
+            return BusyError(f"no response within {self._timeout:g} s")
         if isinstance(cause, (ssl.SSLCertVerificationError, httpx.InvalidURL, UnicodeError)):
-            return UnaskableError(_text(cause))
-        # A proxy that refuses says nothing of the server behind it.
+            return CannotPollError(_text(cause))
+        # If a proxy refuses, the state of the server behind it is unknown.
         if isinstance(cause, ConnectionRefusedError) and not self._has_proxy:
             return RefusedError(_text(cause))
         return UnreachableError(_text(cause))
 
 
 def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
-    """Return the proxy that the environment names for a URL; raises ValueError for an odd one."""
+    """Return the environment's proxy for a URL; raises ValueError if it is invalid."""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(url.netloc.decode("ascii")):
@@ -193,7 +193,7 @@ def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    # httpcore breaks the chain of causes, and leaves that of contexts.
+    # httpcore interrupts the chain of causes, but not that of contexts.
     while (earlier := error.__cause__ or error.__context__) is not None:
         error = earlier
     return error

@@ -1,8 +1,7 @@
-"""From one entry of a server's timeline to the next state of what is known, and its events.
+"""Reduces an entry of a server's timeline to the next history and its events; no I/O, no clock.
 
-A reducer and no function of the whole timeline: what was emitted cannot be taken back, so an
-event is decided once, on what is known by then; and a call must not pay for all earlier ones.
-No I/O and no clock.
+It is not a function of the whole timeline: emitted events cannot be taken back, so each is
+decided once; and the cost of a call must not grow with the number of earlier ones.
 """
 
 from __future__ import annotations
@@ -39,31 +38,31 @@ __all__ = ["Advance", "advance", "expects_load"]
 
 _NOTHING_KNOWN: Final = ModelInfo()
 _EXPIRY_SLACK: Final = 0.1
-"""Seconds by which a timer, a clock and an answer may differ."""
+"""Tolerance between a timer, a clock and a response, seconds."""
 _AT_ONCE: Final = 0.05
-"""Seconds within which two calls become ready by the same load; another load takes longer."""
+"""Seconds within which two calls are ready by the same load; a second load takes longer."""
 _LOAD_FOLLOWS: Final = 30.0
-"""Seconds after an eviction within which the other model is listed, if no call of ours loads it."""
+"""Seconds after an eviction within which the other model is listed, if another process loads it."""
 _MAX_MISSES: Final = 3
 _MAX_REMEMBERED: Final = 32
-"""Poll rows, and uses of a later load, for each model."""
+"""Poll rows, and uses of a later load, that are kept for each model."""
 
 
 class Advance(NamedTuple):
-    """What one entry makes of a history."""
+    """The result of one entry."""
 
     history: History
     events: tuple[Event, ...]
-    """What the entry shows to have happened, in order."""
+    """The events that the entry shows, in order."""
     info: ModelInfo
-    """What is known of the model, when the entry is the end of a call."""
+    """Facts of the model, if the entry is the end of a call."""
 
 
 def advance(history: History, entry: Entry) -> Advance:
-    """Return the history after an entry; the one before stays as it is."""
+    """Return the history after an entry; the old one is not changed."""
     info = _NOTHING_KNOWN
     if isinstance(entry, CallStarted) and (key := entry.key) in history.models:
-        # The usual case, at the start of each call: nothing but the calls changes.
+        # The usual case, at the start of each call: only the calls change.
         calls = {**history.calls, key: (*history.calls.get(key, ()), entry)}
         return Advance(History(history.models, calls, *history[2:]), (), info)
     step = Step(history)
@@ -86,7 +85,7 @@ def advance(history: History, entry: Entry) -> Advance:
 
 
 def expects_load(history: History, call: CallStarted) -> bool:
-    """Whether a call that has started will have its model loaded, as far as known."""
+    """Whether the server has to load the model for a call that has started, as far as known."""
     model = history.models[call.key]
     traits = model.traits
     if traits.is_unlisted or traits.misses >= _MAX_MISSES:
@@ -115,7 +114,7 @@ def _call_ended(step: Step, end: CallEnded) -> ModelInfo:
     if not calls:
         _catch_up(step, key, math.inf)
     if end.has_crashed and end.has_begun and step.models[key].place is None:
-        # The first call to this server: the model was there, and it is not known since when.
+        # The first call to this server: the model was loaded at an unknown time before.
         step.change(key, place=Stay(-math.inf, end.ended_at, options=call.options))
     if end.was_served:
         _note_use(step, key, Use(call, end.ended_at), calls)
@@ -131,12 +130,12 @@ def _note_use(step: Step, key: str, use: Use, others: tuple[CallStarted, ...]) -
 
 
 def _served(step: Step, key: str, end: CallEnded, load_duration: float) -> ModelInfo:
-    """Take in what a call that was served shows of its model's load."""
+    """Apply what a served call shows about its model's load."""
     call, calls = end.call, step.calls.get(key, ())
-    # The server's clock starts when the request is there: a little after it was sent.
+    # The server's clock starts when the request arrives: slightly after it was sent.
     ready = call.sent_at + load_duration
     latest = ready + end.delay
-    answered = max(ready, call.sent_at + (end.total_duration or load_duration))
+    done_at = max(ready, call.sent_at + (end.total_duration or load_duration))
     if end.is_cold:
         _catch_up(step, key, ready, call)
         stay = step.models[key].stay
@@ -144,20 +143,20 @@ def _served(step: Step, key: str, end: CallEnded, load_duration: float) -> Model
             _loaded_for(step, key, call, load_duration, latest)
         elif stay.options is None:
             step.change(key, place=stay._replace(options=call.options))
-    row = _listed_during(step, key, latest, answered) if step.models[key].rows else None
+    row = _listed_during(step, key, latest, done_at) if step.models[key].rows else None
     model = step.models[key]
     stay = model.stay
-    if stay is None or stay.earliest > answered:
+    if stay is None or stay.earliest > done_at:
         return _NOTHING_KNOWN
-    if answered > model.seen_at and not _is_of_a_later_load(model, call, calls):
-        step.change(key, seen_at=answered)
+    if done_at > model.seen_at and not _is_of_a_later_load(model, call, calls):
+        step.change(key, seen_at=done_at)
     if not end.is_cold and not calls:
         stay = _warm(step, key, stay, call)
     return _info(stay, row or stay.row, end)
 
 
 def _info(stay: Stay, row: LoadedModel | None, end: CallEnded) -> ModelInfo:
-    """Return what is known of a model that served a call and was last listed like this."""
+    """Return the facts of a model that served a call."""
     reload = stay.reload if end.is_cold else None
     if row is None or not causes.fits(end.call.options, stay.context_length):
         return ModelInfo(reload=reload)
@@ -165,7 +164,7 @@ def _info(stay: Stay, row: LoadedModel | None, end: CallEnded) -> ModelInfo:
 
 
 def _is_same_load(step: Step, key: str, stay: Stay, call: CallStarted, ready: float) -> bool:
-    """Whether the load that a call waited for is known already."""
+    """Whether a call waited for the known load."""
     if ready <= stay.latest + _AT_ONCE:
         # A second load would have taken longer.
         return True
@@ -176,7 +175,7 @@ def _is_same_load(step: Step, key: str, stay: Stay, call: CallStarted, ready: fl
         return causes.fits(call.options, stay.context_length)
     if model.change(stay, call.options) is not None:
         return False
-    # It may have waited in line behind the load of another model, or for its own again.
+    # It may have waited for the load of another model, or for a second load of its own.
     others = causes.arrivals_after(step, key, stay.latest)
     is_in_line = any(other.latest > ready - _AT_ONCE for other in others)
     return is_in_line or not others or causes.is_loading(step, before=call.sent_at)
@@ -188,12 +187,12 @@ def _loaded_for(
     ready = call.sent_at + load_duration
     was_loaded = step.models[key].place is not None
     reload = causes.reload_for_call(step, key, call, ready) if was_loaded else None
-    stay = Stay(ready, latest, asked_at=call.sent_at, options=call.options)
+    stay = Stay(ready, latest, sent_at=call.sent_at, options=call.options)
     enter(step, key, stay, reload, load_duration)
 
 
 def _warm(step: Step, key: str, stay: Stay, call: CallStarted) -> Stay:
-    """A call needed no load: the model is loaded as that call asks for, whatever was known."""
+    """Update a stay after a call without a load: the model has the options of that call."""
     known, options, context = stay.options, call.options, stay.context_length
     if known == options:
         return stay
@@ -210,7 +209,7 @@ def _warm(step: Step, key: str, stay: Stay, call: CallStarted) -> Stay:
 def _is_of_a_later_load(
     model: ModelHistory, call: CallStarted, others: tuple[CallStarted, ...]
 ) -> bool:
-    """Whether a call was served by a load that a call under way has yet to report."""
+    """Whether a call was served by a load that a running call has not reported yet."""
     stay = model.stay
     if stay is None or model.change(stay, call.options) is None:
         return False
@@ -228,9 +227,9 @@ def _poll(step: Step, poll: Poll) -> None:
         rows[key] = row
         if step.models[key].name != row.name:
             step.change(key, name=row.name)
-    # Those that left first: what has come may be why.
+    # Unloads first: the loads may be their cause.
     for key in sorted(step.models, key=lambda key: key in rows):
-        seen = PollRow(poll.asked_at, poll.answered_at, rows.get(key), is_first)
+        seen = PollRow(poll.sent_at, poll.answered_at, rows.get(key), is_first)
         model = step.models[key]
         if key in step.calls:
             step.change(key, rows=(*model.rows, seen)[-_MAX_REMEMBERED:])
@@ -251,40 +250,40 @@ def _refused(step: Step, at: float) -> None:
 
 
 def _catch_up(step: Step, key: str, until: float, waiting: CallStarted | None = None) -> None:
-    """Read the rows that came before `until`; a call may have waited for its load by then."""
-    while (rows := step.models[key].rows) and rows[0].answered <= until:
+    """Process the rows up to `until`; `waiting` is a call that may have waited for its load."""
+    while (rows := step.models[key].rows) and rows[0].answered_at <= until:
         step.change(key, rows=rows[1:])
         _see(step, key, rows[0], waiting)
 
 
-def _listed_during(step: Step, key: str, ready: float, answered: float) -> LoadedModel | None:
-    """Return how a model was listed while it served a call: it is in memory then."""
+def _listed_during(step: Step, key: str, ready: float, done_at: float) -> LoadedModel | None:
+    """Return the row of a model while it served a call: it was in memory then."""
     model = step.models[key]
-    seen = [each for each in model.rows if each.asked >= ready and each.answered <= answered]
+    seen = [each for each in model.rows if each.sent_at >= ready and each.answered_at <= done_at]
     if any(each.row is None for each in seen):
         model = step.change(key, traits=model.traits._replace(is_unlisted=True))
     if not model.is_awaited(step.calls.get(key, ())):
-        # No other call waits for another load, of which this could tell.
-        _catch_up(step, key, answered)
+        # No other call waits for a load, so the rows belong to this one.
+        _catch_up(step, key, done_at)
     return next((each.row for each in reversed(seen) if each.row is not None), None)
 
 
 def _see(step: Step, key: str, seen: PollRow, waiting: CallStarted | None = None) -> None:
     model = step.models[key]
     stay = model.stay
-    if stay is not None and seen.asked < stay.latest:
+    if stay is not None and seen.sent_at < stay.latest:
         return
     waiting_since = math.inf if waiting is None else waiting.sent_at
     if seen.row is not None:
         known = None if stay is None else stay.context_length
-        is_new = seen.answered > waiting_since and known is None
+        is_new = seen.answered_at > waiting_since and known is None
         if (
             waiting is None
             or not is_new
             or not causes.fits(waiting.options, seen.row.context_length)
         ):
             _see_present(step, key, seen, seen.row)
-        # Else it may be what the call waits for: some engines list it while it is loaded.
+        # Otherwise the call may wait for it: some engines list a model while they load it.
     elif not model.traits.is_unlisted:
         _see_absent(step, key, seen, waiting_since)
 
@@ -297,11 +296,11 @@ def _see_present(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
     elif causes.differ(stay.context_length, row.context_length):
         change = Change(option="num_ctx", before=stay.context_length, after=row.context_length)
         reload = causes.changed(ModelReload(model=model.name, cause="unknown"), change)
-        new = Stay(model.seen_at, seen.answered, row=row)
+        new = Stay(model.seen_at, seen.answered_at, row=row)
         enter(step, key, new, reload, None)
     model = step.models[key]
     stay = model.stay
-    assert stay is not None  # noqa: S101 - it has just come, or was there
+    assert stay is not None  # noqa: S101 - it has just appeared, or was there
     stay = stay._replace(row=row, context_length=row.context_length or stay.context_length)
     own_context, idle_time, _, _ = model.traits
     if stay.options is not None and "num_ctx" not in stay.options:
@@ -310,28 +309,28 @@ def _see_present(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
     if row.stays:
         expires = math.inf
     elif row.expires_in:
-        expires = seen.answered + row.expires_in
+        expires = seen.answered_at + row.expires_in
         if keep_alive is None:
             idle_time = max(idle_time or 0.0, row.expires_in)
     elif row.expires_in is not None:
-        # At work: its time begins when it is done.
+        # In use: its idle time begins at the end of the call.
         rest = keep_alive if keep_alive is not None else causes.idle_time(step, model)
-        expires = None if rest is None else seen.answered + rest
+        expires = None if rest is None else seen.answered_at + rest
     step.change(
         key,
         place=stay,
-        seen_at=max(model.seen_at, seen.asked),
+        seen_at=max(model.seen_at, seen.sent_at),
         traits=Traits(own_context, idle_time),
         lifetime=Lifetime(expires, keep_alive, sent_at),
     )
 
 
 def _appeared(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
-    """A model is listed that was not in memory, as far as known."""
+    """Apply that a model is listed that was not in memory, as far as known."""
     model = step.models[key]
-    stay = Stay(model.absent_at, seen.answered, context_length=row.context_length, row=row)
+    stay = Stay(model.absent_at, seen.answered_at, context_length=row.context_length, row=row)
     if seen.is_first:
-        # It is not known when that was loaded, and it is reported as no load.
+        # It was loaded at an unknown time before, so it is not reported as a load.
         step.change(key, place=stay._replace(earliest=-math.inf))
         return
     use = model.unreported
@@ -348,23 +347,23 @@ def _appeared(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
 
 def _see_absent(step: Step, key: str, seen: PollRow, waiting_since: float) -> None:
     model = step.models[key]
-    model = step.change(key, absent_at=max(model.absent_at, seen.asked))
+    model = step.change(key, absent_at=max(model.absent_at, seen.sent_at))
     unload = model.unload
     if model.stay is not None:
-        _vanished(step, key, seen.answered, waiting_since)
+        _left(step, key, seen.answered_at, waiting_since)
     elif model.unreported is not None:
-        # Served, and not there: another machine's model, or one that left at once.
+        # It served a call and is not listed: it runs elsewhere, or was unloaded at once.
         misses = model.traits.misses + 1
         step.change(key, traits=model.traits._replace(misses=misses), unreported=None)
     if unload is not None and unload.reason is None:
-        # As long as a call waits for a load, that may be the one that needed the place.
-        is_late = seen.asked > unload.before + _LOAD_FOLLOWS
+        # While a call waits for a load, that load may be the cause.
+        is_late = seen.sent_at > unload.before + _LOAD_FOLLOWS
         if is_late and not causes.is_loading(step):
             decide(step, key, "unknown")
 
 
-def _vanished(step: Step, key: str, at: float, waiting_since: float) -> None:
-    # What was there when the call came left on account of that call, or of another one.
+def _left(step: Step, key: str, at: float, waiting_since: float) -> None:
+    # A model that was loaded when the call came was unloaded for that call or another one.
     reason = causes.unload_reason(step, key, min(at + _EXPIRY_SLACK, waiting_since))
     unload = leave(step, key, at, reason)
     if reason is None and unload.is_evictable and at < waiting_since:

@@ -1,4 +1,4 @@
-"""`Residency`: the servers that this process watches, one watcher for each."""
+"""`Residency`: the servers that this process watches, each with a watcher."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ Listener = Callable[[str, int, Event], None]
 
 
 class Residency:
-    """Watches what Ollama servers hold: asks each every `interval` seconds, from a thread.
+    """Watches the models in memory of Ollama servers: a thread polls each every `interval` seconds.
 
-    `configure(residency=True)` makes one that also learns from the calls of this process;
-    one made by hand knows only what the servers say. At most 64 servers are watched.
+    `configure(residency=True)` creates one that also uses the calls of this process; one that
+    you create uses the polls only. It watches at most 64 servers.
     """
 
     def __init__(self, *, interval: float = 5.0, timeout: float = 2.0) -> None:
         self.interval = interval
-        """Seconds between two questions to one server."""
+        """Polling interval of each server, seconds."""
         self.timeout = timeout
-        """Seconds to wait for an answer; a server that takes longer is busy."""
+        """Seconds to wait for a response; a server that takes longer is busy."""
         self._watched = _Watched()
-        # Not bound to this object: threads must not keep it alive. The finaliser does not join.
+        # Not a method of this object: threads must not keep it alive. The finaliser does not join.
         weakref.finalize(self, self._watched.stop)
 
     def watch(self, url: str) -> None:
         """Watch a server from now on.
 
-        `url` is written like a value of `OLLAMA_HOST`; anything else raises ValueError.
+        `url` has the format of `OLLAMA_HOST`. Raises ValueError for any other text.
         """
         self.watcher(parse_host(url).url)
 
     def watcher(self, url: str, call: CallStarted | None = None) -> Watcher | None:
-        """Return the watcher of a server, by its exact URL; None when there are too many.
+        """Return the watcher of a server, by its exact URL; None if there are too many.
 
-        A watcher follows the call, if one is given, from before it asks for the first time.
+        If a call is given, a new watcher knows of it before its first poll.
         """
-        # Without the lock: each call comes here.
+        # Without the lock: it runs for each call.
         watcher = self._watched.watchers.get(url)
         if watcher is None:
             return self._watched.start(url, self.interval, self.timeout, call)
@@ -65,41 +65,41 @@ class Residency:
         return watcher
 
     def known(self, url: str) -> Watcher | None:
-        """Return the watcher of a server that is watched already."""
+        """Return the watcher of a server; None if it is not watched."""
         return self._watched.watchers.get(url)
 
     def set_interval(self, interval: float) -> None:
-        """Ask every `interval` seconds from now on."""
+        """Poll every `interval` seconds from now on."""
         self.interval = interval
         for watcher in list(self._watched.watchers.values()):
             watcher.interval = interval
 
     def listen(self, listener: Listener) -> None:
-        """Call a function with each event from now on; a second registration changes nothing."""
+        """Call a function with each event from now on; registering it again changes nothing."""
         if listener not in self._watched.listeners:
             self._watched.listeners += (listener,)
 
     def forget(self, listener: Listener) -> None:
-        """Stop calling a function."""
+        """Remove a listener."""
         watched = self._watched
         watched.listeners = tuple(each for each in watched.listeners if each != listener)
 
     def servers(self) -> tuple[ServerState, ...]:
-        """Return what is known of each server now."""
+        """Return the current state of each server."""
         return tuple(watcher.state for watcher in list(self._watched.watchers.values()))
 
     def state(self, url: str) -> ServerState | None:
-        """Return what is known of one server now; None if it is not watched."""
+        """Return the current state of one server; None if it is not watched."""
         watcher = self._watched.watchers.get(parse_host(url).url)
         return None if watcher is None else watcher.state
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing is watched any more."""
+        """Whether it is closed."""
         return self._watched.is_closed
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching all servers."""
         self._watched.close()
 
     def __enter__(self) -> Self:
@@ -118,10 +118,10 @@ class _Watched:
         self.listeners: tuple[Listener, ...] = ()
         self.is_closed = False
         self._has_warned = False
-        _process.at_fork(after_in_child=self._begin_anew_after_fork)
+        _process.at_fork(after_in_child=self._reset_after_fork)
 
-    def _begin_anew_after_fork(self) -> None:
-        """The threads stay in the parent; the child watches the servers that it calls itself."""
+    def _reset_after_fork(self) -> None:
+        """Forget the parent's threads; the child watches the servers that it calls itself."""
         self.lock = threading.RLock()
         self.watchers = {}
 
@@ -137,32 +137,32 @@ class _Watched:
             if len(self.watchers) >= MAX_SERVERS:
                 if not self._has_warned:
                     self._has_warned = True
-                    _log.warning("%s is not watched: %d servers are already", url, MAX_SERVERS)
+                    _log.warning("not watching %s: %d servers are watched", url, MAX_SERVERS)
                 return None
-            watcher = self.watchers[url] = Watcher(url, interval, timeout, self.tell)
+            watcher = self.watchers[url] = Watcher(url, interval, timeout, self.notify)
             if call is not None:
                 watcher.call_started(call)
             watcher.start()
             return watcher
 
-    def tell(self, address: str, port: int, event: Event) -> None:
+    def notify(self, address: str, port: int, event: Event) -> None:
         for listener in self.listeners:
             try:
                 listener(address, port, event)
             except Exception as fault:  # noqa: BLE001 - a listener is the user's code
-                guard.caught("telling of what a server holds", fault)
+                guard.caught("passing an event of a server to a listener", fault)
 
     def stop(self) -> list[Watcher]:
-        """Ask all threads to end, and return their watchers."""
+        """Signal all threads to stop, and return their watchers."""
         with self.lock:
             self.is_closed = True
             watchers, self.watchers = list(self.watchers.values()), {}
         for watcher in watchers:
-            watcher.ask_to_stop()
+            watcher.request_stop()
         return watchers
 
     def close(self) -> None:
-        """Stop, and wait for a limited time: a look-up of a name cannot be interrupted."""
+        """Stop, and wait for a limited time: a DNS look-up cannot be interrupted."""
         until = time.perf_counter() + _LAST_WAIT
         for watcher in self.stop():
             watcher.join(max(0.0, until - time.perf_counter()))

@@ -1,6 +1,6 @@
-"""One step from a history to the next: models come, are used, and go.
+"""One step from a history to the next: models are loaded, used and unloaded.
 
-What follows from one fact is here; which facts an entry of the timeline shows is the reducer's.
+The reducer finds out what an entry of the timeline shows; this module applies it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OWN_REASONS: Final[dict[str, UnloadReason]] = {
 
 
 class Step:
-    """The parts of a history while one entry changes them; `Known` to the causes."""
+    """A mutable history while one entry is applied; it implements `Known`."""
 
     def __init__(self, history: History) -> None:
         self._before = history
@@ -61,7 +61,7 @@ class Step:
         )
 
     def key_of(self, name: str, key: str | None = None) -> str:
-        """Return the key of a model, which is known from now on."""
+        """Return the key of a model, and add the model if it is new."""
         key = key_of(name) if key is None else key
         if key not in self.models:
             if len(self.models) >= _MAX_MODELS:
@@ -70,7 +70,7 @@ class Step:
         return key
 
     def _forget_one(self) -> None:
-        """Make room; the first that is neither loaded nor used goes, if there is one."""
+        """Remove a model: the first that is neither loaded nor used, if there is one."""
         idle = [key for key in self.models if key not in self.calls]
         away = (key for key in idle if self.models[key].stay is None)
         key = next(away, next(iter(idle or self.models)))
@@ -78,25 +78,25 @@ class Step:
         self.set_calls(key, ())
 
     def set_calls(self, key: str, calls: tuple[CallStarted, ...]) -> None:
-        """Change which calls of one model have not ended."""
+        """Replace the running calls of one model."""
         changed = {**self.calls, key: calls}
         if not calls:
             del changed[key]
         self.calls = changed
 
     def change(self, key: str, **changes: Any) -> ModelHistory:
-        """Change what is known of one model."""
+        """Change the state of one model, and return it."""
         model = self.models[key] = self.models[key]._replace(**changes)
         return model
 
 
 def used(step: Step, key: str, use: Use) -> None:
-    """A call has ended: the time until the model is unloaded begins again."""
+    """Apply the end of a call: the idle time of the model begins again."""
     model, at, wanted = step.models[key], use.ended_at, use.call.keep_alive
     expires, keep_alive, sent_at = model.lifetime
     unload_requested = model.unload_requested
     if wanted is not None and (sent_at is None or use.call.sent_at >= sent_at):
-        # It holds for later requests without one, too.
+        # It applies to later requests without one, too.
         keep_alive, sent_at = wanted, use.call.sent_at
         unload_requested = wanted == 0
     if keep_alive is not None:
@@ -110,7 +110,7 @@ def used(step: Step, key: str, use: Use) -> None:
 def enter(
     step: Step, key: str, stay: Stay, reload: ModelReload | None, load_duration: float | None
 ) -> None:
-    """A model is in memory, and was not before, or not so."""
+    """Apply that a model was loaded, or loaded with other options."""
     if reload is not None:
         _end_last_stay(step, key, stay.earliest, reload)
     model = step.models[key]
@@ -139,7 +139,7 @@ def enter(
             load_duration=load_duration,
         )
     )
-    began = stay.earliest if stay.asked_at is None else stay.asked_at
+    began = stay.earliest if stay.sent_at is None else stay.sent_at
     arrival = Arrival(key, model.name, began, stay.latest)
     step.arrivals = (*step.arrivals, arrival)[-_MAX_ARRIVALS:]
     _explain_others(step, arrival)
@@ -160,7 +160,7 @@ def _end_last_stay(step: Step, key: str, before: float, reload: ModelReload) -> 
 
 
 def _explain_others(step: Step, arrival: Arrival) -> None:
-    """Those that left before their time, for a reason not known yet, left for this one."""
+    """Attribute undecided unloads before their expiry to this load."""
     for key, model in step.models.items():
         unload = model.unload
         if unload is None or unload.reason is not None or not unload.is_evictable:
@@ -177,10 +177,10 @@ def leave(
     reason: UnloadReason | None,
     evicted_by: str | None = None,
 ) -> Unload:
-    """A model that was in memory is not there any more."""
+    """Apply that a model left memory."""
     model = step.models[key]
     stay, expires = model.stay, model.lifetime.expires
-    assert stay is not None  # noqa: S101 - only what is there can leave
+    assert stay is not None  # noqa: S101 - only a loaded model can leave
     is_evictable = expires is not None and expires > before
     unload = Unload(stay, after=model.seen_at, before=before, is_evictable=is_evictable)
     step.change(key, place=unload, unload_requested=False)
@@ -190,9 +190,9 @@ def leave(
 
 
 def decide(step: Step, key: str, reason: UnloadReason, evicted_by: str | None = None) -> None:
-    """Say why a model has left memory."""
+    """Set the reason of an unload, and emit the event."""
     model = step.models[key]
     unload = model.unload
-    assert unload is not None  # noqa: S101 - only of what has left
+    assert unload is not None  # noqa: S101 - called after an unload only
     step.change(key, place=unload._replace(reason=reason, evicted_by=evicted_by))
     step.events.append(ModelUnload(model=model.name, reason=reason, evicted_by=evicted_by))

@@ -1,8 +1,8 @@
-"""The timeline of one server: what is learned of it, one frozen entry after the other.
+"""The timeline of one server: frozen entries of calls and polls.
 
-All times are seconds on one monotonic clock. Entries come in the order in which they are
-learned, which is not the order in which things happen on the server: a call reports its load
-only when it ends. Named tuples, because calls make them and they are the cheapest to make.
+All times are seconds of one monotonic clock. Entries are in the order of observation, not in
+the order of events on the server: a call reports its load only at its end. Named tuples, because
+calls create them and they are the fastest to create.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class CallStarted(NamedTuple):
 
     model: str
     options: Mapping[str, OptionValue]
-    """Those that decide how the model is loaded."""
+    """The load options."""
     sent_at: float
     keep_alive: float | None = None
-    """Seconds, from the request; None: the request has none."""
+    """Seconds; None: the request has none."""
 
     @property
     def key(self) -> str:
-        """The model's name, in the one spelling by which it is remembered."""
+        """The normalised name of the model."""
         return key_of(self.model)
 
 
@@ -47,37 +47,37 @@ class CallEnded(NamedTuple):
     call: CallStarted
     ended_at: float
     was_served: bool
-    """Whether the model answered it."""
+    """Whether the model responded."""
     is_cold: bool = False
     """Whether the server had to load the model, or the call waited for that."""
     load_duration: float | None = None
-    """Seconds, by the server's clock; None: the server did not say."""
+    """Seconds, by the server's clock; None: not reported."""
     total_duration: float | None = None
     """Seconds, by the server's clock."""
     delay: float = 0.0
-    """Seconds of the call that were neither the server's nor the caller's own: the network."""
+    """Seconds of the call outside of server and caller: the network."""
     has_begun: bool = False
-    """Whether the server began to answer, which it does once the model is loaded."""
+    """Whether the server began to respond, which it does after the load."""
     has_crashed: bool = False
-    """Whether the model's engine died."""
+    """Whether the model's engine crashed."""
 
 
 class Poll(NamedTuple):
-    """The server answered `/api/ps`."""
+    """A response of `/api/ps`."""
 
     models: tuple[LoadedModel, ...]
-    asked_at: float
+    sent_at: float
     answered_at: float
 
 
 class UnloadRequested(NamedTuple):
-    """A call of this process asked the server to unload a model, or to delete it."""
+    """A call of this process unloaded or deleted a model."""
 
     model: str
 
 
 class Unreachable(NamedTuple):
-    """The server could not be reached; its models may be loaded still."""
+    """The server could not be reached; its models may still be loaded."""
 
     at: float
 

@@ -1,4 +1,4 @@
-"""One server, watched from a thread of its own: it polls, keeps the history and emits events."""
+"""Watches one server from a thread of its own: polls it, keeps its history and emits events."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ollama_otel._wire.ps import LoadedModel, read_count, read_models, read_vers
 from ollama_otel.residency._events import Event, ReloadThrash, ServerDown, ServerUp
 from ollama_otel.residency._history import History, ModelInfo
 from ollama_otel.residency._http import (
-    Answer,
     BusyError,
+    CannotPollError,
     Connection,
+    PollResponse,
     RefusedError,
-    UnaskableError,
     UnreachableError,
 )
 from ollama_otel.residency._reducer import advance, expects_load
@@ -39,37 +39,37 @@ __all__ = ["ServerState", "Watcher"]
 _log = getLogger("ollama_otel.residency")
 
 _SOON: Final = (0.3, 1.0, 2.0, 4.0)
-"""Seconds after a call began for which a model will be loaded."""
+"""Extra polls, in seconds after the start of a call that needs a load."""
 _LEAST_PAUSE: Final = 0.1
 _ABOUT_INTERVAL: Final = 60.0
 _STALE: Final = 3
-"""Intervals after which what was known is too old to be reported."""
+"""Intervals after which the models of the last poll are no longer reported."""
 _LONGEST_BACK_OFF: Final = 6
 """Intervals between two attempts to reach a server that is down, at most."""
 _REFUSED_INTERVAL: Final = 60.0
-"""Seconds between two attempts where the answer cannot be read, at least."""
+"""Least seconds between two polls of a server that cannot be polled."""
 _CLOCK_SKEW: Final = 2.0
-"""Seconds; the server's date has no fractions, so a smaller difference means nothing."""
+"""Seconds; the server's date has no fractions, so smaller differences are ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
-    """What is known of a server now; None is what is not known."""
+    """The current state of a server; None: unknown."""
 
     url: str
-    """Its base URL."""
+    """The base URL."""
     address: str
     """Host, as in the URL."""
     port: int
     is_up: bool | None = None
-    """Whether it can be reached; None: it was not asked yet, or cannot be asked from here."""
+    """Whether it can be reached; None: it was not polled yet, or cannot be polled from here."""
     is_busy: bool = False
-    """Whether it accepted the latest poll and did not answer in time."""
+    """Whether it accepted the latest poll and did not respond in time."""
     version: str | None = None
     installed: int | None = None
-    """How many models are on its disk."""
+    """Number of models on its disk."""
     models: tuple[LoadedModel, ...] | None = None
-    """Those in memory; None where that is not known, or not known recently."""
+    """Models in memory; None if they are unknown, or the last poll is too old."""
 
 
 class Watcher:
@@ -80,14 +80,14 @@ class Watcher:
         url: str,
         interval: float,
         timeout: float,
-        tell: Callable[[str, int, Event], None],
+        notify: Callable[[str, int, Event], None],
     ) -> None:
         split = urlsplit(url)
         self.url = url
         self.address = split.hostname or ""
         self.port = split.port or {"http": 80, "https": 443}[split.scheme]
         self.interval = interval
-        self._tell = tell
+        self._notify = notify
         self._history = History()
         self._state = ServerState(url=url, address=self.address, port=self.port)
         self._known_until = 0.0
@@ -104,12 +104,12 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="ollama-otel-residency", daemon=True)
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def state(self) -> ServerState:
-        """What is known now."""
+        """The current state."""
         with self._lock:
             state, is_known = self._state, time.perf_counter() < self._known_until
         return state if is_known else replace(state, models=None)
@@ -117,7 +117,7 @@ class Watcher:
     # --- calls, on their own threads -------------------------------------------------------
 
     def call_started(self, call: CallStarted) -> None:
-        """Follow a call; if it needs a load, the server is polled sooner."""
+        """Note the start of a call; if it needs a load, the server is polled sooner."""
         with self._lock:
             self._history = advance(self._history, call).history
             needs_load = expects_load(self._history, call)
@@ -125,7 +125,7 @@ class Watcher:
             self._look_at(*(call.sent_at + delay for delay in _SOON))
 
     def call_ended(self, end: CallEnded) -> ModelInfo:
-        """Take in the end of a call, and return what is known of the model that served it."""
+        """Note the end of a call, and return the facts of the model that served it."""
         info, events = self._take(end)
         self._publish(events)
         if end.is_cold or not end.was_served:
@@ -133,12 +133,12 @@ class Watcher:
         return info
 
     def unloaded_on_request(self, model: str) -> None:
-        """A call of this process asked the server to unload a model."""
+        """Note that a call of this process unloaded a model."""
         self._take(UnloadRequested(model=model))
         self._look_at(time.perf_counter())
 
     def _take(self, entry: Entry) -> tuple[ModelInfo, tuple[Event, ...]]:
-        """Put an entry at the end of the timeline."""
+        """Append an entry to the timeline."""
         with self._lock:
             taken = advance(self._history, entry)
             self._history = taken.history
@@ -146,15 +146,15 @@ class Watcher:
 
     # --- the thread -------------------------------------------------------------------------
 
-    def ask_to_stop(self) -> None:
-        """Ask the thread to end, also while it waits for an answer."""
+    def request_stop(self) -> None:
+        """Signal the thread to stop, also while it waits for a response."""
         with self._wake:
             self._is_stopped = True
             self._wake.notify_all()
         self._connection.close()
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread's end; a look-up of a name may take longer."""
+        """Wait for the thread's end, at most `timeout` seconds."""
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -184,7 +184,7 @@ class Watcher:
             while not self._is_stopped:
                 now = time.perf_counter()
                 soonest = min([regular, *self._due[:1]])
-                # However many calls there are, they do not make it poll without a pause.
+                # Many calls must not make it poll without a pause.
                 soonest = max(soonest, started + _LEAST_PAUSE)
                 if now >= soonest:
                     self._due = [at for at in self._due if at > now]
@@ -199,51 +199,51 @@ class Watcher:
         return self.interval
 
     def _look(self) -> None:
-        asked = time.perf_counter()
+        sent = time.perf_counter()
         try:
-            # First what changes at once: the next call may push a model out.
-            answer = self._ask("/api/ps")
+            # `/api/ps` first: the next call may evict a model.
+            response = self._get("/api/ps")
             answered, now = time.perf_counter(), time.time()
-            if asked >= self._about_at:
-                self._ask_about(asked)
+            if sent >= self._about_at:
+                self._poll_rarely(sent)
         except BusyError:
             self._reached(is_busy=True)
             return
         except UnreachableError as error:
             self._lost(error)
             return
-        except UnaskableError as error:
+        except CannotPollError as error:
             self._change(is_up=None, is_busy=False)
-            self._cannot_tell(str(error))
+            self._cannot_poll(str(error))
             return
         if self._is_stopped:
-            # The answer may have been cut short.
+            # The response may be incomplete.
             return
-        if answer.date is not None and abs(answer.date - now) > _CLOCK_SKEW:
-            now = answer.date
-        models = read_models(answer.json(), now=now) if answer.status == 200 else None  # noqa: PLR2004
+        if response.date is not None and abs(response.date - now) > _CLOCK_SKEW:
+            now = response.date
+        models = read_models(response.json(), now=now) if response.status == 200 else None  # noqa: PLR2004
         self._reached(is_busy=False)
         if models is None:
-            self._cannot_tell(f"/api/ps answers HTTP status {answer.status} and no list of models")
+            self._cannot_poll(f"/api/ps returns HTTP status {response.status}, no list of models")
             return
         self._is_unreadable = False
-        _, events = self._take(Poll(models=models, asked_at=asked, answered_at=answered))
+        _, events = self._take(Poll(models=models, sent_at=sent, answered_at=answered))
         with self._lock:
             self._known_until = answered + _STALE * self.interval + self._timeout
             self._state = replace(self._state, models=models)
         self._publish(events)
 
-    def _ask_about(self, now: float) -> None:
-        """Ask for what changes rarely."""
-        version, installed = self._ask("/api/version"), self._ask("/api/tags")
+    def _poll_rarely(self, now: float) -> None:
+        """Poll the values that change rarely."""
+        version, installed = self._get("/api/version"), self._get("/api/tags")
         self._change(version=read_version(version.json()), installed=read_count(installed.json()))
         self._about_at = now + _ABOUT_INTERVAL
 
-    def _ask(self, path: str) -> Answer:
-        answer = self._connection.get(path)
-        if answer.status >= 500:  # noqa: PLR2004 - a proxy in front of a server that is down
-            raise UnreachableError(f"HTTP status {answer.status}")
-        return answer
+    def _get(self, path: str) -> PollResponse:
+        response = self._connection.get(path)
+        if response.status >= 500:  # noqa: PLR2004 - a proxy in front of a server that is down
+            raise UnreachableError(f"HTTP status {response.status}")
+        return response
 
     def _change(self, **changes: Any) -> None:
         with self._lock:
@@ -269,10 +269,10 @@ class Watcher:
             events = (ServerDown(error=str(error)), *events)
         self._publish(events)
 
-    def _cannot_tell(self, reason: str) -> None:
+    def _cannot_poll(self, reason: str) -> None:
         if not self._is_unreadable:
             _log.warning(
-                "nothing is known of what %s holds, as it cannot be asked: %s; trying again "
+                "models in memory of %s are unknown, as it cannot be polled: %s; trying again "
                 "every %g s",
                 self.url,
                 reason,
@@ -285,4 +285,4 @@ class Watcher:
         for event in events:
             if isinstance(event, ReloadThrash):
                 _log.warning("%s", advice(event, self.url))
-            self._tell(self.address, self.port, event)
+            self._notify(self.address, self.port, event)

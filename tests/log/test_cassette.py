@@ -396,7 +396,7 @@ def test_a_broken_chunk_is_told_with_its_line(tmp_path: Path, chunk: Any) -> Non
     path.write_text(json.dumps(cassette, indent=2), encoding="utf-8")
     calls = read_cassette(path)
     next(calls)
-    with pytest.raises(ReplayLogError, match=r"line \d\d+: expected call 2 as it was recorded"):
+    with pytest.raises(ReplayLogError, match=r"line \d\d+: expected call 2 in the format of"):
         next(calls)
 
 

@@ -48,7 +48,7 @@ class Story:
         return list(after.events)
 
     def poll(self, at: float, *models: LoadedModel, took: float = 0.01) -> list[Event]:
-        return self.add(Poll(models=models, asked_at=at, answered_at=at + took))
+        return self.add(Poll(models=models, sent_at=at, answered_at=at + took))
 
     def call(
         self,
@@ -499,7 +499,7 @@ def test_a_reload_that_is_learned_late_is_counted_where_it_belongs() -> None:
 def test_the_advice_names_the_models_that_push_each_other_out() -> None:
     reload = ModelReload(model="a:latest", cause="evicted", evicted_by="b:latest")
     text = advice(ReloadThrash(reload=reload, count=3), "http://h:1")
-    assert text.startswith("a:latest and b:latest push each other out of memory: 3 reloads")
+    assert text.startswith("a:latest and b:latest evict each other from memory: 3 reloads")
 
 
 def test_after_five_minutes_it_is_foundagain(story: Story) -> None:
@@ -558,7 +558,7 @@ def test_an_entry_leaves_the_history_before_it_as_it_was(story: Story) -> None:
     for entry in (
         CallStarted(model="b", options={}, sent_at=4),
         end,
-        Poll(models=(), asked_at=4, answered_at=5),
+        Poll(models=(), sent_at=4, answered_at=5),
         UnloadRequested(model="b"),
         Unreachable(at=4),
         Refused(at=4),
@@ -581,11 +581,11 @@ def live(
     for asked in requests:
         feed += [(asked.sent, 0, asked), (asked.end + 0.0005, 1, asked)]
     last = -1.0
-    for asked_at, took in sorted(polls):
+    for sent_at, took in sorted(polls):
         # One question after the other.
-        if asked_at > last:
-            last = asked_at + took
-            feed.append((last, 2, asked_at))
+        if sent_at > last:
+            last = sent_at + took
+            feed.append((last, 2, sent_at))
     story, calls, events = Story(), {}, []
     for at, kind, what in sorted(feed, key=lambda each: each[:2]):
         entry: Entry
@@ -594,7 +594,7 @@ def live(
         elif kind == 1:
             entry = what.ended(calls[id(what)])
         else:
-            entry = Poll(models=server.listed(what), asked_at=what, answered_at=at)
+            entry = Poll(models=server.listed(what), sent_at=what, answered_at=at)
         events += [(at, event) for event in story.add(entry)]
     return events
 

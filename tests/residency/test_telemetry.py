@@ -380,9 +380,9 @@ def test_counters_go_on_with_the_next_residency_and_leave_the_last_one(
     with Residency(interval=60) as first, Residency(interval=60) as second:
         for residency in (first, first, second):
             metrics.follow(residency)
-        first._watched.tell("h", 1, ModelLoad(model="m"))
+        first._watched.notify("h", 1, ModelLoad(model="m"))
         assert value(capture, rows.LOADS) is None
-        second._watched.tell("h", 1, ModelLoad(model="m"))
+        second._watched.notify("h", 1, ModelLoad(model="m"))
         assert value(capture, rows.LOADS) == 1
 
 

@@ -270,7 +270,7 @@ def test_no_more_servers_are_watched_than_is_sane(caplog: pytest.LogCaptureFixtu
             residency.watch(f"http://127.0.0.1:{port}")
         assert len(residency.servers()) == MAX_SERVERS
         assert [r for r in caplog.messages if "not watched" in r] == [
-            f"http://127.0.0.1:20001 is not watched: {MAX_SERVERS} servers are already"
+            f"not watching http://127.0.0.1:20001: {MAX_SERVERS} servers are watched"
         ]
 
 
@@ -310,7 +310,7 @@ def test_a_listener_that_fails_stops_nothing(fake: FakeOllama, quiet_guard: None
         residency.listen(fail)
         residency.watch(url)
         until(lambda: state_of(residency, url).models == ())
-        assert guard.faults["telling of what a server holds: ZeroDivisionError"] == 1
+        assert guard.faults["passing an event of a server to a listener: ZeroDivisionError"] == 1
 
 
 @pytest.mark.parametrize("is_watched_first", [False, True])
