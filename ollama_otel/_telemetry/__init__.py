@@ -1,1 +1,1 @@
-"""Records become OpenTelemetry: spans, metrics and log events."""
+"""Turns records into spans, metrics, log events and log lines."""

@@ -1,6 +1,6 @@
-"""What happens to each captured text before it leaves the process: redacted first, then cut.
+"""Redacts and cuts captured text before it leaves the process.
 
-Whether to capture is not decided here. Nothing here raises, whatever a redactor does.
+It does not raise, whatever a redactor does.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _MAX_DEPTH = 32
 """Levels of nesting kept in tool arguments and schemas."""
 
 _JSON_LIMIT = 10**300
-"""Most readers of JSON take no larger integer, and Python may refuse to print one."""
+"""Most JSON parsers accept no larger integer, and Python may refuse to print one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentPolicy:
-    """What happens to each string before it leaves the process: redacted first, then cut."""
+    """Redacts each string before it leaves the process, and then cuts it."""
 
     redactors: tuple[Redactor, ...] = ()
-    """Run in this order over every string of the user or the model, keys of tool arguments
-    included; keys that become equal are merged. Roles, ids and tool names are not content.
-    When one raises or returns no string, the text becomes `[redaction failed]`."""
+    """Functions that run in this order over every string of the user or the model, keys of tool
+    arguments included; keys that become equal are merged. Roles, ids and tool names are not
+    content. If one raises or does not return a string, the text becomes `[redaction failed]`."""
     max_length: int = 32_768
-    """Characters kept per string; a longer one ends with a mark that says how many were cut."""
+    """Characters kept per string; a cut string ends with a mark that counts the rest."""
 
     def __post_init__(self) -> None:
         if self.max_length < 0:
@@ -43,7 +43,7 @@ class ContentPolicy:
             raise ValueError(message)
 
     def apply(self, text: str) -> str:
-        """Redact, then cut: the other way round half a secret could pass unseen."""
+        """Redact, then cut: cutting first could hide half of a secret from a redactor."""
         return self.cut(self._redacted(text))
 
     def cut(self, text: str) -> str:
@@ -67,7 +67,7 @@ class ContentPolicy:
 
 
 def as_json(value: Any) -> str:
-    """Return compact JSON for a span attribute; odd values become text."""
+    """Return compact JSON for a span attribute; values that are not JSON become text."""
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError):
@@ -76,7 +76,7 @@ def as_json(value: Any) -> str:
 
 
 def plain(value: Any, text: Callable[[str], str], depth: int = 0) -> Any:
-    """Copy a value as plain JSON with every string, keys too, passed through `text`."""
+    """Copy a value as plain JSON; `text` converts every string and key."""
     if isinstance(value, str):
         return text(value)
     if depth >= _MAX_DEPTH:
@@ -106,5 +106,5 @@ def _printed(value: Any) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Replace lone surrogates: OTLP's protobuf takes UTF-8 only."""
+    """Replace lone surrogates: OTLP's protobuf accepts UTF-8 only."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Records become log events: the details of an inference, and what failed."""
+"""Turns records into log events: the details of an inference, and exceptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["EventObserver"]
 
 
 class EventObserver:
-    """Sends the conventions' events, in the span's context, so that they link to it."""
+    """Sends the events of the GenAI conventions, in the context of the call's span."""
 
     def __init__(self, logger: Logger, settings: Settings, messages: MessageWriter | None) -> None:
         self._logger = logger
@@ -29,7 +29,7 @@ class EventObserver:
         return _EventFollower(self) if is_completion else None
 
     def emit(self, record: CallRecord) -> None:
-        """Send the details of one call, and one more event if it failed."""
+        """Send the details of one call, and an exception event if it failed."""
         known: dict[str, AnyValue] = {**start_attributes(record.start)}
         if record.outcome == "failed":
             self._logger.emit(

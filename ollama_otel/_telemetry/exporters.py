@@ -121,10 +121,10 @@ def exporter_names(signal: Signal, *, default: str = "otlp") -> tuple[str, ...]:
 
 @contextmanager
 def self_metrics_enabled() -> Iterator[None]:
-    """Let exporters and span processors that are made in this block count what they lose.
+    """Turn on self-metrics of exporters and span processors that are created in this block.
 
     The SDK (1.45) reads this variable in their constructors and has no argument for it, so
-    the variable is set for the length of the block. Providers must not be made in it: they
+    the variable is set for the length of the block. Providers must not be created in it: they
     would count every span. A value that the user has set stays unchanged.
     """
     if _SELF_METRICS in os.environ:

@@ -1,4 +1,4 @@
-"""From providers and settings to an `Instrumentation`: the one place that puts it together."""
+"""Builds an `Instrumentation` from providers and settings; no other module does."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ __all__ = [
 
 
 class InstrumentationOptions(TypedDict, total=False):
-    """The keywords of every entry point: an `Instrumentation`, or what one is built from."""
+    """The keywords of every entry point: an `Instrumentation`, or the arguments to build one."""
 
     instrumentation: Instrumentation | None
-    """Everything at once; give nothing else then."""
+    """Excludes all other keywords."""
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
     logger_provider: LoggerProvider | None
     settings: Settings | None
     observers: Sequence[Observer]
-    """Your own, beside spans and metrics."""
+    """Your own, in addition to spans and metrics."""
     enrichers: Sequence[Enricher]
-    """Your own, beside those that the settings ask for."""
+    """Your own, in addition to those that the settings turn on."""
 
 
 _lock = threading.Lock()
@@ -64,12 +64,12 @@ _replay_logs: weakref.WeakValueDictionary[tuple[object, ...], ReplayLog] = (
 
 @cache
 def _version() -> str:
-    """Read from the package's metadata once: it is a file, and each client asks."""
+    """Return the package's version; cached, as it is read from a file."""
     return version("ollama_otel")
 
 
 def _instruments_of(meter_provider: MeterProvider | None, profile: Profile) -> Instruments:
-    """Return the instruments of a provider, the same ones each time."""
+    """Return the instruments of a provider, the same object each time."""
 
     def make() -> Instruments:
         meter = get_meter(
@@ -84,10 +84,10 @@ def _instruments_of(meter_provider: MeterProvider | None, profile: Profile) -> I
 
 
 def replay_log_of(settings: Settings) -> ReplayLog | None:
-    """Return the log that settings ask for, the same one each time: it has one file."""
+    """Return the log of the settings, the same object each time; None if they have none."""
     if settings.replay_log is None:
         return None
-    # Imported where it is used: structlog takes its time.
+    # Imported on use: importing structlog is slow.
     from ollama_otel._log.observer import ReplayLog  # noqa: PLC0415
 
     options: dict[str, Any] = {
@@ -115,10 +115,10 @@ def build_instrumentation(
     observers: Sequence[Observer] = (),
     enrichers: Sequence[Enricher] = (),
 ) -> Instrumentation:
-    """Put together what records calls: spans, metrics, and what the settings ask for.
+    """Build the instrumentation of calls: spans, metrics, and the features of the settings.
 
-    A provider of None is the global one; settings of None are read from the environment. Share
-    the result among clients: `Client(instrumentation=...)`.
+    A provider of None is the global one; settings of None are read from the environment. Clients
+    can share the result: `Client(instrumentation=...)`.
     """
     settings = settings or Settings.from_environ(lenient=True)
     schema_url = names.SCHEMA_URLS[settings.profile]
@@ -126,30 +126,32 @@ def build_instrumentation(
     messages = MessageWriter(settings) if keeps_content else None
     tracer = get_tracer(names.SCOPE, _version(), tracer_provider, schema_url=schema_url)
     instruments = _instruments_of(meter_provider, settings.profile)
-    everyone: list[Observer] = [MetricObserver(instruments, settings)]
+    all_observers: list[Observer] = [MetricObserver(instruments, settings)]
     replay_log = replay_log_of(settings)
     if replay_log is not None:
-        everyone.append(replay_log)
+        all_observers.append(replay_log)
     if settings.log_calls:
         from ollama_otel._telemetry.log_lines import LogLineObserver  # noqa: PLC0415
 
-        everyone.append(LogLineObserver())
+        all_observers.append(LogLineObserver())
     if settings.details_event:
         logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
-        everyone.append(EventObserver(logger, settings, messages))
-    adding: list[Enricher] = []
+        all_observers.append(EventObserver(logger, settings, messages))
+    own_enrichers: list[Enricher] = []
     if settings.residency:
-        # Imported where it is used: few ask for it.
+        # Imported on use: it is off by default.
         from ollama_otel._telemetry.residency import residency_enricher  # noqa: PLC0415
 
-        adding.append(residency_enricher(meter_provider, logger_provider, settings, _version()))
-    everyone += observers
-    logs = [each for each in everyone if isinstance(each, LoggingObserver)]
+        own_enrichers.append(
+            residency_enricher(meter_provider, logger_provider, settings, _version())
+        )
+    all_observers += observers
+    logs = [each for each in all_observers if isinstance(each, LoggingObserver)]
     instruments.losses.update(log.losses() for log in logs)
     return Instrumentation(
         tracing=SpanTracing(tracer, settings, messages),
-        enrichers=(*adding, *enrichers),
-        observers=tuple(everyone),
+        enrichers=(*own_enrichers, *enrichers),
+        observers=tuple(all_observers),
         is_suppressed=_is_suppressed,
         keeps_content=keeps_content,
         keeps_request=any(log.keeps_request for log in logs),
@@ -162,23 +164,23 @@ def _is_suppressed() -> bool:
 
 
 def _process_default() -> Instrumentation:
-    global _default  # noqa: PLW0603 - what `configure` sets is the process's
+    global _default  # noqa: PLW0603 - the default of the process
     if _default is None:
         _default = build_instrumentation()
     return _default
 
 
 def use_by_default(settings: Settings, observers: Sequence[Observer] = ()) -> None:
-    """Let every client that was given nothing of its own record by these settings."""
+    """Set the default of all clients that have no instrumentation of their own."""
     global _default  # noqa: PLW0603
     _default = build_instrumentation(settings=settings, observers=observers)
 
 
 def instrumentation_for(options: InstrumentationOptions) -> Callable[[], Instrumentation]:
-    """Return what gives the instrumentation to use, now and whenever `configure` changes it.
+    """Return a function that returns the instrumentation to use for a call.
 
-    A client that is given nothing follows the process's default. Raises `SettingsError` if an
-    instrumentation is given together with what one is built from.
+    Without options it returns the process's default, which `configure` can change later. Raises
+    `SettingsError` if `instrumentation` is combined with other options.
     """
     given: Any = {name: value for name, value in options.items() if value not in (None, ())}
     instrumentation: Instrumentation | None = given.pop("instrumentation", None)

@@ -17,16 +17,16 @@ from ollama_otel.settings import Profile
 
 InstrumentKind = Literal["histogram", "counter", "updowncounter", "gauge"]
 Requirement = Literal["calls", "event", "residency", "gpu", "sdk_metrics", "time_per_output_chunk"]
-"""What has to hold before an app emits a metric.
+"""The condition under which an app emits a metric.
 
-- calls: nothing but calls.
-- event: something that may never happen, such as a call that waits for a slot.
-- the others: a feature that is off by default has to be on.
+- calls: the app makes calls.
+- event: an event that may never happen, such as a call that waits for a slot.
+- the others: a feature that is off by default is on.
 """
 
 
 class _Source(TypedDict):
-    """Columns that several rows have in common."""
+    """Columns that several rows share."""
 
     requires: Requirement
     emitted_by: str
@@ -46,7 +46,7 @@ CALL_LABELS: Final = (
     *SERVER_LABELS,
 )
 ANY_CALL_LABELS: Final = (names.OLLAMA_OPERATION_NAME, *CALL_LABELS)
-"""Of metrics that include model management, which has the first label and lacks the second."""
+"""Labels of metrics that include model management, which has the first label, not the second."""
 END_LABELS: Final = (names.OUTCOME, names.ERROR_TYPE, names.RESPONSE_MODEL)
 MODEL_LABELS: Final = (names.MODEL_NAME, *SERVER_LABELS)
 
@@ -61,12 +61,12 @@ class Instrument:
     description: str
     requires: Requirement
     emitted_by: str
-    """What emits it, for people; completes the sentence "it comes from ..."."""
+    """The end of the sentence "it comes from ..."."""
     labels: tuple[str, ...] = CALL_LABELS
-    """Attributes it may carry."""
+    """Attributes that it may have."""
     buckets: tuple[float, ...] | None = None
     role: str | None = None
-    """Shared by instruments of which an app records one or another; None: no alternative."""
+    """The same for instruments of which an app records only one; None: no alternative."""
 
 
 _seconds = partial(Instrument, kind="histogram", unit="s", buckets=_SECONDS)
@@ -417,7 +417,7 @@ SDK_POINTS_EXPORTED: Final = _counter(
     requires="sdk_metrics",
     emitted_by=f"{_SDK}, and exported metrics",
 )
-# The counters above take a response of 400 or 503 for a success; only here its status shows it.
+# The counters above count a response of 400 or 503 as a success; only this one has the status.
 SDK_EXPORT_DURATION: Final = _seconds(
     name="otel.sdk.exporter.operation.duration",
     description="Duration of one export; error.type or the HTTP status is set if it failed.",
@@ -431,7 +431,7 @@ EVIDENCE: Final[Mapping[Requirement, Instrument]] = {
     "residency": SERVER_UP,
     "sdk_metrics": SDK_POINTS_EXPORTED,
 }
-"""Metrics that every app emits on which a feature is on: where one is there, so is its feature."""
+"""For each feature a metric that every app with the feature emits."""
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 """Values of `ollama.phase`; their times add up to the durations of the calls."""

@@ -1,4 +1,4 @@
-"""Records become lines of the program's own log, for people who read logs and not traces."""
+"""Writes records as lines of the application's log."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _standard: Any = structlog.wrap_logger(
 
 
 class LogLineObserver:
-    """Logs each call at its end: a failed one as a warning, any other as information.
+    """Logs each call at its end: a failed one at level warning, any other at level info.
 
-    Through structlog as the program has configured it; where it has not, through the
-    standard library's logger `ollama_otel.calls` as `key=value`.
+    It uses structlog if the application has configured it, otherwise the standard library's
+    logger `ollama_otel.calls`, as `key=value`.
     """
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature

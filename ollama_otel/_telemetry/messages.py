@@ -1,6 +1,6 @@
-"""Captured content in the GenAI conventions' message format, for spans and events alike.
+"""Writes captured content in the message format of the GenAI conventions, for spans and events.
 
-The form is that of `gen_ai.input.messages` and its siblings, valid in both profiles.
+The format is that of `gen_ai.input.messages` and its siblings, valid in both profiles.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["MessageWriter"]
 
 
 class MessageWriter:
-    """Writes what was asked and answered, redacted and cut, never images or vectors."""
+    """Writes conversation and answer, redacted and cut, without the bytes of media."""
 
     def __init__(self, settings: Settings) -> None:
         self._policy = ContentPolicy(
@@ -55,7 +55,7 @@ class MessageWriter:
         return {name: value for name, value in values.items() if value}
 
     def as_attributes(self, record: CallRecord) -> dict[str, str | bool]:
-        """Return the messages as span attributes, which in Python are JSON texts."""
+        """Return the messages as span attributes, encoded as JSON."""
         return {
             name: value if isinstance(value, bool) else as_json(value)
             for name, value in self.as_values(record).items()
@@ -65,9 +65,9 @@ class MessageWriter:
         return {"role": self._policy.cut(message.role), "parts": self._parts(message.parts)}
 
     def _output(self, answer: Message, finish_reason: str | None) -> list[dict[str, Any]]:
-        """Return the one answer, or nothing if none was begun.
+        """Return the answer as a list of one message; empty if it had not begun.
 
-        A reason that never came is `error`, as the conventions say: profile v1.41 requires one.
+        Without a finish reason it is `error`, as the conventions say: profile v1.41 requires one.
         """
         if not answer.parts and finish_reason is None:
             return []
@@ -97,7 +97,7 @@ class MessageWriter:
         assert_never(part)
 
     def _tool_response(self, result: ToolResult) -> dict[str, Any]:
-        # Taken apart before redaction, so that no JSON escape hides a character from a redactor.
+        # Parsed before redaction, so that JSON escapes do not hide characters from a redactor.
         parsed, apply = _json_object(result.text), self._policy.apply
         return {
             "type": "tool_call_response",
@@ -119,10 +119,10 @@ class MessageWriter:
 
 
 def _file(media: Media) -> Iterator[tuple[str, Any]]:
-    """Give a part for media by their hash.
+    """Yield the fields of a part for media, identified by hash.
 
-    The conventions' own form (`blob`) demands the bytes, and `uri` a place that has them; `file`
-    demands an id only, and admits further keys in both profiles. Hence `size`.
+    In the conventions `blob` requires the bytes and `uri` an address; `file` requires an id only,
+    and allows further keys such as `size`.
     """
     yield "type", "file"
     yield "modality", media.modality

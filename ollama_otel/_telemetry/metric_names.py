@@ -1,4 +1,4 @@
-"""The names that Prometheus gives our metrics and labels, by OTLP and by scraping alike.
+"""The names of our metrics and labels in Prometheus, the same by OTLP and by scraping.
 
 Both use Prometheus' default translation strategy, `UnderscoreEscapingWithSuffixes`.
 """
@@ -23,7 +23,7 @@ __all__ = [
 _UNITS: Final[Mapping[str, str]] = {"s": "seconds", "By": "bytes", "W": "watts"}
 
 HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
-"""Of classic histograms; a native one has the bare name."""
+"""Suffixes of classic histograms; native ones have none."""
 
 
 def label_name(attribute: str) -> str:
@@ -48,7 +48,7 @@ def series_names(instrument: Instrument) -> tuple[str, ...]:
 
 
 def instrument_of(series_name: str) -> Instrument | None:
-    """Return the instrument behind a name of `series_names`; None if it is not one of ours."""
+    """Return the instrument of a name from `series_names`; None if it is not one of ours."""
     return _by_series_name().get(series_name)
 
 

@@ -1,7 +1,7 @@
-"""Records become metrics.
+"""Turns records into metrics.
 
-A record into an SDK histogram costs about a third of a span, so only what needs a
-distribution is one; sums are kept here and read when metrics are collected.
+Recording into an SDK histogram costs about a third of a span, so only values that need a
+distribution use one; sums are kept here and read when metrics are collected.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Sum = Phase | Literal["moved", "input_tokens", "output_tokens"]
 
 _MAX_SERIES = 10_000
 _MAX_PENDING = 64
-"""Records of one series that wait to be added up."""
+"""Records of one series that are pending before they are added up."""
 
 
 class _Series:
-    """What is counted for calls that share their labels; guarded by the lock of `Instruments`."""
+    """Counts and sums of calls with the same labels; guarded by the lock of `Instruments`."""
 
     __slots__ = ("_pending", "_sums", "active", "base", "by_end", "input", "output")
 
@@ -49,7 +49,7 @@ class _Series:
         self._pending: list[CallRecord] = []
 
     def add(self, record: CallRecord) -> None:
-        """Take in an ended call; records are added up some at a time, which costs a third."""
+        """Add an ended call; records are added up in batches, at a third of the cost."""
         self._pending.append(record)
         holds_content = record.answer is not None or record.start.content is not None
         if holds_content or len(self._pending) >= _MAX_PENDING:
@@ -64,18 +64,18 @@ class _Series:
 
     @property
     def sums(self) -> Mapping[Sum, float]:
-        """What all calls added up to."""
+        """The sums of all ended calls."""
         self._add_up()
         return self._sums
 
     def without_calls(self) -> _Series:
-        """Return the same sums, without the calls under way."""
+        """Return the same sums, without the running calls."""
         series = _Series(self.base)
         series._sums = dict(self.sums)
         return series
 
     def ended(self, outcome: str, error_type: str | None) -> Labels:
-        """Labels of the duration, the same object for the same end."""
+        """Return the labels of the duration, the same object for the same end."""
         labels = self.by_end.get((outcome, error_type))
         if labels is None:
             labels = {**self.base, names.OUTCOME: outcome}
@@ -86,7 +86,7 @@ class _Series:
 
 
 def _amounts(record: CallRecord) -> Iterator[tuple[Sum, float]]:
-    """Give what a call adds to each sum."""
+    """Yield the amounts that a call adds to the sums."""
     if not record.start.is_inference:
         if moved := record.progress.moved_bytes:
             yield "moved", moved
@@ -98,17 +98,17 @@ def _amounts(record: CallRecord) -> Iterator[tuple[Sum, float]]:
 
 
 class Instruments:
-    """The instruments of one meter, and the sums behind those that are read at collection.
+    """The instruments of one meter, and the sums of the observable ones.
 
-    One for each meter: instruments that are read at collection would report twice.
+    There must be one for each meter: observable instruments would report twice.
     """
 
     def __init__(self, meter: Meter, profile: Profile) -> None:
-        # Reentrant: a stream that is collected while this is held ends its call here.
+        # Reentrant: the garbage collector may end a call while this thread holds the lock.
         self.lock = threading.RLock()
         self.series: dict[tuple[Any, ...], _Series] = {}
         self.models: set[str] = set()
-        # Of a log that is gone the counts stay, as those of a counter have to.
+        # The counts of a deleted log stay: counters must not decrease.
         self.losses: set[Callable[[], Mapping[str, int]]] = set()
         genai = rows.GENAI_INSTRUMENTS[profile]
 
@@ -140,14 +140,14 @@ class Instruments:
         ):
             if row is not None:
                 self._observe(meter, row, _token_reader(total))
-        _process.at_fork(after_in_child=self._forget_calls_of_the_parent_process)
+        _process.at_fork(after_in_child=self._reset_after_fork)
 
     def _observe(self, meter: Meter, row: Instrument, read: Any) -> None:
-        """Register what reads the sums; it keeps no hold on them beyond their observers'."""
-        myself = weakref.ref(self)
+        """Register a callback that reads the sums; it does not keep this object alive."""
+        reference = weakref.ref(self)
 
         def callback(options: CallbackOptions) -> Iterable[Measurement]:  # noqa: ARG001
-            instruments = myself()
+            instruments = reference()
             if instruments is None:
                 return ()
             _process.catch_up()
@@ -181,10 +181,10 @@ class Instruments:
             lost = sum(each.get(item, 0) for each in losses)
             yield Measurement(lost, {names.LOG_ITEM: item})
 
-    def _forget_calls_of_the_parent_process(self) -> None:
-        """After a fork the parent's calls go on there; a lock held in it would stay held here."""
+    def _reset_after_fork(self) -> None:
+        """Drop the parent's running calls, and a lock that it may have held."""
         self.lock = threading.RLock()
-        # Others than those the parent's calls know: one of these may yet be ended here.
+        # New objects: a copy of the parent's call may still end here, in the old ones.
         self.series = {key: series.without_calls() for key, series in self.series.items()}
 
 
@@ -192,7 +192,7 @@ def _token_reader(total: str) -> Any:
     def read(instruments: Instruments) -> Iterator[Measurement]:
         for series in instruments.series.values():
             if (tokens := series.sums.get(total)) is not None:  # type: ignore[call-overload]
-                # Ollama does not tell text from images in its counts.
+                # Ollama's counts do not distinguish text from images.
                 yield Measurement(int(tokens), {**series.base, names.TOKEN_MODALITY: "unknown"})
 
     return read
@@ -236,14 +236,14 @@ class _ChunkTimer(_MetricFollower):
 
 
 class MetricObserver:
-    """Counts and times calls; low cardinality, so no text, no ids and no options."""
+    """Counts and times calls. For low cardinality, labels have no text, ids or options."""
 
     def __init__(self, instruments: Instruments, settings: Settings) -> None:
         self.instruments = instruments
         self._settings = settings
 
     def begin(self, start: CallStart) -> CallFollower:
-        """Count the call as under way; see `Observer`."""
+        """Count the call as active; see `Observer`."""
         instruments = self.instruments
         series = self._series_for(start)
         with instruments.lock:
@@ -288,13 +288,13 @@ class MetricObserver:
                 if value is not None:
                     base[name] = value
             series = _Series(base)
-            # Beyond any sane number of servers: counted under way here, and nowhere else.
+            # Above the limit a series only serves its own call, and is not exported.
             if len(instruments.series) < _MAX_SERIES:
                 instruments.series[key] = series
             return series
 
     def record(self, series: _Series, record: CallRecord) -> None:
-        """Take in an ended call; runs in its span's context, for exemplars."""
+        """Record an ended call, in the context of its span, for exemplars."""
         start, response = record.start, record.response
         with self.instruments.lock:
             series.active -= 1

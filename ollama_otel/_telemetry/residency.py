@@ -1,4 +1,4 @@
-"""What servers hold becomes metrics, log events and sections of records; shared in a process."""
+"""Reports residency as metrics, log events and sections of records; shared in the process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _shared: weakref.ref[Residency] | None = None
 _holders: weakref.WeakKeyDictionary[Residency, set[int]] = weakref.WeakKeyDictionary()
 
 
-# One of each for a provider: two would report everything twice.
+# One of each per provider: two would report everything twice.
 _metrics: Final[PerProvider[MeterProvider, ResidencyMetrics]] = PerProvider(get_meter_provider)
 _events: Final[PerProvider[LoggerProvider, ResidencyEvents]] = PerProvider(get_logger_provider)
 
@@ -35,7 +35,7 @@ def residency_enricher(
     settings: Settings,
     version: str,
 ) -> ResidencyEnricher:
-    """Return what joins calls with what servers hold; these providers report it from now on."""
+    """Return an enricher; these providers report residency from now on."""
     residency = residency_of(settings)
     schema_url = names.SCHEMA_URLS[settings.profile]
 
@@ -52,9 +52,9 @@ def residency_enricher(
 
 
 def residency_of(settings: Settings) -> Residency:
-    """Return the process's one, made when it is first asked for.
+    """Return the process's `Residency`, created at first use.
 
-    It lives as long as somebody keeps it; the shortest interval asked for goes for all.
+    It lives as long as a caller refers to it; the shortest requested interval applies to all.
     """
     global _shared  # noqa: PLW0603 - one watcher for each server and process
     with _lock:
@@ -68,13 +68,13 @@ def residency_of(settings: Settings) -> Residency:
 
 
 def hold(residency: Residency, holder: object) -> None:
-    """Keep a residency from being closed as long as this object has not let go of it."""
+    """Keep a residency open until this holder releases it."""
     with _lock:
         _holders.setdefault(residency, set()).add(id(holder))
 
 
 def release(residency: Residency, holder: object) -> None:
-    """Close a residency that nobody else holds; other set-ups of this process may."""
+    """Close a residency unless it has other holders in this process."""
     with _lock:
         holders = _holders.get(residency, set())
         holders.discard(id(holder))

@@ -1,4 +1,4 @@
-"""Turns the events of models and servers into log events."""
+"""Sends the events of models and servers as log events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ResidencyEvents:
         self._logger = logger
 
     def __call__(self, address: str, port: int, event: Event) -> None:
-        """Send what happened on a server; a `Listener`."""
+        """Send an event of a server; a `Listener`."""
         name, attributes = _described(event)
         attributes |= {names.SERVER_ADDRESS: address, names.SERVER_PORT: port}
         is_bad = isinstance(event, (ReloadThrash, ServerDown))

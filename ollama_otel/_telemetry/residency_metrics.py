@@ -1,4 +1,4 @@
-"""What servers hold as metrics: gauges read when they are collected, and counted events."""
+"""Metrics of residency: observable gauges, and counters of events."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Labels = dict[str, str | int]
 Series = tuple[tuple[str, str | int], ...]
 
 _MAX_EVICTIONS = 200
-"""Pairs of models that push each other out and have series of their own."""
+"""Pairs of models with series of their own for evictions."""
 _READING_LASTS = 0.5
-"""Seconds; one collection asks the GPUs for three metrics."""
+"""Seconds; one collection reads three metrics of the GPUs."""
 
 
-def _flag(value: bool | None) -> int | None:  # noqa: FBT001 - it is the value
+def _flag(value: bool | None) -> int | None:  # noqa: FBT001 - a value, not a switch
     return None if value is None else int(value)
 
 
@@ -60,9 +60,9 @@ _OF_GPU: dict[Instrument, Callable[[Gpu], float | None]] = {
 
 
 class ResidencyMetrics:
-    """The instruments of one meter that report what servers hold.
+    """The instruments of one meter that report residency.
 
-    Gauges are read from the `Residency` that is followed now; counters count its events.
+    Gauges read the followed `Residency`; counters count its events.
     """
 
     def __init__(self, meter: Meter, max_models: int, gpus: GpuReader | None = None) -> None:
@@ -86,10 +86,10 @@ class ResidencyMetrics:
         }
         for row, read in readers.items():
             self._observe(meter, row, read)
-        _process.at_fork(after_in_child=self._begin_anew_after_fork)
+        _process.at_fork(after_in_child=self._reset_after_fork)
 
     def follow(self, residency: Residency) -> None:
-        """Read from this one from now on; a second time changes nothing."""
+        """Report this residency from now on; following it again changes nothing."""
         with self.lock:
             before = None if self._followed is None else self._followed()
             if before is residency:
@@ -100,7 +100,7 @@ class ResidencyMetrics:
         residency.listen(self.count)
 
     def count(self, address: str, port: int, event: Event) -> None:
-        """Count what happened on a server; a `Listener`."""
+        """Count an event of a server; a `Listener`."""
         match event:
             case ModelLoad():
                 self._add(rows.LOADS, address, port, event.model)
@@ -139,7 +139,7 @@ class ResidencyMetrics:
             counts[series] = counts.get(series, 0) + 1
 
     def _labels(self, address: str, port: int, model: str) -> Labels:
-        """Return a model's labels; above the limit of models, the labels of all others together."""
+        """Return a model's labels; above the limit of models, the labels of all other models."""
         if model not in self._models:
             if len(self._models) < self._max_models:
                 self._models.add(model)
@@ -155,11 +155,11 @@ class ResidencyMetrics:
         row: Instrument,
         read: Callable[[ResidencyMetrics], Iterable[Measurement]],
     ) -> None:
-        """Register what reads a row; the meter does not keep this object alive."""
-        myself = weakref.ref(self)
+        """Register a callback that reads a row; it does not keep this object alive."""
+        reference = weakref.ref(self)
 
         def callback(options: CallbackOptions) -> Iterable[Measurement]:  # noqa: ARG001
-            metrics = myself()
+            metrics = reference()
             if metrics is None:
                 return ()
             with metrics.lock:
@@ -179,7 +179,7 @@ class ResidencyMetrics:
     def _models_of(self, server: ServerState) -> Iterator[tuple[LoadedModel, Labels]]:
         for model in server.models or ():
             labels = self._labels(server.address, server.port, model.name)
-            # A gauge for all others together would show one of them, and not say which.
+            # A gauge for all other models would show the value of an arbitrary one.
             if labels[names.MODEL_NAME] != names.OTHER:
                 yield model, labels
 
@@ -212,7 +212,7 @@ class ResidencyMetrics:
 
     def _of_gpus(self, row: Instrument) -> Iterator[Measurement]:
         now = time.perf_counter()
-        # Only while servers are watched: reading keeps the driver awake.
+        # Only while servers are watched: reading keeps the driver active.
         if self._followed is None or self._followed() is None:
             return
         if now - self._gpu_reading[0] > _READING_LASTS:
@@ -226,8 +226,8 @@ class ResidencyMetrics:
                 }
                 yield Measurement(value, labels)
 
-    def _begin_anew_after_fork(self) -> None:
-        """A lock held in the parent would stay held here."""
+    def _reset_after_fork(self) -> None:
+        """Replace a lock that the parent may have held."""
         self.lock = threading.RLock()
 
 

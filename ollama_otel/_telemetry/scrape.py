@@ -102,7 +102,7 @@ class ScrapeEndpoint:
             scope_info_enabled=False, registry=registry, **reader_options
         )
         self._is_served = True
-        _process.at_fork(after_in_child=self._leave_to_the_parent_after_fork)
+        _process.at_fork(after_in_child=self._close_after_fork)
 
     def close(self) -> None:
         """Stop serving and free the port."""
@@ -112,8 +112,8 @@ class ScrapeEndpoint:
             self._server.server_close()
             self._thread.join()
 
-    def _leave_to_the_parent_after_fork(self) -> None:
-        """The thread stays in the parent; a socket left open here would keep the port bound."""
+    def _close_after_fork(self) -> None:
+        """Close the child's copy of the socket, which would keep the port bound."""
         if self._is_served:
             self._is_served = False
             self._server.socket.close()

@@ -75,7 +75,7 @@ _log = getLogger("ollama_otel")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """What `configure` set up; None where the app has its own provider, or disabled the signal."""
+    """What `configure` set up; None if the app has its own provider, or disabled the signal."""
 
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
@@ -196,7 +196,7 @@ def _build(
     export_interval: float | None,
     prometheus: str | None,
 ) -> Telemetry:
-    """Make a provider for each signal that is enabled and not set up by the app."""
+    """Create a provider for each signal that is enabled and not set up by the app."""
     span_exporters: list[SpanExporter] = []
     metric_exporters: list[MetricExporter] = []
     log_exporters: list[LogRecordExporter] = []
@@ -219,7 +219,7 @@ def _build(
     replay_log = replay_log_of(settings)
     residency = _residency(settings)
     readers = _readers(metric_exporters, export_interval)
-    # The endpoint binds a port, so it is made last: an error above must not leave it bound.
+    # The endpoint binds a port, so it is created last: an error above must not leave it bound.
     endpoint = None if place is None else ScrapeEndpoint(*place, **_reader_options())
     if endpoint is not None:
         readers.append(endpoint.reader)
@@ -235,14 +235,14 @@ def _build(
 
 
 def _residency(settings: Settings) -> Residency | None:
-    """Return what watches servers from now on, if requested.
+    """Return a `Residency` that watches servers from now on, if requested.
 
     It watches the servers that are called and the one that `OLLAMA_HOST` names. It does not
     watch the default address: no server may run there, and it would count as down.
     """
     if not settings.residency:
         return None
-    # Imported where it is used: few apps request it.
+    # Imported on use: few apps request it.
     from ollama_otel._telemetry.residency import residency_of  # noqa: PLC0415
 
     residency = residency_of(settings)

@@ -1,4 +1,4 @@
-"""Calls become spans: `SpanTracing` owns the current context and the outgoing headers."""
+"""Turns calls into spans; `SpanTracing` owns the current context and the outgoing headers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 from ollama_otel.settings import Profile, Settings
 
-_MAX_OPENINGS = 1024
+_MAX_CACHED_STARTS = 1024
 
 __all__ = ["SpanTracing", "final_attributes", "operation_of", "start_attributes"]
 
 
 def operation_of(start: CallStart) -> tuple[str, str]:
-    """Return attribute and value that name what was asked; loading a model is not an inference."""
+    """Return attribute and value of the operation; loading a model is not an inference."""
     if start.request.purpose != "call":
         return names.OLLAMA_OPERATION_NAME, f"{start.request.purpose}_model"
     if start.endpoint.genai_operation is not None:
@@ -34,7 +34,7 @@ def operation_of(start: CallStart) -> tuple[str, str]:
 
 
 def start_attributes(start: CallStart) -> dict[str, AttributeValue]:
-    """Return what a sampler is to see."""
+    """Return the span attributes that are set before sampling."""
     attribute, operation = operation_of(start)
     return {
         attribute: operation,
@@ -44,17 +44,17 @@ def start_attributes(start: CallStart) -> dict[str, AttributeValue]:
 
 
 def final_attributes(record: CallRecord, profile: Profile) -> dict[str, AttributeValue]:
-    """Return everything known at the end; what is unknown is absent."""
+    """Return the span attributes that are set at the end, without unknown ones."""
     attributes: dict[str, Any] = FACTS.end_attributes(record)
     if profile == "gen-ai-dev" and names.RESPONSE_FINISH_REASONS not in attributes:
         start = record.start
         if start.endpoint.response == "completion" and start.request.purpose == "call":
-            # The newer conventions have a word for a reason that was expected and never came.
+            # The newer conventions define a value for a missing reason.
             attributes[names.RESPONSE_FINISH_REASONS] = ["error"]
     return attributes
 
 
-def _opening(start: CallStart) -> tuple[str, dict[str, AttributeValue]]:
+def _name_and_attributes(start: CallStart) -> tuple[str, dict[str, AttributeValue]]:
     _, operation = operation_of(start)
     model = start.request.model
     name = operation if model is None else f"{operation} {model}"
@@ -62,33 +62,33 @@ def _opening(start: CallStart) -> tuple[str, dict[str, AttributeValue]]:
 
 
 class SpanTracing(Tracing):
-    """Follows each call with a span of kind CLIENT."""
+    """Creates a span of kind CLIENT for each call."""
 
     def __init__(self, tracer: Tracer, settings: Settings, messages: MessageWriter | None) -> None:
         self._tracer = tracer
         self._profile = settings.profile
         self._messages = messages if settings.content_on_spans else None
-        self._openings: dict[tuple[Any, ...], tuple[str, dict[str, AttributeValue]]] = {}
-        """Name and first attributes of spans, by what they follow from."""
+        self._starts: dict[tuple[Any, ...], tuple[str, dict[str, AttributeValue]]] = {}
+        """Name and start attributes of spans, cached by the values that determine them."""
 
     def begin(self, start: CallStart) -> CallTrace:
         """Start the span; see `Tracing`."""
         request = start.request
         server = start.server_address, start.server_port
         key = (start.endpoint.name, request.purpose, request.model, *server)
-        opening = self._openings.get(key)
-        if opening is None:
-            opening = _opening(start)
-            if len(self._openings) < _MAX_OPENINGS:
-                self._openings[key] = opening
-        name, attributes = opening
+        cached = self._starts.get(key)
+        if cached is None:
+            cached = _name_and_attributes(start)
+            if len(self._starts) < _MAX_CACHED_STARTS:
+                self._starts[key] = cached
+        name, attributes = cached
         span = self._tracer.start_span(
             name, kind=SpanKind.CLIENT, attributes=attributes, start_time=start.started_at
         )
         return _SpanTrace(self, span, start.started_at)
 
     def attributes(self, record: CallRecord) -> dict[str, AttributeValue]:
-        """Return what the span is given at its end."""
+        """Return the attributes that the span gets at its end."""
         attributes = final_attributes(record, self._profile)
         if self._messages is not None:
             attributes |= self._messages.as_attributes(record)
@@ -130,5 +130,5 @@ class _SpanTrace(CallTrace):
             span.set_attributes(self._tracing.attributes(record))
             if record.outcome == "failed":
                 span.set_status(Status(StatusCode.ERROR, record.error_message))
-        # By the monotonic clock, so that a wall clock that is set meanwhile makes no odd span.
+        # By the monotonic clock, so that a change of the wall clock does not affect the duration.
         span.end(self._started_at + int(record.duration * 1e9))
