@@ -1,7 +1,7 @@
-"""What was asked and answered, kept and played back.
+"""Logs calls, reads logs, and plays, repeats and compares them.
 
-The names are imported when they are first used, so that a program that only reads or compares
-logs does not import httpx.
+Names are imported at first use, so that a program that only reads or compares logs does not
+import httpx.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _ROOMS = {
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-# Hidden from type checkers, for which any name would be valid.
+# Hidden from type checkers: with it they would accept any name.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""The form in which two requests are equal exactly if a server treats them the same."""
+"""The canonical form of a request: equal for requests that a server treats the same."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["CanonicalRequest", "canonical_request"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanonicalRequest:
-    """A request without what makes no difference."""
+    """A normalised request."""
 
     method: str
     path: str
-    """From its `/api` or `/v1` on."""
+    """The path from `/api` or `/v1` on."""
     body: Any
     """JSON; an empty object if the request has no body."""
     model: str | None
-    """The model that it names."""
+    """The requested model."""
 
     @property
     def key(self) -> str:
-        """Equal for equal requests, whatever the order of their fields."""
+        """A text that is equal for equal requests, in any order of their fields."""
         return json.dumps([self.method, self.path, self.body], sort_keys=True)
 
     def __str__(self) -> str:
         of_model = f" of model {self.model!r}" if self.model else ""
-        # A path may hold control characters that a terminal obeys.
+        # A path may hold control characters for a terminal.
         path = self.path if self.path.isprintable() else repr(self.path)
         return f"{self.method} {path}{of_model}"
 
@@ -44,8 +44,8 @@ def canonical_request(
 ) -> CanonicalRequest:
     """Return the canonical form of a request; `body` is its JSON value, None if it has none.
 
-    `ignore` names fields to leave out, dotted, with the number of a list's item or `*` for
-    any: `options.seed`, `messages.0.content`, `messages.*.images`.
+    `ignore` names fields to leave out, dotted, with the index of a list's item or `*` for
+    all: `options.seed`, `messages.0.content`, `messages.*.images`.
     """
     endpoint = find_endpoint(method, path)
     dialect = dialect_of(endpoint)
@@ -53,7 +53,7 @@ def canonical_request(
     if endpoint is not None and endpoint.path_names_body:
         canonical = {}
     elif isinstance(canonical, Mapping):
-        canonical = _settled(dialect, endpoint, canonical, ignore)
+        canonical = _without_ignored(dialect, endpoint, canonical, ignore)
     model = canonical.get(dialect.model_field) if isinstance(canonical, Mapping) else None
     return CanonicalRequest(
         method=method,
@@ -68,19 +68,19 @@ def _path(endpoint: Endpoint | None, path: str) -> str:
     return path[max(0, *(path.rfind(root) for root in roots)) :]
 
 
-def _settled(
+def _without_ignored(
     dialect: Dialect, endpoint: Endpoint | None, body: Mapping[str, Any], ignore: Collection[str]
 ) -> dict[str, Any]:
     """Return a request's canonical fields without the ignored ones."""
     names = [field.split(".") for field in ignore]
     fields = dialect.canonical(endpoint, reduce(_without, names, body))
-    # A field may have had an older name before.
+    # Again: the canonical form may have renamed a field.
     left = reduce(_without, names, fields)
     return fields if left == fields else dialect.canonical(endpoint, left)
 
 
 def _without(value: Any, names: Sequence[str]) -> Any:
-    """Return a copy without one field; an item of a list becomes None, so that none moves."""
+    """Return a copy without one field; a list's item becomes None, so that indexes do not shift."""
     first, rest = names[0], names[1:]
     if isinstance(value, Mapping):
         return {
@@ -97,7 +97,7 @@ def _without(value: Any, names: Sequence[str]) -> Any:
 
 
 def _with_plain_numbers(value: Any) -> Any:
-    """Return a copy in which 1.0 is 1, as it is to a server."""
+    """Return a copy in which 1.0 is 1, as for a server."""
     if isinstance(value, Mapping):
         return {key: _with_plain_numbers(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Faults injected into played responses; a seed alone decides on them."""
+"""Faults injected into played responses, determined by a seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Chaos", "FaultSequence", "InjectedFault"]
 
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 _RUNNER_FAILED = 500
-"""The status whose text an error in a stream has."""
+"""The status whose text is used for an error in a stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +29,11 @@ class Chaos:
     fail: Mapping[int, float] = field(default_factory=dict)
     """Shares of requests to refuse, by HTTP status, with the server's own text for it."""
     cut: float = 0.0
-    """Share of streams in whose middle the connection is closed."""
+    """Share of streams whose connection is closed in the middle."""
     error: float = 0.0
     """Share of streams that end early with an error message."""
     seed: int | None = None
-    """Gives the same faults for the same sequence of requests; None: different ones each time."""
+    """The same seed gives the same faults for the same requests; None: different ones each time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.slow < float("inf"):
@@ -54,16 +54,16 @@ class Chaos:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InjectedFault:
-    """What goes wrong with one response."""
+    """The fault of one response."""
 
     status: int | None
-    """The HTTP status to refuse the request with; None: it is answered."""
+    """The HTTP status to refuse the request with; None: it is not refused."""
     ends_stream: bool
     """Whether a stream ends early."""
     has_error: bool
     """Whether it ends with an error message; otherwise the connection is closed."""
     position: float
-    """Where in a stream, as a share of its pieces: 0 up to 1."""
+    """The position of the end in a stream, as a share of its pieces: 0 up to 1."""
 
     def refusal(self, dialect: Dialect, model: str | None) -> str:
         """Return the text of a refusal."""
@@ -74,7 +74,7 @@ class InjectedFault:
         return dialect.error_message(_text(dialect, _RUNNER_FAILED, model))
 
     def kept_of(self, count: int) -> int | None:
-        """Return how many of a stream's pieces are sent; None for all of them, and its end."""
+        """Return how many of a stream's pieces are sent; None: all of them, and its end."""
         return 1 + int(self.position * (count - 1)) if self.ends_stream and count else None
 
 

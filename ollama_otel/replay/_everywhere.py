@@ -1,4 +1,4 @@
-"""A block in which every httpx client of the process gets its Ollama calls from a log."""
+"""A block in which a log answers the Ollama calls of every httpx client in the process."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def replay(
     repeat: bool = False,
     redactors: Sequence[Redactor] = (),
 ) -> Replaying:
-    """Answer the Ollama calls of all httpx clients from a log, while the block lasts.
+    """Answer the Ollama calls of all httpx clients from a log, inside the block.
 
-    This includes clients that exist already, sync and async, in all threads; other requests go
-    to the network as usual. Use it as `with replay("calls.jsonl") as player:` or, on a sync or
-    async function, as `@replay("calls.jsonl")`. Of nested blocks the inner one answers. The
-    arguments are those of `Player`; `player.unused` has the calls that were not asked for. Only
-    clients with a custom transport (mocks, ASGI) are left out.
+    This includes existing clients, sync and async, in all threads; other requests go to the
+    network as usual. Use it as `with replay("calls.jsonl") as player:` or, on a sync or async
+    function, as `@replay("calls.jsonl")`. In nested blocks the inner one answers. The arguments
+    are those of `Player`; `player.unused` has the calls that were not requested. Clients with a
+    custom transport (mocks, ASGI) are not affected.
     """
 
     def play() -> _Players:
@@ -56,14 +56,14 @@ class _Players:
         self.async_player = async_player
 
     def answers(self, request: httpx.Request) -> bool:
-        """Whether a request is Ollama's."""
+        """Whether a request is for Ollama."""
         method, path = request.method, request.url.path
         is_ollama = find_endpoint(method, path) is not None
         return is_ollama or self.player.index.knows(method, path)
 
 
 class Replaying(ContextDecorator):
-    """What `replay` returns: a block, and a decorator."""
+    """The result of `replay`: a context manager and a decorator."""
 
     def __init__(self, play: Callable[[], _Players]) -> None:
         self._play = play
@@ -84,7 +84,7 @@ class Replaying(ContextDecorator):
         _SWITCH.remove(self._entered.pop())
 
     def __call__(self, func: FunctionT) -> FunctionT:
-        """Put the block around each call of a function, sync or async.
+        """Run each call of a function, sync or async, inside the block.
 
         Raises `SettingsError` for a generator function: its body runs after the call.
         """
@@ -110,7 +110,7 @@ class Replaying(ContextDecorator):
 
 
 class _Switch:
-    """Stands in front of the network while any block is open."""
+    """Intercepts the network while any block is open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -118,14 +118,14 @@ class _Switch:
         self._put_back: Callable[[], None] | None = None
 
     def add(self, players: _Players) -> None:
-        """Let these answer from now on."""
+        """Add players, which answer from now on."""
         with self._lock:
             if not self._active:
                 self._put_back = put_in_front(self._in_front, self._async_in_front)
             self._active += (players,)
 
     def remove(self, players: _Players) -> None:
-        """Let these answer no longer."""
+        """Remove players."""
         with self._lock:
             self._active = tuple(each for each in self._active if each is not players)
             if not self._active and self._put_back is not None:
@@ -133,7 +133,7 @@ class _Switch:
                 self._put_back = None
 
     def _players_for(self, request: httpx.Request) -> _Players | None:
-        """Return what answers a request; None: the network."""
+        """Return the players that answer a request; None: the network."""
         active = self._active
         return active[-1] if active and active[-1].answers(request) else None
 

@@ -1,4 +1,4 @@
-"""The names of fields that make no difference, as a caller gives them."""
+"""Checks the names of ignored fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ignored_fields"]
 
 
 def ignored_fields(ignore: Collection[str]) -> tuple[str, ...]:
-    """Return the names; raises `SettingsError` for a string, which is a collection of letters."""
+    """Return the names; raises `SettingsError` for a string, which is also a collection."""
     if isinstance(ignore, str):
         raise SettingsError(f"ignore takes a list of fields, not one text: ignore=[{ignore!r}]")
     return tuple(ignore)

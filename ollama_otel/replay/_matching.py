@@ -1,4 +1,4 @@
-"""Which recorded call answers a request, and how often; no clock and no sockets."""
+"""Chooses the logged call that answers a request; no clock and no sockets."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Log = str | os.PathLike[str] | Iterable[RecordedCall]
 
 
 class CallIndex:
-    """Hands out the calls of a log, each to a request that asks the same; thread-safe.
+    """Returns the calls of a log, each for an equal request; thread-safe.
 
-    Calls with the same canonical request are handed out in the order in which they were
-    made. After the last one the request is a miss, or starts over with `repeat`.
+    Calls with the same canonical request are returned in the order in which they were made.
+    After the last one the request is a miss, or starts over with `repeat`.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class CallIndex:
         repeat: bool = False,
         redactors: Sequence[Redactor] = (),
     ) -> None:
-        """Take in the calls; `name` is what messages call the log."""
+        """Index the calls; `name` names the log in messages."""
         # A reader yields them in the order of their ends.
         self.calls = tuple(sorted(calls, key=lambda call: call.start.started_at))
-        """Every call of the log, in the order in which they were made."""
+        """Every call of the log, in the order of starts."""
         self.name = name
         self._ignore = ignored_fields(ignore)
         self._repeat = repeat
@@ -65,9 +65,9 @@ class CallIndex:
         repeat: bool = False,
         redactors: Sequence[Redactor] = (),
     ) -> CallIndex:
-        """Read a log; raises `ReplayLogError` if it cannot be read as one.
+        """Read a log; raises `ReplayLogError` if it is not a log.
 
-        A `CallIndex` is returned as it is; raises `SettingsError` for options given beside it.
+        A `CallIndex` is returned as it is; raises `SettingsError` for options in addition to it.
         """
         if isinstance(log, CallIndex):
             if ignore or repeat or redactors:
@@ -87,13 +87,13 @@ class CallIndex:
         )
 
     def asked(self, method: str, path: str, content: bytes) -> CanonicalRequest:
-        """Return a request as the log would have it."""
+        """Return the canonical form of a request, redacted as in a log."""
         dialect = dialect_of(find_endpoint(method, path))
         body, _ = self._policy.request(content, dialect)
         return canonical_request(method, path, body, ignore=self._ignore)
 
     def take(self, asked: CanonicalRequest) -> RecordedCall:
-        """Hand out the next call that asked this.
+        """Return the next call with this request.
 
         Raises `ReplayMissError` if none is left, or none can be played.
         """
@@ -110,17 +110,17 @@ class CallIndex:
 
     @property
     def playable_count(self) -> int:
-        """How many of the calls can be played."""
+        """Number of calls that can be played."""
         return sum(map(len, self._playable.values()))
 
     def knows(self, method: str, path: str) -> bool:
-        """Whether any call took this route, whatever it asked."""
+        """Whether the log has a call of this route."""
         asked = canonical_request(method, path, None)
         return (asked.method, asked.path) in self._routes
 
     @property
     def unused(self) -> tuple[RecordedCall, ...]:
-        """The calls that can be played and were not asked for, in the order they were made."""
+        """The calls that can be played and were not requested, in the order of starts."""
         with self._lock:
             taken = dict(self._taken)
         left = {id(call) for key, calls in self._playable.items() for call in calls[taken[key] :]}

@@ -1,4 +1,4 @@
-"""The message for a request that a log has no answer to: the nearest one, and what differs."""
+"""The message for a request that no logged call answers: the nearest request and differences."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Candidate", "exhausted", "obstacle_to", "unknown"]
 _SHOWN = 60
 """Characters shown of a value."""
 _BEFORE = 20
-"""Characters shown before the first that differs."""
+"""Characters shown before the first difference."""
 _LISTED = 8
 """Differences listed of one request."""
 _COMPARED = 200
-"""Logged requests that a request without an answer is compared with."""
+"""Logged requests that a missed request is compared with."""
 _MARK = re.compile(r"\[redacted: ([^\[\]]+)\]")
 _BUILT_IN_KINDS = frozenset(
     {"private_key", "authorization", "password", "cookie", "bearer_token", "api_key", "secret"}
@@ -33,14 +33,14 @@ _BUILT_IN_KINDS = frozenset(
 )
 
 _REASONS = {
-    "queue_full": "its body was dropped as the log's queue was full",
-    "too_long": "its body was longer than what is kept of one",
-    "encoding": "its body came in an encoding that could not be undone",
+    "queue_full": "its body was dropped, as the log's queue was full",
+    "too_long": "its body was longer than the log's limit",
+    "encoding": "its body had an encoding that the log cannot decode",
 }
 
 
 class Candidate(NamedTuple):
-    """A recorded call by what it asked."""
+    """A logged call and its request."""
 
     request: CanonicalRequest
     call: RecordedCall
@@ -52,9 +52,9 @@ def obstacle_to(call: RecordedCall) -> str | None:
     """Return why a call cannot be played; None if it can."""
     record = call.record
     if record is None:
-        return "never ended, so that there is no answer: its process was killed, or still runs"
+        return "has no end in the log: its process was killed, or still runs"
     if record.is_redirect:
-        return "was only sent elsewhere, and a redirect is not played"
+        return "is a redirect, and redirects are not played"
     if call.missing is not None:
         return f"cannot be played: {_REASONS.get(call.missing, call.missing)}"
     if _has_lost_a_body(call):
@@ -92,11 +92,11 @@ def _ordinal(number: int) -> str:
 
 
 def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) -> str:
-    """Return the message for a request that is not in the log, with the nearest that is."""
+    """Return the message for a request that is not in the log, with the nearest logged one."""
     if not candidates:
         return f"{asked} has no answer: {log} has no calls"
     count = f"{len(candidates)} call{'s' if len(candidates) > 1 else ''}"
-    opening = f"{asked} has no answer in {log}, which has {count}"
+    summary = f"{asked} has no answer in {log}, which has {count}"
     alike = [
         candidate
         for candidate in candidates
@@ -104,7 +104,7 @@ def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) 
     ]
     if not alike:
         routes = {f"{each.request.method} {each.request.path}" for each in candidates}
-        return f"{opening}, none of this route: {', '.join(sorted(routes))}"
+        return f"{summary}, none of this route: {', '.join(sorted(routes))}"
     nearest, found = min(
         (
             (each, [*differing_fields(each.request.body, asked.body)])
@@ -115,14 +115,14 @@ def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) 
     call = nearest.call
     where = f"the nearest was logged in {call.file.name}, line {call.line}"
     if nearest.obstacle is not None and (not found or call.request_body is None):
-        return f"{opening}; {where}, but {nearest.obstacle}"
+        return f"{summary}; {where}, but {nearest.obstacle}"
     listed = "".join(f"\n  {_line(difference)}" for difference in found[:_LISTED])
     more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return f"{opening}; {where}, and differs in:{listed}{more}{_advice(nearest, found)}"
+    return f"{summary}; {where}, and differs in:{listed}{more}{_advice(nearest, found)}"
 
 
 def _most_alike(asked: CanonicalRequest, alike: Sequence[Candidate]) -> Sequence[Candidate]:
-    """Return those worth comparing: of many, the ones of the same model and nearest in size."""
+    """Return the candidates to compare; of many, those of the same model and the nearest size."""
     if len(alike) <= _COMPARED:
         return alike
     size = len(json.dumps(asked.body))
@@ -145,7 +145,7 @@ def _advice(nearest: Candidate, found: Sequence[FieldDifference]) -> str:
 
 
 def _is_by_given_redactors(nearest: Candidate, found: Sequence[FieldDifference]) -> bool:
-    """Whether the requests may differ by redactors that were given.
+    """Whether the requests may differ by custom redactors.
 
     The built-in ones always run, and each leaves a mark.
     """
@@ -176,7 +176,7 @@ def _line(difference: FieldDifference) -> str:
 
 
 def _texts(logged: Any, asked: Any) -> tuple[str, str]:
-    """Show two values that differ, each cut down to the first difference."""
+    """Return excerpts of two different values, around the first difference."""
     if not (isinstance(logged, str) and isinstance(asked, str)):
         return _shown(logged), _shown(asked)
     if max(len(logged), len(asked)) <= _SHOWN:

@@ -1,6 +1,6 @@
-"""Puts something in front of the network of all httpx clients of the process, and takes it away.
+"""Intercepts the network transports of all httpx clients of the process.
 
-The methods that are replaced are public ones; proxies and mounts are such transports too.
+It replaces public methods of the transport classes; proxies and mounts use these classes too.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ollama_otel._hidden import is_hidden
 __all__ = ["put_in_front"]
 
 InFront = Callable[[Callable[..., Any]], Callable[..., Any]]
-"""Given the method that was there, returns the one to take its place."""
+"""A function from the original method to its replacement."""
 
 
 def put_in_front(sync_in_front: InFront, async_in_front: InFront) -> Callable[[], None]:
-    """Replace the methods that send requests, and return what puts them back."""
+    """Replace the methods that send requests, and return a function that restores them."""
     restore = (
         _replace(httpx.HTTPTransport, "handle_request", sync_in_front),
         _replace(httpx.AsyncHTTPTransport, "handle_async_request", async_in_front),
@@ -39,14 +39,14 @@ def _replace(cls: type, name: str, in_front: InFront) -> Callable[[], None]:
 
     @functools.wraps(network)
     def ours(transport: Any, request: httpx.Request) -> Any:
-        # Of an async method this is the coroutine.
+        # For an async method this returns the coroutine.
         handle = network if is_hidden(request) else in_front_of_it
         return handle(transport, request)
 
     setattr(cls, name, ours)
 
     def restore() -> None:
-        # Who has put something around ours since then keeps it: ours then passes all on.
+        # If another library has wrapped the replacement, it stays, and passes requests on.
         if vars(cls)[name] is ours:
             setattr(cls, name, before)
 

@@ -1,4 +1,4 @@
-"""A log of whole calls in one file of any length."""
+"""A log of complete calls in one file of any length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def one_file_log(
 ) -> Iterator[ReplayLog]:
     """Log with bodies and media, and close the log at the end, within `timeout` seconds.
 
-    Raises `ReplayLogError` if the log has lost a line by then.
+    Raises `ReplayLogError` if the log has lost a line.
     """
     log = ReplayLog(
         path,
@@ -40,4 +40,4 @@ def one_file_log(
     finally:
         is_whole = log.close(timeout)
     if not is_whole or log.statistics.dropped_lines:
-        raise ReplayLogError(f"expected to write every answer to {path}, which the system refused")
+        raise ReplayLogError(f"cannot write all calls to {path}: free the disk or choose another")

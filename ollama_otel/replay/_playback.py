@@ -1,4 +1,4 @@
-"""One recorded call being played: what comes next, and when; it never waits itself."""
+"""Plays one logged call: yields its pieces and the pauses between them; it does not sleep."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ollama_otel.records import ErrorType
 __all__ = ["Playback", "check_speed"]
 
 _GRACE: Final = 1.0
-"""Seconds beyond the time at which a task was cancelled, for it to be cancelled again."""
+"""Seconds after the logged cancellation in which the task can be cancelled again."""
 
 _BY_NAME: Final[Mapping[str, type[httpx.RequestError]]] = {
     name: each
     for name, each in vars(httpx).items()
     if isinstance(each, type) and issubclass(each, httpx.RequestError)
 }
-# For the exceptions of other libraries, and of logs that have no class.
+# For exceptions of other libraries, and logs without an exception class.
 _BY_TYPE: Final[Mapping[ErrorType, type[httpx.RequestError]]] = {
     "connect": httpx.ConnectError,
     "timeout": httpx.ReadTimeout,
@@ -41,11 +41,10 @@ def check_speed(speed: float) -> float:
 
 
 class Playback:
-    """A call from the moment at which it is requested again.
+    """A logged call that is played, from the moment of its request.
 
-    Times are absolute, so that lateness does not add up: what came at an offset in
-    seconds is due at the start plus offset / speed. The caller sleeps for each float that
-    `head` and `body` give.
+    Times are absolute, so that delays do not add up: a piece at an offset in seconds is due at
+    the start plus offset / speed. The caller sleeps for each float that `head` and `body` yield.
     """
 
     def __init__(
@@ -73,13 +72,13 @@ class Playback:
 
     @property
     def content_type(self) -> str | None:
-        """As the response's head says."""
+        """The response's `Content-Type`."""
         return None if self.call.record is None else self.call.record.content_type
 
     def head(self) -> Iterator[float]:
-        """Give the seconds to wait for the head; raises what was raised instead of one.
+        """Yield the seconds to wait for the head; raises the logged exception if there was none.
 
-        As with Ollama, it comes together with the first piece of the body.
+        As with Ollama, the head comes together with the first piece of the body.
         """
         if self.status is None:
             yield from self._broken()
@@ -89,7 +88,7 @@ class Playback:
             yield from self._until(self._end)
 
     def body(self) -> Iterator[float | bytes]:
-        """Give the body's pieces, and between them the seconds to wait; raises its fault."""
+        """Yield the body's pieces, and between them the seconds to wait; raises its exception."""
         for number, (offset, piece) in enumerate(self.call.chunks or (), 1):
             yield from self._until(offset, late=number * self._slow)
             yield piece
@@ -119,7 +118,7 @@ class Playback:
 
 
 def _fault(call: RecordedCall) -> Exception | None:
-    """Return what a reader meets after the last piece; None for a clean end."""
+    """Return the exception after the last piece; None for a clean end."""
     record = call.record
     if record is None:
         return None
@@ -128,7 +127,7 @@ def _fault(call: RecordedCall) -> Exception | None:
     if record.ending != "exception":
         return None
     name, message = record.exception_type or "", record.error_message or ""
-    # A record names the class of an exception that says nothing.
+    # Without a message, a record has the class of the exception as its message.
     message = "" if message == name else message
     by_type = _BY_TYPE.get(record.error_type or "_OTHER", httpx.RequestError)
     return _BY_NAME.get(name, by_type)(message)

@@ -1,6 +1,6 @@
-"""The httpx shells that play a log: transports which answer from it, sync and async.
+"""The httpx transports that play a log, sync and async.
 
-The shells contain no decision. Method by method the async one is the sync one with `await`.
+They make no decisions. The async transport equals the sync one but for `await`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["AsyncPlayer", "Player"]
 
 
 class _Played:
-    """What the two players share: which call answers a request, and at which pace."""
+    """The common part of the players: chooses the call that answers a request."""
 
     def __init__(self, index: CallIndex, *, speed: float, clock: Callable[[], float]) -> None:
         self.index = index
@@ -30,7 +30,7 @@ class _Played:
 
     @property
     def unused(self) -> tuple[RecordedCall, ...]:
-        """The calls that can be played and were not asked for, in the order they were made."""
+        """The calls that can be played and were not requested, in the order of starts."""
         return self.index.unused
 
     def _play(self, request: httpx.Request) -> Playback:
@@ -47,16 +47,16 @@ class _Played:
 
 
 class Player(_Played, httpx.BaseTransport):
-    """Answers requests from a log, byte for byte and with the recorded timing.
+    """Answers requests from a log, byte for byte and with the logged timing.
 
-    `log` is the path of one, its calls, or a `CallIndex` that several players share, which
-    then decides on `ignore`, `repeat` and `redactors`. `speed` 2 is twice as fast, 0 means at
-    once. `ignore` names request fields that may differ, dotted: `options.seed`. With `repeat`
-    a request may be made more often than it was. `redactors` are those that the log was
-    recorded with. `clock` and `sleep` are in seconds.
+    `log` is the path of a log, its calls, or a `CallIndex` that several players share, with its
+    own `ignore`, `repeat` and `redactors`. `speed` 2 is twice as fast, 0 means no waiting.
+    `ignore` names request fields that may differ, dotted: `options.seed`. With `repeat` a request
+    may be made more often than in the log. `redactors` are those of the log's recording. `clock`
+    and `sleep` are in seconds.
 
-    A request that is not in the log raises `ReplayMissError`. A call that failed fails in the
-    same way again, one that its caller had left raises `ReplayEndedError` where it stops.
+    A request that is not in the log raises `ReplayMissError`. A failed call fails in the same
+    way again; a call whose caller had closed it raises `ReplayEndedError` at that point.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Player(_Played, httpx.BaseTransport):
         self._sleep = sleep
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer; raises what was raised then, or a `ReplayError`."""
+        """Answer a request; raises the logged exception, or a `ReplayError`."""
         request.read()
         playback = self._play(request)
         for pause in playback.head():
@@ -102,7 +102,7 @@ class AsyncPlayer(_Played, httpx.AsyncBaseTransport):
         self._sleep = sleep
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer; raises what was raised then, or a `ReplayError`."""
+        """Answer a request; raises the logged exception, or a `ReplayError`."""
         await request.aread()
         playback = self._play(request)
         for pause in playback.head():
@@ -111,7 +111,7 @@ class AsyncPlayer(_Played, httpx.AsyncBaseTransport):
 
 
 class _Stream(httpx.SyncByteStream):
-    """The body of a recorded answer, piece by piece."""
+    """The body of a logged response, piece by piece."""
 
     def __init__(self, playback: Playback, sleep: Callable[[float], object]) -> None:
         self._playback = playback
@@ -126,7 +126,7 @@ class _Stream(httpx.SyncByteStream):
 
 
 class _AsyncStream(httpx.AsyncByteStream):
-    """The body of a recorded answer, piece by piece."""
+    """The body of a logged response, piece by piece."""
 
     def __init__(self, playback: Playback, sleep: Callable[[float], Awaitable[object]]) -> None:
         self._playback = playback
@@ -137,7 +137,7 @@ class _AsyncStream(httpx.AsyncByteStream):
             if isinstance(step, bytes):
                 yield step
             else:
-                # Also for no time at all: other tasks get their turn, and a cancellation its place.
+                # Also for 0 seconds, so that other tasks run and a cancellation is possible.
                 await self._sleep(step)
 
 

@@ -1,4 +1,4 @@
-"""A block in which the Ollama calls of every httpx client of the process are recorded."""
+"""A block that records the Ollama calls of every httpx client in the process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["recording_everywhere"]
 
 @contextmanager
 def recording_everywhere(log: LoggingObserver) -> Iterator[None]:
-    """Log the calls of all clients, sync and async, while the block lasts.
+    """Log the calls of all clients, sync and async, inside the block.
 
-    Other instrumentation of them (a drop-in client, the instrumentor) works as usual. Clients
-    with a custom transport (mocks, ASGI) are left out, as by `replay`.
+    Their other instrumentation (a drop-in client, the instrumentor) works as usual. Clients with
+    a custom transport (mocks, ASGI) are not affected, as with `replay`.
     """
     instrumentation = Instrumentation(observers=(log,), keeps_request=log.keeps_request)
 
@@ -53,7 +53,7 @@ def recording_everywhere(log: LoggingObserver) -> Iterator[None]:
 
 
 class _Network(httpx.BaseTransport):
-    """A client's own transport, called by the method that was there before."""
+    """A client's own transport, called by its original method."""
 
     def __init__(self, handle: Callable[..., httpx.Response], transport: Any) -> None:
         self._handle = handle

@@ -1,4 +1,4 @@
-"""Sends the requests of a log to a server again, and logs its answers."""
+"""Sends the requests of a log to a server again, and logs the new calls."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Send = Callable[[RecordedCall], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerunProgress:
-    """How far a re-run has come."""
+    """The progress of a re-run."""
 
     total: int
     ended: int = 0
     failed: int = 0
-    """Of those that ended."""
+    """Number of ended calls that failed."""
     unreachable: int = 0
-    """Of those that failed, the ones that reached no server; the next run sends them again."""
+    """Number of failed calls that reached no server; the next run sends them again."""
 
 
 async def rerun(
@@ -59,20 +59,20 @@ async def rerun(
 ) -> RerunProgress:
     """Send the calls of a plan to `host`, and log them into the plan's `out`.
 
-    Each call is tagged with the one that it repeats, and is a real call: spans and metrics go
-    to the global providers. They begin at the recorded distances, divided by `speed`, or, with
-    `concurrency`, as many at a time as it says. `model` replaces the recorded ones. What is
-    written goes through `redactors`. A failed call is logged as such, and the others go on.
+    Each call is tagged with the id of the call that it repeats, and is a real call: spans and
+    metrics go to the global providers. Calls start at the logged intervals, divided by `speed`,
+    or, with `concurrency`, that many run at a time. `model` replaces the logged models.
+    `redactors` redact the new log. A failed call is logged as failed, and the others go on.
 
-    Raises `SettingsError` for values that cannot be used, and `ReplayError` if no server
-    answers at `host` at the start, or `out` cannot be written.
+    Raises `SettingsError` for invalid values, and `ReplayError` if no server responds at `host`
+    at the start, or `out` cannot be written.
     """
     url = _url(host)
     _check_pace(concurrency, speed)
     async with httpx.AsyncClient(
         base_url=url,
         transport=transport,
-        # As the official client: models may take their time, and servers may have moved.
+        # As in the official client: models may be slow, and servers may redirect.
         timeout=None,  # noqa: S113
         follow_redirects=True,
         limits=httpx.Limits(max_connections=None),
@@ -83,7 +83,7 @@ async def rerun(
             tally = _Tally(len(plan.calls))
             instrument_client(
                 client,
-                # The environment may name a log, even the one that is read.
+                # The environment may name a log, possibly the one that is read.
                 settings=replace(Settings.from_environ(lenient=True), replay_log=None),
                 observers=[log, tally],
             )
@@ -99,7 +99,7 @@ async def rerun(
     return tally.progress
 
 
-# --- how fast -----------------------------------------------------------------------------
+# --- pace ---------------------------------------------------------------------------------
 
 
 def _check_pace(concurrency: int | None, speed: float) -> None:
@@ -139,13 +139,13 @@ async def _send(client: httpx.AsyncClient, call: RecordedCall, model: str | None
         body = dialect_of(start.endpoint).with_model(body, model)
     with (
         call_context(conversation_id=start.context.conversation_id, tags={REPLAY_OF: call.id}),
-        # The log has the failure, as of any call.
+        # The log has the failure.
         suppress(httpx.HTTPError),
     ):
         await client.request(
             start.endpoint.method,
             start.endpoint.path,
-            # Not `json=`: that cannot send half a surrogate pair, which a log may hold.
+            # Not `json=`, which cannot send half a surrogate pair; a log may hold one.
             content=json.dumps(body),
             headers={"content-type": "application/json"},
         )
@@ -181,7 +181,7 @@ class _Counted(CallFollower):
             self._tally.add(record)
 
 
-# --- both ends ----------------------------------------------------------------------------
+# --- checks -------------------------------------------------------------------------------
 
 
 def _url(host: str) -> str:
@@ -196,7 +196,7 @@ async def _check_server(client: httpx.AsyncClient, url: str) -> None:
         await client.get("/api/version", timeout=_PROBE_SECONDS)
     except httpx.TransportError as error:
         raise ReplayError(
-            f"expected an Ollama server at {url}, found none that answers "
+            f"expected an Ollama server at {url}, found none that responds "
             f"({type(error).__name__}: {error}): start it, or name another host"
         ) from error
 

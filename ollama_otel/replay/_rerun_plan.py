@@ -1,4 +1,4 @@
-"""Which calls of a log are sent to a server again, and which are not, and why."""
+"""Chooses the calls of a log to send again, and gives the reasons for the others."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ LeftOut = Literal["not_inference", "redirected", "no_body", "images", "redacted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerunPlan:
-    """Which calls of a log are sent again, and where the answers go."""
+    """The calls of a log to send again, and the log for the new calls."""
 
     calls: tuple[RecordedCall, ...]
-    """Those that remain to be sent, in the order in which they began."""
+    """Calls that remain to be sent, in the order of starts."""
     answered: int
-    """Calls to which `out` has an answer already."""
+    """Number of calls that `out` has already."""
     left_out: Mapping[LeftOut, int]
-    """How many are never sent, by reason."""
+    """Number of calls that are never sent, by reason."""
     out: Path
 
     @property
     def duration(self) -> float:
-        """Seconds from the first start to the last, as recorded."""
+        """Seconds from the first start to the last, as logged."""
         return self.offsets[-1] if self.calls else 0.0
 
     @property
     def offsets(self) -> list[float]:
-        """Seconds from the first start to each, as recorded."""
+        """Seconds from the first start to each start, as logged."""
         starts = [call.start.started_at for call in self.calls]
         return [(start - starts[0]) / 1e9 for start in starts]
 
@@ -52,15 +52,15 @@ def plan_rerun(
     limit: int | None = None,
     redacted: bool = False,
 ) -> RerunPlan:
-    """Choose what to send: inference only, the first `limit` calls, and none that `out` answers.
+    """Choose what to send: inference only, the first `limit` calls, and none that `out` has.
 
-    A call counts as answered if it was made again and ended in any way, unless it reached no
-    server or was cancelled. Requests with redacted text are sent only with `redacted`. Raises
-    `ReplayError` if `out` is the log itself, or cannot be read as a log.
+    `out` has a call if it was repeated and ended, unless it reached no server or was cancelled.
+    Requests with redacted text are sent only with `redacted`. Raises `ReplayError` if `out` is
+    the log itself, or is not a log.
     """
     file, everything = base_of(out), sorted(calls, key=lambda call: call.start.started_at)
     if any(os.path.abspath(call.file) == str(file) for call in everything):  # noqa: PTH100 - as base_of
-        raise ReplayError(f"expected another file for the answers than the log itself: {file}")
+        raise ReplayError(f"expected a file other than the log itself for the new calls: {file}")
     reasons = [_reason_to_leave_out(call, allows_redacted=redacted) for call in everything]
     pairs = zip(everything, reasons, strict=True)
     chosen = [call for call, reason in pairs if reason is None][:limit]

@@ -1,4 +1,4 @@
-"""The ASGI application that answers from a log, with the recorded timing and injected faults."""
+"""The ASGI application that answers from a log, with the logged timing and injected faults."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ __all__ = ["ReplayApp", "Served", "ServedOutcome"]
 _log = logging.getLogger("ollama_otel")
 
 ServedOutcome = Literal["played", "broken off", "left", "missed", "refused", "made up"]
-"""What became of a request.
+"""The outcome of a request.
 
-`played`: to its recorded end; `broken off`: the connection was closed, as recorded or as an
-injected fault; `left`: the client disconnected; `missed`: not in the log; `refused`: an injected
-fault; `made up`: not in the log, but clients ask for it (`/`, the version, the models).
+`played`: to its logged end; `broken off`: the connection was closed, as logged or as an injected
+fault; `left`: the client disconnected; `missed`: not in the log; `refused`: an injected fault;
+`made up`: not in the log, but clients need it (`/`, the version, the models).
 """
 
 _FIRST_ERROR: Final = 400
@@ -55,9 +55,9 @@ class Served:
 
     asked: CanonicalRequest
     call: RecordedCall | None
-    """The call that answered it; None if none did."""
+    """The logged call that answered it; None if there was none."""
     status: int | None
-    """The HTTP status that was sent; None if none was."""
+    """The HTTP status that was sent; None if none was sent."""
     outcome: ServedOutcome
 
 
@@ -71,18 +71,18 @@ class _Document:
 
 
 class _BreakOffError(Exception):
-    """The connection is to be closed without an end of the response."""
+    """The connection has to be closed without an end of the response."""
 
 
 class ReplayApp:
-    """Answers from a log, for every client that speaks HTTP; run it with uvicorn.
+    """Answers HTTP requests from a log; run it with uvicorn.
 
     `log`, `speed`, `ignore`, `repeat` and `redactors` are those of `Player`. `chaos` injects
-    faults. `report` is called with each request when it is over.
+    faults. `report` is called at the end of each request.
 
-    A request that is not in the log is answered with status 501, and the reason is logged as a
-    warning. Where a recorded call broke off, or its caller had left, the connection is closed; a
-    server that does not let its application do so answers 502 instead, or ends the body itself.
+    A request that is not in the log gets status 501, and the reason is logged as a warning. If a
+    logged call broke off, or its caller had closed it, the connection is closed; a server that
+    does not support this sends status 502 instead, or ends the body.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ReplayApp:
 
     @cached_property
     def models(self) -> tuple[str, ...]:
-        """The names of the models that answered in the log, each with its tag."""
+        """The names of the models that responded in the log, each with its tag."""
         names = sorted(
             {
                 call.start.request.model
@@ -155,7 +155,7 @@ class ReplayApp:
             return _Document(status=501, content=_error(dialect, str(miss)), outcome="missed")
 
     def _made_up(self, asked: CanonicalRequest) -> MadeUp | None:
-        """Return what clients ask for on the side, if the log does not have it."""
+        """Return a made-up response for a client's side request that is not in the log."""
         method, path = asked.method, asked.path
         for dialect in DIALECTS.values():
             document = dialect.made_up(method, path, self.models)
@@ -221,14 +221,14 @@ async def _send_pieces(playback: Playback, fault: InjectedFault, send: Send) -> 
 
 
 async def _break_off(playback: Playback, receive: Receive, send: Send) -> None:
-    """Close the connection; where the server cannot do that, answer 502 if no head was sent."""
+    """Close the connection; if the server cannot do that, send 502 unless a head was sent."""
     if not await break_connection(receive, send) and playback.status is None:
-        error = _error(dialect_of(playback.call.start.endpoint), "the recorded call had no answer")
+        error = _error(dialect_of(playback.call.start.endpoint), "the logged call has no response")
         await send_document(send, 502, error.body, error.content_type)
 
 
 def _without_controls(text: str) -> str:
-    """Return a text, which a client chose, without control characters that a terminal obeys."""
+    """Return a client's text without control characters for a terminal."""
     return "".join(
         each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text
     )

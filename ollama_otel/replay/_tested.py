@@ -1,4 +1,4 @@
-"""A test with a cassette: its calls recorded the first time, and played from then on."""
+"""Records the calls of a test into a cassette, and plays them from it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def recording(
     is_wanted: Callable[[], bool],
     max_size: int = sys.maxsize,
 ) -> Iterator[None]:
-    """Record all calls made in the block, and at its end write the cassette if it is wanted.
+    """Record all calls in the block, and write the cassette at its end if `is_wanted`.
 
-    `max_size` bytes go into a file of the recording. Raises `ReplayLogError` if a call is not
-    recorded as a whole, and writes nothing then, or if the cassette cannot be written.
+    The temporary log's file may have `max_size` bytes. Raises `ReplayLogError` if a call is
+    incomplete, without writing the cassette, or if the cassette cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="ollama_otel_") as folder:
         path = Path(folder, "calls.jsonl")
@@ -54,7 +54,7 @@ def _check_files(path: Path) -> None:
     if others := sorted(each.name for each in path.parent.iterdir() if each != path):
         raise ReplayLogError(
             f"expected the recording of a test in one file, found {', '.join(others)} too: call "
-            "Ollama from the test's own process, as one that it forks writes a file of its own"
+            "Ollama from the test's own process, as a forked process writes its own file"
         )
 
 
@@ -72,7 +72,7 @@ def _check(calls: Sequence[Lines]) -> None:
         call = f"{request['method']} {request['path']}"
         if end is None:
             raise ReplayLogError(
-                f"expected every call to end with its test, and {call} has not: read its answer "
+                f"expected every call to end with its test, and {call} has not: read its response "
                 "to the end, or close it"
             )
         if missing := end.get("missing") or request.get("missing"):
@@ -80,7 +80,7 @@ def _check(calls: Sequence[Lines]) -> None:
 
 
 class _NotingIndex(CallIndex):
-    """Notes the requests that it has no answer to, as an app may catch the error."""
+    """Collects the misses, as an app may catch the error."""
 
     def __init__(self, calls: Iterator[RecordedCall], **options: Any) -> None:
         super().__init__(calls, **options)
@@ -102,7 +102,7 @@ def playing(
     ignore: Collection[str],
     redactors: Sequence[Callable[[str], str]],
 ) -> Iterator[_NotingIndex]:
-    """Answer all calls made in the block from the cassette; gives the index, with its misses."""
+    """Answer all calls in the block from the cassette; yields the index, with its misses."""
     index = _NotingIndex(read(cassette), name=str(cassette), ignore=ignore, redactors=redactors)
     with replay(index, speed=speed):
         yield index

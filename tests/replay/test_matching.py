@@ -403,18 +403,18 @@ def test_a_route_that_was_never_asked_names_those_that_were() -> None:
     ("options", "words"),
     [
         ({"has_bodies": False}, "was recorded without bodies; record with replay_bodies=True"),
-        ({"is_ended": False}, "never ended, so that there is no answer"),
+        ({"is_ended": False}, "has no end in the log"),
         ({"pieces": None}, "was recorded without bodies; record with replay_bodies=True"),
         ({"changes": ["vectors"]}, "its vectors were not kept; record with media"),
         (
             {"changes": ["images"], "pieces": [(0.1, b'{"image":{"ollama_otel":"omitted"}}')]},
             "its images were not kept; record with media",
         ),
-        ({"missing": "too_long"}, "its body was longer than what is kept of one"),
-        ({"missing": "queue_full"}, "its body was dropped as the log's queue was full"),
-        ({"missing": "encoding"}, "its body came in an encoding that could not be undone"),
+        ({"missing": "too_long"}, "its body was longer than the log's limit"),
+        ({"missing": "queue_full"}, "its body was dropped, as the log's queue was full"),
+        ({"missing": "encoding"}, "its body had an encoding that the log cannot decode"),
         ({"missing": "unheard_of"}, "cannot be played: unheard_of"),
-        ({"http_status": 307}, "a redirect is not played"),
+        ({"http_status": 307}, "redirects are not played"),
     ],
 )
 def test_a_call_that_cannot_be_played_says_why(options: dict[str, Any], words: str) -> None:

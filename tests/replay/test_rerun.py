@@ -120,7 +120,7 @@ def test_a_call_that_never_ended_is_sent(out: Path) -> None:
 
 def test_the_log_itself_takes_no_answers(tmp_path: Path) -> None:
     log = write(tmp_path / "a.jsonl", lines())
-    with pytest.raises(ReplayError, match="another file for the answers than the log itself"):
+    with pytest.raises(ReplayError, match="a file other than the log itself"):
         plan_rerun(read(log), out=log)
 
 

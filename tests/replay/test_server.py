@@ -343,7 +343,7 @@ def test_a_server_that_cannot_break_off_answers_502() -> None:
     )
     sent = drive(ReplayApp([kept], speed=0))
     assert sent[0]["status"] == 502
-    assert json.loads(sent[1]["body"]) == {"error": "the recorded call had no answer"}
+    assert json.loads(sent[1]["body"]) == {"error": "the logged call has no response"}
 
 
 def test_a_server_that_cannot_break_off_gets_no_end() -> None:

@@ -38,8 +38,8 @@ def compare(
 ) -> Comparison:
     """Pair the calls of two logs and compare each pair.
 
-    `ignore` names fields that make no difference: of requests when they are paired, such as
-    `options.seed`, and of structured answers, such as `$.created`, with all fields below it.
+    `ignore` names fields to ignore: of requests when they are paired, such as `options.seed`,
+    and of structured answers, such as `$.created`, with all fields below it.
 
     Raises `SettingsError` if `ignore` is a string.
     """
@@ -110,7 +110,7 @@ def _tokens_differ(measures: Mapping[Measure, BeforeAfter]) -> bool:
 
 
 def _left_early(before: RecordedCall, after: RecordedCall) -> Side | None:
-    """Return which of the two its caller left, if the other one completed."""
+    """Return which stream its caller closed early, if the other one completed."""
     outcomes = [call.record.outcome if call.record else None for call in (before, after)]
     match outcomes:
         case ["abandoned" | "cancelled", "completed"]:
@@ -121,7 +121,7 @@ def _left_early(before: RecordedCall, after: RecordedCall) -> Side | None:
 
 
 def _as_far_as(whole: Message, begun: Message) -> Message:
-    """Return as much of one answer as there is of the other."""
+    """Return one answer, shortened to the length of the other."""
     return Message(
         role=whole.role,
         parts=(
@@ -133,7 +133,7 @@ def _as_far_as(whole: Message, begun: Message) -> Message:
 
 
 def _said(call: RecordedCall) -> Message | None:
-    """Return what a completion said; None for a refusal."""
+    """Return the answer of a completion; None for an error."""
     status = call.record.http_status if call.record else None
     if status is None or status >= 300 or call.start.endpoint.response != "completion":  # noqa: PLR2004 - HTTP's successes are the 200s
         return None
@@ -210,7 +210,7 @@ def _residency(before: RecordedCall, after: RecordedCall) -> tuple[FieldDifferen
 
 
 def _held(call: RecordedCall) -> dict[str, Any] | None:
-    """Return what the server held, by column; None if nothing is known of it."""
+    """Return the residency of the model, by column; None if it is unknown."""
     if call.record is None:
         return None
     held = {column: get(call.record) for column, get in _RESIDENCY.items()}

@@ -1,4 +1,4 @@
-"""How two JSON values differ, field by field."""
+"""Compares two JSON values, field by field."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TYPES: Final[dict[type, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldDifference:
-    """One place in which two JSON values differ."""
+    """One difference between two JSON values."""
 
     path: str
     """Such as `$.items[2].price`; `$` is the whole value."""
@@ -54,7 +54,7 @@ class FieldDifference:
 
 
 def plain(value: Any, levels: int = _MAX_DEPTH) -> Any:
-    """Return a copy with dicts and lists only, and a mark for what is nested too deeply."""
+    """Return a copy with dicts and lists only; values nested too deeply become a mark."""
     if not isinstance(value, (dict, list, tuple)):
         return value
     if not levels:

@@ -1,4 +1,4 @@
-"""Which calls of two logs belong together: by the tag of a re-run, or by the request."""
+"""Pairs the calls of two logs: by the tag of a re-run, or by the request."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ollama_otel.replay._canonical import canonical_request
 __all__ = ["REPLAY_OF", "Pairing", "is_settled", "pair_calls"]
 
 REPLAY_OF: Final = "ollama_otel.replay_of"
-"""The tag of a call that was made again: the id of the one it repeats."""
+"""The tag of a repeated call: the id of the original call."""
 
 Key = Callable[[RecordedCall], str | None]
 Pair = tuple[RecordedCall, RecordedCall]
 
 
 class Pairing(NamedTuple):
-    """The calls of two logs, side by side, each list in the order in which they began."""
+    """The paired calls of two logs, and the rest; each list in the order of starts."""
 
     pairs: Sequence[Pair]
     only_before: Sequence[RecordedCall]
@@ -29,7 +29,7 @@ class Pairing(NamedTuple):
 
 
 def is_settled(call: RecordedCall) -> bool:
-    """Whether the call reached a server and was not cancelled: it need not be made again."""
+    """Whether the call reached a server and was not cancelled: it need not be repeated."""
     record = call.record
     if record is None or record.outcome == "cancelled":
         return False
@@ -41,9 +41,9 @@ def pair_calls(
 ) -> Pairing:
     """Pair by the tag that names the other call, then by equal requests, repeats in their order.
 
-    The model makes no difference, nor do the request's fields in `ignore`, such as
-    `options.seed`. If one log lacks a request's body, its facts are compared instead. Of several
-    attempts to repeat a call, only the settled ones count, or else the last one.
+    The model is ignored, and so are the request's fields in `ignore`, such as `options.seed`. If
+    one log lacks a request's body, its facts are compared instead. Of several attempts to repeat
+    a call, only the settled ones count, or else the last one.
     """
 
     def by_body(call: RecordedCall) -> str | None:
@@ -51,7 +51,7 @@ def pair_calls(
 
     stages: tuple[tuple[Key, Key], ...] = (
         (_id, _repeated),
-        # Two re-runs of one log, or a re-run and the log that it repeats.
+        # Two re-runs of one log, or a re-run and the original log.
         (_origin, _origin),
         (by_body, by_body),
         (_facts_where_no_body, _facts),

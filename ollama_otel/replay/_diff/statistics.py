@@ -1,4 +1,4 @@
-"""The statistics of a comparison, with the standard library alone."""
+"""The statistics of a comparison, with the standard library only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["percentile", "sign_test"]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which `share` (0 to 1) of the values lie.
+    """Return the value below which `share` (0 to 1) of the values are.
 
-    Between two values it is interpolated linearly, as numpy does by default and
+    It interpolates linearly between two values, as numpy does by default and
     `statistics.quantiles` with `method="inclusive"`. Raises ValueError without values.
     """
     if not values or not 0 <= share <= 1:
@@ -28,14 +28,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def sign_test(differences: Iterable[float]) -> float:
-    """Return the two-sided p-value of signs at least this uneven, if both are equally likely.
+    """Return the two-sided p-value of the exact sign test.
 
-    The exact test, by the binomial distribution. Differences of zero are left out; the result
-    is 1.0 if there are no others, and the smallest float if it is too small for one.
+    Differences of zero are left out. The result is 1.0 if there are no others, and at least the
+    smallest float.
     """
     signs = [difference > 0 for difference in differences if difference]
     count, more = len(signs), sum(signs)
-    # Each binomial coefficient from the one before, as math.comb starts again for each.
+    # Each binomial coefficient is computed from the previous one, which is faster than math.comb.
     coefficient = tail = 1
     for chosen in range(min(more, count - more)):
         coefficient = coefficient * (count - chosen) // (chosen + 1)

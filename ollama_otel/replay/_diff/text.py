@@ -1,4 +1,4 @@
-"""How two texts differ, word by word."""
+"""Compares two texts, word by word."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SegmentKind = Literal["same", "removed", "added", "skipped"]
 
 
 class Segment(NamedTuple):
-    """A piece of a text, and which of two texts it stands in."""
+    """A segment of two texts, and which of them has it."""
 
     kind: SegmentKind
     text: str
-    """Of a `skipped` one its length, such as `12 words`."""
+    """The text; of a `skipped` segment its length, such as `12 words`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDifference:
-    """How a text differs from the one before it."""
+    """The difference between two texts."""
 
     is_identical: bool
     similarity: float
-    """0 to 1: the share of the words of both texts that stand in both in the same order."""
+    """0 to 1: the share of the words that both texts have in the same order."""
     segments: tuple[Segment, ...] = ()
     """The changed words and a few around them; empty if nothing changed."""
 
@@ -39,7 +39,7 @@ _WORD = re.compile(rf"\s*(?:[{_IDEOGRAPHS}]|[^\s{_IDEOGRAPHS}]+)|\s+")
 _CONTEXT = 5
 """Words shown on each side of a change."""
 _LONG_TEXT = 2_000
-"""Words from which on frequent words do not align texts: that would take minutes."""
+"""Number of words above which frequent words are not used for alignment: it would take minutes."""
 
 
 def differing_text(before: str, after: str) -> TextDifference:
@@ -49,7 +49,7 @@ def differing_text(before: str, after: str) -> TextDifference:
     old, new = _WORD.findall(before), _WORD.findall(after)
     start = _shared_start(old, new)
     end = _shared_start(old[start:][::-1], new[start:][::-1])
-    # The shared start and end, mostly long, need no search.
+    # The shared start and end, which are mostly long, need no search.
     matcher = SequenceMatcher(
         None,
         old[start : len(old) - end],
@@ -89,7 +89,7 @@ def _segments(changes: Sequence[tuple[str, list[str], list[str]]]) -> Iterator[S
 
 
 def _same(words: list[str], *, is_first: bool, is_last: bool) -> Iterator[Segment]:
-    """Show the words next to a change, and how many are left out."""
+    """Yield the words next to a change, and the number of skipped ones."""
     head = 0 if is_first else _CONTEXT
     tail = 0 if is_last else _CONTEXT
     skipped = len(words) - head - tail

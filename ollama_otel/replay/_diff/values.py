@@ -1,4 +1,4 @@
-"""What a comparison of two logs gives: for each pair of calls, and for all of them together."""
+"""The result of a comparison of two logs: for each pair of calls, and in total."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 Aspect = Literal["outcome", "text", "thinking", "structure", "tools", "tokens"]
-"""What can change in a call; times are not among them, as they always differ."""
+"""Aspects of a call that can change; times are not included, as they always differ."""
 ASPECTS: Final[tuple[Aspect, ...]] = get_args(Aspect)
 
 Measure = Literal["duration", "time_to_first_chunk", "decode_rate", "input_tokens", "output_tokens"]
-"""What is measured of a call: seconds, tokens per second, tokens."""
+"""Measures of a call, in seconds, tokens per second or tokens."""
 MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
 
 _SIGNIFICANT: Final = 0.05
@@ -53,16 +53,16 @@ Side = Literal["before", "after"]
 
 
 class Note(NamedTuple):
-    """Why a comparison is incomplete."""
+    """The reason why a comparison is incomplete."""
 
     side: Side
     why: Literal["no_body", "redacted", "not_ended", "left_early"]
-    """`left_early`: its caller left, so that the answers are compared up to there."""
+    """`left_early`: its caller closed the stream early; the answers are compared up to there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StructureDifference:
-    """How two answers that were requested as JSON differ."""
+    """The difference between two answers that were requested as JSON."""
 
     before_is_json: bool
     after_is_json: bool
@@ -77,29 +77,29 @@ class StructureDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedPair:
-    """One call and the one it is compared with."""
+    """One call and the call that it is compared with."""
 
     before: RecordedCall
     after: RecordedCall
     outcome: tuple[FieldDifference, ...]
-    """Of `$.outcome`, `$.error_type` and `$.status`."""
+    """Differences of `$.outcome`, `$.error_type` and `$.status`."""
     text: TextDifference | None
     """None if the call is not a completion, or one log lacks its body."""
     thinking: TextDifference | None
-    """None as `text`, and if neither thought."""
+    """None as `text`, and if neither has thinking."""
     structure: StructureDifference | None
     """None as `text`, and if the request does not ask for JSON."""
     tools: tuple[FieldDifference, ...]
-    """Of the list of `{"name", "arguments"}`; without bodies, of the names alone."""
+    """Differences of the list of `{"name", "arguments"}`; without bodies, of the names only."""
     residency: tuple[FieldDifference, ...]
-    """Of what the server held, by column: `$.gpu_share`; empty if it is unknown in either log.
+    """Differences of residency, by column: `$.gpu_share`; empty if either log lacks it.
 
-    It explains a difference and is not one in what was answered, so it is not an aspect.
+    They explain a change and are not a change of the answer, so they are not an aspect.
     """
     measures: Mapping[Measure, BeforeAfter]
     notes: tuple[Note, ...]
     changed: frozenset[Aspect]
-    """What changed, as far as it is known."""
+    """The aspects that changed, as far as known."""
 
     @property
     def is_by_facts_only(self) -> bool:
@@ -109,18 +109,18 @@ class ComparedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureSummary:
-    """A measure over all pairs of completed calls in which both have it."""
+    """A measure over all pairs of completed calls that both have it."""
 
     count: int
-    """Pairs; if there are none, the rest is None."""
+    """Number of pairs; if it is 0, the other fields are None."""
     median_before: float | None = None
     median_after: float | None = None
     p95_before: float | None = None
     p95_after: float | None = None
     median_change: float | None = None
-    """Median of the change of each pair, 0.2 being a fifth more; changes from 0 are left out."""
+    """Median of the relative changes of the pairs, such as 0.2; changes from 0 are left out."""
     p_value: float | None = None
-    """Of the two-sided exact sign test, without the pairs that did not change."""
+    """p-value of the two-sided exact sign test, without the pairs that did not change."""
 
     @property
     def is_significant(self) -> bool:
@@ -130,7 +130,7 @@ class MeasureSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two logs compared; calls in the order in which they began."""
+    """The comparison of two logs; calls in the order of their starts."""
 
     pairs: tuple[ComparedPair, ...]
     only_before: tuple[RecordedCall, ...]
@@ -138,7 +138,7 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many pairs there are of each kind; a pair can have changed in several aspects."""
+        """The number of pairs of each kind; a pair can change in several aspects."""
         changed = Counter(aspect for pair in self.pairs for aspect in pair.changed)
         return {
             "pairs": len(self.pairs),
