@@ -1,4 +1,4 @@
-"""The tools our own tests use, for yours: a fake Ollama, a capture of telemetry, a clock."""
+"""Tools for tests: a fake Ollama server, a capture of telemetry, a clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans, metrics, events and records of a test, in memory."""
+"""Captures spans, metrics, events and records of a test in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Point:
     value: float
     """A counter's value, a histogram's sum."""
     count: int | None = None
-    """How many values a histogram has taken."""
+    """The number of values of a histogram."""
     data: Any = None
     """The SDK's own data point."""
 
@@ -50,10 +50,10 @@ class _Kept(CallFollower):
 
 
 class Capture:
-    """Providers that keep everything, and an observer that keeps records.
+    """Providers that keep all telemetry, and an observer that keeps records.
 
-    `Client(**capture.options)` reports to it, as does anything else that takes
-    `tracer_provider`, `meter_provider`, `logger_provider` and `observers`.
+    Pass `capture.options` to a client, `instrument_client` or a transport:
+    `Client(**capture.options)`.
     """
 
     def __init__(self, *, sampler: Sampler | None = None) -> None:
@@ -66,7 +66,7 @@ class Capture:
         self.logger_provider = LoggerProvider(shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
         self.records: list[CallRecord] = []
-        """One for each ended call, in the order of their ends."""
+        """The records of ended calls, in the order of their ends."""
         self.observer = _Recorder(self.records)
 
     @property
@@ -86,11 +86,11 @@ class Capture:
 
     @property
     def events(self) -> list[ReadableLogRecord]:
-        """Log records, in the order in which they were sent."""
+        """Log records, in the order of emission."""
         return list(self._logs.get_finished_logs())
 
     def metrics(self) -> dict[str, list[Point]]:
-        """Collect, and return the points of each metric by its name."""
+        """Collect the metrics, and return the points of each by its name."""
         collected = self._reader.get_metrics_data()
         points: dict[str, list[Point]] = {}
         for resource in collected.resource_metrics if collected is not None else ():
@@ -108,9 +108,9 @@ class Capture:
         return points
 
     def total(self, metric: str, **attributes: Any) -> float:
-        """Add up a counter's values, or a histogram's counts, over the series that match.
+        """Return the sum of a counter's values, or of a histogram's counts, of matching series.
 
-        Attribute names are given with `_` for `.`: `total(name, ollama_outcome="failed")`.
+        Write `_` for `.` in attribute names: `total(name, ollama_outcome="failed")`.
         """
         total = 0.0
         for point in self.metrics().get(metric, ()):
@@ -120,7 +120,7 @@ class Capture:
         return total
 
     def clear(self) -> None:
-        """Forget spans, events and records; metrics go on from where they are."""
+        """Delete spans, events and records; metrics are not reset."""
         self._spans.clear()
         self._logs.clear()
         self.records.clear()

@@ -6,18 +6,18 @@ __all__ = ["TickingClock"]
 
 
 class TickingClock:
-    """Gives `start`, `start + step`, ... at each reading, in seconds."""
+    """Returns `start`, `start + step`, ... at each reading, in seconds."""
 
     def __init__(self, start: float = 0.0, step: float = 1.0) -> None:
         self.now = start
         self.step = step
 
     def __call__(self) -> float:
-        """Read the clock, which moves on by one step."""
+        """Return the time, and advance the clock by one step."""
         reading = self.now
         self.now += self.step
         return reading
 
     def advance(self, seconds: float) -> None:
-        """Let time go by."""
+        """Advance the clock."""
         self.now += seconds

@@ -1,7 +1,4 @@
-"""A scripted stand-in for an Ollama server, for tests and for the demo.
-
-One brain, reached in process (`transport()`) or over a socket (`serve()`).
-"""
+"""A fake Ollama server, for tests and for the demo: in process or on a socket."""
 
 from __future__ import annotations
 
@@ -28,16 +25,16 @@ __all__ = ["Capability", "FakeModel", "FakeOllama", "Fault", "Received", "Reply"
 
 
 class FakeOllama:
-    """Answers the native routes of Ollama 0.33 as the real server does, but for the thinking.
+    """Answers the native routes of Ollama 0.33 as the real server does, with scripted text.
 
     `models` are installed; those of `registry` can be pulled.
-    `queue` is the time in seconds each call waits for its slot: the part of `total_duration`
-    that no other duration explains.
-    `clock` gives seconds since the epoch.
-    `sleep` replaces every wait, also those of faults; what it returns is awaited if it can be, but
-    by the async transport only.
-    With `realtime` the server takes the time it reports; without, only scripted delays and faults
-    take time.
+    `queue` is the time in seconds that each call waits for its slot: the part of
+    `total_duration` that is in no other duration.
+    `clock` returns seconds since the epoch.
+    `sleep` replaces every wait, also those of faults; the async transport awaits its result if
+    that is awaitable.
+    With `realtime` the server takes the time that it reports; without, only scripted delays and
+    faults take time.
     """
 
     def __init__(
@@ -63,20 +60,20 @@ class FakeOllama:
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
 
     def script(self, path: str, *replies: Reply) -> None:
-        """Answer the next requests for `path`, of any method, with these, one each.
+        """Answer the next requests for `path`, of any method, with these replies, one each.
 
-        The path need not be one the server knows. Scripts come before what the models say.
+        The path may be unknown to the server. Scripted replies come before those of the models.
         """
         with self._lock:
             self._scripts[path].extend(replies)
 
     def fault(self, path: str, fault: Fault, *, times: int = 1) -> None:
-        """Spoil the answers to the next `times` requests for `path`, scripted or not."""
+        """Apply a fault to the next `times` replies for `path`, scripted or not."""
         with self._lock:
             self._faults[path].extend([fault] * times)
 
     def answer(self, received: Received) -> Delivery:
-        """Record the request and decide on the answer; both ways in call this, once a request."""
+        """Record a request and return the delivery of its reply; called once per request."""
         with self._lock:
             self.requests.append(received)
             scripts, faults = self._scripts[received.path], self._faults[received.path]
@@ -85,9 +82,9 @@ class FakeOllama:
         return deliver(reply, fault, has_body=received.method != "HEAD")
 
     def transport(self) -> FakeTransport:
-        """A way in without a socket, for `httpx.Client` and `httpx.AsyncClient` alike."""
+        """Return a transport without a socket, for `httpx.Client` and `httpx.AsyncClient`."""
         return FakeTransport(self.answer, self._sleep)
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[str]:
-        """Listen on a socket while the context lasts; gives the URL. Port 0: any free port."""
+        """Listen on a socket inside the block; yields the URL. Port 0: any free port."""
         return serve(self.answer, self._sleep, host, port)

@@ -1,4 +1,4 @@
-"""What the fake server refuses: wrong types, missing capabilities, options out of bounds."""
+"""The checks of the fake server: types, capabilities, bounds of options."""
 
 from __future__ import annotations
 
@@ -52,23 +52,23 @@ _KIND_TYPES: Mapping[str, tuple[type, ...]] = {
 
 
 def quoted(name: str) -> str:
-    """As Go's %q."""
+    """Quote a text as Go's %q does."""
     return json.dumps(name, ensure_ascii=False)
 
 
 def keep_alive(request: Mapping[str, Any]) -> float | None:
-    """Seconds to stay loaded; None when the request leaves that to the server."""
+    """Return the seconds to stay loaded; None: the server's default."""
     return keep_alive_seconds(request["keep_alive"]) if "keep_alive" in request else None
 
 
 def check_top_logprobs(request: Mapping[str, Any]) -> None:
-    """In bounds, if given."""
+    """Check the bounds, if given."""
     if not 0 <= request.get("top_logprobs", 0) <= _MAX_TOP_LOGPROBS:
         raise RefusalError(400, "top_logprobs must be between 0 and 20")
 
 
 def check_think(request: Mapping[str, Any]) -> None:
-    """A bool or a level, if given."""
+    """Check that it is a bool or a level, if given."""
     think = request.get("think", True)
     if not isinstance(think, bool | str) or think not in _THINK_LEVELS:
         allowed = 'must be "high", "medium", "low", "max", true, or false'
@@ -76,7 +76,7 @@ def check_think(request: Mapping[str, Any]) -> None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """The right types; the server ignores options it does not know."""
+    """Check the types; the server ignores unknown options."""
     for name, value in options.items():
         kind = _OPTION_KINDS.get(name)
         if kind is None or value is None:
@@ -89,7 +89,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def check_messages(request: Mapping[str, Any]) -> None:
-    """Every message and every tool is an object."""
+    """Check that every message and every tool is an object."""
     for field, kind in (("messages", "api.Message"), ("tools", "api.Tool")):
         if not all(isinstance(item, dict) for item in request.get(field, [])):
             where = f"Go struct field ChatRequest.{field} of type {kind}"
@@ -97,7 +97,7 @@ def check_messages(request: Mapping[str, Any]) -> None:
 
 
 def check_capabilities(verb: str, request: Mapping[str, Any], model: FakeModel) -> None:
-    """The model can do what is asked of it; `verb` is the server's word: chat or generate."""
+    """Check the model's capabilities; `verb` is chat or generate, for the error message."""
     name, full = quoted(request["model"]), qualified_name(model.name)
     needs: list[tuple[bool, Capability, str]] = [
         (bool(request.get("think")), "thinking", f"{name} does not support thinking"),
@@ -111,14 +111,14 @@ def check_capabilities(verb: str, request: Mapping[str, Any], model: FakeModel) 
 
 
 def check_embeds(model: FakeModel) -> None:
-    """The model makes embeddings; the answer otherwise is the engine's own."""
+    """Check that the model makes embeddings; the error is the engine's own."""
     if "embedding" not in model.capabilities:
         text = "This server does not support embeddings. Start it with `--embeddings`"
         raise RefusalError(501, text)
 
 
 def embed_inputs(request: Mapping[str, Any]) -> list[str]:
-    """The texts to embed; none when there is only the wish to load the model."""
+    """Return the texts to embed; empty if the request only loads the model."""
     given = request.get("input", "")
     inputs = [given] if isinstance(given, str) else given
     if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):

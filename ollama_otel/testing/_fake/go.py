@@ -1,4 +1,4 @@
-"""How a Go server writes and reads JSON, times and durations, as far as a client can tell."""
+"""JSON, times and durations as a Go server reads and writes them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 JSON = "application/json; charset=utf-8"
 BARE_JSON = "application/json"
-"""Said of errors that come when the server had already prepared for a stream."""
+"""Content type of errors after the server had prepared for a stream."""
 FOREVER = (2**63 - 1) / 1e9
-"""Go's longest duration in seconds, about 292 years: what a negative keep_alive means."""
+"""Go's longest duration in seconds, about 292 years: the meaning of a negative keep_alive."""
 
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -42,7 +42,7 @@ _FIELD_TYPES: Mapping[str, tuple[type, str]] = {
 
 
 class RefusalError(Exception):
-    """A request that is answered with an error: HTTP status and the text of its `error` field."""
+    """The request gets an error: HTTP status and the text of its `error` field."""
 
     def __init__(self, status: int, text: str, content_type: str = JSON) -> None:
         super().__init__(text)
@@ -58,7 +58,7 @@ def go_json(value: object) -> bytes:
 
 
 def go_time(seconds: float, *, zone_hours: int = 0) -> str:
-    """RFC 3339 with nanoseconds; `seconds` since the epoch, `Z` when the zone is UTC.
+    """Return RFC 3339 with nanoseconds; `seconds` since the epoch, `Z` if the zone is UTC.
 
     Ollama writes `created_at` in UTC and `modified_at`/`expires_at` in its local zone.
     """
@@ -70,7 +70,7 @@ def go_time(seconds: float, *, zone_hours: int = 0) -> str:
 
 
 def keep_alive_seconds(value: object) -> float:
-    """Seconds a model stays loaded; Go's `api.Duration`, where negative means for ever."""
+    """Return the seconds that a model stays loaded; negative means for ever, as in Go."""
     if isinstance(value, str):
         seconds = _duration(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -81,9 +81,10 @@ def keep_alive_seconds(value: object) -> float:
 
 
 def decode_object(body: bytes, kind: str) -> dict[str, Any]:
-    """The request body as a JSON object, or the refusal Go gives; `kind` is the Go struct's name.
+    """Parse a request body as a JSON object; `kind` is the Go struct's name, for errors.
 
-    Fields that are `null` are left out, as Go leaves them at their zero value.
+    Fields that are `null` are left out, as Go leaves them at their zero value. Raises
+    `RefusalError` with Go's message.
     """
     text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
     if not text:
@@ -104,7 +105,7 @@ def decode_object(body: bytes, kind: str) -> dict[str, Any]:
 
 def _check_type(name: str, item: object, kind: str) -> None:
     expected = _FIELD_TYPES.get(name)
-    # An exact comparison, because bool is an int to Python and not to Go.
+    # An exact comparison, as bool is an int in Python and not in Go.
     if expected is not None and type(item) is not expected[0]:
         where = f"Go struct field {kind}.{name} of type {expected[1]}"
         raise RefusalError(400, f"json: cannot unmarshal {_go_type(item)} into {where}")
@@ -133,7 +134,7 @@ def _go_type(value: object) -> str:
 
 
 def _no_constant(name: str) -> NoReturn:
-    """Python's decoder knows NaN and Infinity; JSON and Go do not."""
+    """Refuse NaN and Infinity, which Python's decoder accepts."""
     raise RefusalError(400, f"invalid character '{name[0]}' looking for beginning of value")
 
 

@@ -1,6 +1,6 @@
-"""The fake server's four inference routes: chat, generate, embed and embeddings.
+"""The fake server's inference routes: chat, generate, embed and embeddings.
 
-Knows how long an answer would have taken; waits for nothing itself.
+It computes the durations of a call and does not wait.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BEGIN_OF_TEXT = 128_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Times:
-    """Where the time of one call goes, in seconds of whole nanoseconds."""
+    """The durations of one call, in seconds rounded to nanoseconds."""
 
     load: float
     queue: float
@@ -47,7 +47,7 @@ class _Times:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """A request that passed all checks, with its model loaded."""
+    """A valid request, with its model loaded."""
 
     request: Mapping[str, Any]
     model: FakeModel
@@ -63,7 +63,7 @@ class _Call:
 
 
 class Inference:
-    """Answers the inference routes; the same requests get the same answers."""
+    """Answers the inference routes; equal requests get equal replies."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class Inference:
         return Reply.json(part, delay=self._wait(total))
 
     def embeddings(self, received: Received) -> Reply:
-        """POST /api/embeddings, the old form without any metrics."""
+        """POST /api/embeddings, the old form without metrics."""
         request = decode_object(received.body, "EmbeddingRequest")
         name, prompt = request.get("model", ""), request.get("prompt", "")
         if not name:
@@ -173,14 +173,14 @@ class Inference:
         return model
 
     def _begin(self, received: Received, request: Mapping[str, Any], model: FakeModel) -> _Call:
-        """Check the options, load the model, and decide how long all will take."""
+        """Check the options, load the model, and compute the durations."""
         options = request.get("options", {})
         checks.check_options(options)
         now = self._clock()
         is_cold = self._library.load(model, options, checks.keep_alive(request), now)
         key = (received.path, received.body)
         self._asked[key] += 1
-        # Seeded by the request, so that threads may ask in any order.
+        # Seeded by the request, so that the order of threads does not matter.
         random = Random(f"{self._seed}|{key}|{self._asked[key]}")
         times = _Times(
             load=_about(model.load if is_cold else _WARM_LOAD, random),
@@ -204,7 +204,7 @@ class Inference:
         return Reply.json(part, delay=self._wait(call.times.load))
 
     def _settle(self, call: _Call) -> None:
-        """A call with keep_alive 0 runs, and then its model is unloaded."""
+        """Unload the model after a call with keep_alive 0."""
         if checks.keep_alive(call.request) == 0:
             self._library.unload(call.request["model"])
 
@@ -219,7 +219,7 @@ class Inference:
         empty: Mapping[str, Any],
         merge: Callable[[Sequence[speech.Said]], dict[str, Any]],
     ) -> Reply:
-        """The answer with its metrics: a stream, or `merge`d into one object."""
+        """Return the reply with its metrics: a stream, or `merge`d into one object."""
         prompt_tokens = _fit(call, prompt_tokens)
         self._settle(call)
         limit = call.request.get("options", {}).get("num_predict")
@@ -250,13 +250,13 @@ def _ns(seconds: float) -> int:
 
 
 def _about(seconds: float, random: Random) -> float:
-    """Within a tenth of it."""
+    """Return a random value within a tenth of `seconds`."""
     return round(seconds * random.uniform(0.9, 1.1), 9)
 
 
 def _metrics(times: _Times, prompt_tokens: int, tokens: int) -> dict[str, int]:
-    """The six of the final chunk; those that are 0 are left out, as Go does."""
-    # Sums of nanoseconds, not of seconds, so that they add up to the last digit.
+    """Return the six metrics of the final chunk, without zeros, as Go does."""
+    # Sums of nanoseconds, not of seconds, so that they add up exactly.
     load, queue, prompt = _ns(times.load), _ns(times.queue), _ns(times.prompt)
     speaking = tokens * _ns(times.token)
     metrics = {
@@ -271,21 +271,21 @@ def _metrics(times: _Times, prompt_tokens: int, tokens: int) -> dict[str, int]:
 
 
 def _context(call: _Call, said: Sequence[speech.Said]) -> dict[str, list[int]]:
-    """The deprecated conversation state of generate: made-up token ids."""
+    """Return the deprecated `context` of generate: made-up token ids."""
     if call.request.get("raw"):
         return {}
     return {"context": [_BEGIN_OF_TEXT + index for index in range(len(said) + 1)]}
 
 
 def _fit(call: _Call, tokens: int) -> int:
-    """The tokens of the prompt that are read; a prompt too long is cut without a word.
+    """Return the tokens of the prompt that are read; a longer prompt is truncated silently.
 
     Ollama 0.33.0 then reads half the context and two tokens.
     """
     limit = call.context_length
     if tokens <= limit:
         return tokens
-    # The engine's refusals, which meet a server that has prepared for a stream.
+    # Errors of the engine come after the server has prepared for a stream.
     content_type = BARE_JSON if call.request.get("stream", True) else JSON
     if call.request.get("shift") is False:
         raise RefusalError(400, _TOO_LONG, content_type)
@@ -298,6 +298,6 @@ def _fit(call: _Call, tokens: int) -> int:
             "n_prompt_tokens": tokens,
             "n_ctx": limit,
         }
-        # Its own error document, handed on as a string.
+        # The engine's own error document, as a string.
         raise RefusalError(400, go_json({"error": error}).decode(), content_type)
     return limit // 2 + 2

@@ -1,4 +1,4 @@
-"""The models of the fake server: which are installed, and which are loaded until when."""
+"""The models of the fake server: installed and loaded ones."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _LOAD_OPTIONS = (
     "draft_num_predict",
 )
 _LOCAL_ZONE_HOURS = 2
-"""Not UTC, so that readers meet an offset, as on most machines."""
+"""Not UTC, so that times have an offset, as on most machines."""
 
 
 @dataclass(frozen=True, slots=True)
 class FakeModel:
-    """One model: its name, what it can do, what it says and how fast."""
+    """One model: its name, capabilities, text and speed."""
 
     name: str
     _: KW_ONLY
     capabilities: tuple[Capability, ...] = ("completion", "tools")
     reply: str = "Hello! I am a fake model. How can I help you today?"
-    """What it says to every prompt."""
+    """Its answer to every prompt."""
     thinking: str = "A greeting. A short and friendly answer will do."
-    """What it thinks first, if it is capable of thinking and `think` is not false."""
+    """Its thinking, if it has the capability and `think` is not false."""
     load: float = 0.6
-    """Seconds a cold load takes; a warm one takes about 1 ms."""
+    """Seconds of a cold load; a warm one takes about 1 ms."""
     prompt: float = 0.06
     """Seconds to read the prompt."""
     token: float = 0.015
     """Seconds for each generated token."""
     context_length: int = 4096
-    """Tokens, where the request has no `num_ctx`."""
+    """Tokens, if the request has no `num_ctx`."""
     embedding_length: int = 16
     """Dimensions of its embeddings."""
     family: str = "llama"
@@ -66,32 +66,32 @@ DEFAULT_REGISTRY = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaded:
     options: Mapping[str, object]
-    """The load-time options it was loaded with; other ones mean a reload."""
+    """Its load options; different ones cause a reload."""
     keep_alive: float
-    """Seconds; the last request that gave one decides."""
+    """Seconds, of the last request that had one."""
     expires_at: float
     """Seconds since the epoch."""
 
 
 def full_name(name: str) -> str:
-    """The name with its tag, as the server lists it."""
+    """Return the name with its tag, as the server lists it."""
     short = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
     return short if ":" in short.rpartition("/")[2] else f"{short}:latest"
 
 
 def qualified_name(name: str) -> str:
-    """The name with registry and namespace, as in `does not support tools`."""
+    """Return the name with registry and namespace, as some error messages have it."""
     full = full_name(name)
     return f"registry.ollama.ai/{full if '/' in full else f'library/{full}'}"
 
 
 def digest(text: str) -> str:
-    """A stand-in for a manifest's digest, without `sha256:`."""
+    """Return a made-up digest of a manifest, without `sha256:`."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Library:
-    """Installed and loaded models. Not locked: the server asks one question at a time."""
+    """Installed and loaded models. Not thread-safe: the server calls it under its lock."""
 
     def __init__(self, models: Iterable[FakeModel], registry: Iterable[FakeModel]) -> None:
         self._installed = {full_name(model.name): model for model in models}
@@ -99,7 +99,7 @@ class Library:
         self._loaded: dict[str, _Loaded] = {}
 
     def find(self, name: str) -> FakeModel | None:
-        """The installed model of that name; a missing tag means `latest`."""
+        """Return the installed model of that name; a missing tag means `latest`."""
         return self._installed.get(full_name(name))
 
     def add(self, name: str, source: FakeModel) -> None:
@@ -107,12 +107,12 @@ class Library:
         self._installed[full_name(name)] = replace(source, name=name)
 
     def remove(self, name: str) -> None:
-        """Uninstall, and unload."""
+        """Uninstall and unload a model."""
         del self._installed[full_name(name)]
         self.unload(name)
 
     def pull(self, name: str) -> FakeModel | None:
-        """Install from the registry; None when it is neither there nor here."""
+        """Install a model from the registry; None if it is neither there nor installed."""
         model = self._registry.get(full_name(name)) or self.find(name)
         if model is not None:
             self._installed[full_name(name)] = model
@@ -121,7 +121,7 @@ class Library:
     def load(
         self, model: FakeModel, options: Mapping[str, Any], keep_alive: float | None, now: float
     ) -> bool:
-        """Have the model loaded; True when that was a load, False when it was warm."""
+        """Load a model; False if it was loaded already."""
         name = full_name(model.name)
         before = self._loaded.get(name)
         wanted = {key: options[key] for key in _LOAD_OPTIONS if key in options}
@@ -135,15 +135,15 @@ class Library:
         return not is_warm
 
     def unload(self, name: str) -> None:
-        """Forget that the model is loaded, if it is."""
+        """Unload a model, if it is loaded."""
         self._loaded.pop(full_name(name), None)
 
     def tags(self, now: float) -> list[dict[str, Any]]:
-        """The rows of `/api/tags`."""
+        """Return the rows of `/api/tags`."""
         return [self._tag(name, model, now) for name, model in self._installed.items()]
 
     def ps(self, now: float) -> list[dict[str, Any]]:
-        """The rows of `/api/ps`: what is loaded, the longest lasting first."""
+        """Return the rows of `/api/ps`: loaded models, the latest expiry first."""
         alive = {name: it for name, it in self._loaded.items() if it.expires_at > now}
         by_expiry = sorted(alive.items(), key=lambda item: item[1].expires_at, reverse=True)
         return [
@@ -159,7 +159,7 @@ class Library:
         ]
 
     def show(self, model: FakeModel, now: float) -> dict[str, Any]:
-        """The answer of `/api/show`."""
+        """Return the response of `/api/show`."""
         return {
             "license": "A licence",
             "modelfile": f"FROM {full_name(model.name)}",
@@ -196,7 +196,7 @@ class Library:
 
 
 def details(model: FakeModel) -> dict[str, Any]:
-    """The `details` object of ps and show."""
+    """Return the `details` object of ps and show."""
     return {
         "parent_model": "",
         "format": "gguf",

@@ -1,7 +1,4 @@
-"""What goes in and out of the fake server as values: requests received, replies, faults.
-
-Knows how a fault changes a reply; knows neither sockets nor models.
-"""
+"""The values of the fake server: received requests, replies, faults and deliveries."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from ollama_otel.testing._fake.go import BARE_JSON, JSON, go_json
 
 NDJSON = "application/x-ndjson"
 RUNNER_ERROR = "an error was encountered while running the model: unexpected EOF"
-"""What Ollama 0.33.0 says when its engine dies, mid-stream as a line and before it as a 500."""
+"""Message of Ollama 0.33.0 if its engine crashes: a line in a stream, or a 500 before it."""
 GARBAGE = b"\x00<garbage>\n"
-"""A control character breaks a JSON string, and the newline the line, wherever it lands."""
+"""At any position the control character breaks a JSON string, and the newline the line."""
 
 _METRICS = (
     "done_reason",
@@ -34,92 +31,92 @@ _METRICS = (
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request as the fake server saw it."""
+    """One request that the fake server received."""
 
     method: str
     path: str
-    """Without the query."""
+    """The path without the query."""
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
 
     def json(self) -> Any:
-        """The decoded body; raises `json.JSONDecodeError` when it is not JSON."""
+        """Return the parsed body; raises `json.JSONDecodeError` if it is not JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One answer of the server, chunk by chunk."""
+    """One response of the server, chunk by chunk."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": NDJSON})
     """Framing headers are added: `transfer-encoding: chunked`, or `content-length` if sized."""
     chunks: Sequence[bytes] = ()
     delays: Sequence[float] = ()
-    """Seconds to wait before each chunk; missing ones are 0. The headers leave with the first
-    chunk, as with Ollama, so the first delay comes before them."""
+    """Seconds to wait before each chunk; missing ones are 0. The headers are sent with the first
+    chunk, as by Ollama, so the first delay comes before them."""
     is_sized: bool = False
-    """Send a `content-length` and no chunked framing."""
+    """Whether to send a `content-length` instead of chunked framing."""
 
     @classmethod
     def json(cls, value: object, *, status: int = 200, delay: float = 0.0) -> Self:
-        """One JSON object, not streamed; sent after `delay` seconds."""
+        """Return a reply of one JSON object, not streamed; sent after `delay` seconds."""
         return cls.whole(go_json(value), JSON, status=status, delay=delay)
 
     @classmethod
     def error(cls, status: int, text: str, content_type: str = JSON) -> Self:
-        """An error as Ollama sends it before a stream has begun."""
+        """Return an error as Ollama sends it before a stream begins."""
         return cls.whole(go_json({"error": text}), content_type, status=status)
 
     @classmethod
     def stream(cls, parts: Sequence[Mapping[str, Any]], *, delays: Sequence[float] = ()) -> Self:
-        """An NDJSON stream: one line and one chunk for each part, sent as they are."""
+        """Return an NDJSON stream: one line and one chunk for each part."""
         return cls(chunks=tuple(go_json(part) + b"\n" for part in parts), delays=delays)
 
     @classmethod
     def whole(
         cls, body: bytes, content_type: str, *, status: int = 200, delay: float = 0.0
     ) -> Self:
-        """A body known as a whole, of any type; no content type is sent when that is empty."""
+        """Return a reply with a sized body; an empty `content_type` is not sent."""
         headers = {"content-type": content_type} if content_type else {}
         return cls(status=status, headers=headers, chunks=(body,), delays=(delay,), is_sized=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What goes wrong with one answer; all that is set happens together.
+    """The faults of one response; all that are set happen together.
 
     `garbage_at` and `error_at` change the text, before `gzip`.
     `cut_at`, `stall_at` and `rechunk` count bytes as sent, after `gzip`.
     """
 
     refuse: bool = False
-    """Reset the connection before any answer; in process, `httpx.ConnectError`."""
+    """Reset the connection before any response; in process, `httpx.ConnectError`."""
     cut_at: int | None = None
-    """Close the connection after so many bytes of the body (headers are sent even at 0)."""
+    """Close the connection after this many bytes of the body (headers are sent even at 0)."""
     stall_at: int | None = None
-    """Fall silent after so many bytes of the body; at 0, before the headers."""
+    """Stall after this many bytes of the body; at 0, before the headers."""
     stall: float = 3600.0
-    """Seconds the silence lasts."""
+    """Seconds of the stall."""
     slow: float = 0.0
     """Seconds to wait before every chunk."""
     garbage_at: int | None = None
-    """Insert bytes that are not JSON after so many bytes of the body."""
+    """Insert bytes that are not JSON after this many bytes of the body."""
     error_at: int | None = None
-    """End a stream after so many chunks with an `{"error": ...}` line; a stream of none, and what
-    is not streamed, is answered with a 500."""
+    """End a stream after this many chunks with an `{"error": ...}` line; at 0, and for a response
+    that is not streamed, send a 500."""
     error: str = RUNNER_ERROR
     """The text of that error."""
     no_done: bool = False
-    """End cleanly without the final line; a body that is not streamed says `done: false`."""
+    """End cleanly without the final line; a body that is not streamed has `done: false`."""
     gzip: bool = False
     """Compress the body, still chunk by chunk."""
     rechunk: int | None = None
-    """Send the body in chunks of so many bytes, cut anywhere."""
+    """Send the body in chunks of this many bytes."""
 
     def __post_init__(self) -> None:
-        """Reject positions that can never be met; raises ValueError."""
+        """Raise ValueError for invalid positions."""
         for name in ("cut_at", "stall_at", "garbage_at", "error_at"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"Fault.{name} counts from 0, found {getattr(self, name)}")
@@ -129,7 +126,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A silence, then bytes that are sent at once; no bytes: only the silence."""
+    """A delay in seconds, then bytes that are sent at once; without bytes, only the delay."""
 
     delay: float
     body: bytes
@@ -137,20 +134,20 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A reply with its faults worked in: all that a way in has to carry out."""
+    """A reply with its faults applied, for a transport or a socket to send."""
 
     status: int
     headers: Mapping[str, str]
     pieces: tuple[Piece, ...]
     is_sized: bool
     is_refused: bool
-    """Nothing is sent at all."""
+    """Whether nothing is sent."""
     is_cut: bool
-    """The connection is closed after the last piece, with the body incomplete."""
+    """Whether the connection is closed after the last piece, with the body incomplete."""
 
     @property
     def cut_message(self) -> str:
-        """What h11, and so `httpx.RemoteProtocolError`, says about the missing end."""
+        """The message of h11, and so of `httpx.RemoteProtocolError`, for the missing end."""
         if not self.is_sized:
             return f"{_CUT} (incomplete chunked read)"
         found = sum(len(piece.body) for piece in self.pieces)
@@ -161,7 +158,7 @@ _CUT = "peer closed connection without sending complete message body"
 
 
 def deliver(reply: Reply, fault: Fault | None, *, has_body: bool = True) -> Delivery:
-    """Work the fault into the reply; `has_body` is False for the answer to a HEAD."""
+    """Apply a fault to a reply; `has_body` is False for a response to HEAD."""
     fault = fault or Fault()
     reply = _spoil(reply, fault)
     delays = chain(reply.delays, repeat(0.0))
@@ -203,14 +200,14 @@ def _spoil(reply: Reply, fault: Fault) -> Reply:
 
 
 def _undone(body: bytes) -> bytes:
-    """What stream=false gives when the runner ended without a final event: no metrics."""
+    """Return a body of stream=false whose runner ended without a final event: no metrics."""
     part = {name: value for name, value in json.loads(body).items() if name not in _METRICS}
     return go_json(part | {"done": False})
 
 
 def _drop_done(fault: Fault, pieces: list[Piece]) -> list[Piece]:
     body = b"".join(piece.body for piece in pieces)
-    # A body that is not NDJSON was dealt with as a whole before.
+    # Bodies that are not NDJSON were changed before.
     if not fault.no_done or not body.endswith(b"\n"):
         return pieces
     start_of_last_line = body.rstrip(b"\n").rfind(b"\n") + 1
@@ -265,7 +262,7 @@ def _stall(fault: Fault, pieces: list[Piece]) -> list[Piece]:
 
 
 def _split(pieces: list[Piece], at: int) -> tuple[list[Piece], list[Piece]]:
-    """The pieces before byte `at` and those from it on; a piece that spans it is divided."""
+    """Return the pieces before byte `at` and those from it on; a piece across it is split."""
     before: list[Piece] = []
     for index, piece in enumerate(pieces):
         if at < len(piece.body):
@@ -283,4 +280,4 @@ _TEXT_CHANGES: tuple[Callable[[Fault, list[Piece]], list[Piece]], ...] = (
     _compress,
 )
 _WIRE_CHANGES = (_rechunk, _slow_down, _cut, _stall)
-"""Cut before stall: with both, the server falls silent and then closes."""
+"""Cut before stall: with both, the server stalls and then closes."""

@@ -1,4 +1,4 @@
-"""The fake server's route table, and its answers to all that is not inference."""
+"""The fake server's route table, and its replies to all requests but inference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Answer = Callable[[Received], Reply]
 
 
 class Routes:
-    """Finds the answer to a request; refusals become error replies here."""
+    """Finds the reply to a request; turns refusals into error replies."""
 
     def __init__(
         self, library: Library, inference: Inference, *, version: str, clock: Callable[[], float]
@@ -34,7 +34,7 @@ class Routes:
         search, fetch = self._web_search, self._web_fetch
         self._table: Mapping[str, Mapping[str, Answer]] = {
             "/": {"GET": _is_running, "HEAD": _is_running},
-            "/api/version": {"GET": self._tell_version, "HEAD": self._tell_version},
+            "/api/version": {"GET": self._show_version, "HEAD": self._show_version},
             "/api/status": {"GET": _status},
             "/api/generate": {"POST": inference.generate},
             "/api/chat": {"POST": inference.chat},
@@ -56,7 +56,7 @@ class Routes:
         }
 
     def answer(self, received: Received) -> Reply:
-        """The reply of a server in good health."""
+        """Return the reply to a request, without faults."""
         path = _BLOBS if received.path.startswith(_BLOBS) else received.path
         methods = self._table.get(path)
         if methods is None:
@@ -68,7 +68,7 @@ class Routes:
         except RefusalError as refusal:
             return Reply.error(refusal.status, refusal.text, refusal.content_type)
 
-    def _tell_version(self, _: Received) -> Reply:
+    def _show_version(self, _: Received) -> Reply:
         return Reply.json({"version": self._version})
 
     def _tags(self, _: Received) -> Reply:
@@ -79,7 +79,7 @@ class Routes:
 
     def _show(self, received: Received) -> Reply:
         name = _model_name(decode_object(received.body, "ShowRequest"))
-        # Of all routes only this one says the name in full.
+        # Only this route has the full name in its error.
         model = self._find(name, f"model '{full_name(name)}' not found")
         return Reply.json(self._library.show(model, self._clock()))
 
@@ -211,7 +211,7 @@ def _transfer(verb: str, model: FakeModel) -> list[dict[str, Any]]:
 
 
 def _progress(request: Mapping[str, Any], parts: list[dict[str, Any]]) -> Reply:
-    """A progress stream, or only its end; an error after the first line is a line with 200."""
+    """Return a progress stream, or only its end; an error after the first line has status 200."""
     if request.get("stream", True):
         return Reply.stream(parts)
     if "error" in parts[-1]:

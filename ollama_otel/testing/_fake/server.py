@@ -1,4 +1,4 @@
-"""The way into the fake server over a real socket: HTTP/1.1, one write for each chunk."""
+"""Serves the fake server on a real socket: HTTP/1.1, one write for each chunk."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Sleep = Callable[[float], object]
 
 _POLL = 0.02
 """Seconds until the accepting thread notices that it should stop."""
-_FAREWELL = 2.0
-"""Seconds in all that the connections get to end once they are closed."""
+_CLOSE_TIMEOUT = 2.0
+"""Seconds to wait for all connections to end."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -28,7 +28,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 def serve(
     answer: Callable[[Received], Delivery], sleep: Sleep | None, host: str, port: int
 ) -> Iterator[str]:
-    """Serve from a thread of its own while the context lasts; gives the URL."""
+    """Serve from a thread of its own inside the block; yields the URL."""
     server = _Server((host, port), answer, sleep)
     thread = threading.Thread(
         target=server.serve_forever, args=(_POLL,), name="fake-ollama", daemon=True
@@ -42,7 +42,7 @@ def serve(
 
 
 class _Server(TCPServer):
-    """One thread a connection. Unlike `ThreadingMixIn` it can end connections that are in use."""
+    """One thread per connection. Unlike `ThreadingMixIn` it can close connections in use."""
 
     allow_reuse_address = True
     request_queue_size = 128
@@ -57,30 +57,30 @@ class _Server(TCPServer):
         super().__init__(address, _Connection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Talk to the client in a thread of its own."""
+        """Serve the client in a thread of its own."""
         thread = threading.Thread(
             target=self._converse, args=(request, client_address), daemon=True
         )
         thread.start()
-        # Only the accepting thread writes here, and stop() reads when that one has ended.
+        # Only the accepting thread writes this, and stop() reads it after that thread has ended.
         alive = {known: its for known, its in self._connections.items() if its.is_alive()}
         self._connections = alive | {request: thread}
 
     def stop(self) -> None:
-        """Stop accepting, wake all waiting connections and end them."""
+        """Stop accepting, and close all connections."""
         self.shutdown()
         self.server_close()
         self.stopping.set()
         for connection in self._connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        deadline = time.monotonic() + _FAREWELL
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
         for thread in self._connections.values():
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _converse(self, request: socket.socket, client_address: Any) -> None:
-        # Clients may go whenever they like; that is no news. And no farewell, as the base class
-        # has it: that would turn a reset into a plain end.
+        # Clients may disconnect at any time. Unlike the base class, it does not shut the socket
+        # down: that would turn a reset into a clean end.
         with closing(request), suppress(ConnectionError):
             self.finish_request(request, client_address)
 
@@ -93,7 +93,7 @@ class _Connection(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: who wants to know reads `FakeOllama.requests`."""
+        """Log nothing; `FakeOllama.requests` has the requests."""
 
     def respond(self) -> None:
         """Answer the request whose head was read."""
@@ -131,7 +131,7 @@ class _Connection(BaseHTTPRequestHandler):
             chunks.append(self._read(size))
             self._line()
         while self._line().strip():
-            continue  # a trailer, which nobody needs
+            continue  # ignore trailers
         return b"".join(chunks)
 
     def _line(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What a fake model says: thoughts, answers, calls of tools, vectors, all token by token."""
+"""The output of a fake model, token by token: thinking, text, tool calls, vectors."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ _SAMPLES: Mapping[str, object] = {"string": "text", "integer": 1, "number": 1.5,
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One visible step of an answer: what its chunk carries, and how many tokens it took."""
+    """One chunk of an answer: its fields, and its number of tokens."""
 
     fields: dict[str, Any]
     tokens: int = 1
 
 
 def count_tokens(text: str) -> int:
-    """One for each word: near enough, and easy to foresee in a test."""
+    """Return the number of words: a simple estimate that tests can predict."""
     return len(_TOKEN.findall(text))
 
 
 def prompt_tokens(texts: Sequence[str], tools: Sequence[Any] = ()) -> int:
-    """Words, and four for the template around each message."""
+    """Return the number of words, plus four for the template around each message."""
     words = sum(count_tokens(text) + 4 for text in texts if text)
     return words + (len(go_json(tools)) // 4 if tools else 0)
 
 
 def chat_answer(model: FakeModel, request: Mapping[str, Any], random: Random) -> list[Said]:
-    """Thoughts if it thinks, then calls of the tools that were mentioned, or else its reply."""
+    """Return thinking, if any, then calls of the mentioned tools, or else the reply."""
     thoughts = [_message(thinking=token) for token in _thoughts(model, request)]
     calls = _tool_calls(request, random)
     return thoughts + (calls or [_message(content=token) for token in _reply(model, request)])
 
 
 def generate_answer(model: FakeModel, request: Mapping[str, Any]) -> list[Said]:
-    """Thoughts if it thinks, then its reply."""
+    """Return thinking, if any, then the reply."""
     thoughts = [Said({"response": "", "thinking": token}) for token in _thoughts(model, request)]
     return thoughts + [Said({"response": token}) for token in _reply(model, request)]
 
 
 def cut_short(said: Sequence[Said], limit: float) -> tuple[list[Said], str]:
-    """What is said before `num_predict` tokens are used up, and the done_reason."""
+    """Return the answer up to `num_predict` tokens, and the done_reason."""
     kept: list[Said] = []
     used = 0
     for step in said:
@@ -62,7 +62,7 @@ def cut_short(said: Sequence[Said], limit: float) -> tuple[list[Said], str]:
 
 
 def merge_messages(said: Sequence[Said]) -> dict[str, Any]:
-    """What a chat that is not streamed carries instead of the chunks."""
+    """Merge the chunks of a chat for a response that is not streamed."""
     messages = [step.fields["message"] for step in said]
     merged: dict[str, Any] = {"role": "assistant"}
     merged["content"] = "".join(message["content"] for message in messages)
@@ -74,7 +74,7 @@ def merge_messages(said: Sequence[Said]) -> dict[str, Any]:
 
 
 def merge_responses(said: Sequence[Said]) -> dict[str, Any]:
-    """What a generate that is not streamed carries instead of the chunks."""
+    """Merge the chunks of a generate for a response that is not streamed."""
     merged = {"response": "".join(step.fields["response"] for step in said)}
     if thinking := "".join(step.fields.get("thinking", "") for step in said):
         merged["thinking"] = thinking
@@ -82,7 +82,7 @@ def merge_responses(said: Sequence[Said]) -> dict[str, Any]:
 
 
 def vector(model: FakeModel, text: str, size: int) -> list[float]:
-    """A unit vector, the same for the same text."""
+    """Return a unit vector, equal for equal texts."""
     random = Random(f"{model.name}|{text}")
     raw = [random.gauss(0.0, 1.0) for _ in range(size)]
     length = math.sqrt(sum(value * value for value in raw))
@@ -90,7 +90,7 @@ def vector(model: FakeModel, text: str, size: int) -> list[float]:
 
 
 def _thoughts(model: FakeModel, request: Mapping[str, Any]) -> list[str]:
-    # Since Ollama 0.12.4 a model that can think does so unless it is told not to.
+    # Since Ollama 0.12.4 a model with the capability thinks unless `think` is false.
     is_on = "thinking" in model.capabilities and request.get("think") is not False
     return _TOKEN.findall(model.thinking) if is_on else []
 
@@ -107,7 +107,7 @@ def _message(*, content: str = "", **more: Any) -> Said:
 
 
 def _tool_calls(request: Mapping[str, Any], random: Random) -> list[Said]:
-    """A call for each offered tool the last message mentions by name, if it is the user's."""
+    """Return a call of each offered tool that the last message of the user mentions by name."""
     message = request["messages"][-1]
     if message.get("role") != "user":
         return []
@@ -118,7 +118,7 @@ def _tool_calls(request: Mapping[str, Any], random: Random) -> list[Said]:
 
 
 def _is_mentioned(name: str, text: str) -> bool:
-    """As it is written, or with spaces for its underscores."""
+    """Whether a text has the name, as written or with spaces for its underscores."""
     return bool(name) and (name.lower() in text or name.lower().replace("_", " ") in text)
 
 
@@ -131,7 +131,7 @@ def _tool_call(index: int, function: Mapping[str, Any], random: Random) -> Said:
 
 
 def _sample(schema: Mapping[str, Any]) -> Any:
-    """The plainest value of a JSON schema."""
+    """Return a sample value of a JSON schema."""
     if "enum" in schema:
         return schema["enum"][0]
     kind = schema.get("type", "string")

@@ -1,4 +1,4 @@
-"""The way into the fake server without a socket: an httpx transport, sync and async."""
+"""An httpx transport to the fake server without a socket, sync and async."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Sleep = Callable[[float], object]
 
 
 class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Hands requests to `answer` and streams what it decides, chunk by chunk.
+    """Passes requests to `answer` and streams the delivery, chunk by chunk.
 
-    Silences longer than the request's read timeout end in `httpx.ReadTimeout`, as on a socket.
+    Delays longer than the request's read timeout raise `httpx.ReadTimeout`, as on a socket.
     """
 
     def __init__(self, answer: Callable[[Received], Delivery], sleep: Sleep | None) -> None:
@@ -26,12 +26,12 @@ class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._sleep = sleep
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer; raises the error of httpx that a refused connection or a silence gives."""
+        """Answer a request; raises `httpx.ConnectError` or `httpx.ReadTimeout` for a fault."""
         request.read()
         delivery = self._answer(_received(request))
         _check_refused(delivery, request)
         wait = _Wait(request, self._sleep)
-        # Ollama's headers leave with the first chunk.
+        # Ollama sends its headers with the first chunk.
         wait.for_piece(*delivery.pieces[:1])
         return _response(delivery, _Stream(delivery, wait))
 
@@ -95,7 +95,7 @@ class _AsyncWait:
 
     async def for_piece(self, *pieces: Piece) -> None:
         delay = sum(piece.delay for piece in pieces)
-        # A chunk off a socket may always be waited for; without this no other task would run.
+        # Reading from a socket yields to other tasks; so must this.
         await anyio.lowlevel.checkpoint()
         waiting = self._sleep(min(delay, self._read_timeout)) if delay else None
         if isawaitable(waiting):
