@@ -15,20 +15,20 @@ __all__ = ["main"]
 
 _CANNOT_RUN = 2
 _INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""128 plus the number of SIGINT, as in shells."""
 _BROKEN_PIPE = 141
-"""128 and the number of SIGPIPE: the reader of the output has closed it."""
+"""128 plus the number of SIGPIPE: the reader of the output has closed it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` names and return its exit status.
 
-    As argparse has it, `--help`, `--version` and unknown arguments raise SystemExit.
+    `--help`, `--version` and unknown arguments raise SystemExit.
     """
     try:
         arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
-        # A closed pipe that is found when the interpreter ends could not change the status.
+        # Flushed here: at the interpreter's exit a closed pipe could not change the status.
         sys.stdout.flush()
     except OllamaOtelError as error:
         _print_error(error)
@@ -59,7 +59,7 @@ def _print_error(error: OllamaOtelError) -> None:
 
 
 def _discard_output() -> None:
-    """Send to the null device what is still to be flushed: its reader is gone."""
+    """Redirect output that is not flushed yet to the null device: its reader is gone."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

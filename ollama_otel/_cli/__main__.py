@@ -1,4 +1,4 @@
-"""`python -m ollama_otel._cli`: the command where its script is not on the path."""
+"""`python -m ollama_otel._cli`: runs the command if its script is not on the path."""
 
 from __future__ import annotations
 

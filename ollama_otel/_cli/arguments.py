@@ -1,4 +1,4 @@
-"""Arguments that commands share, and parsers of values; argparse reports what those raise."""
+"""Arguments that commands share, and parsers of values; argparse reports their errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_no_color(parser: ArgumentParser) -> None:
 
 
 def add_host(parser: ArgumentParser) -> None:
-    """Add `--host`, whose value `server_address` takes."""
+    """Add `--host`; pass its value to `server_address`."""
     parser.add_argument(
         "--host", type=address, metavar="URL", help="where Ollama is (default: OLLAMA_HOST)"
     )
@@ -41,7 +41,7 @@ def add_data_source(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--datasource",
         metavar="UID",
-        help="the Prometheus data source to ask, instead of the one chosen on a board",
+        help="the Prometheus data source to query, instead of the one chosen on a board",
     )
 
 

@@ -1,4 +1,4 @@
-"""Recorded calls as a table and as JSON: one line each, the newest last."""
+"""Logged calls as a table and as JSON: one line each, the newest last."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _HEADINGS = ("time", "id", "call", "outcome", "duration", "first", "in/out")
 _NARROW_HEADINGS = tuple(name for name in _HEADINGS if name != "first")
 _TITLES = {name: name for name in _HEADINGS}
 _WIDEST = 24
-"""Columns that one cell may take."""
+"""Maximum width of a cell, in columns."""
 _RIGHT = frozenset({"duration", "first", "in/out"})
 _SHRINKING = ("call", "id", "outcome")
-"""The columns that give way on a narrow terminal, in this order."""
+"""The columns that shrink on a narrow terminal, in this order."""
 _LEAST = 4
 _BETWEEN = "  "
 _ONE_LINE = 110
-"""Columns from which the question stands beside its call and not below."""
+"""Least width at which the question is beside its call and not below, in columns."""
 
 
 def _question(call: RecordedCall) -> str:
@@ -36,7 +36,7 @@ def _question(call: RecordedCall) -> str:
 
 
 def as_values(call: RecordedCall, *, facts: FactTable = FACTS) -> dict[str, Any]:
-    """Return a call as one JSON object: the columns of the table of facts, and where it stands."""
+    """Return a call as one JSON object: the columns of the table of facts, its file and line."""
     return {
         "id": call.id,
         "at": timestamp(call.start.started_at),
@@ -68,7 +68,7 @@ def rows(calls: Sequence[RecordedCall], *, width: int) -> Iterator[Text]:
 
 
 def _narrow(widths: dict[str, int], width: int) -> None:
-    """Take from the columns that may shrink what is too much for one line."""
+    """Shrink columns until they fit into one line."""
     over = sum(widths.values()) + len(_BETWEEN) * (len(widths) - 1) - width
     for name in _SHRINKING:
         less = max(0, min(over, widths[name] - _LEAST))
@@ -79,25 +79,25 @@ def _narrow(widths: dict[str, int], width: int) -> None:
 def _lines(call: RecordedCall, columns: str, width: int, *, beside: bool) -> Iterator[Text]:
     outcome = call.record.outcome if call.record else None
     line = Text(columns)
-    # "never ended" is told by the word, and needs no eye drawn to it while it may still run.
+    # "never ended" is not highlighted, as the call may still run.
     if outcome is not None:
         line.highlight_words([f" {outcome} "], OUTCOME_STYLES[outcome])
-    below = _asked(call)
+    details = _details(call)
     if beside:
-        yield _fitting(Text.assemble(line, "  ", below), width)
+        yield _fitting(Text.assemble(line, "  ", details), width)
         return
     yield _fitting(line, width)
-    if below:
-        yield _fitting(Text.assemble(" " * 10, below), width)
+    if details:
+        yield _fitting(Text.assemble(" " * 10, details), width)
 
 
-def _asked(call: RecordedCall) -> Text:
-    asked, record = Text(), call.record
+def _details(call: RecordedCall) -> Text:
+    line, record = Text(), call.record
     if record and record.error_type:
-        asked.append(f"{first_words(record.error_type)}  ", style="red")
+        line.append(f"{first_words(record.error_type)}  ", style="red")
     if record and (reason := reload_reason(record.residency)):
-        asked.append(f"cold: {first_words(reason)}  ", style="yellow")
-    return asked.append(first_words(_question(call)), style="dim")
+        line.append(f"cold: {first_words(reason)}  ", style="yellow")
+    return line.append(first_words(_question(call)), style="dim")
 
 
 def _cells(call: RecordedCall) -> Mapping[str, str]:

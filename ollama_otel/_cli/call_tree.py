@@ -1,4 +1,4 @@
-"""A call as a tree: its span, below it its phases with bars, and what else is known of it."""
+"""A call as a tree: its span, and below it its phases with bars, and facts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ollama_otel.records import CallRecord
 __all__ = ["Phase", "call_tree", "phases_of"]
 
 Phase = records.Phase | Literal["to_first_chunk", "stream"]
-"""A phase of a record, or one of the two that the client alone can measure."""
+"""A phase of a record, or one of the two that only the client measures."""
 
 _BAR_WIDTH: Final = 30
 _LOOKS: Final[Mapping[Phase, tuple[str, str]]] = {
@@ -33,10 +33,10 @@ _LOOKS: Final[Mapping[Phase, tuple[str, str]]] = {
 
 
 def phases_of(record: CallRecord) -> dict[Phase, float]:
-    """Return the seconds of each phase of a call; nothing, if only its duration is known."""
+    """Return the seconds of each phase of a call; empty if only its duration is known."""
     if record.response.total_duration is not None:
         return {name: spent for name, spent in record.phases.items() if spent or name == "client"}
-    # Without its final message a stream has no timings of the server.
+    # A stream without its final message has no timings of the server.
     first = record.time_to_first_chunk
     if first is None:
         return {}
@@ -44,7 +44,7 @@ def phases_of(record: CallRecord) -> dict[Phase, float]:
 
 
 def call_tree(record: CallRecord, span_name: str, *, ascii_only: bool) -> Tree:
-    """Show a call, where its time went, and what is known of it."""
+    """Return a tree of a call, its phases and its facts."""
     tree = Tree(_span_line(record, span_name), guide_style="dim")
     phases = phases_of(record)
     whole = sum(phases.values())

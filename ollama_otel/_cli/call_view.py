@@ -1,4 +1,4 @@
-"""One recorded call in full, as rich objects and as JSON values."""
+"""One logged call in full, as rich objects and as JSON values."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _ASCII_BARS: Final = "_.:-=+*#"
 _MOST_BARS: Final = 60
 _CHANGES: Final = {
     "redacted": "Redacted: parts of the text were replaced before it was logged.",
-    "images": "Images are left out; the hash and size of each stand in their place.",
-    "vectors": "Vectors are left out; their hash and size stand in their place.",
-    "decoded": "The answer came compressed, and was logged uncompressed.",
+    "images": "Images are left out; the log has their hash and size.",
+    "vectors": "Vectors are left out; the log has their hash and size.",
+    "decoded": "The response was compressed; it was logged uncompressed.",
 }
 _MISSING: Final = {
-    "queue_full": "A body is missing: too much was waiting to be written to the log.",
-    "too_long": "The answer's body is missing: it was longer than what a log keeps.",
-    "encoding": "The answer's body is missing: its encoding could not be undone.",
+    "queue_full": "A body is missing: the log's queue was full.",
+    "too_long": "The response's body is missing: it was longer than the log's limit.",
+    "encoding": "The response's body is missing: the log cannot decode its encoding.",
 }
 
 
 def as_values(call: RecordedCall, *, facts: FactTable = FACTS) -> dict[str, Any]:
-    """Return a call as one JSON object, with what was said; null is what is not known."""
+    """Return a call as one JSON object, with its conversation and answer; null is unknown."""
     answer = call.answer()
     return {
         **call_list.as_values(call, facts=facts),
@@ -61,8 +61,8 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def parts(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
-    """Yield what there is to see of a call."""
-    yield from _opening(call)
+    """Yield the parts of the view of a call."""
+    yield from _heading(call)
     yield from _request(call)
     yield from _answer(call)
     yield from _timings(call, ascii_only=ascii_only)
@@ -71,7 +71,7 @@ def parts(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
 
 
 def again(curl: CurlCommand) -> Iterator[Text]:
-    """Yield how to make the call again, in lines that are not to be wrapped."""
+    """Yield how to make the call again, in lines that must not be wrapped."""
     yield Text("\nMake it again", style="bold")
     if curl.caveat:
         yield Text(curl.caveat, style="yellow")
@@ -88,37 +88,37 @@ def _section(title: str, lines: Iterable[RenderableType]) -> Iterator[Renderable
         )
 
 
-def _opening(call: RecordedCall) -> Iterator[Text]:
+def _heading(call: RecordedCall) -> Iterator[Text]:
     start = call.start
     server = f" at {start.server_address}:{start.server_port}" if start.server_address else ""
     at = local_time(start.started_at)
     yield Text(first_words(f"{start.endpoint.name} {start.request.model or ''}"), style="bold")
-    asked = first_words(f"{start.endpoint.method} {call.path}{server}")
-    yield Text(f"{asked}, {at:%Y-%m-%d %H:%M:%S %z}")
+    request = first_words(f"{start.endpoint.method} {call.path}{server}")
+    yield Text(f"{request}, {at:%Y-%m-%d %H:%M:%S %z}")
     yield Text(first_words(f"{call.id}, {call.file}:{call.line}"), style="dim")
     context = start.context
-    told = {"conversation": context.conversation_id, "user": context.user_id, **context.tags}
-    if any(told.values()):
+    known = {"conversation": context.conversation_id, "user": context.user_id, **context.tags}
+    if any(known.values()):
         yield Text(
-            first_words("  ".join(f"{name}={value}" for name, value in told.items() if value))
+            first_words("  ".join(f"{name}={value}" for name, value in known.items() if value))
         )
 
 
-# --- what was asked -----------------------------------------------------------------------
+# --- request ------------------------------------------------------------------------------
 
 
 def _request(call: RecordedCall) -> Iterator[RenderableType]:
-    asked, facts = call.conversation, call.start.request
-    if asked is not None:
-        yield from _section("Asked", conversation.asked(asked))
-        yield from _section("Tools offered", conversation.tools_offered(asked.tools))
+    content, facts = call.conversation, call.start.request
+    if content is not None:
+        yield from _section("Asked", conversation.asked(content))
+        yield from _section("Tools offered", conversation.tools_offered(content.tools))
     elif call.request_body is not None:
         text = printable(conversation.as_text(call.request_body))
         yield from _section("Asked", [Text(text)])
     elif facts.size:
         count = f"{facts.input_count or 1} input(s), {facts.size} bytes"
         yield from _section("Asked", [Text(f"{count}; the text was not logged.")])
-    options = facts.options if asked is None else asked.settings
+    options = facts.options if content is None else content.settings
     yield from _section(
         "Options",
         (
@@ -128,7 +128,7 @@ def _request(call: RecordedCall) -> Iterator[RenderableType]:
     )
 
 
-# --- what was answered --------------------------------------------------------------------
+# --- answer -------------------------------------------------------------------------------
 
 
 def _answer(call: RecordedCall) -> Iterator[RenderableType]:
@@ -146,8 +146,8 @@ def _answer(call: RecordedCall) -> Iterator[RenderableType]:
         yield from _section("Answered", [Text(f"{record.response_size} bytes, not logged.")])
     if record is not None and record.outcome == "failed":
         status = f"HTTP {record.http_status}, " if record.http_status is not None else ""
-        told = f"{status}{record.error_type}: {record.error_message or 'nothing was said of it'}"
-        yield from _section("Failed", [Text(printable(told), style="red")])
+        error = f"{status}{record.error_type}: {record.error_message or 'no message'}"
+        yield from _section("Failed", [Text(printable(error), style="red")])
 
 
 # --- times --------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:
     longest = max(gaps, default=0.0)
     if not longest:
         return
-    # One bar for several chunks is as high as the longest wait among them.
+    # A bar for several chunks shows the longest wait among them.
     together = -(-len(gaps) // _MOST_BARS)
     highest = [max(gaps[at : at + together]) for at in range(0, len(gaps), together)]
     bars = _ASCII_BARS if ascii_only else _BARS
@@ -186,7 +186,7 @@ def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:
     )
 
 
-# --- where else, and what not -------------------------------------------------------------
+# --- trace and gaps of the log ------------------------------------------------------------
 
 
 def _trace(call: RecordedCall) -> Iterator[Text]:
@@ -197,7 +197,7 @@ def _trace(call: RecordedCall) -> Iterator[Text]:
     if call.is_sampled:
         yield Text(f"In a Jaeger on this machine: http://localhost:16686/trace/{trace_id}")
     else:
-        yield Text("Not sampled: no collector has got it.")
+        yield Text("Not sampled: no collector has it.")
 
 
 def _lacks(call: RecordedCall) -> Iterator[Text]:

@@ -70,7 +70,7 @@ def _check(
 ) -> CheckReport:
     total = sum(len(board.panels) for board in boards)
     checked = 0
-    with console.status("Asking ...", spinner="line") as status:
+    with console.status("Running queries ...", spinner="line") as status:
 
         def show(panel: PanelReport) -> None:
             nonlocal checked

@@ -26,13 +26,13 @@ COMMANDS: Final = (
     Command("diff", "show what changed from one log to another", "diff"),
     Command("replay", "send the requests of a log to a server again", "replay"),
     Command("serve-replay", "answer requests from a log, on a port", "serve_replay"),
-    Command("demo", "show what is recorded of a few calls", "demo"),
+    Command("demo", "make a few calls and show their telemetry", "demo"),
     Command("dashboards", "run, check, export or import the Grafana boards", "dashboards"),
 )
 
 
 def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command]) -> None:
-    """Give a parser subcommands, and import none of them."""
+    """Add subcommands to a parser without importing them."""
     subparsers = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser
     )

@@ -1,4 +1,4 @@
-"""What was said in a recorded call, as rich objects: messages, tools, bodies."""
+"""The content of a logged call as rich objects: messages, tools, bodies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN: Final = 2000
 
 
 def asked(conversation: records.Conversation) -> Iterator[RenderableType]:
-    """Yield what a request says: its messages, or the texts to embed."""
+    """Yield the content of a request: its messages, or the texts to embed."""
     if conversation.system:
         yield from _block("system", said(conversation.system))
     for message in conversation.messages:
@@ -44,7 +44,7 @@ def _block(who: str, lines: Iterable[Text]) -> Iterator[RenderableType]:
 
 
 def said(parts: Iterable[records.Part]) -> Iterator[Text]:
-    """Yield the parts of a message, but for its thinking."""
+    """Yield the parts of a message, without its thinking."""
     for part in parts:
         match part:
             case records.Text(text) | records.ToolResult(text=text):
@@ -74,7 +74,7 @@ def tools_offered(tools: Iterable[records.ToolDefinition]) -> Iterator[Text]:
 
 
 def tool_call(call: records.ToolCall) -> Text:
-    """Show a call of a tool as code would make it."""
+    """Format a tool call as code."""
     arguments = call.arguments
     named = (
         ", ".join(f"{name}={as_text(value)}" for name, value in arguments.items())
@@ -86,13 +86,13 @@ def tool_call(call: records.ToolCall) -> Text:
 
 
 def vectors(span: VectorSpan) -> Text:
-    """Show vectors by their number and length."""
+    """Return the number and length of vectors."""
     length = ", left out of the log" if span.is_omitted else f" of {span.dimensions} numbers"
     return Text(f"{span.count} vector(s){length}")
 
 
 def other_body(body: bytes) -> Text:
-    """Show a body as it came, up to a length."""
+    """Return a body as text, up to a length."""
     text = printable(body.decode("utf-8", "replace"))
     more = len(text) - _SHOWN
     return Text(f"{text[:_SHOWN]}... and {more} more characters: see --body" if more > 0 else text)

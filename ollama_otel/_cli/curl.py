@@ -1,4 +1,4 @@
-"""A recorded call as the curl command that makes it again."""
+"""A logged call as a curl command that repeats it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _REDACTED = "[redacted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurlCommand:
-    """What to type, and what to know of it."""
+    """A command, and how it differs from the logged request."""
 
     command: str | None
-    """Quoted for a POSIX shell; None where the request's body is not known."""
+    """Quoted for a POSIX shell; None if the request's body is unknown."""
     caveat: str | None
-    """Why there is none, or what in it is not as it was sent."""
+    """Why there is no command, or what differs from the logged request."""
 
 
 def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:
-    """Return the command that repeats a call, at another server where `host` names one."""
+    """Return the command that repeats a call, at the server `host` if it is given."""
     request = call.start.request
     if call.request_body is None and request.size:
         return CurlCommand(command=None, caveat=_why_there_is_no_body(call))
@@ -52,7 +52,7 @@ def _why_there_is_no_body(call: RecordedCall) -> str:
 
 def _what_is_not_exact(body: str) -> str | None:
     if _OMITTED in body:
-        return "Not exact: what was left out of the log (images) has to be put back."
+        return "Not exact: images are not in the log; put them back."
     if _REDACTED in body:
         return "Not exact: parts of the request were redacted before it was logged."
     return None
@@ -63,7 +63,7 @@ def _method(call: RecordedCall) -> list[str]:
     if method == "HEAD":
         return ["--head"]
     if method == "GET" or (method == "POST" and call.request_body is not None):
-        # Of a stream each line is shown as it comes.
+        # For a stream curl must print each line at once.
         return ["--no-buffer"] if call.start.request.stream else []
     return ["-X", method]
 
@@ -71,7 +71,7 @@ def _method(call: RecordedCall) -> list[str]:
 def _url(call: RecordedCall, host: Address | None) -> str:
     start, path = call.start, call.path
     if host is not None:
-        # What stood before `/api` was the other server's.
+        # A prefix before `/api` belongs to the logged server.
         at = path.rfind(start.endpoint.path.removesuffix("*"))
         return f"{host.connectable}{path[max(at, 0) :]}"
     name = start.server_address or "localhost"

@@ -1,4 +1,4 @@
-"""The command `demo`: makes a few calls and shows what is recorded of them."""
+"""The command `demo`: makes a few calls and shows their telemetry."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
 Makes six calls through the drop-in client and shows the span and the phases of each, and
-the metrics of all. Calls the Ollama at OLLAMA_HOST, or a scripted server that is built in if
-none answers. Prefers loaded models and unloads none. Also sends the telemetry to a collector
-if OTEL_EXPORTER_OTLP_ENDPOINT is set.
+the metrics of all. Calls the Ollama at OLLAMA_HOST, or a built-in scripted server if none
+responds. Prefers loaded models and unloads none. Also sends the telemetry to a collector if
+OTEL_EXPORTER_OTLP_ENDPOINT is set.
 """
 
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make the calls and print them; 1 if a call did not end as expected."""
     address = server_address(arguments.host)
-    # It imports the official package, which fails on a malformed OLLAMA_HOST.
+    # It imports the official package, which raises for a malformed OLLAMA_HOST.
     from ollama_otel._cli import demo_run  # noqa: PLC0415
 
     console = console_for_text(sys.stdout, no_color=arguments.no_color)

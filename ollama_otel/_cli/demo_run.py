@@ -1,4 +1,4 @@
-"""Makes the demo's six calls through the drop-in client and keeps what is recorded."""
+"""Makes the demo's six calls through the drop-in client and keeps their telemetry."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One call that was made, as it was recorded."""
+    """One call that was made, and its record."""
 
     number: int
     title: str
@@ -73,7 +73,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Where the telemetry was sent, and what arrived."""
+    """Where the telemetry was sent, and which signals arrived."""
 
     trace_id: str
     """32 hexadecimal digits."""
@@ -83,13 +83,13 @@ class Delivery:
 
 
 class DemoRun:
-    """Makes the calls one by one; made by `start`."""
+    """Makes the calls one by one; `start` creates it."""
 
     def __init__(self, server: Server, client: Client, memory: _Memory, sender: _Sender) -> None:
         self.server = server
         self.scenarios = tuple(_scenarios(server.models))
         self.went_as_expected = True
-        """Whether every call so far ended as it should."""
+        """Whether every call so far ended as expected."""
         self._client = client
         self._memory = memory
         self._sender = sender
@@ -97,7 +97,7 @@ class DemoRun:
 
     def play(self, scenario: Scenario) -> Step:
         """Make one call, under the demo's own span."""
-        # The record holds the error.
+        # The record has the error.
         errors = (ollama.ResponseError, ConnectionError, httpx.HTTPError, ValueError)
         with trace.use_span(self._memory.root), suppress(*errors):
             scenario.play(self._client)
@@ -123,14 +123,14 @@ class DemoRun:
         return None if self._memory.replay_log is None else self._memory.replay_log.path
 
     def logged(self) -> tuple[RecordedCall, ...]:
-        """Return the calls so far as the replay log has them."""
+        """Return the logged calls so far."""
         if self._memory.replay_log is None:
             return ()
         self._memory.replay_log.flush()
         return tuple(read(self._memory.replay_log.path))
 
     def send(self) -> Delivery:
-        """End the trace and send all of it, if a collector is configured."""
+        """End the trace and send all telemetry, if a collector is configured."""
         self._memory.root.end()
         return Delivery(
             trace_id=trace.format_trace_id(self._memory.root.get_span_context().trace_id),
@@ -148,7 +148,7 @@ def start(address: Address, *, model: str | None = None) -> Iterator[DemoRun]:
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         raise SettingsError("the demo has nothing to show with OTEL_SDK_DISABLED=true: unset it")
     sender = _Sender()
-    # In a new folder: the demo's calls do not belong into the user's own log.
+    # In a new folder: the demo's calls do not belong in the user's own log.
     log_path = Path(mkdtemp(prefix="ollama-otel-demo-")) / "calls.jsonl"
     settings = replace(Settings.from_environ(), replay_log=log_path, replay_bodies=True)
     with (
@@ -202,7 +202,7 @@ def _scenarios(models: Models) -> Iterator[Scenario]:
         expected="failed",
     )
     yield Scenario(
-        title=f"A stream that its reader leaves after {_CHUNKS_READ} chunks",
+        title=f"A stream that is closed after {_CHUNKS_READ} chunks",
         play=lambda client: _leave_early(
             _ask(client, chats, _LONG_QUESTION, think=False, stream=True)
         ),
@@ -224,7 +224,7 @@ def _leave_early(stream: Any) -> None:
     stream.close()
 
 
-# --- what is recorded ---------------------------------------------------------------------
+# --- telemetry in memory ------------------------------------------------------------------
 
 
 class _Memory:
@@ -250,7 +250,7 @@ class _Memory:
 
     @property
     def instrumentation(self) -> Instrumentation:
-        """What makes a client report here."""
+        """The instrumentation of a client that reports here."""
         return build_instrumentation(
             tracer_provider=self._tracer_provider,
             meter_provider=self._meter_provider,
@@ -285,13 +285,13 @@ def _resource() -> Resource:
     return resource.merge(Resource({SERVICE_NAME: "ollama-otel-demo"}))
 
 
-# --- where it is sent ---------------------------------------------------------------------
+# --- sending ------------------------------------------------------------------------------
 
 
 class _Sender:
     """Sends spans and metrics to the collectors that the standard variables name.
 
-    It calls the exporters directly, as a processor does not report what arrived. Raises
+    It calls the exporters directly, as a processor does not report their results. Raises
     `SettingsError` and `MissingExtraError`.
     """
 

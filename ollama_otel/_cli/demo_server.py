@@ -18,7 +18,7 @@ __all__ = ["Models", "Server", "find_server", "scripted_server"]
 
 _PATIENCE = httpx.Timeout(3.0, connect=2.0)
 _MOST_ASKED = 40
-"""Models whose capabilities are requested; some people have hundreds."""
+"""Models whose capabilities are requested; some servers have hundreds."""
 _ROLES = ("completion", "thinking", "embedding")
 _STUB_BYTES = 100_000
 """Cloud models have a size of a few hundred bytes; using them may cost money."""
@@ -48,9 +48,9 @@ class Server:
     url: str
     models: Models
     stands_in_because: str | None = None
-    """Why the scripted server is used; None for a real one."""
+    """Why the scripted server is used; None for a real server."""
     client_options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of a client of it."""
+    """Keyword arguments for a client."""
 
 
 class _UnusableError(Exception):
@@ -59,9 +59,9 @@ class _UnusableError(Exception):
 
 @contextmanager
 def find_server(address: Address, *, model: str | None) -> Iterator[Server]:
-    """Yield the Ollama at `address`, or a scripted server if that cannot be used.
+    """Yield the Ollama at `address`, or a scripted server if it cannot be used.
 
-    `model` is the one to chat with. Raises `SettingsError` if a real server does not have it.
+    `model` is the chat model. Raises `SettingsError` if a real server does not have it.
     """
     url = address.connectable
     try:
@@ -79,7 +79,7 @@ def find_server(address: Address, *, model: str | None) -> Iterator[Server]:
 def scripted_server(
     reason: str, *, model: str | None = None, realtime: bool = True
 ) -> Iterator[Server]:
-    """Run the scripted server; `reason` is why, `realtime` makes its calls take time."""
+    """Run the scripted server for a reason to show; `realtime` makes its calls take time."""
     models = Models(
         chats=model or "scripted-chat", thinks="scripted-thinker", embeds="scripted-embed"
     )
@@ -119,7 +119,7 @@ def _survey(url: str, wanted: str | None) -> Models:
         ) from None
     except SettingsError:
         raise
-    # Another program may answer anything: text, a list, an object with other fields.
+    # Another program may return text, a list, or an object with other fields.
     except (httpx.DecodingError, httpx.TooManyRedirects, ValueError, TypeError):
         raise _UnusableError(f"The server at {url} is not Ollama") from None
     except (ConnectionError, httpx.HTTPError, httpx.InvalidURL):
@@ -164,7 +164,7 @@ def _checked(client: ollama.Client, url: str, wanted: str) -> str:
 
 
 def _capabilities(client: ollama.Client, name: str) -> list[str]:
-    """Return the capabilities of a model; none if it is missing or broken."""
+    """Return the capabilities of a model; empty if it is missing or broken."""
     with suppress(ollama.ResponseError):
         # Servers before 0.6.4 do not report them.
         return list(client.show(name).capabilities or ["completion"])

@@ -35,7 +35,7 @@ _FOOTNOTE: Final = (
 
 
 def opening(server: Server) -> RenderableType:
-    """Name the server and the models that the numbers come from."""
+    """Return the server and the models of the calls."""
     models = server.models
     if server.stands_in_because is not None:
         where = Text(
@@ -58,11 +58,11 @@ def _and_the_others(server: Server) -> str:
 
 
 def _missing(role: str, example: str) -> Text:
-    return Text(f"No installed model {role}: call left out (ollama pull {example} installs one).")
+    return Text(f"No installed model {role}: call skipped (ollama pull {example} installs one).")
 
 
 def step(step: Step, *, ascii_only: bool) -> RenderableType:
-    """Show one call of the demo."""
+    """Return one call of the demo."""
     title = Text(f"{step.number}  {step.title}", style="bold")
     tree = call_tree(step.record, step.span_name, ascii_only=ascii_only)
     if not step.as_expected:
@@ -71,7 +71,7 @@ def step(step: Step, *, ascii_only: bool) -> RenderableType:
 
 
 def metrics(rows: Sequence[MetricRow]) -> RenderableType:
-    """Show all metrics in one table, the name of each above its rows."""
+    """Return all metrics in one table, the name of each above its rows."""
     lines = [Text(""), _columns("Metrics", "count", "mean", "p50 ~", "total", style="bold")]
     metric = None
     for row in rows:
@@ -103,7 +103,7 @@ def _amount(value: float | None, unit: str) -> str:
 
 
 def closing(delivery: Delivery, server: Server) -> RenderableType:
-    """Say where the telemetry went, and how to record other calls."""
+    """Return where the telemetry was sent, and how to record other calls."""
     lines = [*_whereabouts(delivery), Text("")]
     lines.append(Text("For your own calls, change one import and call configure() once:"))
     lines.append(Text("  from ollama_otel import configure, ollama", style="bold"))

@@ -134,7 +134,7 @@ def _errors(pair: ComparedPair) -> Iterator[Text]:
 def _changed_words(difference: TextDifference) -> Text:
     line = Text()
     for kind, text in difference.segments:
-        # The marks of wdiff, as colours are lost in a pipe.
+        # The marks of wdiff, as a pipe has no colours.
         opening, closing, style = _MARKS.get(kind, ("", "", "dim"))
         shown = f" [{text}] " if kind == "skipped" else _cut(text)
         line.append(f"{opening}{shown}{closing}", style=style)
@@ -174,7 +174,7 @@ def _cut(text: str) -> str:
     return printable(text if more <= 0 else f"{text[:_SHOWN]}... [{more} more characters]")
 
 
-# --- all of them --------------------------------------------------------------------------
+# --- totals -------------------------------------------------------------------------------
 
 
 def _counts(comparison: Comparison) -> Iterator[Text]:

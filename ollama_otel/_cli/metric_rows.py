@@ -31,12 +31,12 @@ _LABELS_OF: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricRow:
-    """The sum of a metric's series that have the same values of the labels shown."""
+    """The sum of a metric's series with the same values of the shown labels."""
 
     metric: str
     unit: str
     labels: tuple[str, ...]
-    """Values of the labels shown."""
+    """Values of the shown labels."""
     value: float
     """The value of a counter, the sum of a histogram."""
     count: int | None = None
@@ -68,7 +68,7 @@ def _rows(metric: Any) -> Iterator[MetricRow]:
 
 
 def _in_order(labels: tuple[str, ...]) -> tuple[Any, ...]:
-    """Sort phases in the order in which they happen, all other labels by name."""
+    """Return a sort key: phases in the order of time, all other labels by name."""
     return tuple(
         (instruments.PHASES.index(label) if label in instruments.PHASES else -1, label)
         for label in labels
@@ -98,7 +98,7 @@ def _row(
 
 
 def _median(points: Sequence[HistogramDataPoint]) -> float:
-    """Estimate it: values are assumed to lie evenly between the edges of their bucket."""
+    """Estimate the median: values are assumed to be evenly distributed in their bucket."""
     low, high = min(point.min for point in points), max(point.max for point in points)
     edges: tuple[float, ...] = (
         low,

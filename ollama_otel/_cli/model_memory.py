@@ -1,4 +1,4 @@
-"""What the server held of a call's model, as text."""
+"""The residency of a call's model, as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REASONS: Final[Mapping[str, str]] = {
 
 
 def reload_reason(residency: ModelResidency) -> str | None:
-    """Return why the model had to be loaded again; None if it was not, or nothing is known."""
+    """Return the cause of a reload; None if there was none, or it is unknown."""
     cause = residency.reload_cause
     if cause is None or cause in _REASONS:
         return None if cause is None else _REASONS[cause]
@@ -31,7 +31,7 @@ def reload_reason(residency: ModelResidency) -> str | None:
 
 
 def memory_facts(residency: ModelResidency) -> Iterator[str]:
-    """Yield a sentence for each thing that is known."""
+    """Yield a text for each known fact."""
     if residency.gpu_share is not None:
         yield f"{residency.gpu_share:.0%} in GPU memory"
     if residency.context_length is not None:

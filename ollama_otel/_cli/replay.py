@@ -37,8 +37,8 @@ and writes the answers to a new log, to compare with ollama-otel diff. Only infe
 nothing is pulled, created or deleted. Requests are sent at the recorded pace, unless --speed or
 --concurrency is given.
 
-Requests that the file of --out has an answer to are not sent again, so the same command
-continues after an interruption.
+Calls that the file of --out has already are not sent again, so the same command continues after
+an interruption.
 """
 _EPILOG = """\
 exit status:
@@ -154,7 +154,7 @@ def _default_out(log: Path) -> Path:
     return log.with_name(f"{stem}.replayed.jsonl")
 
 
-# --- what is printed ----------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------
 
 
 def _lines_before(plan: RerunPlan, url: str, pace: str) -> Iterator[str]:

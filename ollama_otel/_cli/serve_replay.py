@@ -19,14 +19,14 @@ from ollama_otel.replay._server import ReplayApp, Served
 __all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
-Answers on a port as the recorded server did, byte for byte and with the recorded timing, so
-that any Ollama client can be run against a log. A request that is not in the log gets status 501
-and the nearest recorded request. --fail, --cut, --error and --slow inject faults, to test how a
-client handles them.
+Answers on a port as the logged server did, byte for byte and with the logged timing, so that
+any Ollama client can run against a log. A request that is not in the log gets status 501 and the
+nearest logged request. --fail, --cut, --error and --slow inject faults, to test how a client
+handles them.
 """
 
 _SHUTDOWN_SECONDS: Final = 1
-"""How long running answers may take after an interrupt."""
+"""Time limit for running responses after an interrupt."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _listening(arguments.listen) as listener:
         host, port = listener.getsockname()[:2]
         place = Address(scheme="http", host=host, port=port, path="")
-        for line in _opening_lines(app, place):
+        for line in _start_lines(app, place):
             _print(line)
         _serve(uvicorn, app, listener)
     return 0
@@ -121,7 +121,7 @@ def _serve(uvicorn: Any, app: ReplayApp, listener: socket.socket) -> None:
         app,
         lifespan="off",
         log_config=None,
-        # Below it, uvicorn logs every answer that breaks off, as recorded ones may.
+        # At lower levels uvicorn logs every response that breaks off, as logged ones may.
         log_level="critical",
         access_log=False,
         server_header=False,
@@ -145,10 +145,10 @@ def _listening(address: Address) -> socket.socket:
         ) from error
 
 
-# --- what is printed ----------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------
 
 
-def _opening_lines(app: ReplayApp, place: Address) -> Iterator[str]:
+def _start_lines(app: ReplayApp, place: Address) -> Iterator[str]:
     index = app.index
     left_out = len(index.calls) - index.playable_count
     aside = f" ({left_out} more cannot be played)" if left_out else ""

@@ -26,7 +26,7 @@ Shows the calls of a log as a table, the newest last. With an ID, shows one call
 and the answer, where the time went, and a curl command that repeats it.
 """
 _MOST_IDS: Final = 8
-"""Ids that an error lists."""
+"""Number of ids that an error lists."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

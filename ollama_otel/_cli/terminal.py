@@ -1,4 +1,4 @@
-"""Text that is safe to print, and consoles. Recorded text is untrusted: no control characters."""
+"""Consoles, and text that is safe to print: logged text is untrusted and may have controls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OUTCOME_STYLES: Final[dict[Outcome, str]] = {
 _PIPED_WIDTH: Final = 160
 _READABLE_WIDTH: Final = 100
 _BIDI: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""They change the direction of the text that follows."""
+"""Characters that change the direction of the following text."""
 _CONTROLS: Final = {
     code: "\N{REPLACEMENT CHARACTER}"
     for code in (*range(0x20), *range(0x7F, 0xA0), *_BIDI)
@@ -39,7 +39,7 @@ _CONTROLS: Final = {
 
 
 def printable(text: str) -> str:
-    """Replace the control characters of a text, which could steer the terminal."""
+    """Replace the control characters of a text, which could control the terminal."""
     return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 

@@ -174,7 +174,7 @@ def test_what_a_server_lacks_models_for_is_left_out() -> None:
         "A first chat",
         "The same chat again, streamed",
         "A model that does not exist",
-        "A stream that its reader leaves after 5 chunks",
+        "A stream that is closed after 5 chunks",
     ]
 
 
@@ -426,8 +426,8 @@ def test_missing_roles_are_told_with_what_to_pull() -> None:
     assert text_of(demo_view.opening(server)).splitlines()[:4] == [
         "Ollama at http://h:1",
         "m chats.",
-        "No installed model thinks: call left out (ollama pull qwen3:0.6b installs one).",
-        "No installed model embeds: call left out (ollama pull all-minilm installs one).",
+        "No installed model thinks: call skipped (ollama pull qwen3:0.6b installs one).",
+        "No installed model embeds: call skipped (ollama pull all-minilm installs one).",
     ]
 
 

@@ -424,9 +424,9 @@ def test_what_is_not_in_the_log_is_told(tmp_path: Path, capsys: Captured) -> Non
         ({"changes": ["vectors"]}, "Vectors are left out"),
         ({"changes": ["decoded"]}, "logged uncompressed"),
         ({"changes": ["new kind"]}, "new kind"),
-        ({"missing": "too_long", "chunks": None}, "longer than what a log keeps"),
-        ({"missing": "queue_full", "chunks": None}, "too much was waiting"),
-        ({"missing": "encoding", "chunks": None}, "could not be undone"),
+        ({"missing": "too_long", "chunks": None}, "longer than the log's limit"),
+        ({"missing": "queue_full", "chunks": None}, "the log's queue was full"),
+        ({"missing": "encoding", "chunks": None}, "cannot decode its encoding"),
     ],
 )
 def test_what_was_changed_is_told(

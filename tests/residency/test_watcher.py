@@ -269,7 +269,7 @@ def test_no_more_servers_are_watched_than_is_sane(caplog: pytest.LogCaptureFixtu
         for port in (20_001, 20_002):
             residency.watch(f"http://127.0.0.1:{port}")
         assert len(residency.servers()) == MAX_SERVERS
-        assert [r for r in caplog.messages if "not watched" in r] == [
+        assert [r for r in caplog.messages if "not watching" in r] == [
             f"not watching http://127.0.0.1:20001: {MAX_SERVERS} servers are watched"
         ]
 

@@ -1,4 +1,4 @@
-"""The command `dashboards`: a group of commands for the boards and what shows them."""
+"""The command `dashboards`: a group of commands for the boards and their containers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["add_arguments"]
 
 _DESCRIPTION = """\
 Boards, alerts and the containers that show them: Grafana, Prometheus, Jaeger and a collector.
-Run them here (up, down), ask a Prometheus which panels have data (check), or copy the boards
-to a Grafana and a Prometheus of your own (export, import).
+Run them here (up, down), query a Prometheus for panels without data (check), or copy the boards
+to your own Grafana and Prometheus (export, import).
 """
 _COMMANDS: Final = (
     Command("up", "start the containers", "dashboards.up"),
     Command("down", "stop the containers", "dashboards.down"),
-    Command("check", "ask a Prometheus which panels have data", "dashboards.check"),
+    Command("check", "query a Prometheus for panels without data", "dashboards.check"),
     Command("export", "write boards, rules and configurations to a folder", "dashboards.export"),
     Command("import", "put the boards into a Grafana", "dashboards.import_boards"),
 )

@@ -1,4 +1,4 @@
-"""The command `dashboards check`: its arguments; the other `check` runs it."""
+"""The command `dashboards check`: its arguments; `_cli/check.py` runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EPILOG = """\
 exit status:
   0  every panel that should have data has some
   1  a panel that should have data has none
-  2  the Prometheus cannot be asked
+  2  the Prometheus cannot be queried
 """
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -15,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = "Stops the containers that `up` started."
     parser.add_argument(
-        "--file", type=Path, metavar="FILE", help="another compose file than the one shipped"
+        "--file", type=Path, metavar="FILE", help="compose file (default: the shipped one)"
     )
     parser.add_argument(
         "--volumes",
         action="store_true",
-        help="delete the stored data, too, with the models of its Ollama",
+        help="also delete the stored data, including the models of its Ollama",
     )
     add_no_color(parser)

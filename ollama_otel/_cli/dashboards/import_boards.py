@@ -11,8 +11,8 @@ from ollama_otel._cli.export_import import import_boards as run
 __all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
-Puts the boards into a Grafana through its HTTP API, and replaces older ones of ours. Alerts are
-not imported: they are rules of Prometheus (rule_files).
+Puts the boards into a Grafana through its HTTP API, and replaces older versions of them. Alerts
+are not imported: they are rules of Prometheus (rule_files).
 """
 
 

@@ -11,7 +11,7 @@ from ollama_otel._cli.compose import up as run
 __all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
-Starts Grafana, Prometheus, Jaeger and a collector in containers, waits until they answer, and
+Starts Grafana, Prometheus, Jaeger and a collector in containers, waits until they are ready, and
 prints their addresses. Their ports are open to this machine only.
 """
 
@@ -19,16 +19,16 @@ prints their addresses. Their ports are open to this machine only.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = _DESCRIPTION
-    parser.add_argument("--with-ollama", action="store_true", help="run an Ollama, too")
-    parser.add_argument("--with-loki", action="store_true", help="keep logs, too")
+    parser.add_argument("--with-ollama", action="store_true", help="also run Ollama")
+    parser.add_argument("--with-loki", action="store_true", help="also run Loki, for logs")
     parser.add_argument(
-        "--file", type=Path, metavar="FILE", help="another compose file than the one shipped"
+        "--file", type=Path, metavar="FILE", help="compose file (default: the shipped one)"
     )
     parser.add_argument(
         "--wait",
         type=factor,
         default=180.0,
         metavar="SECONDS",
-        help="how long to wait for answers (default: 180)",
+        help="how long to wait until they are ready (default: 180)",
     )
     add_no_color(parser)
