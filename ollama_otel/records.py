@@ -263,8 +263,8 @@ class Conversation(Struct, frozen=True, kw_only=True):
     @property
     def question(self) -> str:
         """The last text of the user, or the first text to embed; "" if there is none."""
-        said = [each.text for each in self.messages if each.role == "user" and each.text]
-        return [*said[-1:], *self.inputs, ""][0]
+        texts = [each.text for each in self.messages if each.role == "user" and each.text]
+        return [*texts[-1:], *self.inputs, ""][0]
 
 
 # --- facts --------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def _heading(call: RecordedCall) -> Iterator[Text]:
 def _request(call: RecordedCall) -> Iterator[RenderableType]:
     content, facts = call.conversation, call.start.request
     if content is not None:
-        yield from _section("Asked", conversation.asked(content))
+        yield from _section("Asked", conversation.content(content))
         yield from _section("Tools offered", conversation.tools_offered(content.tools))
     elif call.request_body is not None:
         text = printable(conversation.as_text(call.request_body))
@@ -137,7 +137,7 @@ def _answer(call: RecordedCall) -> Iterator[RenderableType]:
         yield from _section("Thinking", [Text(printable(answer.thinking), style="dim")])
     if answer is not None and answer.parts:
         cut = [Text("... and more: see --body", style="yellow")] if answer.is_cut else []
-        yield from _section("Answered", [*conversation.said(answer.parts), *cut])
+        yield from _section("Answered", [*conversation.part_lines(answer.parts), *cut])
     elif call.body and not (record and record.error_message):
         span = dialect_of(call.start.endpoint).vectors(call.body)
         shown = conversation.vectors(span) if span else conversation.other_body(call.body)

@@ -161,13 +161,13 @@ def _summary(report: CheckReport) -> Iterator[Text]:
 def _histograms(report: CheckReport) -> str:
     if not report.classic_histograms and not report.native_histograms:
         return "No histograms."
-    said = f"Histograms: {report.native_histograms} native, {report.classic_histograms} classic."
+    text = f"Histograms: {report.native_histograms} native, {report.classic_histograms} classic."
     if report.classic_histograms:
-        said += (
+        text += (
             " A classic one takes one series per bucket; "
             "otlp.convert_histograms_to_nhcb makes it one series."
         )
-    return said
+    return text
 
 
 def _rules(rules: RulesReport) -> Iterator[Text]:

@@ -14,16 +14,24 @@ from ollama_otel import records
 from ollama_otel._cli.terminal import first_words, printable
 from ollama_otel._wire.dialect import VectorSpan
 
-__all__ = ["as_text", "asked", "other_body", "said", "tool_call", "tools_offered", "vectors"]
+__all__ = [
+    "as_text",
+    "content",
+    "other_body",
+    "part_lines",
+    "tool_call",
+    "tools_offered",
+    "vectors",
+]
 
 _SHOWN: Final = 2000
 """Characters shown of a body that is not a text of a model."""
 
 
-def asked(conversation: records.Conversation) -> Iterator[RenderableType]:
+def content(conversation: records.Conversation) -> Iterator[RenderableType]:
     """Yield the content of a request: its messages, or the texts to embed."""
     if conversation.system:
-        yield from _block("system", said(conversation.system))
+        yield from _block("system", part_lines(conversation.system))
     for message in conversation.messages:
         yield from _message(message)
     for text in conversation.inputs:
@@ -34,7 +42,7 @@ def _message(message: records.Message) -> Iterator[RenderableType]:
     if message.thinking:
         thinking = Text(printable(message.thinking), style="dim")
         yield from _block(f"{message.role}, thinking", [thinking])
-    yield from _block(f"{message.role} {message.name or ''}", said(message.parts))
+    yield from _block(f"{message.role} {message.name or ''}", part_lines(message.parts))
 
 
 def _block(who: str, lines: Iterable[Text]) -> Iterator[RenderableType]:
@@ -43,7 +51,7 @@ def _block(who: str, lines: Iterable[Text]) -> Iterator[RenderableType]:
         yield Padding(line, (0, 0, 0, 2), expand=False)
 
 
-def said(parts: Iterable[records.Part]) -> Iterator[Text]:
+def part_lines(parts: Iterable[records.Part]) -> Iterator[Text]:
     """Yield the parts of a message, without its thinking."""
     for part in parts:
         match part:

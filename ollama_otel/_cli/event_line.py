@@ -66,5 +66,5 @@ def _facts(record: CallRecord) -> Iterator[str]:
 
 
 def _error(record: CallRecord) -> str:
-    said = ": ".join(filter(None, (record.error_type, record.error_message)))
-    return f"  {first_words(said)}" if said else ""
+    error = ": ".join(filter(None, (record.error_type, record.error_message)))
+    return f"  {first_words(error)}" if error else ""

@@ -159,11 +159,13 @@ def _start_lines(app: ReplayApp, place: Address) -> Iterator[str]:
 
 
 def _served_line(served: Served) -> str:
-    asked, call = served.asked, served.call
-    model = f" {asked.model}" if asked.model else ""
+    request, call = served.asked, served.call
+    model = f" {request.model}" if request.model else ""
     where = "" if call is None else f"line {call.line} of {call.file.name}, "
     status = "no status" if served.status is None else f"status {served.status}"
-    return first_words(f"{asked.method} {asked.path}{model} -> {where}{status}, {served.outcome}")
+    return first_words(
+        f"{request.method} {request.path}{model} -> {where}{status}, {served.outcome}"
+    )
 
 
 def _print(line: str) -> None:

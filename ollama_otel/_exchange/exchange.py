@@ -253,7 +253,7 @@ class Exchange:
             for follower in self._followers:
                 try:
                     follower.end(record)
-                except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
+                except Exception as fault:  # noqa: BLE001 - an observer may be foreign code
                     guard.caught(f"{type(follower).__name__} took a record", fault)
         finally:
             self.exit()

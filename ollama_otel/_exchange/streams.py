@@ -175,8 +175,8 @@ class CompletionStream(Stream):
 
     def _thinks_too(self, message: Any) -> bool:
         """Whether a message that begins the answer holds thinking as well."""
-        said = self.dialect.joined([message], is_cut=False)
-        return said is not None and bool(said.thinking)
+        joined = self.dialect.joined([message], is_cut=False)
+        return joined is not None and bool(joined.thinking)
 
     def _closing_payloads(self) -> list[bytes]:
         payloads = [

@@ -76,11 +76,11 @@ def _has_lost_a_body(call: RecordedCall) -> bool:
     return had_body and call.request_body is None
 
 
-def exhausted(asked: CanonicalRequest, log: str, times: int) -> str:
+def exhausted(request: CanonicalRequest, log: str, times: int) -> str:
     """Return the message for a request that is made more often than it was logged."""
     made = "once" if times == 1 else f"{times} times"
     return (
-        f"{asked} was made {made} in {log}, and is asked for a {_ordinal(times + 1)} time; "
+        f"{request} was made {made} in {log}, and is requested for the {_ordinal(times + 1)} time; "
         "pass repeat=True to start over"
     )
 
@@ -91,24 +91,24 @@ def _ordinal(number: int) -> str:
     return f"{number}{'th' if number % 100 in teens else endings.get(number % 10, 'th')}"
 
 
-def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) -> str:
+def unknown(request: CanonicalRequest, log: str, candidates: Sequence[Candidate]) -> str:
     """Return the message for a request that is not in the log, with the nearest logged one."""
     if not candidates:
-        return f"{asked} has no answer: {log} has no calls"
+        return f"{request} has no answer: {log} has no calls"
     count = f"{len(candidates)} call{'s' if len(candidates) > 1 else ''}"
-    summary = f"{asked} has no answer in {log}, which has {count}"
+    summary = f"{request} has no answer in {log}, which has {count}"
     alike = [
         candidate
         for candidate in candidates
-        if (candidate.request.method, candidate.request.path) == (asked.method, asked.path)
+        if (candidate.request.method, candidate.request.path) == (request.method, request.path)
     ]
     if not alike:
         routes = {f"{each.request.method} {each.request.path}" for each in candidates}
         return f"{summary}, none of this route: {', '.join(sorted(routes))}"
     nearest, found = min(
         (
-            (each, [*differing_fields(each.request.body, asked.body)])
-            for each in _most_alike(asked, alike)
+            (each, [*differing_fields(each.request.body, request.body)])
+            for each in _most_alike(request, alike)
         ),
         key=lambda pair: (len(pair[1]), pair[0].obstacle is not None),
     )
@@ -121,15 +121,15 @@ def unknown(asked: CanonicalRequest, log: str, candidates: Sequence[Candidate]) 
     return f"{summary}; {where}, and differs in:{listed}{more}{_advice(nearest, found)}"
 
 
-def _most_alike(asked: CanonicalRequest, alike: Sequence[Candidate]) -> Sequence[Candidate]:
+def _most_alike(request: CanonicalRequest, alike: Sequence[Candidate]) -> Sequence[Candidate]:
     """Return the candidates to compare; of many, those of the same model and the nearest size."""
     if len(alike) <= _COMPARED:
         return alike
-    size = len(json.dumps(asked.body))
+    size = len(json.dumps(request.body))
 
     def distance(candidate: Candidate) -> tuple[bool, int]:
         logged = candidate.call.start.request.size or 0
-        return candidate.request.model != asked.model, abs(logged - size)
+        return candidate.request.model != request.model, abs(logged - size)
 
     return nsmallest(_COMPARED, alike, key=distance)
 

@@ -40,4 +40,4 @@ def one_file_log(
     finally:
         is_whole = log.close(timeout)
     if not is_whole or log.statistics.dropped_lines:
-        raise ReplayLogError(f"cannot write all calls to {path}: free the disk or choose another")
+        raise ReplayLogError(f"cannot write every call to {path}: check that the disk has room")

@@ -242,7 +242,7 @@ def test_a_request_made_too_often_is_a_miss() -> None:
     take(index, chat())
     take(index, chat())
     assert miss(index, chat()) == (
-        "POST /api/chat of model 'm' was made 2 times in calls.jsonl, and is asked for a 3rd "
+        "POST /api/chat of model 'm' was made 2 times in calls.jsonl, and is requested for the 3rd "
         "time; pass repeat=True to start over"
     )
     assert index.unused == ()
@@ -251,8 +251,8 @@ def test_a_request_made_too_often_is_a_miss() -> None:
 @pytest.mark.parametrize(
     ("times", "words"),
     [
-        (1, "once in the log, and is asked for a 2nd"),
-        (10, "10 times in the log, and is asked for a 11th"),
+        (1, "once in the log, and is requested for the 2nd"),
+        (10, "10 times in the log, and is requested for the 11th"),
     ],
 )
 def test_how_often_is_told_in_english(times: int, words: str) -> None:

@@ -30,7 +30,7 @@ def test_a_large_file_is_not_put_aside(tmp_path: Path) -> None:
 
 def test_a_line_that_is_lost_is_an_error(tmp_path: Path) -> None:
     with (
-        pytest.raises(ReplayLogError, match="expected to write every answer to"),
+        pytest.raises(ReplayLogError, match="cannot write every call to"),
         one_file_log(tmp_path / "calls.jsonl") as log,
     ):
         log.close()

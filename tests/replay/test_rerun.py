@@ -296,7 +296,7 @@ def test_a_log_that_cannot_be_written_is_an_error(fake: FakeOllama, tmp_path: Pa
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_a_disk_that_takes_no_answers_is_an_error() -> None:
     with (
-        pytest.raises(ReplayError, match="expected to write every answer to /dev/full"),
+        pytest.raises(ReplayError, match="cannot write every call to /dev/full"),
         one_file_log(Path("/dev/full"), timeout=0.1) as log,
     ):
         log.begin(question(1).start)

@@ -161,7 +161,7 @@ def _message(message: Mapping[str, Any]) -> Message:
     role = role.lower() if isinstance(role, str) else ""
     name = _text(message.get("tool_name")) or _text(message.get("name"))
     call_id = message.get("tool_call_id")
-    said: tuple[Part, ...] = (
+    parts: tuple[Part, ...] = (
         *_texts(Thinking, message.get("thinking")),
         *_texts(Text, content),
     )
@@ -171,9 +171,9 @@ def _message(message: Mapping[str, Any]) -> Message:
             id=call_id if isinstance(call_id, str) else None,
             name=name,
         )
-        said = (result,)
+        parts = (result,)
     calls = tool_calls(message.get("tool_calls"))
-    return Message(role=role, name=name, parts=(*said, *_media(message.get("images")), *calls))
+    return Message(role=role, name=name, parts=(*parts, *_media(message.get("images")), *calls))
 
 
 def _texts(part: type[Text | Thinking], value: Any) -> Iterator[Text | Thinking]:

@@ -159,13 +159,13 @@ def joined(messages: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Message:
     answers = [answer_of(part) for part in messages]
     thinking = "".join(each for a in answers if isinstance(each := a.get("thinking"), str))
     text = "".join(map(text_of, messages))
-    said: tuple[Part, ...] = (
+    parts: tuple[Part, ...] = (
         *([Thinking(thinking)] if thinking else []),
         *([Text(text)] if text else []),
         *(call for answer in answers for call in tool_calls(answer.get("tool_calls"))),
     )
     role = next((a["role"] for a in answers if isinstance(a.get("role"), str)), "assistant")
-    return Message(role=role, parts=said, is_cut=is_cut)
+    return Message(role=role, parts=parts, is_cut=is_cut)
 
 
 def document_messages(body: bytes) -> list[dict[str, Any]]:

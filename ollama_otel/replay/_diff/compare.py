@@ -57,7 +57,7 @@ def compare(
 
 
 def _compared(before: RecordedCall, after: RecordedCall, ignored: Sequence[str]) -> ComparedPair:
-    old, new = _said(before), _said(after)
+    old, new = _answer(before), _answer(after)
     left = _left_early(before, after)
     if left is not None and old is not None and new is not None:
         old, new = (old, _as_far_as(new, old)) if left == "before" else (_as_far_as(old, new), new)
@@ -132,7 +132,7 @@ def _as_far_as(whole: Message, begun: Message) -> Message:
     )
 
 
-def _said(call: RecordedCall) -> Message | None:
+def _answer(call: RecordedCall) -> Message | None:
     """Return the answer of a completion; None for an error."""
     status = call.record.http_status if call.record else None
     if status is None or status >= 300 or call.start.endpoint.response != "completion":  # noqa: PLR2004 - HTTP's successes are the 200s
@@ -185,8 +185,8 @@ def _is_within(path: str, roots: Sequence[str]) -> bool:
     return any(path == root or path.startswith((f"{root}.", f"{root}[")) for root in roots)
 
 
-def _calls_of(said: Message) -> list[dict[str, Any]]:
-    return [{"name": call.name, "arguments": plain(call.arguments)} for call in said.tool_calls]
+def _calls_of(answer: Message) -> list[dict[str, Any]]:
+    return [{"name": call.name, "arguments": plain(call.arguments)} for call in answer.tool_calls]
 
 
 def _names_of(call: RecordedCall) -> list[dict[str, Any]]:

@@ -100,8 +100,8 @@ class Inference:
             return self._loaded(call, empty)
         texts = [str(message.get("content") or "") for message in messages]
         prompt_tokens = speech.prompt_tokens(texts, request.get("tools", []))
-        said = speech.chat_answer(model, request, call.random)
-        return self._speak(call, said, prompt_tokens, empty, speech.merge_messages)
+        steps = speech.chat_answer(model, request, call.random)
+        return self._speak(call, steps, prompt_tokens, empty, speech.merge_messages)
 
     def generate(self, received: Received) -> Reply:
         """POST /api/generate."""
@@ -121,8 +121,8 @@ class Inference:
         if not prompt:
             return self._loaded(call, empty)
         prompt_tokens = speech.prompt_tokens([request.get("system", ""), prompt])
-        said = speech.generate_answer(model, request)
-        return self._speak(call, said, prompt_tokens, empty, speech.merge_responses)
+        steps = speech.generate_answer(model, request)
+        return self._speak(call, steps, prompt_tokens, empty, speech.merge_responses)
 
     def embed(self, received: Received) -> Reply:
         """POST /api/embed."""
@@ -214,18 +214,18 @@ class Inference:
     def _speak(
         self,
         call: _Call,
-        said: Sequence[speech.Said],
+        steps: Sequence[speech.Step],
         prompt_tokens: int,
         empty: Mapping[str, Any],
-        merge: Callable[[Sequence[speech.Said]], dict[str, Any]],
+        merge: Callable[[Sequence[speech.Step]], dict[str, Any]],
     ) -> Reply:
         """Return the reply with its metrics: a stream, or `merge`d into one object."""
         prompt_tokens = _fit(call, prompt_tokens)
         self._settle(call)
         limit = call.request.get("options", {}).get("num_predict")
-        said, done_reason = speech.cut_short(said, -1 if limit is None else limit)
-        context = {} if "message" in empty else _context(call, said)
-        metrics = _metrics(call.times, prompt_tokens, sum(step.tokens for step in said))
+        steps, done_reason = speech.cut_short(steps, -1 if limit is None else limit)
+        context = {} if "message" in empty else _context(call, steps)
+        metrics = _metrics(call.times, prompt_tokens, sum(step.tokens for step in steps))
         final = {"done": True, "done_reason": done_reason, **context, **metrics}
 
         def part(at: float, fields: Mapping[str, Any], end: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,9 +234,9 @@ class Inference:
 
         total = metrics.get("total_duration", 0) / 1e9
         if not call.request.get("stream", True):
-            return Reply.json(part(total, merge(said), final), delay=self._wait(total))
+            return Reply.json(part(total, merge(steps), final), delay=self._wait(total))
         parts, delays, sent_at, at = [], [], 0.0, call.times.to_first_token
-        for step in said:
+        for step in steps:
             at += step.tokens * call.times.token
             delays.append(self._wait(at - sent_at))
             parts.append(part(at, step.fields, {"done": False}))
@@ -270,11 +270,11 @@ def _metrics(times: _Times, prompt_tokens: int, tokens: int) -> dict[str, int]:
     return {name: value for name, value in metrics.items() if value}
 
 
-def _context(call: _Call, said: Sequence[speech.Said]) -> dict[str, list[int]]:
+def _context(call: _Call, steps: Sequence[speech.Step]) -> dict[str, list[int]]:
     """Return the deprecated `context` of generate: made-up token ids."""
     if call.request.get("raw"):
         return {}
-    return {"context": [_BEGIN_OF_TEXT + index for index in range(len(said) + 1)]}
+    return {"context": [_BEGIN_OF_TEXT + index for index in range(len(steps) + 1)]}
 
 
 def _fit(call: _Call, tokens: int) -> int:

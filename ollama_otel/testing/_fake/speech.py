@@ -18,7 +18,7 @@ _SAMPLES: Mapping[str, object] = {"string": "text", "integer": 1, "number": 1.5,
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Step:
     """One chunk of an answer: its fields, and its number of tokens."""
 
     fields: dict[str, Any]
@@ -36,24 +36,24 @@ def prompt_tokens(texts: Sequence[str], tools: Sequence[Any] = ()) -> int:
     return words + (len(go_json(tools)) // 4 if tools else 0)
 
 
-def chat_answer(model: FakeModel, request: Mapping[str, Any], random: Random) -> list[Said]:
+def chat_answer(model: FakeModel, request: Mapping[str, Any], random: Random) -> list[Step]:
     """Return thinking, if any, then calls of the mentioned tools, or else the reply."""
     thoughts = [_message(thinking=token) for token in _thoughts(model, request)]
     calls = _tool_calls(request, random)
     return thoughts + (calls or [_message(content=token) for token in _reply(model, request)])
 
 
-def generate_answer(model: FakeModel, request: Mapping[str, Any]) -> list[Said]:
+def generate_answer(model: FakeModel, request: Mapping[str, Any]) -> list[Step]:
     """Return thinking, if any, then the reply."""
-    thoughts = [Said({"response": "", "thinking": token}) for token in _thoughts(model, request)]
-    return thoughts + [Said({"response": token}) for token in _reply(model, request)]
+    thoughts = [Step({"response": "", "thinking": token}) for token in _thoughts(model, request)]
+    return thoughts + [Step({"response": token}) for token in _reply(model, request)]
 
 
-def cut_short(said: Sequence[Said], limit: float) -> tuple[list[Said], str]:
+def cut_short(steps: Sequence[Step], limit: float) -> tuple[list[Step], str]:
     """Return the answer up to `num_predict` tokens, and the done_reason."""
-    kept: list[Said] = []
+    kept: list[Step] = []
     used = 0
-    for step in said:
+    for step in steps:
         used += step.tokens
         if 0 <= limit < used:
             return kept, "length"
@@ -61,9 +61,9 @@ def cut_short(said: Sequence[Said], limit: float) -> tuple[list[Said], str]:
     return kept, "stop"
 
 
-def merge_messages(said: Sequence[Said]) -> dict[str, Any]:
+def merge_messages(steps: Sequence[Step]) -> dict[str, Any]:
     """Merge the chunks of a chat for a response that is not streamed."""
-    messages = [step.fields["message"] for step in said]
+    messages = [step.fields["message"] for step in steps]
     merged: dict[str, Any] = {"role": "assistant"}
     merged["content"] = "".join(message["content"] for message in messages)
     if thinking := "".join(message.get("thinking", "") for message in messages):
@@ -73,10 +73,10 @@ def merge_messages(said: Sequence[Said]) -> dict[str, Any]:
     return {"message": merged}
 
 
-def merge_responses(said: Sequence[Said]) -> dict[str, Any]:
+def merge_responses(steps: Sequence[Step]) -> dict[str, Any]:
     """Merge the chunks of a generate for a response that is not streamed."""
-    merged = {"response": "".join(step.fields["response"] for step in said)}
-    if thinking := "".join(step.fields.get("thinking", "") for step in said):
+    merged = {"response": "".join(step.fields["response"] for step in steps)}
+    if thinking := "".join(step.fields.get("thinking", "") for step in steps):
         merged["thinking"] = thinking
     return merged
 
@@ -102,11 +102,11 @@ def _reply(model: FakeModel, request: Mapping[str, Any]) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def _message(*, content: str = "", **more: Any) -> Said:
-    return Said({"message": {"role": "assistant", "content": content, **more}})
+def _message(*, content: str = "", **more: Any) -> Step:
+    return Step({"message": {"role": "assistant", "content": content, **more}})
 
 
-def _tool_calls(request: Mapping[str, Any], random: Random) -> list[Said]:
+def _tool_calls(request: Mapping[str, Any], random: Random) -> list[Step]:
     """Return a call of each offered tool that the last message of the user mentions by name."""
     message = request["messages"][-1]
     if message.get("role") != "user":
@@ -122,12 +122,12 @@ def _is_mentioned(name: str, text: str) -> bool:
     return bool(name) and (name.lower() in text or name.lower().replace("_", " ") in text)
 
 
-def _tool_call(index: int, function: Mapping[str, Any], random: Random) -> Said:
+def _tool_call(index: int, function: Mapping[str, Any], random: Random) -> Step:
     letters = random.choices(string.ascii_lowercase + string.digits, k=8)
     arguments = _sample({"type": "object"} | (function.get("parameters") or {}))
     call = {"index": index, "name": function["name"], "arguments": arguments}
-    said = _message(tool_calls=[{"id": f"call_{''.join(letters)}", "function": call}])
-    return Said(said.fields, tokens=5 + len(go_json(arguments)) // 4)
+    step = _message(tool_calls=[{"id": f"call_{''.join(letters)}", "function": call}])
+    return Step(step.fields, tokens=5 + len(go_json(arguments)) // 4)
 
 
 def _sample(schema: Mapping[str, Any]) -> Any:
