@@ -22,51 +22,51 @@ _FACTS_PAGE = """\
 # Facts of a call
 
 Every fact that a record holds: what it means, where it comes from, and its name in each output.
-A fact that is unknown is absent: no `null`, no 0 in its place.
+An unknown fact is absent: it is never written as `null` or 0.
 
-- **Source**: `request` is what was sent, `server` what the server said, `client` the client's own clock and counts, `caller` what `call_context` said, `residency` what `/api/ps` said beside the call, and `estimate` is computed from other facts and not exact.
+- **Source**: `request`: the request as sent. `server`: the response. `client`: the client's clock and counts. `caller`: `call_context`. `residency`: polls of `/api/ps`. `estimate`: computed from other facts, not exact.
 - **Span attribute**: set on the span of the call, if the fact is known.
 - **Log line**: the line of the replay log (`request` or `end`) and the key in it.
 - **Column**: the name in `ollama-otel show --json`, and in tables for analysis.
 
 """
 _BESIDE_FACTS = """
-Spans have these attributes beside:
+Spans also have these attributes:
 
 | Span attribute | Meaning |
 | --- | --- |
 | `gen_ai.operation.name` | operation of an inference: `chat`, `text_completion`, `embeddings` |
 | `ollama.operation.name` | operation of anything else: `pull_model`, `load_model`, ... |
 | `gen_ai.provider.name` | `ollama` |
-| `gen_ai.input.messages`, `gen_ai.output.messages`, `gen_ai.system_instructions`, `gen_ai.tool.definitions` | content, only if it is switched on |
-| `ollama.content.is_cut` | whether more was said than is kept |
+| `gen_ai.input.messages`, `gen_ai.output.messages`, `gen_ai.system_instructions`, `gen_ai.tool.definitions` | content, only if capture is on |
+| `ollama.content.is_cut` | whether the content was longer than what is kept |
 
-Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty`, `.max_tokens` and `.stop_sequences`, where the conventions know them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
+Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty`, `.max_tokens` and `.stop_sequences`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
 """
 _METRICS_PAGE = """\
 # Metrics
 
-Labels are those that a metric may carry; one that is unknown is absent.
-"Both" profiles have a metric unless one is named.
-Metrics of what servers hold need `configure(residency=True)`; those of the SDK come with `configure()`.
+Labels are those that a metric may have; an unknown one is absent.
+"Both": the metric is in both profiles.
+Metrics of models in memory need `configure(residency=True)`; those of the SDK come with `configure()`.
 
 """
 _BESIDE_METRICS = """
-`ollama.client.phase.time` is told apart by `ollama.phase`: `load`, `queue_estimate`, `prompt_eval`, `eval`, `unaccounted`, and `client` (beyond the server's total). Together they make up the durations of the calls.
+`ollama.client.phase.time` has the label `ollama.phase`: `load`, `queue_estimate`, `prompt_eval`, `eval`, `unaccounted`, and `client` (beyond the server's total). They add up to the durations of the calls.
 A decode rate is `rate(output tokens) / rate(phase eval)`.
 
-With residency on, and OpenTelemetry's logs set up, these happen as log events: `ollama.model.load`, `ollama.model.unload`, `ollama.model.reload`, `ollama.model.reload_thrash` (with `ollama.reload.count`), `ollama.server.down` and `ollama.server.up`.
+With residency on, and OpenTelemetry's logs set up, these log events are sent: `ollama.model.load`, `ollama.model.unload`, `ollama.model.reload`, `ollama.model.reload_thrash` (with `ollama.reload.count`), `ollama.server.down` and `ollama.server.up`.
 """
 _ERRORS_PAGE = """\
 # Error types
 
-Every value that `error.type` can have on spans, metrics and records.
+All values of `error.type` on spans, metrics and records.
 
 """
 _SETTINGS_PAGE = """\
 # Settings
 
-A keyword of `configure()` or a `Settings` object wins over its variable, a variable over the default.
+A keyword of `configure()` or a `Settings` object overrides its variable, a variable overrides the default.
 
 """
 _GENERATED = """

@@ -46,7 +46,6 @@ async def read_body(receive: Receive) -> bytes | None:
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
-    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         continue
 
@@ -61,12 +60,10 @@ async def send_head(
 
 
 async def send_piece(send: Send, piece: bytes, *, is_last: bool = False) -> None:
-    """Send a piece of the body."""
     await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
 
 
 async def send_document(send: Send, status: int, body: bytes, content_type: str) -> None:
-    """Send a whole response."""
     await send_head(send, status, content_type, length=len(body))
     await send_piece(send, body, is_last=True)
 

@@ -137,10 +137,10 @@ class Settings:
     """Distinct model names on metrics; further ones are counted as `_OTHER`."""
 
     cold_start_threshold: float = _setting(0.1, _seconds, "OLLAMA_OTEL_COLD_START_THRESHOLD")
-    """Seconds of `load_duration` from which a call counts as a cold start (warm: 1 to 50 ms)."""
+    """Least `load_duration` of a cold start, seconds (a warm call: 0.001 to 0.05)."""
 
     queue_threshold: float = _setting(0.05, _seconds, "OLLAMA_OTEL_QUEUE_THRESHOLD")
-    """Seconds of estimated queue wait from which the wait is recorded as a metric."""
+    """Least estimated queue wait that is recorded as a metric, seconds."""
 
     replay_log: str | os.PathLike[str] | None = _setting(None, str, "OLLAMA_OTEL_REPLAY_LOG")
     """File or folder of the replay log; None: no log."""

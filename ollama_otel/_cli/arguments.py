@@ -25,7 +25,6 @@ __all__ = [
 
 
 def add_no_color(parser: ArgumentParser) -> None:
-    """Add `--no-color`."""
     parser.add_argument("--no-color", action="store_true", help="print plain text")
 
 
@@ -37,7 +36,6 @@ def add_host(parser: ArgumentParser) -> None:
 
 
 def add_data_source(parser: ArgumentParser) -> None:
-    """Add `--datasource`."""
     parser.add_argument(
         "--datasource",
         metavar="UID",

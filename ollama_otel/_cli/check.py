@@ -112,7 +112,6 @@ def _check_choices(boards: Sequence[BoardFile], chosen: Mapping[str, str]) -> No
 
 
 def lines(report: CheckReport, titles: Mapping[str, str], *, width: int) -> Iterator[Text]:
-    """Yield the lines of the report."""
     version = f" {report.version}" if report.version else ""
     yield Text(f"Prometheus{version} at {report.prometheus}, the last {_time(report.range)}")
     for board, title in titles.items():

@@ -74,7 +74,6 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def down(arguments: argparse.Namespace) -> int:
-    """Stop the stack."""
     file = arguments.file or shipped_folder() / COMPOSE_FILE
     find_compose(file, os.environ).down(with_volumes=arguments.volumes)
     return 0

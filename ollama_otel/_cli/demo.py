@@ -26,7 +26,6 @@ OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = _DESCRIPTION
     add_host(parser)
     parser.add_argument(

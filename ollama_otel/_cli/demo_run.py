@@ -259,7 +259,6 @@ class _Memory:
         )
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
-        """Follow a call; see `Observer`."""
         return _Keeper(self.records)
 
     def close(self) -> None:

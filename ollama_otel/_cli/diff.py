@@ -63,7 +63,6 @@ _DEFAULT_FAIL_ON: Final = ("outcome", "text", "structure", "tools")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("before", type=Path, metavar="A.jsonl", help="the first log")

@@ -30,7 +30,6 @@ _SHUTDOWN_SECONDS: Final = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = _DESCRIPTION
     add = parser.add_argument
     add("log", metavar="LOG", help="a replay log, a folder of them, or a cassette")

@@ -30,7 +30,6 @@ _MOST_IDS: Final = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = _DESCRIPTION
     parser.add_argument("log", type=Path, metavar="LOG", help="a log, a folder of logs, a cassette")
     parser.add_argument(

@@ -29,7 +29,6 @@ _POLL: Final = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = _DESCRIPTION
     parser.add_argument("log", type=Path, metavar="LOG", help="a log, or a folder of logs")
     parser.add_argument(

@@ -28,7 +28,6 @@ class ResidencyEnricher:
         self.residency = residency
 
     def begin(self, start: CallStart) -> Enrichment | None:
-        """Follow calls that need a model, and watch their servers; see `Enricher`."""
         url, request = start.base_url, start.request
         if url is None:
             return None

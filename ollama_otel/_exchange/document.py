@@ -60,7 +60,6 @@ class Document(BodyReader):
 
     @property
     def start(self) -> bytes:
-        """The kept start of the body."""
         return b"".join((*self._kept, self._tail))
 
     @property
@@ -76,7 +75,6 @@ class Document(BodyReader):
         return self.dialect.read_document(self._endpoint, self.start)
 
     def answer(self) -> Message | None:
-        """Return the answer of a completion; None unless content is kept."""
         if not self._keeps_content or self._endpoint.response != "completion":
             return None
         messages = self.dialect.document_messages(self.start)

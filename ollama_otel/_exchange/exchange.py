@@ -271,7 +271,6 @@ class Exchange:
             guard.caught("making a span the current one", fault)
 
     def exit(self) -> None:
-        """Undo `enter`."""
         try:
             self.trace.exit()
         except Exception as fault:  # noqa: BLE001

@@ -56,7 +56,6 @@ class LoggingObserver:
     """Whether it needs the request's bytes, in `CallStart.content`."""
 
     def begin(self, start: CallStart) -> CallFollower | None:
-        """Return a follower for this call; see `Observer`."""
         raise NotImplementedError
 
     def losses(self) -> Callable[[], Mapping[str, int]]:

@@ -150,7 +150,6 @@ class CompletionStream(Stream):
             self._look_for_answer(data, now)
 
     def _capture(self, data: bytes) -> None:
-        """Keep complete messages, up to the limit."""
         room = _MAX_CAPTURED - self._captured_size
         if len(data) > room:
             self._is_cut = True
@@ -217,14 +216,12 @@ class CompletionStream(Stream):
         return not self.dialect.is_end_mark(closing[-1]) and parse_object(closing[-1]) is None
 
     def timings(self, began: float, now: float) -> dict[str, Any]:
-        """Return count and times of the messages; see `Stream`."""
         timings = super().timings(began, now)
         if timings and self._first_answer_at is not None:
             timings["time_to_first_answer"] = self._first_answer_at - began
         return timings
 
     def answer(self) -> Message | None:
-        """Return the answer; None unless content is kept."""
         if not self._keeps_content:
             return None
         messages = [
@@ -276,9 +273,7 @@ class ProgressStream(Stream):
 
     @property
     def is_malformed(self) -> bool:
-        """Whether the last message is not JSON."""
         return self._is_malformed
 
     def progress(self) -> Progress:
-        """Return the progress of the job."""
         return self._tally.total()

@@ -121,8 +121,6 @@ class ReplayLog(LoggingObserver):
 
 
 class _FactFollower(CallFollower):
-    """Logs the facts of one call."""
-
     __slots__ = ("_id", "_writer")
 
     def __init__(self, writer: Writer, call_id: str) -> None:
@@ -134,8 +132,6 @@ class _FactFollower(CallFollower):
 
 
 class _BodyFollower(CallFollower):
-    """Logs the facts and the bodies of one call."""
-
     __slots__ = ("_arrivals", "_id", "_kept", "_max_size", "_size", "_writer")
 
     def __init__(self, writer: Writer, call_id: str, max_size: int) -> None:

@@ -24,7 +24,6 @@ class EventObserver:
         self._messages = messages if settings.content_on_events else None
 
     def begin(self, start: CallStart) -> CallFollower | None:
-        """Follow inferences only; see `Observer`."""
         is_completion = start.endpoint.response == "completion" and start.is_inference
         return _EventFollower(self) if is_completion else None
 

@@ -438,7 +438,6 @@ PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 
 
 def instruments_of(profile: Profile) -> tuple[Instrument, ...]:
-    """Return all instruments of a profile."""
     genai = GENAI_INSTRUMENTS[profile]
     of_profile = (getattr(genai, each.name) for each in fields(genai))
     own = (row for row in globals().values() if isinstance(row, Instrument))
@@ -446,5 +445,4 @@ def instruments_of(profile: Profile) -> tuple[Instrument, ...]:
 
 
 def all_instruments() -> tuple[Instrument, ...]:
-    """Return the instruments of all profiles."""
     return tuple(dict.fromkeys(row for each in GENAI_INSTRUMENTS for row in instruments_of(each)))

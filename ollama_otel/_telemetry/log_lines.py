@@ -29,7 +29,6 @@ class LogLineObserver:
     """
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
-        """Follow a call; see `Observer`."""
         return _LINE
 
 

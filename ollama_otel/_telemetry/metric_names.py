@@ -27,7 +27,6 @@ HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
 
 
 def label_name(attribute: str) -> str:
-    """Return the label of an attribute."""
     return re.sub(r"[^a-zA-Z0-9_]", "_", attribute)
 
 

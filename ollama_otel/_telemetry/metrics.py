@@ -243,7 +243,6 @@ class MetricObserver:
         self._settings = settings
 
     def begin(self, start: CallStart) -> CallFollower:
-        """Count the call as active; see `Observer`."""
         instruments = self.instruments
         series = self._series_for(start)
         with instruments.lock:

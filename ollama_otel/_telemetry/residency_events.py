@@ -29,7 +29,6 @@ class ResidencyEvents:
         self._logger = logger
 
     def __call__(self, address: str, port: int, event: Event) -> None:
-        """Send an event of a server; a `Listener`."""
         name, attributes = _described(event)
         attributes |= {names.SERVER_ADDRESS: address, names.SERVER_PORT: port}
         is_bad = isinstance(event, (ReloadThrash, ServerDown))

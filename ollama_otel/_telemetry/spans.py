@@ -72,7 +72,6 @@ class SpanTracing(Tracing):
         """Name and start attributes of spans, cached by the values that determine them."""
 
     def begin(self, start: CallStart) -> CallTrace:
-        """Start the span; see `Tracing`."""
         request = start.request
         server = start.server_address, start.server_port
         key = (start.endpoint.name, request.purpose, request.model, *server)

@@ -22,7 +22,6 @@ class LineCutter:
         """Bytes held back."""
 
     def cut(self, data: bytes) -> bytes:
-        """Return all lines that `data` completes, in one piece; empty if none."""
         end = data.rfind(b"\n") + 1
         if not end:
             self._pieces.append(data)

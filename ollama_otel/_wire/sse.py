@@ -31,7 +31,6 @@ class EventCutter:
         """Bytes held back."""
 
     def cut(self, data: bytes) -> bytes:
-        """Return all events that `data` completes, in one piece; empty if none."""
         searched = self._seam + data
         end = max((found.end() for found in _EVENT_END.finditer(searched)), default=0)
         if not end:
@@ -50,7 +49,6 @@ class EventCutter:
         self._seam = searched[-1:]
 
     def flush(self) -> bytes:
-        """Return the bytes after the last complete event."""
         rest = b"".join(self._pieces)
         self._pieces, self._seam, self.held = [], b"", 0
         return rest
@@ -67,7 +65,6 @@ class SseFraming(Framing):
         return EventCutter()
 
     def count(self, data: bytes) -> int:
-        """Count the events in `data` that have data."""
         return len(self.payloads(data))
 
     def payloads(self, data: bytes) -> list[bytes]:

@@ -66,7 +66,6 @@ class InjectedFault:
     """The position of the end in a stream, as a share of its pieces: 0 up to 1."""
 
     def refusal(self, dialect: Dialect, model: str | None) -> str:
-        """Return the text of a refusal."""
         return _text(dialect, self.status or 0, model)
 
     def error_message(self, dialect: Dialect, model: str | None) -> bytes:
@@ -94,7 +93,6 @@ class FaultSequence:
         self._random = random.Random(chaos.seed)  # noqa: S311 - for tests, not for secrets
 
     def next(self) -> InjectedFault:
-        """Return the fault for the next request."""
         chaos = self._chaos
         refused, ended, position = (self._random.random() for _ in range(3))
         status = None

@@ -64,8 +64,6 @@ class _Network(httpx.BaseTransport):
 
 
 class _AsyncNetwork(httpx.AsyncBaseTransport):
-    """As `_Network`."""
-
     def __init__(self, handle: Callable[..., Any], transport: Any) -> None:
         self._handle = handle
         self._transport = transport

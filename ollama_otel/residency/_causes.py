@@ -126,12 +126,10 @@ def unload_reason(known: Known, key: str, at: float) -> UnloadReason | None:
 
 
 def because(reload: ModelReload, cause: str, evicted_by: str | None = None) -> ModelReload:
-    """Return a reload with its cause."""
     return ModelReload(model=reload.model, cause=cause, evicted_by=evicted_by)
 
 
 def changed(reload: ModelReload, change: Change) -> ModelReload:
-    """Return a reload with the option that caused it."""
     return ModelReload(
         model=reload.model, cause=change.option, before=change.before, after=change.after
     )

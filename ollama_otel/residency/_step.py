@@ -78,7 +78,6 @@ class Step:
         self.set_calls(key, ())
 
     def set_calls(self, key: str, calls: tuple[CallStarted, ...]) -> None:
-        """Replace the running calls of one model."""
         changed = {**self.calls, key: calls}
         if not calls:
             del changed[key]

@@ -104,12 +104,10 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="ollama-otel-residency", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     @property
     def state(self) -> ServerState:
-        """The current state."""
         with self._lock:
             state, is_known = self._state, time.perf_counter() < self._known_until
         return state if is_known else replace(state, models=None)
@@ -138,7 +136,6 @@ class Watcher:
         self._look_at(time.perf_counter())
 
     def _take(self, entry: Entry) -> tuple[ModelInfo, tuple[Event, ...]]:
-        """Append an entry to the timeline."""
         with self._lock:
             taken = advance(self._history, entry)
             self._history = taken.history
@@ -178,7 +175,6 @@ class Watcher:
             self._connection.drop()
 
     def _rest(self, started: float) -> None:
-        """Wait until the next poll is due."""
         regular = started + self._pause()
         with self._wake:
             while not self._is_stopped:

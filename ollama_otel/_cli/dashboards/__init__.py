@@ -24,6 +24,5 @@ _COMMANDS: Final = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the commands of the group."""
     parser.description = _DESCRIPTION
     add_commands(parser, _COMMANDS)

@@ -12,7 +12,6 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = "Stops the containers that `up` started."
     parser.add_argument(
         "--file", type=Path, metavar="FILE", help="compose file (default: the shipped one)"

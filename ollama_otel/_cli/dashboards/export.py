@@ -17,7 +17,6 @@ a Grafana with them.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = _DESCRIPTION
     parser.add_argument(
         "--out",

@@ -17,7 +17,6 @@ are not imported: they are rules of Prometheus (rule_files).
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = _DESCRIPTION
     parser.add_argument("--grafana", required=True, metavar="URL", help="where Grafana is")
     login = parser.add_mutually_exclusive_group()

@@ -17,7 +17,6 @@ prints their addresses. Their ports are open to this machine only.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = _DESCRIPTION
     parser.add_argument("--with-ollama", action="store_true", help="also run Ollama")
     parser.add_argument("--with-loki", action="store_true", help="also run Loki, for logs")

@@ -77,7 +77,6 @@ class NativeDialect(Dialect):
         return response.read_completion(final, tool_parts=tool_messages, has_thinking=has_thinking)
 
     def error_body(self, text: str) -> bytes:
-        """Return the body of an error response."""
         return as_json({"error": text})
 
 

@@ -62,7 +62,6 @@ def keep_alive(request: Mapping[str, Any]) -> float | None:
 
 
 def check_top_logprobs(request: Mapping[str, Any]) -> None:
-    """Check the bounds, if given."""
     if not 0 <= request.get("top_logprobs", 0) <= _MAX_TOP_LOGPROBS:
         raise RefusalError(400, "top_logprobs must be between 0 and 20")
 

@@ -107,7 +107,6 @@ class Library:
         self._installed[full_name(name)] = replace(source, name=name)
 
     def remove(self, name: str) -> None:
-        """Uninstall and unload a model."""
         del self._installed[full_name(name)]
         self.unload(name)
 
@@ -135,11 +134,9 @@ class Library:
         return not is_warm
 
     def unload(self, name: str) -> None:
-        """Unload a model, if it is loaded."""
         self._loaded.pop(full_name(name), None)
 
     def tags(self, now: float) -> list[dict[str, Any]]:
-        """Return the rows of `/api/tags`."""
         return [self._tag(name, model, now) for name, model in self._installed.items()]
 
     def ps(self, now: float) -> list[dict[str, Any]]:
@@ -159,7 +156,6 @@ class Library:
         ]
 
     def show(self, model: FakeModel, now: float) -> dict[str, Any]:
-        """Return the response of `/api/show`."""
         return {
             "license": "A licence",
             "modelfile": f"FROM {full_name(model.name)}",
@@ -196,7 +192,6 @@ class Library:
 
 
 def details(model: FakeModel) -> dict[str, Any]:
-    """Return the `details` object of ps and show."""
     return {
         "parent_model": "",
         "format": "gguf",
