@@ -67,7 +67,7 @@ def parts(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
     yield from _answer(call)
     yield from _timings(call, ascii_only=ascii_only)
     yield from _section("Trace", _trace(call))
-    yield from _section("What the log lacks", _lacks(call))
+    yield from _section("What the log lacks", _gaps_of_log(call))
 
 
 def again(curl: CurlCommand) -> Iterator[Text]:
@@ -200,7 +200,7 @@ def _trace(call: RecordedCall) -> Iterator[Text]:
         yield Text("Not sampled: no collector has it.")
 
 
-def _lacks(call: RecordedCall) -> Iterator[Text]:
+def _gaps_of_log(call: RecordedCall) -> Iterator[Text]:
     for change in sorted(call.changes):
         yield Text(_CHANGES.get(change, first_words(change)), style="yellow")
     if call.missing is not None:

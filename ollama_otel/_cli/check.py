@@ -129,13 +129,13 @@ def _rows(panels: Sequence[PanelReport], width: int) -> Iterator[Text]:
         name = Text(title)
         name.truncate(longest, overflow="ellipsis", pad=True)
         state = Text(panel.state.ljust(_WIDEST_STATE), style=_STYLES[panel.state])
-        first, *rest = wrap(_what(panel), max(_NARROWEST, width - before)) or [""]
+        first, *rest = wrap(_data_text(panel), max(_NARROWEST, width - before)) or [""]
         yield Text.assemble(name, _BETWEEN, state, _BETWEEN, first)
         for line in rest:
             yield Text(" " * before + line)
 
 
-def _what(panel: PanelReport) -> str:
+def _data_text(panel: PanelReport) -> str:
     if panel.reason is not None:
         return first_words(panel.reason)
     last = "" if panel.last is None else f", last value {panel.last:.4g}"

@@ -29,7 +29,7 @@ def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:
     """Return the command that repeats a call, at the server `host` if it is given."""
     request = call.start.request
     if call.request_body is None and request.size:
-        return CurlCommand(command=None, caveat=_why_there_is_no_body(call))
+        return CurlCommand(command=None, caveat=_no_body(call))
     words = ["curl", *_method(call), _url(call, host)]
     caveat = None
     if call.request_body is not None:
@@ -37,11 +37,11 @@ def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:
         if not body.isprintable():
             body = json.dumps(call.request_body, separators=(",", ":"))
         words += ["-H", "Content-Type: application/json", "--data-raw", body]
-        caveat = _what_is_not_exact(body)
+        caveat = _caveat(body)
     return CurlCommand(command=shlex.join(words), caveat=caveat)
 
 
-def _why_there_is_no_body(call: RecordedCall) -> str:
+def _no_body(call: RecordedCall) -> str:
     if call.missing is not None:
         return f"There is no command, as the request's body is not in the log ({call.missing})."
     return (
@@ -50,7 +50,7 @@ def _why_there_is_no_body(call: RecordedCall) -> str:
     )
 
 
-def _what_is_not_exact(body: str) -> str | None:
+def _caveat(body: str) -> str | None:
     if _OMITTED in body:
         return "Not exact: images are not in the log; put them back."
     if _REDACTED in body:

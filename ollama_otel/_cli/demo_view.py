@@ -44,7 +44,7 @@ def opening(server: Server) -> RenderableType:
         )
     else:
         where = Text(f"Ollama at {server.url}", style="bold")
-    lines = [where, Text(f"{models.chats} chats{_and_the_others(server)}.")]
+    lines = [where, Text(f"{models.chats} chats{_other_models(server)}.")]
     if models.thinks is None:
         lines.append(_missing("thinks", "qwen3:0.6b"))
     if models.embeds is None:
@@ -52,7 +52,7 @@ def opening(server: Server) -> RenderableType:
     return Group(*lines, Text(_CLOCKS, style="dim"))
 
 
-def _and_the_others(server: Server) -> str:
+def _other_models(server: Server) -> str:
     thinks, embeds = server.models.thinks, server.models.embeds
     return (f", {thinks} thinks" if thinks else "") + (f", {embeds} embeds" if embeds else "")
 
@@ -104,7 +104,7 @@ def _amount(value: float | None, unit: str) -> str:
 
 def closing(delivery: Delivery, server: Server) -> RenderableType:
     """Return where the telemetry was sent, and how to record other calls."""
-    lines = [*_whereabouts(delivery), Text("")]
+    lines = [*_delivery_lines(delivery), Text("")]
     lines.append(Text("For your own calls, change one import and call configure() once:"))
     lines.append(Text("  from ollama_otel import configure, ollama", style="bold"))
     if server.stands_in_because is not None:
@@ -112,7 +112,7 @@ def closing(delivery: Delivery, server: Server) -> RenderableType:
     return Group(Text(""), *lines)
 
 
-def _whereabouts(delivery: Delivery) -> Iterator[Text]:
+def _delivery_lines(delivery: Delivery) -> Iterator[Text]:
     if not delivery.endpoints:
         yield Text("Nothing was sent: no collector is configured. With Jaeger running:")
         yield Text(

@@ -35,11 +35,11 @@ class ResidencyEnricher:
             # Before the response, to observe the load that this call may need.
             self.residency.watcher(url)
         if request.model is None:
-            return partial(self._meet, url)
+            return partial(self._watch, url)
         if request.purpose == "unload" or start.endpoint.name == "delete_model":
             return partial(self._unload, url, request.model)
         if not start.endpoint.moves_model:
-            return partial(self._meet, url)
+            return partial(self._watch, url)
         call = CallStarted(
             model=request.model,
             options=load_options(request.options),
@@ -51,7 +51,7 @@ class ResidencyEnricher:
             watcher.call_started(call)
         return partial(self._join, url, watcher, call)
 
-    def _meet(self, url: str, record: CallRecord) -> None:
+    def _watch(self, url: str, record: CallRecord) -> None:
         """Watch a server after its first response: a mock's URL may have no server."""
         if record.is_from_network:
             self.residency.watcher(url)

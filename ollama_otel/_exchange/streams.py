@@ -167,12 +167,12 @@ class CompletionStream(Stream):
             if speech == "thinking":
                 self._has_thinking = True
             elif speech == "answer":
-                self._has_thinking = self._has_thinking or self._thinks_too(message)
+                self._has_thinking = self._has_thinking or self._holds_thinking(message)
                 self._first_answer_at = now
                 self._awaits_answer = False
                 return
 
-    def _thinks_too(self, message: Any) -> bool:
+    def _holds_thinking(self, message: Any) -> bool:
         """Whether a message that begins the answer holds thinking as well."""
         joined = self.dialect.joined([message], is_cut=False)
         return joined is not None and bool(joined.thinking)

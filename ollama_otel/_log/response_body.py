@@ -320,7 +320,7 @@ class ResponseBody:
                 yield _Unit(start, end, whole)
                 return
         if lines and lines[-1].value is NOT_JSON:
-            lines[-1] = self._perhaps_torn(lines[-1])
+            lines[-1] = self._parsed_partially(lines[-1])
         for is_text, run in groupby(lines, lambda line: line.value is NOT_JSON):
             units = list(run)
             yield from [_Unit(units[0].start, units[-1].end, NOT_JSON)] if is_text else units
@@ -329,7 +329,7 @@ class ResponseBody:
         value = parse(self._body[start:end])
         return value if isinstance(value, dict | list) else NOT_JSON
 
-    def _perhaps_torn(self, line: _Unit) -> _Unit:
+    def _parsed_partially(self, line: _Unit) -> _Unit:
         # The body may end within a character.
         text = self._body[line.start : line.end].decode("utf-8", "ignore")
         try:

@@ -224,25 +224,25 @@ def error_text(body: bytes) -> str:
     engine logs have the exit first and the cause last.
     """
     text = body.decode("utf-8", "replace").strip()
-    human = _human(text, depth=0) or text
+    message = _message(text, depth=0) or text
     # Exporters cannot encode half a surrogate pair, which JSON can escape.
-    human = human.encode("utf-8", "replace").decode("utf-8")
-    if len(human) <= _MAX_TEXT:
-        return human
+    message = message.encode("utf-8", "replace").decode("utf-8")
+    if len(message) <= _MAX_TEXT:
+        return message
     head = (_MAX_TEXT - len(_ELISION)) // 2
     tail = _MAX_TEXT - len(_ELISION) - head
-    return human[:head] + _ELISION + human[-tail:]
+    return message[:head] + _ELISION + message[-tail:]
 
 
-def _human(value: Any, *, depth: int) -> str:
+def _message(value: Any, *, depth: int) -> str:
     """Find the text in a parsed or unparsed error; empty if there is none."""
     if depth > _MAX_DEPTH:
         return ""
     if isinstance(value, str):
-        return _human(_parsed(value), depth=depth + 1) or value.strip()
+        return _message(_parsed(value), depth=depth + 1) or value.strip()
     if not isinstance(value, dict):
         return ""
-    found = (_human(value.get(key), depth=depth + 1) for key in ("error", "message", "detail"))
+    found = (_message(value.get(key), depth=depth + 1) for key in ("error", "message", "detail"))
     return next(filter(None, found), "")
 
 

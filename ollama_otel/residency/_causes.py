@@ -17,7 +17,6 @@ from ollama_otel.residency._timeline import CallStarted
 __all__ = [
     "Known",
     "arrivals_after",
-    "because",
     "changed",
     "differ",
     "evictor",
@@ -28,6 +27,7 @@ __all__ = [
     "reload_for_call",
     "reload_in_poll",
     "unload_reason",
+    "with_cause",
 ]
 
 _SURELY_KEPT: Final = 2.0
@@ -125,7 +125,7 @@ def unload_reason(known: Known, key: str, at: float) -> UnloadReason | None:
     return "server_down" if was_away else None
 
 
-def because(reload: ModelReload, cause: str, evicted_by: str | None = None) -> ModelReload:
+def with_cause(reload: ModelReload, cause: str, evicted_by: str | None = None) -> ModelReload:
     return ModelReload(model=reload.model, cause=cause, evicted_by=evicted_by)
 
 
@@ -140,19 +140,19 @@ def reload_for_call(known: Known, key: str, call: CallStarted, ready: float) -> 
     model = known.models[key]
     reload = ModelReload(model=model.name, cause="unknown")
     if model.crashed_at is not None:
-        return because(reload, "runner_crashed")
+        return with_cause(reload, "runner_crashed")
     stay, unload = model.stay, model.unload
     last: Stay | None
     if unload is not None:
         if unload.reason is not None:
-            return because(reload, unload.reason, unload.evicted_by)
+            return with_cause(reload, unload.reason, unload.evicted_by)
         after, is_evictable = unload.after, unload.is_evictable
         # It was absent while the call waited; it may have been loaded again by then.
         last = unload.stay if unload.before >= call.sent_at else None
     else:
         reason = unload_reason(known, key, call.sent_at)
         if reason is not None:
-            return because(reload, reason)
+            return with_cause(reload, reason)
         after, is_evictable, last = model.seen_at, model.lifetime.expires is not None, stay
         if not is_evictable and call.sent_at > after + _SURELY_KEPT:
             return reload
@@ -162,7 +162,7 @@ def reload_for_call(known: Known, key: str, call: CallStarted, ready: float) -> 
     if change is not None and not found:
         return changed(reload, change)
     if found and change is None and is_evictable:
-        return because(reload, "evicted", evictor(known, key, found, call.sent_at))
+        return with_cause(reload, "evicted", evictor(known, key, found, call.sent_at))
     return reload
 
 
@@ -170,11 +170,11 @@ def reload_in_poll(model: ModelHistory, context_length: int | None) -> ModelRelo
     """Return the cause of a reload that a poll shows, for a call of any process."""
     reload, unload = ModelReload(model=model.name, cause="unknown"), model.unload
     if model.crashed_at is not None:
-        return because(reload, "runner_crashed")
+        return with_cause(reload, "runner_crashed")
     if unload is None or unload.reason == "unknown":
         return reload
     if unload.reason is not None:
-        return because(reload, unload.reason, unload.evicted_by)
+        return with_cause(reload, unload.reason, unload.evicted_by)
     before = unload.stay.context_length
     if unload.is_evictable and differ(before, context_length):
         return changed(reload, Change(option="num_ctx", before=before, after=context_length))

@@ -99,7 +99,7 @@ class Connection:
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 self.drop()
                 if not attempts or not isinstance(error, _BROKEN):
-                    raise self._meaning(error) from error
+                    raise self._translated(error) from error
             except BaseException:
                 self.drop()
                 raise
@@ -169,7 +169,7 @@ class Connection:
             with suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)
 
-    def _meaning(self, error: Exception) -> Exception:
+    def _translated(self, error: Exception) -> Exception:
         cause = _first_cause(error)
         if isinstance(error, httpx.TimeoutException) and not isinstance(
             error, httpx.ConnectTimeout

@@ -60,7 +60,7 @@ def _compared(before: RecordedCall, after: RecordedCall, ignored: Sequence[str])
     old, new = _answer(before), _answer(after)
     left = _left_early(before, after)
     if left is not None and old is not None and new is not None:
-        old, new = (old, _as_far_as(new, old)) if left == "before" else (_as_far_as(old, new), new)
+        old, new = (old, _shortened(new, old)) if left == "before" else (_shortened(old, new), new)
     text = thinking = structure = None
     if old is not None and new is not None:
         text = differing_text(old.text, new.text)
@@ -120,7 +120,7 @@ def _left_early(before: RecordedCall, after: RecordedCall) -> Side | None:
     return None
 
 
-def _as_far_as(whole: Message, begun: Message) -> Message:
+def _shortened(whole: Message, begun: Message) -> Message:
     """Return one answer, shortened to the length of the other."""
     return Message(
         role=whole.role,
@@ -205,16 +205,16 @@ def _tools(
 
 
 def _residency(before: RecordedCall, after: RecordedCall) -> tuple[FieldDifference, ...]:
-    old, new = _held(before), _held(after)
+    old, new = _residency_of(before), _residency_of(after)
     return () if old is None or new is None else tuple(differing_fields(old, new))
 
 
-def _held(call: RecordedCall) -> dict[str, Any] | None:
+def _residency_of(call: RecordedCall) -> dict[str, Any] | None:
     """Return the residency of the model, by column; None if it is unknown."""
     if call.record is None:
         return None
-    held = {column: get(call.record) for column, get in _RESIDENCY.items()}
-    return held if any(value is not None for value in held.values()) else None
+    values = {column: get(call.record) for column, get in _RESIDENCY.items()}
+    return values if any(value is not None for value in values.values()) else None
 
 
 def _measures(before: RecordedCall, after: RecordedCall) -> dict[Measure, BeforeAfter]:

@@ -54,8 +54,8 @@ def pair_calls(
         # Two re-runs of one log, or a re-run and the original log.
         (_origin, _origin),
         (by_body, by_body),
-        (_facts_where_no_body, _facts),
-        (_facts, _facts_where_no_body),
+        (_facts_without_body, _facts),
+        (_facts, _facts_without_body),
     )
     pairs: list[Pair] = []
     old, new = _by_start(_last_attempts(before)), _by_start(_last_attempts(after))
@@ -131,5 +131,5 @@ def _facts(call: RecordedCall) -> str:
     return json.dumps([endpoint.method, endpoint.path, *known, request.tools])
 
 
-def _facts_where_no_body(call: RecordedCall) -> str | None:
+def _facts_without_body(call: RecordedCall) -> str | None:
     return _facts(call) if call.request_body is None else None

@@ -156,14 +156,14 @@ class Comparison:
             for pair in self.pairs
             if _is_completed(pair.before) and _is_completed(pair.after)
         ]
-        return {name: _summed_up([each[name] for each in completed]) for name in MEASURES}
+        return {name: _summary([each[name] for each in completed]) for name in MEASURES}
 
 
 def _is_completed(call: RecordedCall) -> bool:
     return call.record is not None and call.record.outcome == "completed"
 
 
-def _summed_up(values: Iterable[BeforeAfter]) -> MeasureSummary:
+def _summary(values: Iterable[BeforeAfter]) -> MeasureSummary:
     known = [(old, new) for old, new in values if old is not None and new is not None]
     if not known:
         return MeasureSummary(count=0)

@@ -160,7 +160,7 @@ _CUT = "peer closed connection without sending complete message body"
 def deliver(reply: Reply, fault: Fault | None, *, has_body: bool = True) -> Delivery:
     """Apply a fault to a reply; `has_body` is False for a response to HEAD."""
     fault = fault or Fault()
-    reply = _spoil(reply, fault)
+    reply = _with_error(reply, fault)
     delays = chain(reply.delays, repeat(0.0))
     pieces = [Piece(*pair) for pair in zip(delays, reply.chunks, strict=False)]
     for change in _TEXT_CHANGES:
@@ -185,7 +185,7 @@ def deliver(reply: Reply, fault: Fault | None, *, has_body: bool = True) -> Deli
     )
 
 
-def _spoil(reply: Reply, fault: Fault) -> Reply:
+def _with_error(reply: Reply, fault: Fault) -> Reply:
     if fault.error_at is not None and reply.is_sized:
         return Reply.error(500, fault.error)
     if fault.error_at == 0:
