@@ -27,6 +27,7 @@ from ollama_otel._asgi import (
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.dialect import Dialect, MadeUp
 from ollama_otel._wire.endpoints import DIALECTS, dialect_of, find_endpoint
+from ollama_otel._wire.model_names import full_name
 from ollama_otel.errors import ReplayEndedError, ReplayMissError
 from ollama_otel.redaction import Redactor
 from ollama_otel.replay._canonical import CanonicalRequest
@@ -115,8 +116,7 @@ class ReplayApp:
                 and (call.record.http_status or _FIRST_ERROR) < _FIRST_ERROR
             }
         )
-        tagged = (name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in names)
-        return tuple(dict.fromkeys(tagged))
+        return tuple(dict.fromkeys(map(full_name, names)))
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
