@@ -17,7 +17,6 @@ from ollama_otel._frozen import FrozenDict
 from ollama_otel.context import CallContext
 
 __all__ = [
-    "SECTIONS",
     "CallRecord",
     "CallStart",
     "Conversation",

@@ -32,6 +32,7 @@ FACADES = {
 # Shared among our own rooms, and not for others.
 SHARED = {
     "ollama_otel.client": {"CONNECTION_ERROR_MESSAGE"},
+    "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.transport": {
         *("REQUEST_BODY", "ClientT", "Shells", "is_instrumented", "shells_for", "watched_body"),
     },
