@@ -162,7 +162,7 @@ class _Shell:
                 content=content,
                 size=_size_of(request, content),
                 body=known if isinstance(known, Mapping) else None,
-                is_for_network=self._reaches_network(),
+                is_for_network=bool(instrumentation.enrichers) and self._reaches_network(),
             )
         except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
             guard.caught("starting to record a call", fault)
