@@ -224,6 +224,8 @@ class _Shell:
 
 
 class _SyncShell(_Shell):
+    """The sync transport, for any HTTP library with httpx's interface."""
+
     _sends = "handle_request"
 
     def handle_request(self, request: Any) -> Any:
@@ -253,6 +255,8 @@ class _SyncShell(_Shell):
 
 
 class _AsyncShell(_Shell):
+    """The async transport, for any HTTP library with httpx's interface."""
+
     _sends = "handle_async_request"
 
     async def handle_async_request(self, request: Any) -> Any:
