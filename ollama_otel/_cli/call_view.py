@@ -38,6 +38,7 @@ _MISSING: Final = {
     "queue_full": "A body is missing: too much was waiting to be written to the log.",
     "too_long": "The answer's body is missing: it was longer than what a log keeps.",
     "encoding": "The answer's body is missing: its encoding could not be undone.",
+    "dialect": "A body is missing: its texts could not be found, so that nothing was redacted.",
 }
 
 

@@ -70,7 +70,7 @@ class BodyReader:
         """Whether an encoding or a size keeps this reader from looking into the body."""
         self._decode: Callable[[bytes], bytes] | None = None
         try:
-            self._decode = decoder_for(content_encoding)
+            self._decode = decoder_for(content_encoding) if content_encoding else None
         except UnreadableEncodingError:
             self.is_unreadable = True
 

@@ -126,14 +126,14 @@ class Exchange:
     def _follow(self, observer: Observer) -> None:
         try:
             follower = observer.begin(self.start)
-            listener = None if follower is None else follower.pieces
+            takes_pieces = follower is not None and type(follower).pieces is not CallFollower.pieces
         except Exception as fault:  # noqa: BLE001 - an observer may be anybody's
             guard.caught(f"{type(observer).__name__} began to follow a call", fault)
             return
         if follower is not None:
             self._followers.append(follower)
-        if listener is not None:
-            self._listeners.append(listener)
+            if takes_pieces:
+                self._listeners.append(follower.pieces)
 
     @classmethod
     def begin(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import ClassVar, Protocol
 
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 
@@ -30,12 +30,13 @@ class CallFollower:
 
     __slots__ = ()
 
-    pieces: Callable[[Sequence[bytes], Sequence[float]], None] | None = None
-    """Called with the pieces of the body as they came, and the clock's reading at each.
+    def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        """Take pieces of the body as they came, and the clock's reading at each.
 
-    Several are handed over at a time, which costs next to nothing; the lists are reused, so copy
-    what you keep. The last ones come before `end`; the record's `sent_at` is by the same clock.
-    """
+        Several are handed over at a time, which costs next to nothing; the lists are reused, so
+        copy what you keep. The last ones come before `end`; the record's `sent_at` is by the same
+        clock. A class that does not override this method is not called.
+        """
 
     def end(self, record: CallRecord) -> None:
         """Take the finished record; called once, while the call's span is the current one."""
@@ -100,14 +101,14 @@ _NO_TRACE = CallTrace()
 class Section(Protocol):
     """A group of facts about a call; `section` names the record's field for it."""
 
-    section: str
+    section: ClassVar[str]
 
 
 class Enricher(Protocol):
     """Adds what the wire does not say."""
 
-    def begin(self, start: CallStart) -> Callable[[CallRecord], Any | None] | None:
-        """Return what gives a `Section` for the finished call; None to add nothing."""
+    def begin(self, start: CallStart) -> Callable[[CallRecord], Section | None] | None:
+        """Return what gives a section for the finished call; None to add nothing."""
         ...
 
 

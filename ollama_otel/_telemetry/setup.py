@@ -38,7 +38,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 
 from ollama_otel._exchange.observers import Enricher, Observer
 from ollama_otel._telemetry.exporters import (
-    Protocol,
+    OtlpProtocol,
     Signal,
     exporter_names,
     otlp_exporter,
@@ -119,7 +119,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     *,
     service_name: str | None = None,
     endpoint: str | None = None,
-    protocol: Protocol | None = None,
+    protocol: OtlpProtocol | None = None,
     headers: Mapping[str, str] | None = None,
     resource_attributes: Mapping[str, str] | None = None,
     export_interval: float | None = None,

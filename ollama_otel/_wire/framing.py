@@ -51,6 +51,10 @@ class Framing(ABC):
     def spans(self, body: bytes) -> list[tuple[int, int]]:
         """Return where each payload stands in a body, and each line that carries none."""
 
+    def has_broken_payloads(self, body: bytes) -> bool:  # noqa: ARG002 - lines cannot be broken
+        """Whether a payload stands in several places, so that its texts cannot be found."""
+        return False
+
     @abstractmethod
     def frame(self, payload: bytes) -> bytes:
         """Return a payload as one message of a stream."""

@@ -41,7 +41,9 @@ class CallIndex:
     ) -> None:
         """Take in the calls; `name` is what messages call the log."""
         # A reader yields them in the order of their ends.
-        self.calls = tuple(sorted(calls, key=lambda call: call.start.started_at))
+        self.calls: tuple[RecordedCall, ...] = tuple(
+            sorted(calls, key=lambda call: call.start.started_at)
+        )
         """Every call of the log, in the order in which they were made."""
         self.name = name
         self._ignore = ignored_fields(ignore)

@@ -36,6 +36,7 @@ _REASONS = {
     "queue_full": "its body was dropped as the log's queue was full",
     "too_long": "its body was longer than what is kept of one",
     "encoding": "its body came in an encoding that could not be undone",
+    "dialect": "the texts in its body could not be found, so that nothing was redacted",
 }
 
 

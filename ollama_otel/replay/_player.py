@@ -24,7 +24,7 @@ class _Played:
     """What the two players share: which call answers a request, and at which pace."""
 
     def __init__(self, index: CallIndex, *, speed: float, clock: Callable[[], float]) -> None:
-        self.index = index
+        self.index: CallIndex = index
         self._speed = check_speed(speed)
         self._clock = clock
 

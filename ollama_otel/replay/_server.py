@@ -97,7 +97,9 @@ class ReplayApp:
         chaos: Chaos | None = None,
         report: Callable[[Served], object] | None = None,
     ) -> None:
-        self.index = CallIndex.load(log, ignore=ignore, repeat=repeat, redactors=redactors)
+        self.index: CallIndex = CallIndex.load(
+            log, ignore=ignore, repeat=repeat, redactors=redactors
+        )
         self._speed = check_speed(speed)
         self._chaos = chaos or Chaos()
         self._faults = FaultSequence(self._chaos)
