@@ -143,7 +143,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "caller",
         "Tags, from `call_context`.",
         spread=_tags,
-        spreads_to="ollama.tag.*",
+        spreads_to=f"{names.TAG_PREFIX}*",
         absent=FrozenDict(),
     ),
     # --- what the server said
@@ -185,7 +185,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "request",
         "Whether, or how hard, the model was to think.",
         spread=_think,
-        spreads_to="ollama.request.think, gen_ai.request.reasoning.level",
+        spreads_to=f"{names.REQUEST_THINK}, {names.REQUEST_REASONING_LEVEL}",
         also=str,
     ),
     _fact(
@@ -201,7 +201,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "request",
         "Whether a format was asked for.",
         spread=_output_type,
-        spreads_to="gen_ai.output.type",
+        spreads_to=names.OUTPUT_TYPE,
         absent=False,
     ),
     _fact(
@@ -471,7 +471,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "server",
         "Whether the call waited for its model to be loaded.",
         spread=_cold_start,
-        spreads_to="ollama.cold_start",
+        spreads_to=names.COLD_START,
     ),
     _fact(
         "queue_estimate", "number s", "estimate", "Estimated wait for a slot.", names.QUEUE_ESTIMATE
