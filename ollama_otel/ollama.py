@@ -6,7 +6,7 @@ the functions record their calls; all other names are the official objects.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import ollama as _official
 from ollama import (
@@ -33,20 +33,20 @@ from ollama_otel.client import AsyncClient, Client
 
 _client = Client()
 
-generate = _client.generate
-chat = _client.chat
-embed = _client.embed
-embeddings = _client.embeddings
-pull = _client.pull
-push = _client.push
-create = _client.create
-delete = _client.delete
-list = _client.list  # noqa: A001 - the official name
-copy = _client.copy
-show = _client.show
-ps = _client.ps
-web_search = _client.web_search
-web_fetch = _client.web_fetch
+generate: Final = _client.generate
+chat: Final = _client.chat
+embed: Final = _client.embed
+embeddings: Final = _client.embeddings
+pull: Final = _client.pull
+push: Final = _client.push
+create: Final = _client.create
+delete: Final = _client.delete
+list: Final = _client.list  # noqa: A001 - the official name
+copy: Final = _client.copy
+show: Final = _client.show
+ps: Final = _client.ps
+web_search: Final = _client.web_search
+web_fetch: Final = _client.web_fetch
 
 # Without the functions, as in the official package: a star import must not hide `list`.
 __all__ = [

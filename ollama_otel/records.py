@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import fields
 
 from ollama_otel._frozen import FrozenDict
 from ollama_otel.context import CallContext
@@ -568,3 +569,9 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
         """
         tokens, seconds = self.response.input_tokens, self.response.prompt_eval_duration
         return tokens / seconds if tokens and seconds else None
+
+
+SECTIONS: Final[Mapping[type, str]] = FrozenDict(
+    {field.type: field.name for field in fields(CallRecord) if hasattr(field.type, "section")}
+)
+"""The sections that enrichers may add: the type of each, and the record's field for it."""

@@ -162,7 +162,7 @@ class _Shell:
                 content=content,
                 size=_size_of(request, content),
                 body=known if isinstance(known, Mapping) else None,
-                is_for_network=self._reaches_network(),
+                is_for_network=bool(instrumentation.enrichers) and self._reaches_network(),
             )
         except Exception as fault:  # noqa: BLE001 - the call is made, recorded or not
             guard.caught("starting to record a call", fault)
@@ -224,6 +224,8 @@ class _Shell:
 
 
 class _SyncShell(_Shell):
+    """The sync transport, for any HTTP library with httpx's interface."""
+
     _sends = "handle_request"
 
     def handle_request(self, request: Any) -> Any:
@@ -253,6 +255,8 @@ class _SyncShell(_Shell):
 
 
 class _AsyncShell(_Shell):
+    """The async transport, for any HTTP library with httpx's interface."""
+
     _sends = "handle_async_request"
 
     async def handle_async_request(self, request: Any) -> Any:

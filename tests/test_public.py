@@ -27,11 +27,13 @@ PUBLIC = [name for name in MODULES if not any(part.startswith("_") for part in n
 # Re-exports, by their nature.
 FACADES = {
     "ollama_otel",
-    *("ollama_otel.ollama", "ollama_otel.replay", "ollama_otel.residency", "ollama_otel.testing"),
+    *("ollama_otel.instrumentation", "ollama_otel.ollama", "ollama_otel.replay"),
+    *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
 }
 # Shared among our own rooms, and not for others.
 SHARED = {
     "ollama_otel.client": {"CONNECTION_ERROR_MESSAGE"},
+    "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.transport": {
         *("REQUEST_BODY", "ClientT", "Shells", "is_instrumented", "shells_for", "watched_body"),
     },

@@ -165,6 +165,28 @@ def test_observers_and_settings_given_to_configure_hold_for_every_client() -> No
     assert ran.told == [[["completed", "Hi"], ["completed", "Hi"]]]
 
 
+def test_enrichers_given_to_configure_hold_for_every_client() -> None:
+    ran = run(
+        """
+        from ollama_otel import CallFollower
+        from ollama_otel.records import ModelResidency
+        class Knowing:
+            def begin(self, start):
+                return lambda record: ModelResidency(gpu_share=0.5)
+        class Seen(CallFollower):
+            def begin(self, start):
+                return self
+            def end(self, record):
+                tell(record.residency.gpu_share)
+        before = client()
+        configure(enrichers=[Knowing()], observers=[Seen()])
+        before.chat("m", [{"role": "user", "content": "Hello"}])
+        """,
+        **SILENT,
+    )
+    assert ran.told == [0.5]
+
+
 # --- what is left alone -----------------------------------------------------------------------
 
 

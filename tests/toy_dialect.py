@@ -158,6 +158,9 @@ class ToyDialect(Dialect):
             error=known.get("trouble"),
         )
 
+    def error_text(self, body: bytes) -> str:
+        return str((parse_object(body) or {}).get("trouble", ""))
+
     def error_body(self, text: str) -> bytes:
         return as_json({"trouble": text})
 

@@ -14,6 +14,7 @@ from ollama_otel._cli.units import seconds
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import timestamp
+from ollama_otel._wire.model_names import short_name
 
 __all__ = ["as_values", "rows"]
 
@@ -102,7 +103,7 @@ def _details(call: RecordedCall) -> Text:
 
 def _cells(call: RecordedCall) -> Mapping[str, str]:
     record, request = call.record, call.start.request
-    model = (request.model or "").removesuffix(":latest")
+    model = short_name(request.model or "")
     first = record.time_to_first_chunk if record else None
     return {
         "time": f"{local_time(call.start.started_at):%H:%M:%S}",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.address import Address
+from ollama_otel._wire.media import MARK
 
 __all__ = ["CurlCommand", "curl_for"]
 
-_OMITTED = '"ollama_otel":"omitted"'
 _REDACTED = "[redacted"
 
 
@@ -51,7 +51,7 @@ def _no_body(call: RecordedCall) -> str:
 
 
 def _caveat(body: str) -> str | None:
-    if _OMITTED in body:
+    if MARK.decode() in body:
         return "Not exact: images are not in the log; put them back."
     if _REDACTED in body:
         return "Not exact: parts of the request were redacted before it was logged."

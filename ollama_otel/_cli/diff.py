@@ -48,10 +48,10 @@ Aspects for --fail-on, separated by commas:
                input_tokens and output_tokens: count (of pairs), median_before, median_after,
                p95_before, p95_after, median_change (0.2: a fifth more), p_value
   pairs        before, after (as in show LOG --json), changed (aspects), notes (side and why:
-               no_body, redacted, not_ended, left_early), outcome and tools (lists of path, kind,
-               before, after), text and thinking (is_identical, similarity from 0 to 1, segments
-               as [kind, text]), structure (before_is_json, after_is_json, fields), measures
-               (before and after of each)
+               no_body, redacted, not_ended, left_early), outcome, tools and residency (lists of
+               path, kind, before, after), text and thinking (is_identical, similarity from 0
+               to 1, segments as [kind, text]), structure (before_is_json, after_is_json,
+               fields), measures (before and after of each)
   only_before, only_after
                calls as in pairs
   failed       the aspects of --fail-on that changed

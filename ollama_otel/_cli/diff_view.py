@@ -80,6 +80,8 @@ def _pair(pair: ComparedPair) -> Tree:
         branch = tree.add(Text(title))
         for line in lines:
             branch.add(line)
+    for difference in pair.residency:
+        tree.add(_held(difference))
     tree.add(_measures(pair))
     return tree
 
@@ -153,6 +155,15 @@ def _structure(difference: StructureDifference) -> Iterator[Text]:
 
 def _field(difference: FieldDifference) -> Text:
     return Text(_cut(str(difference)))
+
+
+def _held(difference: FieldDifference) -> Text:
+    """Return a fact of the model in memory, such as `gpu_share 1.0 -> 0.4`."""
+    name = difference.path.removeprefix("$.")
+    before, after = (
+        "-" if value is None else str(value) for value in (difference.before, difference.after)
+    )
+    return Text(_cut(f"{name} {before} -> {after}"), style="dim")
 
 
 def _measures(pair: ComparedPair) -> Text:
@@ -248,5 +259,6 @@ def _pair_as_json(pair: ComparedPair) -> dict[str, Any]:
         "outcome": [asdict(each) for each in pair.outcome],
         **{name: None if each is None else asdict(each) for name, each in differences.items()},
         "tools": [asdict(each) for each in pair.tools],
+        "residency": [asdict(each) for each in pair.residency],
         "measures": {name: values._asdict() for name, values in pair.measures.items()},
     }

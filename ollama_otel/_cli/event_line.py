@@ -13,6 +13,7 @@ from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words
 from ollama_otel._cli.units import seconds
 from ollama_otel._log.format import LoggedEnd, LoggedStart
 from ollama_otel._log.tail import LoggedEvent
+from ollama_otel._wire.model_names import short_name
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["event_line"]
@@ -36,7 +37,7 @@ def event_line(event: LoggedEvent, *, ascii_only: bool) -> Text:
 
 
 def _line(event: LoggedEvent, start: CallStart, arrow: str, outcome: Text) -> Text:
-    call = f"{start.endpoint.name} {start.request.model or ''}".strip().removesuffix(":latest")
+    call = f"{start.endpoint.name} {short_name(start.request.model or '')}".strip()
     return Text.assemble(
         (_time(event.at), "dim"),
         f"  {first_words(event.id):<{_ID_WIDTH}} {arrow} ",

@@ -17,6 +17,7 @@ from ollama_otel._cli.curl import curl_for
 from ollama_otel._cli.terminal import console_for_tables, console_for_text
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.reader import read
+from ollama_otel._wire.model_names import short_name
 from ollama_otel.errors import ReplayError
 
 __all__ = ["add_arguments", "run"]
@@ -80,10 +81,10 @@ def _list(calls: Iterable[RecordedCall], arguments: argparse.Namespace) -> int:
 
 
 def _is_wanted(call: RecordedCall, arguments: argparse.Namespace) -> bool:
-    model = (call.start.request.model or "").removesuffix(":latest")
+    model = short_name(call.start.request.model or "")
     has_failed = call.record is not None and call.record.outcome == "failed"
     return (has_failed or not arguments.failed) and (
-        arguments.model is None or model == arguments.model.removesuffix(":latest")
+        arguments.model is None or model == short_name(arguments.model)
     )
 
 

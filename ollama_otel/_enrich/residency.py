@@ -11,6 +11,7 @@ from ollama_otel._wire.load_options import load_options
 from ollama_otel.records import CallRecord, CallStart, ModelResidency
 from ollama_otel.residency import OptionValue, Residency
 from ollama_otel.residency._history import ModelInfo
+from ollama_otel.residency._residency import watchers_of
 from ollama_otel.residency._timeline import CallEnded, CallStarted
 from ollama_otel.residency._watcher import Watcher
 
@@ -25,7 +26,8 @@ class ResidencyEnricher:
     """Adds `CallRecord.residency`, and reports calls to the watchers."""
 
     def __init__(self, residency: Residency) -> None:
-        self.residency = residency
+        self._residency = residency  # Its threads end with it.
+        self._watchers = watchers_of(residency)
 
     def begin(self, start: CallStart) -> Enrichment | None:
         url, request = start.base_url, start.request
@@ -33,7 +35,7 @@ class ResidencyEnricher:
             return None
         if start.is_for_network:
             # Before the response, to observe the load that this call may need.
-            self.residency.watcher(url)
+            self._watchers.watcher(url)
         if request.model is None:
             return partial(self._watch, url)
         if request.purpose == "unload" or start.endpoint.name == "delete_model":
@@ -46,7 +48,7 @@ class ResidencyEnricher:
             sent_at=time.perf_counter(),
             keep_alive=read_keep_alive(request.keep_alive),
         )
-        watcher = self.residency.known(url)
+        watcher = self._watchers.known(url)
         if watcher is not None:
             watcher.call_started(call)
         return partial(self._join, url, watcher, call)
@@ -54,10 +56,10 @@ class ResidencyEnricher:
     def _watch(self, url: str, record: CallRecord) -> None:
         """Watch a server after its first response: a mock's URL may have no server."""
         if record.is_from_network:
-            self.residency.watcher(url)
+            self._watchers.watcher(url)
 
     def _unload(self, url: str, model: str, record: CallRecord) -> None:
-        watcher = self.residency.watcher(url) if record.is_from_network else None
+        watcher = self._watchers.watcher(url) if record.is_from_network else None
         if watcher is not None and record.outcome == "completed":
             watcher.unloaded_on_request(model)
 
@@ -65,7 +67,7 @@ class ResidencyEnricher:
         self, url: str, watcher: Watcher | None, call: CallStarted, record: CallRecord
     ) -> ModelResidency | None:
         if watcher is None and record.is_from_network:
-            watcher = self.residency.watcher(url, call)
+            watcher = self._watchers.watcher(url, call)
         return None if watcher is None else _section(watcher.call_ended(_ended(call, record)))
 
 

@@ -71,7 +71,7 @@ class BodyReader:
         """Whether the body's encoding or size prevents reading it."""
         self._decode: Callable[[bytes], bytes] | None = None
         try:
-            self._decode = decoder_for(content_encoding)
+            self._decode = decoder_for(content_encoding) if content_encoding else None
         except UnreadableEncodingError:
             self.is_unreadable = True
 

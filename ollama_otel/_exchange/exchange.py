@@ -29,6 +29,7 @@ from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel.context import current_call_context
 from ollama_otel.records import (
+    SECTIONS,
     CallRecord,
     CallStart,
     Ending,
@@ -125,14 +126,14 @@ class Exchange:
     def _follow(self, observer: Observer) -> None:
         try:
             follower = observer.begin(self.start)
-            listener = None if follower is None else follower.pieces
+            takes_pieces = follower is not None and type(follower).pieces is not CallFollower.pieces
         except Exception as fault:  # noqa: BLE001 - an observer may be foreign code
             guard.caught(f"{type(observer).__name__} began to follow a call", fault)
             return
         if follower is not None:
             self._followers.append(follower)
-        if listener is not None:
-            self._listeners.append(listener)
+            if takes_pieces:
+                self._listeners.append(follower.pieces)
 
     @classmethod
     def begin(
@@ -245,7 +246,7 @@ class Exchange:
         for enrich in self._enrichments:
             try:
                 if (section := enrich(record)) is not None:
-                    record = replace(record, **{section.section: section})
+                    record = _with_section(record, section)
             except Exception as fault:  # noqa: BLE001 - the record goes on without these facts
                 guard.caught("enriching a record", fault)
         self.enter()
@@ -349,6 +350,13 @@ class Exchange:
             return "failed", "not_protocol", "protocol", text
         text = "the answer ended without its final message"
         return "failed", "no_final_message", "incomplete", text
+
+
+def _with_section(record: CallRecord, section: object) -> CallRecord:
+    name = SECTIONS.get(type(section))
+    if name is None:
+        raise TypeError(f"expected a section of a record, found {type(section).__name__}")
+    return replace(record, **{name: section})
 
 
 def body_reader(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import ClassVar, Protocol
 
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 
@@ -30,12 +30,13 @@ class CallFollower:
 
     __slots__ = ()
 
-    pieces: Callable[[Sequence[bytes], Sequence[float]], None] | None = None
-    """Called with pieces of the body as received, and the clock's reading at each, in seconds.
+    def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        """Take pieces of the body as received, and the clock's reading at each, in seconds.
 
-    It gets many pieces at once, to keep the cost low. The lists are reused: copy what you keep.
-    The last pieces come before `end`; the record's `sent_at` is of the same clock.
-    """
+        It gets many pieces at once, to keep the cost low. The lists are reused: copy what you
+        keep. The last pieces come before `end`; the record's `sent_at` is of the same clock. It
+        is called only if a class overrides it.
+        """
 
     def end(self, record: CallRecord) -> None:
         """Take the finished record; called once, while the call's span is current."""
@@ -99,14 +100,14 @@ _NO_TRACE = CallTrace()
 class Section(Protocol):
     """A group of facts about a call; `section` names the record's field for it."""
 
-    section: str
+    section: ClassVar[str]
 
 
 class Enricher(Protocol):
     """Adds facts that the protocol does not carry."""
 
-    def begin(self, start: CallStart) -> Callable[[CallRecord], Any | None] | None:
-        """Return a function from the finished record to a `Section`; None to add nothing."""
+    def begin(self, start: CallStart) -> Callable[[CallRecord], Section | None] | None:
+        """Return a function from the finished record to a section; None to add nothing."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ollama_otel import _names as names
 from ollama_otel._facts.fact import Attributes, Fact, FactType, Source
@@ -60,83 +60,68 @@ def _cold_start(is_cold: bool) -> Attributes:  # noqa: FBT001 - a value, not a s
 # --- the rows -----------------------------------------------------------------------------
 
 
-def _of_request(
-    name: str, kind: FactType, sentence: str, column: str | None = None, **more: Any
+def _fact(
+    path: str,
+    kind: str,
+    source: Source,
+    sentence: str,
+    attribute: str | None = None,
+    *,
+    is_logged: bool = True,
+    **more: Any,
 ) -> Fact:
+    """Return one row; `kind` is type and unit; key and column follow from the path."""
+    of_start, name = path.startswith("start."), path.rpartition(".")[2]
+    type_, _, unit = kind.partition(" ")
+    key = path if not of_start else f"request.{name}" if ".request." in path else name
     return Fact(
-        path=f"start.request.{name}",
-        type=kind,
-        source="request",
+        path=path,
+        type=cast("FactType", type_),
+        unit=unit,
+        source=source,
         sentence=sentence,
-        key=f"request.{name}",
-        line="request",
-        column=column or name,
-        **more,
+        attribute=attribute,
+        line="request" if of_start else "end",
+        **({"key": key, "column": name} if is_logged else {}) | more,
     )
-
-
-def _of_response(
-    name: str, kind: FactType, sentence: str, column: str | None = None, **more: Any
-) -> Fact:
-    return Fact(
-        path=f"response.{name}",
-        type=kind,
-        source="server",
-        sentence=sentence,
-        key=f"response.{name}",
-        column=column or name,
-        **more,
-    )
-
-
-def _of_start(name: str, kind: FactType, source: Source, sentence: str, **more: Any) -> Fact:
-    given = {"key": name.rpartition(".")[2], "column": name.rpartition(".")[2], **more}
-    return Fact(
-        path=f"start.{name}", type=kind, source=source, sentence=sentence, line="request", **given
-    )
-
-
-def _of_call(path: str, kind: FactType, source: Source, sentence: str, **more: Any) -> Fact:
-    given = {"key": path, "column": path.replace(".", "_"), **more}
-    return Fact(path=path, type=kind, source=source, sentence=sentence, **given)
 
 
 ROWS: Final[tuple[Fact, ...]] = (
     # --- endpoint, server and context
-    _of_start(
-        "endpoint.name",
+    _fact(
+        "start.endpoint.name",
         "text",
         "request",
         "Operation of the server.",
         key="operation",
         column="operation",
     ),
-    _of_start("endpoint.dialect", "text", "request", "Protocol of the route.", absent="native"),
-    _of_start("endpoint.method", "text", "request", "HTTP method."),
-    _of_start("path", "text", "request", "Path of the URL as sent, without the query."),
-    _of_start(
-        "server_address",
+    _fact("start.endpoint.dialect", "text", "request", "Protocol of the route.", absent="native"),
+    _fact("start.endpoint.method", "text", "request", "HTTP method."),
+    _fact("start.path", "text", "request", "Path of the URL as sent, without the query."),
+    _fact(
+        "start.server_address",
         "text",
         "request",
         "Host of the URL.",
+        names.SERVER_ADDRESS,
         key="server",
-        attribute=names.SERVER_ADDRESS,
         is_at_start=True,
     ),
-    _of_start(
-        "server_port",
+    _fact(
+        "start.server_port",
         "integer",
         "request",
         "Port of the URL.",
+        names.SERVER_PORT,
         key="port",
-        attribute=names.SERVER_PORT,
         is_at_start=True,
     ),
-    _of_start("server_scheme", "text", "request", "`http` or `https`.", key="scheme"),
-    _of_start("trace_id", "text", "client", "Trace of the call's span, in hexadecimal."),
-    _of_start("span_id", "text", "client", "The call's span, in hexadecimal."),
-    _of_start(
-        "is_sampled",
+    _fact("start.server_scheme", "text", "request", "`http` or `https`.", key="scheme"),
+    _fact("start.trace_id", "text", "client", "Trace of the call's span, in hexadecimal."),
+    _fact("start.span_id", "text", "client", "The call's span, in hexadecimal."),
+    _fact(
+        "start.is_sampled",
         "boolean",
         "client",
         "Whether the span was recorded.",
@@ -144,18 +129,16 @@ ROWS: Final[tuple[Fact, ...]] = (
         column="sampled",
         absent=False,
     ),
-    _of_start(
-        "context.conversation_id",
+    _fact(
+        "start.context.conversation_id",
         "text",
         "caller",
         "Conversation, from `call_context`.",
-        attribute=names.CONVERSATION_ID,
+        names.CONVERSATION_ID,
     ),
-    _of_start(
-        "context.user_id", "text", "caller", "User, from `call_context`.", attribute=names.USER_ID
-    ),
-    _of_start(
-        "context.tags",
+    _fact("start.context.user_id", "text", "caller", "User, from `call_context`.", names.USER_ID),
+    _fact(
+        "start.context.tags",
         "object",
         "caller",
         "Tags, from `call_context`.",
@@ -164,306 +147,332 @@ ROWS: Final[tuple[Fact, ...]] = (
         absent=FrozenDict(),
     ),
     # --- the request
-    _of_request(
-        "model",
+    _fact(
+        "start.request.model",
         "text",
+        "request",
         "Requested model.",
-        attribute=names.REQUEST_MODEL,
+        names.REQUEST_MODEL,
         is_at_start=True,
     ),
-    _of_request(
-        "stream",
+    _fact(
+        "start.request.stream",
         "boolean",
+        "request",
         "Whether a streamed response was requested.",
-        attribute=names.REQUEST_STREAM,
+        names.REQUEST_STREAM,
         absent=False,
     ),
-    _of_request(
-        "purpose",
+    _fact(
+        "start.request.purpose",
         "text",
+        "request",
         "`load` or `unload` if the request only moves the model.",
         absent="call",
     ),
-    _of_request(
-        "options",
+    _fact(
+        "start.request.options",
         "object",
+        "request",
         "Options that were sent.",
         spread=_options,
         spreads_to="gen_ai.request.*, ollama.request.*",
         absent=FrozenDict(),
     ),
-    _of_request(
-        "think",
+    _fact(
+        "start.request.think",
         "boolean",
+        "request",
         "Whether, or at which level, thinking was requested.",
-        also=str,
         spread=_think,
         spreads_to=f"{names.REQUEST_THINK}, {names.REQUEST_REASONING_LEVEL}",
+        also=str,
     ),
-    _of_request(
-        "keep_alive",
+    _fact(
+        "start.request.keep_alive",
         "text",
+        "request",
         "Requested time for the model to stay in memory, as sent.",
-        attribute=names.REQUEST_KEEP_ALIVE,
+        names.REQUEST_KEEP_ALIVE,
     ),
-    _of_request(
-        "asks_for_json",
+    _fact(
+        "start.request.asks_for_json",
         "boolean",
+        "request",
         "Whether a JSON format was requested.",
         spread=_output_type,
         spreads_to=names.OUTPUT_TYPE,
         absent=False,
     ),
-    _of_request(
-        "raw",
+    _fact(
+        "start.request.raw",
         "boolean",
+        "request",
         "Whether the request bypassed the prompt template.",
-        attribute=names.REQUEST_RAW,
+        names.REQUEST_RAW,
     ),
-    _of_request(
-        "truncate",
+    _fact(
+        "start.request.truncate",
         "boolean",
+        "request",
         "Whether a prompt that is too long may be cut.",
-        attribute=names.REQUEST_TRUNCATE,
+        names.REQUEST_TRUNCATE,
     ),
-    _of_request(
-        "dimensions",
+    _fact(
+        "start.request.dimensions",
         "integer",
+        "request",
         "Requested dimensions of an embedding.",
-        attribute=names.EMBEDDINGS_DIMENSION_COUNT,
+        names.EMBEDDINGS_DIMENSION_COUNT,
     ),
-    _of_request("input_count", "integer", "Messages of a chat, texts of an embedding request."),
-    Fact(
-        path="start.message_count",
-        type="integer",
-        source="request",
-        sentence="Messages of a chat.",
-        attribute=names.REQUEST_MESSAGE_COUNT,
-    ),
-    Fact(
-        path="start.embedded_count",
-        type="integer",
-        source="request",
-        sentence="Texts of an embedding request.",
-        attribute=names.EMBEDDINGS_INPUT_COUNT,
-    ),
-    _of_request(
-        "image_count",
+    _fact(
+        "start.request.input_count",
         "integer",
+        "request",
+        "Messages of a chat, texts of an embedding request.",
+    ),
+    _fact(
+        "start.message_count",
+        "integer",
+        "request",
+        "Messages of a chat.",
+        names.REQUEST_MESSAGE_COUNT,
+        is_logged=False,
+    ),
+    _fact(
+        "start.embedded_count",
+        "integer",
+        "request",
+        "Texts of an embedding request.",
+        names.EMBEDDINGS_INPUT_COUNT,
+        is_logged=False,
+    ),
+    _fact(
+        "start.request.image_count",
+        "integer",
+        "request",
         "Images that were sent.",
-        attribute=names.REQUEST_IMAGE_COUNT,
+        names.REQUEST_IMAGE_COUNT,
         absent=0,
     ),
-    _of_request(
-        "tools",
+    _fact(
+        "start.request.tools",
         "texts",
+        "request",
         "Names of the tools offered.",
-        attribute=names.REQUEST_TOOL_NAMES,
+        names.REQUEST_TOOL_NAMES,
         absent=(),
     ),
-    Fact(
-        path="start.request.tool_count",
-        type="integer",
-        source="request",
-        sentence="Tools offered.",
-        attribute=names.REQUEST_TOOL_COUNT,
-    ),
-    _of_request(
-        "size",
+    _fact(
+        "start.request.tool_count",
         "integer",
+        "request",
+        "Tools offered.",
+        names.REQUEST_TOOL_COUNT,
+        is_logged=False,
+    ),
+    _fact(
+        "start.request.size",
+        "integer By",
+        "request",
         "Size of the request's body.",
-        "request_size",
-        unit="By",
-        attribute=names.REQUEST_SIZE,
+        names.REQUEST_SIZE,
+        column="request_size",
     ),
     # --- outcome
-    _of_call(
+    _fact(
         "outcome",
         "text",
         "client",
         "`completed`, `abandoned`, `cancelled` or `failed`.",
-        attribute=names.OUTCOME,
+        names.OUTCOME,
     ),
-    _of_call("ending", "text", "client", "Why it ended, from a closed list."),
-    _of_call(
-        "error_type",
-        "text",
-        "client",
-        "Kind of error, from a closed list.",
-        attribute=names.ERROR_TYPE,
-    ),
-    _of_call("error_message", "text", "server", "Message of the server's error or the exception."),
-    _of_call("exception_type", "text", "client", "Class of the exception that was raised."),
-    _of_call(
+    _fact("ending", "text", "client", "Why it ended, from a closed list."),
+    _fact("error_type", "text", "client", "Kind of error, from a closed list.", names.ERROR_TYPE),
+    _fact("error_message", "text", "server", "Message of the server's error or the exception."),
+    _fact("exception_type", "text", "client", "Class of the exception that was raised."),
+    _fact(
         "http_status",
         "integer",
         "server",
         "HTTP status; absent if no response came.",
+        names.HTTP_STATUS,
         key="status",
-        attribute=names.HTTP_STATUS,
     ),
     # --- the client's clock
-    _of_call("duration", "number", "client", "Time from the request to the end.", unit="s"),
-    _of_call(
+    _fact("duration", "number s", "client", "Time from the request to the end."),
+    _fact(
         "time_to_first_chunk",
-        "number",
+        "number s",
         "client",
         "Time to the first bytes of a stream.",
-        unit="s",
-        attribute=names.RESPONSE_TIME_TO_FIRST_CHUNK,
+        names.RESPONSE_TIME_TO_FIRST_CHUNK,
         is_of_completions=True,
     ),
-    _of_call(
+    _fact(
         "time_to_first_answer",
-        "number",
+        "number s",
         "client",
         "Time to the first text or tool call of a stream; thinking does not count.",
-        unit="s",
-        attribute=names.RESPONSE_TIME_TO_FIRST_ANSWER,
+        names.RESPONSE_TIME_TO_FIRST_ANSWER,
     ),
-    _of_call(
+    _fact(
         "longest_gap",
-        "number",
+        "number s",
         "client",
         "Longest wait for a further chunk of a stream.",
-        unit="s",
-        attribute=names.RESPONSE_LONGEST_GAP,
+        names.RESPONSE_LONGEST_GAP,
     ),
-    _of_call(
+    _fact(
         "held_by_caller",
-        "number",
+        "number s",
         "client",
         "Time of a stream in which the caller did not read.",
-        unit="s",
-        attribute=names.RESPONSE_HELD_BY_CALLER,
+        names.RESPONSE_HELD_BY_CALLER,
     ),
-    _of_call(
+    _fact(
         "chunk_count",
         "integer",
         "client",
         "Messages of a stream; this is not a count of tokens.",
-        attribute=names.RESPONSE_CHUNK_COUNT,
+        names.RESPONSE_CHUNK_COUNT,
         absent=0,
     ),
-    _of_call(
+    _fact(
         "response_size",
-        "integer",
+        "integer By",
         "client",
         "Size of the response's body as received, before decoding.",
-        unit="By",
+        names.RESPONSE_SIZE,
         key="size",
-        attribute=names.RESPONSE_SIZE,
     ),
-    _of_call("content_type", "text", "server", "`Content-Type` of the response.", absent=""),
-    _of_call(
-        "content_encoding", "text", "server", "`Content-Encoding` of the response.", absent=""
-    ),
-    _of_call(
+    _fact("content_type", "text", "server", "`Content-Type` of the response.", absent=""),
+    _fact("content_encoding", "text", "server", "`Content-Encoding` of the response.", absent=""),
+    _fact(
         "is_from_network",
         "boolean",
         "client",
         "Whether the response came over a connection.",
         key="network",
-        column="is_from_network",
         absent=False,
     ),
     # --- the response
-    _of_response(
-        "model", "text", "Model that answered.", "response_model", attribute=names.RESPONSE_MODEL
-    ),
-    _of_response(
-        "remote_model",
-        "text",
-        "Model that a cloud server used.",
-        attribute=names.RESPONSE_REMOTE_MODEL,
-    ),
-    _of_response(
-        "remote_host",
-        "text",
-        "Cloud server that answered.",
-        attribute=names.RESPONSE_REMOTE_HOST,
-    ),
-    _of_response("done", "boolean", "Whether the final message was seen.", absent=False),
-    _of_response(
-        "done_reason",
-        "text",
-        "Why generation ended, as the server names it.",
-        attribute=names.RESPONSE_DONE_REASON,
-    ),
-    _of_response(
-        "input_tokens",
-        "integer",
-        "Tokens of the prompt, cached ones included.",
-        unit="{token}",
-        attribute=names.USAGE_INPUT_TOKENS,
-    ),
-    _of_response(
-        "output_tokens",
-        "integer",
-        "Tokens generated.",
-        unit="{token}",
-        attribute=names.USAGE_OUTPUT_TOKENS,
-    ),
-    _of_response(
-        "total_duration",
-        "number",
-        "Time in the server.",
-        unit="s",
-        attribute=names.RESPONSE_TOTAL_DURATION,
-    ),
-    _of_response(
-        "load_duration",
-        "number",
-        "Time until the model was ready: queue of the scheduler, eviction, load.",
-        unit="s",
-        attribute=names.RESPONSE_LOAD_DURATION,
-    ),
-    _of_response(
-        "prompt_eval_duration",
-        "number",
-        "Time for the part of the prompt that was not cached.",
-        unit="s",
-        attribute=names.RESPONSE_PROMPT_EVAL_DURATION,
-    ),
-    _of_response(
-        "eval_duration",
-        "number",
-        "Time of generation.",
-        unit="s",
-        attribute=names.RESPONSE_EVAL_DURATION,
-    ),
-    _of_response(
-        "tool_calls",
-        "texts",
-        "Names of the tools that the model called.",
-        "tool_call_names",
-        attribute=names.RESPONSE_TOOL_CALL_NAMES,
-        absent=(),
-    ),
-    Fact(
-        path="response.tool_call_count",
-        type="integer",
-        source="server",
-        sentence="Number of tool calls.",
-        attribute=names.RESPONSE_TOOL_CALL_COUNT,
-    ),
-    _of_response("has_thinking", "boolean", "Whether the response has thinking.", absent=False),
-    _of_response("error", "text", "Error in a response whose status was good.", "response_error"),
-    # --- derived facts
-    _of_call(
-        "finish_reason",
+    _fact(
+        "response.model",
         "text",
         "server",
-        "Why generation ended, as the conventions name it.",
+        "Model that answered.",
+        names.RESPONSE_MODEL,
+        column="response_model",
     ),
-    Fact(
-        path="finish_reasons",
-        type="texts",
-        source="server",
-        sentence="The finish reason of each choice.",
-        attribute=names.RESPONSE_FINISH_REASONS,
+    _fact(
+        "response.remote_model",
+        "text",
+        "server",
+        "Model that a cloud server used.",
+        names.RESPONSE_REMOTE_MODEL,
     ),
-    _of_call(
+    _fact(
+        "response.remote_host",
+        "text",
+        "server",
+        "Cloud server that answered.",
+        names.RESPONSE_REMOTE_HOST,
+    ),
+    _fact(
+        "response.done", "boolean", "server", "Whether the final message was seen.", absent=False
+    ),
+    _fact(
+        "response.done_reason",
+        "text",
+        "server",
+        "Why generation ended, as the server names it.",
+        names.RESPONSE_DONE_REASON,
+    ),
+    _fact(
+        "response.input_tokens",
+        "integer {token}",
+        "server",
+        "Tokens of the prompt, cached ones included.",
+        names.USAGE_INPUT_TOKENS,
+    ),
+    _fact(
+        "response.output_tokens",
+        "integer {token}",
+        "server",
+        "Tokens generated.",
+        names.USAGE_OUTPUT_TOKENS,
+    ),
+    _fact(
+        "response.total_duration",
+        "number s",
+        "server",
+        "Time in the server.",
+        names.RESPONSE_TOTAL_DURATION,
+    ),
+    _fact(
+        "response.load_duration",
+        "number s",
+        "server",
+        "Time until the model was ready: queue of the scheduler, eviction, load.",
+        names.RESPONSE_LOAD_DURATION,
+    ),
+    _fact(
+        "response.prompt_eval_duration",
+        "number s",
+        "server",
+        "Time for the part of the prompt that was not cached.",
+        names.RESPONSE_PROMPT_EVAL_DURATION,
+    ),
+    _fact(
+        "response.eval_duration",
+        "number s",
+        "server",
+        "Time of generation.",
+        names.RESPONSE_EVAL_DURATION,
+    ),
+    _fact(
+        "response.tool_calls",
+        "texts",
+        "server",
+        "Names of the tools that the model called.",
+        names.RESPONSE_TOOL_CALL_NAMES,
+        column="tool_call_names",
+        absent=(),
+    ),
+    _fact(
+        "response.tool_call_count",
+        "integer",
+        "server",
+        "Number of tool calls.",
+        names.RESPONSE_TOOL_CALL_COUNT,
+        is_logged=False,
+    ),
+    _fact(
+        "response.has_thinking",
+        "boolean",
+        "server",
+        "Whether the response has thinking.",
+        absent=False,
+    ),
+    _fact(
+        "response.error",
+        "text",
+        "server",
+        "Error in a response whose status was good.",
+        column="response_error",
+    ),
+    # --- derived facts
+    _fact("finish_reason", "text", "server", "Why generation ended, as the conventions name it."),
+    _fact(
+        "finish_reasons",
+        "texts",
+        "server",
+        "The finish reason of each choice.",
+        names.RESPONSE_FINISH_REASONS,
+        is_logged=False,
+    ),
+    _fact(
         "cold_start",
         "boolean",
         "server",
@@ -471,112 +480,103 @@ ROWS: Final[tuple[Fact, ...]] = (
         spread=_cold_start,
         spreads_to=names.COLD_START,
     ),
-    _of_call(
-        "queue_estimate",
-        "number",
-        "estimate",
-        "Estimated wait for a slot.",
-        unit="s",
-        attribute=names.QUEUE_ESTIMATE,
+    _fact(
+        "queue_estimate", "number s", "estimate", "Estimated wait for a slot.", names.QUEUE_ESTIMATE
     ),
-    _of_call(
+    _fact(
         "phases",
-        "object",
+        "object s",
         "estimate",
         "Time of each phase; they add up to the duration.",
-        unit="s",
-        absent={},
+        absent=FrozenDict(),
     ),
-    _of_call(
+    _fact(
         "decode_rate",
-        "number",
+        "number {token}/s",
         "server",
         "Output tokens per second of generation.",
-        unit="{token}/s",
-        attribute=names.DECODE_RATE,
+        names.DECODE_RATE,
     ),
-    _of_call(
+    _fact(
         "prefill_rate_estimate",
-        "number",
+        "number {token}/s",
         "estimate",
         "Prompt tokens per second; too high if part of the prompt was cached.",
-        unit="{token}/s",
-        attribute=names.PREFILL_RATE_ESTIMATE,
+        names.PREFILL_RATE_ESTIMATE,
     ),
     # --- pulls and pushes
-    _of_call(
+    _fact(
         "progress.total_bytes",
-        "integer",
+        "integer By",
         "server",
         "Size of all layers of a pull or push.",
-        unit="By",
-        attribute=names.PROGRESS_TOTAL,
+        names.PROGRESS_TOTAL,
+        column="progress_total_bytes",
     ),
-    _of_call(
+    _fact(
         "progress.moved_bytes",
-        "integer",
+        "integer By",
         "server",
         "Bytes that the call moved.",
-        unit="By",
-        attribute=names.PROGRESS_MOVED,
+        names.PROGRESS_MOVED,
+        column="progress_moved_bytes",
     ),
-    _of_call("progress.moving_time", "number", "client", "Time in which bytes moved.", unit="s"),
-    _of_call(
+    _fact(
+        "progress.moving_time",
+        "number s",
+        "client",
+        "Time in which bytes moved.",
+        column="progress_moving_time",
+    ),
+    _fact(
         "progress.rate",
-        "number",
+        "number By/s",
         "client",
         "Bytes per second while bytes moved.",
-        unit="By/s",
-        attribute=names.PROGRESS_RATE,
+        names.PROGRESS_RATE,
+        column="progress_rate",
     ),
     # --- residency
-    _of_call(
+    _fact(
         "residency.gpu_share",
         "number",
         "residency",
         "Part of the model in GPU memory, 0 to 1.",
-        column="gpu_share",
-        attribute=names.MODEL_GPU_SHARE,
+        names.MODEL_GPU_SHARE,
     ),
-    _of_call(
+    _fact(
         "residency.context_length",
-        "integer",
+        "integer {token}",
         "residency",
         "Context that the loaded model has for each request.",
-        unit="{token}",
-        column="context_length",
-        attribute=names.MODEL_CONTEXT_LENGTH,
+        names.MODEL_CONTEXT_LENGTH,
     ),
-    _of_call(
+    _fact(
         "residency.reload_cause",
         "text",
         "residency",
         "Why the model had to be loaded again for this call.",
-        column="reload_cause",
-        attribute=names.RELOAD_CAUSE,
+        names.RELOAD_CAUSE,
     ),
-    _of_call(
+    _fact(
         "residency.reload_before",
         "text",
         "residency",
         "The option's old value.",
-        column="reload_before",
-        attribute=names.RELOAD_BEFORE,
+        names.RELOAD_BEFORE,
     ),
-    _of_call(
+    _fact(
         "residency.reload_after",
         "text",
         "residency",
         "The option's new value.",
-        column="reload_after",
-        attribute=names.RELOAD_AFTER,
+        names.RELOAD_AFTER,
     ),
-    _of_call(
+    _fact(
         "residency.evicted_by",
         "text",
         "residency",
         "The model that had evicted this one.",
-        column="evicted_by",
-        attribute=names.EVICTED_BY,
+        names.EVICTED_BY,
     ),
 )

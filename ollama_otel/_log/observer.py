@@ -66,7 +66,7 @@ class ReplayLog(LoggingObserver):
             keep=keep,
             header_line=pipeline.header_line,
         )
-        self.writer = Writer(
+        self._writer = Writer(
             render=pipeline.render,
             append=file.append,
             tidy_up=file.tidy_up,
@@ -76,28 +76,28 @@ class ReplayLog(LoggingObserver):
             **limits,
         )
         # It does not wait, as the garbage collector may call it.
-        weakref.finalize(self, self.writer.stop).atexit = False
+        weakref.finalize(self, self._writer.stop).atexit = False
 
     def begin(self, start: CallStart) -> CallFollower:
         """Log the request, and follow the call; see `Observer`."""
         call_id, missing = self._ids.next(), None
         size = len(start.content) if start.content else 0
-        if size and not self.writer.has_room(size):
+        if size and not self._writer.has_room(size):
             start, missing, size = replace(start, content=None), "queue_full", 0
-        self.writer.put(Begun(id=call_id, start=start, missing=missing), size)
+        self._writer.put(Begun(id=call_id, start=start, missing=missing), size)
         if self.keeps_request:
-            return _BodyFollower(self.writer, call_id, self._max_body)
-        return _FactFollower(self.writer, call_id)
+            return _BodyFollower(self._writer, call_id, self._max_body)
+        return _FactFollower(self._writer, call_id)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all calls so far are written; False after `timeout` seconds."""
         _process.catch_up()
-        return self.writer.flush(timeout)
+        return self._writer.flush(timeout)
 
     def close(self, timeout: float = 10.0) -> bool:
         """Write all pending lines and stop, as `flush`; later calls are only counted."""
         _process.catch_up()
-        return self.writer.close(timeout)
+        return self._writer.close(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -108,16 +108,16 @@ class ReplayLog(LoggingObserver):
     @property
     def is_closed(self) -> bool:
         """Whether the log is closed."""
-        return self.writer.is_closed
+        return self._writer.is_closed
 
     @property
     def statistics(self) -> LogStatistics:
         """Counts of the lines so far."""
-        return self.writer.statistics
+        return self._writer.statistics
 
     def losses(self) -> Callable[[], Mapping[str, int]]:
         """Return a function that counts dropped bodies and lines; it refers to the writer only."""
-        return self.writer.losses
+        return self._writer.losses
 
 
 class _FactFollower(CallFollower):

@@ -149,6 +149,8 @@ class Pipeline:
                 # An unreadable body cannot be redacted.
                 return end_line(entry.id, record, missing="encoding")
             changes.add("decoded")
+        if dialect.framing.has_broken_payloads(b"".join(pieces)):
+            return end_line(entry.id, record, missing="dialect")
         pieces, more = self._policy.response(
             pieces,
             dialect,

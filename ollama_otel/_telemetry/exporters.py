@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from ollama_otel.errors import MissingExtraError, SettingsError
 
-__all__ = ["Protocol", "Signal", "exporter_names", "otlp_exporter", "self_metrics_enabled"]
+__all__ = ["OtlpProtocol", "Signal", "exporter_names", "otlp_exporter", "self_metrics_enabled"]
 
 Signal = Literal["traces", "metrics", "logs"]
-Protocol = Literal["http/protobuf", "grpc"]
+OtlpProtocol = Literal["http/protobuf", "grpc"]
 
 _PROTOCOLS = ("http/protobuf", "grpc")
-_MODULES: Mapping[Protocol, str] = {
+_MODULES: Mapping[OtlpProtocol, str] = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
     "grpc": "opentelemetry.exporter.otlp.proto.grpc",
 }
@@ -34,7 +34,7 @@ _KNOWN: Mapping[Signal, tuple[str, ...]] = {
 _SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 
-def _protocol(signal: Signal, given: str | None) -> Protocol:
+def _protocol(signal: Signal, given: str | None) -> OtlpProtocol:
     for source, value in (
         ("the argument protocol", given),
         *(

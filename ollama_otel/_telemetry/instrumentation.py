@@ -170,10 +170,14 @@ def _process_default() -> Instrumentation:
     return _default
 
 
-def use_by_default(settings: Settings, observers: Sequence[Observer] = ()) -> None:
+def use_by_default(
+    settings: Settings,
+    observers: Sequence[Observer] = (),
+    enrichers: Sequence[Enricher] = (),
+) -> None:
     """Set the default of all clients that have no instrumentation of their own."""
     global _default  # noqa: PLW0603
-    _default = build_instrumentation(settings=settings, observers=observers)
+    _default = build_instrumentation(settings=settings, observers=observers, enrichers=enrichers)
 
 
 def instrumentation_for(options: InstrumentationOptions) -> Callable[[], Instrumentation]:

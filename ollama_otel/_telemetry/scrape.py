@@ -97,7 +97,7 @@ class ScrapeEndpoint:
                 "each process needs its own"
             ) from error
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._server.server_port}/metrics"
+        self.url: str = f"http://{shown}:{self._server.server_port}/metrics"
         self.reader: MetricReader = Reader(
             scope_info_enabled=False, registry=registry, **reader_options
         )

@@ -36,9 +36,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from ollama_otel._exchange.observers import Observer
+from ollama_otel._exchange.observers import Enricher, Observer
 from ollama_otel._telemetry.exporters import (
-    Protocol,
+    OtlpProtocol,
     Signal,
     exporter_names,
     otlp_exporter,
@@ -115,17 +115,18 @@ class Telemetry:
             self.scrape_endpoint.close()
 
 
-def configure(
+def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     *,
     service_name: str | None = None,
     endpoint: str | None = None,
-    protocol: Protocol | None = None,
+    protocol: OtlpProtocol | None = None,
     headers: Mapping[str, str] | None = None,
     resource_attributes: Mapping[str, str] | None = None,
     export_interval: float | None = None,
     prometheus: str | None = None,
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
+    enrichers: Sequence[Enricher] = (),
     **setting_values: Any,
 ) -> Telemetry:
     """Set up OpenTelemetry and the recording of Ollama calls for this process.
@@ -172,7 +173,7 @@ def configure(
         from ollama_otel._telemetry.residency import hold  # noqa: PLC0415 - few apps request it
 
         hold(telemetry.residency, telemetry)
-    use_by_default(settings, observers)
+    use_by_default(settings, observers, enrichers)
     return telemetry
 
 

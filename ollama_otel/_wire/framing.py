@@ -51,6 +51,10 @@ class Framing(ABC):
     def spans(self, body: bytes) -> list[tuple[int, int]]:
         """Return start and end of each payload in a body, and of each line without one."""
 
+    def has_broken_payloads(self, body: bytes) -> bool:  # noqa: ARG002 - lines cannot be broken
+        """Whether a payload is divided, so that its texts cannot be found."""
+        return False
+
     @abstractmethod
     def frame(self, payload: bytes) -> bytes:
         """Return a payload as one message of a stream."""

@@ -85,6 +85,10 @@ class SseFraming(Framing):
         data = _DATA.match(body, start, end) if body.startswith(b"data:", start) else None
         return (start, end) if data is None else data.span(1)
 
+    def has_broken_payloads(self, body: bytes) -> bool:
+        """Whether an event has several `data` lines."""
+        return any(len(_DATA.findall(event)) > 1 for event in _EVENT.findall(body))
+
     def frame(self, payload: bytes) -> bytes:
         lines = b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n"))
         return lines + b"\n"

@@ -41,9 +41,9 @@ def replay(
     custom transport (mocks, ASGI) are not affected.
     """
 
-    def play() -> _Players:
+    def play() -> tuple[Player, AsyncPlayer]:
         index = CallIndex.load(log, ignore=ignore, repeat=repeat, redactors=redactors)
-        return _Players(Player(index, speed=speed), AsyncPlayer(index, speed=speed))
+        return Player(index, speed=speed), AsyncPlayer(index, speed=speed)
 
     return Replaying(play)
 
@@ -65,12 +65,12 @@ class _Players:
 class Replaying(ContextDecorator):
     """The result of `replay`: a context manager and a decorator."""
 
-    def __init__(self, play: Callable[[], _Players]) -> None:
+    def __init__(self, play: Callable[[], tuple[Player, AsyncPlayer]]) -> None:
         self._play = play
         self._entered: list[_Players] = []
 
     def __enter__(self) -> Player:
-        players = self._play()
+        players = _Players(*self._play())
         self._entered.append(players)
         _SWITCH.add(players)
         return players.player

@@ -41,7 +41,9 @@ class CallIndex:
     ) -> None:
         """Index the calls; `name` names the log in messages."""
         # A reader yields them in the order of their ends.
-        self.calls = tuple(sorted(calls, key=lambda call: call.start.started_at))
+        self.calls: tuple[RecordedCall, ...] = tuple(
+            sorted(calls, key=lambda call: call.start.started_at)
+        )
         """Every call of the log, in the order of starts."""
         self.name = name
         self._ignore = ignored_fields(ignore)

@@ -36,6 +36,7 @@ _REASONS = {
     "queue_full": "its body was dropped, as the log's queue was full",
     "too_long": "its body was longer than the log's limit",
     "encoding": "its body had an encoding that the log cannot decode",
+    "dialect": "the text fields of its body are unknown, so it could not be redacted",
 }
 
 

@@ -24,7 +24,7 @@ class _Played:
     """The common part of the players: chooses the call that answers a request."""
 
     def __init__(self, index: CallIndex, *, speed: float, clock: Callable[[], float]) -> None:
-        self.index = index
+        self.index: CallIndex = index
         self._speed = check_speed(speed)
         self._clock = clock
 

@@ -27,6 +27,7 @@ from ollama_otel._asgi import (
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.dialect import Dialect, MadeUp
 from ollama_otel._wire.endpoints import DIALECTS, dialect_of, find_endpoint
+from ollama_otel._wire.model_names import full_name
 from ollama_otel.errors import ReplayEndedError, ReplayMissError
 from ollama_otel.redaction import Redactor
 from ollama_otel.replay._canonical import CanonicalRequest
@@ -96,7 +97,9 @@ class ReplayApp:
         chaos: Chaos | None = None,
         report: Callable[[Served], object] | None = None,
     ) -> None:
-        self.index = CallIndex.load(log, ignore=ignore, repeat=repeat, redactors=redactors)
+        self.index: CallIndex = CallIndex.load(
+            log, ignore=ignore, repeat=repeat, redactors=redactors
+        )
         self._speed = check_speed(speed)
         self._chaos = chaos or Chaos()
         self._faults = FaultSequence(self._chaos)
@@ -115,8 +118,7 @@ class ReplayApp:
                 and (call.record.http_status or _FIRST_ERROR) < _FIRST_ERROR
             }
         )
-        tagged = (name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in names)
-        return tuple(dict.fromkeys(tagged))
+        return tuple(dict.fromkeys(map(full_name, names)))
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""

@@ -16,7 +16,7 @@ from ollama_otel.residency._events import Event
 from ollama_otel.residency._timeline import CallStarted
 from ollama_otel.residency._watcher import ServerState, Watcher
 
-__all__ = ["MAX_SERVERS", "Listener", "Residency"]
+__all__ = ["MAX_SERVERS", "Listener", "Residency", "Watchers", "watchers_of"]
 
 _log = getLogger("ollama_otel.residency")
 
@@ -36,41 +36,27 @@ class Residency:
     """
 
     def __init__(self, *, interval: float = 5.0, timeout: float = 2.0) -> None:
-        self.interval = interval
-        """Polling interval of each server, seconds."""
-        self.timeout = timeout
+        self.timeout: float = timeout
         """Seconds to wait for a response; a server that takes longer is busy."""
-        self._watched = _Watched()
+        self._watched = Watchers(interval, timeout)
         # Not a method of this object: threads must not keep it alive. The finaliser does not join.
         weakref.finalize(self, self._watched.stop)
+
+    @property
+    def interval(self) -> float:
+        """Polling interval of each server, seconds."""
+        return self._watched.interval
 
     def watch(self, url: str) -> None:
         """Watch a server from now on.
 
         `url` has the format of `OLLAMA_HOST`. Raises ValueError for any other text.
         """
-        self.watcher(parse_host(url).url)
-
-    def watcher(self, url: str, call: CallStarted | None = None) -> Watcher | None:
-        """Return the watcher of a server, by its exact URL; None if there are too many.
-
-        If a call is given, a new watcher knows of it before its first poll.
-        """
-        # Without the lock: it runs for each call.
-        watcher = self._watched.watchers.get(url)
-        if watcher is None:
-            return self._watched.start(url, self.interval, self.timeout, call)
-        if call is not None:
-            watcher.call_started(call)
-        return watcher
-
-    def known(self, url: str) -> Watcher | None:
-        """Return the watcher of a server; None if it is not watched."""
-        return self._watched.watchers.get(url)
+        self._watched.watcher(parse_host(url).url)
 
     def set_interval(self, interval: float) -> None:
         """Poll every `interval` seconds from now on."""
-        self.interval = interval
+        self._watched.interval = interval
         for watcher in list(self._watched.watchers.values()):
             watcher.interval = interval
 
@@ -109,14 +95,21 @@ class Residency:
         self.close()
 
 
-class _Watched:
+def watchers_of(residency: Residency) -> Watchers:
+    """Return the watchers of a residency, for the enricher."""
+    return residency._watched  # noqa: SLF001 - not public: it exposes the reducer
+
+
+class Watchers:
     """The part of a `Residency` that lives until its threads have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval: float, timeout: float) -> None:
+        self.interval = interval
         self.lock = threading.RLock()
         self.watchers: dict[str, Watcher] = {}
         self.listeners: tuple[Listener, ...] = ()
         self.is_closed = False
+        self._timeout = timeout
         self._has_warned = False
         _process.at_fork(after_in_child=self._reset_after_fork)
 
@@ -125,9 +118,24 @@ class _Watched:
         self.lock = threading.RLock()
         self.watchers = {}
 
-    def start(
-        self, url: str, interval: float, timeout: float, call: CallStarted | None
-    ) -> Watcher | None:
+    def watcher(self, url: str, call: CallStarted | None = None) -> Watcher | None:
+        """Return the watcher of a server, by its exact URL; None if there are too many.
+
+        If a call is given, a new watcher knows of it before its first poll.
+        """
+        # Without the lock: it runs for each call.
+        watcher = self.watchers.get(url)
+        if watcher is None:
+            return self._start(url, call)
+        if call is not None:
+            watcher.call_started(call)
+        return watcher
+
+    def known(self, url: str) -> Watcher | None:
+        """Return the watcher of a server; None if it is not watched."""
+        return self.watchers.get(url)
+
+    def _start(self, url: str, call: CallStarted | None) -> Watcher | None:
         with self.lock:
             watcher = self.watchers.get(url)
             if watcher is not None or self.is_closed:
@@ -139,7 +147,7 @@ class _Watched:
                     self._has_warned = True
                     _log.warning("not watching %s: %d servers are watched", url, MAX_SERVERS)
                 return None
-            watcher = self.watchers[url] = Watcher(url, interval, timeout, self.notify)
+            watcher = self.watchers[url] = Watcher(url, self.interval, self._timeout, self.notify)
             if call is not None:
                 watcher.call_started(call)
             watcher.start()

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from ollama_otel._exchange.observers import CallFollower
+from ollama_otel._exchange.observers import CallFollower, Observer
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["Capture", "Point"]
@@ -60,14 +60,18 @@ class Capture:
         self._spans = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
         self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
-        self.tracer_provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        self.tracer_provider: TracerProvider = TracerProvider(
+            sampler=sampler, shutdown_on_exit=False
+        )
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.meter_provider = MeterProvider(metric_readers=[self._reader], shutdown_on_exit=False)
-        self.logger_provider = LoggerProvider(shutdown_on_exit=False)
+        self.meter_provider: MeterProvider = MeterProvider(
+            metric_readers=[self._reader], shutdown_on_exit=False
+        )
+        self.logger_provider: LoggerProvider = LoggerProvider(shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
         self.records: list[CallRecord] = []
         """The records of ended calls, in the order of their ends."""
-        self.observer = _Recorder(self.records)
+        self.observer: Observer = _Recorder(self.records)
 
     @property
     def options(self) -> dict[str, Any]:

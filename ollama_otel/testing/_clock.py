@@ -9,8 +9,8 @@ class TickingClock:
     """Returns `start`, `start + step`, ... at each reading, in seconds."""
 
     def __init__(self, start: float = 0.0, step: float = 1.0) -> None:
-        self.now = start
-        self.step = step
+        self.now: float = start
+        self.step: float = step
 
     def __call__(self) -> float:
         """Return the time, and advance the clock by one step."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ollama_otel._cli import main
+from ollama_otel.records import ModelResidency
 from tests.replay.call_lines import answer, ask, lines, tool, write
 
 Print = pytest.CaptureFixture[str]
@@ -175,6 +176,33 @@ def test_one_json_object_says_it_all(diff: Diff) -> None:
     assert pair["measures"]["time_to_first_chunk"] == {"before": None, "after": None}
     assert (pair["thinking"], pair["structure"], pair["tools"]) == (None, None, [])
     assert told["only_before"][0]["id"] == "2"
+
+
+def residency(**facts: Any) -> Log:
+    return [lines(residency=ModelResidency(**facts))]
+
+
+def test_what_the_server_held_stands_below_the_pair(diff: Diff) -> None:
+    before = residency(gpu_share=1.0, context_length=4096)
+    after = residency(gpu_share=0.4, context_length=4096, reload_cause="num_ctx")
+    status, text = diff(before, after, "--only", "all")
+    shown = [line.lstrip("├└─ ") for line in text.splitlines()]
+    assert "gpu_share 1.0 -> 0.4" in shown
+    assert "reload_cause - -> num_ctx" in shown
+    assert "context_length" not in text
+    # It explains a difference, and is none.
+    assert status == 0
+    assert "1 pair: 1 identical" in text
+
+
+def test_json_has_what_the_server_held(diff: Diff) -> None:
+    logs = residency(gpu_share=1.0), residency(gpu_share=0.4)
+    (pair,) = json.loads(diff(*logs, "--json", "--only", "all")[1])["pairs"]
+    assert pair["residency"] == [
+        {"path": "$.gpu_share", "kind": "changed", "before": 1.0, "after": 0.4}
+    ]
+    (pair,) = json.loads(diff([lines()], logs[0], "--json", "--only", "all")[1])["pairs"]
+    assert pair["residency"] == []
 
 
 def test_json_has_the_pairs_that_are_asked_for(diff: Diff) -> None:

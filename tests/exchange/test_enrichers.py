@@ -41,6 +41,12 @@ class Knowing:
         return self.enrich(record)
 
 
+class Outcome:
+    """Names a field of the record that is not a section."""
+
+    section = "outcome"
+
+
 class Refusing:
     """Raises when a call begins."""
 
@@ -111,7 +117,8 @@ def test_an_enricher_that_knows_nothing_adds_nothing(capture: Capture, enrich: A
     ("faulty", "fault"),
     [
         (Knowing(fail), "enriching a record: RuntimeError"),
-        (Knowing(lambda _: 7), "enriching a record: AttributeError"),
+        (Knowing(lambda _: 7), "enriching a record: TypeError"),
+        (Knowing(lambda _: Outcome()), "enriching a record: TypeError"),
         (Refusing(), "Refusing began to enrich a call: RuntimeError"),
     ],
 )

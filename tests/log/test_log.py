@@ -465,7 +465,7 @@ def test_a_log_that_is_let_go_writes_what_waits_and_ends(tmp_path: Path) -> None
     path = tmp_path / "calls.jsonl"
     log = ReplayLog(path)
     Client(transport=FakeOllama().transport(), observers=[log]).list()
-    thread = log.writer._thread
+    thread = log._writer._thread
     assert thread is not None
     del log
     gc.collect()

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_otel._log.privacy import BodyPolicy
+from ollama_otel._wire.dialect import VectorSpan
 from ollama_otel._wire.native import NATIVE
 from ollama_otel.redaction import pattern
 from tests.fake_secrets import KINDS, secrets
@@ -455,6 +456,33 @@ def test_vectors_go_unless_media_are_kept() -> None:
     assert changes == {"redacted", "vectors"}
     _, changes = BodyPolicy(keeps_media=True).response(pieces, NATIVE, holds_vectors=True)
     assert changes == {"redacted"}
+
+
+def embedded(body: bytes, *borders: int) -> tuple[list[bytes], frozenset[str]]:
+    return POLICY.answer(recut(body, borders), NATIVE, holds_vectors=True)
+
+
+def test_a_flat_array_is_one_vector() -> None:
+    ((body,), changes) = embedded(b'{"embedding":[0.1,0.2]}')
+    mark = json.loads(body)["embedding"]
+    assert (mark["count"], mark["size"], changes) == (1, len(b"[0.1,0.2]"), {"vectors"})
+    assert NATIVE.vectors(body) == VectorSpan(start=13, end=len(body) - 1, count=1, is_omitted=True)
+
+
+def test_vectors_that_are_cut_off_go_as_well() -> None:
+    cut = b'{"embeddings":[[0.1,0.2],[0.'
+    kept, changes = embedded(cut, 20)
+    assert changes == {"vectors"}
+    assert json.loads(b"".join(kept).removeprefix(b'{"embeddings":'))["size"] == len(cut) - 14
+    assert b"0.1" not in b"".join(kept)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"embeddings":[]}', b'{"error":"no"}', b"", b'{"embeddings":"x"}']
+)
+def test_where_no_vectors_are_nothing_is_edited(body: bytes) -> None:
+    assert NATIVE.vectors(body) is None
+    assert embedded(body) == ([body], frozenset())
 
 
 PICTURE = bytes(range(256))

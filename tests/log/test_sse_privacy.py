@@ -196,3 +196,16 @@ def test_bodies_of_a_dialect_that_does_not_name_its_texts_are_left_out(tmp_path:
     assert b"joe@" not in path.read_bytes()
     request, end = map(json.loads, path.read_text().splitlines()[1:])
     assert (request["missing"], end["missing"]) == ("dialect", "dialect")
+
+
+def test_a_body_whose_events_have_several_data_lines_is_left_out(tmp_path: Path) -> None:
+    """A text in them does not stand in one place, so a secret in it could not be found."""
+    path = tmp_path / "calls.jsonl"
+    broken = [
+        b'data: {"bit": {"choice": 0,\ndata: "words": "I am joe@exa"}}\n\n',
+        b'data: {"bit": {"choice": 0,\nid: 7\ndata: "words": "mple.com"}}\n\n',
+        b"data: [END]\n\n",
+    ]
+    call = logged(path, TOY, broken)
+    assert (call.chunks, call.missing) == (None, "dialect")
+    assert b"joe@" not in path.read_bytes()

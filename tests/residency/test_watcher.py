@@ -207,7 +207,7 @@ def test_a_server_that_was_never_there_is_asked_less_and_less(residency: Residen
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         residency.watch(url)
         until(lambda: state_of(residency, url).is_up is False)
-        watcher = residency.watcher(url)
+        watcher = residency._watched.watcher(url)
         assert watcher is not None
         until(lambda: watcher._failures > 4)
         assert watcher._pause() == pytest.approx(6 * SOON)
@@ -226,7 +226,7 @@ def test_an_answer_that_is_not_for_us_is_said_once_and_then_hardly_asked_for(
         assert f"HTTP status {status}" in record.getMessage()
         state = state_of(residency, url)
         assert (state.is_up, state.models) == (True, None)
-        watcher = residency.watcher(url)
+        watcher = residency._watched.watcher(url)
         assert watcher is not None
         assert watcher._pause() == 60
         residency.close()

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ollama_otel._frozen import FrozenDict, frozen
+from ollama_otel._wire.durations import read_keep_alive
 from ollama_otel._wire.media import media_of
+from ollama_otel._wire.model_names import short_name
 from ollama_otel.records import (
     Conversation,
     Endpoint,
@@ -43,14 +45,6 @@ def _mappings(values: Any) -> Iterator[Mapping[str, Any]]:
 # --- facts --------------------------------------------------------------------------------
 
 
-def _is_zero(keep_alive: object) -> bool:
-    """Whether the server parses it as a duration of zero (a number, or "0", "0s", "0m")."""
-    if isinstance(keep_alive, str):
-        digits = keep_alive.strip("+-hmsuµn. ")
-        return digits != "" and set(digits) <= set("0hmsuµn.")
-    return type(keep_alive) in {int, float} and keep_alive == 0
-
-
 def _keep_alive(value: object) -> str | None:
     """Return it as sent: a text or a number of seconds; None if the server does not accept it."""
     if isinstance(value, str):
@@ -63,7 +57,7 @@ def _keep_alive(value: object) -> str | None:
 def _purpose(endpoint: Endpoint, body: Mapping[str, Any]) -> Purpose:
     if endpoint.input_field is None or body.get(endpoint.input_field):
         return "call"
-    if endpoint.can_unload and _is_zero(body.get("keep_alive")):
+    if endpoint.can_unload and read_keep_alive(_keep_alive(body.get("keep_alive"))) == 0:
         return "unload"
     return "load"
 
@@ -246,7 +240,7 @@ def canonical(endpoint: Endpoint | None, body: Mapping[str, Any]) -> dict[str, A
         fields.pop("stream", None)
     for name in _MODELS:
         if isinstance(model := fields.get(name), str):
-            fields[name] = model.removesuffix(":latest")
+            fields[name] = short_name(model)
     return {
         name: value
         for name, value in fields.items()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
+from ollama_otel._wire.model_names import full_name
 from ollama_otel.testing._fake.go import FOREVER, go_time
 
 Capability = Literal["completion", "tools", "insert", "vision", "embedding", "thinking"]
@@ -71,12 +72,6 @@ class _Loaded:
     """Seconds, of the last request that had one."""
     expires_at: float
     """Seconds since the epoch."""
-
-
-def full_name(name: str) -> str:
-    """Return the name with its tag, as the server lists it."""
-    short = name.removeprefix("registry.ollama.ai/").removeprefix("library/")
-    return short if ":" in short.rpartition("/")[2] else f"{short}:latest"
 
 
 def qualified_name(name: str) -> str:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ollama_otel._wire.model_names import full_name
 from ollama_otel.testing._fake.go import BARE_JSON, RefusalError, decode_object, go_json
 from ollama_otel.testing._fake.inference import Inference
-from ollama_otel.testing._fake.models import FakeModel, Library, digest, full_name
+from ollama_otel.testing._fake.models import FakeModel, Library, digest
 from ollama_otel.testing._fake.reply import Received, Reply
 
 _TEXT = "text/plain"

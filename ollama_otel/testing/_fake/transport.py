@@ -12,8 +12,6 @@ import httpx
 
 from ollama_otel.testing._fake.reply import Delivery, Piece, Received
 
-Sleep = Callable[[float], object]
-
 
 class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Passes requests to `answer` and streams the delivery, chunk by chunk.
@@ -21,7 +19,9 @@ class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     Delays longer than the request's read timeout raise `httpx.ReadTimeout`, as on a socket.
     """
 
-    def __init__(self, answer: Callable[[Received], Delivery], sleep: Sleep | None) -> None:
+    def __init__(
+        self, answer: Callable[[Received], Delivery], sleep: Callable[[float], object] | None
+    ) -> None:
         self._answer = answer
         self._sleep = sleep
 
@@ -76,7 +76,7 @@ class _AsyncStream(httpx.AsyncByteStream):
 
 
 class _Wait:
-    def __init__(self, request: httpx.Request, sleep: Sleep | None) -> None:
+    def __init__(self, request: httpx.Request, sleep: Callable[[float], object] | None) -> None:
         self._read_timeout = _read_timeout(request)
         self._sleep = sleep or time.sleep
 
@@ -89,7 +89,7 @@ class _Wait:
 
 
 class _AsyncWait:
-    def __init__(self, request: httpx.Request, sleep: Sleep | None) -> None:
+    def __init__(self, request: httpx.Request, sleep: Callable[[float], object] | None) -> None:
         self._read_timeout = _read_timeout(request)
         self._sleep = sleep or anyio.sleep
 

@@ -1,0 +1,28 @@
+"""The instrumentation of calls, and the interfaces of tracing, enrichers and observers."""
+
+from __future__ import annotations
+
+from ollama_otel._exchange.observers import (
+    CallFollower,
+    CallTrace,
+    Enricher,
+    Instrumentation,
+    LoggingObserver,
+    Observer,
+    Section,
+    Tracing,
+)
+from ollama_otel._telemetry.instrumentation import InstrumentationOptions, build_instrumentation
+
+__all__ = [
+    "CallFollower",
+    "CallTrace",
+    "Enricher",
+    "Instrumentation",
+    "InstrumentationOptions",
+    "LoggingObserver",
+    "Observer",
+    "Section",
+    "Tracing",
+    "build_instrumentation",
+]

@@ -1,0 +1,378 @@
+"""What users write, for type checkers: nothing here runs.
+
+A line with `type: ignore` has to be an error; the checkers report the comment if it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import assert_type
+
+import httpx
+import ollama as official
+from ollama import ChatResponse, EmbedResponse, GenerateResponse
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import TracerProvider
+
+import ollama_otel
+from ollama_otel import (
+    AsyncClient,
+    AsyncTransport,
+    CallFollower,
+    CallRecord,
+    CallStart,
+    Client,
+    Enricher,
+    Instrumentation,
+    InstrumentationOptions,
+    Observer,
+    OllamaInstrumentor,
+    Settings,
+    Telemetry,
+    Transport,
+    build_instrumentation,
+    call_context,
+    configure,
+    instrument_client,
+    ollama,
+    uninstrument_client,
+)
+from ollama_otel.context import CallContext, current_call_context
+from ollama_otel.errors import OllamaOtelError, ReplayMissError
+from ollama_otel.instrumentation import CallTrace, LoggingObserver, Section, Tracing
+from ollama_otel.pytest_plugin import ReplayedTest
+from ollama_otel.records import (
+    Conversation,
+    Ending,
+    Endpoint,
+    ErrorType,
+    Message,
+    ModelResidency,
+    Outcome,
+    Phase,
+    RequestFacts,
+    ResponseFacts,
+    ToolCall,
+)
+from ollama_otel.redaction import Redactor, emails, pattern
+from ollama_otel.replay import (
+    AsyncPlayer,
+    CallIndex,
+    Chaos,
+    Chunk,
+    ComparedPair,
+    Comparison,
+    LeftOut,
+    LogStatistics,
+    Player,
+    RecordedCall,
+    ReplayApp,
+    Replaying,
+    ReplayLog,
+    RerunPlan,
+    RerunProgress,
+    Served,
+    Skipped,
+    compare,
+    plan_rerun,
+    read,
+    replay,
+    rerun,
+)
+from ollama_otel.residency import Event, Listener, ModelReload, Residency, ServerState
+from ollama_otel.settings import ContentMode, Profile
+from ollama_otel.telemetry import OtlpProtocol, ScrapeEndpoint
+from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault, Point, Reply, TickingClock
+
+# --- observers and enrichers --------------------------------------------------------------
+
+
+class PrintedCall(CallFollower):
+    def __init__(self, start: CallStart) -> None:
+        self.endpoint: Endpoint = start.endpoint
+        self.size = 0
+
+    def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
+        self.size += sum(map(len, pieces))
+
+    def end(self, record: CallRecord) -> None:
+        assert_type(record.start, CallStart)
+        assert_type(record.outcome, Outcome)
+        assert_type(record.ending, Ending)
+        assert_type(record.error_type, ErrorType | None)
+        assert_type(record.phases, Mapping[Phase, float])
+        assert_type(record.response, ResponseFacts)
+        assert_type(record.start.request, RequestFacts)
+        assert_type(record.start.conversation, Conversation | None)
+        assert_type(record.start.context, CallContext)
+        assert_type(record.answer, Message | None)
+        assert_type(record.queue_estimate, float | None)
+        record.outcome = "failed"  # type: ignore[misc]
+        _ = record.outcom  # type: ignore[attr-defined]
+
+
+class Printer:
+    def begin(self, start: CallStart) -> PrintedCall | None:
+        return PrintedCall(start) if start.is_inference else None
+
+
+class Journal(LoggingObserver):
+    keeps_request = True
+
+    def begin(self, start: CallStart) -> CallFollower | None:
+        return None
+
+    def losses(self) -> Callable[[], Mapping[str, int]]:
+        return lambda: {"line": 0}
+
+
+class Placement:
+    def begin(self, start: CallStart) -> Callable[[CallRecord], ModelResidency | None]:
+        return lambda record: ModelResidency(gpu_share=1.0) if record.progress else None
+
+
+class Untraced(Tracing):
+    def begin(self, start: CallStart) -> CallTrace:
+        return CallTrace()
+
+
+class NoObserver:
+    def begin(self, start: str) -> None: ...
+
+
+section: Section = ModelResidency(gpu_share=0.5)
+observer: Observer = Printer()
+enricher: Enricher = Placement()
+wrong: Observer = NoObserver()  # type: ignore[assignment]
+
+
+# --- entry points -------------------------------------------------------------------------
+
+
+def entry_points(
+    tracer_provider: TracerProvider,
+    meter_provider: MeterProvider,
+    logger_provider: LoggerProvider,
+    settings: Settings,
+) -> None:
+    instrumentation = build_instrumentation(
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+        logger_provider=logger_provider,
+        settings=settings,
+        observers=[Printer(), Journal()],
+        enrichers=[Placement()],
+    )
+    assert_type(instrumentation, Instrumentation)
+    assert_type(instrumentation.tracing, Tracing)
+    assert_type(instrumentation.observers, tuple[Observer, ...])
+    Instrumentation(tracing=Untraced(), observers=(observer,), enrichers=(enricher,))
+
+    options: InstrumentationOptions = {
+        "tracer_provider": tracer_provider,
+        "meter_provider": meter_provider,
+        "logger_provider": logger_provider,
+        "settings": settings,
+        "observers": [Printer()],
+        "enrichers": [Placement()],
+    }
+    Client(**options)
+    Client("http://gpu:11434", instrumentation=instrumentation, timeout=5.0)
+    AsyncClient(**options)
+    AsyncClient("gpu", instrumentation=instrumentation)
+    Transport(httpx.HTTPTransport(), **options)
+    Transport(httpx.HTTPTransport(), instrumentation=instrumentation)
+    AsyncTransport(httpx.AsyncHTTPTransport(), **options)
+    AsyncTransport(httpx.AsyncHTTPTransport(), instrumentation=instrumentation)
+    instrument_client(httpx.Client(), **options)
+    OllamaInstrumentor().instrument(instrumentation=instrumentation)
+
+    Client(observers=[NoObserver()])  # type: ignore[list-item]
+    Client(settings="settings")  # type: ignore[arg-type]
+    Transport(httpx.HTTPTransport(), tracer=tracer_provider)  # type: ignore[call-arg]
+    instrument_client(httpx.Client(), exporter="otlp")  # type: ignore[call-arg]
+
+
+def the_client_stays_what_it_is() -> None:
+    assert_type(instrument_client(official.Client()), official.Client)
+    assert_type(instrument_client(official.AsyncClient()), official.AsyncClient)
+    assert_type(instrument_client(httpx.Client()), httpx.Client)
+    assert_type(uninstrument_client(httpx.AsyncClient()), httpx.AsyncClient)
+    clients: list[official.Client] = [Client()]
+    async_clients: list[official.AsyncClient] = [AsyncClient()]
+    assert_type((clients[0], async_clients[0]), tuple[official.Client, official.AsyncClient])
+    httpx.Client(transport=Transport(httpx.HTTPTransport()))
+    httpx.AsyncClient(transport=AsyncTransport(httpx.AsyncHTTPTransport()))
+    httpx.Client(transport=AsyncTransport(httpx.AsyncHTTPTransport()))  # type: ignore[arg-type]
+
+
+# --- the drop-in client -------------------------------------------------------------------
+
+
+def calls(client: Client) -> None:
+    assert_type(client.chat("llama3.2"), ChatResponse)
+    assert_type(client.chat("llama3.2", stream=True), Iterator[ChatResponse])
+    assert_type(client.generate("llama3.2", "Hello"), GenerateResponse)
+    assert_type(client.generate("llama3.2", "Hello", stream=True), Iterator[GenerateResponse])
+    assert_type(client.embed("embeddinggemma", ["a", "b"]), EmbedResponse)
+    client.chat("llama3.2", stream="yes")  # type: ignore[call-overload]
+
+
+async def async_calls(client: AsyncClient) -> None:
+    assert_type(await client.chat("llama3.2"), ChatResponse)
+    assert_type(await client.chat("llama3.2", stream=True), AsyncIterator[ChatResponse])
+    assert_type(await client.embed("embeddinggemma", "a"), EmbedResponse)
+
+
+def official_names() -> None:
+    assert_type(ollama.chat("llama3.2"), ChatResponse)
+    assert_type(ollama.chat("llama3.2", stream=True), Iterator[ChatResponse])
+    assert_type(ollama.Client("gpu"), Client)
+    assert_type(ollama.AsyncClient(), AsyncClient)
+    assert_type(ollama.ResponseError("no such model"), official.ResponseError)
+
+
+# --- set-up -------------------------------------------------------------------------------
+
+
+def set_up() -> None:
+    protocol: OtlpProtocol = "grpc"
+    profile: Profile = "gen-ai-dev"
+    mode: ContentMode = "span_only"
+    redactor: Redactor = emails
+    telemetry = configure(
+        service_name="shop",
+        endpoint="http://localhost:4317",
+        protocol=protocol,
+        headers={"authorization": "Bearer token"},
+        resource_attributes={"deployment.environment.name": "test"},
+        export_interval=10.0,
+        prometheus="localhost:9464",
+        settings=Settings(
+            profile=profile,
+            capture_content=mode,
+            redactors=(redactor, pattern(r"\d{9}", "customer")),
+            replay_log=Path("calls.jsonl"),
+        ),
+        observers=[Printer()],
+    )
+    configure(replay_log="calls.jsonl", residency=True)
+    assert_type(telemetry, Telemetry)
+    assert_type(telemetry.flush(timeout=1.0), bool)
+    assert_type(telemetry.scrape_endpoint, ScrapeEndpoint | None)
+    assert_type(telemetry.replay_log, ReplayLog | None)
+    assert_type(telemetry.residency, Residency | None)
+    configure(protocol="http/json")  # type: ignore[arg-type]
+    Settings(profile="v2")  # type: ignore[arg-type]
+    Settings(replay="calls.jsonl")  # type: ignore[call-arg]
+    assert_type(ollama_otel.__version__, str)
+
+
+def context() -> None:
+    with call_context(conversation_id="c1", user_id="u1", tags={"feature": "search"}) as current:
+        assert_type(current, CallContext)
+    assert_type(current_call_context().tags, Mapping[str, str])
+    call_context(tags={"attempt": 1})  # type: ignore[dict-item]
+
+
+# --- the replay log -----------------------------------------------------------------------
+
+
+def logs(path: Path, app_log: ReplayLog) -> None:
+    assert_type(app_log.path, Path)
+    assert_type(app_log.statistics, LogStatistics)
+    skipped: list[Skipped] = []
+    recorded = read(path, report=skipped.append)
+    assert_type(recorded, Iterator[RecordedCall])
+    for call in recorded:
+        assert_type(call.start, CallStart)
+        assert_type(call.record, CallRecord | None)
+        assert_type(call.chunks, tuple[Chunk, ...] | None)
+        assert_type(call.conversation, Conversation | None)
+        answer = call.answer()
+        assert_type(answer, Message | None)
+        if answer is not None:
+            assert_type(answer.tool_calls, tuple[ToolCall, ...])
+    comparison = compare(read(path), read(path), ignore=["options.seed"])
+    assert_type(comparison, Comparison)
+    assert_type(comparison.pairs, tuple[ComparedPair, ...])
+    compare(path, path)  # type: ignore[arg-type]
+
+
+def playing(path: Path) -> None:
+    assert_type(replay(path, speed=0, ignore=["options.seed"], repeat=True), Replaying)
+    with replay(path) as player:
+        assert_type(player, Player)
+        assert_type(player.unused, tuple[RecordedCall, ...])
+    index = CallIndex(read(path))
+    httpx.Client(transport=Player(index, clock=TickingClock()))
+    httpx.AsyncClient(transport=AsyncPlayer(index))
+    served: list[Served] = []
+    ReplayApp(path, chaos=Chaos(fail={500: 0.1}), report=served.append)
+
+    @replay(path)
+    def test(question: str) -> int:
+        return len(question)
+
+    assert_type(test("Hello"), int)
+    test(5)  # type: ignore[arg-type]
+
+
+async def running_again(path: Path) -> None:
+    plan = plan_rerun(read(path), out="again.jsonl", limit=10)
+    assert_type(plan, RerunPlan)
+    assert_type(plan.left_out, Mapping[LeftOut, int])
+    progress: list[RerunProgress] = []
+    done = await rerun(plan, host="localhost", concurrency=2, on_progress=progress.append)
+    assert_type(done, RerunProgress)
+    await rerun(plan)  # type: ignore[call-arg]
+
+
+def test_with_a_cassette(ollama_replay: ReplayedTest) -> None:
+    assert_type(ollama_replay.path, Path)
+
+
+# --- residency ----------------------------------------------------------------------------
+
+
+def listen(host: str, port: int, event: Event) -> None:
+    if isinstance(event, ModelReload):
+        assert_type(event.evicted_by, str | None)
+
+
+def residency() -> None:
+    listener: Listener = listen
+    with Residency(interval=1.0) as watched:
+        watched.watch("localhost")
+        watched.listen(listener)
+        assert_type(watched.interval, float)
+        assert_type(watched.servers(), tuple[ServerState, ...])
+        watched.listen(print_event)  # type: ignore[arg-type]
+
+
+def print_event(event: Event) -> None: ...
+
+
+# --- testing ------------------------------------------------------------------------------
+
+
+def fakes() -> None:
+    fake = FakeOllama([FakeModel("llama3.2", capabilities=("completion", "vision"))], seed=1)
+    fake.script("/api/chat", Reply.json({"message": {}}))
+    fake.fault("/api/chat", Fault(cut_at=10))
+    capture = Capture()
+    client = Client(transport=fake.transport(), **capture.options)
+    with fake.serve() as url:
+        assert_type(url, str)
+    assert_type(client, Client)
+    assert_type(capture.records, list[CallRecord])
+    assert_type(capture.spans, list[ReadableSpan])
+    assert_type(capture.metrics(), dict[str, list[Point]])
+    FakeModel("llama3.2", capabilities=("singing",))  # type: ignore[arg-type]
+
+
+def errors(error: ReplayMissError) -> OllamaOtelError:
+    return error
