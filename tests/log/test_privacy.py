@@ -459,7 +459,7 @@ def test_vectors_go_unless_media_are_kept() -> None:
 
 
 def embedded(body: bytes, *borders: int) -> tuple[list[bytes], frozenset[str]]:
-    return POLICY.answer(recut(body, borders), NATIVE, holds_vectors=True)
+    return POLICY.response(recut(body, borders), NATIVE, holds_vectors=True)
 
 
 def test_a_flat_array_is_one_vector() -> None:
