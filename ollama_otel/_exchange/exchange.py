@@ -346,10 +346,10 @@ class Exchange:
     def _judge_body(self, facts: ResponseFacts, *, is_whole: bool) -> _Verdict:
         """Say how a call ended in which no error was reported."""
         status, reader = self._status, self._reader
-        if facts.done:
-            return "completed", "final_message", None, None
         if status is not None and status >= _FIRST_REDIRECT:
             return "completed", "redirect", None, None
+        if facts.done:
+            return "completed", "final_message", None, None
         if not is_whole:
             return "abandoned", "closed_early", None, None
         if reader is not None and reader.is_unreadable:

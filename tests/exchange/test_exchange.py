@@ -211,6 +211,11 @@ def test_a_redirect_is_completed_and_known_as_one(status: int) -> None:
     record = Scene().head(status, content_type="text/html").drain(b"<a href=/>moved</a>")
     assert ended(record) == ("completed", None, None)
     assert record.is_redirect
+    assert record.ending == "redirect"
+
+
+def test_a_redirect_of_a_route_without_a_final_message_is_one_too() -> None:
+    assert Scene(None, method="GET", path="/api/tags").head(307).drain().ending == "redirect"
 
 
 def test_a_success_is_no_redirect() -> None:
