@@ -178,9 +178,12 @@ def instrumentation_for(options: InstrumentationOptions) -> Callable[[], Instrum
     """Return what gives the instrumentation to use, now and whenever `configure` changes it.
 
     A client that is given nothing follows the process's default. Raises `SettingsError` if an
-    instrumentation is given together with what one is built from.
+    instrumentation is given together with what one is built from, and TypeError for a keyword
+    that is not one of `InstrumentationOptions`.
     """
-    given: Any = {name: value for name, value in options.items() if value not in (None, ())}
+    if unknown := options.keys() - InstrumentationOptions.__annotations__.keys():
+        raise TypeError(f"unexpected keywords: {', '.join(sorted(unknown))}")
+    given: Any = {name: value for name, value in options.items() if value not in (None, (), [])}
     instrumentation: Instrumentation | None = given.pop("instrumentation", None)
     if instrumentation is not None and given:
         raise SettingsError(f"give either instrumentation or {', '.join(sorted(given))}, not both")
