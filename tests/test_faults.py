@@ -208,6 +208,42 @@ def test_an_observer_that_begins_with_nonsense_does_not_take_the_others_along(
     assert {point.value for point in capture.metrics()[rows.ACTIVE_REQUESTS.name]} == {0}
 
 
+class InterruptedFollower(CallFollower):
+    def end(self, record: CallRecord) -> None:
+        raise KeyboardInterrupt
+
+
+class InterruptedObserver:
+    """Ctrl-C comes while it takes a record."""
+
+    def begin(self, start: CallStart) -> CallFollower:
+        return InterruptedFollower()
+
+
+class InterruptedEnricher:
+    """Ctrl-C comes while it adds its facts."""
+
+    def begin(self, start: CallStart) -> Callable[[CallRecord], None]:
+        return InterruptedFollower().end
+
+
+@pytest.mark.parametrize(
+    "broken", [{"observers": [InterruptedObserver()]}, {"enrichers": [InterruptedEnricher()]}]
+)
+def test_an_interrupt_while_a_record_is_handed_over_ends_the_span(
+    colour: Colour, broken: dict[str, Any], capture: Capture
+) -> None:
+    async def scenario() -> None:
+        options = capture.options | broken
+        client = colour.ours("http://h", transport=FakeOllama().transport(), **options)
+        with pytest.raises(KeyboardInterrupt):
+            await done(client.chat(**CHAT))
+
+    colour.run(scenario)
+    (span,) = capture.spans
+    assert (span.attributes or {})[names.OUTCOME] == "completed"
+
+
 # --- OpenTelemetry itself -----------------------------------------------------------------
 
 

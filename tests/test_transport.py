@@ -36,6 +36,7 @@ from ollama_otel import (
     instrument_client,
     uninstrument_client,
 )
+from ollama_otel._telemetry.instrumentation import instrumentation_for
 from ollama_otel._wire.native.images import without_images
 from ollama_otel.records import Media
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
@@ -1007,6 +1008,18 @@ def test_an_instrumentation_is_given_alone(colour: Colour, other: dict[str, Any]
         colour.ours(HOST, instrumentation=shared, **other)
     with pytest.raises(SettingsError):
         instrument_client(colour.official(HOST), instrumentation=shared, **other)
+
+
+@pytest.mark.parametrize("nothing", [{"observers": []}, {"observers": ()}, {"settings": None}])
+def test_a_client_that_is_given_nothing_follows_configure(nothing: Any) -> None:
+    assert instrumentation_for(nothing) is instrumentation_for({})
+
+
+@pytest.mark.parametrize("value", [None, (), 1])
+def test_an_unknown_keyword_is_refused(colour: Colour, value: object) -> None:
+    misspelt: Any = {"observer": value}
+    with pytest.raises(TypeError, match="observer"):
+        instrument_client(colour.official(HOST), **misspelt)
 
 
 # --- another library like httpx ---------------------------------------------------------------

@@ -243,12 +243,27 @@ class Exchange:
         _process.run_or_defer(self._hand_over, record)
 
     def _hand_over(self, record: CallRecord) -> None:
+        # An interrupt may come anywhere in it; the span has to end all the same.
+        try:
+            record = self._enriched(record)
+            self._observed(record)
+        finally:
+            self._followers, self._listeners, self._enrichments = [], [], []
+            try:
+                self.trace.end(record)
+            except Exception as fault:  # noqa: BLE001
+                guard.caught("ending a span", fault)
+
+    def _enriched(self, record: CallRecord) -> CallRecord:
         for enrich in self._enrichments:
             try:
                 if (section := enrich(record)) is not None:
                     record = _with_section(record, section)
             except Exception as fault:  # noqa: BLE001 - the record goes on without these facts
                 guard.caught("enriching a record", fault)
+        return record
+
+    def _observed(self, record: CallRecord) -> None:
         self.enter()
         try:
             for follower in self._followers:
@@ -258,11 +273,6 @@ class Exchange:
                     guard.caught(f"{type(follower).__name__} took a record", fault)
         finally:
             self.exit()
-            self._followers, self._listeners, self._enrichments = [], [], []
-        try:
-            self.trace.end(record)
-        except Exception as fault:  # noqa: BLE001
-            guard.caught("ending a span", fault)
 
     def enter(self) -> None:
         """Make the call's span the current one."""
@@ -336,10 +346,10 @@ class Exchange:
     def _judge_body(self, facts: ResponseFacts, *, is_whole: bool) -> _Verdict:
         """Return how a call ended that reported no error."""
         status, reader = self._status, self._reader
-        if facts.done:
-            return "completed", "final_message", None, None
         if status is not None and status >= _FIRST_REDIRECT:
             return "completed", "redirect", None, None
+        if facts.done:
+            return "completed", "final_message", None, None
         if not is_whole:
             return "abandoned", "closed_early", None, None
         if reader is not None and reader.is_unreadable:

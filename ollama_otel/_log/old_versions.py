@@ -23,7 +23,10 @@ _EXCEPTIONS_OF_V1: Final = frozenset(
     {"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "ConnectError", "ReadError"}
     | {"WriteError", "CloseError", "ProxyError", "RemoteProtocolError", "LocalProtocolError"}
 )
-_TRANSPORT_ERRORS: Final = frozenset({"connect", "timeout", "network", "incomplete", "protocol"})
+# `_OTHER`: in a stream of a good status, the server's errors all have a type of their own.
+_TRANSPORT_ERRORS: Final = frozenset(
+    {"connect", "timeout", "network", "incomplete", "protocol", "_OTHER"}
+)
 _COLD: Final = 0.1
 _FIRST_REDIRECT, _FIRST_ERROR = 300, 400
 

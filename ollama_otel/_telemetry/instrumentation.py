@@ -184,9 +184,12 @@ def instrumentation_for(options: InstrumentationOptions) -> Callable[[], Instrum
     """Return a function that returns the instrumentation to use for a call.
 
     Without options it returns the process's default, which `configure` can change later. Raises
-    `SettingsError` if `instrumentation` is combined with other options.
+    `SettingsError` if `instrumentation` is combined with other options, and TypeError for a
+    keyword that is not one of `InstrumentationOptions`.
     """
-    given: Any = {name: value for name, value in options.items() if value not in (None, ())}
+    if unknown := options.keys() - InstrumentationOptions.__annotations__.keys():
+        raise TypeError(f"unexpected keywords: {', '.join(sorted(unknown))}")
+    given: Any = {name: value for name, value in options.items() if value not in (None, (), [])}
     instrumentation: Instrumentation | None = given.pop("instrumentation", None)
     if instrumentation is not None and given:
         raise SettingsError(f"give either instrumentation or {', '.join(sorted(given))}, not both")

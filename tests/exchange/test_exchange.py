@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ollama_otel._exchange.body import PIECES_AT_ONCE
 from ollama_otel._exchange.exchange import Exchange, Url
 from ollama_otel._exchange.observers import (
     CallFollower,
@@ -19,8 +20,11 @@ from ollama_otel._exchange.observers import (
     Observer,
     Tracing,
 )
+from ollama_otel._exchange.streams import CompletionStream
 from ollama_otel._guard import guard
 from ollama_otel._wire.endpoints import find_endpoint
+from ollama_otel._wire.native import NativeDialect
+from ollama_otel._wire.ndjson import NdjsonFraming
 from ollama_otel.records import CallRecord, CallStart, Message, SpanIds, Text, ToolCall
 from ollama_otel.testing import TickingClock
 from tests.exchange.shell import as_shell
@@ -211,6 +215,11 @@ def test_a_redirect_is_completed_and_known_as_one(status: int) -> None:
     record = Scene().head(status, content_type="text/html").drain(b"<a href=/>moved</a>")
     assert ended(record) == ("completed", None, None)
     assert record.is_redirect
+    assert record.ending == "redirect"
+
+
+def test_a_redirect_of_a_route_without_a_final_message_is_one_too() -> None:
+    assert Scene(None, method="GET", path="/api/tags").head(307).drain().ending == "redirect"
 
 
 def test_a_success_is_no_redirect() -> None:
@@ -760,6 +769,42 @@ def test_an_answer_after_long_thinking_is_timed_at_its_chunk() -> None:
         thinking += [0.01, chat(thinking="hm")]
     record = Scene().head().drain(*thinking, 0.01, chat("Hello"), 0.01, final())
     assert record.time_to_first_answer == pytest.approx(5.01)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 150, 1000, 10_000])
+def test_an_answer_after_thinking_is_timed_however_the_stream_is_cut(size: int) -> None:
+    before = chat(thinking="hm") * 200
+    stream = before + chat("Hello") + chat(" you") * 70 + final()
+    steps: list[bytes | float] = []
+    for start in range(0, len(stream), size):
+        steps += [1.0, stream[start : start + size]]
+    record = Scene().head().drain(*steps)
+    pieces_until_answer = -(-len(before + chat("Hello")) // size)
+    assert record.time_to_first_answer == pieces_until_answer
+    assert (record.chunk_count, record.response.has_thinking) == (272, True)
+
+
+class _CountingFraming(NdjsonFraming):
+    """Counts how often messages are looked at."""
+
+    looks = 0
+
+    def count(self, data: bytes) -> int:
+        self.looks += 1
+        return super().count(data)
+
+
+def test_long_thinking_is_looked_at_in_batches() -> None:
+    class Counted(NativeDialect):
+        framing = _CountingFraming()
+
+    reader = CompletionStream(Counted(), lambda: 0.0, watches_tools=False)
+    feed, pulled = as_shell(reader.inlets())
+    for _ in range(10_000):
+        pulled()
+        feed(chat(thinking="hm"))
+    assert reader.facts().has_thinking
+    assert Counted.framing.looks < 10_000 / PIECES_AT_ONCE + 2 * PIECES_AT_ONCE
 
 
 def test_the_first_answer_is_found_in_generations_too() -> None:

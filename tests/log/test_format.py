@@ -509,6 +509,11 @@ OF_V1 = {"v": 1, "event": "end", "id": "1", "at": "2026-11-22T18:00:00.000000Z",
             "ReadTimeout",
         ),
         (
+            {"outcome": "failed", "status": 200, "error_type": "_OTHER", "error_message": "bang"},
+            "exception",
+            None,
+        ),
+        (
             {
                 "outcome": "failed",
                 "status": 200,

@@ -162,7 +162,7 @@ def joined(messages: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Message:
     parts: tuple[Part, ...] = (
         *([Thinking(thinking)] if thinking else []),
         *([Text(text)] if text else []),
-        *(call for answer in answers for call in tool_calls(answer.get("tool_calls"))),
+        *(call for a in answers if "tool_calls" in a for call in tool_calls(a["tool_calls"])),
     )
     role = next((a["role"] for a in answers if isinstance(a.get("role"), str)), "assistant")
     return Message(role=role, parts=parts, is_cut=is_cut)
