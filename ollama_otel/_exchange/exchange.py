@@ -23,8 +23,8 @@ from ollama_otel._exchange.observers import (
     Observer,
 )
 from ollama_otel._exchange.streams import CompletionStream, ProgressStream
+from ollama_otel._exchange.verdict import judge
 from ollama_otel._guard import guard
-from ollama_otel._wire import failures
 from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel.context import current_call_context
@@ -32,23 +32,16 @@ from ollama_otel.records import (
     SECTIONS,
     CallRecord,
     CallStart,
-    Ending,
     Endpoint,
-    ErrorType,
-    Outcome,
     ResponseFacts,
 )
 
 __all__ = ["Exchange", "Url", "body_reader"]
 
-_NOT_FOUND = 404
 _FIRST_REDIRECT = 300
-_FIRST_ERROR = 400
 _PORTS = {"http": 80, "https": 443}
 
 _NO_FACTS = ResponseFacts()
-
-_Verdict = tuple[Outcome, Ending, ErrorType | None, str | None]
 
 
 class Url(NamedTuple):
@@ -301,15 +294,15 @@ class Exchange:
                 guard.caught("reading the end of a response", fault)
             values["response_size"] = reader.size
             values |= reader.timings(began, now)
-        outcome, ending, error_type, message = self._judge(facts, cause, is_whole=is_whole)
+        verdict = judge(self.start.endpoint, self._status, reader, facts, cause, is_whole=is_whole)
         load = facts.load_duration
         return CallRecord(
             start=self.start,
-            outcome=outcome,
-            ending=ending,
-            error_type=error_type,
-            error_message=message,
-            exception_type=type(cause).__name__ if ending == "exception" else None,
+            outcome=verdict.outcome,
+            ending=verdict.ending,
+            error_type=verdict.error_type,
+            error_message=verdict.message,
+            exception_type=type(cause).__name__ if verdict.ending == "exception" else None,
             http_status=self._status,
             response=facts,
             duration=now - began,
@@ -320,46 +313,6 @@ class Exchange:
             is_from_network=self._is_from_network,
             **values,
         )
-
-    def _judge(
-        self, facts: ResponseFacts, cause: BaseException | None, *, is_whole: bool
-    ) -> _Verdict:
-        """Return how the call ended, and why; the first condition that holds decides."""
-        status, reader = self._status, self._reader
-        if cause is not None and failures.is_cancellation(cause):
-            return "cancelled", "cancelled", None, None
-        if status == _NOT_FOUND and self.start.endpoint.missing_is_an_answer:
-            return "completed", "whole_body", None, None
-        if status is not None and status >= _FIRST_ERROR:
-            body = b"" if reader is None else reader.start
-            text = dialect_of(self.start.endpoint).error_text(body)
-            message = text or f"HTTP status {status}"
-            return "failed", "error_status", failures.from_server(status, text), message
-        if cause is not None:
-            kind = failures.from_exception(cause)
-            return "failed", "exception", kind, failures.exception_text(cause)
-        if facts.error is not None:
-            text = failures.error_text(facts.error.encode())
-            return "failed", "error_message", failures.from_server(None, text), text
-        return self._judge_body(facts, is_whole=is_whole)
-
-    def _judge_body(self, facts: ResponseFacts, *, is_whole: bool) -> _Verdict:
-        """Return how a call ended that reported no error."""
-        status, reader = self._status, self._reader
-        if status is not None and status >= _FIRST_REDIRECT:
-            return "completed", "redirect", None, None
-        if facts.done:
-            return "completed", "final_message", None, None
-        if not is_whole:
-            return "abandoned", "closed_early", None, None
-        if reader is not None and reader.is_unreadable:
-            # The body is complete, but in an encoding that only the caller can decode.
-            return "completed", "whole_body", None, None
-        if reader is not None and reader.is_malformed:
-            text = "the answer is not what an Ollama server sends"
-            return "failed", "not_protocol", "protocol", text
-        text = "the answer ended without its final message"
-        return "failed", "no_final_message", "incomplete", text
 
 
 def _with_section(record: CallRecord, section: object) -> CallRecord:

@@ -1,0 +1,76 @@
+"""Decides how a call ended, and why: pure functions over what came."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ollama_otel._exchange.body import BodyReader
+from ollama_otel._wire import failures
+from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel.records import Ending, Endpoint, ErrorType, Outcome, ResponseFacts
+
+__all__ = ["Verdict", "judge"]
+
+_NOT_FOUND: Final = 404
+_FIRST_REDIRECT: Final = 300
+_FIRST_ERROR: Final = 400
+
+
+class Verdict(NamedTuple):
+    """How a call ended."""
+
+    outcome: Outcome
+    ending: Ending
+    error_type: ErrorType | None = None
+    message: str | None = None
+
+
+def judge(
+    endpoint: Endpoint,
+    status: int | None,
+    reader: BodyReader | None,
+    facts: ResponseFacts,
+    cause: BaseException | None,
+    *,
+    is_whole: bool,
+) -> Verdict:
+    """Return how a call ended; the first condition that holds decides.
+
+    `status` and `reader` are None if no response came, `cause` is the exception that goes to the
+    caller, and `is_whole` says whether the body came to its clean end.
+    """
+    if cause is not None and failures.is_cancellation(cause):
+        return Verdict("cancelled", "cancelled")
+    if status == _NOT_FOUND and endpoint.missing_is_an_answer:
+        return Verdict("completed", "whole_body")
+    if status is not None and status >= _FIRST_ERROR:
+        text = dialect_of(endpoint).error_text(b"" if reader is None else reader.start)
+        message = text or f"HTTP status {status}"
+        return Verdict("failed", "error_status", failures.from_server(status, text), message)
+    if cause is not None:
+        kind = failures.from_exception(cause)
+        return Verdict("failed", "exception", kind, failures.exception_text(cause))
+    if facts.error is not None:
+        text = failures.error_text(facts.error.encode())
+        return Verdict("failed", "error_message", failures.from_server(None, text), text)
+    return _without_error(status, reader, facts, is_whole=is_whole)
+
+
+def _without_error(
+    status: int | None, reader: BodyReader | None, facts: ResponseFacts, *, is_whole: bool
+) -> Verdict:
+    """Return how a call ended that reported no error."""
+    if status is not None and status >= _FIRST_REDIRECT:
+        return Verdict("completed", "redirect")
+    if facts.done:
+        return Verdict("completed", "final_message")
+    if not is_whole:
+        return Verdict("abandoned", "closed_early")
+    if reader is not None and reader.is_unreadable:
+        # The body is complete, but in an encoding that only the caller can decode.
+        return Verdict("completed", "whole_body")
+    if reader is not None and reader.is_malformed:
+        text = "the answer is not what an Ollama server sends"
+        return Verdict("failed", "not_protocol", "protocol", text)
+    text = "the answer ended without its final message"
+    return Verdict("failed", "no_final_message", "incomplete", text)
