@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar, Unpack
 
 import httpx
 
+from ollama_otel._exchange.body import PIECES_AT_ONCE
 from ollama_otel._exchange.exchange import Exchange, Url
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, instrumentation_for
@@ -84,11 +85,13 @@ class _Body:
 
 class _SyncBody(_Body):
     def __iter__(self) -> Iterator[bytes]:
-        with self._exchange.receiving() as (clock, pulled, arrived, feed):
+        with self._exchange.receiving() as (clock, pulled, arrived, took, pieces, settle):
             pulled(clock())
             for data in self._inner:
                 arrived(clock())
-                feed(data)
+                took(data)
+                if len(pieces) >= PIECES_AT_ONCE:
+                    settle()
                 yield data
                 pulled(clock())
 
@@ -101,11 +104,13 @@ class _SyncBody(_Body):
 
 class _AsyncBody(_Body):
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with self._exchange.receiving() as (clock, pulled, arrived, feed):
+        with self._exchange.receiving() as (clock, pulled, arrived, took, pieces, settle):
             pulled(clock())
             async for data in self._inner:
                 arrived(clock())
-                feed(data)
+                took(data)
+                if len(pieces) >= PIECES_AT_ONCE:
+                    settle()
                 yield data
                 pulled(clock())
 

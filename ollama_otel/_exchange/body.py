@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ollama_otel._guard import guard
 from ollama_otel._wire.dialect import Dialect
@@ -20,15 +20,22 @@ __all__ = ["PIECES_AT_ONCE", "BodyReader", "Inlets", "PiecesListener"]
 PIECES_AT_ONCE = 64
 """Pieces that are collected before they are processed."""
 
-Inlets = tuple[
-    Callable[[], float], Callable[[float], None], Callable[[float], None], Callable[[bytes], None]
-]
-"""`clock`, `pulled`, `arrived` and `feed`.
 
-Before requesting a piece, call `pulled(clock())`; after it arrived, `arrived(clock())` and
-`feed(piece)`. They are separate functions because a wrapper call would cost a hundredth of a
-chunk.
-"""
+class Inlets(NamedTuple):
+    """What a shell calls for every piece of a body.
+
+    Before it asks for a piece: `pulled(clock())`. When the piece has come: `arrived(clock())`,
+    `took(piece)`, and `settle()` if there are `PIECES_AT_ONCE` pieces or more. These are apart and
+    not one function, as a call for each piece costs a fiftieth of what a chunk costs.
+    """
+
+    clock: Callable[[], float]
+    pulled: Callable[[float], None]
+    arrived: Callable[[float], None]
+    took: Callable[[bytes], None]
+    pieces: list[bytes]
+    settle: Callable[[], None]
+
 
 PiecesListener = Callable[[Sequence[bytes], Sequence[float]], None]
 
@@ -76,23 +83,23 @@ class BodyReader:
             self.is_unreadable = True
 
     def inlets(self) -> Inlets:
-        """Return the functions that a shell calls for every piece."""
-        pieces, settle = self._pieces, self.settle
-        took = pieces.append
-
-        def feed(data: bytes) -> None:
-            took(data)
-            if len(pieces) >= PIECES_AT_ONCE:
-                settle()
-
-        return self.clock, self._pulls.append, self._arrivals.append, feed
+        """Return what a shell calls for every piece."""
+        return Inlets(
+            self.clock,
+            self._pulls.append,
+            self._arrivals.append,
+            self._pieces.append,
+            self._pieces,
+            self.settle,
+        )
 
     def take_whole(self, data: bytes) -> None:
-        """Read a body that is in memory already."""
-        clock, pulled, arrived, feed = self.inlets()
-        pulled(clock())
-        arrived(clock())
-        feed(data)
+        """Take a body, or a piece of one, that is in memory already."""
+        self._pulls.append(self.clock())
+        self._arrivals.append(self.clock())
+        self._pieces.append(data)
+        if len(self._pieces) >= PIECES_AT_ONCE:
+            self.settle()
 
     def settle(self) -> None:
         """Process the collected pieces."""

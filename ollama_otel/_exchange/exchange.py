@@ -388,4 +388,4 @@ def _ignore(value: object) -> None:
     pass
 
 
-_IGNORED: Inlets = (lambda: 0.0, _ignore, _ignore, _ignore)
+_IGNORED = Inlets(lambda: 0.0, _ignore, _ignore, _ignore, [], lambda: None)
