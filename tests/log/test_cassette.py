@@ -402,7 +402,9 @@ def test_a_broken_chunk_is_told_with_its_line(tmp_path: Path, chunk: Any) -> Non
 
 def test_a_call_of_a_newer_format_is_told(tmp_path: Path) -> None:
     path = written(tmp_path, ({**REQUEST, "v": 3}, None))
-    with pytest.raises(ReplayLogError, match="version 3, newer than 2"):
+    with pytest.raises(
+        ReplayLogError, match=r"line 6: recorded in version 3 .* reads up to 2: upgrade it"
+    ):
         list(read_cassette(path))
 
 
