@@ -67,7 +67,7 @@ class BodyReader:
         self._keeps_content = keeps_content
         self._listeners = listeners
         self.is_unreadable = False
-        """Whether an encoding or a size keeps this reader from looking into the body."""
+        """Whether an encoding, a size or a fault of ours keeps the body from being judged."""
         self._decode: Callable[[bytes], bytes] | None = None
         try:
             self._decode = decoder_for(content_encoding) if content_encoding else None
@@ -104,6 +104,7 @@ class BodyReader:
                 self._hand_on(listener)
             self._look()
         except Exception as fault:  # noqa: BLE001 - whatever we got wrong, the bytes go on
+            self.is_unreadable = True
             guard.caught("reading a response", fault)
         finally:
             self._pieces.clear()
