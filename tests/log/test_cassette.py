@@ -408,6 +408,12 @@ def test_a_call_of_a_newer_format_is_told(tmp_path: Path) -> None:
         list(read_cassette(path))
 
 
+def test_the_time_of_an_end_may_be_left_out(tmp_path: Path) -> None:
+    timeless = {name: value for name, value in end("Hello").items() if name != "at"}
+    call = replayed(written(tmp_path, (REQUEST, timeless)))
+    assert (call.body, call.record is not None) == (b"Hello", True)
+
+
 @given(st.binary(max_size=60))
 def test_no_damage_gives_anything_but_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory, damage: bytes
