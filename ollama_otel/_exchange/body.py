@@ -75,7 +75,7 @@ class BodyReader:
         self._keeps_content = keeps_content
         self._listeners = listeners
         self.is_unreadable = False
-        """Whether the body's encoding or size prevents reading it."""
+        """Whether the body's encoding, its size or a fault of ours prevents reading it."""
         self._decode: Callable[[bytes], bytes] | None = None
         try:
             self._decode = decoder_for(content_encoding) if content_encoding else None
@@ -112,6 +112,7 @@ class BodyReader:
                 self._hand_on(listener)
             self._look()
         except Exception as fault:  # noqa: BLE001 - our fault; the bytes go on
+            self.is_unreadable = True
             guard.caught("reading a response", fault)
         finally:
             self._pieces.clear()

@@ -291,6 +291,7 @@ class Exchange:
                 if (progress := reader.progress()) is not None:
                     values["progress"] = progress
             except Exception as fault:  # noqa: BLE001 - a call must end, with or without its facts
+                reader.is_unreadable = True
                 guard.caught("reading the end of a response", fault)
             values["response_size"] = reader.size
             values |= reader.timings(began, now)

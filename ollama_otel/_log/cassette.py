@@ -228,7 +228,10 @@ def _call(call: Mapping[str, Any], path: Path, line: int) -> RecordedCall:
     request, end = call["request"], call["end"]
     for half in (request, end or request):
         if half["v"] > log_format.VERSION:
-            raise ValueError(f"version {half['v']}, newer than {log_format.VERSION}")
+            raise ReplayLogError(
+                f"{path}, line {line}: recorded in version {half['v']} of the log's format, and "
+                f"this ollama_otel reads up to {log_format.VERSION}: upgrade it"
+            )
     if end is not None and "chunks" in end:
         chunks = [[delta, _as_logged(piece)] for delta, piece in end["chunks"]]
         end = {**end, "chunks": chunks}

@@ -70,10 +70,11 @@ class _End(Struct):
     """Keys of an end line that are not facts."""
 
     id: str
-    at: str
     outcome: Outcome
     ending: str
     duration: Annotated[float, Meta(ge=0, le=1e300)]
+    at: str = ""
+    """Not needed to read a call: cassettes that were edited may lack it."""
     chunks: list[Any] | None = None
     changes: list[str] = []
     missing: str | None = None

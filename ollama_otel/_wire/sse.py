@@ -14,7 +14,8 @@ __all__ = ["SSE", "EventCutter", "SseFraming"]
 
 _LINE_END: Final = rb"(?:\r\n|\n|\r(?!\n))"
 _EVENT_END: Final = re.compile(_LINE_END + _LINE_END)
-_DATA: Final = re.compile(rb"(?:\A|(?<=[\r\n]))data:[ ]?([^\r\n]*)")
+# A stream may begin with a byte order mark.
+_DATA: Final = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n]))data:[ ]?([^\r\n]*)")
 _EVENT: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n|\n|\r|\Z))+")
 
 
@@ -82,7 +83,7 @@ class SseFraming(Framing):
         ]
 
     def _span(self, body: bytes, start: int, end: int) -> tuple[int, int]:
-        data = _DATA.match(body, start, end) if body.startswith(b"data:", start) else None
+        data = _DATA.match(body, start, end)
         return (start, end) if data is None else data.span(1)
 
     def has_broken_payloads(self, body: bytes) -> bool:

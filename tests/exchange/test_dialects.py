@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ollama_otel._exchange.exchange import Exchange, Url
 from ollama_otel._exchange.observers import CallFollower, Instrumentation
+from ollama_otel._guard import guard
 from ollama_otel._wire.dialect import as_json
 from ollama_otel._wire.endpoints import added_dialect, find_endpoint
 from ollama_otel.records import CallRecord, CallStart, Message, Text, Thinking, ToolCall
@@ -139,6 +140,20 @@ def test_thinking_is_told_from_the_first_answer() -> None:
 def test_a_stream_without_its_end_is_failed(pieces: list[bytes], end: tuple[str, ...]) -> None:
     record = record_of(*pieces)
     assert (record.outcome, record.ending, record.error_type) == end
+
+
+@pytest.mark.usefixtures("quiet_guard")
+@pytest.mark.parametrize(
+    ("event", "fault"),
+    [
+        (b'data: {"bit":7}\n\n', "reading a response: AttributeError"),
+        (b'data: {"device":"at the top"}\n\n', "reading the end of a response: KeyError"),
+    ],
+)
+def test_a_fault_of_a_dialect_is_not_a_failure_of_the_call(event: bytes, fault: str) -> None:
+    record = record_of(STREAM[0], event, *STREAM[1:])
+    assert (record.outcome, record.error_type) == ("completed", None)
+    assert fault in guard.faults
 
 
 def test_a_stream_that_is_left_is_abandoned() -> None:

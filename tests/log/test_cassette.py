@@ -402,8 +402,16 @@ def test_a_broken_chunk_is_told_with_its_line(tmp_path: Path, chunk: Any) -> Non
 
 def test_a_call_of_a_newer_format_is_told(tmp_path: Path) -> None:
     path = written(tmp_path, ({**REQUEST, "v": 3}, None))
-    with pytest.raises(ReplayLogError, match="version 3, newer than 2"):
+    with pytest.raises(
+        ReplayLogError, match=r"line 6: recorded in version 3 .* reads up to 2: upgrade it"
+    ):
         list(read_cassette(path))
+
+
+def test_the_time_of_an_end_may_be_left_out(tmp_path: Path) -> None:
+    timeless = {name: value for name, value in end("Hello").items() if name != "at"}
+    call = replayed(written(tmp_path, (REQUEST, timeless)))
+    assert (call.body, call.record is not None) == (b"Hello", True)
 
 
 @given(st.binary(max_size=60))

@@ -230,3 +230,9 @@ def test_a_payload_of_several_lines_is_framed_in_as_many() -> None:
 def test_spans_of_lines_leave_blanks_out() -> None:
     body = b' {"a":1} \r\n\n\t\n{"b":2}'
     assert [body[start:end] for start, end in NDJSON.spans(body)] == [b'{"a":1}', b'{"b":2}']
+
+
+def test_a_stream_may_begin_with_a_byte_order_mark() -> None:
+    body = b'\xef\xbb\xbfdata: {"a":1}\n\ndata: {"b":2}\n\n'
+    assert SSE.payloads(body) == [b'{"a":1}', b'{"b":2}']
+    assert [body[start:end] for start, end in SSE.spans(body)] == SSE.payloads(body)
