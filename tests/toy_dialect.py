@@ -91,11 +91,13 @@ class ToyDialect(Dialect):
     def is_end_mark(self, payload: bytes) -> bool:
         return payload == b"[END]"
 
-    def speech(self, message: Mapping[str, Any]) -> Speech | None:
+    def speech(self, message: Mapping[str, Any]) -> tuple[Speech, ...]:
         bit = message.get("bit", {})
-        if bit.get("words") or "device" in bit:
-            return "answer"
-        return "thinking" if bit.get("musing") else None
+        answers = bool(bit.get("words")) or "device" in bit
+        return (
+            *(("thinking",) if bit.get("musing") else ()),
+            *(("answer",) if answers else ()),
+        )
 
     def read_stream(
         self,

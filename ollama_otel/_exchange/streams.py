@@ -176,19 +176,13 @@ class CompletionStream(Stream):
             if self._has_thinking and self.dialect.is_silent(payload):
                 continue
             message = parse_object(payload)
-            speech = None if message is None else self.dialect.speech(message)
-            if speech == "thinking":
+            speech = () if message is None else self.dialect.speech(message)
+            if "thinking" in speech:
                 self._has_thinking = True
-            elif speech == "answer":
-                self._has_thinking = self._has_thinking or self._holds_thinking(message)
+            if "answer" in speech:
                 self._first_answer_at = now
                 self._awaits_answer = False
                 return
-
-    def _holds_thinking(self, message: Any) -> bool:
-        """Whether a message that begins the answer holds thinking as well."""
-        joined = self.dialect.joined([message], is_cut=False)
-        return joined is not None and bool(joined.thinking)
 
     def _closing_payloads(self) -> list[bytes]:
         payloads = [

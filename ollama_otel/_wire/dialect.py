@@ -139,8 +139,8 @@ class Dialect(ABC):
         return False
 
     @abstractmethod
-    def speech(self, message: Mapping[str, Any]) -> Speech | None:
-        """Return whether a message has an answer (text, tool call) or thinking; None if neither."""
+    def speech(self, message: Mapping[str, Any]) -> tuple[Speech, ...]:
+        """Return what a message holds: an answer (text, tool call), thinking, both or neither."""
 
     @abstractmethod
     def read_stream(

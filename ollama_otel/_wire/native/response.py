@@ -101,11 +101,12 @@ def tool_calls_of(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
-def speech(message: Mapping[str, Any]) -> Speech | None:
-    """Return whether a line has an answer or thinking; None if neither."""
+def speech(message: Mapping[str, Any]) -> tuple[Speech, ...]:
+    """Return what a line holds; see `Dialect.speech`."""
+    thinks = bool(answer_of(message).get("thinking"))
     if text_of(message) or tool_calls_of(message):
-        return "answer"
-    return "thinking" if answer_of(message).get("thinking") else None
+        return ("thinking", "answer") if thinks else ("answer",)
+    return ("thinking",) if thinks else ()
 
 
 def _error_of(part: Mapping[str, Any]) -> str | None:
