@@ -30,7 +30,7 @@ Labels = dict[str, LabelValue]
 Sum = Phase | Literal["moved", "input_tokens", "output_tokens"]
 
 _MAX_SERIES = 10_000
-_MAX_PENDING = 64
+_MAX_PENDING = 16
 """Records of one series that are pending before they are added up."""
 
 

@@ -233,7 +233,6 @@ CHUNK = "one more chunk"
 
 TARGETS = [
     Target("single chat", "drop-in, no-op", PLAIN, 1.10),
-    Target("single chat", "instrumented, no-op", PLAIN, 1.10),
     Target("single chat", "drop-in", FLOOR, 1.05),
     Target("single chat", "instrumented", FLOOR, 1.25),
     Target(CHUNK, "drop-in", PLAIN, 0.55),
