@@ -176,12 +176,13 @@ class CompletionStream(Stream):
             if self._has_thinking and self.dialect.is_silent(payload):
                 continue
             message = parse_object(payload)
-            speech = () if message is None else self.dialect.speech(message)
-            if "thinking" in speech:
-                self._has_thinking = True
-            if "answer" in speech:
-                self._first_answer_at = now
-                self._awaits_answer = False
+            for kind in () if message is None else self.dialect.speech(message):
+                if kind == "thinking":
+                    self._has_thinking = True
+                else:
+                    self._first_answer_at = now
+                    self._awaits_answer = False
+            if not self._awaits_answer:
                 return
 
     def _closing_payloads(self) -> list[bytes]:
