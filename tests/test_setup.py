@@ -378,6 +378,17 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
         "",
         "OpenTelemetry rejects an OTEL_* variable: Unknown exemplar filter 'some'.",
     ),
+    (
+        {},
+        "headers={'x key': 'k'}",
+        "a header's name must be of letters, digits, '-', '_' and '.', not 'x key'",
+    ),
+    (
+        {},
+        "headers={'x-key': 'one\\ntwo'}",
+        "the value of the header x-key must be one line of ASCII text",
+    ),
+    ({}, "headers={'x-key': 7}", "the value of the header x-key must be one line of ASCII text"),
     ({}, "export_interval=0", "export_interval must be seconds above 0, not 0"),
     ({}, "export_interval=float('nan')", "export_interval must be seconds above 0, not nan"),
     ({}, "export_interval=float('inf')", "export_interval must be seconds above 0, not inf"),
@@ -484,6 +495,34 @@ def test_grpc_is_encrypted_only_where_the_endpoint_says_so(endpoint: str, insecu
     assert ran.told == [["insecure_channel" if insecure else "secure_channel"]]
 
 
+def test_grpc_sends_a_header_whatever_the_case_of_its_name() -> None:
+    pytest.importorskip("grpc")
+    ran = run("""
+        from concurrent import futures
+        import grpc
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as services
+        seen = []
+        class Traces(services.TraceServiceServicer):
+            def Export(self, request, context):
+                seen.append(dict(context.invocation_metadata()).get("authorization"))
+                return messages.ExportTraceServiceResponse()
+        server = grpc.server(futures.ThreadPoolExecutor(2))
+        services.add_TraceServiceServicer_to_server(Traces(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        telemetry = configure(
+            protocol="grpc", endpoint=f"http://127.0.0.1:{port}",
+            headers={"Authorization": "Bearer t\\n"},
+        )
+        chat()
+        tell([telemetry.flush(), seen])
+        telemetry.shutdown()
+        server.stop(0)
+    """, OTEL_METRICS_EXPORTER="none")  # fmt: skip
+    assert ran.told == [[True, ["Bearer t"]]]
+
+
 # --- what fails later -------------------------------------------------------------------------
 
 
@@ -501,6 +540,41 @@ def test_a_collector_that_is_not_there_raises_nothing() -> None:
     )
     assert ran.told == ["done"]
     assert "Failed to export" in ran.stderr
+
+
+@pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])
+def test_a_flush_says_that_an_export_failed_and_then_that_one_did_not(
+    signal: str, collector: Collector
+) -> None:
+    collector.statuses = [200, 400]
+    names = [f"OTEL_{name}_EXPORTER" for name in ("TRACES", "METRICS", "LOGS")]
+    ran = run(
+        f"""
+        telemetry = configure(endpoint={collector.url!r}, export_interval=3600, emit_events=True)
+        for _ in range(3):
+            chat()
+            tell(telemetry.flush())
+        """,
+        **dict.fromkeys(names, "none") | {f"OTEL_{signal}_EXPORTER": "otlp"},
+        OTEL_BSP_SCHEDULE_DELAY="3600000",
+        OTEL_BLRP_SCHEDULE_DELAY="3600000",
+    )
+    assert ran.told == [True, False, True]
+
+
+def test_a_reader_that_is_late_makes_a_flush_false_and_does_not_raise(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    ran = run(
+        f"""
+        telemetry = configure(replay_log={str(path)!r})
+        chat()
+        tell(telemetry.flush(-1.0))
+        """,
+        OTEL_TRACES_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="console",
+    )
+    assert ran.stdout.splitlines()[0] == "false"
+    assert "Timed out while flushing metric readers" in ran.stderr
 
 
 def test_what_a_caller_may_put_into_a_call_does_not_cost_a_batch(collector: Collector) -> None:

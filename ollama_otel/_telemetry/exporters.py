@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,7 +11,14 @@ from typing import Any, Literal
 
 from ollama_otel.errors import MissingExtraError, SettingsError
 
-__all__ = ["OtlpProtocol", "Signal", "exporter_names", "otlp_exporter", "self_metrics_enabled"]
+__all__ = [
+    "ExportFailures",
+    "OtlpProtocol",
+    "Signal",
+    "exporter_names",
+    "otlp_exporter",
+    "self_metrics_enabled",
+]
 
 Signal = Literal["traces", "metrics", "logs"]
 OtlpProtocol = Literal["http/protobuf", "grpc"]
@@ -31,7 +39,37 @@ _KNOWN: Mapping[Signal, tuple[str, ...]] = {
     "metrics": ("otlp", "console", "prometheus"),
     "logs": ("otlp", "console"),
 }
+_HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
+_HEADER_VALUE = re.compile(r"[ -~]*")
 _SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+
+class ExportFailures:
+    """Knows the latest failed export of the exporters that it watches.
+
+    The SDK's `force_flush` returns True although an exporter failed.
+    """
+
+    def __init__(self) -> None:
+        self.latest: object = None
+        """A new object after each failure."""
+
+    def watch(self, exporter: Any) -> None:
+        """Note each later export of this exporter that raises or does not return success."""
+        export = exporter.export
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            failed = True
+            try:
+                result = export(*args, **kwargs)
+                # The result types of spans, metrics and logs have no common class.
+                failed = result.name != "SUCCESS"
+            finally:
+                if failed:
+                    self.latest = object()
+            return result
+
+        exporter.export = watched
 
 
 def _protocol(signal: Signal, given: str | None) -> OtlpProtocol:
@@ -62,8 +100,8 @@ def otlp_exporter(
 ) -> Any:
     """Return an exporter; arguments that are not given come from the standard variables.
 
-    Raises `SettingsError` for an unknown protocol or an endpoint that is not a URL, and
-    `MissingExtraError` when gRPC is requested but not installed.
+    Raises `SettingsError` for an unknown protocol, an endpoint that is not a URL, or a header that
+    cannot be sent, and `MissingExtraError` when gRPC is requested but not installed.
     """
     chosen = _protocol(signal, protocol)
     module, name = _EXPORTERS[signal]
@@ -85,8 +123,21 @@ def otlp_exporter(
         if not is_http:
             options["insecure"] = not endpoint.startswith("https://")
     if headers is not None:
-        options["headers"] = dict(headers)
+        options["headers"] = _headers(headers)
     return exporter(**options)
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that both protocols send alike: gRPC refuses names with capitals."""
+    for name, value in given.items():
+        if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
+            raise SettingsError(
+                f"a header's name must be of letters, digits, '-', '_' and '.', not {name!r}"
+            )
+        if not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value.strip())):
+            # The value may be a credential, so the message does not repeat it.
+            raise SettingsError(f"the value of the header {name} must be one line of ASCII text")
+    return {name.lower(): value.strip() for name, value in given.items()}
 
 
 def _check_url(signal: Signal, given: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -38,6 +38,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 
 from ollama_otel._exchange.observers import Enricher, Observer
 from ollama_otel._telemetry.exporters import (
+    ExportFailures,
     OtlpProtocol,
     Signal,
     exporter_names,
@@ -86,19 +87,22 @@ class Telemetry:
     """Serves the metrics to Prometheus; None unless requested."""
     residency: Residency | None = None
     """Watches which models the servers hold; None unless requested."""
+    _failures: ExportFailures = field(default_factory=ExportFailures, repr=False, compare=False)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Export pending data; False if a provider or the replay log reports a failure.
+        """Export pending data; False if an export, a provider or the replay log fails meanwhile.
 
-        An exporter that cannot reach its collector logs the failure and does not report it
-        here. It keeps its own time limit instead of `timeout` seconds.
+        An exporter keeps its own time limit instead of `timeout` seconds, and logs why it failed.
         """
-        millis = int(timeout * 1000)
-        providers = (self.tracer_provider, self.meter_provider, self.logger_provider)
-        results = [p.force_flush(millis) for p in providers if p is not None]
+        before = self._failures.latest
+        results = [
+            _flush(provider, int(timeout * 1000))
+            for provider in (self.tracer_provider, self.meter_provider, self.logger_provider)
+            if provider is not None
+        ]
         if self.replay_log is not None:
             results.append(self.replay_log.flush(timeout))
-        return all(results)
+        return all(results) and self._failures.latest is before
 
     def shutdown(self) -> None:
         """Export pending data and stop; runs automatically when the process exits."""
@@ -113,6 +117,14 @@ class Telemetry:
             self.replay_log.close()
         if self.scrape_endpoint is not None:
             self.scrape_endpoint.close()
+
+
+def _flush(provider: TracerProvider | MeterProvider | LoggerProvider, millis: int) -> bool:
+    try:
+        return provider.force_flush(millis)
+    except Exception as error:  # noqa: BLE001 - the SDK raises this class if a reader is late
+        _log.warning("%s", " ".join(str(error).split()))
+        return False
 
 
 def configure(  # noqa: PLR0913 - keywords of which an app gives a few
@@ -148,6 +160,8 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     if export_interval is not None and not 0 < export_interval < float("inf"):
         raise SettingsError(f"export_interval must be seconds above 0, not {export_interval!r}")
 
+    failures = ExportFailures()
+
     def exporters(signal: Signal, console: Callable[[], Any]) -> list[Any]:
         is_fetched = signal == "metrics" and prometheus is not None
         names = exporter_names(signal, default="prometheus" if is_fetched else "otlp")
@@ -157,12 +171,14 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
                 made.append(
                     otlp_exporter(signal, protocol=protocol, endpoint=endpoint, headers=headers)
                 )
+        for exporter in made:
+            failures.watch(exporter)
         return made
 
     # Every error is raised before anything global is set.
     resource = _resource(service_name, resource_attributes)
     try:
-        telemetry = _build(settings, exporters, resource, export_interval, prometheus)
+        telemetry = _build(settings, exporters, resource, export_interval, prometheus, failures)
     except SettingsError:
         raise
     except ValueError as error:
@@ -196,6 +212,7 @@ def _build(
     resource: Resource,
     export_interval: float | None,
     prometheus: str | None,
+    failures: ExportFailures,
 ) -> Telemetry:
     """Create a provider for each signal that is enabled and not set up by the app."""
     span_exporters: list[SpanExporter] = []
@@ -232,6 +249,7 @@ def _build(
         replay_log=replay_log,
         scrape_endpoint=endpoint,
         residency=residency,
+        _failures=failures,
     )
 
 
