@@ -85,6 +85,11 @@ def _content_mode(text: str) -> ContentMode:
     raise ValueError("NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT")
 
 
+def _in_home(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the path with the home folder in place of a leading `~` or `~user`."""
+    return os.path.expanduser(path) if str(path).startswith("~") else path  # noqa: PTH111 - any path
+
+
 def _is_number(value: object, kind: type | tuple[type, ...], least: int) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool) and value >= least  # type: ignore[operator]
 
@@ -143,7 +148,7 @@ class Settings:
     """Least estimated queue wait that is recorded as a metric, seconds."""
 
     replay_log: str | os.PathLike[str] | None = _setting(None, str, "OLLAMA_OTEL_REPLAY_LOG")
-    """File or folder of the replay log; None: no log."""
+    """File or folder of the replay log; `~` is the home folder. None: no log."""
 
     replay_bodies: bool = _setting(False, _boolean, "OLLAMA_OTEL_REPLAY_BODIES")
     """Whether the log holds redacted bodies of requests and responses, and not only the facts."""
@@ -243,6 +248,9 @@ class Settings:
             if not holds:
                 found = getattr(self, name)
                 raise SettingsError(f"the setting {name} must be {expected}, not {found!r}")
+        if self.replay_log is not None:
+            # No shell expands the value of a keyword, or of a variable in a service's file.
+            object.__setattr__(self, "replay_log", _in_home(self.replay_log))
 
     @property
     def content_on_spans(self) -> bool:

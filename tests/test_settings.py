@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,6 +178,27 @@ def test_a_wrong_value_is_only_logged_where_the_program_must_go_on(
     good = {"queue_threshold": 9.0, "max_models": 9}
     wrong = next(setting for known, setting, _ in VARIABLES if known == variable)
     assert settings == Settings(**{k: v for k, v in good.items() if k != wrong})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda: Settings(replay_log="~/calls.jsonl"),
+        lambda: Settings(replay_log=Path("~/calls.jsonl")),
+        lambda: Settings.from_environ({"OLLAMA_OTEL_REPLAY_LOG": "~/calls.jsonl"}),
+    ],
+)
+def test_a_tilde_is_the_home_folder(
+    settings: Callable[[], Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert settings().replay_log == str(tmp_path / "calls.jsonl")
+
+
+def test_a_path_without_a_tilde_in_front_stays() -> None:
+    for path in ("a/~/b", Path("calls.jsonl")):
+        assert Settings(replay_log=path).replay_log == path
 
 
 def test_a_keyword_wins_over_its_variable() -> None:

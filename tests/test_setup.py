@@ -130,6 +130,66 @@ def test_the_standard_variables_are_followed_and_the_rest_is_sent_at_exit(
     assert collector.events() == []
 
 
+@pytest.mark.parametrize(
+    ("variables", "arguments", "expected"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_http"}, "", ["http"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_grpc"}, "", ["grpc"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_grpc,otlp,otlp_proto_http"}, "", ["grpc", "http"]),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp_proto_grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
+            "",
+            ["grpc"],
+        ),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_grpc"}, "protocol='http/protobuf'", ["http"]),
+    ],
+)
+def test_the_sdk_s_own_names_of_its_exporters_choose_the_protocol(
+    variables: dict[str, str], arguments: str, expected: list[str]
+) -> None:
+    pytest.importorskip("grpc")
+    ran = run(
+        f"""
+        import os
+        telemetry = configure({arguments})
+        processors = telemetry.tracer_provider._active_span_processor._span_processors
+        tell([type(each.span_exporter).__module__.split(".")[4] for each in processors])
+        os._exit(0)
+        """,
+        **variables,
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert ran.told == [expected]
+
+
+def test_metrics_and_logs_take_the_sdk_s_own_names_too(collector: Collector) -> None:
+    ran = run(
+        f"""
+        telemetry = configure(endpoint={collector.url!r}, emit_events=True)
+        chat()
+        tell(telemetry.flush())
+        """,
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        OTEL_TRACES_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="otlp_proto_http",
+        OTEL_LOGS_EXPORTER="OTLP_PROTO_HTTP",
+    )
+    assert ran.told == [True]
+    assert {path for path, *_ in collector.requests} == {"/v1/metrics", "/v1/logs"}
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/traces/", "/v1/metrics", "/v1/logs"])
+def test_the_url_of_one_signal_serves_as_the_endpoint_of_all(
+    path: str, collector: Collector
+) -> None:
+    run(f"""
+        telemetry = configure(endpoint={collector.url + path!r}, emit_events=True)
+        chat()
+        telemetry.flush()
+    """)
+    assert {path for path, *_ in collector.requests} == {"/v1/traces", "/v1/metrics", "/v1/logs"}
+
+
 def test_metrics_are_sent_at_the_interval(collector: Collector) -> None:
     run(f"""
         import time

@@ -43,6 +43,7 @@ from ollama_otel._telemetry.exporters import (
     Signal,
     exporter_names,
     otlp_exporter,
+    otlp_protocols,
     self_metrics_enabled,
 )
 from ollama_otel._telemetry.instrumentation import replay_log_of, use_by_default
@@ -166,11 +167,11 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
         is_fetched = signal == "metrics" and prometheus is not None
         names = exporter_names(signal, default="prometheus" if is_fetched else "otlp")
         made: list[Any] = [console()] if "console" in names else []
-        if "otlp" in names:
-            with self_metrics_enabled():
-                made.append(
-                    otlp_exporter(signal, protocol=protocol, endpoint=endpoint, headers=headers)
-                )
+        with self_metrics_enabled():
+            made += [
+                otlp_exporter(signal, each, endpoint=endpoint, headers=headers)
+                for each in otlp_protocols(signal, names, protocol)
+            ]
         for exporter in made:
             failures.watch(exporter)
         return made
