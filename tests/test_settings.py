@@ -201,6 +201,26 @@ def test_a_path_without_a_tilde_in_front_stays() -> None:
         assert Settings(replay_log=path).replay_log == path
 
 
+def test_an_unknown_variable_is_reported_once_with_the_one_it_resembles(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_otel.settings._reported", set())
+    environ = {
+        "OLLAMA_OTEL_REPLAYLOG": "x",
+        "OLLAMA_OTEL_COLOUR": "red",
+        "OLLAMA_OTEL_MAX_MODELS": "7",
+        "OLLAMA_OTEL_LOGS": "loki",
+        "OLLAMA_HOST": "h",
+    }
+    for _ in range(2):
+        assert Settings.from_environ(environ) == Settings(max_models=7)
+    assert caplog.messages == [
+        "the variable OLLAMA_OTEL_COLOUR is unknown and has no effect",
+        "the variable OLLAMA_OTEL_REPLAYLOG is unknown and has no effect "
+        "(did you mean OLLAMA_OTEL_REPLAY_LOG?)",
+    ]
+
+
 def test_a_keyword_wins_over_its_variable() -> None:
     environ = {"OLLAMA_OTEL_MAX_MODELS": "7", "OLLAMA_OTEL_QUEUE_THRESHOLD": "7"}
     settings = Settings.from_environ(environ, max_models=3, queue_threshold=None)

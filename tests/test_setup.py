@@ -294,6 +294,53 @@ def test_a_second_configure_leaves_the_providers_of_the_first() -> None:
     ]
 
 
+OWN_METRICS = """
+from opentelemetry.sdk.metrics import MeterProvider
+metrics.set_meter_provider(MeterProvider())
+"""
+OWN_TRACES = """
+from opentelemetry.sdk.trace import TracerProvider
+trace.set_tracer_provider(TracerProvider())
+"""
+WITHOUT_EFFECT = (
+    "{} given to configure() cannot change the providers that are already set for {}; "
+    "call configure() once, before anything else sets a provider\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "keywords", "warned"),
+    [
+        ("configure(service_name='a')", "service_name='b'", ("service_name", "traces, metrics")),
+        (
+            "configure(service_name='a', emit_events=True)",
+            "service_name='a', endpoint='http://h:1', headers={}, emit_events=True",
+            ("endpoint, headers", "traces, metrics, logs"),
+        ),
+        (
+            "configure()",
+            "export_interval=5, emit_events=True",
+            ("export_interval", "traces, metrics"),
+        ),
+        (OWN_TRACES + OWN_METRICS, "protocol='grpc'", ("protocol", "traces, metrics")),
+        # What changes nothing, and what has an effect on some of the signals.
+        ("configure(service_name='a')", "service_name='a'", None),
+        ("configure(service_name='a')", "max_models=7", None),
+        (OWN_TRACES, "service_name='a'", None),
+        ("", "service_name='a'", None),
+    ],
+)
+def test_what_cannot_change_the_providers_is_reported(
+    before: str, keywords: str, warned: tuple[str, str] | None
+) -> None:
+    names = [f"OTEL_{name}_EXPORTER" for name in ("TRACES", "METRICS", "LOGS")]
+    ran = run(
+        "\n".join([before, f"configure({keywords})"]),
+        **dict.fromkeys(names, "console"),
+    )
+    assert ran.stderr == ("" if warned is None else WITHOUT_EFFECT.format(*warned))
+
+
 def test_a_signal_that_is_off_stays_unset() -> None:
     ran = run(
         """
@@ -486,16 +533,35 @@ def test_what_cannot_be_used_is_refused_before_anything_is_set() -> None:
     assert ran.told == [[message, UNSET] for *_, message in REFUSALS]
 
 
-def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
+def test_an_unknown_keyword_is_refused_with_those_there_are() -> None:
     ran = run(
         """
-        try:
-            configure(colour="red")
-        except SettingsError as error:
-            tell(str(error))
+        for keywords in ({"colour": "red"}, {"service_nam": "a", "settings": Settings()},
+                         {"max_model": 3, "zzz": 1}):
+            try:
+                configure(**keywords)
+            except SettingsError as error:
+                tell(str(error))
         """
     )
-    assert ran.told[0].startswith("unknown setting colour; the settings are capture_content, ")
+    heads, lists = zip(*(told.split("; the keywords are ") for told in ran.told), strict=True)
+    assert heads == (
+        "unknown keyword colour",
+        "unknown keyword service_nam (did you mean service_name?)",
+        "unknown keyword max_model (did you mean max_models?), zzz",
+    )
+    [listed] = set(lists)
+    names = {"service_name", "prometheus", "endpoint", "settings", "observers", "max_models"}
+    assert names <= set(listed.split(", "))
+    assert "setting_values" not in listed
+
+
+def test_a_mistyped_variable_is_reported_once() -> None:
+    ran = run("client(); configure(); configure()", **SILENT, OLLAMA_OTEL_RESIDENCE="true")
+    assert ran.stderr == (
+        "the variable OLLAMA_OTEL_RESIDENCE is unknown and has no effect "
+        "(did you mean OLLAMA_OTEL_RESIDENCY?)\n"
+    )
 
 
 def test_grpc_without_its_package_names_the_extra() -> None:

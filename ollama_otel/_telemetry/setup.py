@@ -50,7 +50,7 @@ from ollama_otel._telemetry.instrumentation import replay_log_of, use_by_default
 from ollama_otel._telemetry.per_provider import is_stand_in
 from ollama_otel._telemetry.scrape import ScrapeEndpoint, place_from_environ, read_place
 from ollama_otel.errors import SettingsError
-from ollama_otel.settings import Settings
+from ollama_otel.settings import Settings, did_you_mean
 
 if TYPE_CHECKING:
     from ollama_otel._log.observer import ReplayLog
@@ -71,6 +71,9 @@ _INSTRUMENT_KINDS = (
     ObservableGauge,
     ObservableUpDownCounter,
 )
+
+_applied: dict[str, object] = {}
+"""Keywords of the latest `configure` that set up providers."""
 
 _log = getLogger("ollama_otel")
 
@@ -176,6 +179,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
             failures.watch(exporter)
         return made
 
+    kept = _already_set(settings)
     # Every error is raised before anything global is set.
     resource = _resource(service_name, resource_attributes)
     try:
@@ -186,6 +190,16 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
         reason = " ".join(str(error).split())
         raise SettingsError(f"OpenTelemetry rejects an OTEL_* variable: {reason}") from error
     _make_global(telemetry)
+    _report_without_effect(
+        kept,
+        telemetry,
+        service_name=service_name,
+        endpoint=endpoint,
+        protocol=protocol,
+        headers=headers,
+        resource_attributes=resource_attributes,
+        export_interval=export_interval,
+    )
     if telemetry.residency is not None:
         from ollama_otel._telemetry.residency import hold  # noqa: PLC0415 - few apps request it
 
@@ -195,15 +209,15 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
 
 
 def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
+    own = set(inspect.signature(configure).parameters) - {"setting_values"}
+    known = own | {row.name for row in fields(Settings)}
+    if unknown := sorted(values.keys() - known):
+        found = ", ".join(name + did_you_mean(name, known) for name in unknown)
+        raise SettingsError(f"unknown keyword {found}; the keywords are {', '.join(sorted(known))}")
     if settings is not None and values:
         raise SettingsError(f"give either settings or {', '.join(sorted(values))}, not both")
     if settings is not None:
         return settings
-    known = {field.name for field in fields(Settings)}
-    if unknown := sorted(values.keys() - known):
-        raise SettingsError(
-            f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}"
-        )
     return Settings.from_environ(**values)
 
 
@@ -329,6 +343,38 @@ def _make_global(telemetry: Telemetry) -> None:
         metrics.set_meter_provider(telemetry.meter_provider)
     if telemetry.logger_provider is not None:
         set_logger_provider(telemetry.logger_provider)
+
+
+def _already_set(settings: Settings) -> list[Signal]:
+    """Return the signals whose providers stay as they are."""
+    providers: dict[Signal, Any] = {
+        "traces": trace.get_tracer_provider(),
+        "metrics": metrics.get_meter_provider(),
+    }
+    if settings.details_event:
+        providers["logs"] = get_logger_provider()
+    return [signal for signal, provider in providers.items() if not is_stand_in(provider)]
+
+
+def _report_without_effect(kept: Sequence[Signal], telemetry: Telemetry, **given: object) -> None:
+    """Log a warning if keywords cannot change the providers that are already set.
+
+    An app that has its own provider for some signals gives them for the others: no warning. A
+    notebook may run the same call again: no warning either.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    if telemetry.tracer_provider is not None or telemetry.meter_provider is not None:
+        _applied.clear()
+        _applied.update(values)
+        return
+    changed = [name for name, value in values.items() if _applied.get(name) != value]
+    if kept and changed:
+        _log.warning(
+            "%s given to configure() cannot change the providers that are already set for %s; "
+            "call configure() once, before anything else sets a provider",
+            ", ".join(changed),
+            ", ".join(kept),
+        )
 
 
 def _resource(service_name: str | None, attributes: Mapping[str, str] | None) -> Resource:
