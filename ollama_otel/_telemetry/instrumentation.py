@@ -163,6 +163,10 @@ def _is_suppressed() -> bool:
     return not is_instrumentation_enabled()
 
 
+_LookUp = tuple[Callable[[], object], weakref.ref[object]]
+"""A function of the API, and the provider that it returned."""
+
+
 class _Following:
     """Builds an instrumentation, and builds it again when a global provider is replaced.
 
@@ -185,15 +189,15 @@ class _Following:
             self._look_ups.append(get_logger_provider)
         self._built = self._build()
 
-    def _build(self) -> tuple[list[weakref.ref[object]], Instrumentation]:
+    def _build(self) -> tuple[list[_LookUp], Instrumentation]:
         # Weak, as `PerProvider` sees by the end of a stand-in that the API has replaced it.
-        providers = [weakref.ref(look_up()) for look_up in self._look_ups]
-        return providers, build_instrumentation(**self._arguments)
+        found = [(look_up, weakref.ref(look_up())) for look_up in self._look_ups]
+        return found, build_instrumentation(**self._arguments)
 
     def __call__(self) -> Instrumentation:
         """Return the instrumentation for the providers that are global now."""
-        providers, instrumentation = self._built
-        for look_up, provider in zip(self._look_ups, providers, strict=True):
+        found, instrumentation = self._built
+        for look_up, provider in found:
             if look_up() is not provider():
                 # Two threads may build at once: the results record the same, and the last stays.
                 self._built = self._build()
