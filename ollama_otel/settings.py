@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from logging import getLogger
 from typing import Any, Literal, get_args
@@ -14,6 +14,18 @@ __all__ = ["ContentMode", "Profile", "Settings"]
 
 Profile = Literal["v1.41", "gen-ai-dev"]
 ContentMode = Literal["no_content", "span_only", "event_only", "span_and_event"]
+
+_PREFIX = "OLLAMA_OTEL_"
+_VARIABLES_OF_OTHERS = frozenset(
+    {
+        # Read by the boards' compose file, and by this project's tests.
+        "OLLAMA_OTEL_LOGS",
+        "OLLAMA_OTEL_REQUIRE_REAL",
+        "OLLAMA_OTEL_TEST_SERVERS",
+    }
+)
+_reported: set[str] = set()
+"""Unknown variables that have been reported, so that each is reported once."""
 
 _log = getLogger("ollama_otel")
 
@@ -85,6 +97,30 @@ def _content_mode(text: str) -> ContentMode:
     raise ValueError("NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT")
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean NAME?)` with the most similar name, or nothing if none is similar."""
+    from difflib import get_close_matches  # noqa: PLC0415 - few programs need it
+
+    # The prefix that names share is left out, or all of them would be similar.
+    by_end = {each.removeprefix(_PREFIX): each for each in known}
+    close = get_close_matches(name.removeprefix(_PREFIX), by_end, n=1)
+    return "".join(f" (did you mean {by_end[each]}?)" for each in close)
+
+
+def _report_unknown_variables(environ: Mapping[str, str]) -> None:
+    known = {variable for row in fields(Settings) for variable in row.metadata["variables"]}
+    found = {variable for variable in environ if variable.startswith(_PREFIX)}
+    for variable in sorted(found - known - _VARIABLES_OF_OTHERS - _reported):
+        _reported.add(variable)
+        hint = did_you_mean(variable, known)
+        _log.warning("the variable %s is unknown and has no effect%s", variable, hint)
+
+
+def _in_home(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the path with the home folder in place of a leading `~` or `~user`."""
+    return os.path.expanduser(path) if str(path).startswith("~") else path  # noqa: PTH111 - any path
+
+
 def _is_number(value: object, kind: type | tuple[type, ...], least: int) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool) and value >= least  # type: ignore[operator]
 
@@ -143,7 +179,7 @@ class Settings:
     """Least estimated queue wait that is recorded as a metric, seconds."""
 
     replay_log: str | os.PathLike[str] | None = _setting(None, str, "OLLAMA_OTEL_REPLAY_LOG")
-    """File or folder of the replay log; None: no log."""
+    """File or folder of the replay log; `~` is the home folder. None: no log."""
 
     replay_bodies: bool = _setting(False, _boolean, "OLLAMA_OTEL_REPLAY_BODIES")
     """Whether the log holds redacted bodies of requests and responses, and not only the facts."""
@@ -243,6 +279,9 @@ class Settings:
             if not holds:
                 found = getattr(self, name)
                 raise SettingsError(f"the setting {name} must be {expected}, not {found!r}")
+        if self.replay_log is not None:
+            # No shell expands the value of a keyword, or of a variable in a service's file.
+            object.__setattr__(self, "replay_log", _in_home(self.replay_log))
 
     @property
     def content_on_spans(self) -> bool:
@@ -270,9 +309,11 @@ class Settings:
         """Read the variables; `overrides` that are not None win over them.
 
         Raises `SettingsError` for an invalid value. With `lenient` it logs a warning instead and
-        uses the default, so that a mistyped variable does not break the application.
+        uses the default, so that a mistyped variable does not break the application. It logs a
+        warning for each unknown variable whose name begins with `OLLAMA_OTEL_`, once in a process.
         """
         environ = os.environ if environ is None else environ
+        _report_unknown_variables(environ)
         values: dict[str, Any] = {}
         if text := environ.get("OTEL_SEMCONV_STABILITY_OPT_IN"):
             values["profile"] = _stability_opt_in(text)

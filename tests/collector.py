@@ -18,6 +18,8 @@ class Collector:
         self.url = url
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         """Path, headers by lower-case name, and body of each."""
+        self.statuses: list[int] = []
+        """How the next requests are answered; all others: 200."""
 
     def bodies(self, path: str) -> list[bytes]:
         return [body for found, _, body in self.requests if found == path]
@@ -79,7 +81,7 @@ def collecting() -> Iterator[Collector]:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             collector.requests.append((self.path, headers, body))
-            self.send_response(200)
+            self.send_response(collector.statuses.pop(0) if collector.statuses else 200)
             self.send_header("content-length", "0")
             self.end_headers()
 

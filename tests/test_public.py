@@ -34,6 +34,7 @@ FACADES = {
 SHARED = {
     "ollama_otel.client": {"CONNECTION_ERROR_MESSAGE"},
     "ollama_otel.records": {"SECTIONS"},
+    "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
         *("REQUEST_BODY", "ClientT", "Shells", "is_instrumented", "shells_for", "watched_body"),
     },

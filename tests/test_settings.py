@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,6 +178,47 @@ def test_a_wrong_value_is_only_logged_where_the_program_must_go_on(
     good = {"queue_threshold": 9.0, "max_models": 9}
     wrong = next(setting for known, setting, _ in VARIABLES if known == variable)
     assert settings == Settings(**{k: v for k, v in good.items() if k != wrong})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda: Settings(replay_log="~/calls.jsonl"),
+        lambda: Settings(replay_log=Path("~/calls.jsonl")),
+        lambda: Settings.from_environ({"OLLAMA_OTEL_REPLAY_LOG": "~/calls.jsonl"}),
+    ],
+)
+def test_a_tilde_is_the_home_folder(
+    settings: Callable[[], Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert settings().replay_log == str(tmp_path / "calls.jsonl")
+
+
+def test_a_path_without_a_tilde_in_front_stays() -> None:
+    for path in ("a/~/b", Path("calls.jsonl")):
+        assert Settings(replay_log=path).replay_log == path
+
+
+def test_an_unknown_variable_is_reported_once_with_the_one_it_resembles(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_otel.settings._reported", set())
+    environ = {
+        "OLLAMA_OTEL_REPLAYLOG": "x",
+        "OLLAMA_OTEL_COLOUR": "red",
+        "OLLAMA_OTEL_MAX_MODELS": "7",
+        "OLLAMA_OTEL_LOGS": "loki",
+        "OLLAMA_HOST": "h",
+    }
+    for _ in range(2):
+        assert Settings.from_environ(environ) == Settings(max_models=7)
+    assert caplog.messages == [
+        "the variable OLLAMA_OTEL_COLOUR is unknown and has no effect",
+        "the variable OLLAMA_OTEL_REPLAYLOG is unknown and has no effect "
+        "(did you mean OLLAMA_OTEL_REPLAY_LOG?)",
+    ]
 
 
 def test_a_keyword_wins_over_its_variable() -> None:

@@ -130,6 +130,66 @@ def test_the_standard_variables_are_followed_and_the_rest_is_sent_at_exit(
     assert collector.events() == []
 
 
+@pytest.mark.parametrize(
+    ("variables", "arguments", "expected"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_http"}, "", ["http"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_grpc"}, "", ["grpc"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_grpc,otlp,otlp_proto_http"}, "", ["grpc", "http"]),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp_proto_grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
+            "",
+            ["grpc"],
+        ),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_grpc"}, "protocol='http/protobuf'", ["http"]),
+    ],
+)
+def test_the_sdk_s_own_names_of_its_exporters_choose_the_protocol(
+    variables: dict[str, str], arguments: str, expected: list[str]
+) -> None:
+    pytest.importorskip("grpc")
+    ran = run(
+        f"""
+        import os
+        telemetry = configure({arguments})
+        processors = telemetry.tracer_provider._active_span_processor._span_processors
+        tell([type(each.span_exporter).__module__.split(".")[4] for each in processors])
+        os._exit(0)
+        """,
+        **variables,
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert ran.told == [expected]
+
+
+def test_metrics_and_logs_take_the_sdk_s_own_names_too(collector: Collector) -> None:
+    ran = run(
+        f"""
+        telemetry = configure(endpoint={collector.url!r}, emit_events=True)
+        chat()
+        tell(telemetry.flush())
+        """,
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        OTEL_TRACES_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="otlp_proto_http",
+        OTEL_LOGS_EXPORTER="OTLP_PROTO_HTTP",
+    )
+    assert ran.told == [True]
+    assert {path for path, *_ in collector.requests} == {"/v1/metrics", "/v1/logs"}
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/traces/", "/v1/metrics", "/v1/logs"])
+def test_the_url_of_one_signal_serves_as_the_endpoint_of_all(
+    path: str, collector: Collector
+) -> None:
+    run(f"""
+        telemetry = configure(endpoint={collector.url + path!r}, emit_events=True)
+        chat()
+        telemetry.flush()
+    """)
+    assert {path for path, *_ in collector.requests} == {"/v1/traces", "/v1/metrics", "/v1/logs"}
+
+
 def test_metrics_are_sent_at_the_interval(collector: Collector) -> None:
     run(f"""
         import time
@@ -232,6 +292,53 @@ def test_a_second_configure_leaves_the_providers_of_the_first() -> None:
         ["NoneType", "NoneType", "NoneType"],
         [True, "gen-ai-dev"],
     ]
+
+
+OWN_METRICS = """
+from opentelemetry.sdk.metrics import MeterProvider
+metrics.set_meter_provider(MeterProvider())
+"""
+OWN_TRACES = """
+from opentelemetry.sdk.trace import TracerProvider
+trace.set_tracer_provider(TracerProvider())
+"""
+WITHOUT_EFFECT = (
+    "{} given to configure() cannot change the providers that are already set for {}; "
+    "call configure() once, before anything else sets a provider\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "keywords", "warned"),
+    [
+        ("configure(service_name='a')", "service_name='b'", ("service_name", "traces, metrics")),
+        (
+            "configure(service_name='a', emit_events=True)",
+            "service_name='a', endpoint='http://h:1', headers={}, emit_events=True",
+            ("endpoint, headers", "traces, metrics, logs"),
+        ),
+        (
+            "configure()",
+            "export_interval=5, emit_events=True",
+            ("export_interval", "traces, metrics"),
+        ),
+        (OWN_TRACES + OWN_METRICS, "protocol='grpc'", ("protocol", "traces, metrics")),
+        # What changes nothing, and what has an effect on some of the signals.
+        ("configure(service_name='a')", "service_name='a'", None),
+        ("configure(service_name='a')", "max_models=7", None),
+        (OWN_TRACES, "service_name='a'", None),
+        ("", "service_name='a'", None),
+    ],
+)
+def test_what_cannot_change_the_providers_is_reported(
+    before: str, keywords: str, warned: tuple[str, str] | None
+) -> None:
+    names = [f"OTEL_{name}_EXPORTER" for name in ("TRACES", "METRICS", "LOGS")]
+    ran = run(
+        "\n".join([before, f"configure({keywords})"]),
+        **dict.fromkeys(names, "console"),
+    )
+    assert ran.stderr == ("" if warned is None else WITHOUT_EFFECT.format(*warned))
 
 
 def test_a_signal_that_is_off_stays_unset() -> None:
@@ -378,6 +485,17 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
         "",
         "OpenTelemetry rejects an OTEL_* variable: Unknown exemplar filter 'some'.",
     ),
+    (
+        {},
+        "headers={'x key': 'k'}",
+        "a header's name must be of letters, digits, '-', '_' and '.', not 'x key'",
+    ),
+    (
+        {},
+        "headers={'x-key': 'one\\ntwo'}",
+        "the value of the header x-key must be one line of ASCII text",
+    ),
+    ({}, "headers={'x-key': 7}", "the value of the header x-key must be one line of ASCII text"),
     ({}, "export_interval=0", "export_interval must be seconds above 0, not 0"),
     ({}, "export_interval=float('nan')", "export_interval must be seconds above 0, not nan"),
     ({}, "export_interval=float('inf')", "export_interval must be seconds above 0, not inf"),
@@ -415,16 +533,35 @@ def test_what_cannot_be_used_is_refused_before_anything_is_set() -> None:
     assert ran.told == [[message, UNSET] for *_, message in REFUSALS]
 
 
-def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
+def test_an_unknown_keyword_is_refused_with_those_there_are() -> None:
     ran = run(
         """
-        try:
-            configure(colour="red")
-        except SettingsError as error:
-            tell(str(error))
+        for keywords in ({"colour": "red"}, {"service_nam": "a", "settings": Settings()},
+                         {"max_model": 3, "zzz": 1}):
+            try:
+                configure(**keywords)
+            except SettingsError as error:
+                tell(str(error))
         """
     )
-    assert ran.told[0].startswith("unknown setting colour; the settings are capture_content, ")
+    heads, lists = zip(*(told.split("; the keywords are ") for told in ran.told), strict=True)
+    assert heads == (
+        "unknown keyword colour",
+        "unknown keyword service_nam (did you mean service_name?)",
+        "unknown keyword max_model (did you mean max_models?), zzz",
+    )
+    [listed] = set(lists)
+    names = {"service_name", "prometheus", "endpoint", "settings", "observers", "max_models"}
+    assert names <= set(listed.split(", "))
+    assert "setting_values" not in listed
+
+
+def test_a_mistyped_variable_is_reported_once() -> None:
+    ran = run("client(); configure(); configure()", **SILENT, OLLAMA_OTEL_RESIDENCE="true")
+    assert ran.stderr == (
+        "the variable OLLAMA_OTEL_RESIDENCE is unknown and has no effect "
+        "(did you mean OLLAMA_OTEL_RESIDENCY?)\n"
+    )
 
 
 def test_grpc_without_its_package_names_the_extra() -> None:
@@ -484,6 +621,34 @@ def test_grpc_is_encrypted_only_where_the_endpoint_says_so(endpoint: str, insecu
     assert ran.told == [["insecure_channel" if insecure else "secure_channel"]]
 
 
+def test_grpc_sends_a_header_whatever_the_case_of_its_name() -> None:
+    pytest.importorskip("grpc")
+    ran = run("""
+        from concurrent import futures
+        import grpc
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as services
+        seen = []
+        class Traces(services.TraceServiceServicer):
+            def Export(self, request, context):
+                seen.append(dict(context.invocation_metadata()).get("authorization"))
+                return messages.ExportTraceServiceResponse()
+        server = grpc.server(futures.ThreadPoolExecutor(2))
+        services.add_TraceServiceServicer_to_server(Traces(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        telemetry = configure(
+            protocol="grpc", endpoint=f"http://127.0.0.1:{port}",
+            headers={"Authorization": "Bearer t\\n"},
+        )
+        chat()
+        tell([telemetry.flush(), seen])
+        telemetry.shutdown()
+        server.stop(0)
+    """, OTEL_METRICS_EXPORTER="none")  # fmt: skip
+    assert ran.told == [[True, ["Bearer t"]]]
+
+
 # --- what fails later -------------------------------------------------------------------------
 
 
@@ -501,6 +666,41 @@ def test_a_collector_that_is_not_there_raises_nothing() -> None:
     )
     assert ran.told == ["done"]
     assert "Failed to export" in ran.stderr
+
+
+@pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])
+def test_a_flush_says_that_an_export_failed_and_then_that_one_did_not(
+    signal: str, collector: Collector
+) -> None:
+    collector.statuses = [200, 400]
+    names = [f"OTEL_{name}_EXPORTER" for name in ("TRACES", "METRICS", "LOGS")]
+    ran = run(
+        f"""
+        telemetry = configure(endpoint={collector.url!r}, export_interval=3600, emit_events=True)
+        for _ in range(3):
+            chat()
+            tell(telemetry.flush())
+        """,
+        **dict.fromkeys(names, "none") | {f"OTEL_{signal}_EXPORTER": "otlp"},
+        OTEL_BSP_SCHEDULE_DELAY="3600000",
+        OTEL_BLRP_SCHEDULE_DELAY="3600000",
+    )
+    assert ran.told == [True, False, True]
+
+
+def test_a_reader_that_is_late_makes_a_flush_false_and_does_not_raise(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    ran = run(
+        f"""
+        telemetry = configure(replay_log={str(path)!r})
+        chat()
+        tell(telemetry.flush(-1.0))
+        """,
+        OTEL_TRACES_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="console",
+    )
+    assert ran.stdout.splitlines()[0] == "false"
+    assert "Timed out while flushing metric readers" in ran.stderr
 
 
 def test_what_a_caller_may_put_into_a_call_does_not_cost_a_batch(collector: Collector) -> None:

@@ -29,7 +29,7 @@ from ollama_otel._cli.metric_rows import MetricRow, metric_rows_of
 from ollama_otel._exchange.observers import CallFollower, Instrumentation
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.reader import read
-from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter
+from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter, otlp_protocols
 from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client
@@ -296,14 +296,12 @@ class _Sender:
 
     def __init__(self) -> None:
         signals: tuple[Signal, ...] = ("traces", "metrics")
-        self.endpoints: dict[Signal, str] = {
-            signal: endpoint
-            for signal in signals
-            if (endpoint := _endpoint(signal)) and "otlp" in exporter_names(signal)
-        }
         self._exporters: dict[Signal, Any] = {
-            signal: otlp_exporter(signal) for signal in self.endpoints
+            signal: otlp_exporter(signal, protocols[0])
+            for signal in signals
+            if _endpoint(signal) and (protocols := otlp_protocols(signal, exporter_names(signal)))
         }
+        self.endpoints = {signal: _endpoint(signal) for signal in self._exporters}
 
     def send(self, memory: _Memory) -> frozenset[Signal]:
         """Send everything and return the signals that arrived."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Literal
 
 from ollama_otel.errors import MissingExtraError, SettingsError
 
-__all__ = ["OtlpProtocol", "Signal", "exporter_names", "otlp_exporter", "self_metrics_enabled"]
+__all__ = [
+    "ExportFailures",
+    "OtlpProtocol",
+    "Signal",
+    "exporter_names",
+    "otlp_exporter",
+    "otlp_protocols",
+    "self_metrics_enabled",
+]
 
 Signal = Literal["traces", "metrics", "logs"]
 OtlpProtocol = Literal["http/protobuf", "grpc"]
@@ -26,12 +35,47 @@ _EXPORTERS: Mapping[Signal, tuple[str, str]] = {
     "logs": ("_log_exporter", "OTLPLogExporter"),
 }
 _PATHS: Mapping[Signal, str] = {"traces": "v1/traces", "metrics": "v1/metrics", "logs": "v1/logs"}
+_BY_NAME: Mapping[str, OtlpProtocol] = {
+    "otlp_proto_http": "http/protobuf",
+    "otlp_proto_grpc": "grpc",
+}
+"""The SDK's own names of its exporters, which name the protocol too."""
 _KNOWN: Mapping[Signal, tuple[str, ...]] = {
     "traces": ("otlp", "console"),
     "metrics": ("otlp", "console", "prometheus"),
     "logs": ("otlp", "console"),
 }
+_HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
+_HEADER_VALUE = re.compile(r"[ -~]*")
 _SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+
+class ExportFailures:
+    """Knows the latest failed export of the exporters that it watches.
+
+    The SDK's `force_flush` returns True although an exporter failed.
+    """
+
+    def __init__(self) -> None:
+        self.latest: object = None
+        """A new object after each failure."""
+
+    def watch(self, exporter: Any) -> None:
+        """Note each later export of this exporter that raises or does not return success."""
+        export = exporter.export
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            failed = True
+            try:
+                result = export(*args, **kwargs)
+                # The result types of spans, metrics and logs have no common class.
+                failed = result.name != "SUCCESS"
+            finally:
+                if failed:
+                    self.latest = object()
+            return result
+
+        exporter.export = watched
 
 
 def _protocol(signal: Signal, given: str | None) -> OtlpProtocol:
@@ -53,40 +97,77 @@ def _protocol(signal: Signal, given: str | None) -> OtlpProtocol:
     return "http/protobuf"
 
 
+def otlp_protocols(
+    signal: Signal, names: Sequence[str], given: str | None = None
+) -> tuple[OtlpProtocol, ...]:
+    """Return the protocols by which these exporters send: none, one or both.
+
+    A protocol given in code applies to all. Otherwise that of the exporter's name wins over the
+    variables, as in the SDK. Raises `SettingsError` for an unknown protocol. `http/json` is one:
+    OpenTelemetry has no such exporter for Python, and the SDK refuses it as well.
+    """
+    chosen = [
+        _protocol(signal, given or _BY_NAME.get(name))
+        for name in names
+        if name == "otlp" or name in _BY_NAME
+    ]
+    return tuple(dict.fromkeys(chosen))
+
+
 def otlp_exporter(
     signal: Signal,
+    protocol: OtlpProtocol,
     *,
-    protocol: str | None = None,
     endpoint: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Any:
     """Return an exporter; arguments that are not given come from the standard variables.
 
-    Raises `SettingsError` for an unknown protocol or an endpoint that is not a URL, and
+    Raises `SettingsError` for an endpoint that is not a URL or a header that cannot be sent, and
     `MissingExtraError` when gRPC is requested but not installed.
     """
-    chosen = _protocol(signal, protocol)
     module, name = _EXPORTERS[signal]
     try:
-        exporter = getattr(import_module(f"{_MODULES[chosen]}.{module}"), name)
+        exporter = getattr(import_module(f"{_MODULES[protocol]}.{module}"), name)
     except ImportError as error:
-        if chosen != "grpc":
+        if protocol != "grpc":
             raise
         raise MissingExtraError(
             "OTLP over gRPC needs a package that is not installed: "
             "pip install 'ollama_otel[grpc]', or use protocol='http/protobuf'"
         ) from error
     options: dict[str, Any] = {}
-    if chosen == "http/protobuf":
+    if protocol == "http/protobuf":
         _check_url(signal, endpoint)
     if endpoint is not None:
-        is_http = chosen == "http/protobuf"
-        options["endpoint"] = f"{endpoint.rstrip('/')}/{_PATHS[signal]}" if is_http else endpoint
+        is_http = protocol == "http/protobuf"
+        options["endpoint"] = f"{_base(endpoint)}/{_PATHS[signal]}" if is_http else endpoint
         if not is_http:
             options["insecure"] = not endpoint.startswith("https://")
     if headers is not None:
-        options["headers"] = dict(headers)
+        options["headers"] = _headers(headers)
     return exporter(**options)
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that both protocols send alike: gRPC refuses names with capitals."""
+    for name, value in given.items():
+        if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
+            raise SettingsError(
+                f"a header's name must be of letters, digits, '-', '_' and '.', not {name!r}"
+            )
+        if not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value.strip())):
+            # The value may be a credential, so the message does not repeat it.
+            raise SettingsError(f"the value of the header {name} must be one line of ASCII text")
+    return {name.lower(): value.strip() for name, value in given.items()}
+
+
+def _base(endpoint: str) -> str:
+    """Return the base URL, also of the URL of one signal: documentation often names that one."""
+    base = endpoint.rstrip("/")
+    for path in _PATHS.values():
+        base = base.removesuffix(f"/{path}")
+    return base.rstrip("/")
 
 
 def _check_url(signal: Signal, given: str | None) -> None:
@@ -113,7 +194,7 @@ def exporter_names(signal: Signal, *, default: str = "otlp") -> tuple[str, ...]:
     if names == ("none",):
         return ()
     known = _KNOWN[signal]
-    if unknown := [name for name in names if name not in known]:
+    if unknown := [name for name in names if name not in known and name not in _BY_NAME]:
         expected = f"{', '.join(known)} or none"
         raise SettingsError(f"{variable} must be {expected}, not {unknown[0]!r}")
     return names

@@ -10,10 +10,10 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args
 
-from opentelemetry._logs import LoggerProvider, get_logger
+from opentelemetry._logs import LoggerProvider, get_logger, get_logger_provider
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
-from opentelemetry.trace import TracerProvider, get_tracer
+from opentelemetry.trace import TracerProvider, get_tracer, get_tracer_provider
 
 from ollama_otel import _names as names
 from ollama_otel._exchange.observers import Enricher, Instrumentation, LoggingObserver, Observer
@@ -56,7 +56,7 @@ _lock = threading.Lock()
 _instruments: Final[Mapping[Profile, PerProvider[MeterProvider, Instruments]]] = {
     profile: PerProvider(get_meter_provider) for profile in get_args(Profile)
 }
-_default: Instrumentation | None = None
+_default: _Following | None = None
 _replay_logs: weakref.WeakValueDictionary[tuple[object, ...], ReplayLog] = (
     weakref.WeakValueDictionary()
 )
@@ -163,11 +163,53 @@ def _is_suppressed() -> bool:
     return not is_instrumentation_enabled()
 
 
+_LookUp = tuple[Callable[[], object], weakref.ref[object]]
+"""A function of the API, and the provider that it returned."""
+
+
+class _Following:
+    """Builds an instrumentation, and builds it again when a global provider is replaced.
+
+    A test suite may give each test its own global providers. Tracers and instruments stay with
+    the provider that made them, so those of the first test would record nothing in the second.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        """Raises `SettingsError` for settings that cannot be used."""
+        settings = arguments.get("settings") or Settings.from_environ(lenient=True)
+        self._arguments = {**arguments, "settings": settings}
+        # Each look-up costs time on every call, so those that change nothing are left out.
+        sends_logs = settings.details_event or settings.residency
+        self._look_ups: list[Callable[[], object]] = []
+        if arguments.get("tracer_provider") is None:
+            self._look_ups.append(get_tracer_provider)
+        if arguments.get("meter_provider") is None:
+            self._look_ups.append(get_meter_provider)
+        if arguments.get("logger_provider") is None and sends_logs:
+            self._look_ups.append(get_logger_provider)
+        self._built = self._build()
+
+    def _build(self) -> tuple[list[_LookUp], Instrumentation]:
+        # Weak, as `PerProvider` sees by the end of a stand-in that the API has replaced it.
+        found = [(look_up, weakref.ref(look_up())) for look_up in self._look_ups]
+        return found, build_instrumentation(**self._arguments)
+
+    def __call__(self) -> Instrumentation:
+        """Return the instrumentation for the providers that are global now."""
+        found, instrumentation = self._built
+        for look_up, provider in found:
+            if look_up() is not provider():
+                # Two threads may build at once: the results record the same, and the last stays.
+                self._built = self._build()
+                return self._built[1]
+        return instrumentation
+
+
 def _process_default() -> Instrumentation:
     global _default  # noqa: PLW0603 - the default of the process
     if _default is None:
-        _default = build_instrumentation()
-    return _default
+        _default = _Following({})
+    return _default()
 
 
 def use_by_default(
@@ -177,15 +219,16 @@ def use_by_default(
 ) -> None:
     """Set the default of all clients that have no instrumentation of their own."""
     global _default  # noqa: PLW0603
-    _default = build_instrumentation(settings=settings, observers=observers, enrichers=enrichers)
+    _default = _Following({"settings": settings, "observers": observers, "enrichers": enrichers})
 
 
 def instrumentation_for(options: InstrumentationOptions) -> Callable[[], Instrumentation]:
     """Return a function that returns the instrumentation to use for a call.
 
-    Without options it returns the process's default, which `configure` can change later. Raises
-    `SettingsError` if `instrumentation` is combined with other options, and TypeError for a
-    keyword that is not one of `InstrumentationOptions`.
+    Without options it returns the process's default, which `configure` can change later. A provider
+    that is not given is the one that is global at the time of the call. Raises `SettingsError` if
+    `instrumentation` is combined with other options, and TypeError for a keyword that is not one
+    of `InstrumentationOptions`.
     """
     if unknown := options.keys() - InstrumentationOptions.__annotations__.keys():
         raise TypeError(f"unexpected keywords: {', '.join(sorted(unknown))}")
@@ -195,5 +238,4 @@ def instrumentation_for(options: InstrumentationOptions) -> Callable[[], Instrum
         raise SettingsError(f"give either instrumentation or {', '.join(sorted(given))}, not both")
     if instrumentation is None and not given:
         return _process_default
-    own = instrumentation or build_instrumentation(**given)
-    return lambda: own
+    return _Following(given) if instrumentation is None else lambda: instrumentation

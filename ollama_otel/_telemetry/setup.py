@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -38,17 +38,19 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 
 from ollama_otel._exchange.observers import Enricher, Observer
 from ollama_otel._telemetry.exporters import (
+    ExportFailures,
     OtlpProtocol,
     Signal,
     exporter_names,
     otlp_exporter,
+    otlp_protocols,
     self_metrics_enabled,
 )
 from ollama_otel._telemetry.instrumentation import replay_log_of, use_by_default
 from ollama_otel._telemetry.per_provider import is_stand_in
 from ollama_otel._telemetry.scrape import ScrapeEndpoint, place_from_environ, read_place
 from ollama_otel.errors import SettingsError
-from ollama_otel.settings import Settings
+from ollama_otel.settings import Settings, did_you_mean
 
 if TYPE_CHECKING:
     from ollama_otel._log.observer import ReplayLog
@@ -70,6 +72,9 @@ _INSTRUMENT_KINDS = (
     ObservableUpDownCounter,
 )
 
+_applied: dict[str, object] = {}
+"""Keywords of the latest `configure` that set up providers."""
+
 _log = getLogger("ollama_otel")
 
 
@@ -86,19 +91,22 @@ class Telemetry:
     """Serves the metrics to Prometheus; None unless requested."""
     residency: Residency | None = None
     """Watches which models the servers hold; None unless requested."""
+    _failures: ExportFailures = field(default_factory=ExportFailures, repr=False, compare=False)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Export pending data; False if a provider or the replay log reports a failure.
+        """Export pending data; False if an export, a provider or the replay log fails meanwhile.
 
-        An exporter that cannot reach its collector logs the failure and does not report it
-        here. It keeps its own time limit instead of `timeout` seconds.
+        An exporter keeps its own time limit instead of `timeout` seconds, and logs why it failed.
         """
-        millis = int(timeout * 1000)
-        providers = (self.tracer_provider, self.meter_provider, self.logger_provider)
-        results = [p.force_flush(millis) for p in providers if p is not None]
+        before = self._failures.latest
+        results = [
+            _flush(provider, int(timeout * 1000))
+            for provider in (self.tracer_provider, self.meter_provider, self.logger_provider)
+            if provider is not None
+        ]
         if self.replay_log is not None:
             results.append(self.replay_log.flush(timeout))
-        return all(results)
+        return all(results) and self._failures.latest is before
 
     def shutdown(self) -> None:
         """Export pending data and stop; runs automatically when the process exits."""
@@ -113,6 +121,14 @@ class Telemetry:
             self.replay_log.close()
         if self.scrape_endpoint is not None:
             self.scrape_endpoint.close()
+
+
+def _flush(provider: TracerProvider | MeterProvider | LoggerProvider, millis: int) -> bool:
+    try:
+        return provider.force_flush(millis)
+    except Exception as error:  # noqa: BLE001 - the SDK raises this class if a reader is late
+        _log.warning("%s", " ".join(str(error).split()))
+        return False
 
 
 def configure(  # noqa: PLR0913 - keywords of which an app gives a few
@@ -148,27 +164,42 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     if export_interval is not None and not 0 < export_interval < float("inf"):
         raise SettingsError(f"export_interval must be seconds above 0, not {export_interval!r}")
 
+    failures = ExportFailures()
+
     def exporters(signal: Signal, console: Callable[[], Any]) -> list[Any]:
         is_fetched = signal == "metrics" and prometheus is not None
         names = exporter_names(signal, default="prometheus" if is_fetched else "otlp")
         made: list[Any] = [console()] if "console" in names else []
-        if "otlp" in names:
-            with self_metrics_enabled():
-                made.append(
-                    otlp_exporter(signal, protocol=protocol, endpoint=endpoint, headers=headers)
-                )
+        with self_metrics_enabled():
+            made += [
+                otlp_exporter(signal, each, endpoint=endpoint, headers=headers)
+                for each in otlp_protocols(signal, names, protocol)
+            ]
+        for exporter in made:
+            failures.watch(exporter)
         return made
 
+    kept = _already_set(settings)
     # Every error is raised before anything global is set.
     resource = _resource(service_name, resource_attributes)
     try:
-        telemetry = _build(settings, exporters, resource, export_interval, prometheus)
+        telemetry = _build(settings, exporters, resource, export_interval, prometheus, failures)
     except SettingsError:
         raise
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise SettingsError(f"OpenTelemetry rejects an OTEL_* variable: {reason}") from error
     _make_global(telemetry)
+    _report_without_effect(
+        kept,
+        telemetry,
+        service_name=service_name,
+        endpoint=endpoint,
+        protocol=protocol,
+        headers=headers,
+        resource_attributes=resource_attributes,
+        export_interval=export_interval,
+    )
     if telemetry.residency is not None:
         from ollama_otel._telemetry.residency import hold  # noqa: PLC0415 - few apps request it
 
@@ -178,15 +209,15 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
 
 
 def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
+    own = set(inspect.signature(configure).parameters) - {"setting_values"}
+    known = own | {row.name for row in fields(Settings)}
+    if unknown := sorted(values.keys() - known):
+        found = ", ".join(name + did_you_mean(name, known) for name in unknown)
+        raise SettingsError(f"unknown keyword {found}; the keywords are {', '.join(sorted(known))}")
     if settings is not None and values:
         raise SettingsError(f"give either settings or {', '.join(sorted(values))}, not both")
     if settings is not None:
         return settings
-    known = {field.name for field in fields(Settings)}
-    if unknown := sorted(values.keys() - known):
-        raise SettingsError(
-            f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}"
-        )
     return Settings.from_environ(**values)
 
 
@@ -196,6 +227,7 @@ def _build(
     resource: Resource,
     export_interval: float | None,
     prometheus: str | None,
+    failures: ExportFailures,
 ) -> Telemetry:
     """Create a provider for each signal that is enabled and not set up by the app."""
     span_exporters: list[SpanExporter] = []
@@ -232,6 +264,7 @@ def _build(
         replay_log=replay_log,
         scrape_endpoint=endpoint,
         residency=residency,
+        _failures=failures,
     )
 
 
@@ -310,6 +343,38 @@ def _make_global(telemetry: Telemetry) -> None:
         metrics.set_meter_provider(telemetry.meter_provider)
     if telemetry.logger_provider is not None:
         set_logger_provider(telemetry.logger_provider)
+
+
+def _already_set(settings: Settings) -> list[Signal]:
+    """Return the signals whose providers stay as they are."""
+    providers: dict[Signal, Any] = {
+        "traces": trace.get_tracer_provider(),
+        "metrics": metrics.get_meter_provider(),
+    }
+    if settings.details_event:
+        providers["logs"] = get_logger_provider()
+    return [signal for signal, provider in providers.items() if not is_stand_in(provider)]
+
+
+def _report_without_effect(kept: Sequence[Signal], telemetry: Telemetry, **given: object) -> None:
+    """Log a warning if keywords cannot change the providers that are already set.
+
+    An app that has its own provider for some signals gives them for the others: no warning. A
+    notebook may run the same call again: no warning either.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    if telemetry.tracer_provider is not None or telemetry.meter_provider is not None:
+        _applied.clear()
+        _applied.update(values)
+        return
+    changed = [name for name, value in values.items() if _applied.get(name) != value]
+    if kept and changed:
+        _log.warning(
+            "%s given to configure() cannot change the providers that are already set for %s; "
+            "call configure() once, before anything else sets a provider",
+            ", ".join(changed),
+            ", ".join(kept),
+        )
 
 
 def _resource(service_name: str | None, attributes: Mapping[str, str] | None) -> Resource:

@@ -506,10 +506,12 @@ def test_a_collector_that_is_not_there_is_told_in_a_sentence(
     assert "16686" not in text
 
 
+@pytest.mark.parametrize("traces", ["otlp", "otlp_proto_http"])
 def test_an_exporter_that_is_switched_off_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    traces: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with answering(200, b"") as (endpoint, received):
+        monkeypatch.setenv("OTEL_TRACES_EXPORTER", traces)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
         demo(capsys)
