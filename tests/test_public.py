@@ -35,7 +35,8 @@ SHARED = {
     "ollama_otel.client": {"CONNECTION_ERROR_MESSAGE"},
     "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.transport": {
-        *("REQUEST_BODY", "ClientT", "Shells", "is_instrumented", "shells_for", "watched_body"),
+        *("REQUEST_BODY", "ClientT", "Shells", "instrument_replacement", "is_instrumented"),
+        *("shells_for", "watched_body"),
     },
 }
 
