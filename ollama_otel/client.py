@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from logging import getLogger
 from typing import Any, Final
 
 import httpx
@@ -22,10 +23,18 @@ from pydantic import BaseModel, ValidationError
 
 from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
 from ollama_otel._wire.lines import LineCutter
+from ollama_otel.errors import InstrumentationError
 from ollama_otel.settings import Settings
-from ollama_otel.transport import REQUEST_BODY, instrument_client, watched_body
+from ollama_otel.transport import (
+    REQUEST_BODY,
+    instrument_client,
+    instrument_replacement,
+    watched_body,
+)
 
 __all__ = ["AsyncClient", "Client"]
+
+_log = getLogger("ollama_otel")
 
 CONNECTION_ERROR_MESSAGE: Final = (
     "Failed to connect to Ollama. Please check that Ollama is downloaded, running and "
@@ -229,6 +238,8 @@ class _NamingRequest:
 class _Instrumented:
     """The constructor of both clients."""
 
+    _client: Any
+
     def __init__(
         self,
         host: str | None = None,
@@ -255,12 +266,24 @@ class _Instrumented:
             observers=observers,
             enrichers=enrichers,
         )
+        self._recorded: Any = self._client
+
+    def _record_replacement(self) -> None:
+        """Record the calls of another httpx client that was put in later, as those before."""
+        client = self._client
+        try:
+            instrument_replacement(self._recorded, client)
+        except InstrumentationError as error:
+            _log.warning("the calls of an Ollama client are no longer recorded: %s", error)
+        self._recorded = client
 
 
 class Client(_Instrumented, ollama.Client):
     """The official client; every call becomes a span and metrics."""
 
     def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
+        if self._client is not self._recorded:
+            self._record_replacement()
         if not _is_usual(cls, args, kwargs):
             return super()._request(cls, *args, stream=stream, **kwargs)
         if stream:
@@ -301,6 +324,8 @@ class AsyncClient(_Instrumented, ollama.AsyncClient):
     """The official async client; every call becomes a span and metrics."""
 
     async def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
+        if self._client is not self._recorded:
+            self._record_replacement()
         if not _is_usual(cls, args, kwargs):
             return await super()._request(cls, *args, stream=stream, **kwargs)
         if stream:

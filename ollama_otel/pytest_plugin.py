@@ -23,14 +23,16 @@ __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_fixture_setup",
     "pytest_runtest_call",
     "pytest_runtest_makereport",
+    "pytest_runtest_setup",
 ]
 
 _MARKER: Final = (
-    "ollama_replay(path=None, speed=0, ignore=(), redactors=()): record the test's Ollama calls "
-    "into a cassette the first time, and answer them from it afterwards; each test has a "
-    "cassette of its own"
+    "ollama_replay(path=None, speed=0, ignore=(), repeat=False, redactors=()): record the test's "
+    "Ollama calls into a cassette the first time, and answer them from it afterwards; each test "
+    "has a cassette of its own"
 )
 _NAME: Final = "ollama_replay"
 _BY_MARKER: Final = "_ollama_replay_by_marker"
@@ -74,6 +76,45 @@ class _Run:
         return misses
 
 
+class _EarlyCalls:
+    """The Ollama calls that the fixtures of a test make before its cassette is in use.
+
+    A fixture of a wider scope serves many tests, so its calls belong to no test's cassette.
+    """
+
+    def __init__(self) -> None:
+        from ollama_otel.replay._tested import note_calls  # noqa: PLC0415 - only for such a test
+
+        self.fixtures: list[str] = []
+        """The fixtures that are being set up, the innermost one last."""
+        self._calls: dict[str, None] = {}
+        self._stop: Callable[[], None] | None = note_calls(self._note)
+
+    def _note(self, call: str) -> None:
+        if self._stop is not None and self.fixtures:
+            self._calls[f"{call} of the fixture {self.fixtures[-1]!r}"] = None
+
+    def stop(self) -> None:
+        """Note no further calls."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+    @property
+    def explanation(self) -> str | None:
+        """What is wrong with these calls; None if there are none."""
+        if not self._calls:
+            return None
+        return (
+            f"expected all Ollama calls in the test's cassette, found {', '.join(self._calls)} "
+            "before the cassette is in use: these calls are not recorded, and go to the real "
+            "server each time. Give the fixture the scope 'function' and let it request "
+            "'ollama_replay'"
+        )
+
+
+_EARLY: Final = pytest.StashKey[_EarlyCalls]()
+"""The early calls of the test that is being set up."""
 _RUN: Final = pytest.StashKey[_Run]()
 _OWNERS: Final = pytest.StashKey[dict[Path, str]]()
 """The test that owns each cassette."""
@@ -87,6 +128,8 @@ class _Options:
     """Path of the cassette, relative to the folder of the test's file."""
     speed: float = 0.0
     ignore: Collection[str] = ()
+    repeat: bool = False
+    """Whether a request that was made more often than recorded starts over."""
     redactors: Sequence[Callable[[str], str]] = ()
 
 
@@ -137,6 +180,39 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             names.remove(_BY_MARKER)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Explain the failure of a fixture whose Ollama calls cannot be in the test's cassette."""
+    names = getattr(item, "fixturenames", ())
+    if _NAME not in names and item.get_closest_marker(_NAME) is None:
+        return (yield)
+    early = item.config.stash[_EARLY] = _EarlyCalls()
+    try:
+        return (yield)
+    except Exception as error:
+        if explanation := early.explanation:
+            error.add_note(explanation)
+        raise
+    finally:
+        early.stop()
+        del item.config.stash[_EARLY]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """Note which fixture is being set up."""
+    early = request.config.stash.get(_EARLY, None)
+    if early is None:
+        return (yield)
+    early.fixtures.append(fixturedef.argname)
+    try:
+        return (yield)
+    finally:
+        early.fixtures.pop()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Fail a test whose requests are not in its cassette, even if it caught the error."""
@@ -184,6 +260,11 @@ def ollama_replay(request: pytest.FixtureRequest) -> Iterator[ReplayedTest]:
     if not is_recording and not path.exists():
         pytest.fail(_how_to_record(request.node, path), pytrace=False)
     run = request.node.stash[_RUN] = _Run()
+    # It is None if the test asks for this fixture while it runs.
+    if early := request.config.stash.get(_EARLY, None):
+        early.stop()
+        if is_recording and early.explanation:
+            request.node.warn(pytest.PytestWarning(early.explanation))
     replayed = ReplayedTest(path=path, is_recording=is_recording)
     if is_recording:
         with _recording(path, options, run):
@@ -204,7 +285,11 @@ def _playing(path: Path, options: _Options, run: _Run, *, is_strict: bool) -> It
     from ollama_otel.replay._tested import playing  # noqa: PLC0415 - only for such a test
 
     with playing(
-        path, speed=options.speed, ignore=options.ignore, redactors=options.redactors
+        path,
+        speed=options.speed,
+        ignore=options.ignore,
+        repeat=options.repeat,
+        redactors=options.redactors,
     ) as index:
         run.misses = index.misses
         yield

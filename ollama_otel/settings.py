@@ -194,7 +194,7 @@ class Settings:
     """Age in seconds at which a file of the log is compressed and a new one begun."""
 
     replay_keep: int = _setting(10, _positive_integer, "OLLAMA_OTEL_REPLAY_KEEP")
-    """Number of compressed files to keep, the newest ones."""
+    """Number of full compressed files to keep, the newest ones; more if they are small."""
 
     log_calls: bool = _setting(False, _boolean, "OLLAMA_OTEL_LOG_CALLS")
     """Whether each call is written to the application's log, through structlog or logging."""

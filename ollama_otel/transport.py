@@ -6,7 +6,7 @@ the sync one but for `await`. `shells_for` makes shells for a module with httpx'
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import cache
 from types import ModuleType, TracebackType, new_class
 from typing import Any, Final, NamedTuple, Self, TypeVar, Unpack
@@ -373,17 +373,39 @@ def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]
     `configure`. Raises `InstrumentationError` for any other client, and `SettingsError` if
     `instrumentation` is combined with other keywords.
     """
-    target: Any = _httpx_client_of(client)
+    _instrument(_httpx_client_of(client), lambda shell, transport: shell(transport, **options))
+    return client
+
+
+def instrument_replacement(replaced: Any, client: object) -> None:
+    """Record the calls of a client as those of `replaced`, an httpx client; not if those are not.
+
+    Raises `InstrumentationError` as `instrument_client` does.
+    """
+    target = _httpx_client_of(client)
+    before = getattr(replaced, "_transport", None)
+    if not isinstance(before, _Shell):
+        return
+
+    def alike(shell: Any, transport: Any) -> Any:
+        made = shell(transport)
+        made._instrumentation = before._instrumentation  # noqa: SLF001 - the same module's
+        return made
+
+    _instrument(target, alike)
+
+
+def _instrument(target: Any, wrapped: Callable[[Any, Any], Any]) -> None:
+    """Replace each transport by `wrapped(class of the shell, transport)`."""
     shells = shells_for(httpx)
     shell = shells.transport if isinstance(target, httpx.Client) else shells.async_transport
 
     def wrap(transport: Any) -> Any:
         if transport is None or isinstance(transport, _Shell):
             return transport
-        return shell(transport, **options)
+        return wrapped(shell, transport)
 
     _replace_transports(target, wrap)
-    return client
 
 
 def uninstrument_client(client: ClientT) -> ClientT:

@@ -1384,6 +1384,50 @@ def test_our_clients_are_official_clients_with_all_their_methods(kind: Any) -> N
     assert changed == {"__init__", "_request"}
 
 
+@pytest.mark.parametrize("is_off", [False, True])
+def test_an_httpx_client_that_is_put_in_later_is_recorded_as_the_one_before(
+    colour: Colour, is_off: bool
+) -> None:
+    capture = Capture()
+    server = fake()
+
+    async def scenario() -> None:
+        client = colour.ours(HOST, **capture.options)
+        if is_off:
+            uninstrument_client(client)
+        for stream in (False, True):
+            await closed(client)
+            client._client = colour.httpx(base_url=HOST, transport=server.transport())
+            answer = await done(client.chat("llama3.2", HELLO, stream=stream))
+            if stream:
+                assert [part async for part in each(answer)][-1].done
+        await done(client.ps())
+        await closed(client)
+
+    colour.run(scenario)
+    assert len(capture.records) == (0 if is_off else 3)
+
+
+def test_a_client_that_is_put_in_and_is_not_of_httpx_is_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Wrapped:
+        def __init__(self, client: httpx.Client) -> None:
+            self.wrapped = client
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.wrapped, name)
+
+    client = ollama_otel.Client(HOST)
+    inside: Any = Wrapped(httpx.Client(base_url=HOST, transport=fake().transport()))
+    client._client = inside
+    for _ in range(2):
+        client.ps()
+    [warning] = caplog.messages
+    assert "no longer recorded" in warning
+    assert "Wrapped" in warning
+
+
 def test_reply_and_warnings_are_clean(colour: Colour) -> None:
     """Nothing of a call is left open: a ResourceWarning would be an error here."""
     with warnings.catch_warnings():

@@ -36,7 +36,8 @@ SHARED = {
     "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
-        *("REQUEST_BODY", "ClientT", "Shells", "is_instrumented", "shells_for", "watched_body"),
+        *("REQUEST_BODY", "ClientT", "Shells", "instrument_replacement", "is_instrumented"),
+        *("shells_for", "watched_body"),
     },
 }
 

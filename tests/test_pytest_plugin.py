@@ -351,6 +351,93 @@ def test_calls_that_are_no_longer_made_fail_a_strict_run_only(project: Project) 
     result.stdout.fnmatch_lines(["*has calls that the test did not make: list_models (call 2)*"])
 
 
+def test_a_request_can_be_made_more_often_than_it_was_recorded(project: Project) -> None:
+    test = """
+@pytest.mark.ollama_replay(repeat=True)
+def test_poll():
+    with ollama_otel.Client(URL) as client:
+        for _ in range(TIMES):
+            client.ps()
+"""
+    project.write(test.replace("TIMES", "2"))
+    project.run().assert_outcomes(passed=1)
+    project.write(test.replace("TIMES", "5"))
+    project.leave()
+    project.run().assert_outcomes(passed=1)
+
+
+WIDE = """
+@pytest.fixture(scope='SCOPE')
+def ready():
+    with ollama_otel.Client(URL) as client:
+        client.list()
+
+@pytest.fixture
+def asked(ready):
+    with ollama_otel.Client(URL) as client:
+        client.ps()
+
+@pytest.mark.ollama_replay
+def test_chat(asked):
+    with ollama_otel.Client(URL) as client:
+        client.chat('llama3.2', messages=HELLO)
+"""
+
+
+@pytest.mark.parametrize("scope", ["module", "session"])
+def test_calls_of_wide_fixtures_are_named_where_they_are_missing(
+    project: Project, scope: str
+) -> None:
+    project.write(WIDE.replace("SCOPE", scope))
+    named = "*found GET /api/tags of the fixture 'ready' before the cassette is in use*"
+    result = project.run("-W", "default::pytest.PytestWarning")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines([named])
+    result.stdout.no_fnmatch_line("*/api/ps of*")
+    project.run().assert_outcomes(passed=1)
+    project.leave()
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*ConnectionError*", named])
+
+
+def test_calls_of_fixtures_are_recorded_where_they_belong_to_one_test(project: Project) -> None:
+    project.write(WIDE.replace("SCOPE", "function"))
+    project.run().assert_outcomes(passed=1)
+    project.leave()
+    project.run().assert_outcomes(passed=1)
+
+
+def test_a_test_can_ask_for_the_fixture_while_it_runs(project: Project) -> None:
+    project.write(
+        """
+def test_it(request):
+    request.getfixturevalue('ollama_replay')
+    with ollama_otel.Client(URL) as client:
+        client.list()
+"""
+    )
+    project.run().assert_outcomes(passed=1)
+    project.leave()
+    project.run().assert_outcomes(passed=1)
+
+
+def test_a_fixture_before_ours_is_named(project: Project) -> None:
+    project.write(
+        """
+@pytest.fixture
+def ready():
+    with ollama_otel.Client(URL) as client:
+        client.list()
+
+def test_it(ready, ollama_replay): pass
+"""
+    )
+    result = project.run("-W", "default::pytest.PytestWarning")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*GET /api/tags of the fixture 'ready' before*"])
+
+
 def test_a_stream_left_open_is_told_instead_of_recorded(project: Project) -> None:
     project.write(
         """

@@ -1,7 +1,8 @@
 """The files of a log: their names, locks, rotation, compression and deletion.
 
 One process writes `calls.jsonl`; each further process at the same time writes
-`calls.pid<pid>.jsonl`. A full file becomes `calls.<time>-<pid>.jsonl`, and then a `.gz`.
+`calls.pid<pid>.jsonl`. A process goes on with the file of one that has ended. A full or old file
+becomes `calls.<time>-<pid>.jsonl`, and then a `.gz`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from logging import getLogger
 from pathlib import Path
 from typing import Final
@@ -33,6 +35,8 @@ _COPY = 1024 * 1024
 _FAR_BEYOND = 2**40
 """Offset of the locked byte: on Windows others cannot read it, so it must never be written."""
 
+_FULL: Final = 0.5
+"""Share of `max_size` from which an archived file counts as full."""
 _BEGINNING = b'{"v":'
 """The first bytes of every line of a log."""
 _ARCHIVED = r"\d{8}T\d{12}Z-\d+"
@@ -113,27 +117,28 @@ class LogFile:
             self.close()
         if self._descriptor is None:
             self._open()
-        if self._size > self._empty_size and self._is_due(len(lines)):
+        if self._size > self._empty_size and self._is_due(self._size + len(lines), self._began):
             self._rotate()
         self._write(lines)
 
-    def tidy_up(self) -> None:
-        """Compress archived files of any process, and delete the oldest ones.
+    def tidy_up(self) -> int:
+        """Compress archived files of any process; delete old ones, and return how many.
 
         It takes long, so it is separate from `append`.
         """
         if not self._is_untidy:
-            return
+            return 0
         self._is_untidy = False
-        archived = [path for path, _ in _archived(self.base)]
+        deleted = 0
         try:
-            for old in archived[: -self._keep or None]:
-                old.unlink(missing_ok=True)
+            for path in self._superfluous():
+                deleted += _is_deleted(path)
         except OSError as error:
             _log.warning("cannot delete an old file of the replay log (%s)", error)
-        for path in archived[-self._keep :]:
+        for path, _ in _archived(self.base):
             if path.suffix != ".gz":
                 _compress(path)
+        return deleted
 
     def close(self) -> None:
         """Close the file; the next write opens it again."""
@@ -161,12 +166,12 @@ class LogFile:
         assert self._descriptor is not None  # noqa: S101
         return not _is_same(self._descriptor, self._path)
 
-    def _is_due(self, more: int) -> bool:
-        return self._size + more > self._max_size or self._clock() - self._began > self._max_age
+    def _is_due(self, size: int, began: float) -> bool:
+        return size > self._max_size or self._clock() - began > self._max_age
 
     def _open(self) -> None:
         self.base.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-        self._take_over_orphans()
+        self._archive_orphans()
         self._descriptor, self._path = self._own()
         self._size = os.fstat(self._descriptor).st_size
         self._began = _began(self._path) or self._clock()
@@ -176,14 +181,18 @@ class LogFile:
         self._empty_size = self._size if was_empty else 0
 
     def _own(self) -> tuple[int, Path]:
-        """Open the log's own file or, if another process has it, one for this process."""
-        attempt = 0
-        path = self.base
-        while (descriptor := _open_locked(path)) is None:
-            attempt += 1
+        """Open the log's own file, or that of a process that has ended, or a new one."""
+        if (descriptor := _open_locked(self.base)) is not None:
+            return descriptor, self.base
+        for path in sorted(_written_by_others(self.base)):
+            if (descriptor := _open_orphan(path)) is not None:
+                return descriptor, path
+        for attempt in count(1):
             own = f"pid{os.getpid()}" if attempt == 1 else f"pid{os.getpid()}-{attempt}"
             path = self.base.with_name(f"{self.base.stem}.{own}{self.base.suffix}")
-        return descriptor, path
+            if (descriptor := _open_locked(path)) is not None:
+                return descriptor, path
+        raise AssertionError  # pragma: no cover - the numbers do not end
 
     # --- many files -----------------------------------------------------------------------
 
@@ -201,22 +210,24 @@ class LogFile:
         self._open()
 
     def _archive(self, path: Path) -> None:
-        """Give a full file its final name."""
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        name = f"{self.base.stem}.{now:%Y%m%dT%H%M%S%f}Z-{os.getpid()}{self.base.suffix}"
-        path.rename(path.with_name(name))
+        """Give a full or old file its final name."""
+        now = self._clock()
+        # Two files may be archived within one tick of the clock.
+        while any(name.exists() for name in _archive_names(self.base, now)):
+            now += 1e-6
+        path.rename(_archive_names(self.base, now)[0])
         self._is_untidy = True
 
-    def _take_over_orphans(self) -> None:
-        """Archive the files of processes that no longer exist."""
+    def _archive_orphans(self) -> None:
+        """Archive the full and old files of processes that no longer exist."""
         for path in list(_written_by_others(self.base)):
-            descriptor = None
-            # A file with that name that is not a log is left alone.
-            with suppress(FileExistsError):
-                descriptor = _open_locked(path)
+            descriptor = _open_orphan(path)
             if descriptor is None:
                 continue
             try:
+                size, began = os.fstat(descriptor).st_size, _began(path)
+                if began is None or not self._is_due(size, began):
+                    continue
                 if sys.platform == "win32":
                     os.close(descriptor)
                     descriptor = None
@@ -224,6 +235,62 @@ class LogFile:
             finally:
                 if descriptor is not None:
                     os.close(descriptor)
+
+    def _superfluous(self) -> Iterator[Path]:
+        """Yield the archived files that are not kept.
+
+        A file is deleted only if `keep` newer ones exist. In addition, the newer ones have to
+        hold as much as `keep` full files, or it was archived `keep` maximum ages ago: many
+        processes archive many small files, with fresh calls.
+        """
+        newer = 0.0
+        oldest = _time_in_names(max(0.0, self._clock() - self._keep * self._max_age))
+        for number, (path, archived_at) in enumerate(reversed(_archived(self.base))):
+            if number >= self._keep and (newer >= self._keep or archived_at < oldest):
+                yield path
+            size = _size_before_compression(path)
+            newer += 1.0 if size >= self._max_size * _FULL else size / self._max_size
+
+
+def _archive_names(base: Path, now: float) -> tuple[Path, Path]:
+    """Return the names of an archived file, plain and compressed."""
+    name = f"{base.stem}.{_time_in_names(now)}-{os.getpid()}{base.suffix}"
+    return base.with_name(name), base.with_name(f"{name}.gz")
+
+
+def _time_in_names(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%dT%H%M%S%f}Z"
+
+
+def _size_before_compression(path: Path) -> int:
+    """Return the bytes that an archived file had; 0 if another process has deleted it."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if path.suffix != ".gz":
+                return size
+            # The end of a gzip is the size modulo 2**32.
+            file.seek(max(size - 4, 0))
+            return max(size, int.from_bytes(file.read(4), "little"))
+    except FileNotFoundError:
+        return 0
+
+
+def _is_deleted(path: Path) -> bool:
+    """Delete a file; False if another process has."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _open_orphan(path: Path) -> int | None:
+    """Open and lock the file of another process; None if it is in use, or not ours."""
+    # A file with that name that is not a log, or of another user, is left alone.
+    with suppress(FileExistsError, PermissionError):
+        return _open_locked(path)
+    return None
 
 
 def _open_locked(path: Path) -> int | None:

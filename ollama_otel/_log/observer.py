@@ -33,9 +33,10 @@ class ReplayLog(LoggingObserver):
     It logs facts only, unless `bodies` is set, and hash and size of images and vectors, unless
     `media` is set. Bodies go through the built-in redactors and then through `redactors` before
     they are stored. A file of more than `max_size` bytes or `max_age` seconds is compressed and a
-    new one begun; the `keep` newest compressed files are kept. A response of more than `max_body`
-    bytes is logged without its body. At most `max_lines` lines and `max_bytes` bytes of bodies
-    are pending.
+    new one begun. The `keep` newest compressed files are kept, and more of them for `keep` times
+    `max_age` as long as they hold less than `keep` times `max_size`. A response of more than
+    `max_body` bytes is logged without its body. At most `max_lines` lines and `max_bytes` bytes
+    of bodies are pending.
 
     If the disk is full or fails, lines stay pending, and above the limits bodies and lines are
     dropped and counted; calls are not affected.

@@ -49,6 +49,8 @@ class LogStatistics:
     """Lines that were never written."""
     failed_writes: int
     """Attempts to write that raised OSError."""
+    deleted_files: int
+    """Old files that this process has deleted, because there were `keep` newer ones."""
 
 
 class Writer:
@@ -59,7 +61,7 @@ class Writer:
         *,
         render: Callable[[Any], bytes],
         append: Callable[[bytes], None],
-        tidy_up: Callable[[], None],
+        tidy_up: Callable[[], int],
         close: Callable[[], None],
         dropped_line: Callable[[int, int], bytes],
         max_lines: int = 20_000,
@@ -67,6 +69,8 @@ class Writer:
         name: str = "",
     ) -> None:
         """If `append` raises OSError, it is retried; after a success `tidy_up` is called.
+
+        `tidy_up` returns the number of old files that it has deleted.
 
         `dropped_line` returns a line that states how many lines and bodies were dropped. At
         most `max_lines` entries are pending. Bodies are dropped if half as many entries, or
@@ -94,7 +98,7 @@ class Writer:
         self._hurry = threading.Event()
         self._waiting_bytes = 0
         self._written = self._failed_writes = 0
-        self._dropped_lines = self._dropped_bodies = 0
+        self._dropped_lines = self._dropped_bodies = self._deleted_files = 0
         self._stated = (0, 0)
         self._is_failing = False
         self.is_stuck = False
@@ -178,6 +182,7 @@ class Writer:
                 dropped_bodies=self._dropped_bodies,
                 dropped_lines=self._dropped_lines,
                 failed_writes=self._failed_writes,
+                deleted_files=self._deleted_files,
             )
 
     def losses(self) -> dict[str, int]:
@@ -233,7 +238,7 @@ class Writer:
                 item.set()
         if is_written:
             try:
-                self._tidy_up()
+                self._count_deleted(self._tidy_up())
             except Exception as fault:  # noqa: BLE001 - new entries have to be written all the same
                 guard.caught("tidying up the replay log", fault)
 
@@ -287,6 +292,15 @@ class Writer:
                 self._name,
                 error,
             )
+
+    def _count_deleted(self, files: int) -> None:
+        if files and not self._deleted_files:
+            _log.info(
+                "the replay log %s is as long as its settings allow: its oldest files are deleted",
+                self._name,
+            )
+        with self._lock:
+            self._deleted_files += files
 
     def _lose(self, count: int) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,14 +13,33 @@ from typing import Any
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import Lines, lines_of, write_cassette
 from ollama_otel._log.reader import read
+from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel.errors import ReplayLogError, ReplayMissError
 from ollama_otel.replay._canonical import CanonicalRequest
 from ollama_otel.replay._everywhere import replay
 from ollama_otel.replay._matching import CallIndex
+from ollama_otel.replay._network import put_in_front
 from ollama_otel.replay._one_file_log import one_file_log
 from ollama_otel.replay._recording import recording_everywhere
 
-__all__ = ["playing", "recording"]
+__all__ = ["note_calls", "playing", "recording"]
+
+
+def note_calls(note: Callable[[str], object]) -> Callable[[], None]:
+    """Pass method and path of each Ollama call to `note`, until the returned function is called."""
+
+    def in_front(network: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(network)
+        def handle(transport: Any, request: Any) -> Any:
+            method, path = request.method, request.url.path
+            if find_endpoint(method, path) is not None:
+                note(f"{method} {path}")
+            # For an async method this returns the coroutine.
+            return network(transport, request)
+
+        return handle
+
+    return put_in_front(in_front, in_front)
 
 
 @contextmanager
@@ -100,9 +120,12 @@ def playing(
     *,
     speed: float,
     ignore: Collection[str],
+    repeat: bool = False,
     redactors: Sequence[Callable[[str], str]],
 ) -> Iterator[_NotingIndex]:
     """Answer all calls in the block from the cassette; yields the index, with its misses."""
-    index = _NotingIndex(read(cassette), name=str(cassette), ignore=ignore, redactors=redactors)
+    index = _NotingIndex(
+        read(cassette), name=str(cassette), ignore=ignore, repeat=repeat, redactors=redactors
+    )
     with replay(index, speed=speed):
         yield index

@@ -128,7 +128,7 @@ def test_two_at_once_write_two_files(tmp_path: Path) -> None:
     assert (tmp_path / "a.jsonl").read_bytes() == HEADER + b"0\n3\n"
 
 
-def test_the_file_of_a_process_that_is_no_more_is_put_aside(tmp_path: Path) -> None:
+def test_the_file_of_a_process_that_has_ended_is_continued(tmp_path: Path) -> None:
     first, second = log_file(tmp_path / "a.jsonl"), log_file(tmp_path / "a.jsonl")
     first.append(b"one\n")
     second.append(b"two\n")
@@ -136,7 +136,100 @@ def test_the_file_of_a_process_that_is_no_more_is_put_aside(tmp_path: Path) -> N
     third = log_file(tmp_path / "a.jsonl")
     second.close()
     third.append(b"three\n")
-    assert names(tmp_path) == ["a.PID.jsonl", "a.TIME-PID.jsonl.gz", "a.jsonl"]
+    assert names(tmp_path) == ["a.PID.jsonl", "a.jsonl"]
+    other = tmp_path / f"a.pid{os.getpid()}.jsonl"
+    assert other.read_bytes() == HEADER + b"two\n" + HEADER + b"three\n"
+
+
+@pytest.mark.parametrize("due", ["old", "full"])
+def test_only_full_and_old_files_of_ended_processes_are_put_aside(tmp_path: Path, due: str) -> None:
+    clock = Clock()
+    for number in range(1, 4):
+        (tmp_path / f"a.pid{number}.jsonl").write_bytes(HEADER + b"fresh\n")
+    late = b"x" * 1000 if due == "full" else b"x"
+    began = b'"at":"2025-12-31T00:00:00Z"}\n' if due == "old" else b'"at":"2026-01-01T00:00:00Z"}\n'
+    for number in range(4, 9):
+        path = tmp_path / f"a.pid{number}.jsonl"
+        path.write_bytes(b'{"v":1,"event":"opened",' + began + late + b"%d\n" % number)
+    # All are put aside within one tick of the clock, and one more than `keep` is not lost.
+    log_file(tmp_path / "a.jsonl", clock=clock, keep=5).append(b"one\n")
+    archived = files_of(tmp_path / "a.jsonl")[:5]
+    assert [path.suffix for path in archived] == [".gz"] * 5
+    assert {content(path)[-2:] for path in archived} == {b"%d\n" % n for n in range(4, 9)}
+    assert names(tmp_path)[5:] == [f"a.{name}jsonl" for name in ("", "pid1.", "pid2.", "pid3.")]
+
+
+def test_small_files_are_kept_for_as_long_as_full_ones(tmp_path: Path) -> None:
+    clock = Clock()
+    day = 3600.0
+    for _ in range(3):
+        for number in range(8):  # so many processes put aside a file of the day that has passed
+            path = tmp_path / f"a.pid{number}.jsonl"
+            path.write_bytes(HEADER + b"x\n")
+        clock.now += day + 1
+        file = log_file(tmp_path / "a.jsonl", clock=clock)
+        file.append(b"one\n")
+        file.close()
+    assert len(files_of(tmp_path / "a.jsonl")) >= 24
+    clock.now += 3 * day + 1
+    file = LogFile(
+        tmp_path / "a.jsonl",
+        max_size=1000,
+        max_age=day,
+        keep=3,
+        header_line=lambda: HEADER,
+        clock=clock,
+    )
+    file.append(b"one\n")
+    before = len(files_of(tmp_path / "a.jsonl"))
+    deleted = file.tidy_up()
+    assert len(files_of(tmp_path / "a.jsonl")) == before - deleted == 1 + 3
+
+
+def test_small_files_together_take_no_more_room_than_full_ones(tmp_path: Path) -> None:
+    for number in range(40):
+        path = tmp_path / f"a.20260101T0000000000{number}Z-1.jsonl.gz"
+        path.write_bytes(gzip.compress(b"x" * 100))
+    log_file(tmp_path / "a.jsonl").append(b"one\n")
+    archived = files_of(tmp_path / "a.jsonl")[:-1]
+    assert len(archived) == 30  # of 100 bytes each; 3 of 1000 bytes are to be kept
+    assert archived[0].name == "a.20260101T000000000010Z-1.jsonl.gz"
+
+
+def test_deleted_files_are_counted_and_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ollama_otel")
+    log = ReplayLog(tmp_path / "calls.jsonl", max_size=1, keep=2)
+    client = Client(transport=FakeOllama().transport(), observers=[log])
+    for _ in range(6):
+        client.list()
+        assert log.flush()
+    assert log.close()
+    archives = len(files_of(tmp_path / "calls.jsonl")) - 1
+    assert archives == 2
+    assert log.statistics.deleted_files >= 2
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "oldest files are deleted" in caplog.text
+
+
+def test_a_file_of_another_user_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = log_file(tmp_path / "a.jsonl")
+    first.append(b"one\n")
+    theirs = tmp_path / "a.pid1.jsonl"
+    theirs.write_bytes(HEADER)
+    open_file = os.open
+
+    def refuse(path: Any, *arguments: Any) -> int:
+        if Path(path) == theirs:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_file(path, *arguments)
+
+    monkeypatch.setattr(os, "open", refuse)
+    log_file(tmp_path / "a.jsonl").append(b"two\n")
+    assert names(tmp_path) == ["a.PID.jsonl", "a.jsonl", "a.pid1.jsonl"]
 
 
 def test_a_file_that_is_no_log_is_left_alone(tmp_path: Path) -> None:

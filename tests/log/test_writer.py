@@ -37,7 +37,7 @@ def writer(disk: Disk, **options: Any) -> Writer:
     return Writer(
         render=lambda entry: f"{entry}\n".encode(),
         append=disk.append,
-        tidy_up=lambda: None,
+        tidy_up=lambda: 0,
         close=disk.close,
         dropped_line=lambda lines, bodies: f"dropped {lines} {bodies}\n".encode(),
         **options,
@@ -133,7 +133,7 @@ def test_an_entry_that_cannot_be_rendered_is_one_line_less(quiet_guard: None) ->
     each = Writer(
         render=render,
         append=disk.append,
-        tidy_up=lambda: None,
+        tidy_up=lambda: 0,
         close=disk.close,
         dropped_line=lambda lines, _: b"less\n",
     )
@@ -158,7 +158,7 @@ def test_a_fault_of_ours_while_writing_is_counted_and_the_next_line_written(
     each = Writer(
         render=lambda entry: f"{entry}\n".encode(),
         append=append,
-        tidy_up=lambda: None,
+        tidy_up=lambda: 0,
         close=disk.close,
         dropped_line=lambda lines, bodies: f"dropped {lines}\n".encode(),
     )
