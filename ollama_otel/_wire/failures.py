@@ -43,7 +43,10 @@ ERROR_MEANINGS: Mapping[ErrorType, str] = MappingProxyType(
         "timeout": "The client's time limit, or that of a proxy before the server, ran out.",
         "network": "The connection broke while bytes were being sent or received.",
         "incomplete": "The response ended before its final message.",
-        "protocol": "The response violates the protocol: malformed HTTP or JSON.",
+        "protocol": (
+            "The response violates the protocol: malformed HTTP or JSON, or a redirect that turns "
+            "POST into GET."
+        ),
         "canceled": "The client cancelled the request.",
         "upstream": "Something behind the server could not be reached: the cloud, or a registry.",
         "server_error": "The server failed in another way.",
