@@ -68,9 +68,9 @@ Ending = Literal[
 Completed: `final_message` (the dialect's last message was seen), `whole_body` (all of a body came
 whose last message cannot be read: an encoding, or a size) or `redirect`. Abandoned: `closed_early`.
 Cancelled: `cancelled`. Failed: `error_status` (HTTP 400 or higher, or a redirect that turns the
-request into a GET), `error_message` (an error in a response whose status was good), `exception` (the
-transport raised), `no_final_message` (the body ended cleanly without it) or `not_protocol` (the
-body is not what the dialect says).
+request into a GET), `error_message` (an error in a response whose status was good), `exception`
+(the transport raised), `no_final_message` (the body ended cleanly without it) or `not_protocol`
+(the body is not what the dialect says).
 """
 
 Phase = Literal["load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client"]
