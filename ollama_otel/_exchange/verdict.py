@@ -71,6 +71,11 @@ def _redirected(method: str, status: int) -> Verdict:
 
 def _without_error(reader: BodyReader | None, facts: ResponseFacts, *, is_whole: bool) -> Verdict:
     """Return how a call ended that reported no error."""
+    not_protocol = Verdict(
+        "failed", "not_protocol", "protocol", "the answer is not what an Ollama server sends"
+    )
+    if not is_whole and reader is not None and reader.is_refused:
+        return not_protocol
     if facts.done:
         return Verdict("completed", "final_message")
     if not is_whole:
@@ -79,7 +84,6 @@ def _without_error(reader: BodyReader | None, facts: ResponseFacts, *, is_whole:
         # The body is complete, but in an encoding that only the caller can decode.
         return Verdict("completed", "whole_body")
     if reader is not None and reader.is_malformed:
-        text = "the answer is not what an Ollama server sends"
-        return Verdict("failed", "not_protocol", "protocol", text)
+        return not_protocol
     text = "the answer ended without its final message"
     return Verdict("failed", "no_final_message", "incomplete", text)
