@@ -280,12 +280,24 @@ _EXCEPTIONS: Mapping[str, ErrorType] = MappingProxyType(
         "ConnectionResetError": "network",
         "ConnectionAbortedError": "network",
         "BrokenPipeError": "network",
+        # gevent, eventlet
+        "Timeout": "timeout",
         # The official client raises this class if nothing listens.
         "ConnectionError": "connect",
         "IncompleteReadError": "incomplete",
         "IncompleteRead": "incomplete",
         "JSONDecodeError": "protocol",
         "UnicodeDecodeError": "protocol",
+    }
+)
+
+# By the package and the name of the class, for the same reason.
+_CANCELLATIONS: Container[tuple[str, str]] = frozenset(
+    {
+        ("asyncio", "CancelledError"),
+        ("trio", "Cancelled"),
+        # gevent and eventlet kill a greenlet with it.
+        ("greenlet", "GreenletExit"),
     }
 )
 
@@ -318,10 +330,9 @@ def _said(exc: BaseException) -> str:
 
 def is_cancellation(exc: BaseException) -> bool:
     """Whether the caller's task or program is being stopped, which is not a failure."""
-    if isinstance(exc, KeyboardInterrupt):
+    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
         return True
     return any(
-        (cls.__module__.partition(".")[0], cls.__name__)
-        in {("asyncio", "CancelledError"), ("trio", "Cancelled")}
+        (cls.__module__.partition(".")[0], cls.__name__) in _CANCELLATIONS
         for cls in type(exc).__mro__
     )

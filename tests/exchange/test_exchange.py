@@ -472,10 +472,10 @@ EXCEPTIONS: list[tuple[BaseException, tuple[str, str | None, str | None]]] = [
     (ReadTimeout("too long"), ("failed", "timeout", "too long")),
     (ConnectionResetError("reset"), ("failed", "network", "reset")),
     (ValueError(), ("failed", "_OTHER", "ValueError")),
-    (SystemExit(1), ("failed", "_OTHER", "1")),
     (asyncio.CancelledError(), ("cancelled", None, None)),
     (TrioCancelled(), ("cancelled", None, None)),
     (KeyboardInterrupt(), ("cancelled", None, None)),
+    (SystemExit(1), ("cancelled", None, None)),
     (UnprintableError(), ("failed", "_OTHER", "UnprintableError")),
 ]
 by_exception = pytest.mark.parametrize(
