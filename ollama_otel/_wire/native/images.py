@@ -14,7 +14,8 @@ _IMAGES: Final = b'"images"'
 _OPENING: Final = re.compile(rb"\s*:\s*\[")
 _QUOTE: Final = re.compile(rb'\s*"')
 _NEXT: Final = re.compile(rb"\s*([,\]])")
-_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_LOOKED_AT: Final = 256
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]*")
 
 
 def parse_without_images(body: bytes) -> dict[str, Any] | None:
@@ -67,8 +68,7 @@ def _images(body: bytes, position: int) -> tuple[int, int] | None:
     count = 0
     while (quote := _QUOTE.match(body, position)) is not None:
         end = body.find(b'"', quote.end())
-        # Base64 has neither quotes nor escapes.
-        if end < 0 or body[quote.end() : end].translate(None, _BASE64):
+        if end < 0 or not _is_base64(body, quote.end(), end):
             return None
         count += 1
         if (following := _NEXT.match(body, end + 1)) is None:
@@ -77,3 +77,10 @@ def _images(body: bytes, position: int) -> tuple[int, int] | None:
             return following.start(1), count
         position = following.end()
     return None
+
+
+def _is_base64(body: bytes, start: int, end: int) -> bool:
+    """Judge a long text by its start; base64 has no escapes, so that it ends at the next quote."""
+    looked_at = min(end, start + _LOOKED_AT)
+    is_base64 = _BASE64.fullmatch(body, start, looked_at) is not None
+    return is_base64 and body.find(b"\\", looked_at, end) < 0
