@@ -16,8 +16,6 @@ __all__ = ["Document"]
 
 _MAX_DOCUMENT = 8 * 1024 * 1024
 """Bytes of a body that are kept until its end."""
-_PARSED = frozenset({"completion", "progress"})
-"""Responses that are parsed as a whole; the others may be vectors, or hold nothing to read."""
 _MAX_TAIL = 4096
 """Bytes kept of the end of longer vectors: the counts come after them."""
 
@@ -89,7 +87,10 @@ class Document(BodyReader):
             return False
         if self._first[:1] not in b"{[" or self._last[-1:] not in b"}]":
             return True
-        return self._endpoint.response in _PARSED and not self._holds_a_message()
+        is_vectors = self._endpoint.response == "embedding"
+        if is_vectors or not self._is_read:
+            return self._has_several_messages()
+        return not self._holds_a_message()
 
     def _holds_a_message(self) -> bool:
         if self._is_stream:
@@ -109,14 +110,15 @@ class Document(BodyReader):
         if self._endpoint.response == "opaque":
             return ResponseFacts(done=not self.is_malformed)
         facts = self.dialect.read_document(self._endpoint, self.start)
-        if facts.done and self._endpoint.response in _PARSED and self._has_several_messages():
+        if facts.done and self._has_several_messages():
             return replace(facts, done=False)
         return facts
 
     def _has_several_messages(self) -> bool:
         """Whether lines came for a request that does not stream: its caller expects a document."""
-        is_one = self._is_stream or b"\n" not in self.start.strip()
-        return not is_one and parse_object(self.start) is None
+        if self._is_stream or self._tail or b"\n" not in self.start.strip():
+            return False
+        return parse_object(self.start) is None
 
     def answer(self) -> Message | None:
         if not self._keeps_content or self._endpoint.response != "completion":

@@ -85,6 +85,31 @@ def test_several_messages_are_no_document(pieces: list[bytes]) -> None:
     failed(capture.records[0])
 
 
+@pytest.mark.parametrize("second", [b'{"embeddings":[[2]]}\n', b"<html></html>}"])
+def test_several_embeddings_are_no_document(second: bytes) -> None:
+    capture, first = Capture(), b'{"embeddings":[[1]]}\n'
+    mock = httpx.MockTransport(lambda _: httpx.Response(200, content=first + second))
+    with pytest.raises(ValueError, match="Extra data"):
+        Client(transport=mock, **capture.options).embed("m", "x")
+    failed(capture.records[0])
+
+
+def test_several_messages_are_no_end_of_a_pull() -> None:
+    capture = Capture()
+    body = STATUS + b'{"status":"success"}\n'
+    mock = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    with pytest.raises(ValueError, match="Extra data"):
+        Client(transport=mock, **capture.options).pull("m")
+    failed(capture.records[0])
+
+
+def test_vectors_may_be_indented() -> None:
+    capture = Capture()
+    mock = httpx.MockTransport(lambda _: httpx.Response(200, content=b'{\n"embeddings":[\n[1]]\n}'))
+    Client(transport=mock, **capture.options).embed("m", "x")
+    assert capture.records[0].outcome == "completed"
+
+
 def test_a_document_may_be_indented() -> None:
     capture = Capture()
     body = b'\n{\n  "model": "m",\n "message": {"role": "assistant"},\n  "done": true\n}\n\n'
