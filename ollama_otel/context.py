@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextvars import ContextVar, Token
+from functools import wraps
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 
 from ollama_otel._frozen import FrozenDict
 
-__all__ = ["CallContext", "call_context", "current_call_context"]
+__all__ = ["CallContext", "ContextBlock", "call_context", "current_call_context"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class CallContext(Struct, frozen=True, kw_only=True):
@@ -22,35 +27,265 @@ class CallContext(Struct, frozen=True, kw_only=True):
     """Read-only."""
 
 
-_NONE = CallContext()
-_current: ContextVar[CallContext] = ContextVar("ollama_otel_call_context", default=_NONE)
+class _Entry:
+    """One entered block: what it sets, and the context in which it was entered."""
+
+    __slots__ = ("is_left", "sets", "token")
+
+    def __init__(self, sets: CallContext) -> None:
+        self.sets = sets
+        self.token: Token[_Entries] | None = None
+        self.is_left = False
+        """Whether the block ended in another context than the one that entered it."""
+
+    def reset(self) -> bool:
+        """Undo the entry; False if the current context is not the one that entered the block."""
+        try:
+            if self.token is not None:
+                _current.reset(self.token)
+                return True
+        except (ValueError, RuntimeError):
+            # Only `reset` knows the context that a token belongs to.
+            pass
+        return False
+
+
+class _Entries(NamedTuple):
+    """The entered blocks from the outermost to the innermost, and what they set together."""
+
+    entries: tuple[_Entry, ...]
+    context: CallContext
+
+    def with_entry(self, entry: _Entry) -> _Entries:
+        outer, inner = self.context, entry.sets
+        context = CallContext(
+            conversation_id=(
+                outer.conversation_id if inner.conversation_id is None else inner.conversation_id
+            ),
+            user_id=outer.user_id if inner.user_id is None else inner.user_id,
+            tags=FrozenDict({**outer.tags, **inner.tags}),
+        )
+        return _Entries((*self.entries, entry), context)
+
+
+_NOTHING = _Entries((), CallContext())
+_current: ContextVar[_Entries] = ContextVar("ollama_otel_call_context", default=_NOTHING)
+
+
+def _hold(entries: tuple[_Entry, ...]) -> None:
+    """Make these the current context's blocks."""
+    if _current.get().entries != entries:
+        held = _NOTHING
+        for entry in entries:
+            held = held.with_entry(entry)
+        _current.set(held)
+
+
+def _without(entries: tuple[_Entry, ...], entry: _Entry) -> tuple[_Entry, ...]:
+    return tuple(each for each in entries if each is not entry)
 
 
 def current_call_context() -> CallContext:
     """Return the context that the enclosing blocks set."""
-    return _current.get()
+    held = _current.get()
+    for entry in held.entries:
+        # A task that began inside the block keeps what held then; the block's own context does not.
+        if entry.is_left and entry.reset():
+            _hold(_without(held.entries, entry))
+            return current_call_context()
+    return held.context
 
 
-@contextmanager
 def call_context(
     *,
     conversation_id: str | None = None,
     user_id: str | None = None,
     tags: Mapping[str, str] | None = None,
-) -> Iterator[CallContext]:
+) -> ContextBlock:
     """Mark every call made inside the block, in sync and async code alike.
 
     Blocks nest: an inner one adds its tags and overrides the rest. The values go on spans and
     into records, not on metrics, where they would make a series per user.
+
+    Also a decorator for functions, coroutine functions and generator functions of both kinds. The
+    context holds while a generator runs, and not while it waits for its caller.
+
+    Keys and values that are not text are converted with `str()`; one that has no text is left out.
     """
-    outer = _current.get()
-    inner = CallContext(
-        conversation_id=outer.conversation_id if conversation_id is None else conversation_id,
-        user_id=outer.user_id if user_id is None else user_id,
-        tags=FrozenDict({**outer.tags, **(tags or {})}),
+    return ContextBlock(
+        CallContext(
+            conversation_id=_text(conversation_id), user_id=_text(user_id), tags=_tags(tags)
+        )
     )
-    token = _current.set(inner)
+
+
+def _text(value: object) -> str | None:
+    if value is None:
+        return None
     try:
-        yield inner
-    finally:
-        _current.reset(token)
+        text = str.__str__(value) if isinstance(value, str) else str(value)
+        # Exporters cannot encode half a surrogate pair.
+        return text.encode("utf-8", "replace").decode("utf-8")
+    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything; the call goes on
+        return None
+
+
+def _tags(tags: Mapping[str, str] | None) -> Mapping[str, str]:
+    try:
+        items = [] if tags is None else list(dict(tags).items())
+    except Exception:  # noqa: BLE001 - it is not a mapping, or a foreign one; the call goes on
+        return FrozenDict()
+    texts = [(_text(key), _text(value)) for key, value in items]
+    return FrozenDict({key: value for key, value in texts if key is not None and value is not None})
+
+
+class ContextBlock:
+    """What `call_context` returns: a context manager and a decorator."""
+
+    __slots__ = ("_entered", "_sets")
+
+    def __init__(self, sets: CallContext) -> None:
+        self._sets = sets
+        self._entered: list[_Entry] = []
+
+    def __enter__(self) -> CallContext:
+        # Blocks that ended elsewhere are forgotten first.
+        current_call_context()
+        entry = _Entry(self._sets)
+        held = _current.get().with_entry(entry)
+        entry.token = _current.set(held)
+        self._entered.append(entry)
+        return held.context
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        cause: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A generator may be closed in another thread or task, and after blocks that it encloses.
+        entries = _current.get().entries
+        entered = self._entered
+        here = [each for each in entries if each in entered] or entered
+        if not here:
+            return
+        entry = here[-1]
+        entered.remove(entry)
+        if entry.reset():
+            entry.token = None
+        else:
+            entry.is_left = True
+        _hold(_without(entries, entry))
+
+    def __call__(self, function: _Function) -> _Function:
+        """Return the function with the block around each call of it."""
+        around: Callable[..., Any] = _around_function
+        if _is_kind(inspect.iscoroutinefunction, function):
+            around = _around_coroutine
+        elif _is_kind(inspect.isgeneratorfunction, function):
+            around = _around_generator
+        elif _is_kind(inspect.isasyncgenfunction, function):
+            around = _around_async_generator
+        return around(function, self._sets)  # type: ignore[no-any-return]
+
+
+# --- decorated functions ------------------------------------------------------------------
+
+
+def _is_kind(kind: Callable[[object], bool], function: Callable[..., Any]) -> bool:
+    # An object may have a `__call__` of that kind.
+    return kind(function) or kind(type(function).__call__)
+
+
+def _around_function(function: Callable[..., Any], sets: CallContext) -> Callable[..., Any]:
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with ContextBlock(sets):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def _around_coroutine(function: Callable[..., Any], sets: CallContext) -> Callable[..., Any]:
+    @wraps(function)
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with ContextBlock(sets):
+            return await function(*args, **kwargs)
+
+    return wrapped
+
+
+class _Steps:
+    """Holds a generator's blocks while it runs, and puts them aside while it waits."""
+
+    __slots__ = ("_before", "_own")
+
+    def __init__(self, sets: CallContext) -> None:
+        self._own: tuple[_Entry, ...] = (_Entry(sets),)
+        self._before: tuple[_Entry, ...] = ()
+
+    def __enter__(self) -> None:
+        current_call_context()
+        self._before = _current.get().entries
+        _hold((*self._before, *self._own))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        cause: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        entries, before = _current.get().entries, self._before
+        # The generator may have entered blocks, or left ones.
+        self._own = tuple(entry for entry in entries if entry not in before)
+        _hold(tuple(entry for entry in before if entry in entries))
+
+
+def _around_generator(function: Callable[..., Any], sets: CallContext) -> Callable[..., Any]:
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        generator, steps = function(*args, **kwargs), _Steps(sets)
+        resume, value = generator.send, None
+        try:
+            while True:
+                try:
+                    with steps:
+                        produced = resume(value)
+                except StopIteration as end:
+                    return end.value
+                try:
+                    resume, value = generator.send, (yield produced)
+                except GeneratorExit:
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - it goes to the generator
+                    resume, value = generator.throw, thrown
+        finally:
+            with steps:
+                generator.close()
+
+    return wrapped
+
+
+def _around_async_generator(function: Callable[..., Any], sets: CallContext) -> Callable[..., Any]:
+    @wraps(function)
+    async def wrapped(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        generator, steps = function(*args, **kwargs), _Steps(sets)
+        resume, value = generator.asend, None
+        try:
+            while True:
+                try:
+                    with steps:
+                        produced = await resume(value)
+                except StopAsyncIteration:
+                    return
+                try:
+                    resume, value = generator.asend, (yield produced)
+                except GeneratorExit:
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - it goes to the generator
+                    resume, value = generator.athrow, thrown
+        finally:
+            with steps:
+                await generator.aclose()
+
+    return wrapped

@@ -48,7 +48,7 @@ Outcome = Literal["completed", "abandoned", "cancelled", "failed"]
 """How a call ended.
 
 `completed`: the final message was seen. `abandoned`: the caller closed the stream early.
-`cancelled`: the caller's task was cancelled. `failed`: everything else.
+`cancelled`: the caller's task, greenlet or program was stopped. `failed`: everything else.
 """
 
 Ending = Literal[
@@ -67,9 +67,10 @@ Ending = Literal[
 
 Completed: `final_message` (the dialect's last message was seen), `whole_body` (all of a body came
 whose last message cannot be read: an encoding, or a size) or `redirect`. Abandoned: `closed_early`.
-Cancelled: `cancelled`. Failed: `error_status` (HTTP 400 or higher), `error_message` (an error in a
-response whose status was good), `exception` (the transport raised), `no_final_message` (the body
-ended cleanly without it) or `not_protocol` (the body is not what the dialect says).
+Cancelled: `cancelled`. Failed: `error_status` (HTTP 400 or higher, or a redirect that turns the
+request into a GET), `error_message` (an error in a response whose status was good), `exception`
+(the transport raised), `no_final_message` (the body ended cleanly without it) or `not_protocol`
+(the body is not what the dialect says).
 """
 
 Phase = Literal["load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client"]
@@ -499,7 +500,12 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def is_redirect(self) -> bool:
-        """Whether the response is a redirect; httpx then sends another request."""
+        """Whether it was redirected, and the client sends the same request again: another call."""
+        return self.outcome == "completed" and self.has_redirect_status
+
+    @property
+    def has_redirect_status(self) -> bool:
+        """Whether the response's HTTP status is a redirect, followed or not."""
         return self.http_status is not None and 300 <= self.http_status < 400  # noqa: PLR2004
 
     @property

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
+import inspect
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any
 
 import pytest
 import trio
@@ -112,3 +116,188 @@ def test_a_thread_given_a_copy_of_the_context_knows() -> None:
             return await asyncio.to_thread(current_call_context)
 
     assert asyncio.run(main()).user_id == "u"
+
+
+# --- blocks that end elsewhere ------------------------------------------------------------
+
+
+def test_a_generator_may_be_closed_in_another_context() -> None:
+    def answers() -> Iterator[str | None]:
+        with call_context(user_id="u"):
+            yield current_call_context().user_id
+
+    stream = answers()
+    assert contextvars.copy_context().run(next, stream) == "u"
+    assert contextvars.copy_context().run(next, stream, "the end") == "the end"
+
+
+def test_a_block_that_ends_in_a_task_does_not_hold_on_where_it_began() -> None:
+    async def answers() -> AsyncIterator[str | None]:
+        with call_context(user_id="u"):
+            yield current_call_context().user_id
+
+    async def main() -> None:
+        stream = answers()
+        assert await anext(stream) == "u"
+        began_inside = asyncio.Event()
+
+        async def task() -> str | None:
+            await began_inside.wait()
+            return current_call_context().user_id
+
+        inner = asyncio.create_task(task())
+        await asyncio.create_task(stream.aclose())  # type: ignore[attr-defined]
+        assert current_call_context() == CallContext()
+        with call_context(conversation_id="c") as context:
+            assert context == CallContext(conversation_id="c")
+        began_inside.set()
+        assert await inner == "u"
+
+    asyncio.run(main())
+
+
+def test_blocks_may_end_in_any_order() -> None:
+    first, second = call_context(user_id="1", tags={"a": "1"}), call_context(user_id="2")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert current_call_context() == CallContext(user_id="2")
+    second.__exit__(None, None, None)
+    assert current_call_context() == CallContext()
+
+
+def test_a_block_may_be_used_again_and_ended_twice() -> None:
+    block = call_context(user_id="u")
+    with block, block:
+        pass
+    assert current_call_context() == CallContext()
+    with block:
+        assert current_call_context().user_id == "u"
+        thread = threading.Thread(target=block.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+        assert current_call_context() == CallContext()
+    block.__exit__(None, None, None)
+
+
+# --- a decorator --------------------------------------------------------------------------
+
+
+def test_it_decorates_functions_and_coroutine_functions() -> None:
+    @call_context(user_id="u")
+    def function(value: int) -> tuple[int, str | None]:
+        """Add."""
+        return value, current_call_context().user_id
+
+    @call_context(user_id="u")
+    async def coroutine() -> str | None:
+        await asyncio.sleep(0)
+        return current_call_context().user_id
+
+    class Asked:
+        async def __call__(self) -> str | None:
+            return current_call_context().user_id
+
+    assert function(1) == (1, "u")
+    assert function.__doc__ == "Add."
+    assert inspect.iscoroutinefunction(coroutine)
+    for each in (coroutine, functools.partial(coroutine), call_context(user_id="u")(Asked())):
+        assert asyncio.run(each()) == "u"
+
+
+def test_a_decorated_generator_has_the_context_in_each_step_and_its_caller_never() -> None:
+    @call_context(user_id="u")
+    def generator() -> Generator[Any, str, str]:
+        try:
+            sent = yield current_call_context()
+            with call_context(tags={"inner": sent}):
+                yield current_call_context()
+                try:
+                    yield current_call_context()
+                except KeyboardInterrupt:
+                    yield current_call_context()
+            yield current_call_context()
+            return "returned"
+        finally:
+            ended.append(current_call_context())
+
+    ended: list[CallContext] = []
+    own, inner = CallContext(user_id="u"), CallContext(user_id="u", tags={"inner": "x"})
+    steps = generator()
+    assert inspect.isgeneratorfunction(generator)
+    assert next(steps) == own
+    assert current_call_context() == CallContext()
+    assert steps.send("x") == inner
+    with call_context(conversation_id="c"):
+        assert next(steps) == CallContext(conversation_id="c", user_id="u", tags={"inner": "x"})
+        assert current_call_context() == CallContext(conversation_id="c")
+    assert contextvars.Context().run(steps.throw, KeyboardInterrupt()) == inner
+    assert next(steps) == own
+    with pytest.raises(StopIteration, match="returned"):
+        next(steps)
+    assert ended == [own]
+    steps = generator()
+    next(steps)
+    steps.close()
+    assert ended == [own, own]
+
+
+def test_a_decorated_async_generator_has_the_context_in_each_step_and_its_caller_never() -> None:
+    @call_context(user_id="u")
+    async def generator() -> AsyncIterator[str | None]:
+        try:
+            yield current_call_context().user_id
+            await asyncio.sleep(0)
+            try:
+                yield current_call_context().user_id
+            except KeyboardInterrupt:
+                yield current_call_context().user_id
+        finally:
+            ended.append(current_call_context().user_id)
+
+    ended: list[str | None] = []
+
+    async def main() -> None:
+        assert inspect.isasyncgenfunction(generator)
+        assert [each async for each in generator()] == ["u", "u"]
+        steps: Any = generator()
+        assert await anext(steps) == "u"
+        assert current_call_context() == CallContext()
+        assert await anext(steps) == "u"
+        assert await steps.athrow(KeyboardInterrupt()) == "u"
+        await asyncio.create_task(steps.aclose())
+        assert current_call_context() == CallContext()
+
+    asyncio.run(main())
+    assert ended == ["u", "u"]
+
+
+# --- values that are not text -------------------------------------------------------------
+
+
+class _Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_values_that_are_not_text_lose_at_most_themselves() -> None:
+    ident = uuid.uuid4()
+    tags: Any = {
+        3: "three",
+        "n": 1,
+        "none": None,
+        "bad": _Unprintable(),
+        "a": "1",
+        "half": "\ud800",
+    }
+    given: Any = {"conversation_id": ident, "user_id": 7}
+    with call_context(**given, tags=tags) as context:
+        assert context == CallContext(
+            conversation_id=str(ident),
+            user_id="7",
+            tags={"3": "three", "n": "1", "a": "1", "half": "?"},
+        )
+    bad: Any
+    for bad in (5, "ab", ["ab", 3], object()):
+        with call_context(user_id="u", tags=bad) as context:
+            assert context.user_id == "u"

@@ -37,7 +37,7 @@ from ollama_otel import (
     uninstrument_client,
 )
 from ollama_otel._telemetry.instrumentation import instrumentation_for
-from ollama_otel._wire.native.images import without_images
+from ollama_otel._wire.native.images import parse_without_images, without_images
 from ollama_otel.records import Media
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from ollama_otel.transport import AsyncTransport, Transport, is_instrumented, shells_for
@@ -913,7 +913,7 @@ def emptied(value: Any) -> Any:
     body=BODIES, ascii_only=st.booleans(), separators=st.sampled_from([(",", ":"), (", ", " : ")])
 )
 @settings(parent=fast, max_examples=300)
-def test_without_images_a_request_reads_as_with_empty_ones(
+def test_a_request_without_images_reads_as_with_empty_ones(
     body: Any, ascii_only: bool, separators: tuple[str, str]
 ) -> None:
     sent = json.dumps(body, ensure_ascii=ascii_only, separators=separators)
@@ -923,15 +923,56 @@ def test_without_images_a_request_reads_as_with_empty_ones(
         json.dumps(body, ensure_ascii=ascii_only, separators=(",", ":")),
         json.dumps(body),
     ):
-        assert json.loads(without_images(text.encode())) == emptied(body)
-    # JSON that is spaced otherwise, or cut, is never made worse than unreadable.
-    without_images(sent.encode())
+        assert parse_without_images(text.encode()) == emptied(body)
+    # JSON may be spaced otherwise.
+    assert parse_without_images(sent.encode()) in (json.loads(sent), emptied(json.loads(sent)))
 
 
 @given(st.binary(max_size=60) | st.text('"images:[],x ', max_size=60).map(str.encode))
 @settings(parent=fast, max_examples=200)
 def test_without_images_takes_any_bytes(body: bytes) -> None:
-    assert isinstance(without_images(body), bytes)
+    parse_without_images(body)
+    smaller, count = without_images(body)
+    assert len(smaller) <= len(body) or count
+
+
+@pytest.mark.parametrize("padding", [10, 70_000])
+@pytest.mark.parametrize(
+    "images",
+    [
+        ["a.png", "b.png"],
+        ["cat", "dog"],
+        [],
+        [{"url": "a.png", "tags": ["x"]}],
+        ["a ] b.png"],
+        ['a", "b'],
+        [["QUJD"]],
+        ["QUJD", 3, None],
+        {"images": ["QUJD"]},
+        "QUJD",
+    ],
+)
+def test_arguments_named_images_are_no_images(images: Any, padding: int) -> None:
+    call = {"function": {"name": "gallery", "arguments": {"images": images}}}
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "user", "content": "x" * padding, "images": ["QUJD" * 9, "QUJD"]},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "content": '"images":["QUJD"]'},
+        ],
+        "options": {"seed": 7},
+    }
+    capture = Capture()
+    with httpx.Client(base_url=HOST, transport=FakeOllama().transport()) as client:
+        instrument_client(client, **capture.options)
+        client.post("/api/chat", json=body)
+    request = capture.records[0].start.request
+    assert (request.model, request.options, request.input_count) == ("m", {"seed": 7}, 3)
+    assert request.image_count == 2
+    parsed = parse_without_images(json.dumps(body).encode())
+    assert parsed is not None
+    assert parsed["messages"][1] == body["messages"][1]  # type: ignore[index]
 
 
 def test_headers_of_the_request_are_kept_and_ours_come_once(

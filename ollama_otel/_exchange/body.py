@@ -51,6 +51,7 @@ class BodyReader:
         "_pieces",
         "_pulls",
         "clock",
+        "contradicts_encoding",
         "dialect",
         "is_unreadable",
         "size",
@@ -76,6 +77,8 @@ class BodyReader:
         self._listeners = listeners
         self.is_unreadable = False
         """Whether the body's encoding, its size or a fault of ours prevents reading it."""
+        self.contradicts_encoding = False
+        """Whether the body is not in the encoding that its header names."""
         self._decode: Callable[[bytes], bytes] | None = None
         try:
             self._decode = decoder_for(content_encoding) if content_encoding else None
@@ -137,7 +140,7 @@ class BodyReader:
         try:
             return self._decode(data)
         except zlib.error:
-            self.is_unreadable = True
+            self.is_unreadable = self.contradicts_encoding = True
             return b""
 
     def facts(self) -> ResponseFacts:
@@ -154,6 +157,11 @@ class BodyReader:
     def is_malformed(self) -> bool:
         """Whether the body violates the dialect."""
         return False
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a caller that closed the body early had to: it got what violates the dialect."""
+        return self.contradicts_encoding
 
     def timings(self, began: float, now: float) -> dict[str, Any]:  # noqa: ARG002 - for streams
         """Return the record's fields about the messages of a stream and their times.

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect
+from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel.records import Endpoint, Message, ResponseFacts
 
 __all__ = ["Document"]
@@ -20,7 +23,17 @@ _MAX_TAIL = 4096
 class Document(BodyReader):
     """A body that is one JSON document, or not JSON at all."""
 
-    __slots__ = ("_endpoint", "_first", "_is_read", "_kept", "_kept_size", "_last", "_tail")
+    __slots__ = (
+        "_endpoint",
+        "_first",
+        "_is_read",
+        "_is_stream",
+        "_kept",
+        "_kept_size",
+        "_last",
+        "_latest_size",
+        "_tail",
+    )
 
     def __init__(
         self,
@@ -29,13 +42,17 @@ class Document(BodyReader):
         endpoint: Endpoint,
         *,
         is_success: bool,
+        is_stream: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(dialect, clock, **options)
         self._endpoint = endpoint
         self._is_read = endpoint.response != "opaque" or not is_success
+        self._is_stream = is_stream
+        """Whether the caller asked for a stream, and so reads line by line."""
         self._kept: list[bytes] = []
         self._kept_size = 0
+        self._latest_size = 0
         self._first = b""
         self._last = b""
         self._tail = b""
@@ -45,6 +62,7 @@ class Document(BodyReader):
         data = self._decoded(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if not data:
             return
+        self._latest_size = len(data)
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
         if not self._is_read:
@@ -64,15 +82,43 @@ class Document(BodyReader):
 
     @property
     def is_malformed(self) -> bool:
-        """Whether it is certainly not a complete JSON document, judged by its two ends."""
+        """Whether it is certainly not a complete JSON document; vectors are judged by the ends."""
         if self.is_unreadable or not self._first:
             return False
-        return self._first[:1] not in b"{[" or self._last[-1:] not in b"}]"
+        if self._first[:1] not in b"{[" or self._last[-1:] not in b"}]":
+            return True
+        is_vectors = self._endpoint.response == "embedding"
+        if is_vectors or not self._is_read:
+            return self._has_several_messages()
+        return not self._holds_a_message()
+
+    def _holds_a_message(self) -> bool:
+        if self._is_stream:
+            # The last line of a stream that calls itself a document.
+            return parse_object(self.start.rstrip().rpartition(b"\n")[2]) is not None
+        return parse_object(self.start) is not None
+
+    @property
+    def is_refused(self) -> bool:
+        if super().is_refused or not self._is_stream:
+            return super().is_refused
+        body = self.start
+        begin = body.rfind(b"\n", 0, max(0, len(body) - self._latest_size)) + 1
+        return self.dialect.is_foreign(body[begin : body.rfind(b"\n") + 1])
 
     def _read(self) -> ResponseFacts:
         if self._endpoint.response == "opaque":
             return ResponseFacts(done=not self.is_malformed)
-        return self.dialect.read_document(self._endpoint, self.start)
+        facts = self.dialect.read_document(self._endpoint, self.start)
+        if facts.done and self._has_several_messages():
+            return replace(facts, done=False)
+        return facts
+
+    def _has_several_messages(self) -> bool:
+        """Whether lines came for a request that does not stream: its caller expects a document."""
+        if self._is_stream or self._tail or b"\n" not in self.start.strip():
+            return False
+        return parse_object(self.start) is None
 
     def answer(self) -> Message | None:
         if not self._keeps_content or self._endpoint.response != "completion":

@@ -335,7 +335,14 @@ def body_reader(
         return CompletionStream(dialect, clock, watches_tools=bool(start.request.tools), **options)
     if is_success and is_stream and kind == "progress" and (tally := dialect.tally()) is not None:
         return ProgressStream(dialect, clock, tally, **options)
-    return Document(dialect, clock, endpoint, is_success=is_success, **options)
+    return Document(
+        dialect,
+        clock,
+        endpoint,
+        is_success=is_success,
+        is_stream=start.request.stream,
+        **options,
+    )
 
 
 class _Sending:

@@ -100,6 +100,7 @@ class CompletionStream(Stream):
         "_has_thinking",
         "_is_cut",
         "_last",
+        "_latest",
         "_tool_payloads",
         "_watches_tools",
     )
@@ -115,6 +116,8 @@ class CompletionStream(Stream):
         self._awaits_answer = True
         self._has_thinking = False
         self._first = b""
+        self._latest = b""
+        """The complete messages that came last, blank lines included."""
         self._last: deque[bytes] = deque(maxlen=dialect.closing_count)
         """The last data with messages: enough for the facts at the end of the stream."""
         self._tool_payloads: list[bytes] = []
@@ -137,6 +140,7 @@ class CompletionStream(Stream):
     def _take(self, data: bytes, now: float) -> None:
         messages = self._cutter.cut(data)
         if messages:
+            self._latest = messages
             self._note(messages, now, self._framing.count(messages))
         if self._cutter.held > _MAX_MESSAGE:
             self.is_unreadable = True
@@ -223,6 +227,12 @@ class CompletionStream(Stream):
             return any(not each.isspace() for each in self._last)
         return not self.dialect.is_end_mark(closing[-1]) and parse_object(closing[-1]) is None
 
+    @property
+    def is_refused(self) -> bool:
+        first = self._first[: self._first.find(b"\n") + 1]
+        is_foreign = self.dialect.is_foreign
+        return super().is_refused or is_foreign(self._latest) or is_foreign(first)
+
     def timings(self, began: float, now: float) -> dict[str, Any]:
         timings = super().timings(began, now)
         if timings and self._first_answer_at is not None:
@@ -243,7 +253,7 @@ class CompletionStream(Stream):
 class ProgressStream(Stream):
     """The stream of a pull, push or create: a few messages per second, each one parsed."""
 
-    __slots__ = ("_cutter", "_is_malformed", "_last", "_tally")
+    __slots__ = ("_cutter", "_is_malformed", "_last", "_latest", "_tally")
 
     def __init__(
         self, dialect: Dialect, clock: Callable[[], float], tally: ProgressTally, **options: Any
@@ -252,6 +262,7 @@ class ProgressStream(Stream):
         self._tally = tally
         self._cutter = dialect.framing.cutter()
         self._last: dict[str, Any] | None = None
+        self._latest = b""
         self._is_malformed = False
 
     @property
@@ -259,7 +270,9 @@ class ProgressStream(Stream):
         return True
 
     def _take(self, data: bytes, now: float) -> None:
-        self._note(self._cutter.cut(data), now)
+        if messages := self._cutter.cut(data):
+            self._latest = messages
+            self._note(messages, now)
         if self._cutter.held > _MAX_MESSAGE:
             self.is_unreadable = True
             self._cutter.flush()
@@ -282,6 +295,10 @@ class ProgressStream(Stream):
     @property
     def is_malformed(self) -> bool:
         return self._is_malformed
+
+    @property
+    def is_refused(self) -> bool:
+        return super().is_refused or self.dialect.is_foreign(self._latest)
 
     def progress(self) -> Progress:
         return self._tally.total()

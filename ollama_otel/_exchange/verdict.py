@@ -14,6 +14,8 @@ __all__ = ["Verdict", "judge"]
 _NOT_FOUND: Final = 404
 _FIRST_REDIRECT: Final = 300
 _FIRST_ERROR: Final = 400
+_MOVED: Final = 301
+_TURN_INTO_GET: Final = frozenset({302, 303})
 
 
 class Verdict(NamedTuple):
@@ -50,18 +52,30 @@ def judge(
     if cause is not None:
         kind = failures.from_exception(cause)
         return Verdict("failed", "exception", kind, failures.exception_text(cause))
+    if status is not None and status >= _FIRST_REDIRECT:
+        return _redirected(endpoint.method, status)
     if facts.error is not None:
         text = failures.error_text(facts.error.encode())
         return Verdict("failed", "error_message", failures.from_server(None, text), text)
-    return _without_error(status, reader, facts, is_whole=is_whole)
+    return _without_error(reader, facts, is_whole=is_whole)
 
 
-def _without_error(
-    status: int | None, reader: BodyReader | None, facts: ResponseFacts, *, is_whole: bool
-) -> Verdict:
-    """Return how a call ended that reported no error."""
-    if status is not None and status >= _FIRST_REDIRECT:
+def _redirected(method: str, status: int) -> Verdict:
+    """Return how a call ended that was redirected: clients send some requests again as GET."""
+    is_lost = method == "POST" if status == _MOVED else status in _TURN_INTO_GET
+    if not is_lost or method in {"GET", "HEAD"}:
         return Verdict("completed", "redirect")
+    text = f"a redirect with HTTP status {status} turns {method} into GET, without the request"
+    return Verdict("failed", "error_status", "protocol", text)
+
+
+def _without_error(reader: BodyReader | None, facts: ResponseFacts, *, is_whole: bool) -> Verdict:
+    """Return how a call ended that reported no error."""
+    not_protocol = Verdict(
+        "failed", "not_protocol", "protocol", "the answer is not what an Ollama server sends"
+    )
+    if not is_whole and reader is not None and reader.is_refused:
+        return not_protocol
     if facts.done:
         return Verdict("completed", "final_message")
     if not is_whole:
@@ -70,7 +84,6 @@ def _without_error(
         # The body is complete, but in an encoding that only the caller can decode.
         return Verdict("completed", "whole_body")
     if reader is not None and reader.is_malformed:
-        text = "the answer is not what an Ollama server sends"
-        return Verdict("failed", "not_protocol", "protocol", text)
+        return not_protocol
     text = "the answer ended without its final message"
     return Verdict("failed", "no_final_message", "incomplete", text)

@@ -138,6 +138,21 @@ class Dialect(ABC):
         """Whether a payload that is not JSON is the dialect's end mark."""
         return False
 
+    def is_foreign(self, data: bytes) -> bool:
+        """Whether one of the complete messages in `data` is not of the dialect.
+
+        Clients raise an exception for such a message; of NDJSON also for a blank line.
+        """
+        payloads = self.framing.payloads(data.removesuffix(b"\n")) if data else []
+        return not all(map(self._is_message, payloads))
+
+    def _is_message(self, payload: bytes) -> bool:
+        if not (bare := payload.strip()):
+            return self.framing.has_other_lines
+        # Clients replace invalid UTF-8, and do not accept a byte order mark.
+        text = bare.decode("utf-8", "replace")
+        return self.is_end_mark(bare) or parse_object(text) is not None
+
     @abstractmethod
     def speech(self, message: Mapping[str, Any]) -> tuple[Speech, ...]:
         """Return what a message holds: an answer (text, tool call), thinking, both or neither."""

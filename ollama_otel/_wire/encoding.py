@@ -24,5 +24,27 @@ def decoder_for(encoding: str) -> Callable[[bytes], bytes] | None:
         case "gzip" | "x-gzip":
             return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress
         case "deflate":
-            return zlib.decompressobj().decompress
+            return _Deflate().decode
     raise UnreadableEncodingError(encoding)
+
+
+class _Deflate:
+    """Decodes both formats that servers call `deflate`: with the header of zlib, and without."""
+
+    def __init__(self) -> None:
+        self._decompress: Callable[[bytes], bytes] = self._first
+
+    def decode(self, data: bytes) -> bytes:
+        return self._decompress(data)
+
+    def _first(self, data: bytes) -> bytes:
+        if not data:
+            return b""
+        decoder = zlib.decompressobj()
+        try:
+            decoded = decoder.decompress(data)
+        except zlib.error:
+            decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+            decoded = decoder.decompress(data)
+        self._decompress = decoder.decompress
+        return decoded

@@ -43,7 +43,10 @@ ERROR_MEANINGS: Mapping[ErrorType, str] = MappingProxyType(
         "timeout": "The client's time limit, or that of a proxy before the server, ran out.",
         "network": "The connection broke while bytes were being sent or received.",
         "incomplete": "The response ended before its final message.",
-        "protocol": "The response violates the protocol: malformed HTTP or JSON.",
+        "protocol": (
+            "The response violates the protocol: malformed HTTP or JSON, or a redirect that turns "
+            "POST into GET."
+        ),
         "canceled": "The client cancelled the request.",
         "upstream": "Something behind the server could not be reached: the cloud, or a registry.",
         "server_error": "The server failed in another way.",
@@ -277,12 +280,24 @@ _EXCEPTIONS: Mapping[str, ErrorType] = MappingProxyType(
         "ConnectionResetError": "network",
         "ConnectionAbortedError": "network",
         "BrokenPipeError": "network",
+        # gevent, eventlet
+        "Timeout": "timeout",
         # The official client raises this class if nothing listens.
         "ConnectionError": "connect",
         "IncompleteReadError": "incomplete",
         "IncompleteRead": "incomplete",
         "JSONDecodeError": "protocol",
         "UnicodeDecodeError": "protocol",
+    }
+)
+
+# By the package and the name of the class, for the same reason.
+_CANCELLATIONS: Container[tuple[str, str]] = frozenset(
+    {
+        ("asyncio", "CancelledError"),
+        ("trio", "Cancelled"),
+        # gevent and eventlet kill a greenlet with it.
+        ("greenlet", "GreenletExit"),
     }
 )
 
@@ -315,10 +330,9 @@ def _said(exc: BaseException) -> str:
 
 def is_cancellation(exc: BaseException) -> bool:
     """Whether the caller's task or program is being stopped, which is not a failure."""
-    if isinstance(exc, KeyboardInterrupt):
+    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
         return True
     return any(
-        (cls.__module__.partition(".")[0], cls.__name__)
-        in {("asyncio", "CancelledError"), ("trio", "Cancelled")}
+        (cls.__module__.partition(".")[0], cls.__name__) in _CANCELLATIONS
         for cls in type(exc).__mro__
     )

@@ -54,7 +54,7 @@ def obstacle_to(call: RecordedCall) -> str | None:
     record = call.record
     if record is None:
         return "has no end in the log: its process was killed, or still runs"
-    if record.is_redirect:
+    if record.has_redirect_status:
         return "is a redirect, and redirects are not played"
     if call.missing is not None:
         return f"cannot be played: {_REASONS.get(call.missing, call.missing)}"

@@ -210,7 +210,7 @@ def test_a_malformed_digest_is_a_failure_even_so() -> None:
     assert ended(record) == ("failed", "invalid_request", "HTTP status 400")
 
 
-@pytest.mark.parametrize("status", [301, 307, 308, 304])
+@pytest.mark.parametrize("status", [307, 308, 304])
 def test_a_redirect_is_completed_and_known_as_one(status: int) -> None:
     record = Scene().head(status, content_type="text/html").drain(b"<a href=/>moved</a>")
     assert ended(record) == ("completed", None, None)
@@ -220,6 +220,45 @@ def test_a_redirect_is_completed_and_known_as_one(status: int) -> None:
 
 def test_a_redirect_of_a_route_without_a_final_message_is_one_too() -> None:
     assert Scene(None, method="GET", path="/api/tags").head(307).drain().ending == "redirect"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/chat", 301),
+        ("POST", "/api/pull", 302),
+        ("POST", "/api/embed", 303),
+        ("DELETE", "/api/delete", 302),
+        ("DELETE", "/api/delete", 303),
+    ],
+)
+def test_a_redirect_that_turns_the_request_into_a_get_is_a_failure(
+    method: str, path: str, status: int
+) -> None:
+    record = Scene(method=method, path=path).head(status, content_type="text/html").drain(b"moved")
+    text = f"a redirect with HTTP status {status} turns {method} into GET, without the request"
+    assert ended(record) == ("failed", "protocol", text)
+    assert record.ending == "error_status"
+    assert not record.is_redirect
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/tags", 301),
+        ("GET", "/api/tags", 302),
+        ("HEAD", "/api/version", 303),
+        ("DELETE", "/api/delete", 301),
+    ],
+)
+def test_a_redirect_that_keeps_the_method_is_another_call(
+    method: str, path: str, status: int
+) -> None:
+    assert Scene(None, method=method, path=path).head(status).drain().is_redirect
+
+
+def test_an_error_in_the_body_of_a_redirect_does_not_end_the_request() -> None:
+    assert Scene().head(307, content_type=JSON).drain(b'{"error":"moved"}').is_redirect
 
 
 def test_a_success_is_no_redirect() -> None:
@@ -433,10 +472,10 @@ EXCEPTIONS: list[tuple[BaseException, tuple[str, str | None, str | None]]] = [
     (ReadTimeout("too long"), ("failed", "timeout", "too long")),
     (ConnectionResetError("reset"), ("failed", "network", "reset")),
     (ValueError(), ("failed", "_OTHER", "ValueError")),
-    (SystemExit(1), ("failed", "_OTHER", "1")),
     (asyncio.CancelledError(), ("cancelled", None, None)),
     (TrioCancelled(), ("cancelled", None, None)),
     (KeyboardInterrupt(), ("cancelled", None, None)),
+    (SystemExit(1), ("cancelled", None, None)),
     (UnprintableError(), ("failed", "_OTHER", "UnprintableError")),
 ]
 by_exception = pytest.mark.parametrize(

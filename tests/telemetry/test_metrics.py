@@ -453,6 +453,12 @@ def test_a_redirect_is_no_call(capture: Capture, settings: Settings) -> None:
     assert len(capture.spans) == 1
 
 
+def test_a_redirect_that_loses_the_request_is_a_failed_call(capture: Capture) -> None:
+    Scene(capture).play(1.0, b"moved", status=301, content_type="text/html")
+    (point,) = capture.metrics()["gen_ai.client.operation.duration"]
+    assert (point.count, point.attributes["error.type"]) == (1, "protocol")
+
+
 # --- labels -----------------------------------------------------------------------------------
 
 

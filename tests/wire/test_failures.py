@@ -381,9 +381,21 @@ def test_every_builtin_exception_has_a_type() -> None:
 def test_only_an_order_to_stop_is_a_cancellation() -> None:
     assert is_cancellation(asyncio.CancelledError())
     assert is_cancellation(KeyboardInterrupt())
+    assert is_cancellation(SystemExit(0))
+    killed = type("GreenletExit", (BaseException,), {"__module__": "greenlet"})
+    assert is_cancellation(killed())
+    assert is_cancellation(type("Killed", (killed,), {})())
+    assert not is_cancellation(type("GreenletExit", (BaseException,), {"__module__": "app"})())
     assert not is_cancellation(GeneratorExit())
     assert not is_cancellation(TimeoutError())
     assert not is_cancellation(made(type("Cancelled", (Exception,), {})))
+
+
+@pytest.mark.parametrize("module", ["gevent.timeout", "eventlet.timeout"])
+def test_a_greenlet_s_time_limit_is_a_timeout(module: str) -> None:
+    timeout = type("Timeout", (BaseException,), {"__module__": module})
+    assert not is_cancellation(timeout())
+    assert from_exception(timeout()) == "timeout"
 
 
 def test_trio_s_cancellation_is_one() -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel._wire.native import request, response, serving
-from ollama_otel._wire.native.images import without_images
+from ollama_otel._wire.native.images import parse_without_images
 from ollama_otel._wire.ndjson import NDJSON
 from ollama_otel.records import ResponseFacts
 
@@ -62,7 +62,9 @@ class NativeDialect(Dialect):
 
     def parse_request(self, content: bytes) -> dict[str, Any] | None:
         """Return a request's JSON object; a large one loses its images."""
-        return parse_object(content if len(content) <= _LARGE_REQUEST else without_images(content))
+        if len(content) <= _LARGE_REQUEST:
+            return parse_object(content)
+        return parse_without_images(content)
 
     def read_stream(
         self,
