@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SHARED_OLLAMA = pytest.StashKey[RealOllama]()
 HANG_SECONDS = 120.0
-"""Some fifteen times what the slowest test without the workload takes."""
+"""Some fifteen times what the slowest of these tests takes."""
 PATIENCE = 20.0
 """Seconds for one token of a tiny model in memory, which takes milliseconds; a slow machine costs a reload."""
 
@@ -66,8 +66,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker("real")
-            # A test that hangs costs this and not the suite's limit; only the workload takes long.
-            if "workload" not in getattr(item, "fixturenames", ()):
+            fixtures = getattr(item, "fixturenames", ())
+            # A call that hangs costs this and not the suite's limit; only the workload takes long.
+            if "real_ollama" in fixtures and "workload" not in fixtures:
                 item.add_marker(pytest.mark.timeout(HANG_SECONDS))
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import httpx
@@ -148,6 +149,22 @@ def test_the_next_test_finds_the_shared_server_recovered(
     with pytest.warns(StuckServerWarning):
         conftest.pytest_runtest_setup(request.node)
     _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+
+
+def test_a_server_that_does_not_recover_ends_the_session(
+    real_ollama: RealOllama, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recover(server: RealOllama, *, seconds: float) -> None:
+        raise TimeoutError("its models stay")
+
+    monkeypatch.setattr(type(real_ollama), "recover", recover)
+    session = SimpleNamespace(shouldfail=False)
+    item = SimpleNamespace(
+        config=request.config, fixturenames=request.node.fixturenames, session=session
+    )
+    with pytest.raises(TimeoutError):
+        conftest.pytest_runtest_setup(item)
+    assert session.shouldfail == f"its models stay; its log is {real_ollama.log}"
 
 
 @pytest.mark.parametrize("name", ["prometheus", "promtool"])
