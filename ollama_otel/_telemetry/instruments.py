@@ -304,7 +304,7 @@ MEMORY_USAGE: Final = _gauge(
 GPU_SHARE: Final = _gauge(
     name="ollama.model.gpu.share",
     unit="{share}",
-    description="Fraction of a loaded model that is in GPU memory, from 0 to 1.",
+    description="Fraction of a loaded model in GPU memory, 0 to 1; below 0.1 it runs on the CPU.",
     labels=MODEL_LABELS,
     **_LOADED,
 )
