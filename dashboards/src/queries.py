@@ -15,7 +15,7 @@ from typing import Final, Literal
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
-from ollama_otel._telemetry.metric_names import label_name, metric_name
+from ollama_otel._telemetry.metric_names import label_name, metric_name, scraped_name
 
 __all__ = [
     "BOARD",
@@ -171,7 +171,7 @@ class Queries:
         With OTLP, Prometheus returns the last value of an ended series for five minutes.
         `SERVER_UP` is part of every export, so older samples belong to ended series.
         """
-        series = self._series(row, where)
+        series = self._either_way(row, where)
         if row == rows.SERVER_UP or not set(rows.SERVER_LABELS) <= set(row.labels):
             return series
         if row.kind != "gauge":
@@ -193,7 +193,7 @@ class Queries:
         """Return the mean or an extreme over the window, which `offset` moves back."""
         _expect(row, "gauge", "updowncounter")
         moved = "" if offset is None else f" offset {offset}"
-        ranged = f"{function}_over_time({self._series(row, None)}[{self.window}]{moved})"
+        ranged = self._either_way(row, None, f"{function}_over_time({{}}[{self.window}]{moved})")
         return _aggregate(how, row, by, ranged)
 
     # --- histograms -------------------------------------------------------------------------
@@ -313,6 +313,14 @@ class Queries:
         return self._gained(series) if function is None else f"{function}({series}[{self.window}])"
 
     # --- series -----------------------------------------------------------------------------
+
+    def _either_way(
+        self, row: Instrument, where: Mapping[str, str] | None, form: str = "{}"
+    ) -> str:
+        """Return the series of a gauge in a form, by OTLP and by scraping if the names differ."""
+        by_otlp = self._series(row, where)
+        scraped = by_otlp.replace(metric_name(row), scraped_name(row), 1)
+        return " or ".join(form.format(series) for series in dict.fromkeys((by_otlp, scraped)))
 
     def _series(self, row: Instrument, where: Mapping[str, str] | None, *, suffix: str = "") -> str:
         matchers = {**self._filters_for(row), **(where or {})}
