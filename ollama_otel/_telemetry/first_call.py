@@ -53,6 +53,7 @@ def prepare(settings: Settings, *, uses_globals: bool) -> None:
     meanwhile, as their calls would not be recorded.
     """
     global _is_checked  # noqa: PLW0603
+    _process.at_fork(after_in_child=_reset_after_fork)
     with _lock:
         if settings.auto_configure and not _is_configured:
             _set_up(settings)
@@ -115,6 +116,3 @@ def _reset_after_fork() -> None:
     """Replace a lock that another thread of the parent may have held."""
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
-
-
-_process.at_fork(after_in_child=_reset_after_fork)
