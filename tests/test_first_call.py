@@ -334,7 +334,7 @@ def test_opentelemetry_instrument_records_what_the_extra_makes_possible(
 def test_without_a_distribution_it_is_said_and_the_variable_helps(
     tmp_path: Path, collector: Collector
 ) -> None:
-    nothing = {"OTEL_PYTHON_DISTRO": "", "OTEL_PYTHON_CONFIGURATOR": "none_such"}
+    nothing = {"OTEL_PYTHON_DISTRO": "none", "OTEL_PYTHON_CONFIGURATOR": "none"}
     assert WARNING in instrumented(tmp_path, collector, **nothing)
     assert collector.spans() == []
     auto = instrumented(tmp_path, collector, **nothing, OLLAMA_OTEL_AUTO_CONFIGURE="true")
