@@ -288,4 +288,5 @@ def test_a_program_is_recorded_without_a_change_to_it(way: str) -> None:
     none = {"OTEL_PYTHON_DISTRO": "none", "OTEL_PYTHON_CONFIGURATOR": "none"}
     with FakeOllama().serve() as url:
         lines = run_script(ZERO_CODE, way, OLLAMA_HOST=url, **none).splitlines()
-    assert lines[-3:] == [",".join(["chat llama3.2"] * 5), "completed", "True"]
+    # What follows is stderr, where a distribution says that it is not loaded.
+    assert lines[:3] == [",".join(["chat llama3.2"] * 5), "completed", "True"]
