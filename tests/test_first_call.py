@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ollama_otel import Transport
+from ollama_otel import Client, Transport
+from ollama_otel.replay import ReplayLog
 from ollama_otel.testing import FakeModel, FakeOllama
 
 from .collector import Collector, collecting
@@ -134,6 +135,24 @@ def test_every_way_in_says_it(way: str) -> None:
         **{ENDPOINT: NOBODY},
     )
     assert ran.stderr.count(WARNING) == 1
+
+
+def test_the_command_line_exports_nothing_and_does_not_speak_of_it(tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+    with FakeOllama([FakeModel("m")]).serve() as url:
+        with ReplayLog(log, bodies=True) as observer, Client(url, observers=[observer]) as client:
+            client.chat("m", [{"role": "user", "content": "Hello"}])
+            observer.flush()
+        done = subprocess.run(
+            [sys.executable, "-m", "ollama_otel._cli", "replay", str(log), "--host", url],
+            env=os.environ | {ENDPOINT: NOBODY},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert "1 call ended, 0 failed" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_later_calls_test_nothing_more() -> None:

@@ -18,7 +18,7 @@ from ollama_otel import _process
 from ollama_otel._telemetry.per_provider import is_stand_in
 from ollama_otel.settings import Settings
 
-__all__ = ["forget", "is_configured", "prepare", "warn_once"]
+__all__ = ["expect_no_sdk", "forget", "note_configured", "prepare", "warn_once"]
 
 _SIGNALS = ("TRACES", "METRICS", "LOGS")
 
@@ -40,10 +40,16 @@ def forget(text: str) -> None:
     _pending.pop(text, None)
 
 
-def is_configured() -> None:
+def note_configured() -> None:
     """Note that `configure` has set up this process."""
     global _is_configured  # noqa: PLW0603 - of the process
     _is_configured = True
+
+
+def expect_no_sdk() -> None:
+    """Do not warn that no SDK is set up: this program exports nothing, whatever is requested."""
+    global _is_checked  # noqa: PLW0603
+    _is_checked = True
 
 
 def prepare(settings: Settings, *, uses_globals: bool) -> None:
@@ -67,7 +73,7 @@ def prepare(settings: Settings, *, uses_globals: bool) -> None:
 def _set_up(settings: Settings) -> None:
     global _is_checked  # noqa: PLW0603
     # First, so that a failure is reported once.
-    is_configured()
+    note_configured()
     _is_checked = True
     try:
         # Imported on use: `setup` imports this module, and few processes need it.
