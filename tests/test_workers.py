@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -40,9 +41,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn needs 
 class Workers:
     """A running gunicorn."""
 
-    def __init__(self, bind: str, errors: Path) -> None:
+    def __init__(self, bind: str, errors: Path, process: subprocess.Popen[bytes]) -> None:
         self.bind = bind
         self._errors = errors
+        self._process = process
+
+    def reload(self) -> None:
+        """Let gunicorn replace all workers."""
+        self._process.send_signal(signal.SIGHUP)
 
     @property
     def log(self) -> list[str]:
@@ -107,7 +113,7 @@ def gunicorn(folder: Path, *arguments: str, bind: str, **environ: str) -> Iterat
             stderr=file,
         )
         try:
-            yield Workers(bind, errors)
+            yield Workers(bind, errors, process)
         finally:
             process.terminate()
             process.wait(30)
@@ -146,6 +152,25 @@ def test_the_example_serves_each_worker_on_a_port_of_its_own(
             time.sleep(0.05)
         assert sum(served(first) + served(first + 1)) == 2
         assert warnings(workers, "Prometheus") == []
+
+
+def test_the_example_goes_on_after_a_reload(tmp_path: Path) -> None:
+    first = free_ports(5)
+    bind = f"127.0.0.1:{first + 4}"
+    arguments = ["--config", str(EXAMPLE), "--chdir", str(EXAMPLE.parent), "gunicorn_workers:app"]
+    environ = {"BIND": bind, "FIRST_PORT": str(first)}
+    with gunicorn(tmp_path, *arguments, bind=bind, **environ) as workers:
+        workers.until_booted(2)
+        for booted in (4, 6):
+            workers.reload()
+            workers.until_booted(booted)
+            deadline = time.monotonic() + 60
+            while [bool(served(port)) for port in range(first, first + 4)].count(True) != 2:
+                assert time.monotonic() < deadline, workers.log
+                time.sleep(0.05)
+        assert workers.ask()
+        assert warnings(workers, "Prometheus") == []
+        assert warnings(workers, "Traceback") == []
 
 
 def test_the_page_shows_the_example_as_it_is() -> None:

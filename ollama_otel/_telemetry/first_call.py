@@ -24,20 +24,22 @@ _SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 _log = getLogger("ollama_otel")
 _lock = threading.RLock()
-_pending: dict[str, None] = {}
-"""Warnings for the next call, in order."""
+_pending: list[str] = []
+"""Warnings for the next call."""
 _is_configured = False
 _is_checked = False
 
 
 def warn_once(text: str) -> None:
     """Log a warning at the first call that is recorded after this, if there is one."""
-    _pending[text] = None
+    if text not in _pending:
+        _pending.append(text)
 
 
 def forget(text: str) -> None:
     """Do not log a warning after all."""
-    _pending.pop(text, None)
+    if text in _pending:
+        _pending.remove(text)
 
 
 def note_configured() -> None:
@@ -67,7 +69,7 @@ def prepare(settings: Settings, *, uses_globals: bool) -> None:
             _is_checked = True
             _warn_without_sdk()
         while _pending:
-            _log.warning("%s", _pending.popitem()[0])
+            _log.warning("%s", _pending.pop(0))
 
 
 def _set_up(settings: Settings) -> None:
