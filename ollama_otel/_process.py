@@ -20,7 +20,14 @@ from weakref import WeakMethod
 
 from ollama_otel._guard import guard
 
-__all__ = ["at_exit", "at_fork", "catch_up", "run_or_defer", "watch_collector"]
+__all__ = [
+    "at_exit",
+    "at_fork",
+    "catch_up",
+    "precede_at_exit",
+    "run_or_defer",
+    "watch_collector",
+]
 
 _Callback = Callable[[], None]
 _T = TypeVar("_T")
@@ -56,6 +63,7 @@ class _Callbacks:
 
 # Reentrant: the garbage collector may run our code while this thread holds the lock.
 _lock = threading.RLock()
+_exit_first = _Callbacks()
 _exit = _Callbacks()
 _before_fork = _Callbacks()
 _in_child = _Callbacks()
@@ -63,9 +71,10 @@ _in_child = _Callbacks()
 # --- exit ---------------------------------------------------------------------------------
 
 
-def at_exit(callback: _Callback) -> None:
+def at_exit(callback: _Callback, *, is_first: bool = False) -> None:
     """Call a function when the process exits, before those that were added earlier.
 
+    Functions with `is_first` are called before all others: they end what the others write down.
     A child of `multiprocessing` exits without `atexit`, so it has to add the function again;
     in other processes adding it again changes nothing. If `multiprocessing` is loaded, the
     function may be called twice.
@@ -74,12 +83,20 @@ def at_exit(callback: _Callback) -> None:
         _register_exit()
         if "multiprocessing.util" in sys.modules:
             _register_finalizer(os.getpid())
-        _exit.add(callback)
+        (_exit_first if is_first else _exit).add(callback)
 
 
 @cache
 def _register_exit() -> None:
     atexit.register(_run_at_exit)
+
+
+def precede_at_exit() -> None:
+    """Run before the hooks that others, such as providers, have registered meanwhile."""
+    with _lock:
+        if _register_exit.cache_info().currsize:
+            atexit.unregister(_run_at_exit)
+            atexit.register(_run_at_exit)
 
 
 @cache
@@ -90,7 +107,8 @@ def _register_finalizer(_pid: int) -> None:
 
 def _run_at_exit() -> None:
     catch_up()
-    _exit.run("cleaning up at exit", newest_first=True)
+    for callbacks in (_exit_first, _exit):
+        callbacks.run("cleaning up at exit", newest_first=True)
 
 
 # --- forks --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer, get_tracer_provider
 
 from ollama_otel import _names as names
+from ollama_otel import _process
 from ollama_otel._exchange.observers import Enricher, Instrumentation, LoggingObserver, Observer
 from ollama_otel._telemetry.events import EventObserver
 from ollama_otel._telemetry.messages import MessageWriter
@@ -148,6 +149,8 @@ def build_instrumentation(
     all_observers += observers
     logs = [each for each in all_observers if isinstance(each, LoggingObserver)]
     instruments.losses.update(log.losses() for log in logs)
+    # What is open at exit has to end before the providers export what they have.
+    _process.precede_at_exit()
     return Instrumentation(
         tracing=SpanTracing(tracer, settings, messages),
         enrichers=(*own_enrichers, *enrichers),
