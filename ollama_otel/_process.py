@@ -24,6 +24,7 @@ __all__ = [
     "at_exit",
     "at_fork",
     "catch_up",
+    "is_collecting",
     "precede_at_exit",
     "run_or_defer",
     "watch_collector",
@@ -173,7 +174,7 @@ def run_or_defer(function: Callable[[_T], None], argument: _T) -> None:
     The collector can run while the SDK or this library holds a lock that the function needs:
     calling it then would deadlock.
     """
-    if _is_collecting():
+    if is_collecting():
         _deferred.append(partial(function, argument))
     else:
         function(argument)
@@ -184,7 +185,7 @@ def catch_up() -> None:
 
     Runs when a call starts, when metrics are collected, when a log is flushed and at exit.
     """
-    while _deferred and not _is_collecting():
+    while _deferred and not is_collecting():
         try:
             call = _deferred.popleft()
         except IndexError:  # another thread was faster
@@ -192,6 +193,6 @@ def catch_up() -> None:
         call()
 
 
-def _is_collecting() -> bool:
+def is_collecting() -> bool:
     """Whether the collector is running on this thread."""
     return _collecting_thread is not None and _collecting_thread == get_ident()
