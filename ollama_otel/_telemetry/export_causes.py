@@ -39,7 +39,7 @@ _NO_HOST = re.compile(r"name resolution|NameResolution|not known|getaddrinfo|DNS
 _TLS = re.compile(r"SSL|certificate|handshake", re.IGNORECASE)
 _BROKEN = re.compile(
     r"reset|aborted|RemoteDisconnected|BadStatusLine|IncompleteRead|broken pipe|Protocol ?Error"
-    r"|Socket closed|http1|HTTP/1|HTTP2|FRAME_SIZE|Trying to connect|non-gRPC|content-type",
+    r"|Socket closed|http1|HTTP/1|HTTP/?2|FRAME_SIZE|Trying to connect|non-gRPC|content-type",
     re.IGNORECASE,
 )
 _LATE = re.compile(r"timed out|time-?out|DEADLINE_EXCEEDED", re.IGNORECASE)

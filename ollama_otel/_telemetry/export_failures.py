@@ -92,6 +92,8 @@ class WatchedExporter:
         self._reported: set[str] = set()
         self._closing = False
         self._lost_at_end = 0
+        self._has_last = False
+        """Whether an export that began after `close` has succeeded."""
         self._lost_since = 0
         self.cause: Cause | None = None
         """Why the latest export failed; None if it did not."""
@@ -104,6 +106,7 @@ class WatchedExporter:
         with self._lock:
             self._in_flight += count
         failed, said = True, ""
+        is_last = self._closing
         try:
             with _diverter.diverting() as lines:
                 try:
@@ -117,6 +120,7 @@ class WatchedExporter:
             with self._lock:
                 self._in_flight -= count
                 self._lost_at_end += count if failed and self._closing else 0
+                self._has_last = self._has_last or (is_last and not failed)
         if failed:
             self._has_failed(count, said)
         else:
@@ -180,6 +184,9 @@ class WatchedExporter:
             is_known = self.cause is not None and self.cause.kind == "missing"
             if is_known and "missing" in self._reported:
                 return 0
+            if self.signal == "metrics":
+                # Each export has all of them: one that is late, or a flush meanwhile, adds nothing.
+                return 0 if self._has_last else min(count, 1)
         return count + self.waiting()
 
 
