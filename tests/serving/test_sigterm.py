@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the servers need sig
 MODELS = [
     FakeModel("quick", load=0.0, prompt=0.0, token=0.0),
     FakeModel("llama3.2", load=0.0, prompt=0.0, token=0.0),
-    FakeModel("endless", load=0.0, prompt=0.0, token=0.5, reply="on and " * 10_000),
+    FakeModel("endless", load=0.0, prompt=0.0, token=2.0, reply="on and " * 100),
 ]
 LIFESPAN = {"WITH_LIFESPAN": "1"}
 OPT_IN = {"OLLAMA_OTEL_SHUTDOWN_ON_SIGTERM": "true"}
@@ -93,6 +93,7 @@ def serving(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         served = Served(f"http://127.0.0.1:{port}", process)
         try:
@@ -100,7 +101,8 @@ def serving(
             yield served
         finally:
             served.client.close()
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
 
 
