@@ -93,11 +93,14 @@ def _register_exit() -> None:
 
 
 def precede_at_exit() -> None:
-    """Run before the hooks that others, such as providers, have registered meanwhile."""
+    """Call the functions with `is_first` before hooks that others have registered meanwhile.
+
+    The other functions keep their place: a hook of the application may still make calls.
+    """
     with _lock:
         if _register_exit.cache_info().currsize:
-            atexit.unregister(_run_at_exit)
-            atexit.register(_run_at_exit)
+            atexit.unregister(_run_first_at_exit)
+            atexit.register(_run_first_at_exit)
 
 
 @cache
@@ -107,9 +110,13 @@ def _register_finalizer(_pid: int) -> None:
 
 
 def _run_at_exit() -> None:
+    _run_first_at_exit()
+    _exit.run("cleaning up at exit", newest_first=True)
+
+
+def _run_first_at_exit() -> None:
     catch_up()
-    for callbacks in (_exit_first, _exit):
-        callbacks.run("cleaning up at exit", newest_first=True)
+    _exit_first.run("ending calls at exit", newest_first=True)
 
 
 # --- forks --------------------------------------------------------------------------------

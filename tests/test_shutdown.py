@@ -290,6 +290,55 @@ def test_a_child_exports_its_own_calls_only(collector: Collector) -> None:
     assert len(collector.spans()) == 2
 
 
+def test_a_child_of_multiprocessing_exports_its_calls_too(collector: Collector) -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("this platform has no fork")
+    ran = run(
+        f"""
+        import multiprocessing
+        telemetry = configure(endpoint={collector.url!r}, {ALL})
+        chat()
+        process = multiprocessing.get_context("fork").Process(target=chat)
+        process.start(); process.join()
+        """
+    )
+    assert ran.stderr == ""
+    assert Counter(collector.outcomes()) == {"completed": 2}
+
+
+def test_no_thread_has_to_start_at_exit(collector: Collector, tmp_path: Path) -> None:
+    """Python 3.12 and later refuse it."""
+    ran = run(
+        f"""
+        import atexit, threading
+        from ollama_otel.testing import FakeOllama
+        configure(endpoint={collector.url!r}, replay_log={str(tmp_path)!r}, {ALL})
+        fake = Client(transport=FakeOllama().transport())
+        stream = fake.chat("llama3.2", messages=[{{"role": "user", "content": "x"}}], stream=True)
+        next(stream)
+        def refuse(thread):
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        atexit.register(setattr, threading.Thread, "start", refuse)
+        """
+    )
+    assert ran.stderr == ""
+    expected = {"cancelled": 1}
+    assert Counter(collector.outcomes()) == collector.durations() == expected
+    assert Counter(collector.event_outcomes()) == expected
+
+
+def test_a_hook_of_the_application_may_make_calls_at_exit(collector: Collector) -> None:
+    run(
+        f"""
+        import atexit
+        configure(endpoint={collector.url!r}, {ALL})
+        atexit.register(chat)
+        chat()
+        """
+    )
+    assert Counter(collector.outcomes()) == {"completed": 2} == collector.durations()
+
+
 def test_a_disk_that_hangs_does_not_keep_the_process(collector: Collector, tmp_path: Path) -> None:
     began = time.monotonic()
     ran = run(

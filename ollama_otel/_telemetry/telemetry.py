@@ -80,9 +80,9 @@ class Telemetry:
         """End open calls as `cancelled`, export pending data and stop; False if any is lost.
 
         It takes at most `timeout` seconds, by default `settings.shutdown_timeout`, and logs in
-        one line what was lost, where it should have gone, and why. The caller of an open call
-        reads on; later calls are made as ever, and not recorded. Only the first call has an
-        effect.
+        one line what was lost, where it should have gone, and why. It ends all open calls of the
+        process; their callers read on. Later calls are made as ever, and not recorded. Only the
+        first use has an effect.
 
         It runs when the interpreter exits. A process that a signal ends runs it only if the
         application does so, or with the setting `shutdown_on_sigterm`.
