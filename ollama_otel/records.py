@@ -48,7 +48,8 @@ Outcome = Literal["completed", "abandoned", "cancelled", "failed"]
 """How a call ended.
 
 `completed`: the final message was seen. `abandoned`: the caller closed the stream early.
-`cancelled`: the caller's task, greenlet or program was stopped. `failed`: everything else.
+`cancelled`: the caller's task, greenlet or program was stopped, or the telemetry was shut down.
+`failed`: everything else.
 """
 
 Ending = Literal[
