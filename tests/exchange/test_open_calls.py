@@ -15,11 +15,16 @@ import pytest
 
 from ollama_otel import AsyncClient, CallFollower, Client, Settings, instrument_client
 from ollama_otel._exchange import open_calls
+from ollama_otel._exchange.body import PIECES_AT_ONCE
 from ollama_otel._exchange.exchange import Exchange
+from ollama_otel._exchange.observers import Instrumentation
+from ollama_otel._exchange.streams import CompletionStream
 from ollama_otel._guard import guard
+from ollama_otel._wire.endpoints import dialect_of, find_endpoint
 from ollama_otel.records import CallRecord, CallStart
 from ollama_otel.replay import ReplayLog, read
 from ollama_otel.testing import Capture, FakeOllama
+from tests.exchange.shell import as_shell
 from tests.scripts import run_script
 
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
@@ -97,9 +102,9 @@ def test_an_open_stream_ends_once_and_alike_for_all_and_is_read_on(
 
 def test_a_call_whose_last_message_was_read_has_completed(capture: Capture) -> None:
     with recorded(capture).stream("POST", "/api/chat", json=HELLO) as response:
-        for line in response.iter_lines():
-            if '"done":true' in line:
-                break
+        lines = response.iter_lines()
+        assert any('"done":true' in line for line in lines)
+        assert len(open_calls._open) == 1
         open_calls.end_all()
     assert outcomes(capture) == (["completed"], {"completed": 1})
 
@@ -149,6 +154,74 @@ def test_an_end_from_another_thread_leaves_the_caller_s_context_as_it_was(
     outside.append(trace.get_current_span())
     assert inside[0] == inside[1] != 0
     assert outside[0] is outside[1]
+
+
+def test_threads_that_are_inside_at_once_leave_their_own_contexts(capture: Capture) -> None:
+    from opentelemetry import trace
+
+    is_inside, may_leave = threading.Event(), threading.Event()
+
+    class Slow(CallFollower):
+        def begin(self, start: CallStart) -> CallFollower:
+            return self
+
+        def end(self, record: CallRecord) -> None:
+            is_inside.set()
+            assert may_leave.wait(60)
+
+    ending = threading.Thread(target=open_calls.end_all)
+
+    def ended_meanwhile(request: httpx.Request) -> httpx.Response:
+        ending.start()
+        assert is_inside.wait(60)
+        return served(request)
+
+    before = trace.get_current_span()
+    recorded(capture, ended_meanwhile, observers=(Slow(),)).post("/api/chat", json=HELLO)
+    assert trace.get_current_span() is before
+    may_leave.set()
+    ending.join()
+    assert outcomes(capture) == (["cancelled"], {"cancelled": 1})
+
+
+def test_a_head_that_comes_at_the_same_time_gives_nobody_pieces() -> None:
+    own = Pieces()
+    is_head_read = False
+
+    def clock() -> float:
+        if is_head_read:
+            open_calls.end_all()
+        return 0.0
+
+    class Handler(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            nonlocal is_head_read
+            is_head_read = True
+            return served(request)
+
+    instrumentation = Instrumentation(observers=(own,), clock=clock)
+    client = httpx.Client(base_url="http://h:1", transport=Handler())
+    instrument_client(client, instrumentation=instrumentation)
+    assert client.post("/api/chat", json=HELLO).content == b"".join(LINES)
+    assert [record.outcome for record in own.ends] == ["cancelled"]
+    assert own.seen == 0
+
+
+def test_what_comes_after_the_reading_was_taken_over_is_dropped() -> None:
+    endpoint = find_endpoint("POST", "/api/chat")
+    assert endpoint is not None
+    reader = CompletionStream(dialect_of(endpoint), lambda: 0.0, watches_tools=False)
+    take, pull = as_shell(reader.inlets())
+    pull()
+    take(LINES[0])
+    assert reader.seize(0.0)
+    for line in LINES[1:]:
+        pull()
+        take(line)
+    assert not reader.facts().done
+    assert reader.size == len(LINES[0])
+    assert reader.timings(0.0, 0.0)["chunk_count"] == 1
+    assert max(map(len, reader._unread)) < PIECES_AT_ONCE
 
 
 def test_an_async_call_that_waits_ends_in_its_own_loop(capture: Capture) -> None:
