@@ -297,7 +297,7 @@ class MetricObserver:
         start, response = record.start, record.response
         with self.instruments.lock:
             series.active -= 1
-            if record.is_redirect:
+            if record.is_hop:
                 return
             series.add(record)
         ended = series.ended(record.outcome, record.error_type)
