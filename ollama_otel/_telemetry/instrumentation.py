@@ -148,6 +148,7 @@ def build_instrumentation(
     all_observers += observers
     logs = [each for each in all_observers if isinstance(each, LoggingObserver)]
     instruments.losses.update(log.losses() for log in logs)
+    instruments.backlogs.update(log.backlog() for log in logs)
     return Instrumentation(
         tracing=SpanTracing(tracer, settings, messages),
         enrichers=(*own_enrichers, *enrichers),
