@@ -12,6 +12,7 @@ import weakref
 from types import AsyncGeneratorType, GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ollama_otel import _process
 from ollama_otel._exchange.exchange import Exchange
 
 __all__ = ["AuthRounds"]
@@ -41,7 +42,8 @@ class AuthRounds:
             exchange.hold()
             self._held[flow] = exchange
             # httpx drops the flow when it returns the response to its caller.
-            weakref.finalize(flow, exchange.release)
+            weakref.finalize(flow, exchange.release).atexit = False
+            _process.at_exit(self._release_all)
 
     def go_on(self) -> None:
         """End the round before, if the request about to be sent is the next one of its auth."""
@@ -54,6 +56,10 @@ class AuthRounds:
         for flow, waiting in list(self._held.items()):
             if _has_ended(flow):
                 waiting.release()
+
+    def _release_all(self) -> None:
+        for exchange in list(self._held.values()):
+            exchange.release()
 
     def _flow(self) -> _Flow | None:
         """Return the auth flow that sends the current request; None if it sends no other one."""

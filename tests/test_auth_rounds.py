@@ -16,6 +16,7 @@ from ollama_otel.testing import Capture
 from ollama_otel.transport import shells_for
 
 from .colours import COLOURS, Colour, closed, done, read
+from .scripts import run_script
 
 URL = "http://127.0.0.1:11434/api/chat"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
@@ -210,6 +211,37 @@ def test_an_auth_that_raised_is_ended_by_the_collector_as_well(
     colour.run(scenario)
     gc.collect()
     assert capture.total(DURATION, error_type="unauthorized") == 1
+
+
+def test_an_auth_whose_exception_is_kept_is_ended_at_exit() -> None:
+    said = run_script(
+        """
+        import httpx
+        import ollama_otel
+        from ollama_otel import CallFollower
+
+        class Printed(CallFollower):
+            def begin(self, start):
+                return self
+
+            def end(self, record):
+                print(record.outcome, record.error_type)
+
+        class Broken(httpx.Auth):
+            def auth_flow(self, request):
+                yield request
+                raise KeyError("token")
+
+        inner = httpx.MockTransport(lambda _: httpx.Response(401, json={"error": "no"}))
+        transport = ollama_otel.Transport(inner, observers=[Printed()])
+        try:
+            httpx.Client(transport=transport, auth=Broken()).get("http://h:11434/api/tags")
+        except KeyError as error:
+            kept = error
+        print("exit")
+        """
+    )
+    assert said == "exit\nfailed unauthorized\n"
 
 
 def test_calls_at_once_keep_their_own_rounds(capture: Capture) -> None:
