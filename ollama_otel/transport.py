@@ -33,8 +33,6 @@ __all__ = [
 REQUEST_BODY: Final = "ollama_otel.request_body"
 """Key in a request's extensions under which a client passes its body before encoding."""
 
-_IS_RECORDED: Final = "ollama_otel.is_recorded"
-"""Key in a request's extensions while a shell sends it: further shells in the chain pass it on."""
 _FIRST_ERROR: Final = 400
 
 ClientT = TypeVar("ClientT")
@@ -148,6 +146,8 @@ class _Shell:
     network_code: Any = None
     """The code that sends a request in the module's own network transport."""
     _sends: str
+    _mark: str = "ollama_otel.is_recorded"
+    """Key in a request's extensions while a shell sends it: others in the chain pass it on."""
 
     def __init__(self, inner: Any, **options: Unpack[InstrumentationOptions]) -> None:
         """Wrap a transport; the keywords are those of `instrument_client`."""
@@ -164,7 +164,7 @@ class _Shell:
             return None
         try:
             instrumentation = self._instrumentation()
-            if instrumentation.is_suppressed() or _IS_RECORDED in request.extensions:
+            if instrumentation.is_suppressed() or self._mark in request.extensions:
                 return None
             self._auth_rounds.go_on()
             known = request.extensions.pop(REQUEST_BODY, None)
@@ -183,7 +183,7 @@ class _Shell:
             return None
         # In a block of its own: the exchange has begun, so it has to be ended.
         try:
-            request.extensions[_IS_RECORDED] = True
+            request.extensions[self._mark] = True
             for name, value in exchange.headers().items():
                 request.headers[name] = value
         except Exception as fault:  # noqa: BLE001 - the call is made, with these headers or without
@@ -193,7 +193,7 @@ class _Shell:
     def _sent(self, request: Any) -> None:
         # Clients send the same request again, and copy its extensions for redirects.
         try:
-            request.extensions.pop(_IS_RECORDED, None)
+            request.extensions.pop(self._mark, None)
         except Exception as fault:  # noqa: BLE001 - an inner transport may have replaced them
             guard.caught("looking at a request that was sent", fault)
 

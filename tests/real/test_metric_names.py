@@ -123,7 +123,9 @@ def test_the_scrape_endpoint_has_the_same_names_in_its_text() -> None:
         suffix = "_sum" if row.kind == "histogram" else ""
         line = re.search(rf"^{metric_name(row)}{suffix}(?:{{(.*)}})? ", text, re.MULTILINE)
         assert line
-        assert set(re.findall(r'(\w+)="', line[1] or "")) == {label_name(each) for each in row.labels}
+        assert set(re.findall(r'(\w+)="', line[1] or "")) == {
+            label_name(each) for each in row.labels
+        }
 
 
 def test_a_prometheus_that_scrapes_has_the_same_names(start_prometheus: StartPrometheus) -> None:
