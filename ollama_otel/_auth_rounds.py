@@ -33,14 +33,17 @@ class AuthRounds:
             if hasattr(client, "_send_handling_auth")
         ]
         self._of_one_round: Final = (http.Auth, http.BasicAuth, http.NetRCAuth)
-        self._held: Final[weakref.WeakKeyDictionary[_Flow, Exchange]] = weakref.WeakKeyDictionary()
+        self._held: Final[weakref.WeakKeyDictionary[_Flow, list[Exchange]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        """Several of one flow, if a cassette is recorded below a client with telemetry."""
 
     def hold(self, exchange: Exchange) -> None:
         """Hold the end of an exchange, if an auth may answer its response; called within httpx."""
         flow = self._flow()
         if flow is not None:
             exchange.hold()
-            self._held[flow] = exchange
+            self._held.setdefault(flow, []).append(exchange)
             # httpx drops the flow when it returns the response to its caller.
             weakref.finalize(flow, exchange.release).atexit = False
             _process.at_exit(self._release_all)
@@ -50,16 +53,16 @@ class AuthRounds:
         if not self._held:
             return
         flow = self._flow()
-        if flow is not None and (exchange := self._held.pop(flow, None)) is not None:
+        for exchange in () if flow is None else self._held.pop(flow, ()):
             exchange.answered_by_auth()
         # An exception of the auth keeps its flow alive.
-        for flow, waiting in list(self._held.items()):
-            if _has_ended(flow):
-                waiting.release()
+        for ended, exchanges in list(self._held.items()):
+            if _has_ended(ended):
+                _release(exchanges)
 
     def _release_all(self) -> None:
-        for exchange in list(self._held.values()):
-            exchange.release()
+        for exchanges in list(self._held.values()):
+            _release(exchanges)
 
     def _flow(self) -> _Flow | None:
         """Return the auth flow that sends the current request; None if it sends no other one."""
@@ -73,6 +76,11 @@ class AuthRounds:
                 flow: _Flow | None = variables.get("auth_flow")
                 return flow
         return None
+
+
+def _release(exchanges: list[Exchange]) -> None:
+    for exchange in exchanges:
+        exchange.release()
 
 
 def _has_ended(flow: _Flow) -> bool:

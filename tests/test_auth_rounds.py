@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 from collections.abc import AsyncIterator, Generator, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +15,9 @@ import httpx2
 import pytest
 
 from ollama_otel import instrument_client
+from ollama_otel.replay import Player, ReplayLog
+from ollama_otel.replay import read as read_log
+from ollama_otel.replay._recording import recording_everywhere
 from ollama_otel.testing import Capture
 from ollama_otel.transport import shells_for
 
@@ -263,6 +269,42 @@ def test_calls_at_once_keep_their_own_rounds(capture: Capture) -> None:
         ("outer", "auth_round"),
         ("outer", "final_message"),
     ]
+
+
+def test_a_log_of_everything_knows_the_rounds_below_a_client_with_telemetry(
+    capture: Capture, tmp_path: Path
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            is_in = "authorization" in self.headers
+            body = json.dumps(ANSWER if is_in else {"error": "no"}).encode()
+            self.send_response(200 if is_in else 401)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    log = ReplayLog(tmp_path / "calls.jsonl", bodies=True)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server, recording_everywhere(log), log:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        client = instrument_client(httpx.Client(auth=Retry(), trust_env=False), **capture.options)
+        with client:
+            url = f"http://127.0.0.1:{server.server_port}/api/chat"
+            assert client.post(url, json=CHAT).json() == ANSWER
+        server.shutdown()
+        thread.join()
+    endings = ["auth_round", "final_message"]
+    assert [record.ending for record in capture.records] == endings
+    logged = [call.record and call.record.ending for call in read_log(log.path)]
+    assert logged == endings
+    # Only the last round is played.
+    with httpx.Client(transport=Player(log.path, speed=0)) as client:
+        assert client.post(URL, json=CHAT).json() == ANSWER
 
 
 def test_rounds_of_another_library_are_known_as_well(capture: Capture) -> None:
