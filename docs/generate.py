@@ -55,6 +55,12 @@ _BESIDE_METRICS = """
 `ollama.client.phase.time` has the label `ollama.phase`: `load`, `queue_estimate`, `prompt_eval`, `eval`, `unaccounted`, and `client` (beyond the server's total). They add up to the durations of the calls.
 A decode rate is `rate(output tokens) / rate(phase eval)`.
 
+Metrics `hw.*` come from NVML, with an NVIDIA GPU and `pip install 'ollama_otel[nvidia]'`, for all programs that use the GPU.
+Each one is absent if the GPU does not report it. With MIG, a GPU reports no utilization, and its instances report their memory only, with the GPU as `hw.parent`.
+`hw.gpu.memory.usage` is what `nvidia-smi` shows: the driver's reserve counts in the limit only. It is absent if another, older `pynvml` is installed, without version 2 of NVML's memory call, as that cannot tell the reserve.
+`hw.gpu.utilization` has the unit 1: by OTLP, Prometheus calls it `hw_gpu_utilization_ratio`, by scraping `hw_gpu_utilization`.
+`hw.energy` starts at 0 when the app first reads the GPU, and goes on if the driver starts its counter again. Several apps on one machine report the same GPU: do not add them up.
+
 With residency on, and OpenTelemetry's logs set up, these log events are sent: `ollama.model.load`, `ollama.model.unload`, `ollama.model.reload`, `ollama.model.reload_thrash` (with `ollama.reload.count`), `ollama.server.down` and `ollama.server.up`.
 """
 _ERRORS_PAGE = """\

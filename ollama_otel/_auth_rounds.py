@@ -46,7 +46,7 @@ class AuthRounds:
             self._held.setdefault(flow, []).append(exchange)
             # httpx drops the flow when it returns the response to its caller.
             weakref.finalize(flow, exchange.release).atexit = False
-            _process.at_exit(self._release_all)
+            _process.at_exit(self._release_all, is_first=True)
 
     def go_on(self) -> None:
         """End the round before, if the request about to be sent is the next one of its auth."""

@@ -205,6 +205,15 @@ class Settings:
     residency_interval: float = _setting(5.0, _interval, "OLLAMA_OTEL_RESIDENCY_INTERVAL")
     """Polling interval of `/api/ps`, seconds."""
 
+    auto_configure: bool = _setting(False, _boolean, "OLLAMA_OTEL_AUTO_CONFIGURE")
+    """Whether the first call of a process calls `configure()`, unless the app has done that."""
+
+    shutdown_timeout: float = _setting(3.0, _interval, "OLLAMA_OTEL_SHUTDOWN_TIMEOUT")
+    """Longest time that the shutdown of everything that `configure` set up takes, seconds."""
+
+    shutdown_on_sigterm: bool = _setting(False, _boolean, "OLLAMA_OTEL_SHUTDOWN_ON_SIGTERM")
+    """Whether `configure` handles SIGTERM: shut down, then do what the signal did before."""
+
     def __post_init__(self) -> None:
         expectations: tuple[tuple[str, bool, str], ...] = (
             ("profile", self.profile in get_args(Profile), "'v1.41' or 'gen-ai-dev'"),
@@ -257,7 +266,10 @@ class Settings:
             ),
             *(
                 (name, getattr(self, name) in (True, False), "True or False")
-                for name in ("replay_bodies", "replay_media", "log_calls", "residency")
+                for name in (
+                    *("replay_bodies", "replay_media", "log_calls", "residency", "auto_configure"),
+                    "shutdown_on_sigterm",
+                )
             ),
             *(
                 (name, _is_number(getattr(self, name), int, 1), "a whole number of at least 1")
@@ -272,6 +284,12 @@ class Settings:
                 "residency_interval",
                 _is_number(self.residency_interval, (int, float), 0)
                 and 0 < self.residency_interval < float("inf"),
+                "seconds above 0",
+            ),
+            (
+                "shutdown_timeout",
+                _is_number(self.shutdown_timeout, (int, float), 0)
+                and 0 < self.shutdown_timeout < float("inf"),
                 "seconds above 0",
             ),
         )

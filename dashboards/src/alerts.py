@@ -16,6 +16,7 @@ from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSE
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.metric_names import label_name
+from ollama_otel.records import ModelResidency
 
 __all__ = ["ALERTS", "Alert"]
 
@@ -88,7 +89,9 @@ _QUARTER: Final = RULES.over("15m")
 
 _WAIT: Final = record("queue_wait_estimate_seconds", "p90_rate10m")
 
+_ON_CPU_BELOW: Final = ModelResidency.on_cpu_below
 _SHARE: Final = RULES.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max")
+# A server without a GPU has shares of exactly 0. With one, buffers of every model stay on it.
 _HAD_GPU: Final = (
     RULES.over("7d").gauge_over_time(rows.GPU_SHARE, function="max", by=BY_SERVER, how="max")
     + " > 0"
@@ -150,7 +153,8 @@ ALERTS: Final[Sequence[Alert]] = (
         lasting="1m",
         severity="critical",
         summary=f"The Ollama server {SERVER_TEXT}{_BESIDE} is down",
-        seen=f"No app that watches {SERVER_TEXT}{_BESIDE} could reach it for a minute.",
+        seen=f"No poll and no call of an app that watches {SERVER_TEXT}{_BESIDE} reached it for a "
+        "minute.",
         do="Start the server or fix connectivity: run `ollama ps` on its machine, and GET "
         "/api/version from the app's machine.",
         board=_SERVER,
@@ -268,19 +272,22 @@ ALERTS: Final[Sequence[Alert]] = (
     ),
     Alert(
         name="OllamaModelOnCpu",
-        expr=_all_of(f"{_SHARE} == 0", f"{_ON_SERVER} {_HAD_GPU}").replace("and\non", "and on"),
+        expr=_all_of(f"{_SHARE} < {_ON_CPU_BELOW}", f"{_ON_SERVER} {_HAD_GPU}").replace(
+            "and\non", "and on"
+        ),
         lasting="5m",
         severity="warning",
         summary=f"{_LISTED_MODEL} runs on the CPU",
-        seen=f"{_LISTED_MODEL} is entirely on the CPU of {SERVER_TEXT}, which had a model on the "
-        "GPU within the last 7 days.",
+        seen=f"Only {{{{ $value | humanizePercentage }}}} of {_LISTED_MODEL} is on the GPU of "
+        f"{SERVER_TEXT}: below {_ON_CPU_BELOW:.0%} a model runs on the CPU. The server used a GPU "
+        "within the last 7 days.",
         do="Check the driver (`nvidia-smi`) and other programs that use the GPU, then unload the "
         "model so that the next call loads it again.",
         board=_SERVER,
     ),
     Alert(
         name="OllamaModelPartlyOnCpu",
-        expr=_all_of(f"{_SHARE} > 0", f"{_SHARE} < 0.95"),
+        expr=_all_of(f"{_SHARE} >= {_ON_CPU_BELOW}", f"{_SHARE} < 0.95"),
         lasting="15m",
         severity="info",
         summary=f"{_LISTED_MODEL} runs partly on the CPU",

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
-from ollama_otel._telemetry.metric_names import label_name, metric_name
+from ollama_otel._telemetry.metric_names import label_name, metric_name, scraped_name
 
 __all__ = [
     "BOARD",
@@ -174,7 +174,7 @@ class Queries:
         process that was killed, those values would be summed with the ones of its successor.
         `SERVER_UP` is part of every export, so older samples belong to ended series.
         """
-        series = self._series(row, where)
+        series = self._either_way(row, where)
         if row.kind == "updowncounter":
             return f"{series} and {self._is_reported(series)}"
         if row == rows.SERVER_UP or not set(rows.SERVER_LABELS) <= set(row.labels):
@@ -200,10 +200,9 @@ class Queries:
         """Return the mean or an extreme over the window, which `offset` moves back."""
         _expect(row, "gauge", "updowncounter")
         moved = "" if offset is None else f" offset {offset}"
-        series = self._series(row, None)
-        ranged = f"{function}_over_time({series}[{self.window}]{moved})"
+        ranged = self._either_way(row, None, f"{function}_over_time({{}}[{self.window}]{moved})")
         if row.kind == "updowncounter" and offset is None:
-            ranged = f"{ranged} and {self._is_reported(series)}"
+            ranged = f"{ranged} and {self._is_reported(self._series(row, None))}"
         return _aggregate(how, row, by, ranged)
 
     # --- histograms -------------------------------------------------------------------------
@@ -323,6 +322,14 @@ class Queries:
         return self._gained(series) if function is None else f"{function}({series}[{self.window}])"
 
     # --- series -----------------------------------------------------------------------------
+
+    def _either_way(
+        self, row: Instrument, where: Mapping[str, str] | None, form: str = "{}"
+    ) -> str:
+        """Return the series of a gauge in a form, by OTLP and by scraping if the names differ."""
+        by_otlp = self._series(row, where)
+        scraped = by_otlp.replace(metric_name(row), scraped_name(row), 1)
+        return " or ".join(form.format(series) for series in dict.fromkeys((by_otlp, scraped)))
 
     def _series(self, row: Instrument, where: Mapping[str, str] | None, *, suffix: str = "") -> str:
         matchers = {**self._filters_for(row), **(where or {})}

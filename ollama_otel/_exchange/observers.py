@@ -91,7 +91,10 @@ class CallTrace:
         return {}
 
     def enter(self) -> None:
-        """Make the call's span current."""
+        """Make the call's span current.
+
+        A thread that ends open calls may do so while the thread of the call has entered as well.
+        """
 
     def exit(self) -> None:
         """Undo `enter`; called on the same thread and in the same context."""

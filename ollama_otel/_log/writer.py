@@ -110,6 +110,8 @@ class Writer:
         self._is_failing = False
         self.is_stuck = False
         """Whether the last flush before a fork timed out."""
+        self.is_late = False
+        """Whether `close` has waited in vain."""
 
     # --- for callers ----------------------------------------------------------------------
 
@@ -165,6 +167,7 @@ class Writer:
     def close(self, timeout: float = _AT_EXIT) -> bool:
         """Write the queued entries and end; False if that takes more than `timeout` seconds."""
         is_written = self.flush(timeout)
+        self.is_late = not is_written
         self.stop()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -353,7 +356,7 @@ _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 def _flush_all(timeout: float) -> list[Writer]:
     """Flush all writers, in `timeout` seconds together; return those that did not finish."""
     end = time.monotonic() + timeout
-    requested = [(writer, writer.request_flush()) for writer in list(_writers)]
+    requested = [(each, each.request_flush()) for each in list(_writers) if not each.is_late]
     return [
         writer
         for writer, written in requested
@@ -374,7 +377,8 @@ def _reset_after_fork() -> None:
 
 
 def _close_all() -> None:
-    for writer in _flush_all(_AT_EXIT):
+    late = _flush_all(_AT_EXIT)
+    for writer in (*late, *(writer for writer in list(_writers) if writer.is_late)):
         writer.warn_of_pending_lines()
     for writer in list(_writers):
         writer.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import Token
+from threading import get_ident
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -96,14 +97,15 @@ class SpanTracing(Tracing):
 
 
 class _SpanTrace(CallTrace):
-    __slots__ = ("_context", "_span", "_started_at", "_token", "_tracing", "ids")
+    __slots__ = ("_context", "_span", "_started_at", "_tokens", "_tracing", "ids")
 
     def __init__(self, tracing: SpanTracing, span: Span, started_at: int) -> None:
         self._tracing = tracing
         self._span = span
         self._started_at = started_at
         self._context = set_span_in_context(span)
-        self._token: Token[Context] | None = None
+        self._tokens: list[tuple[int, Token[Context]]] = []
+        """With the thread that has entered: each leaves its own context."""
         ids = span.get_span_context()
         self.ids = (
             SpanIds(trace=ids.trace_id, span=ids.span_id, is_sampled=ids.trace_flags.sampled)
@@ -117,12 +119,15 @@ class _SpanTrace(CallTrace):
         return headers
 
     def enter(self) -> None:
-        self._token = otel_context.attach(self._context)
+        self._tokens.append((get_ident(), otel_context.attach(self._context)))
 
     def exit(self) -> None:
-        if self._token is not None:
-            otel_context.detach(self._token)
-            self._token = None
+        own = get_ident()
+        for entry in reversed(self._tokens):
+            if entry[0] == own:
+                self._tokens.remove(entry)
+                otel_context.detach(entry[1])
+                return
 
     def end(self, record: CallRecord) -> None:
         span = self._span

@@ -73,6 +73,18 @@ def test_a_server_reported_by_two_versions_of_an_app_is_one() -> None:
     )
 
 
+def test_a_gauge_that_scraping_names_differently_is_read_under_both_names() -> None:
+    by = (names.HARDWARE_ID,)
+    assert BOARD.gauge(rows.GPU_UTILIZATION, by=by, how="max") == snapshot(
+        'max by (hw_id) (hw_gpu_utilization_ratio{job=~"$job"} or hw_gpu_utilization{job=~"$job"})'
+    )
+    assert RULES.gauge_over_time(
+        rows.GPU_UTILIZATION, function="avg", by=by, how="max", offset="1h"
+    ) == snapshot(
+        "max by (hw_id) (avg_over_time(hw_gpu_utilization_ratio[5m] offset 1h) or avg_over_time(hw_gpu_utilization[5m] offset 1h))"
+    )
+
+
 def test_counts_of_several_processes_for_one_server_are_not_summed() -> None:
     query = RULES.watched_increase(rows.LOADS, by=(names.MODEL_NAME,))
     assert query == snapshot(
