@@ -39,7 +39,7 @@ Spans also have these attributes:
 | `ollama.operation.name` | operation of anything else: `pull_model`, `load_model`, ... |
 | `gen_ai.provider.name` | `ollama` |
 | `gen_ai.input.messages`, `gen_ai.output.messages`, `gen_ai.system_instructions`, `gen_ai.tool.definitions` | content, only if capture is on |
-| `ollama.content.is_cut` | whether the content was longer than what is kept |
+| `ollama.content.is_cut` | whether messages are missing from the content: the answer was longer than what is kept, or the SDK's limit for the length of attributes left no place for them |
 
 Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty`, `.max_tokens` and `.stop_sequences`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
 """

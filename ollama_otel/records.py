@@ -56,6 +56,7 @@ Ending = Literal[
     "final_message",
     "whole_body",
     "redirect",
+    "auth_round",
     "closed_early",
     "cancelled",
     "error_status",
@@ -67,11 +68,12 @@ Ending = Literal[
 """Why a call ended: one reason for each way through the recorder.
 
 Completed: `final_message` (the dialect's last message was seen), `whole_body` (all of a body came
-whose last message cannot be read: an encoding, or a size) or `redirect`. Abandoned: `closed_early`.
-Cancelled: `cancelled`. Failed: `error_status` (HTTP 400 or higher, or a redirect that turns the
-request into a GET), `error_message` (an error in a response whose status was good), `exception`
-(the transport raised), `no_final_message` (the body ended cleanly without it) or `not_protocol`
-(the body is not what the dialect says).
+whose last message cannot be read: an encoding, or a size), `redirect`, or `auth_round` (httpx's
+auth answered the response with another request). Abandoned: `closed_early`. Cancelled: `cancelled`.
+Failed: `error_status` (HTTP 400 or higher, or a redirect that turns the request into a GET),
+`error_message` (an error in a response whose status was good), `exception` (the transport raised),
+`no_final_message` (the body ended cleanly without it) or `not_protocol` (the body is not what the
+dialect says).
 """
 
 Phase = Literal["load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client"]
@@ -515,6 +517,11 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     def is_redirect(self) -> bool:
         """Whether it was redirected, and the client sends the same request again: another call."""
         return self.outcome == "completed" and self.has_redirect_status
+
+    @property
+    def is_hop(self) -> bool:
+        """Whether the client sends another request for the same call: a redirect, or its auth."""
+        return self.is_redirect or self.ending == "auth_round"
 
     @property
     def has_redirect_status(self) -> bool:

@@ -159,7 +159,7 @@ class Settings:
     """Functions that run in order over every captured text before it is stored or sent."""
 
     content_max_length: int = _setting(32_768, _positive_integer, "OLLAMA_OTEL_CONTENT_MAX_LENGTH")
-    """Characters kept of each captured text."""
+    """Characters kept of each captured text; fewer if the SDK limits the length of attributes."""
 
     time_per_output_chunk: bool = _setting(False, _boolean, "OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK")
     """Whether the gap before every chunk is recorded as a metric; off, as it costs per chunk."""

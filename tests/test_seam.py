@@ -170,6 +170,7 @@ ALLOWED: Mapping[str, str] = {
     "_facts/rows.py": "native",
     "records.py": "image native",
     # Documents of others: GenAI conventions, OpenTelemetry, Grafana, Prometheus, Compose.
+    "_telemetry/attribute_limits.py": "arguments content description parameters",
     "_telemetry/messages.py": "arguments content description function name parameters role",
     "_telemetry/exporters.py": "insecure",
     "_monitoring/board_file.py": "name query",

@@ -322,6 +322,26 @@ ALERTS: Final[Sequence[Alert]] = (
         board=_SERVER,
     ),
     Alert(
+        name="OllamaReplayLogNotWritten",
+        expr="\nor\n".join(
+            (
+                _all_of(
+                    f"{_TEN.gauge_over_time(rows.LOG_PENDING, function='max', by=(JOB,))} > 0",
+                    f"{_TEN.appeared(rows.LOG_FAILED_WRITES, by=(JOB,))} > 0",
+                ),
+                f"{_TEN.gauge_over_time(rows.LOG_PENDING, function='min', by=(JOB,))} > 1000",
+            )
+        ),
+        lasting="5m",
+        severity="warning",
+        summary=f"The replay log of {_label(JOB)} cannot be written",
+        seen=f"Up to {_COUNT} lines of {_label(JOB)} waited for the replay log in the last 10 "
+        "minutes, as writing failed or did not keep up; from 20,000 on, lines are dropped.",
+        do="Check the disk of the replay log (full, slow, read-only, gone) and the warnings of "
+        "ollama_otel in the log of the app.",
+        board=_SERVER,
+    ),
+    Alert(
         name="OllamaReplayLogDropping",
         expr=_QUARTER.appeared(rows.LOG_DROPPED, by=(JOB, names.LOG_ITEM)) + " > 0",
         lasting="5m",

@@ -53,6 +53,8 @@ class Queries:
     """Window of rates and increases: a duration, or a variable of Grafana."""
     filters: Mapping[str, str]
     """Matchers such as `="ollama"` by attribute; applied if the metric has the label."""
+    silence: str
+    """Seconds without a sample after which a process is gone."""
 
     def over(self, window: str) -> Queries:
         """Return these queries with another window."""
@@ -168,18 +170,23 @@ class Queries:
     def _current(self, row: Instrument, where: Mapping[str, str] | None) -> str:
         """Return the series without those that ended, such as a model that was unloaded.
 
-        With OTLP, Prometheus returns the last value of an ended series for five minutes.
+        With OTLP, Prometheus returns the last value of an ended series for five minutes. Of a
+        process that was killed, those values would be summed with the ones of its successor.
         `SERVER_UP` is part of every export, so older samples belong to ended series.
         """
         series = self._either_way(row, where)
+        if row.kind == "updowncounter":
+            return f"{series} and {self._is_reported(series)}"
         if row == rows.SERVER_UP or not set(rows.SERVER_LABELS) <= set(row.labels):
-            return series
-        if row.kind != "gauge":
             return series
         shared = ", ".join(map(label_name, (*_TARGET_LABELS, *rows.SERVER_LABELS)))
         # One process may have reported its server under two versions of the app (a label).
         newest = f"max by ({shared}) (timestamp({self._series(rows.SERVER_UP, None)}))"
         return f"{series} and (timestamp({series}) >= on ({shared}) group_left () {newest})"
+
+    def _is_reported(self, series: str) -> str:
+        """Return a condition: the process of a series has sent a sample lately."""
+        return f"time() - timestamp({series}) < {self.silence}"
 
     def gauge_over_time(
         self,
@@ -194,6 +201,8 @@ class Queries:
         _expect(row, "gauge", "updowncounter")
         moved = "" if offset is None else f" offset {offset}"
         ranged = self._either_way(row, None, f"{function}_over_time({{}}[{self.window}]{moved})")
+        if row.kind == "updowncounter" and offset is None:
+            ranged = f"{ranged} and {self._is_reported(self._series(row, None))}"
         return _aggregate(how, row, by, ranged)
 
     # --- histograms -------------------------------------------------------------------------
@@ -390,8 +399,8 @@ def _expect(row: Instrument, *kinds: str) -> None:
 
 _OURS: Final = f'="{names.PROVIDER}"'
 
-RULES: Final = Queries(window="5m", filters={names.PROVIDER_NAME: _OURS})
-"""Queries of rules: all apps, models and servers."""
+RULES: Final = Queries(window="5m", filters={names.PROVIDER_NAME: _OURS}, silence="150")
+"""Queries of rules: all apps, models and servers, exported at least every minute."""
 
 BOARD: Final = Queries(
     window="$__rate_interval",
@@ -404,5 +413,7 @@ BOARD: Final = Queries(
         names.OPERATION_NAME: '=~"$operation"',
         names.PROVIDER_NAME: _OURS,
     },
+    # At least two and a half export intervals; more on a graph whose points are further apart.
+    silence="2.5 * $__interval_ms / 1000",
 )
 """Queries of boards: filtered by the variables of the board."""

@@ -72,8 +72,10 @@ class Exchange:
         "_content_type",
         "_enrichments",
         "_followers",
+        "_held_record",
         "_instrumentation",
         "_is_from_network",
+        "_is_held",
         "_listeners",
         "_reader",
         "_status",
@@ -91,6 +93,8 @@ class Exchange:
         self._content_type: str | None = None
         self._content_encoding: str | None = None
         self._is_from_network = False
+        self._is_held = False
+        self._held_record: CallRecord | None = None
         self._reader: BodyReader | None = None
         self._followers: list[CallFollower] = []
         self._listeners: list[PiecesListener] = []
@@ -232,6 +236,34 @@ class Exchange:
         """The telemetry of the process ends while the call is open; from any thread."""
         self._finish(None, is_whole=False, is_shutdown=True)
 
+    # --- rounds of auth -------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keep the record of a whole body until `release` or `answered_by_auth`.
+
+        The client may answer this response with another request of the same call.
+        """
+        self._is_held = True
+
+    def release(self) -> None:
+        """The response goes to the caller, so its record is that of the call."""
+        self._is_held = False
+        if (record := self._held_record) is not None:
+            self._held_record = None
+            _process.run_or_defer(self._hand_over, record)
+
+    def answered_by_auth(self) -> None:
+        """The client answers the response with another request: the call goes on there."""
+        if (record := self._held_record) is not None:
+            self._held_record = replace(
+                record,
+                outcome="completed",
+                ending="auth_round",
+                error_type=None,
+                error_message=None,
+            )
+        self.release()
+
     # --- the end --------------------------------------------------------------------------
 
     def _finish(
@@ -249,7 +281,10 @@ class Exchange:
             return
         finally:
             self._reader = None
-        _process.run_or_defer(self._hand_over, record)
+        if self._is_held and is_whole:
+            self._held_record = record
+        else:
+            _process.run_or_defer(self._hand_over, record)
 
     def _hand_over(self, record: CallRecord) -> None:
         # An interrupt may come anywhere in it; the span has to end all the same.

@@ -250,6 +250,22 @@ LOG_DROPPED: Final = _counter(
     requires="event",
     emitted_by="a replay log that drops something",
 )
+_LOG: Final = _Source(requires="event", emitted_by="a replay log")
+LOG_PENDING: Final = Instrument(
+    name="ollama.client.replay_log.pending",
+    kind="updowncounter",
+    unit="{line}",
+    description="Lines of the replay log that wait to be written.",
+    labels=(),
+    **_LOG,
+)
+LOG_FAILED_WRITES: Final = _counter(
+    name="ollama.client.replay_log.failed_writes",
+    unit="{write}",
+    description="Failed attempts to write the replay log; each is repeated.",
+    labels=(),
+    **_LOG,
+)
 
 # --- server and models, observed by polling /api/ps ------------------------------------------
 

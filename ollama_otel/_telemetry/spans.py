@@ -16,6 +16,7 @@ from opentelemetry.util.types import AttributeValue
 from ollama_otel import _names as names
 from ollama_otel._exchange.observers import CallTrace, Tracing
 from ollama_otel._facts import FACTS
+from ollama_otel._telemetry.attribute_limits import span_limit
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 from ollama_otel.settings import Profile, Settings
@@ -87,11 +88,11 @@ class SpanTracing(Tracing):
         )
         return _SpanTrace(self, span, start.started_at)
 
-    def attributes(self, record: CallRecord) -> dict[str, AttributeValue]:
+    def attributes(self, record: CallRecord, span: Span) -> dict[str, AttributeValue]:
         """Return the attributes that the span gets at its end."""
         attributes = final_attributes(record, self._profile)
         if self._messages is not None:
-            attributes |= self._messages.as_attributes(record)
+            attributes |= self._messages.as_attributes(record, span_limit(span))
         return attributes
 
 
@@ -131,7 +132,7 @@ class _SpanTrace(CallTrace):
     def end(self, record: CallRecord) -> None:
         span = self._span
         if span.is_recording():
-            span.set_attributes(self._tracing.attributes(record))
+            span.set_attributes(self._tracing.attributes(record, span))
             if record.outcome == "failed":
                 span.set_status(Status(StatusCode.ERROR, record.error_message))
         # By the monotonic clock, so that a change of the wall clock does not affect the duration.

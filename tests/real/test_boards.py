@@ -236,6 +236,7 @@ QUIET: Mapping[str, str] = {
     "OllamaModelOnCpu": NO_GPU,
     "OllamaModelPartlyOnCpu": NO_GPU,
     "OllamaReplayLogDropping": NOTHING_DROPPED,
+    "OllamaReplayLogNotWritten": NOTHING_DROPPED,
 }
 """Alerts whose condition does not hold, and the reason."""
 DEPENDS_ON_SPEED = {

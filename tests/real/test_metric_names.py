@@ -126,9 +126,11 @@ def test_the_scrape_endpoint_has_the_predicted_names_in_its_text() -> None:
     }
     for row in ROWS:
         suffix = "_sum" if row.kind == "histogram" else ""
-        line = re.search(rf"^{scraped_name(row)}{suffix}{{(.*)}} ", text, re.MULTILINE)
+        line = re.search(rf"^{scraped_name(row)}{suffix}(?:{{(.*)}})? ", text, re.MULTILINE)
         assert line
-        assert set(re.findall(r'(\w+)="', line[1])) == {label_name(each) for each in row.labels}
+        assert set(re.findall(r'(\w+)="', line[1] or "")) == {
+            label_name(each) for each in row.labels
+        }
 
 
 def test_a_prometheus_that_scrapes_has_the_predicted_names(
