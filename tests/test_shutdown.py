@@ -138,6 +138,21 @@ def test_it_has_an_effect_once_and_calls_go_on(collector: Collector) -> None:
     assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
 
 
+def test_providers_that_the_app_has_shut_down_itself_say_nothing(collector: Collector) -> None:
+    ran = run(
+        f"""
+        telemetry = configure(endpoint={collector.url!r}, {ALL})
+        chat()
+        for provider in (
+            telemetry.tracer_provider, telemetry.meter_provider, telemetry.logger_provider
+        ):
+            provider.shutdown()
+        """
+    )
+    assert ran.stderr == ""
+    assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
+
+
 def test_many_threads_may_call_it_at_once(collector: Collector) -> None:
     ran = run(
         f"""
