@@ -463,14 +463,35 @@ chat()
 
 
 @needs_signals
-def test_a_signal_in_the_middle_of_calls_ends_the_process_within_the_limit(
+def test_a_thread_that_holds_a_lock_when_the_signal_comes_loses_nothing(
     collector: Collector,
 ) -> None:
+    ended = killed(
+        f"""
+telemetry = configure(endpoint={collector.url!r}, shutdown_timeout=30, {ALL}, shutdown_on_sigterm=True)
+chat()
+import threading, time
+lock = threading.Lock()
+def read(options):
+    with lock:
+        return []
+metrics.get_meter("app").create_observable_gauge("g", callbacks=[read])
+with lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(60)
+"""
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGTERM, "")
+    assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
+
+
+@needs_signals
+def test_a_signal_in_the_middle_of_calls_ends_the_process(collector: Collector) -> None:
     """The thread may hold any lock when the signal comes."""
     ended = killed(
         f"""
 import threading
-configure(endpoint={collector.url!r}, {ALL}, shutdown_on_sigterm=True)
+configure(endpoint={collector.url!r}, shutdown_timeout=30, {ALL}, shutdown_on_sigterm=True)
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
 while True:
     chat()

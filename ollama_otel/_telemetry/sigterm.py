@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from ollama_otel._telemetry.telemetry import Telemetry
 
 __all__ = ["shut_down_on_sigterm"]
 
+_PATIENCE: Final = 0.5
+"""Seconds that the program is held while it shuts down; longer, and it may hold a lock."""
 _FLUSH_AGAIN: Final = 0.25
 """Seconds between two flushes while a server that got the signal finishes its requests."""
 
@@ -24,7 +27,8 @@ _log = getLogger("ollama_otel")
 def shut_down_on_sigterm(telemetry: Telemetry) -> None:
     """Shut down or flush on SIGTERM from now on, and do what the process did on it before.
 
-    A process that SIGTERM would end is shut down first, and ends by the signal. If a function
+    A process that SIGTERM would end is shut down first, and ends by the signal; it is held for half
+    a second of that, and may run on for the rest of `shutdown_timeout`. If a function
     handles the signal, that function is called, and what has been recorded is flushed until the
     process ends: a server may still answer requests. A signal that is ignored stays ignored.
     """
@@ -50,7 +54,8 @@ class _Handler:
     """Python calls it in the main thread, between any two steps of the program.
 
     That thread may hold locks of the SDK, or those that a new thread needs. So the work is done in
-    threads that have been started before.
+    threads that have been started before, and the program runs on if the work may wait for it: the
+    signal is raised again after the work.
     """
 
     def __init__(
@@ -66,19 +71,19 @@ class _Handler:
         self._telemetries.append(telemetry)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        limit = max(each.settings.shutdown_timeout for each in self._telemetries)
         if callable(self._before):
             self._before(number, frame)
             self._work.begin()
-            self._is_flushed.wait(limit)
-            return
-        run_side_by_side([self._work], time.monotonic() + limit)
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
+            self._is_flushed.wait(max(each.settings.shutdown_timeout for each in self._telemetries))
+        elif not run_side_by_side([self._work], time.monotonic() + _PATIENCE):
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     def _shut_down(self) -> None:
         for telemetry in self._telemetries:
             telemetry.shutdown()
+        # For a program that runs on; a handler that still waits is interrupted by it.
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _flush(self) -> None:
         while True:
