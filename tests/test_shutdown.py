@@ -486,6 +486,20 @@ time.sleep(60)
 
 
 @needs_signals
+def test_a_program_that_reaches_its_end_meanwhile_ends_by_the_signal(collector: Collector) -> None:
+    collector.delay = 1.5
+    ended = killed(
+        f"""
+configure(endpoint={collector.url!r}, shutdown_timeout=30, {ALL}, shutdown_on_sigterm=True)
+chat()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGTERM, "")
+    assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
+
+
+@needs_signals
 def test_a_signal_in_the_middle_of_calls_ends_the_process(collector: Collector) -> None:
     """The thread may hold any lock when the signal comes."""
     ended = killed(

@@ -11,6 +11,7 @@ from threading import Event
 from types import FrameType
 from typing import Any, Final
 
+from ollama_otel import _process
 from ollama_otel._telemetry.standby import Standby, run_side_by_side
 from ollama_otel._telemetry.telemetry import Telemetry
 
@@ -50,6 +51,11 @@ def shut_down_on_sigterm(telemetry: Telemetry) -> None:
         )
 
 
+def _end_by_signal() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+
+
 class _Handler:
     """Python calls it in the main thread, between any two steps of the program.
 
@@ -66,6 +72,8 @@ class _Handler:
         self._is_flushed = Event()
         work = self._flush if callable(before) else self._shut_down
         self._work = Standby(work, "SIGTERM")
+        self._is_to_end = False
+        _process.at_exit(self._end_at_exit)
 
     def add(self, telemetry: Telemetry) -> None:
         self._telemetries.append(telemetry)
@@ -74,10 +82,21 @@ class _Handler:
         if callable(self._before):
             self._before(number, frame)
             self._work.begin()
-            self._is_flushed.wait(max(each.settings.shutdown_timeout for each in self._telemetries))
-        elif not run_side_by_side([self._work], time.monotonic() + _PATIENCE):
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            self._is_flushed.wait(self._limit)
+            return
+        self._is_to_end = True
+        if not run_side_by_side([self._work], time.monotonic() + _PATIENCE):
+            _end_by_signal()
+
+    @property
+    def _limit(self) -> float:
+        return max(telemetry.settings.shutdown_timeout for telemetry in self._telemetries)
+
+    def _end_at_exit(self) -> None:
+        """End by the signal a program that has run on, and reached its end first."""
+        if self._is_to_end:
+            run_side_by_side([self._work], time.monotonic() + self._limit)
+            _end_by_signal()
 
     def _shut_down(self) -> None:
         for telemetry in self._telemetries:
