@@ -138,6 +138,21 @@ def test_it_has_an_effect_once_and_calls_go_on(collector: Collector) -> None:
     assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
 
 
+def test_providers_that_the_app_has_shut_down_itself_say_nothing(collector: Collector) -> None:
+    ran = run(
+        f"""
+        telemetry = configure(endpoint={collector.url!r}, {ALL})
+        chat()
+        for provider in (
+            telemetry.tracer_provider, telemetry.meter_provider, telemetry.logger_provider
+        ):
+            provider.shutdown()
+        """
+    )
+    assert ran.stderr == ""
+    assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
+
+
 def test_many_threads_may_call_it_at_once(collector: Collector) -> None:
     ran = run(
         f"""
@@ -448,14 +463,49 @@ chat()
 
 
 @needs_signals
-def test_a_signal_in_the_middle_of_calls_ends_the_process_within_the_limit(
+def test_a_thread_that_holds_a_lock_when_the_signal_comes_loses_nothing(
     collector: Collector,
 ) -> None:
+    ended = killed(
+        f"""
+telemetry = configure(endpoint={collector.url!r}, shutdown_timeout=30, {ALL}, shutdown_on_sigterm=True)
+chat()
+import threading, time
+lock = threading.Lock()
+def read(options):
+    with lock:
+        return []
+metrics.get_meter("app").create_observable_gauge("g", callbacks=[read])
+with lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(60)
+"""
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGTERM, "")
+    assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
+
+
+@needs_signals
+def test_a_program_that_reaches_its_end_meanwhile_ends_by_the_signal(collector: Collector) -> None:
+    collector.delay = 1.5
+    ended = killed(
+        f"""
+configure(endpoint={collector.url!r}, shutdown_timeout=30, {ALL}, shutdown_on_sigterm=True)
+chat()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGTERM, "")
+    assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
+
+
+@needs_signals
+def test_a_signal_in_the_middle_of_calls_ends_the_process(collector: Collector) -> None:
     """The thread may hold any lock when the signal comes."""
     ended = killed(
         f"""
 import threading
-configure(endpoint={collector.url!r}, {ALL}, shutdown_on_sigterm=True)
+configure(endpoint={collector.url!r}, shutdown_timeout=30, {ALL}, shutdown_on_sigterm=True)
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
 while True:
     chat()

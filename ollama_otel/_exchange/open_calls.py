@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from logging import getLogger
+from typing import TYPE_CHECKING, Final
 
 from ollama_otel import _process
 
@@ -10,6 +12,11 @@ if TYPE_CHECKING:
     from ollama_otel._exchange.exchange import Exchange
 
 __all__ = ["add", "end_all", "holds", "take"]
+
+_AT_EXIT: Final = 3.0
+"""Seconds that the exit of the process takes for it."""
+
+_log = getLogger("ollama_otel")
 
 # Each operation on the set is one step of the interpreter, so no lock is needed: the garbage
 # collector may interrupt a thread here and end another call. An exchange does not refer to the
@@ -38,17 +45,30 @@ def holds(call: Exchange) -> bool:
     return call in _open
 
 
-def end_all() -> None:
-    """End what is open, for all observers at once; later ends of these calls do not count."""
-    for call in _open.copy():
+def end_all(timeout: float = _AT_EXIT) -> bool:
+    """End what is open, for all observers at once; later ends of these calls do not count.
+
+    It begins no end after `timeout` seconds, as observers may be slow, and then returns False.
+    """
+    until = time.monotonic() + timeout
+    calls = _open.copy()
+    for ended, call in enumerate(calls):
+        if time.monotonic() > until:
+            _log.warning("%d open calls were not ended within %g s", len(calls) - ended, timeout)
+            return False
         call.shut_down()
+    return True
+
+
+def _end_at_exit() -> None:
+    end_all()
 
 
 def _hook() -> None:
     """Register with the process; again in each child, as `multiprocessing` clears its hooks."""
     global _is_hooked  # noqa: PLW0603 - once in a process
     _is_hooked = True
-    _process.at_exit(end_all, is_first=True)
+    _process.at_exit(_end_at_exit, is_first=True)
     _process.at_fork(after_in_child=_leave_to_parent)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -29,6 +30,13 @@ _UNITS: Final[dict[Signal, tuple[str, str]]] = {
     "metrics": ("metric export", "metric exports"),
     "logs": ("log record", "log records"),
 }
+_OTHER_LOGGERS: Final = (
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.sdk.metrics._internal",
+    "urllib3.connectionpool",
+)
+_SECOND_SHUTDOWN = re.compile(r"already shutdown|only be called once|shutdown multiple times")
+
 
 # --- the SDK's log lines ------------------------------------------------------------------
 
@@ -64,8 +72,8 @@ class _Diverter(logging.Filter):
         if not any(module.startswith("opentelemetry.exporter.otlp") for module in modules):
             return
         # A filter holds for its own logger only, and not for those below it.
-        for name in {*modules, "opentelemetry.exporter.otlp.common.http", "urllib3.connectionpool"}:
-            if name.startswith(("opentelemetry.exporter.", "urllib3.")):
+        for name in {*modules, *_OTHER_LOGGERS}:
+            if name.startswith(("opentelemetry.exporter.", *_OTHER_LOGGERS)):
                 logger = logging.getLogger(name)
                 logger.removeFilter(self)
                 # Before a filter of the SDK that drops lines which differ in their values only.
@@ -73,6 +81,12 @@ class _Diverter(logging.Filter):
 
 
 _diverter = _Diverter()
+
+
+def _hand_back(lines: Iterable[logging.LogRecord]) -> None:
+    """Log what was taken out of the log after all."""
+    for line in lines:
+        logging.getLogger(line.name).handle(line)
 
 
 # --- exporters ----------------------------------------------------------------------------
@@ -149,8 +163,7 @@ class WatchedExporter:
             )
 
     def _has_succeeded(self, lines: Sequence[logging.LogRecord]) -> None:
-        for line in lines:
-            logging.getLogger(line.name).handle(line)
+        _hand_back(lines)
         with self._lock:
             was_reported, lost = bool(self._reported), self._lost_since
             self._reported.clear()
@@ -223,9 +236,10 @@ class ExportFailures:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Keep what exporters say of their own shutdown out of the log, on this thread."""
-        with _diverter.diverting():
+        """Keep out of the log, on this thread, that something has been shut down before."""
+        with _diverter.diverting() as lines:
             yield
+        _hand_back(line for line in lines if not _SECOND_SHUTDOWN.search(line.getMessage()))
 
     def close(self) -> None:
         """From now on count what is lost, for `report`, instead of logging it."""

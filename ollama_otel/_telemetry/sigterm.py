@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -10,11 +11,14 @@ from threading import Event
 from types import FrameType
 from typing import Any, Final
 
+from ollama_otel import _process
 from ollama_otel._telemetry.standby import Standby, run_side_by_side
 from ollama_otel._telemetry.telemetry import Telemetry
 
 __all__ = ["shut_down_on_sigterm"]
 
+_PATIENCE: Final = 0.5
+"""Seconds that the program is held while it shuts down; longer, and it may hold a lock."""
 _FLUSH_AGAIN: Final = 0.25
 """Seconds between two flushes while a server that got the signal finishes its requests."""
 
@@ -24,7 +28,8 @@ _log = getLogger("ollama_otel")
 def shut_down_on_sigterm(telemetry: Telemetry) -> None:
     """Shut down or flush on SIGTERM from now on, and do what the process did on it before.
 
-    A process that SIGTERM would end is shut down first, and ends by the signal. If a function
+    A process that SIGTERM would end is shut down first, and ends by the signal; it is held for half
+    a second of that, and may run on for the rest of `shutdown_timeout`. If a function
     handles the signal, that function is called, and what has been recorded is flushed until the
     process ends: a server may still answer requests. A signal that is ignored stays ignored.
     """
@@ -46,11 +51,17 @@ def shut_down_on_sigterm(telemetry: Telemetry) -> None:
         )
 
 
+def _end_by_signal() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+
+
 class _Handler:
     """Python calls it in the main thread, between any two steps of the program.
 
     That thread may hold locks of the SDK, or those that a new thread needs. So the work is done in
-    threads that have been started before.
+    threads that have been started before, and the program runs on if the work may wait for it: the
+    signal is raised again after the work.
     """
 
     def __init__(
@@ -61,24 +72,37 @@ class _Handler:
         self._is_flushed = Event()
         work = self._flush if callable(before) else self._shut_down
         self._work = Standby(work, "SIGTERM")
+        self._is_to_end = False
+        _process.at_exit(self._end_at_exit)
 
     def add(self, telemetry: Telemetry) -> None:
         self._telemetries.append(telemetry)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        limit = max(each.settings.shutdown_timeout for each in self._telemetries)
         if callable(self._before):
             self._before(number, frame)
             self._work.begin()
-            self._is_flushed.wait(limit)
+            self._is_flushed.wait(self._limit)
             return
-        run_side_by_side([self._work], time.monotonic() + limit)
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
+        self._is_to_end = True
+        if not run_side_by_side([self._work], time.monotonic() + _PATIENCE):
+            _end_by_signal()
+
+    @property
+    def _limit(self) -> float:
+        return max(telemetry.settings.shutdown_timeout for telemetry in self._telemetries)
+
+    def _end_at_exit(self) -> None:
+        """End by the signal a program that has run on, and reached its end first."""
+        if self._is_to_end:
+            run_side_by_side([self._work], time.monotonic() + self._limit)
+            _end_by_signal()
 
     def _shut_down(self) -> None:
         for telemetry in self._telemetries:
             telemetry.shutdown()
+        # For a program that runs on; a handler that still waits is interrupted by it.
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _flush(self) -> None:
         while True:

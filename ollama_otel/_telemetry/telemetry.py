@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Telemetry", "shut_down_at_exit"]
 
-_LOG_SHARE: Final = 0.5
-"""Largest part of the time limit that the replay log gets: a disk may hang."""
+_SHARE: Final = 0.3
+"""Largest part of the time limit for the ends of open calls, and for the replay log.
+
+An observer may be slow, and a disk may hang.
+"""
 _LAST_WORDS: Final = 0.1
 """Part of the time limit that is left for exporters to say why they gave up."""
 
@@ -129,9 +132,8 @@ class Telemetry:
 
     def _shut_down(self, limit: float, until: float) -> bool:
         _process.catch_up()
-        if self._sets_up_anything:
-            open_calls.end_all()
-        is_logged = self.replay_log is None or self.replay_log.close(limit * _LOG_SHARE)
+        is_ended = not self._sets_up_anything or open_calls.end_all(limit * _SHARE)
+        is_logged = self.replay_log is None or self.replay_log.close(limit * _SHARE)
         self._failures.close()
         late = run_side_by_side(self._end.standbys, until - limit * _LAST_WORDS)
         if late:
@@ -141,7 +143,7 @@ class Telemetry:
         if late and is_exported:
             names = ", ".join(standby.name for standby in late)
             _log.warning("not ended within %g s: %s", limit, names)
-        return is_logged and is_exported and not late
+        return is_ended and is_logged and is_exported and not late
 
     @property
     def _providers(self) -> Sequence[TracerProvider | MeterProvider | LoggerProvider]:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,29 @@ def test_an_observer_that_fails_does_not_keep_others_open(
     open_calls.end_all()
     assert [record.outcome for record in capture.records] == ["cancelled"] * 3
     assert guard.faults
+
+
+def test_slow_observers_do_not_take_longer_than_the_limit(
+    capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends: list[CallRecord] = []
+
+    class Slow(CallFollower):
+        def begin(self, start: CallStart) -> CallFollower:
+            return self
+
+        def end(self, record: CallRecord) -> None:
+            ends.append(record)
+            time.sleep(0.3)
+
+    client = recorded(capture, observers=(Slow(),))
+    request = client.build_request("POST", "/api/chat", json=HELLO)
+    opened = [client.send(request, stream=True) for _ in range(5)]
+    assert not open_calls.end_all(0.2)
+    assert len(ends) == 1
+    assert "4 open calls were not ended within 0.2 s" in caplog.text
+    assert open_calls.end_all(60)
+    assert len(ends) == len(opened)
 
 
 def test_an_exchange_is_known_from_its_begin_to_its_end(capture: Capture) -> None:
