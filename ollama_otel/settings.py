@@ -169,6 +169,9 @@ class Settings:
     )
     """Whether metrics carry `gen_ai.response.model`; off, as Ollama repeats the requested name."""
 
+    propagate_baggage: bool = _setting(False, _boolean, "OLLAMA_OTEL_PROPAGATE_BAGGAGE")
+    """Whether requests carry OpenTelemetry's baggage to the server, and not trace context only."""
+
     max_models: int = _setting(200, _positive_integer, "OLLAMA_OTEL_MAX_MODELS")
     """Distinct model names on metrics; further ones are counted as `_OTHER`."""
 
@@ -257,7 +260,10 @@ class Settings:
             ),
             *(
                 (name, getattr(self, name) in (True, False), "True or False")
-                for name in ("replay_bodies", "replay_media", "log_calls", "residency")
+                for name in (
+                    *("propagate_baggage", "replay_bodies", "replay_media"),
+                    *("log_calls", "residency"),
+                )
             ),
             *(
                 (name, _is_number(getattr(self, name), int, 1), "a whole number of at least 1")

@@ -49,6 +49,7 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
     ("OLLAMA_OTEL_CONTENT_MAX_LENGTH", "content_max_length", {"1": 1, " 100 ": 100}),
     ("OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK", "time_per_output_chunk", {"on": True, "no": False}),
     ("OLLAMA_OTEL_RESPONSE_MODEL_ON_METRICS", "response_model_on_metrics", {"true": True}),
+    ("OLLAMA_OTEL_PROPAGATE_BAGGAGE", "propagate_baggage", {"yes": True, "off": False}),
     ("OLLAMA_OTEL_MAX_MODELS", "max_models", {"1": 1, "5000": 5000}),
     (
         "OLLAMA_OTEL_COLD_START_THRESHOLD",
@@ -74,6 +75,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_CONTENT_MAX_LENGTH", "1.5", "a whole number of at least 1"),
     ("OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK", "2", "true or false"),
     ("OLLAMA_OTEL_RESPONSE_MODEL_ON_METRICS", "x", "true or false"),
+    ("OLLAMA_OTEL_PROPAGATE_BAGGAGE", "all", "true or false"),
     ("OLLAMA_OTEL_MAX_MODELS", "-1", "a whole number of at least 1"),
     ("OLLAMA_OTEL_MAX_MODELS", "many", "a whole number of at least 1"),
     ("OLLAMA_OTEL_COLD_START_THRESHOLD", "-1", "a number of seconds, 0 or more"),
@@ -106,6 +108,7 @@ def test_the_defaults() -> None:
         content_max_length=32_768,
         time_per_output_chunk=False,
         response_model_on_metrics=False,
+        propagate_baggage=False,
         max_models=200,
         cold_start_threshold=0.1,
         queue_threshold=0.05,
