@@ -208,6 +208,9 @@ class Settings:
     residency_interval: float = _setting(5.0, _interval, "OLLAMA_OTEL_RESIDENCY_INTERVAL")
     """Polling interval of `/api/ps`, seconds."""
 
+    auto_configure: bool = _setting(False, _boolean, "OLLAMA_OTEL_AUTO_CONFIGURE")
+    """Whether the first call of a process calls `configure()`, unless the app has done that."""
+
     def __post_init__(self) -> None:
         expectations: tuple[tuple[str, bool, str], ...] = (
             ("profile", self.profile in get_args(Profile), "'v1.41' or 'gen-ai-dev'"),
@@ -261,8 +264,8 @@ class Settings:
             *(
                 (name, getattr(self, name) in (True, False), "True or False")
                 for name in (
-                    *("propagate_baggage", "replay_bodies", "replay_media"),
-                    *("log_calls", "residency"),
+                    *("propagate_baggage", "replay_bodies", "replay_media", "log_calls"),
+                    *("residency", "auto_configure"),
                 )
             ),
             *(

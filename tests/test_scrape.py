@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
+import textwrap
 from typing import Any
 
 import pytest
 
-from ollama_otel._telemetry.scrape import ScrapeEndpoint, place_from_environ, read_place
+from ollama_otel._telemetry.scrape import (
+    ScrapeEndpoint,
+    open_endpoint,
+    place_from_environ,
+    read_place,
+)
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 from .collector import Collector, collecting
@@ -151,21 +158,174 @@ telemetry.flush()
     assert {path for path, *_ in collector.requests} == paths
 
 
-def test_a_port_that_is_taken_is_said_and_nothing_is_set() -> None:
+TAKEN = "another process has the port, perhaps another worker of this app"
+THIS_MACHINE = "the host must resolve to an address of this machine"
+
+
+@pytest.mark.parametrize(
+    ("place", "reason", "hint"),
+    [
+        ("127.0.0.1:{port}", "Address already in use", TAKEN),
+        ("192.0.2.1:9464", "", "the host must be an address of this machine"),
+        ("nowhere.invalid:9464", "", THIS_MACHINE),
+    ],
+)
+def test_where_it_cannot_listen_a_warning_says_so_and_the_rest_is_set_up(
+    place: str, reason: str, hint: str, collector: Collector
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+        place = place.format(port=taken.getsockname()[1])
         ran = run(
             f"""
-            try:
-                configure(prometheus="127.0.0.1:{port}")
-            except SettingsError as error:
-                tell([str(error), global_kinds()])
+            telemetry = configure(prometheus={place!r}, endpoint={collector.url!r}, log_calls=True)
+            chat()
+            tell([telemetry.flush(), telemetry.scrape_endpoint, global_kinds()])
+            telemetry.shutdown()
             """,
-            **QUIET,
+            OTEL_METRICS_EXPORTER="otlp,prometheus",
+            OTEL_SERVICE_NAME="app",
         )
+    assert ran.told == [[True, None, ["TracerProvider", "MeterProvider", "ProxyLoggerProvider"]]]
+    assert collector.spans() == [("app", "chat m")]
+    assert "gen_ai.client.operation.duration" in collector.metrics()
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith(
+        f"metrics are not served to Prometheus, as nothing can listen on {place} ("
+    )
+    assert reason in line
+    assert hint in line
+
+
+def test_a_user_without_the_right_to_a_port_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prometheus_client.start_http_server", refuse)
+        assert open_endpoint("127.0.0.1", 80) is None
+    (message,) = caplog.messages
+    assert message.endswith(
+        "127.0.0.1:80 (Permission denied): this user may not use the port; choose one from 1024 on"
+    )
+
+
+def test_what_is_no_host_name_is_refused_and_nothing_is_set() -> None:
+    ran = run(
+        """
+        try:
+            configure(prometheus="a..b:9464")
+        except SettingsError as error:
+            tell([str(error), global_kinds()])
+        """,
+        **QUIET,
+    )
     message, kinds = ran.told[0]
-    assert message.startswith(f"the scrape endpoint cannot listen on 127.0.0.1:{port} (")
+    assert message.startswith("'a..b' is not a host name: ")
     assert kinds == ["ProxyTracerProvider", "_ProxyMeterProvider", "ProxyLoggerProvider"]
+
+
+FORK = """
+import socket
+telemetry = configure(prometheus="127.0.0.1:0")
+own = client()
+{before}
+read, write = os.pipe()
+child = os.fork()
+if child == 0:
+    try:
+{in_child}
+    finally:
+        os.write(write, b"x")
+        os._exit(0)
+os.read(read, 1)
+tell([os.waitpid(child, 0)[1], value(fetched(telemetry), COUNT)])
+"""
+COUNT = 'COUNT = "gen_ai_client_operation_duration_seconds_count"\n'
+HELLO = 'own.chat("m", [{"role": "user", "content": "Hello"}])'
+
+
+def forking(in_child: str, *, before: str = "") -> Any:
+    script = FORK.format(
+        in_child=textwrap.indent(textwrap.dedent(in_child), " " * 8), before=before
+    )
+    return run(FETCH + COUNT + script, **QUIET)
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+
+
+@needs_fork
+@pytest.mark.parametrize("before", ["", HELLO])
+def test_a_forked_child_whose_calls_nobody_can_fetch_says_so_once(before: str) -> None:
+    ran = forking(f"{HELLO}; chat(); {HELLO}; chat()", before=before)
+    assert ran.told == [[0, [1.0] if before else []]]
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("the metrics of this forked process are not served to Prometheus: ")
+    assert "gunicorn's post_fork" in line
+
+
+@needs_fork
+def test_a_client_with_options_says_it_too() -> None:
+    ran = forking(
+        HELLO, before="own = Client(transport=own._client._transport.inner, settings=Settings())"
+    )
+    assert ran.stderr.count("are not served to Prometheus") == 1
+
+
+@needs_fork
+def test_a_forked_child_without_calls_says_nothing() -> None:
+    assert forking("client()").stderr == ""
+
+
+@needs_fork
+def test_what_configure_returned_may_be_dropped() -> None:
+    ran = run(
+        """
+        import gc, os, socket
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        configure(prometheus=f"127.0.0.1:{port}"); gc.collect()
+        child = os.fork()
+        if child == 0:
+            with os.scandir("/proc/self/fd") as found:
+                links = [os.readlink(each.path) for each in found if os.path.exists(each.path)]
+            os._exit(sum(link.startswith("socket:") for link in links))
+        tell(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """,
+        **QUIET,
+    )
+    assert ran.told == [0]
+
+
+@needs_fork
+def test_configure_in_a_forked_child_serves_its_metrics_on_a_port_of_its_own() -> None:
+    ran = forking(
+        """
+        import threading
+        again = configure(prometheus="127.0.0.1:0")
+        own.chat("m", [{"role": "user", "content": "Hello"}])
+        chat()
+        tell([again.scrape_endpoint.url != url, value(fetched(again), COUNT)])
+        again.shutdown()
+        socket.create_server(("127.0.0.1", int(again.scrape_endpoint.url.split(":")[2][:-8])))
+        """,
+        before="url = telemetry.scrape_endpoint.url",
+    )
+    assert ran.told == [[True, [2.0]], [0, []]]
+    assert ran.stderr == ""
+
+
+@needs_fork
+def test_configure_in_a_forked_child_with_a_port_that_is_taken_goes_on_without() -> None:
+    ran = forking(
+        f"tell(configure(prometheus=place).scrape_endpoint); {HELLO}",
+        before='place = telemetry.scrape_endpoint.url.split("/")[2]',
+    )
+    assert ran.told == [None, [0, []]]
+    taken, forked = ran.stderr.splitlines()
+    assert TAKEN in taken
+    assert "of this forked process are not served" in forked
 
 
 def test_a_meter_provider_of_the_app_stays_and_a_warning_says_what_to_do() -> None:

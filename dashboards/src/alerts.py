@@ -150,7 +150,8 @@ ALERTS: Final[Sequence[Alert]] = (
         lasting="1m",
         severity="critical",
         summary=f"The Ollama server {SERVER_TEXT}{_BESIDE} is down",
-        seen=f"No app that watches {SERVER_TEXT}{_BESIDE} could reach it for a minute.",
+        seen=f"No poll and no call of an app that watches {SERVER_TEXT}{_BESIDE} reached it for a "
+        "minute.",
         do="Start the server or fix connectivity: run `ollama ps` on its machine, and GET "
         "/api/version from the app's machine.",
         board=_SERVER,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from ollama_otel._wire.durations import read_keep_alive
 from ollama_otel._wire.load_options import load_options
@@ -17,7 +18,13 @@ from ollama_otel.residency._watcher import Watcher
 
 __all__ = ["ResidencyEnricher", "option_text"]
 
-_OK = 200
+_OK: Final = 200
+_FIRST_ERROR: Final = 400
+_OF_PROXIES: Final = frozenset({407, 502, 503, 504})
+"""Statuses of errors that proxies and gateways send for a server that they cannot reach."""
+_OF_CONNECTIONS: Final = frozenset({"connect", "network", "incomplete"})
+"""Errors of a connection that was refused, or that broke."""
+_SAID_BY_SERVER: Final = frozenset({"error_status", "error_message"})
 
 Enrichment = Callable[[CallRecord], ModelResidency | None]
 
@@ -33,9 +40,6 @@ class ResidencyEnricher:
         url, request = start.base_url, start.request
         if url is None:
             return None
-        if start.is_for_network:
-            # Before the response, to observe the load that this call may need.
-            self._watchers.watcher(url)
         if request.model is None:
             return partial(self._watch, url)
         if request.purpose == "unload" or start.endpoint.name == "delete_model":
@@ -48,27 +52,64 @@ class ResidencyEnricher:
             sent_at=time.perf_counter(),
             keep_alive=read_keep_alive(request.keep_alive),
         )
+        if start.is_for_network:
+            # Before the response, to observe the load that this call may need.
+            return partial(self._join, url, self._watchers.watcher(url, call), call)
         watcher = self._watchers.known(url)
         if watcher is not None:
             watcher.call_started(call)
         return partial(self._join, url, watcher, call)
 
     def _watch(self, url: str, record: CallRecord) -> None:
-        """Watch a server after its first response: a mock's URL may have no server."""
-        if record.is_from_network:
-            self._watchers.watcher(url)
+        self._watcher(url, record)
+
+    def _watcher(self, url: str, record: CallRecord) -> Watcher | None:
+        """Watch a server from its first call on, unless that call used no network: a mock."""
+        if not (record.is_from_network or record.start.is_for_network):
+            return None
+        watcher = self._watchers.watcher(url)
+        if watcher is not None:
+            _note_reach(watcher, record)
+        return watcher
 
     def _unload(self, url: str, model: str, record: CallRecord) -> None:
-        watcher = self._watchers.watcher(url) if record.is_from_network else None
-        if watcher is not None and record.outcome == "completed":
+        watcher = self._watcher(url, record)
+        if watcher is not None and record.is_from_network and record.outcome == "completed":
             watcher.unloaded_on_request(model)
 
     def _join(
         self, url: str, watcher: Watcher | None, call: CallStarted, record: CallRecord
     ) -> ModelResidency | None:
-        if watcher is None and record.is_from_network:
+        if watcher is not None:
+            _note_reach(watcher, record)
+        elif record.is_from_network:
             watcher = self._watchers.watcher(url, call)
+            if watcher is not None:
+                _note_reach(watcher, record)
         return None if watcher is None else _section(watcher.call_ended(_ended(call, record)))
+
+
+def _note_reach(watcher: Watcher, record: CallRecord) -> None:
+    """Tell the watcher what a call shows about whether its server can be reached."""
+    now = time.perf_counter()
+    if record.is_from_network and _is_answer(record):
+        # A body that did not come to its end proves only that it began.
+        is_whole = record.outcome == "completed" or record.ending in _SAID_BY_SERVER
+        began = now - record.duration + (record.time_to_first_chunk or 0.0)
+        watcher.answered(now if is_whole else began)
+    is_broken = record.ending == "exception" and record.error_type in _OF_CONNECTIONS
+    if record.start.is_for_network and is_broken:
+        watcher.missed(now)
+
+
+def _is_answer(record: CallRecord) -> bool:
+    """Whether the server itself answered, and not a proxy on the way to it."""
+    status = record.http_status
+    if status is None or record.has_redirect_status or record.error_type == "protocol":
+        return False
+    if status < _FIRST_ERROR:
+        return True
+    return status not in _OF_PROXIES and (record.content_type or "").startswith("application/json")
 
 
 def _ended(call: CallStarted, record: CallRecord) -> CallEnded:

@@ -16,14 +16,16 @@ from opentelemetry.metrics import MeterProvider, get_meter, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer, get_tracer_provider
 
 from ollama_otel import _names as names
+from ollama_otel import _process
 from ollama_otel._exchange.observers import Enricher, Instrumentation, LoggingObserver, Observer
+from ollama_otel._telemetry import first_call
 from ollama_otel._telemetry.events import EventObserver
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments, MetricObserver
 from ollama_otel._telemetry.per_provider import PerProvider
 from ollama_otel._telemetry.spans import SpanTracing
 from ollama_otel.errors import SettingsError
-from ollama_otel.settings import Profile, Settings
+from ollama_otel.settings import Profile, Settings, did_you_mean
 
 if TYPE_CHECKING:
     from ollama_otel._log.observer import ReplayLog
@@ -163,8 +165,10 @@ def _is_suppressed() -> bool:
     return not is_instrumentation_enabled()
 
 
-_LookUp = tuple[Callable[[], object], weakref.ref[object]]
-"""A function of the API, and the provider that it returned."""
+_LookUp = tuple[Callable[[], object], Callable[[], object]]
+"""A function of the API, and a weak reference to the provider that it returned."""
+_AT_FIRST: Final[_LookUp] = (object, object)
+"""Never equal, so that the first call takes the slow path, and later ones test nothing more."""
 
 
 class _Following:
@@ -187,11 +191,22 @@ class _Following:
             self._look_ups.append(get_meter_provider)
         if arguments.get("logger_provider") is None and sends_logs:
             self._look_ups.append(get_logger_provider)
-        self._built = self._build()
+        self._settings = settings
+        self._uses_globals = not (
+            arguments.get("tracer_provider") or arguments.get("meter_provider")
+        )
+        found, instrumentation = self._build()
+        self._built = [_AT_FIRST, *found], instrumentation
+        _process.at_fork(after_in_child=self._reset_after_fork)
+
+    def _reset_after_fork(self) -> None:
+        found, instrumentation = self._built
+        if _AT_FIRST not in found:
+            self._built = [_AT_FIRST, *found], instrumentation
 
     def _build(self) -> tuple[list[_LookUp], Instrumentation]:
         # Weak, as `PerProvider` sees by the end of a stand-in that the API has replaced it.
-        found = [(look_up, weakref.ref(look_up())) for look_up in self._look_ups]
+        found: list[_LookUp] = [(each, weakref.ref(each())) for each in self._look_ups]
         return found, build_instrumentation(**self._arguments)
 
     def __call__(self) -> Instrumentation:
@@ -199,10 +214,18 @@ class _Following:
         found, instrumentation = self._built
         for look_up, provider in found:
             if look_up() is not provider():
-                # Two threads may build at once: the results record the same, and the last stays.
-                self._built = self._build()
-                return self._built[1]
+                return self._again()
         return instrumentation
+
+    def _again(self) -> Instrumentation:
+        # Two threads may be here at once: the results record the same, and the last stays.
+        found, instrumentation = self._built
+        if _AT_FIRST in found:
+            first_call.prepare(self._settings, uses_globals=self._uses_globals)
+            self._built = found[1:], instrumentation
+            return self()
+        self._built = self._build()
+        return self._built[1]
 
 
 def _process_default() -> Instrumentation:
@@ -230,8 +253,12 @@ def instrumentation_for(options: InstrumentationOptions) -> Callable[[], Instrum
     `instrumentation` is combined with other options, and TypeError for a keyword that is not one
     of `InstrumentationOptions`.
     """
-    if unknown := options.keys() - InstrumentationOptions.__annotations__.keys():
-        raise TypeError(f"unexpected keywords: {', '.join(sorted(unknown))}")
+    known = InstrumentationOptions.__annotations__.keys()
+    if unknown := sorted(options.keys() - known):
+        found = ", ".join(name + did_you_mean(name, known) for name in unknown)
+        raise TypeError(
+            f"unexpected keywords: {found}; the keywords are {', '.join(sorted(known))}"
+        )
     given: Any = {name: value for name, value in options.items() if value not in (None, (), [])}
     instrumentation: Instrumentation | None = given.pop("instrumentation", None)
     if instrumentation is not None and given:

@@ -261,7 +261,8 @@ _LOADED: Final = _Source(requires="residency", emitted_by=f"{_RESIDENCY} and a m
 SERVER_UP: Final = _gauge(
     name="ollama.server.up",
     unit="{server}",
-    description="1 if the server can be reached, 0 if not.",
+    description="1 if polls or calls reach the server, 0 if neither does; absent if only calls "
+    "have reached it, and none lately.",
     labels=SERVER_LABELS,
     **_WATCHED,
 )

@@ -43,7 +43,7 @@ def _flag(value: bool | None) -> int | None:  # noqa: FBT001 - a value, not a sw
 
 _OF_SERVER: dict[Instrument, Callable[[ServerState], int | None]] = {
     rows.SERVER_UP: lambda server: _flag(server.is_up),
-    rows.SERVER_BUSY: lambda server: None if server.is_up is None else int(server.is_busy),
+    rows.SERVER_BUSY: lambda server: _flag(server.is_busy),
     rows.MODELS_LOADED: lambda server: None if server.models is None else len(server.models),
     rows.MODELS_INSTALLED: lambda server: server.installed,
 }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from logging import getLogger
+from socket import gaierror
 from threading import Lock, Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ollama_otel import _process
+from ollama_otel._telemetry import first_call
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
@@ -17,11 +22,26 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from prometheus_client import Metric
 
-__all__ = ["ScrapeEndpoint", "place_from_environ", "read_place"]
+__all__ = ["ScrapeEndpoint", "has_inherited", "open_endpoint", "place_from_environ", "read_place"]
 
 _DEFAULT_PLACE = ("localhost", 9464)
 """Default of OpenTelemetry's specification."""
 _LAST_PORT = 65_535
+_HINTS: Mapping[int, str] = MappingProxyType(
+    {
+        errno.EADDRINUSE: "another process has the port, perhaps another worker of this app; give "
+        "each worker a port of its own, or send metrics by OTLP",
+        errno.EADDRNOTAVAIL: "the host must be an address of this machine",
+        errno.EACCES: "this user may not use the port; choose one from 1024 on",
+    }
+)
+_FORKED = (
+    "the metrics of this forked process are not served to Prometheus: the scrape endpoint belongs "
+    "to the process that called configure(prometheus=...); call it after the fork, with a port of "
+    "its own for each process, such as in gunicorn's post_fork"
+)
+
+_log = getLogger("ollama_otel")
 
 
 def read_place(text: str) -> tuple[str, int]:
@@ -58,13 +78,14 @@ class ScrapeEndpoint:
     `prometheus_client`. It omits the labels of OpenTelemetry's scope, so that the series equal
     those that arrive by OTLP.
 
-    Raises `MissingExtraError` without the packages, and `SettingsError` if it cannot listen.
+    Raises `MissingExtraError` without the packages, `SettingsError` if the host is not a host
+    name, and OSError if it cannot listen there.
     """
 
     def __init__(self, host: str, port: int, **reader_options: Any) -> None:
         try:
             from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
-            from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
+            from prometheus_client import CollectorRegistry  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError(
                 "the scrape endpoint needs packages that are not installed: "
@@ -80,40 +101,101 @@ class ScrapeEndpoint:
         class Registry(CollectorRegistry):
             """Serves one scrape at a time: concurrent ones would take each other's metrics."""
 
+            lock = Lock()
+
             def collect(self) -> Iterator[Metric]:
-                with lock:
+                with self.lock:
                     yield from list(super().collect())
 
-        lock = Lock()
-        registry = Registry()
+        self.url: str = ""
+        self._is_served = False
+        self._registry = Registry()
         self._server: WSGIServer
         self._thread: Thread
-        try:
-            self._server, self._thread = start_http_server(port, host, registry=registry)
-        except OSError as error:
-            raise SettingsError(
-                f"the scrape endpoint cannot listen on {host}:{port} "
-                f"({error.strerror or error}); choose another port (0 for any free one); "
-                "each process needs its own"
-            ) from error
-        shown = f"[{host}]" if ":" in host else host
-        self.url: str = f"http://{shown}:{self._server.server_port}/metrics"
+        self._listen(host, port)
         self.reader: MetricReader = Reader(
-            scope_info_enabled=False, registry=registry, **reader_options
+            scope_info_enabled=False, registry=self._registry, **reader_options
         )
+        _process.at_fork(after_in_child=_close_inherited)
+
+    def _listen(self, host: str, port: int) -> None:
+        from prometheus_client import start_http_server  # noqa: PLC0415
+
+        try:
+            self._server, self._thread = start_http_server(port, host, registry=self._registry)
+        except UnicodeError as error:
+            raise SettingsError(f"{host!r} is not a host name: {error}") from error
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.server_port}/metrics"
         self._is_served = True
-        _process.at_fork(after_in_child=self._close_after_fork)
+        _served.add(self)
 
     def close(self) -> None:
         """Stop serving and free the port."""
         if self._is_served:
             self._is_served = False
+            _served.discard(self)
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
 
-    def _close_after_fork(self) -> None:
+    def _close_inherited(self) -> None:
         """Close the child's copy of the socket, which would keep the port bound."""
-        if self._is_served:
-            self._is_served = False
-            self._server.socket.close()
+        self._is_served = False
+        self._server.socket.close()
+        # A scrape of the parent may have held it.
+        self._registry.lock = Lock()
+
+
+_served: set[ScrapeEndpoint] = set()
+"""Here, as an app may drop what `configure` returns."""
+_inherited: ScrapeEndpoint | None = None
+"""The endpoint of the parent process, which serves the parent's metrics only."""
+
+
+def _close_inherited() -> None:
+    """Leave the endpoints to the parent; a child that records calls is told to set up its own."""
+    global _inherited  # noqa: PLW0603 - of the process
+    for endpoint in _served:
+        endpoint._close_inherited()  # noqa: SLF001 - of this module
+        _inherited = endpoint
+    _served.clear()
+    if _inherited is not None:
+        first_call.warn_once(_FORKED)
+
+
+def has_inherited() -> bool:
+    """Whether this process was forked from one whose endpoint serves its global metrics."""
+    return _inherited is not None
+
+
+def open_endpoint(host: str, port: int, **reader_options: Any) -> ScrapeEndpoint | None:
+    """Return an endpoint; None, with a warning, if it cannot listen.
+
+    The app must run without its metrics: another worker of it may have the port. A forked process
+    serves the reader that it has inherited, as OpenTelemetry keeps the provider of the parent.
+    """
+    global _inherited  # noqa: PLW0603
+    try:
+        if _inherited is None:
+            return ScrapeEndpoint(host, port, **reader_options)
+        endpoint = _inherited
+        endpoint._listen(host, port)  # noqa: SLF001
+    except OSError as error:
+        _log.warning(
+            "metrics are not served to Prometheus, as nothing can listen on %s:%d (%s): %s",
+            host,
+            port,
+            error.strerror or error,
+            _hint(error),
+        )
+        return None
+    _inherited = None
+    first_call.forget(_FORKED)
+    return endpoint
+
+
+def _hint(error: OSError) -> str:
+    if isinstance(error, gaierror):
+        return "the host must resolve to an address of this machine"
+    return _HINTS.get(error.errno or 0, "choose another address or port")

@@ -37,6 +37,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from ollama_otel._exchange.observers import Enricher, Observer
+from ollama_otel._telemetry import first_call
 from ollama_otel._telemetry.exporters import (
     ExportFailures,
     OtlpProtocol,
@@ -48,7 +49,13 @@ from ollama_otel._telemetry.exporters import (
 )
 from ollama_otel._telemetry.instrumentation import replay_log_of, use_by_default
 from ollama_otel._telemetry.per_provider import is_stand_in
-from ollama_otel._telemetry.scrape import ScrapeEndpoint, place_from_environ, read_place
+from ollama_otel._telemetry.scrape import (
+    ScrapeEndpoint,
+    has_inherited,
+    open_endpoint,
+    place_from_environ,
+    read_place,
+)
 from ollama_otel.errors import SettingsError
 from ollama_otel.settings import Settings, did_you_mean
 
@@ -88,7 +95,7 @@ class Telemetry:
     settings: Settings
     replay_log: ReplayLog | None = None
     scrape_endpoint: ScrapeEndpoint | None = None
-    """Serves the metrics to Prometheus; None unless requested."""
+    """Serves the metrics to Prometheus; None unless requested, or if its port is taken."""
     residency: Residency | None = None
     """Watches which models the servers hold; None unless requested."""
     _failures: ExportFailures = field(default_factory=ExportFailures, repr=False, compare=False)
@@ -155,7 +162,8 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317).
     `export_interval` is the time between two metric exports, in seconds. `prometheus` is the
     `HOST:PORT` on which to serve metrics to Prometheus; metrics are then also sent by OTLP
-    only if `OTEL_METRICS_EXPORTER` names it. Further keywords are fields of `Settings`.
+    only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, it logs a warning and
+    goes on without. Further keywords are fields of `Settings`.
 
     Raises `SettingsError` for an invalid value, and `MissingExtraError` when gRPC or the
     scrape endpoint is requested but not installed.
@@ -190,6 +198,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
         reason = " ".join(str(error).split())
         raise SettingsError(f"OpenTelemetry rejects an OTEL_* variable: {reason}") from error
     _make_global(telemetry)
+    first_call.is_configured()
     _report_without_effect(
         kept,
         telemetry,
@@ -239,6 +248,8 @@ def _build(
     if is_stand_in(metrics.get_meter_provider()):
         metric_exporters = exporters("metrics", ConsoleMetricExporter)
         place = _scrape_place(prometheus)
+    elif has_inherited():
+        place = _scrape_place(prometheus)
     elif prometheus is not None:
         _log.warning(
             "metrics are not served to Prometheus at %s: a meter provider is already set; "
@@ -253,8 +264,9 @@ def _build(
     residency = _residency(settings)
     readers = _readers(metric_exporters, export_interval)
     # The endpoint binds a port, so it is created last: an error above must not leave it bound.
-    endpoint = None if place is None else ScrapeEndpoint(*place, **_reader_options())
-    if endpoint is not None:
+    is_new = not has_inherited()
+    endpoint = None if place is None else open_endpoint(*place, **_reader_options())
+    if endpoint is not None and is_new:
         readers.append(endpoint.reader)
     return Telemetry(
         tracer_provider=tracer_provider,

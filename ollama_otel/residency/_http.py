@@ -37,6 +37,8 @@ _HEADERS: Final = {
 }
 _BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.ProtocolError)
 """Errors of a connection that the server has closed while it was idle."""
+_TLS_ENDED: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""Errors of a TLS connection that was closed, as a proxy does whose server is down."""
 _ONE_CONNECTION: Final = httpx.Limits(max_connections=1, keepalive_expiry=None)
 
 
@@ -175,7 +177,10 @@ class Connection:
             error, httpx.ConnectTimeout
         ):
             return BusyError(f"no response within {self._timeout:g} s")
-        if isinstance(cause, (ssl.SSLCertVerificationError, httpx.InvalidURL, UnicodeError)):
+        if isinstance(cause, (ssl.SSLError, httpx.InvalidURL, UnicodeError)) and not isinstance(
+            cause, _TLS_ENDED
+        ):
+            # A server speaks: it may want a client certificate, or has one that is not trusted.
             return CannotPollError(_text(cause))
         # If a proxy refuses, the state of the server behind it is unknown.
         if isinstance(cause, ConnectionRefusedError) and not self._has_proxy:

@@ -22,6 +22,7 @@ from ollama_otel.residency._http import (
     RefusedError,
     UnreachableError,
 )
+from ollama_otel.residency._reach import PollResult, Reach
 from ollama_otel.residency._reducer import advance, expects_load
 from ollama_otel.residency._thrash import advice
 from ollama_otel.residency._timeline import (
@@ -43,7 +44,7 @@ _SOON: Final = (0.3, 1.0, 2.0, 4.0)
 _LEAST_PAUSE: Final = 0.1
 _ABOUT_INTERVAL: Final = 60.0
 _STALE: Final = 3
-"""Intervals after which the models of the last poll are no longer reported."""
+"""Intervals after which the last poll's models, or an answer of a call, prove nothing any more."""
 _LONGEST_BACK_OFF: Final = 6
 """Intervals between two attempts to reach a server that is down, at most."""
 _REFUSED_INTERVAL: Final = 60.0
@@ -62,8 +63,8 @@ class ServerState:
     """Host, as in the URL."""
     port: int
     is_up: bool | None = None
-    """Whether it can be reached; None: it was not polled yet, or cannot be polled from here."""
-    is_busy: bool = False
+    """Whether it can be reached; None: no poll or call has shown it lately."""
+    is_busy: bool | None = None
     """Whether it accepted the latest poll and did not respond in time."""
     version: str | None = None
     installed: int | None = None
@@ -91,6 +92,7 @@ class Watcher:
         self._history = History()
         self._state = ServerState(url=url, address=self.address, port=self.port)
         self._known_until = 0.0
+        self._reach = Reach()
         self._failures = 0
         self._is_unreadable = False
         self._about_at = 0.0
@@ -109,8 +111,17 @@ class Watcher:
     @property
     def state(self) -> ServerState:
         with self._lock:
-            state, is_known = self._state, time.perf_counter() < self._known_until
-        return state if is_known else replace(state, models=None)
+            state, now = self._state, time.perf_counter()
+            models = state.models if now < self._known_until else None
+            return replace(state, is_up=self._is_up(now), models=models)
+
+    def _is_up(self, now: float) -> bool | None:
+        is_awaited = bool(self._history.calls)
+        return self._reach.is_up(now, lasts=self._lasts, is_awaited=is_awaited)
+
+    @property
+    def _lasts(self) -> float:
+        return _STALE * self.interval + self._timeout
 
     # --- calls, on their own threads -------------------------------------------------------
 
@@ -135,6 +146,18 @@ class Watcher:
         self._take(UnloadRequested(model=model))
         self._look_at(time.perf_counter())
 
+    def answered(self, at: float) -> None:
+        """Note that the server answered a call at this time, or later."""
+        is_news = self._reach.poll == "lost" and not self._is_up(at)
+        self._reach.answered(at)
+        if is_news:
+            self._failures = 0
+            self._look_at(time.perf_counter())
+
+    def missed(self, at: float) -> None:
+        """Note that a call could not connect, or that its connection broke."""
+        self._reach.missed(at)
+
     def _take(self, entry: Entry) -> tuple[ModelInfo, tuple[Event, ...]]:
         with self._lock:
             taken = advance(self._history, entry)
@@ -157,7 +180,8 @@ class Watcher:
 
     def _look_at(self, *times: float) -> None:
         with self._wake:
-            if self._is_unreadable or self._is_stopped:
+            # Each call to a server that is down would be a poll; its next answer is one as well.
+            if self._is_unreadable or self._failures or self._is_stopped:
                 return
             self._due = sorted({*self._due, *times})[: 4 * len(_SOON)]
             self._wake.notify_all()
@@ -203,13 +227,13 @@ class Watcher:
             if sent >= self._about_at:
                 self._poll_rarely(sent)
         except BusyError:
-            self._reached(is_busy=True)
+            self._reached(sent, is_busy=True)
             return
         except UnreachableError as error:
-            self._lost(error)
+            self._lost(sent, error)
             return
         except CannotPollError as error:
-            self._change(is_up=None, is_busy=False)
+            self._polled("impossible", sent, is_busy=None)
             self._cannot_poll(str(error))
             return
         if self._is_stopped:
@@ -218,14 +242,14 @@ class Watcher:
         if response.date is not None and abs(response.date - now) > _CLOCK_SKEW:
             now = response.date
         models = read_models(response.json(), now=now) if response.status == 200 else None  # noqa: PLR2004
-        self._reached(is_busy=False)
+        self._reached(sent, is_busy=False)
         if models is None:
             self._cannot_poll(f"/api/ps returns HTTP status {response.status}, no list of models")
             return
         self._is_unreadable = False
         _, events = self._take(Poll(models=models, sent_at=sent, answered_at=answered))
         with self._lock:
-            self._known_until = answered + _STALE * self.interval + self._timeout
+            self._known_until = answered + self._lasts
             self._state = replace(self._state, models=models)
         self._publish(events)
 
@@ -245,22 +269,37 @@ class Watcher:
         with self._lock:
             self._state = replace(self._state, **changes)
 
-    def _reached(self, *, is_busy: bool) -> None:
+    def _polled(self, result: PollResult, sent_at: float, **changes: Any) -> None:
+        """Note the result of a poll, and publish whether the server went down or came up."""
+        self._reach.polled(result, sent_at)
+        is_up = self._is_up(time.perf_counter())
         was_up = self._state.is_up
-        self._failures = 0
-        self._change(is_up=True, is_busy=is_busy)
-        if was_up is not True:
+        # An unknown state is no event, and the next known one is compared with the last known.
+        self._change(is_up=was_up if is_up is None else is_up, **changes)
+        if is_up and not was_up:
             self._publish((ServerUp(version=self._state.version),))
 
-    def _lost(self, error: UnreachableError) -> None:
+    def _reached(self, sent_at: float, *, is_busy: bool) -> None:
+        self._failures = 0
+        self._polled("reached", sent_at, is_busy=is_busy)
+
+    def _lost(self, sent_at: float, error: UnreachableError) -> None:
         if self._is_stopped:
             return
-        was_up, self._about_at = self._state.is_up, 0.0
+        was_up = self._state.is_up
+        self._about_at = 0.0
         self._failures += 1
-        self._change(is_up=False, is_busy=False, models=None, version=None, installed=None)
+        self._polled("lost", sent_at, is_busy=None)
+        if self._reach.is_by_calls_only:
+            self._cannot_poll(f"{error}; calls reach it by a route that polls do not have")
+        elif self._is_up(time.perf_counter()) is False:
+            self._went_down(error, is_news=was_up is not False)
+
+    def _went_down(self, error: UnreachableError, *, is_news: bool) -> None:
+        self._change(is_busy=False, models=None, version=None, installed=None)
         entry = Refused if isinstance(error, RefusedError) else Unreachable
         _, events = self._take(entry(at=time.perf_counter()))
-        if was_up is not False:
+        if is_news:
             _log.warning("the Ollama server %s cannot be reached: %s", self.url, error)
             events = (ServerDown(error=str(error)), *events)
         self._publish(events)
@@ -275,6 +314,8 @@ class Watcher:
                 max(_REFUSED_INTERVAL, self.interval),
             )
         self._is_unreadable = True
+        with self._wake:
+            self._due = []
         self._change(models=None)
 
     def _publish(self, events: tuple[Event, ...]) -> None:

@@ -461,25 +461,49 @@ def test_of_a_server_that_cannot_be_asked_nothing_is_known_and_one_warning_says_
     until(lambda: caplog.messages)
     time.sleep(4 * residency.interval)
     state = state_of(residency, url)
-    assert (state.is_up, state.is_busy, state.models) == (None, False, None)
+    assert (state.is_up, state.is_busy, state.models) == (None, None, None)
     [message] = caplog.messages
     assert reason in message
     assert events == []
 
 
-def test_a_certificate_that_we_do_not_trust_says_nothing_of_the_server(
-    residency: Residency, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLCertVerificationError("self-signed certificate"),
+        ssl.SSLError("tlsv13 alert certificate required"),
+    ],
+)
+def test_a_certificate_that_fails_says_nothing_of_the_server(
+    residency: Residency,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: ssl.SSLError,
 ) -> None:
     def shake_hands(*arguments: object, **options: object) -> None:
-        raise ssl.SSLCertVerificationError("self-signed certificate")
+        raise error
 
     monkeypatch.setattr("ssl.SSLContext.wrap_socket", shake_hands)
     with answering(200) as address:
         url = address.replace("http:", "https:")
         residency.watch(url)
         until(lambda: caplog.messages)
-        assert "self-signed certificate" in caplog.messages[0]
+        assert str(error.args[0]) in caplog.messages[0]
         assert state_of(residency, url).is_up is None
+        residency.close()
+
+
+def test_a_tls_connection_that_is_closed_is_a_server_that_is_away(
+    residency: Residency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shake_hands(*arguments: object, **options: object) -> None:
+        raise ssl.SSLEOFError("EOF occurred in violation of protocol")
+
+    monkeypatch.setattr("ssl.SSLContext.wrap_socket", shake_hands)
+    with answering(200) as address:
+        url = address.replace("http:", "https:")
+        residency.watch(url)
+        until(lambda: state_of(residency, url).is_up is False)
         residency.close()
 
 

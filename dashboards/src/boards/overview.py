@@ -116,7 +116,7 @@ _HEALTH: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Servers down",
-            means="Watched servers that no app can reach now.",
+            means="Watched servers that neither polls nor calls of any app reach now.",
             do="Above 0: the server board shows which; start the server or fix connectivity.",
             no_value="not watched",
         ),

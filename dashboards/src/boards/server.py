@@ -33,7 +33,8 @@ _STATE: Final[Sequence[Panel]] = (
     states(
         Text(
             title="Servers: up or down",
-            means="Whether at least one app can reach each watched server.",
+            means="Whether polls or calls of at least one app reach each watched server. A server "
+            "that only calls reach (by a proxy or a Unix socket) is absent while there are none.",
             do="Down: start it, or fix address, port or network; see OllamaServerDown in the "
             "runbook.",
             no_value=_NOT_WATCHED,
@@ -56,7 +57,7 @@ _STATE: Final[Sequence[Panel]] = (
         Text(
             title="Servers",
             means="Whether each watched server can be reached, its version, and its models in "
-            "memory and on disk.",
+            "memory and on disk; the last three are known from polls only.",
             do="Different versions behave differently; use one version before comparing servers.",
             no_value=_NOT_WATCHED,
         ),
