@@ -39,6 +39,10 @@ def _boolean(text: str) -> bool:
     raise ValueError("true or false")
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for each in text.split(",") if (name := each.strip()))
+
+
 def _positive_integer(text: str) -> int:
     try:
         number = int(text)
@@ -181,6 +185,13 @@ class Settings:
     queue_threshold: float = _setting(0.05, _seconds, "OLLAMA_OTEL_QUEUE_THRESHOLD")
     """Least estimated queue wait that is recorded as a metric, seconds."""
 
+    scrape_hosts: tuple[str, ...] = _setting((), _names, "OLLAMA_OTEL_SCRAPE_HOSTS")
+    """Further host names under which Prometheus scrapes the app, separated by commas; `*` is any.
+
+    IP addresses and local names are always answered, and so is every name on an address that is
+    not a loopback one, unless names are given.
+    """
+
     replay_log: str | os.PathLike[str] | None = _setting(None, str, "OLLAMA_OTEL_REPLAY_LOG")
     """File or folder of the replay log; `~` is the home folder. None: no log."""
 
@@ -234,6 +245,12 @@ class Settings:
                 "response_model_on_metrics",
                 self.response_model_on_metrics in (True, False),
                 "True or False",
+            ),
+            (
+                "scrape_hosts",
+                isinstance(self.scrape_hosts, tuple)
+                and all(isinstance(each, str) and each for each in self.scrape_hosts),
+                "a tuple of host names",
             ),
             (
                 "content_max_length",
