@@ -177,6 +177,7 @@ def test_every_example_has_a_test_and_a_line_in_the_readme() -> None:
     assert names == {
         *("plain_chat.py", "web_stream.py", "existing_app.py"),
         *("debug_yesterday.py", "test_with_replay.py"),
+        "gunicorn_workers.py",  # in test_workers.py
     }
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert all(f"]({name})" in readme for name in names)

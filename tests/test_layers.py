@@ -117,4 +117,4 @@ def test_only_the_settings_and_the_set_up_read_the_environment() -> None:
         )
         and room_of(path) not in {"_cli", "testing", "pytest_plugin"}
     }
-    assert readers == {"settings.py", "setup.py", "exporters.py", "scrape.py"}
+    assert readers == {"settings.py", "setup.py", "exporters.py", "scrape.py", "first_call.py"}

@@ -136,7 +136,12 @@ def test_the_commands_are_those_of_ci() -> None:
     demo = "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 ollama-otel demo"
     # Containers need an engine; the others run in the tests of their commands.
     dashboards = {line for line in SHELL if line.startswith("ollama-otel dashboards ")}
-    others = {demo, *dashboards, *(line for line in SHELL if "calls.jsonl" in line)}
+    # In test_first_call.py, and with the default protocol in real/test_zero_code.py.
+    zero_code = {
+        line for line in SHELL if "zero-code" in line or "opentelemetry-instrument" in line
+    }
+    on_a_log = {line for line in SHELL if "calls.jsonl" in line}
+    others = {demo, *dashboards, *zero_code, *on_a_log}
     assert [command for command in SHELL if command not in others] == [
         "python -m pip install . && ollama-otel demo",
         "python -m pip install --editable '.[dev]' && python -m pytest",

@@ -71,6 +71,7 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
     ("OLLAMA_OTEL_LOG_CALLS", "log_calls", {"yes": True, "false": False}),
     ("OLLAMA_OTEL_RESIDENCY", "residency", {"1": True, "off": False}),
     ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "residency_interval", {"30": 30.0, "0.5": 0.5}),
+    ("OLLAMA_OTEL_AUTO_CONFIGURE", "auto_configure", {"true": True, "0": False}),
 ]
 REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_PROFILE", "v1.36", "v1.41 or gen-ai-dev"),
@@ -94,6 +95,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_REPLAY_KEEP", "0", "a whole number of at least 1"),
     ("OLLAMA_OTEL_LOG_CALLS", "json", "true or false"),
     ("OLLAMA_OTEL_RESIDENCY", "http://127.0.0.1:11434", "true or false"),
+    ("OLLAMA_OTEL_AUTO_CONFIGURE", "auto", "true or false"),
     ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "0", "a number of seconds above 0"),
     ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "5s", "a number of seconds above 0"),
 ]

@@ -25,6 +25,7 @@ from ollama_otel._cli.arguments import add_host, add_no_color, count, factor, se
 from ollama_otel._cli.terminal import console_for_text, plural, printable
 from ollama_otel._cli.units import seconds
 from ollama_otel._log.reader import read
+from ollama_otel._telemetry import first_call
 from ollama_otel.errors import ReplayError
 from ollama_otel.replay._rerun import RerunProgress, rerun
 from ollama_otel.replay._rerun_plan import LeftOut, RerunPlan, plan_rerun
@@ -85,6 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Send the requests and print the result; 1 if some reached no server."""
     log, url = arguments.log, server_address(arguments.host).url
+    # The variables are those of the user's apps.
+    first_call.expect_no_sdk()
     console = console_for_text(sys.stdout, no_color=arguments.no_color)
     plan = plan_rerun(
         read(log),

@@ -18,32 +18,40 @@ from ollama_otel import _process
 from ollama_otel._telemetry.per_provider import is_stand_in
 from ollama_otel.settings import Settings
 
-__all__ = ["forget", "is_configured", "prepare", "warn_once"]
+__all__ = ["expect_no_sdk", "forget", "note_configured", "prepare", "warn_once"]
 
 _SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 _log = getLogger("ollama_otel")
 _lock = threading.RLock()
-_pending: dict[str, None] = {}
-"""Warnings for the next call, in order."""
+_pending: list[str] = []
+"""Warnings for the next call."""
 _is_configured = False
 _is_checked = False
 
 
 def warn_once(text: str) -> None:
     """Log a warning at the first call that is recorded after this, if there is one."""
-    _pending[text] = None
+    if text not in _pending:
+        _pending.append(text)
 
 
 def forget(text: str) -> None:
     """Do not log a warning after all."""
-    _pending.pop(text, None)
+    if text in _pending:
+        _pending.remove(text)
 
 
-def is_configured() -> None:
+def note_configured() -> None:
     """Note that `configure` has set up this process."""
     global _is_configured  # noqa: PLW0603 - of the process
     _is_configured = True
+
+
+def expect_no_sdk() -> None:
+    """Do not warn that no SDK is set up: this program exports nothing, whatever is requested."""
+    global _is_checked  # noqa: PLW0603
+    _is_checked = True
 
 
 def prepare(settings: Settings, *, uses_globals: bool) -> None:
@@ -53,6 +61,7 @@ def prepare(settings: Settings, *, uses_globals: bool) -> None:
     meanwhile, as their calls would not be recorded.
     """
     global _is_checked  # noqa: PLW0603
+    _process.at_fork(after_in_child=_reset_after_fork)
     with _lock:
         if settings.auto_configure and not _is_configured:
             _set_up(settings)
@@ -60,13 +69,13 @@ def prepare(settings: Settings, *, uses_globals: bool) -> None:
             _is_checked = True
             _warn_without_sdk()
         while _pending:
-            _log.warning("%s", _pending.popitem()[0])
+            _log.warning("%s", _pending.pop(0))
 
 
 def _set_up(settings: Settings) -> None:
     global _is_checked  # noqa: PLW0603
     # First, so that a failure is reported once.
-    is_configured()
+    note_configured()
     _is_checked = True
     try:
         # Imported on use: `setup` imports this module, and few processes need it.
@@ -115,6 +124,3 @@ def _reset_after_fork() -> None:
     """Replace a lock that another thread of the parent may have held."""
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
-
-
-_process.at_fork(after_in_child=_reset_after_fork)

@@ -197,9 +197,11 @@ class _Following:
         )
         found, instrumentation = self._build()
         self._built = [_AT_FIRST, *found], instrumentation
-        _process.at_fork(after_in_child=self._reset_after_fork)
+        _all_following.add(self)
+        _process.at_fork(after_in_child=_reset_after_fork)
 
-    def _reset_after_fork(self) -> None:
+    def begin_anew(self) -> None:
+        """Take the next call for the first one: a forked process has one of its own."""
         found, instrumentation = self._built
         if _AT_FIRST not in found:
             self._built = [_AT_FIRST, *found], instrumentation
@@ -226,6 +228,14 @@ class _Following:
             return self()
         self._built = self._build()
         return self._built[1]
+
+
+_all_following: weakref.WeakSet[_Following] = weakref.WeakSet()
+
+
+def _reset_after_fork() -> None:
+    for each in _all_following:
+        each.begin_anew()
 
 
 def _process_default() -> Instrumentation:

@@ -198,7 +198,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
         reason = " ".join(str(error).split())
         raise SettingsError(f"OpenTelemetry rejects an OTEL_* variable: {reason}") from error
     _make_global(telemetry)
-    first_call.is_configured()
+    first_call.note_configured()
     _report_without_effect(
         kept,
         telemetry,

@@ -13,8 +13,9 @@ from typing import Literal
 
 __all__ = ["PollResult", "Reach"]
 
-PollResult = Literal["reached", "lost", "impossible"]
-"""`lost`: the connection failed or broke; `impossible`: this process cannot send the poll."""
+PollResult = Literal["reached", "refused", "lost", "impossible"]
+"""`refused`: nothing listens at the address; `lost`: the connection failed otherwise, or broke;
+`impossible`: this process cannot send the poll."""
 
 
 class Reach:
@@ -49,6 +50,14 @@ class Reach:
         """Note that a call could not connect, or that its connection broke."""
         self._missed_at = max(self._missed_at, at)
 
+    def _since(self, horizon: float) -> float:
+        """Return from when on an answer proves that the server is up."""
+        if not self._was_polled:
+            return horizon
+        # Where polls worked before, a refused one is a later proof than the answer before it. One
+        # that failed otherwise may be a server under load: the next one soon tells.
+        return self._polled_at if self.poll == "refused" else self._previous_poll_at
+
     def is_up(self, now: float, *, lasts: float, is_awaited: bool) -> bool | None:
         """Return whether the server can be reached; None: unknown.
 
@@ -57,11 +66,10 @@ class Reach:
         """
         if self.poll == "reached":
             return True
-        # Where polls worked before, the next one soon tells whether calls still have answers.
-        since = self._previous_poll_at if self._was_polled else now - lasts
+        since = self._since(now - lasts)
         if self._answered_at > self._missed_at and self._answered_at >= since:
             return True
-        if self.poll != "lost":
+        if self.poll not in {"refused", "lost"}:
             return None
         # Calls that reach a server which polls never have use another route.
         is_by_other_route = not self._was_polled and (self.is_by_calls_only or is_awaited)

@@ -148,7 +148,7 @@ class Watcher:
 
     def answered(self, at: float) -> None:
         """Note that the server answered a call at this time, or later."""
-        is_news = self._reach.poll == "lost" and not self._is_up(at)
+        is_news = self._failures > 0 and not self._is_up(at)
         self._reach.answered(at)
         if is_news:
             self._failures = 0
@@ -289,7 +289,8 @@ class Watcher:
         was_up = self._state.is_up
         self._about_at = 0.0
         self._failures += 1
-        self._polled("lost", sent_at, is_busy=None)
+        is_refused = isinstance(error, RefusedError)
+        self._polled("refused" if is_refused else "lost", sent_at, is_busy=None)
         if self._reach.is_by_calls_only:
             self._cannot_poll(f"{error}; calls reach it by a route that polls do not have")
         elif self._is_up(time.perf_counter()) is False:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import ollama
 import pytest
 
-from ollama_otel import Client, Settings
+from ollama_otel import Client, Settings, instrument_client
 from ollama_otel import _names as names
 from ollama_otel._telemetry.residency import residency_of
 from ollama_otel.residency import Residency
 from ollama_otel.testing import Capture
+from tests.residency.test_reach import by_socket
 
 from .conftest import StartOllama
 from .servers import RealOllama
@@ -197,6 +199,26 @@ def test_a_server_that_goes_and_comes_back(
         assert it.chat()[names.RELOAD_CAUSE] == "server_down"
     assert len(it.events(names.SERVER_DOWN_EVENT)) >= 1
     assert len(it.events(names.SERVER_UP_EVENT)) == 2
+
+
+def test_a_server_behind_a_unix_socket_is_up_while_calls_are_answered(
+    start_ollama: StartOllama, capture: Capture, tmp_path: Path
+) -> None:
+    with start_ollama() as server, by_socket(server.url, tmp_path) as http:
+        it = Watched(server, capture)
+        # Ollama answers no request for a host that it does not know.
+        http.headers["host"] = "localhost"
+        client = instrument_client(http, settings=SETTINGS, **capture.options)
+        for _ in range(3):
+            body = {"model": "tiny-agent", "messages": STORY, "stream": False}
+            assert client.post("/api/chat", json=body, timeout=60).json()["done"]
+            assert it.value("ollama.server.up") == 1
+        assert it.value("ollama.server.model.loaded") is None
+        assert it.value("ollama.server.busy") is None
+        it.until(lambda: it.value("ollama.server.up") is None)
+        http.close()
+    assert it.events(names.SERVER_DOWN_EVENT) == []
+    residency_of(SETTINGS).close()
 
 
 def test_an_engine_that_died_is_the_cause_of_the_next_load(

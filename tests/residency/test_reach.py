@@ -44,7 +44,14 @@ def is_up(reach: Reach, now: float, *, is_awaited: bool = False) -> bool | None:
 
 
 @pytest.mark.parametrize(
-    ("poll", "expected"), [(None, None), ("reached", True), ("lost", False), ("impossible", None)]
+    ("poll", "expected"),
+    [
+        (None, None),
+        ("reached", True),
+        ("refused", False),
+        ("lost", False),
+        ("impossible", None),
+    ],
 )
 def test_without_calls_the_latest_poll_decides(poll: PollResult | None, expected: bool) -> None:
     reach = Reach()
@@ -97,6 +104,24 @@ def test_a_server_that_polls_did_reach_is_down_when_polls_and_calls_fail() -> No
     assert is_up(reach, 14) is True
     reach.missed(15)
     assert is_up(reach, 16) is False
+
+
+def test_a_refused_poll_is_a_later_proof_than_the_answer_before_it() -> None:
+    reach = Reach()
+    reach.polled("reached", 1)
+    reach.answered(2)
+    reach.polled("refused", 3)
+    assert is_up(reach, 4) is False
+    reach.answered(5)
+    assert is_up(reach, 6) is True
+    reach.polled("refused", 7)
+    assert is_up(reach, 8) is False
+    unpolled = Reach()
+    unpolled.polled("refused", 1)
+    unpolled.answered(2)
+    unpolled.polled("refused", 3)
+    assert is_up(unpolled, 4) is True, "the call has another route"
+    assert is_up(unpolled, 20) is None
 
 
 def test_a_first_call_that_still_waits_leaves_it_open() -> None:
