@@ -6,6 +6,7 @@ name that its author lets resolve to 127.0.0.1 (DNS rebinding), or across origin
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable
 from functools import cache
@@ -13,7 +14,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["ANY_HOST", "Admission"]
+from ollama_otel.errors import SettingsError
+
+__all__ = ["ANY_HOST", "Admission", "is_host_name"]
 
 ANY_HOST: Final = "*"
 """Stands for every name in a list of allowed hosts."""
@@ -21,6 +24,12 @@ ANY_HOST: Final = "*"
 _LOCAL_DOMAINS: Final = (".localhost", ".local", ".internal")
 """Domains that nobody can register; Ollama allows them too."""
 _WEB: Final = frozenset(("http", "https"))
+_is_name = re.compile(r"[\w.-]+").fullmatch
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a text can be in a list of allowed hosts: a name without a port, or `*`."""
+    return text == ANY_HOST or _is_name(text) is not None
 
 
 class Admission:
@@ -34,10 +43,16 @@ class Admission:
 
     Allowed as `Origin` are pages of this machine, of the same host and of `hosts`, and
     applications that are not web pages.
+
+    Raises `SettingsError` if one of `hosts` is not a host name.
     """
 
     def __init__(self, hosts: Iterable[str] = ()) -> None:
-        self._hosts = frozenset(map(_normal, hosts))
+        names = list(hosts)
+        for name in names:
+            if not is_host_name(name):
+                raise SettingsError(f"expected a host name without a port, or *, found {name!r}")
+        self._hosts = frozenset(map(_normal, names))
 
     def admits(self, host: str | None, origin: str | None, local_address: str | None) -> bool:
         """Whether a request is answered; None stands for a header that was not sent.

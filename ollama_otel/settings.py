@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from logging import getLogger
 from typing import Any, Literal, get_args
 
+from ollama_otel._admission import is_host_name
 from ollama_otel.errors import SettingsError
 
 __all__ = ["ContentMode", "Profile", "Settings"]
@@ -39,8 +40,11 @@ def _boolean(text: str) -> bool:
     raise ValueError("true or false")
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for each in text.split(",") if (name := each.strip()))
+def _host_names(text: str) -> tuple[str, ...]:
+    names = tuple(name for each in text.split(",") if (name := each.strip()))
+    if not all(map(is_host_name, names)):
+        raise ValueError("host names without ports, separated by commas")
+    return names
 
 
 def _positive_integer(text: str) -> int:
@@ -185,7 +189,7 @@ class Settings:
     queue_threshold: float = _setting(0.05, _seconds, "OLLAMA_OTEL_QUEUE_THRESHOLD")
     """Least estimated queue wait that is recorded as a metric, seconds."""
 
-    scrape_hosts: tuple[str, ...] = _setting((), _names, "OLLAMA_OTEL_SCRAPE_HOSTS")
+    scrape_hosts: tuple[str, ...] = _setting((), _host_names, "OLLAMA_OTEL_SCRAPE_HOSTS")
     """Further host names under which Prometheus scrapes the app, separated by commas; `*` is any.
 
     IP addresses and local names are always answered, and so is every name on an address that is
@@ -249,8 +253,8 @@ class Settings:
             (
                 "scrape_hosts",
                 isinstance(self.scrape_hosts, tuple)
-                and all(isinstance(each, str) and each for each in self.scrape_hosts),
-                "a tuple of host names",
+                and all(isinstance(each, str) and is_host_name(each) for each in self.scrape_hosts),
+                "a tuple of host names without ports",
             ),
             (
                 "content_max_length",

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from ollama_otel._admission import Admission
+from ollama_otel.errors import SettingsError
 
 LOOPBACK = "127.0.0.1"
 BEYOND = "10.1.2.3"
@@ -84,6 +85,12 @@ def test_pages_of_other_origins_are_refused(
 ) -> None:
     admission = Admission(["metrics.example.com"])
     assert admission.admits("127.0.0.1:9464", origin, arrived_at) == is_admitted
+
+
+@pytest.mark.parametrize("name", ["", "a:9464", "http://a", "a b", "[::1]", "*.a", "a/"])
+def test_what_is_no_host_name_cannot_be_allowed(name: str) -> None:
+    with pytest.raises(SettingsError, match="expected a host name without a port"):
+        Admission(["a", name])
 
 
 def test_a_page_of_the_same_host_is_answered() -> None:

@@ -302,6 +302,7 @@ def test_a_log_without_bodies_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     ("arguments", "sentence"),
     [
         (["--speed", "-1"], "speed must be 0 (no waiting) or more, not -1.0"),
+        (["--allow-host", "a:1"], "expected a host name without a port, or *, found 'a:1'"),
         (["--cut", "2"], "cut must be a share between 0 and 1, not 2.0"),
     ],
 )
