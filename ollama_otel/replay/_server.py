@@ -64,8 +64,10 @@ _UPLOAD_SECONDS: Final = 600.0
 """Time limit for the body of an upload, which can have any size and is not kept."""
 _SEND_SECONDS: Final = 300.0
 """Time limit for a client to take a piece of a response."""
+_SHORT: Final = 16_384
+"""Bytes of a request that is redacted sooner than a thread begins."""
 _READERS: Final = 2
-"""Requests that are redacted at the same time; each can take seconds of CPU."""
+"""Long requests that are redacted at the same time; each can take seconds of CPU."""
 _CLOSE: Final = ((b"connection", b"close"),)
 
 _HOST_REFUSED: Final = (
@@ -187,11 +189,15 @@ class ReplayApp:
             return Served(asked=asked, call=None, status=error.status, outcome="rejected")
         if content is None:
             return None
+        return await self._serve(await self._asked(method, path, content), receive, send)
+
+    async def _asked(self, method: str, path: str, content: bytes) -> CanonicalRequest:
+        if len(content) <= _SHORT:
+            return self.index.asked(method, path, content)
         # In a thread, as redaction of a long text would keep all other clients waiting.
-        asked = await anyio.to_thread.run_sync(
+        return await anyio.to_thread.run_sync(
             self.index.asked, method, path, content, limiter=self._readers
         )
-        return await self._serve(asked, receive, send)
 
     async def _read(self, scope: Event, receive: Receive) -> bytes | None:
         """Return the body of a request; raises `_RejectedError`."""
