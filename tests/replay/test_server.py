@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -304,6 +304,12 @@ def test_a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         assert it.outcomes(1) == ["left"]
+        # Not even by what was still to be sent.
+        size = 0
+        with suppress(ConnectionError):
+            while piece := client.recv(1_000_000):
+                size += len(piece)
+        assert size < 40_000_000
 
 
 def test_redaction_of_a_long_request_keeps_nobody_waiting() -> None:

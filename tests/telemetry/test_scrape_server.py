@@ -214,8 +214,11 @@ def test_a_client_that_does_not_read_is_given_up(server: ScrapeServer, app: App)
         assert len(answer(connection)) < len(app.body)
 
 
-@pytest.mark.usefixtures("hasty")
-def test_a_client_that_does_not_close_is_given_up(server: ScrapeServer) -> None:
+def test_a_client_that_does_not_close_is_given_up(
+    server: ScrapeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrape_server, "_CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(scrape_server, "_SEND_SECONDS", 600.0)
     with connected(server) as connection:
         connection.sendall(get())
         answer(connection)
