@@ -39,7 +39,7 @@ Spans also have these attributes:
 | `ollama.operation.name` | operation of anything else: `pull_model`, `load_model`, ... |
 | `gen_ai.provider.name` | `ollama` |
 | `gen_ai.input.messages`, `gen_ai.output.messages`, `gen_ai.system_instructions`, `gen_ai.tool.definitions` | content, only if capture is on |
-| `ollama.content.is_cut` | whether the content was longer than what is kept |
+| `ollama.content.is_cut` | whether messages are missing from the content: the answer was longer than what is kept, or the SDK's limit for the length of attributes left no place for them |
 
 Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty`, `.max_tokens` and `.stop_sequences`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
 """
@@ -54,6 +54,12 @@ Metrics of models in memory need `configure(residency=True)`; those of the SDK c
 _BESIDE_METRICS = """
 `ollama.client.phase.time` has the label `ollama.phase`: `load`, `queue_estimate`, `prompt_eval`, `eval`, `unaccounted`, and `client` (beyond the server's total). They add up to the durations of the calls.
 A decode rate is `rate(output tokens) / rate(phase eval)`.
+
+Metrics `hw.*` come from NVML, with an NVIDIA GPU and `pip install 'ollama_otel[nvidia]'`, for all programs that use the GPU.
+Each one is absent if the GPU does not report it. With MIG, a GPU reports no utilization, and its instances report their memory only, with the GPU as `hw.parent`.
+`hw.gpu.memory.usage` is what `nvidia-smi` shows: the driver's reserve counts in the limit only. It is absent if another, older `pynvml` is installed, without version 2 of NVML's memory call, as that cannot tell the reserve.
+`hw.gpu.utilization` has the unit 1: by OTLP, Prometheus calls it `hw_gpu_utilization_ratio`, by scraping `hw_gpu_utilization`.
+`hw.energy` starts at 0 when the app first reads the GPU, and goes on if the driver starts its counter again. Several apps on one machine report the same GPU: do not add them up.
 
 With residency on, and OpenTelemetry's logs set up, these log events are sent: `ollama.model.load`, `ollama.model.unload`, `ollama.model.reload`, `ollama.model.reload_thrash` (with `ollama.reload.count`), `ollama.server.down` and `ollama.server.up`.
 """

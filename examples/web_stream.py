@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_otel import AsyncClient, configure
 
-configure(service_name="web-stream")
+telemetry = configure(service_name="web-stream")
 client = AsyncClient()
 model = os.environ.get("OLLAMA_MODEL", "llama3.2")
 tracer = trace.get_tracer(__name__)
@@ -67,4 +67,9 @@ async def ask(request: Request) -> ClosingResponse:
     return ClosingResponse(answer(question), media_type="text/plain")
 
 
-app = Starlette(routes=[Route("/ask", ask)], middleware=[Middleware(RequestSpans)])
+# A signal ends uvicorn, so nothing runs at its exit: the lifespan sends what is left.
+app = Starlette(
+    routes=[Route("/ask", ask)],
+    middleware=[Middleware(RequestSpans)],
+    lifespan=telemetry.lifespan,
+)

@@ -20,7 +20,15 @@ from weakref import WeakMethod
 
 from ollama_otel._guard import guard
 
-__all__ = ["at_exit", "at_fork", "catch_up", "run_or_defer", "watch_collector"]
+__all__ = [
+    "at_exit",
+    "at_fork",
+    "catch_up",
+    "is_collecting",
+    "precede_at_exit",
+    "run_or_defer",
+    "watch_collector",
+]
 
 _Callback = Callable[[], None]
 _T = TypeVar("_T")
@@ -56,6 +64,7 @@ class _Callbacks:
 
 # Reentrant: the garbage collector may run our code while this thread holds the lock.
 _lock = threading.RLock()
+_exit_first = _Callbacks()
 _exit = _Callbacks()
 _before_fork = _Callbacks()
 _in_child = _Callbacks()
@@ -63,9 +72,10 @@ _in_child = _Callbacks()
 # --- exit ---------------------------------------------------------------------------------
 
 
-def at_exit(callback: _Callback) -> None:
+def at_exit(callback: _Callback, *, is_first: bool = False) -> None:
     """Call a function when the process exits, before those that were added earlier.
 
+    Functions with `is_first` are called before all others: they end what the others write down.
     A child of `multiprocessing` exits without `atexit`, so it has to add the function again;
     in other processes adding it again changes nothing. If `multiprocessing` is loaded, the
     function may be called twice.
@@ -74,12 +84,23 @@ def at_exit(callback: _Callback) -> None:
         _register_exit()
         if "multiprocessing.util" in sys.modules:
             _register_finalizer(os.getpid())
-        _exit.add(callback)
+        (_exit_first if is_first else _exit).add(callback)
 
 
 @cache
 def _register_exit() -> None:
     atexit.register(_run_at_exit)
+
+
+def precede_at_exit() -> None:
+    """Call the functions with `is_first` before hooks that others have registered meanwhile.
+
+    The other functions keep their place: a hook of the application may still make calls.
+    """
+    with _lock:
+        if _register_exit.cache_info().currsize:
+            atexit.unregister(_run_first_at_exit)
+            atexit.register(_run_first_at_exit)
 
 
 @cache
@@ -89,8 +110,13 @@ def _register_finalizer(_pid: int) -> None:
 
 
 def _run_at_exit() -> None:
-    catch_up()
+    _run_first_at_exit()
     _exit.run("cleaning up at exit", newest_first=True)
+
+
+def _run_first_at_exit() -> None:
+    catch_up()
+    _exit_first.run("ending calls at exit", newest_first=True)
 
 
 # --- forks --------------------------------------------------------------------------------
@@ -155,7 +181,7 @@ def run_or_defer(function: Callable[[_T], None], argument: _T) -> None:
     The collector can run while the SDK or this library holds a lock that the function needs:
     calling it then would deadlock.
     """
-    if _is_collecting():
+    if is_collecting():
         _deferred.append(partial(function, argument))
     else:
         function(argument)
@@ -166,7 +192,7 @@ def catch_up() -> None:
 
     Runs when a call starts, when metrics are collected, when a log is flushed and at exit.
     """
-    while _deferred and not _is_collecting():
+    while _deferred and not is_collecting():
         try:
             call = _deferred.popleft()
         except IndexError:  # another thread was faster
@@ -174,6 +200,6 @@ def catch_up() -> None:
         call()
 
 
-def _is_collecting() -> bool:
+def is_collecting() -> bool:
     """Whether the collector is running on this thread."""
     return _collecting_thread is not None and _collecting_thread == get_ident()

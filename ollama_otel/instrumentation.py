@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ollama_otel._exchange.observers import (
+    Backlog,
     CallFollower,
     CallTrace,
     Enricher,
@@ -15,6 +16,7 @@ from ollama_otel._exchange.observers import (
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, build_instrumentation
 
 __all__ = [
+    "Backlog",
     "CallFollower",
     "CallTrace",
     "Enricher",

@@ -35,11 +35,13 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     `ollama.chat(...)` and functions imported from `ollama` earlier are covered too: they
     are methods of one client, which is instrumented in place. `instrument()` takes the keywords
-    of `instrument_client`; `uninstrument()` undoes all of it. Clients of this library are not
-    touched: they record their calls anyway.
+    of `instrument_client`; `uninstrument()` undoes all of it, and leaves in place what other
+    instrumentations have put around it since then. Clients of this library are not touched: they
+    record their calls anyway.
     """
 
     _touched: weakref.WeakSet[Any]
+    _init: Callable[..., None] | None = None
     _original_init: Callable[..., None] | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -54,6 +56,8 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         }
         touched: weakref.WeakSet[Any] = weakref.WeakSet()
         original = _BaseClient.__init__
+        # As it is in the class: the attribute above may be bound by another instrumentation.
+        self._original_init = vars(_BaseClient)["__init__"]
 
         def instrument(client: Any) -> None:
             try:
@@ -66,21 +70,25 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 guard.caught("instrumenting a client", fault)
 
         @functools.wraps(original)
-        def init(self: Any, *args: Any, **kwargs: Any) -> None:
-            original(self, *args, **kwargs)
+        def init(client: Any, *args: Any, **kwargs: Any) -> None:
+            original(client, *args, **kwargs)
+            is_on = self._touched is touched
             # Our own clients have their own instrumentation, with their own options.
-            if not isinstance(self, (Client, AsyncClient)):
-                instrument(self)
+            if is_on and not isinstance(client, (Client, AsyncClient)):
+                instrument(client)
 
-        _BaseClient.__init__ = init
-        self._original_init, self._touched = original, touched
+        _BaseClient.__init__ = self._init = init
+        self._touched = touched
         for client in _existing_clients():
             instrument(client)
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002 - the base class's signature
         if self._original_init is None:
             return
-        _BaseClient.__init__ = self._original_init
+        # If another instrumentation has wrapped ours, ours stays below it and does nothing.
+        if vars(_BaseClient)["__init__"] is self._init:
+            _BaseClient.__init__ = self._original_init
         for client in list(self._touched):
             uninstrument_client(client)
-        self._original_init, self._touched = None, weakref.WeakSet()
+        self._init = self._original_init = None
+        self._touched = weakref.WeakSet()

@@ -167,7 +167,7 @@ class Settings:
     """Functions that run in order over every captured text before it is stored or sent."""
 
     content_max_length: int = _setting(32_768, _positive_integer, "OLLAMA_OTEL_CONTENT_MAX_LENGTH")
-    """Characters kept of each captured text."""
+    """Characters kept of each captured text; fewer if the SDK limits the length of attributes."""
 
     time_per_output_chunk: bool = _setting(False, _boolean, "OLLAMA_OTEL_TIME_PER_OUTPUT_CHUNK")
     """Whether the gap before every chunk is recorded as a metric; off, as it costs per chunk."""
@@ -225,6 +225,12 @@ class Settings:
 
     auto_configure: bool = _setting(False, _boolean, "OLLAMA_OTEL_AUTO_CONFIGURE")
     """Whether the first call of a process calls `configure()`, unless the app has done that."""
+
+    shutdown_timeout: float = _setting(3.0, _interval, "OLLAMA_OTEL_SHUTDOWN_TIMEOUT")
+    """Longest time that the shutdown of everything that `configure` set up takes, seconds."""
+
+    shutdown_on_sigterm: bool = _setting(False, _boolean, "OLLAMA_OTEL_SHUTDOWN_ON_SIGTERM")
+    """Whether `configure` handles SIGTERM: shut down, then do what the signal did before."""
 
     def __post_init__(self) -> None:
         expectations: tuple[tuple[str, bool, str], ...] = (
@@ -286,7 +292,7 @@ class Settings:
                 (name, getattr(self, name) in (True, False), "True or False")
                 for name in (
                     *("propagate_baggage", "replay_bodies", "replay_media", "log_calls"),
-                    *("residency", "auto_configure"),
+                    *("residency", "auto_configure", "shutdown_on_sigterm"),
                 )
             ),
             *(
@@ -302,6 +308,12 @@ class Settings:
                 "residency_interval",
                 _is_number(self.residency_interval, (int, float), 0)
                 and 0 < self.residency_interval < float("inf"),
+                "seconds above 0",
+            ),
+            (
+                "shutdown_timeout",
+                _is_number(self.shutdown_timeout, (int, float), 0)
+                and 0 < self.shutdown_timeout < float("inf"),
                 "seconds above 0",
             ),
         )

@@ -6,15 +6,18 @@ the sync one but for `await`. `shells_for` makes shells for a module with httpx'
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import cache
-from types import ModuleType, TracebackType, new_class
+from types import MethodType, ModuleType, TracebackType, new_class
 from typing import Any, Final, NamedTuple, Self, TypeVar, Unpack
 
 import httpx
 
+from ollama_otel._auth_rounds import AuthRounds
 from ollama_otel._exchange.body import PIECES_AT_ONCE
 from ollama_otel._exchange.exchange import Exchange, Url
+from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, instrumentation_for
 from ollama_otel._wire.endpoints import find_endpoint
@@ -29,6 +32,8 @@ __all__ = [
 
 REQUEST_BODY: Final = "ollama_otel.request_body"
 """Key in a request's extensions under which a client passes its body before encoding."""
+
+_FIRST_ERROR: Final = 400
 
 ClientT = TypeVar("ClientT")
 
@@ -137,9 +142,12 @@ class _Shell:
     http: Any
     """The module of the requests and responses: `httpx`, or one with its interface."""
     body_type: Any
+    _auth_rounds: AuthRounds
     network_code: Any = None
     """The code that sends a request in the module's own network transport."""
     _sends: str
+    _mark: str = "ollama_otel.is_recorded"
+    """Key in a request's extensions while a shell sends it: others in the chain pass it on."""
 
     def __init__(self, inner: Any, **options: Unpack[InstrumentationOptions]) -> None:
         """Wrap a transport; the keywords are those of `instrument_client`."""
@@ -156,8 +164,9 @@ class _Shell:
             return None
         try:
             instrumentation = self._instrumentation()
-            if instrumentation.is_suppressed():
+            if instrumentation.is_suppressed() or self._mark in request.extensions:
                 return None
+            self._auth_rounds.go_on()
             known = request.extensions.pop(REQUEST_BODY, None)
             content = _content_of(self.http, request)
             exchange = Exchange.begin(
@@ -174,18 +183,29 @@ class _Shell:
             return None
         # In a block of its own: the exchange has begun, so it has to be ended.
         try:
+            request.extensions[self._mark] = True
             for name, value in exchange.headers().items():
                 request.headers[name] = value
         except Exception as fault:  # noqa: BLE001 - the call is made, with these headers or without
             guard.caught("sending headers along", fault)
         return exchange
 
+    def _sent(self, request: Any) -> None:
+        # Clients send the same request again, and copy its extensions for redirects.
+        try:
+            request.extensions.pop(self._mark, None)
+        except Exception as fault:  # noqa: BLE001 - an inner transport may have replaced them
+            guard.caught("looking at a request that was sent", fault)
+
     def _reaches_network(self) -> bool:
         """Whether the inner transport is the module's own: neither a mock nor a replay.
 
         It compares the code and not the method, as instrumentors wrap methods.
         """
-        method = getattr(type(self.inner), self._sends, None)
+        inner = self.inner
+        while isinstance(inner, _Shell):
+            inner = inner.inner
+        method = getattr(type(inner), self._sends, None)
         return self.network_code is not None and (
             getattr(method, "__code__", None) is self.network_code
         )
@@ -206,6 +226,8 @@ class _Shell:
                 # Only httpx's own transports add this extension.
                 is_from_network="network_stream" in response.extensions,
             )
+            if response.status_code >= _FIRST_ERROR:
+                self._auth_rounds.hold(exchange)
             if is_in_memory:
                 reader.take_whole(response.content)
                 exchange.exhausted()
@@ -228,6 +250,13 @@ class _Shell:
         return getattr(self.inner, name)
 
 
+def _off() -> Instrumentation:
+    return _RECORDS_NOTHING
+
+
+_RECORDS_NOTHING: Final = Instrumentation(is_suppressed=lambda: True)
+
+
 class _SyncShell(_Shell):
     """The sync transport, for any HTTP library with httpx's interface."""
 
@@ -238,8 +267,11 @@ class _SyncShell(_Shell):
         exchange = self._begin(request)
         if exchange is None:
             return self.inner.handle_request(request)
-        with exchange.sending():
-            response = self.inner.handle_request(request)
+        try:
+            with exchange.sending():
+                response = self.inner.handle_request(request)
+        finally:
+            self._sent(request)
         return self._watched(exchange, response)
 
     def close(self) -> None:
@@ -269,8 +301,11 @@ class _AsyncShell(_Shell):
         exchange = self._begin(request)
         if exchange is None:
             return await self.inner.handle_async_request(request)
-        with exchange.sending():
-            response = await self.inner.handle_async_request(request)
+        try:
+            with exchange.sending():
+                response = await self.inner.handle_async_request(request)
+        finally:
+            self._sent(request)
         return self._watched(exchange, response)
 
     async def aclose(self) -> None:
@@ -290,6 +325,9 @@ class _AsyncShell(_Shell):
         await self.inner.__aexit__(exc_type, exc_value, traceback)
 
 
+_HTTPX_AUTH_ROUNDS: Final = AuthRounds(httpx)
+
+
 class _HttpxSyncBody(_SyncBody, httpx.SyncByteStream):
     pass
 
@@ -303,6 +341,7 @@ class Transport(_SyncShell, httpx.BaseTransport):
 
     http = httpx
     body_type = _HttpxSyncBody
+    _auth_rounds = _HTTPX_AUTH_ROUNDS
     network_code = httpx.HTTPTransport.handle_request.__code__
 
 
@@ -311,6 +350,7 @@ class AsyncTransport(_AsyncShell, httpx.AsyncBaseTransport):
 
     http = httpx
     body_type = _HttpxAsyncBody
+    _auth_rounds = _HTTPX_AUTH_ROUNDS
     network_code = httpx.AsyncHTTPTransport.handle_async_request.__code__
 
 
@@ -327,9 +367,15 @@ def shells_for(http: ModuleType) -> Shells:
     if http is httpx:
         return Shells(Transport, AsyncTransport)
 
+    auth_rounds = AuthRounds(http)
+
     def shell(name: str, base: type, http_base: Any, body: type, stream: Any) -> Any:
-        body_type = new_class(body.__name__, (body, stream))
-        namespace = {"http": http, "body_type": body_type, "__module__": __name__}
+        namespace = {
+            "http": http,
+            "body_type": new_class(body.__name__, (body, stream)),
+            "_auth_rounds": auth_rounds,
+            "__module__": __name__,
+        }
         return new_class(name, (base, http_base), exec_body=lambda ns: ns.update(namespace))
 
     return Shells(
@@ -358,9 +404,38 @@ def _httpx_client_of(client: object) -> httpx.Client | httpx.AsyncClient:
     )
 
 
+_made: Final[weakref.WeakKeyDictionary[Any, weakref.WeakSet[_Shell]]] = weakref.WeakKeyDictionary()
+"""The shells in each httpx client, as other transports may have been put around them."""
+
+
+def _is_on(shell: _Shell) -> bool:
+    return shell._instrumentation is not _off  # noqa: SLF001 - the same module's
+
+
+def _turn_off(shell: _Shell) -> None:
+    """Make a shell pass all requests on from now on."""
+    shell._instrumentation = _off  # noqa: SLF001
+
+
+def _record_as(shell: _Shell, other: _Shell) -> None:
+    """Make a shell record calls from now on as another one does."""
+    shell._instrumentation = other._instrumentation  # noqa: SLF001
+
+
+def _is_patched(shell: _Shell) -> bool:
+    """Whether another instrumentation has wrapped this object's method."""
+    method = vars(shell).get(shell._sends)  # noqa: SLF001
+    # If that was undone, the object's attribute is our own method; a wrapper only looks like one.
+    return method is not None and type(method) is not MethodType
+
+
 def is_instrumented(client: object) -> bool:
     """Whether calls of this client are recorded; raises `InstrumentationError` as below."""
-    return isinstance(_httpx_client_of(client)._transport, _Shell)  # noqa: SLF001
+    target = _httpx_client_of(client)
+    outermost = target._transport  # noqa: SLF001
+    if isinstance(outermost, _Shell):
+        return _is_on(outermost)
+    return any(_is_on(shell) for shell in _made.get(target, ()))
 
 
 def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]) -> ClientT:
@@ -389,21 +464,29 @@ def instrument_replacement(replaced: Any, client: object) -> None:
 
     def alike(shell: Any, transport: Any) -> Any:
         made = shell(transport)
-        made._instrumentation = before._instrumentation  # noqa: SLF001 - the same module's
+        _record_as(made, before)
         return made
 
     _instrument(target, alike)
 
 
-def _instrument(target: Any, wrapped: Callable[[Any, Any], Any]) -> None:
+def _instrument(target: Any, wrapped: Callable[[Any, Any], _Shell]) -> None:
     """Replace each transport by `wrapped(class of the shell, transport)`."""
     shells = shells_for(httpx)
     shell = shells.transport if isinstance(target, httpx.Client) else shells.async_transport
+    made = _made.setdefault(target, weakref.WeakSet())
 
     def wrap(transport: Any) -> Any:
-        if transport is None or isinstance(transport, _Shell):
+        if transport is None or (isinstance(transport, _Shell) and _is_on(transport)):
             return transport
-        return wrapped(shell, transport)
+        if isinstance(transport, _Shell):
+            # Turned off and not removed, as another instrumentation has wrapped it.
+            _record_as(transport, wrapped(shell, transport.inner))
+            made.add(transport)
+            return transport
+        new = wrapped(shell, transport)
+        made.add(new)
+        return new
 
     _replace_transports(target, wrap)
 
@@ -411,15 +494,26 @@ def _instrument(target: Any, wrapped: Callable[[Any, Any], Any]) -> None:
 def uninstrument_client(client: ClientT) -> ClientT:
     """Undo `instrument_client`, and return the client.
 
-    A client that is not instrumented is not changed. Raises `InstrumentationError` as
+    What another instrumentation has wrapped since then stays wrapped, and only our part of it
+    stops. A client that is not instrumented is not changed. Raises `InstrumentationError` as
     `instrument_client` does.
     """
-
-    def unwrap(transport: Any) -> Any:
-        return transport.inner if isinstance(transport, _Shell) else transport
-
-    _replace_transports(_httpx_client_of(client), unwrap)
+    target = _httpx_client_of(client)
+    for shell in _made.pop(target, ()):
+        _turn_off(shell)
+    _replace_transports(target, _unwrapped)
     return client
+
+
+def _unwrapped(transport: Any) -> Any:
+    """Return a transport without the shells around it, up to one that has been wrapped."""
+    while isinstance(transport, _Shell) and not _is_patched(transport):
+        transport = transport.inner
+    inner = transport
+    while isinstance(inner, _Shell):
+        _turn_off(inner)
+        inner = inner.inner
+    return transport
 
 
 def _replace_transports(target: Any, replaced: Any) -> None:

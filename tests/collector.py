@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,13 @@ class Collector:
         """Path, headers by lower-case name, and body of each."""
         self.statuses: list[int] = []
         """How the next requests are answered; all others: 200."""
+        self.status_by_path: dict[str, int] = {}
+        """How all requests for a path are answered."""
+        self.delay = 0.0
+        """Seconds before each answer."""
+        self.is_hanging = False
+        """Whether no request is answered before the end."""
+        self.has_ended = threading.Event()
 
     def bodies(self, path: str) -> list[bytes]:
         return [body for found, _, body in self.requests if found == path]
@@ -64,6 +72,36 @@ class Collector:
             for metric in scope.metrics
         }
 
+    def durations(self) -> Counter[str]:
+        """How many calls of each outcome the duration of operations counts, in all processes."""
+        latest: dict[str, Counter[str]] = {}
+        for body in self.bodies("/v1/metrics"):
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
+                latest[attributes["service.instance.id"]] = Counter(
+                    {
+                        attribute.value.string_value: int(point.count)
+                        for scope in resource.scope_metrics
+                        for metric in scope.metrics
+                        if metric.name == "gen_ai.client.operation.duration"
+                        for point in metric.histogram.data_points
+                        for attribute in point.attributes
+                        if attribute.key == "ollama.outcome"
+                    }
+                )
+        return sum(latest.values(), Counter())
+
+    def event_outcomes(self) -> list[str]:
+        return [
+            attribute.value.string_value
+            for body in self.bodies("/v1/logs")
+            for resource in ExportLogsServiceRequest.FromString(body).resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
+            for attribute in record.attributes
+            if attribute.key == "ollama.outcome"
+        ]
+
     def events(self) -> list[str]:
         return [
             record.event_name
@@ -80,8 +118,13 @@ def collecting() -> Iterator[Collector]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            if collector.is_hanging:
+                collector.has_ended.wait()
+                return
+            collector.has_ended.wait(collector.delay)
             collector.requests.append((self.path, headers, body))
-            self.send_response(collector.statuses.pop(0) if collector.statuses else 200)
+            status = collector.status_by_path.get(self.path, 200)
+            self.send_response(collector.statuses.pop(0) if collector.statuses else status)
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -95,5 +138,6 @@ def collecting() -> Iterator[Collector]:
         try:
             yield collector
         finally:
+            collector.has_ended.set()
             server.shutdown()
             thread.join()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from ollama_otel._exchange import open_calls
 from ollama_otel._guard import guard
 from ollama_otel.testing import Capture
 
@@ -29,6 +30,13 @@ def loud_guard() -> Iterator[None]:
     guard.loud = True
     yield
     guard.loud = False
+
+
+@pytest.fixture(autouse=True)
+def no_open_calls() -> Iterator[None]:
+    """Let no test end the calls that another has left open."""
+    yield
+    open_calls._open.clear()
 
 
 @pytest.fixture

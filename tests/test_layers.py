@@ -24,7 +24,7 @@ LAYERS = [
     ("_log", "residency"),
     ("_enrich",),
     ("_telemetry",),
-    ("transport", "instrumentation", "telemetry"),
+    ("_auth_rounds", "transport", "instrumentation", "telemetry"),
     ("client",),
     ("ollama", "instrumentor", "replay", "_monitoring"),
     ("testing", "pytest_plugin"),

@@ -274,3 +274,14 @@ def test_an_observer_cannot_change_what_others_are_handed(
     assert capture.total("gen_ai.client.operation.duration", ollama_outcome="completed") == 1
     end = json.loads(log.path.read_text().splitlines()[-1])
     assert (end["event"], end["outcome"]) == ("end", "completed")
+
+
+@pytest.mark.parametrize(
+    ("share", "is_on_cpu"),
+    # Seen on an H100: no layer on the GPU, half of them, all of them.
+    [(None, None), (0.0, True), (0.046, True), (0.1, False), (0.485, False), (1.0, False)],
+)
+def test_a_model_on_the_cpu_has_a_small_share_not_only_none(
+    share: float | None, is_on_cpu: bool | None
+) -> None:
+    assert ModelResidency(gpu_share=share).is_on_cpu is is_on_cpu

@@ -156,6 +156,7 @@ ALLOWED: Mapping[str, str] = {
     # Our own sets: changes of a body, aspects of a comparison, what a model is chosen for.
     "_cli/demo_server.py": "completion embedding thinking",
     "_cli/diff_view.py": "tools",
+    "_cli/curl.py": "images",
     "replay/_misses.py": "images",
     "replay/_rerun_plan.py": "images",
     # Headings, a command, a module, a name in generated code, a type of token.
@@ -170,6 +171,7 @@ ALLOWED: Mapping[str, str] = {
     "_facts/rows.py": "native",
     "records.py": "image native",
     # Documents of others: GenAI conventions, OpenTelemetry, Grafana, Prometheus, Compose.
+    "_telemetry/attribute_limits.py": "arguments content description parameters",
     "_telemetry/messages.py": "arguments content description function name parameters role",
     "_telemetry/exporters.py": "insecure",
     "_monitoring/board_file.py": "name query",

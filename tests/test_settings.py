@@ -72,6 +72,8 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
     ("OLLAMA_OTEL_RESIDENCY", "residency", {"1": True, "off": False}),
     ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "residency_interval", {"30": 30.0, "0.5": 0.5}),
     ("OLLAMA_OTEL_AUTO_CONFIGURE", "auto_configure", {"true": True, "0": False}),
+    ("OLLAMA_OTEL_SHUTDOWN_TIMEOUT", "shutdown_timeout", {"10": 10.0, "0.5": 0.5}),
+    ("OLLAMA_OTEL_SHUTDOWN_ON_SIGTERM", "shutdown_on_sigterm", {"true": True, "0": False}),
 ]
 REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_PROFILE", "v1.36", "v1.41 or gen-ai-dev"),
@@ -99,6 +101,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_AUTO_CONFIGURE", "auto", "true or false"),
     ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "0", "a number of seconds above 0"),
     ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "5s", "a number of seconds above 0"),
+    ("OLLAMA_OTEL_SHUTDOWN_TIMEOUT", "0", "a number of seconds above 0"),
+    ("OLLAMA_OTEL_SHUTDOWN_ON_SIGTERM", "graceful", "true or false"),
 ]
 READ = [
     (variable, setting, text, value)
@@ -130,6 +134,8 @@ def test_the_defaults() -> None:
         log_calls=False,
         residency=False,
         residency_interval=5.0,
+        shutdown_timeout=3.0,
+        shutdown_on_sigterm=False,
     )
 
 
@@ -300,6 +306,9 @@ def test_an_unknown_keyword_is_refused() -> None:
         ("residency", "http://127.0.0.1:11434"),
         ("residency_interval", 0),
         ("residency_interval", float("inf")),
+        ("shutdown_timeout", 0),
+        ("shutdown_timeout", float("nan")),
+        ("shutdown_on_sigterm", "TERM"),
     ],
 )
 def test_a_value_given_in_code_is_checked(setting: str, value: Any) -> None:

@@ -665,7 +665,8 @@ def test_a_collector_that_is_not_there_raises_nothing() -> None:
         OTEL_EXPORTER_OTLP_TIMEOUT="1",
     )
     assert ran.told == ["done"]
-    assert "Failed to export" in ran.stderr
+    assert "traces cannot be exported to http://127.0.0.1:1" in ran.stderr
+    assert "Failed to export" not in ran.stderr
 
 
 @pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])

@@ -16,6 +16,7 @@ from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSE
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.metric_names import label_name
+from ollama_otel.records import ModelResidency
 
 __all__ = ["ALERTS", "Alert"]
 
@@ -88,7 +89,9 @@ _QUARTER: Final = RULES.over("15m")
 
 _WAIT: Final = record("queue_wait_estimate_seconds", "p90_rate10m")
 
+_ON_CPU_BELOW: Final = ModelResidency.on_cpu_below
 _SHARE: Final = RULES.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max")
+# A server without a GPU has shares of exactly 0. With one, buffers of every model stay on it.
 _HAD_GPU: Final = (
     RULES.over("7d").gauge_over_time(rows.GPU_SHARE, function="max", by=BY_SERVER, how="max")
     + " > 0"
@@ -269,19 +272,22 @@ ALERTS: Final[Sequence[Alert]] = (
     ),
     Alert(
         name="OllamaModelOnCpu",
-        expr=_all_of(f"{_SHARE} == 0", f"{_ON_SERVER} {_HAD_GPU}").replace("and\non", "and on"),
+        expr=_all_of(f"{_SHARE} < {_ON_CPU_BELOW}", f"{_ON_SERVER} {_HAD_GPU}").replace(
+            "and\non", "and on"
+        ),
         lasting="5m",
         severity="warning",
         summary=f"{_LISTED_MODEL} runs on the CPU",
-        seen=f"{_LISTED_MODEL} is entirely on the CPU of {SERVER_TEXT}, which had a model on the "
-        "GPU within the last 7 days.",
+        seen=f"Only {{{{ $value | humanizePercentage }}}} of {_LISTED_MODEL} is on the GPU of "
+        f"{SERVER_TEXT}: below {_ON_CPU_BELOW:.0%} a model runs on the CPU. The server used a GPU "
+        "within the last 7 days.",
         do="Check the driver (`nvidia-smi`) and other programs that use the GPU, then unload the "
         "model so that the next call loads it again.",
         board=_SERVER,
     ),
     Alert(
         name="OllamaModelPartlyOnCpu",
-        expr=_all_of(f"{_SHARE} > 0", f"{_SHARE} < 0.95"),
+        expr=_all_of(f"{_SHARE} >= {_ON_CPU_BELOW}", f"{_SHARE} < 0.95"),
         lasting="15m",
         severity="info",
         summary=f"{_LISTED_MODEL} runs partly on the CPU",
@@ -313,6 +319,26 @@ ALERTS: Final[Sequence[Alert]] = (
         f"{_label(names.COMPONENT_TYPE)}, {_label(names.ERROR_TYPE)}{_label(names.HTTP_STATUS)}.",
         do="Check that the collector runs and accepts the data; if the queue is full, raise "
         "OTEL_BSP_MAX_QUEUE_SIZE or make the collector faster.",
+        board=_SERVER,
+    ),
+    Alert(
+        name="OllamaReplayLogNotWritten",
+        expr="\nor\n".join(
+            (
+                _all_of(
+                    f"{_TEN.gauge_over_time(rows.LOG_PENDING, function='max', by=(JOB,))} > 0",
+                    f"{_TEN.appeared(rows.LOG_FAILED_WRITES, by=(JOB,))} > 0",
+                ),
+                f"{_TEN.gauge_over_time(rows.LOG_PENDING, function='min', by=(JOB,))} > 1000",
+            )
+        ),
+        lasting="5m",
+        severity="warning",
+        summary=f"The replay log of {_label(JOB)} cannot be written",
+        seen=f"Up to {_COUNT} lines of {_label(JOB)} waited for the replay log in the last 10 "
+        "minutes, as writing failed or did not keep up; from 20,000 on, lines are dropped.",
+        do="Check the disk of the replay log (full, slow, read-only, gone) and the warnings of "
+        "ollama_otel in the log of the app.",
         board=_SERVER,
     ),
     Alert(

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
-from ollama_otel._telemetry.metric_names import label_name, metric_name
+from ollama_otel._telemetry.metric_names import label_name, metric_name, scraped_name
 
 __all__ = [
     "BOARD",
@@ -53,6 +53,8 @@ class Queries:
     """Window of rates and increases: a duration, or a variable of Grafana."""
     filters: Mapping[str, str]
     """Matchers such as `="ollama"` by attribute; applied if the metric has the label."""
+    silence: str
+    """Seconds without a sample after which a process is gone."""
 
     def over(self, window: str) -> Queries:
         """Return these queries with another window."""
@@ -168,18 +170,23 @@ class Queries:
     def _current(self, row: Instrument, where: Mapping[str, str] | None) -> str:
         """Return the series without those that ended, such as a model that was unloaded.
 
-        With OTLP, Prometheus returns the last value of an ended series for five minutes.
+        With OTLP, Prometheus returns the last value of an ended series for five minutes. Of a
+        process that was killed, those values would be summed with the ones of its successor.
         `SERVER_UP` is part of every export, so older samples belong to ended series.
         """
-        series = self._series(row, where)
+        series = self._either_way(row, where)
+        if row.kind == "updowncounter":
+            return f"{series} and {self._is_reported(series)}"
         if row == rows.SERVER_UP or not set(rows.SERVER_LABELS) <= set(row.labels):
-            return series
-        if row.kind != "gauge":
             return series
         shared = ", ".join(map(label_name, (*_TARGET_LABELS, *rows.SERVER_LABELS)))
         # One process may have reported its server under two versions of the app (a label).
         newest = f"max by ({shared}) (timestamp({self._series(rows.SERVER_UP, None)}))"
         return f"{series} and (timestamp({series}) >= on ({shared}) group_left () {newest})"
+
+    def _is_reported(self, series: str) -> str:
+        """Return a condition: the process of a series has sent a sample lately."""
+        return f"time() - timestamp({series}) < {self.silence}"
 
     def gauge_over_time(
         self,
@@ -193,7 +200,9 @@ class Queries:
         """Return the mean or an extreme over the window, which `offset` moves back."""
         _expect(row, "gauge", "updowncounter")
         moved = "" if offset is None else f" offset {offset}"
-        ranged = f"{function}_over_time({self._series(row, None)}[{self.window}]{moved})"
+        ranged = self._either_way(row, None, f"{function}_over_time({{}}[{self.window}]{moved})")
+        if row.kind == "updowncounter" and offset is None:
+            ranged = f"{ranged} and {self._is_reported(self._series(row, None))}"
         return _aggregate(how, row, by, ranged)
 
     # --- histograms -------------------------------------------------------------------------
@@ -314,6 +323,14 @@ class Queries:
 
     # --- series -----------------------------------------------------------------------------
 
+    def _either_way(
+        self, row: Instrument, where: Mapping[str, str] | None, form: str = "{}"
+    ) -> str:
+        """Return the series of a gauge in a form, by OTLP and by scraping if the names differ."""
+        by_otlp = self._series(row, where)
+        scraped = by_otlp.replace(metric_name(row), scraped_name(row), 1)
+        return " or ".join(form.format(series) for series in dict.fromkeys((by_otlp, scraped)))
+
     def _series(self, row: Instrument, where: Mapping[str, str] | None, *, suffix: str = "") -> str:
         matchers = {**self._filters_for(row), **(where or {})}
         for attribute in where or ():
@@ -382,8 +399,8 @@ def _expect(row: Instrument, *kinds: str) -> None:
 
 _OURS: Final = f'="{names.PROVIDER}"'
 
-RULES: Final = Queries(window="5m", filters={names.PROVIDER_NAME: _OURS})
-"""Queries of rules: all apps, models and servers."""
+RULES: Final = Queries(window="5m", filters={names.PROVIDER_NAME: _OURS}, silence="150")
+"""Queries of rules: all apps, models and servers, exported at least every minute."""
 
 BOARD: Final = Queries(
     window="$__rate_interval",
@@ -396,5 +413,7 @@ BOARD: Final = Queries(
         names.OPERATION_NAME: '=~"$operation"',
         names.PROVIDER_NAME: _OURS,
     },
+    # At least two and a half export intervals; more on a graph whose points are further apart.
+    silence="2.5 * $__interval_ms / 1000",
 )
 """Queries of boards: filtered by the variables of the board."""

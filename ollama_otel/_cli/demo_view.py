@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ollama_otel._cli.call_tree import call_tree
 from ollama_otel._cli.units import seconds
+from ollama_otel._telemetry.export_causes import JAEGER_TAKES_TRACES_ONLY
 
 if TYPE_CHECKING:
     from ollama_otel._cli.demo_run import Delivery, Step
@@ -122,7 +123,8 @@ def _delivery_lines(delivery: Delivery) -> Iterator[Text]:
         if signal in delivery.arrived:
             yield Text(f"Sent the {signal} to {endpoint}", style="green")
         elif signal == "metrics" and "traces" in delivery.arrived:
-            yield Text(f"{endpoint} did not accept the metrics (Jaeger takes traces only).")
+            text = f"{endpoint} did not accept the metrics ({JAEGER_TAKES_TRACES_ONLY})."
+            yield Text(text)
         else:
             yield Text(f"The {signal} were not delivered to {endpoint}", style="red")
     if "traces" in delivery.arrived:

@@ -33,7 +33,8 @@ def reload_reason(residency: ModelResidency) -> str | None:
 def memory_facts(residency: ModelResidency) -> Iterator[str]:
     """Yield a text for each known fact."""
     if residency.gpu_share is not None:
-        yield f"{residency.gpu_share:.0%} in GPU memory"
+        place = ", runs on the CPU" if residency.is_on_cpu else ""
+        yield f"{residency.gpu_share:.0%} in GPU memory{place}"
     if residency.context_length is not None:
         yield f"context of {residency.context_length} tokens"
     if (reason := reload_reason(residency)) is not None:

@@ -51,6 +51,7 @@ exit status:
 _LEFT_OUT: Final[Mapping[LeftOut, str]] = {
     "not_inference": ": only inference is sent",
     "redirected": " that was redirected: the call that followed is sent",
+    "auth_round": " that the client's auth sent again: the call that followed is sent",
     "no_body": " without a body in the log",
     "images": " without its images in the log",
     "redacted": " with redacted text; `--redacted` sends it anyway",

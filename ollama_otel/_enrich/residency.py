@@ -118,7 +118,7 @@ def _ended(call: CallStarted, record: CallRecord) -> CallEnded:
     spent = 0.0 if total is None else total + (record.held_by_caller or 0.0)
     # The model is in memory even if the caller closed the stream early.
     has_answered = record.outcome != "failed" and record.chunk_count > 0
-    is_answer = record.is_from_network and not record.is_redirect
+    is_answer = record.is_from_network and not record.is_hop
     return CallEnded(
         call=call,
         ended_at=time.perf_counter(),

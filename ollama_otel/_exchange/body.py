@@ -6,6 +6,7 @@ costs a fraction of processing each alone.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -48,8 +49,10 @@ class BodyReader:
         "_decode",
         "_keeps_content",
         "_listeners",
+        "_lock",
         "_pieces",
         "_pulls",
+        "_unread",
         "clock",
         "contradicts_encoding",
         "dialect",
@@ -71,6 +74,9 @@ class BodyReader:
         self._pieces: list[bytes] = []
         self._arrivals: list[float] = []
         self._pulls: list[float] = []
+        self._lock = threading.Lock()
+        self._unread: tuple[list[Any], ...] = ()
+        """Lists that a shell still fills after `seize`."""
         self.size = 0
         """Bytes received, before decoding."""
         self._keeps_content = keeps_content
@@ -106,6 +112,31 @@ class BodyReader:
 
     def settle(self) -> None:
         """Process the collected pieces."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._process()
+            finally:
+                self._lock.release()
+        else:
+            for values in self._unread:
+                values.clear()
+
+    def seize(self, timeout: float) -> bool:
+        """Take over from the thread that receives the body: later pieces are ignored.
+
+        False if that thread is processing pieces for longer than `timeout` seconds: a signal
+        handler may have stopped it there.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        # It is never released, and the shell keeps the lists that it appends to.
+        self._unread = self._pieces, self._arrivals, self._pulls
+        count = len(self._pieces)
+        self._pieces, self._arrivals = self._pieces[:count], self._arrivals[:count]
+        self._pulls = self._pulls[: count + 1]
+        return True
+
+    def _process(self) -> None:
         count = len(self._pieces)
         if not count:
             return
@@ -145,7 +176,7 @@ class BodyReader:
 
     def facts(self) -> ResponseFacts:
         """Return the facts of the body; called once, after its last piece."""
-        self.settle()
+        self._process()
         # Listeners get no pieces after the end.
         self._listeners = ()
         return self._read()

@@ -9,13 +9,15 @@ from msgspec.structs import replace
 
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect
-from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.lenient_json import NOT_JSON, parse, parse_message, parse_object
 from ollama_otel.records import Endpoint, Message, ResponseFacts
 
 __all__ = ["Document"]
 
 _MAX_DOCUMENT = 8 * 1024 * 1024
 """Bytes of a body that are kept until its end."""
+_MAX_CHECKED = 64 * 1024
+"""Bytes of a body without facts that are kept, to see whether it is JSON."""
 _MAX_TAIL = 4096
 """Bytes kept of the end of longer vectors: the counts come after them."""
 
@@ -26,8 +28,9 @@ class Document(BodyReader):
     __slots__ = (
         "_endpoint",
         "_first",
-        "_is_read",
+        "_has_facts",
         "_is_stream",
+        "_joined",
         "_kept",
         "_kept_size",
         "_last",
@@ -47,11 +50,12 @@ class Document(BodyReader):
     ) -> None:
         super().__init__(dialect, clock, **options)
         self._endpoint = endpoint
-        self._is_read = endpoint.response != "opaque" or not is_success
+        self._has_facts = endpoint.response != "opaque" or not is_success
         self._is_stream = is_stream
         """Whether the caller asked for a stream, and so reads line by line."""
         self._kept: list[bytes] = []
         self._kept_size = 0
+        self._joined: bytes | None = None
         self._latest_size = 0
         self._first = b""
         self._last = b""
@@ -65,12 +69,16 @@ class Document(BodyReader):
         self._latest_size = len(data)
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
-        if not self._is_read:
-            return
+        self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._joined = None
         # References, not copies: the caller holds the same bytes.
-        if self._kept_size < _MAX_DOCUMENT:
+        if self._kept_size < (_MAX_DOCUMENT if self._has_facts else _MAX_CHECKED):
             self._kept.append(data)
             self._kept_size += len(data)
+        elif not self._has_facts:
+            self._kept.clear()
         elif self._endpoint.response == "embedding":
             self._tail = (self._tail + data)[-_MAX_TAIL:]
         else:
@@ -78,25 +86,24 @@ class Document(BodyReader):
 
     @property
     def start(self) -> bytes:
-        return b"".join((*self._kept, self._tail))
+        if self._joined is None:
+            self._joined = b"".join((*self._kept, self._tail))
+        return self._joined
 
     @property
     def is_malformed(self) -> bool:
-        """Whether it is certainly not a complete JSON document; vectors are judged by the ends."""
+        """Whether it is certainly not a complete JSON document."""
         if self.is_unreadable or not self._first:
             return False
         if self._first[:1] not in b"{[" or self._last[-1:] not in b"}]":
             return True
-        is_vectors = self._endpoint.response == "embedding"
-        if is_vectors or not self._is_read:
-            return self._has_several_messages()
-        return not self._holds_a_message()
-
-    def _holds_a_message(self) -> bool:
-        if self._is_stream:
-            # The last line of a stream that calls itself a document.
-            return parse_object(self.start.rstrip().rpartition(b"\n")[2]) is not None
-        return parse_object(self.start) is not None
+        if not self._has_facts:
+            return bool(self._kept) and parse(self.start) is NOT_JSON
+        if self._endpoint.response == "embedding":
+            return self._contradicts_facts()
+        # A stream may call itself a document.
+        line = self.start.rstrip().rpartition(b"\n")[2]
+        return (parse_message(line) if self._is_stream else parse_object(self.start)) is None
 
     @property
     def is_refused(self) -> bool:
@@ -110,18 +117,37 @@ class Document(BodyReader):
         if self._endpoint.response == "opaque":
             return ResponseFacts(done=not self.is_malformed)
         facts = self.dialect.read_document(self._endpoint, self.start)
-        if facts.done and self._has_several_messages():
+        if facts.done and self._contradicts_facts():
             return replace(facts, done=False)
         return facts
 
-    def _has_several_messages(self) -> bool:
-        """Whether lines came for a request that does not stream: its caller expects a document."""
-        if self._is_stream or self._tail or b"\n" not in self.start.strip():
+    def _contradicts_facts(self) -> bool:
+        """Whether the caller cannot read the document, although facts are found in it.
+
+        Its vectors are not parsed, or it is several lines for a request that does not stream.
+        """
+        body = self.start
+        if self._endpoint.response == "embedding" and not _is_text(body):
+            return True
+        if self._is_stream or self._tail or b"\n" not in body.strip():
             return False
-        return parse_object(self.start) is None
+        return parse_object(body) is None
 
     def answer(self) -> Message | None:
         if not self._keeps_content or self._endpoint.response != "completion":
             return None
         messages = self.dialect.document_messages(self.start)
         return self.dialect.joined(messages, is_cut=False) if messages else None
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether a body may be JSON: it is UTF-8, without a NUL character."""
+    if b"\0" in body:
+        return False
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from ollama_otel import _process
+from ollama_otel._exchange import open_calls
 from ollama_otel._exchange.body import BodyReader, Inlets, PiecesListener
 from ollama_otel._exchange.document import Document
 from ollama_otel._exchange.observers import (
@@ -41,6 +42,9 @@ __all__ = ["Exchange", "Url", "body_reader"]
 _FIRST_REDIRECT = 300
 _PORTS = {"http": 80, "https": 443}
 
+_PATIENCE = 0.1
+"""Seconds to wait for a thread that is processing pieces of a call that has to end."""
+
 _NO_FACTS = ResponseFacts()
 
 
@@ -59,7 +63,7 @@ class Exchange:
 
     A shell calls `begin`, adds `headers` to the request, sends it inside `sending`, reports the
     response's head to `head`, iterates the body inside `receiving`, and calls `close` when the
-    body is closed. Only the first end counts.
+    body is closed. Only the first end counts, whichever thread it comes from.
     """
 
     __slots__ = (
@@ -68,12 +72,13 @@ class Exchange:
         "_content_type",
         "_enrichments",
         "_followers",
+        "_held_record",
         "_instrumentation",
         "_is_from_network",
+        "_is_held",
         "_listeners",
         "_reader",
         "_status",
-        "is_finished",
         "start",
         "trace",
     )
@@ -83,12 +88,13 @@ class Exchange:
 
     def __init__(self, instrumentation: Instrumentation, start: CallStart) -> None:
         """Begin to record a call whose start is known; `begin` builds the start as well."""
-        self.is_finished = False
         self._instrumentation = instrumentation
         self._status: int | None = None
         self._content_type: str | None = None
         self._content_encoding: str | None = None
         self._is_from_network = False
+        self._is_held = False
+        self._held_record: CallRecord | None = None
         self._reader: BodyReader | None = None
         self._followers: list[CallFollower] = []
         self._listeners: list[PiecesListener] = []
@@ -106,6 +112,12 @@ class Exchange:
         for observer in instrumentation.observers:
             self._follow(observer)
         self._began = instrumentation.clock()
+        open_calls.add(self)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the call has ended."""
+        return not open_calls.holds(self)
 
     def _enrich(self, enricher: Enricher) -> None:
         try:
@@ -220,20 +232,59 @@ class Exchange:
         """An exception goes to the caller; closing a generator or coroutine is not a failure."""
         self._finish(None if isinstance(cause, GeneratorExit) else cause, is_whole=False)
 
+    def shut_down(self) -> None:
+        """The telemetry of the process ends while the call is open; from any thread."""
+        self._finish(None, is_whole=False, is_shutdown=True)
+
+    # --- rounds of auth -------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keep the record of a whole body until `release` or `answered_by_auth`.
+
+        The client may answer this response with another request of the same call.
+        """
+        self._is_held = True
+
+    def release(self) -> None:
+        """The response goes to the caller, so its record is that of the call."""
+        self._is_held = False
+        if (record := self._held_record) is not None:
+            self._held_record = None
+            _process.run_or_defer(self._hand_over, record)
+
+    def answered_by_auth(self) -> None:
+        """The client answers the response with another request: the call goes on there."""
+        if (record := self._held_record) is not None:
+            self._held_record = replace(
+                record,
+                outcome="completed",
+                ending="auth_round",
+                error_type=None,
+                error_message=None,
+            )
+        self.release()
+
     # --- the end --------------------------------------------------------------------------
 
-    def _finish(self, cause: BaseException | None, *, is_whole: bool) -> None:
-        if self.is_finished:
+    def _finish(
+        self, cause: BaseException | None, *, is_whole: bool, is_shutdown: bool = False
+    ) -> None:
+        if not open_calls.take(self):
             return
-        self.is_finished = True
+        if is_shutdown and self._reader is not None and not self._reader.seize(_PATIENCE):
+            # What it has read so far is in between two states.
+            self._reader = None
         try:
-            record = self._record(cause, is_whole=is_whole)
+            record = self._record(cause, is_whole=is_whole, is_shutdown=is_shutdown)
         except Exception as fault:  # noqa: BLE001 - our fault; the caller goes on
             guard.caught("building a record", fault)
             return
         finally:
             self._reader = None
-        _process.run_or_defer(self._hand_over, record)
+        if self._is_held and is_whole:
+            self._held_record = record
+        else:
+            _process.run_or_defer(self._hand_over, record)
 
     def _hand_over(self, record: CallRecord) -> None:
         # An interrupt may come anywhere in it; the span has to end all the same.
@@ -241,7 +292,9 @@ class Exchange:
             record = self._enriched(record)
             self._observed(record)
         finally:
-            self._followers, self._listeners, self._enrichments = [], [], []
+            self._followers, self._enrichments = [], []
+            # In place: a head that comes after the end passes this list to a reader.
+            self._listeners.clear()
             try:
                 self.trace.end(record)
             except Exception as fault:  # noqa: BLE001
@@ -280,7 +333,9 @@ class Exchange:
         except Exception as fault:  # noqa: BLE001
             guard.caught("leaving a span", fault)
 
-    def _record(self, cause: BaseException | None, *, is_whole: bool) -> CallRecord:
+    def _record(
+        self, cause: BaseException | None, *, is_whole: bool, is_shutdown: bool
+    ) -> CallRecord:
         now, reader, began = self._instrumentation.clock(), self._reader, self._began
         facts = _NO_FACTS
         values: dict[str, Any] = {}
@@ -295,7 +350,11 @@ class Exchange:
                 guard.caught("reading the end of a response", fault)
             values["response_size"] = reader.size
             values |= reader.timings(began, now)
-        verdict = judge(self.start.endpoint, self._status, reader, facts, cause, is_whole=is_whole)
+        verdict = judge(
+            *(self.start.endpoint, self._status, reader, facts, cause),
+            is_whole=is_whole,
+            is_shutdown=is_shutdown,
+        )
         load = facts.load_duration
         return CallRecord(
             start=self.start,

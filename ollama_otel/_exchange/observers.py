@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 
 __all__ = [
+    "Backlog",
     "CallFollower",
     "CallTrace",
     "Enricher",
@@ -50,6 +51,15 @@ class Observer(Protocol):
         ...
 
 
+class Backlog(NamedTuple):
+    """What a log has not stored yet."""
+
+    pending_lines: int = 0
+    """Lines that wait to be written."""
+    failed_writes: int = 0
+    """Attempts to write that failed."""
+
+
 class LoggingObserver:
     """An observer that stores calls."""
 
@@ -62,6 +72,10 @@ class LoggingObserver:
     def losses(self) -> Callable[[], Mapping[str, int]]:
         """Return a function that counts lost items by kind; it must not refer to the observer."""
         return dict
+
+    def backlog(self) -> Callable[[], Backlog]:
+        """Return a function that says what waits to be stored; as for `losses`."""
+        return Backlog
 
 
 class CallTrace:
@@ -77,7 +91,10 @@ class CallTrace:
         return {}
 
     def enter(self) -> None:
-        """Make the call's span current."""
+        """Make the call's span current.
+
+        A thread that ends open calls may do so while the thread of the call has entered as well.
+        """
 
     def exit(self) -> None:
         """Undo `enter`; called on the same thread and in the same context."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect, ProgressTally
-from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.lenient_json import parse_message
 from ollama_otel.records import Message, Progress, ResponseFacts
 
 __all__ = ["CompletionStream", "ProgressStream"]
@@ -179,7 +179,7 @@ class CompletionStream(Stream):
             # While a model thinks, its answer is empty; that needs no parsing.
             if self._has_thinking and self.dialect.is_silent(payload):
                 continue
-            message = parse_object(payload)
+            message = parse_message(payload)
             for kind in () if message is None else self.dialect.speech(message):
                 if kind == "thinking":
                     self._has_thinking = True
@@ -204,11 +204,11 @@ class CompletionStream(Stream):
         closing = self._closing_payloads()
         first = self._framing.payloads(self._first)[:1] if self.dialect.needs_first else []
         has_end_mark = bool(closing) and self.dialect.is_end_mark(closing[-1])
-        parsed = [parse_object(payload) for payload in (*first, *closing)]
+        parsed = [parse_message(payload) for payload in (*first, *closing)]
         tool_messages = [
             message
             for payload in self._tool_payloads
-            if payload.rstrip() not in closing and (message := parse_object(payload)) is not None
+            if payload.rstrip() not in closing and (message := parse_message(payload)) is not None
         ]
         is_readable = bool(parsed) and (has_end_mark or parsed[-1] is not None)
         return self.dialect.read_stream(
@@ -225,7 +225,7 @@ class CompletionStream(Stream):
         if not closing:
             # Bytes without a message violate the dialect.
             return any(not each.isspace() for each in self._last)
-        return not self.dialect.is_end_mark(closing[-1]) and parse_object(closing[-1]) is None
+        return not self.dialect.is_end_mark(closing[-1]) and parse_message(closing[-1]) is None
 
     @property
     def is_refused(self) -> bool:
@@ -245,7 +245,7 @@ class CompletionStream(Stream):
         messages = [
             message
             for payload in self._framing.payloads(b"".join(self._captured))
-            if (message := parse_object(payload)) is not None
+            if (message := parse_message(payload)) is not None
         ]
         return self.dialect.joined(messages, is_cut=self._is_cut)
 
@@ -282,7 +282,7 @@ class ProgressStream(Stream):
             if not payload or payload.isspace():
                 continue
             self._chunk_count += 1
-            message = parse_object(payload)
+            message = parse_message(payload)
             self._is_malformed = message is None
             if message is not None:
                 self._last = message

@@ -35,11 +35,13 @@ def judge(
     cause: BaseException | None,
     *,
     is_whole: bool,
+    is_shutdown: bool = False,
 ) -> Verdict:
     """Return how a call ended; the first condition that holds decides.
 
     `status` and `reader` are None if no response came, `cause` is the exception that goes to the
-    caller, and `is_whole` says whether the body came to its clean end.
+    caller, and `is_whole` says whether the body came to its clean end. `is_shutdown` says that
+    neither the caller nor the server ended the call, but the end of the process or its telemetry.
     """
     if cause is not None and failures.is_cancellation(cause):
         return Verdict("cancelled", "cancelled")
@@ -57,7 +59,10 @@ def judge(
     if facts.error is not None:
         text = failures.error_text(facts.error.encode())
         return Verdict("failed", "error_message", failures.from_server(None, text), text)
-    return _without_error(reader, facts, is_whole=is_whole)
+    verdict = _without_error(reader, facts, is_whole=is_whole)
+    if is_shutdown and verdict.outcome == "abandoned":
+        return Verdict("cancelled", "cancelled")
+    return verdict
 
 
 def _redirected(method: str, status: int) -> Verdict:

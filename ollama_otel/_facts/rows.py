@@ -541,7 +541,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "residency.gpu_share",
         "number",
         "residency",
-        "Part of the model in GPU memory, 0 to 1.",
+        "Part of the model in GPU memory, 0 to 1; below 0.1 it runs on the CPU.",
         names.MODEL_GPU_SHARE,
     ),
     _fact(

@@ -14,7 +14,7 @@ from typing import Final, Literal, Self
 from msgspec.structs import replace
 
 from ollama_otel import _process
-from ollama_otel._exchange.observers import CallFollower, LoggingObserver
+from ollama_otel._exchange.observers import Backlog, CallFollower, LoggingObserver
 from ollama_otel._log.files import LogFile, base_of
 from ollama_otel._log.pipeline import Begun, CallIds, Ended, Pipeline
 from ollama_otel._log.privacy import BodyPolicy
@@ -120,6 +120,10 @@ class ReplayLog(LoggingObserver):
     def losses(self) -> Callable[[], Mapping[str, int]]:
         """Return a function that counts dropped bodies and lines; it refers to the writer only."""
         return self._writer.losses
+
+    def backlog(self) -> Callable[[], Backlog]:
+        """Return a function that counts waiting lines and failed writes, as `losses`."""
+        return self._writer.backlog
 
 
 class _FactFollower(CallFollower):

@@ -8,7 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from logging import getLogger
 from pathlib import Path
@@ -37,17 +37,39 @@ _LONGEST: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """An incomplete part of a log: a process may have been killed while it wrote."""
+    """Incomplete parts of a log: a process may have been killed while it wrote."""
 
     file: Path
     line: int
+    """The first of them."""
     reason: str
+    count: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
+        more = f", and {self.count - 1:,} more" if self.count > 1 else ""
+        return f"{self.file}:{self.line}: {self.reason}{more}"
 
 
 Report = Callable[[Skipped], object]
+
+
+class _Skips:
+    """Counts what is skipped, by reason: one report for each instead of one for each line."""
+
+    def __init__(self) -> None:
+        self._by_reason: dict[str, Skipped] = {}
+
+    def add(self, file: Path, line: int, reason: str) -> None:
+        known = self._by_reason.get(reason)
+        self._by_reason[reason] = (
+            Skipped(file=file, line=line, reason=reason)
+            if known is None
+            else replace(known, count=known.count + 1)
+        )
+
+    def tell(self, report: Report) -> None:
+        for skipped in self._by_reason.values():
+            report(skipped)
 
 
 class _Line(NamedTuple):
@@ -63,8 +85,9 @@ def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Itera
     """Return the calls of a log in the order of their ends; those without an end come last.
 
     `path` is a file, with its archived files and those of other processes, a folder of such
-    files, or a cassette. `report` gets parts that are skipped, because a process was killed
-    while it wrote them; by default they are logged as warnings. Raises `ReplayLogError`: at once
+    files, or a cassette. `report` gets what was skipped, because a process was killed while it
+    wrote: once at the end of reading for each reason, with a count; by default these are logged as
+    warnings. Raises `ReplayLogError`: at once
     if there is no log, and while reading for a malformed line.
     """
     files = _files(Path(path))
@@ -89,11 +112,15 @@ def _files(path: Path) -> list[Path]:
 
 
 def _calls(path: Path, report: Report) -> Iterator[RecordedCall]:
+    skips = _Skips()
     with ExitStack() as stack:
         # Each file is in order already, up to short overlaps.
-        sources = [_lines(file, stream, report) for file, stream in _opened(path, stack)]
+        sources = [_lines(file, stream, skips) for file, stream in _opened(path, stack)]
         lines = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda line: line.at)
-        yield from _joined(lines, report)
+        try:
+            yield from _joined(lines, skips)
+        finally:
+            skips.tell(report)
 
 
 def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, IO[bytes]]]:
@@ -110,7 +137,7 @@ def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, IO[bytes]]]:
     raise ReplayLogError(f"{path}: its files are renamed faster than they can be opened: try again")
 
 
-def _joined(lines: Iterable[_Line], report: Report) -> Iterator[RecordedCall]:
+def _joined(lines: Iterable[_Line], skips: _Skips) -> Iterator[RecordedCall]:
     """Join requests and ends."""
     requests: dict[str, _Line] = {}
     early_ends: dict[str, _Line] = {}
@@ -130,9 +157,7 @@ def _joined(lines: Iterable[_Line], report: Report) -> Iterator[RecordedCall]:
                 else:
                     early_ends[call_id] = line
     for end in early_ends.values():
-        report(
-            Skipped(file=end.file, line=end.number, reason="an end line without its request line")
-        )
+        skips.add(end.file, end.number, "an end line without its request line")
     for request in requests.values():
         yield _call(request, None)
 
@@ -153,13 +178,13 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
         ) from error
 
 
-def _lines(file: Path, stream: IO[bytes], report: Report) -> Iterator[_Line]:
+def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
     number, torn = 0, None
     try:
         for number, raw in enumerate(stream, 1):
             values = _parsed(raw)
             if torn is not None:
-                _explain(file, number - 1, torn, values, report)
+                _explain(file, number - 1, torn, values, skips)
                 torn = None
             if values is None:
                 torn = raw
@@ -170,7 +195,7 @@ def _lines(file: Path, stream: IO[bytes], report: Report) -> Iterator[_Line]:
     except (OSError, EOFError, zlib.error) as error:
         raise ReplayLogError(f"{file}:{number + 1}: cannot be read: {error}") from error
     if torn is not None:
-        _explain(file, number, torn, None if torn.endswith(b"\n") else {"event": "opened"}, report)
+        _explain(file, number, torn, None if torn.endswith(b"\n") else {"event": "opened"}, skips)
 
 
 def _open(file: Path) -> IO[bytes]:
@@ -186,7 +211,7 @@ def _parsed(raw: bytes) -> dict[str, Any] | None:
 
 
 def _explain(
-    file: Path, number: int, raw: bytes, following: dict[str, Any] | None, report: Report
+    file: Path, number: int, raw: bytes, following: dict[str, Any] | None, skips: _Skips
 ) -> None:
     """Skip a line that a process did not finish; any other malformed line is an error.
 
@@ -197,7 +222,7 @@ def _explain(
         raise ReplayLogError(
             f"{file}:{number}: expected a line of a replay log (a JSON object), found {shown!r}"
         )
-    report(Skipped(file=file, line=number, reason="an unfinished line is skipped"))
+    skips.add(file, number, "an unfinished line is skipped")
 
 
 def _check_texts(values: dict[str, Any], file: Path, number: int) -> None:

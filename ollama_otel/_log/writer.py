@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from ollama_otel import _process
+from ollama_otel._exchange.observers import Backlog
 from ollama_otel._guard import guard
 
 __all__ = ["LogStatistics", "Writer"]
@@ -47,6 +48,8 @@ class LogStatistics:
     """Bodies left out of their lines because too many bytes were pending."""
     dropped_lines: int
     """Lines that were never written."""
+    pending_lines: int
+    """Lines that wait to be written, also those whose writing has failed so far."""
     failed_writes: int
     """Attempts to write that raised OSError."""
     deleted_files: int
@@ -97,12 +100,18 @@ class Writer:
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._waiting_bytes = 0
+        self._markers = 0
+        """Entries of the queue that are not lines: requests to flush."""
+        self._in_hand = 0
+        """Lines that the thread has taken from the queue and not yet written."""
         self._written = self._failed_writes = 0
         self._dropped_lines = self._dropped_bodies = self._deleted_files = 0
         self._stated = (0, 0)
         self._is_failing = False
         self.is_stuck = False
         """Whether the last flush before a fork timed out."""
+        self.is_late = False
+        """Whether `close` has waited in vain."""
 
     # --- for callers ----------------------------------------------------------------------
 
@@ -141,19 +150,24 @@ class Writer:
         written = threading.Event()
         if thread is None or not thread.is_alive():
             return None if self.is_closed or self._queue.empty() else written
+        self._mark(written)
+        return written
+
+    def _mark(self, written: threading.Event) -> None:
+        with self._lock:
+            self._markers += 1
         self._queue.put(written)
         self._hurry.set()
-        return written
 
     def stop(self) -> None:
         """Write the queued entries and end; does not wait for that."""
         self._stopping.set()
-        self._queue.put(threading.Event())
-        self._hurry.set()
+        self._mark(threading.Event())
 
     def close(self, timeout: float = _AT_EXIT) -> bool:
         """Write the queued entries and end; False if that takes more than `timeout` seconds."""
         is_written = self.flush(timeout)
+        self.is_late = not is_written
         self.stop()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -165,7 +179,7 @@ class Writer:
         _log.warning(
             "the replay log %s was not written in time at exit; about %d lines are lost",
             self._name,
-            self._queue.qsize() + 1,
+            self._pending_lines(),
         )
 
     @property
@@ -181,6 +195,7 @@ class Writer:
                 written=self._written,
                 dropped_bodies=self._dropped_bodies,
                 dropped_lines=self._dropped_lines,
+                pending_lines=self._pending_lines(),
                 failed_writes=self._failed_writes,
                 deleted_files=self._deleted_files,
             )
@@ -188,6 +203,14 @@ class Writer:
     def losses(self) -> dict[str, int]:
         """Return how many bodies and lines were dropped so far."""
         return {"body": self._dropped_bodies, "line": self._dropped_lines}
+
+    def backlog(self) -> Backlog:
+        """Return how many lines wait, and how many attempts to write have failed."""
+        return Backlog(pending_lines=self._pending_lines(), failed_writes=self._failed_writes)
+
+    def _pending_lines(self) -> int:
+        # Without a lock: entries move between the two numbers meanwhile.
+        return max(0, self._queue.qsize() - self._markers) + self._in_hand
 
     # --- the thread -----------------------------------------------------------------------
 
@@ -222,6 +245,10 @@ class Writer:
                 taken.append(self._queue.get_nowait())
         except Empty:
             pass
+        markers = sum(isinstance(item, threading.Event) for item in taken)
+        with self._lock:
+            self._markers -= markers
+        self._in_hand = len(taken) - markers
         return taken
 
     def _write_batch(self, taken: Sequence[tuple[Any, int] | threading.Event]) -> None:
@@ -231,6 +258,7 @@ class Writer:
             if not isinstance(item, threading.Event) and (line := self._rendered(*item))
         ]
         is_written = bool(lines) and self._write(lines)
+        self._in_hand = 0
         if is_written:
             self._write_dropped_line()
         for item in taken:
@@ -328,7 +356,7 @@ _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 def _flush_all(timeout: float) -> list[Writer]:
     """Flush all writers, in `timeout` seconds together; return those that did not finish."""
     end = time.monotonic() + timeout
-    requested = [(writer, writer.request_flush()) for writer in list(_writers)]
+    requested = [(each, each.request_flush()) for each in list(_writers) if not each.is_late]
     return [
         writer
         for writer, written in requested
@@ -349,7 +377,8 @@ def _reset_after_fork() -> None:
 
 
 def _close_all() -> None:
-    for writer in _flush_all(_AT_EXIT):
+    late = _flush_all(_AT_EXIT)
+    for writer in (*late, *(writer for writer in list(_writers) if writer.is_late)):
         writer.warn_of_pending_lines()
     for writer in list(_writers):
         writer.stop()

@@ -33,10 +33,12 @@ class Timing:
     def variables(self) -> Mapping[str, str]:
         """Grafana's built-in variables."""
         rate = max(self.step + self.interval, _SAMPLES_OF_A_RATE * self.interval)
+        # The boards allow no points that are closer than samples.
+        distance = max(self.step, self.interval)
         return {
             "__rate_interval": f"{rate}s",
-            "__interval": f"{self.step}s",
-            "__interval_ms": str(self.step * 1000),
+            "__interval": f"{distance}s",
+            "__interval_ms": str(distance * 1000),
             "__range": f"{self.range}s",
             "__range_s": str(self.range),
             "__range_ms": str(self.range * 1000),

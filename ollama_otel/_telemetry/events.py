@@ -7,6 +7,7 @@ from opentelemetry.util.types import AnyValue
 
 from ollama_otel import _names as names
 from ollama_otel._exchange.observers import CallFollower
+from ollama_otel._telemetry.attribute_limits import log_limit
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.spans import final_attributes, start_attributes
 from ollama_otel.records import CallRecord, CallStart
@@ -45,7 +46,7 @@ class EventObserver:
             )
         details = {**known, **final_attributes(record, self._profile)}
         if self._messages is not None:
-            details |= self._messages.as_values(record)
+            details |= self._messages.as_values(record, log_limit(self._logger))
         self._logger.emit(
             LogRecord(
                 event_name=names.DETAILS_EVENT,

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 __all__ = [
-    "ExportFailures",
     "OtlpProtocol",
     "Signal",
     "exporter_names",
@@ -48,34 +47,6 @@ _KNOWN: Mapping[Signal, tuple[str, ...]] = {
 _HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
 _HEADER_VALUE = re.compile(r"[ -~]*")
 _SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
-
-
-class ExportFailures:
-    """Knows the latest failed export of the exporters that it watches.
-
-    The SDK's `force_flush` returns True although an exporter failed.
-    """
-
-    def __init__(self) -> None:
-        self.latest: object = None
-        """A new object after each failure."""
-
-    def watch(self, exporter: Any) -> None:
-        """Note each later export of this exporter that raises or does not return success."""
-        export = exporter.export
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            failed = True
-            try:
-                result = export(*args, **kwargs)
-                # The result types of spans, metrics and logs have no common class.
-                failed = result.name != "SUCCESS"
-            finally:
-                if failed:
-                    self.latest = object()
-            return result
-
-        exporter.export = watched
 
 
 def _protocol(signal: Signal, given: str | None) -> OtlpProtocol:

@@ -150,6 +150,9 @@ def build_instrumentation(
     all_observers += observers
     logs = [each for each in all_observers if isinstance(each, LoggingObserver)]
     instruments.losses.update(log.losses() for log in logs)
+    instruments.backlogs.update(log.backlog() for log in logs)
+    # What is open at exit has to end before the providers export what they have.
+    _process.precede_at_exit()
     return Instrumentation(
         tracing=SpanTracing(tracer, settings, messages),
         enrichers=(*own_enrichers, *enrichers),

@@ -250,6 +250,22 @@ LOG_DROPPED: Final = _counter(
     requires="event",
     emitted_by="a replay log that drops something",
 )
+_LOG: Final = _Source(requires="event", emitted_by="a replay log")
+LOG_PENDING: Final = Instrument(
+    name="ollama.client.replay_log.pending",
+    kind="updowncounter",
+    unit="{line}",
+    description="Lines of the replay log that wait to be written.",
+    labels=(),
+    **_LOG,
+)
+LOG_FAILED_WRITES: Final = _counter(
+    name="ollama.client.replay_log.failed_writes",
+    unit="{write}",
+    description="Failed attempts to write the replay log; each is repeated.",
+    labels=(),
+    **_LOG,
+)
 
 # --- server and models, observed by polling /api/ps ------------------------------------------
 
@@ -305,7 +321,7 @@ MEMORY_USAGE: Final = _gauge(
 GPU_SHARE: Final = _gauge(
     name="ollama.model.gpu.share",
     unit="{share}",
-    description="Fraction of a loaded model that is in GPU memory, from 0 to 1.",
+    description="Fraction of a loaded model in GPU memory, 0 to 1; below 0.1 it runs on the CPU.",
     labels=MODEL_LABELS,
     **_LOADED,
 )
@@ -356,32 +372,56 @@ EVICTIONS: Final = _counter(
     requires="residency",
     emitted_by=f"{_RESIDENCY} and a model being evicted by another",
 )
-_HARDWARE = (names.HARDWARE_ID, names.HARDWARE_NAME, names.HARDWARE_TYPE)
-_GPU: Final = _Source(
-    requires="gpu",
-    emitted_by=f"{_RESIDENCY}, pip install 'ollama_otel[nvidia]' and an NVIDIA GPU in the machine "
-    "of the app",
+_COMPONENT = (names.HARDWARE_ID, names.HARDWARE_NAME, names.HARDWARE_PARENT)
+"""`hw.parent` is the GPU of a MIG instance; other GPUs do not have it."""
+_HARDWARE = (*_COMPONENT, names.HARDWARE_TYPE)
+_NVIDIA: Final = (
+    f"{_RESIDENCY}, pip install 'ollama_otel[nvidia]' and an NVIDIA GPU in the machine of the app"
 )
+_GPU: Final = _Source(requires="gpu", emitted_by=_NVIDIA)
+_SENSOR: Final = _Source(requires="gpu", emitted_by=f"{_NVIDIA} that reports it")
 GPU_MEMORY_USAGE: Final = _gauge(
     name="hw.gpu.memory.usage",
     unit="By",
-    description="GPU memory in use on this machine.",
+    description="GPU memory in use on this machine, without the driver's reserve.",
     labels=_HARDWARE,
     **_GPU,
 )
 GPU_MEMORY_LIMIT: Final = _gauge(
     name="hw.gpu.memory.limit",
     unit="By",
-    description="Total GPU memory on this machine.",
+    description="Total GPU memory on this machine, with the driver's reserve.",
     labels=_HARDWARE,
     **_GPU,
+)
+# The conventions set the unit 1. OTLP receivers append `_ratio`, scrape endpoints do not.
+GPU_UTILIZATION: Final = _gauge(
+    name="hw.gpu.utilization",
+    unit="1",
+    description="Fraction of the last second in which a GPU of this machine was executing.",
+    labels=(*_HARDWARE, names.GPU_TASK),
+    **_SENSOR,
+)
+GPU_TEMPERATURE: Final = _gauge(
+    name="hw.temperature",
+    unit="Cel",
+    description="Temperature of a GPU of this machine.",
+    labels=(*_COMPONENT, names.SENSOR_LOCATION),
+    **_SENSOR,
 )
 GPU_POWER: Final = _gauge(
     name="hw.power",
     unit="W",
     description="Power drawn by a GPU of this machine.",
     labels=_HARDWARE,
-    **_GPU,
+    **_SENSOR,
+)
+GPU_ENERGY: Final = _counter(
+    name="hw.energy",
+    unit="J",
+    description="Energy consumed by a GPU of this machine since the app first read it.",
+    labels=_HARDWARE,
+    **_SENSOR,
 )
 
 # --- self-metrics of OpenTelemetry's SDK -----------------------------------------------------

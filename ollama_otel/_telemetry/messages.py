@@ -6,11 +6,12 @@ The format is that of `gen_ai.input.messages` and its siblings, valid in both pr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 from ollama_otel import _names as names
-from ollama_otel._telemetry.content import ContentPolicy, as_json, plain
+from ollama_otel._telemetry.attribute_limits import Fitted, json_within, values_within
+from ollama_otel._telemetry.content import ContentPolicy, plain
 from ollama_otel.records import (
     CallRecord,
     Media,
@@ -35,8 +36,18 @@ class MessageWriter:
             redactors=settings.redactors, max_length=settings.content_max_length
         )
 
-    def as_values(self, record: CallRecord) -> dict[str, Any]:
-        """Return the messages as structured values, by attribute; empty ones are left out."""
+    def as_values(self, record: CallRecord, limit: int | None = None) -> dict[str, Any]:
+        """Return the messages as structured values, by attribute; empty ones are left out.
+
+        No string in them is longer than `limit`.
+        """
+        return _fitted(self._written(record), lambda messages: values_within(messages, limit))
+
+    def as_attributes(self, record: CallRecord, limit: int | None = None) -> dict[str, str | bool]:
+        """Return the messages as span attributes: JSON of at most `limit` characters."""
+        return _fitted(self._written(record), lambda messages: json_within(messages, limit))
+
+    def _written(self, record: CallRecord) -> dict[str, Any]:
         start, answer = record.start, record.answer
         conversation = start.conversation
         if conversation is None or not start.is_inference:
@@ -53,13 +64,6 @@ class MessageWriter:
             if answer.is_cut:
                 values[names.CONTENT_IS_CUT] = True
         return {name: value for name, value in values.items() if value}
-
-    def as_attributes(self, record: CallRecord) -> dict[str, str | bool]:
-        """Return the messages as span attributes, encoded as JSON."""
-        return {
-            name: value if isinstance(value, bool) else as_json(value)
-            for name, value in self.as_values(record).items()
-        }
 
     def _message(self, message: Message) -> dict[str, Any]:
         return {"role": self._policy.cut(message.role), "parts": self._parts(message.parts)}
@@ -116,6 +120,23 @@ class MessageWriter:
 
     def _id(self, value: str | None) -> str | None:
         return None if value is None else self._policy.cut(value)
+
+
+def _fitted(
+    values: Mapping[str, Any], fit: Callable[[Sequence[Mapping[str, Any]]], Fitted]
+) -> dict[str, Any]:
+    """Fit each value into a limit, and state whether a message or more is left out."""
+    fitted: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, bool):
+            fitted[name] = value
+            continue
+        fitting = fit(value)
+        if fitting.value is not None:
+            fitted[name] = fitting.value
+        if not fitting.is_whole:
+            fitted[names.CONTENT_IS_CUT] = True
+    return fitted
 
 
 def _file(media: Media) -> Iterator[tuple[str, Any]]:

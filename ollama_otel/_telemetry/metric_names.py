@@ -1,6 +1,7 @@
-"""The names of our metrics and labels in Prometheus, the same by OTLP and by scraping.
+"""The names of our metrics and labels in Prometheus, by OTLP and by scraping.
 
-Both use Prometheus' default translation strategy, `UnderscoreEscapingWithSuffixes`.
+They differ for gauges of the unit 1 only.
+Both ways use Prometheus' default translation strategy, `UnderscoreEscapingWithSuffixes`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,18 @@ __all__ = [
     "instrument_of",
     "label_name",
     "metric_name",
+    "scraped_name",
     "series_names",
 ]
 
-_UNITS: Final[Mapping[str, str]] = {"s": "seconds", "By": "bytes", "W": "watts"}
+_UNITS: Final[Mapping[str, str]] = {
+    "s": "seconds",
+    "By": "bytes",
+    "W": "watts",
+    "J": "joules",
+    "Cel": "celsius",
+    "1": "ratio",
+}
 
 HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
 """Suffixes of classic histograms; native ones have none."""
@@ -31,7 +40,7 @@ def label_name(attribute: str) -> str:
 
 
 def metric_name(instrument: Instrument) -> str:
-    """Return the metric of an instrument; for a histogram the name without a suffix."""
+    """Return the metric of an instrument by OTLP; for a histogram the name without a suffix."""
     name = label_name(instrument.name)
     unit = instrument.unit
     if not unit.startswith("{"):
@@ -39,11 +48,20 @@ def metric_name(instrument: Instrument) -> str:
     return f"{name}_total" if instrument.kind == "counter" else name
 
 
+def scraped_name(instrument: Instrument) -> str:
+    """Return the metric of an instrument by scraping.
+
+    OTLP receivers name the unit 1 as the specification says, the Python exporter does not.
+    """
+    return label_name(instrument.name) if instrument.unit == "1" else metric_name(instrument)
+
+
 def series_names(instrument: Instrument) -> tuple[str, ...]:
     """Return every name under which Prometheus may store series of an instrument."""
     name = metric_name(instrument)
     suffixes = HISTOGRAM_SUFFIXES if instrument.kind == "histogram" else ()
-    return (name, *(f"{name}{suffix}" for suffix in suffixes))
+    names = (name, scraped_name(instrument), *(f"{name}{suffix}" for suffix in suffixes))
+    return tuple(dict.fromkeys(names))
 
 
 def instrument_of(series_name: str) -> Instrument | None:

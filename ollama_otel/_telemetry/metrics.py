@@ -16,7 +16,7 @@ from opentelemetry.metrics import Observation as Measurement
 
 from ollama_otel import _names as names
 from ollama_otel import _process
-from ollama_otel._exchange.observers import CallFollower
+from ollama_otel._exchange.observers import Backlog, CallFollower
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.spans import operation_of
@@ -110,6 +110,7 @@ class Instruments:
         self.models: set[str] = set()
         # The counts of a deleted log stay: counters must not decrease.
         self.losses: set[Callable[[], Mapping[str, int]]] = set()
+        self.backlogs: set[Callable[[], Backlog]] = set()
         genai = rows.GENAI_INSTRUMENTS[profile]
 
         def histogram(row: Instrument | None) -> Histogram | None:
@@ -134,6 +135,8 @@ class Instruments:
         self._observe(meter, rows.PHASE_TIME, Instruments._phases)
         self._observe(meter, rows.TRANSFER_SIZE, Instruments._transfers)
         self._observe(meter, rows.LOG_DROPPED, Instruments._dropped)
+        self._observe(meter, rows.LOG_PENDING, _backlog_reader("pending_lines"))
+        self._observe(meter, rows.LOG_FAILED_WRITES, _backlog_reader("failed_writes"))
         for row, total in (
             (genai.input_tokens_total, "input_tokens"),
             (genai.output_tokens_total, "output_tokens"),
@@ -186,6 +189,14 @@ class Instruments:
         self.lock = threading.RLock()
         # New objects: a copy of the parent's call may still end here, in the old ones.
         self.series = {key: series.without_calls() for key, series in self.series.items()}
+
+
+def _backlog_reader(count: str) -> Any:
+    def read(instruments: Instruments) -> Iterator[Measurement]:
+        if instruments.backlogs:
+            yield Measurement(sum(getattr(backlog(), count) for backlog in instruments.backlogs))
+
+    return read
 
 
 def _token_reader(total: str) -> Any:
@@ -297,7 +308,7 @@ class MetricObserver:
         start, response = record.start, record.response
         with self.instruments.lock:
             series.active -= 1
-            if record.is_redirect:
+            if record.is_hop:
                 return
             series.add(record)
         ended = series.ended(record.outcome, record.error_type)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -33,8 +32,6 @@ Series = tuple[tuple[str, str | int], ...]
 
 _MAX_EVICTIONS = 200
 """Pairs of models with series of their own for evictions."""
-_READING_LASTS = 0.5
-"""Seconds; one collection reads three metrics of the GPUs."""
 
 
 def _flag(value: bool | None) -> int | None:  # noqa: FBT001 - a value, not a switch
@@ -55,7 +52,10 @@ _OF_MODEL: dict[Instrument, Callable[[LoadedModel], float | None]] = {
 _OF_GPU: dict[Instrument, Callable[[Gpu], float | None]] = {
     rows.GPU_MEMORY_USAGE: lambda gpu: gpu.memory_usage,
     rows.GPU_MEMORY_LIMIT: lambda gpu: gpu.memory_limit,
+    rows.GPU_UTILIZATION: lambda gpu: gpu.utilization,
+    rows.GPU_TEMPERATURE: lambda gpu: gpu.temperature,
     rows.GPU_POWER: lambda gpu: gpu.power,
+    rows.GPU_ENERGY: lambda gpu: gpu.energy,
 }
 
 
@@ -75,17 +75,18 @@ class ResidencyMetrics:
             row: {} for row in (rows.LOADS, rows.RELOADS, rows.UNLOADS, rows.EVICTIONS)
         }
         self._gpus = GpuReader(find_nvml()) if gpus is None else gpus
-        self._gpu_reading: tuple[float, tuple[Gpu, ...]] = (float("-inf"), ())
         readers: dict[Instrument, Callable[[ResidencyMetrics], Iterable[Measurement]]] = {
             rows.SERVER_INFO: ResidencyMetrics._versions,
             rows.MEMORY_USAGE: ResidencyMetrics._memory,
             **{row: partial(ResidencyMetrics._of_servers, row=row) for row in _OF_SERVER},
             **{row: partial(ResidencyMetrics._of_models, row=row) for row in _OF_MODEL},
             **{row: partial(ResidencyMetrics._counted, row=row) for row in self._counts},
-            **{row: partial(ResidencyMetrics._of_gpus, row=row) for row in _OF_GPU},
         }
         for row, read in readers.items():
-            self._observe(meter, row, read)
+            self._observe(meter, row, partial(ResidencyMetrics._locked, read=read))
+        # Without the lock: a call that counts an event must not wait for a slow driver.
+        for row in _OF_GPU:
+            self._observe(meter, row, partial(ResidencyMetrics._of_gpus, row=row))
         _process.at_fork(after_in_child=self._reset_after_fork)
 
     def follow(self, residency: Residency) -> None:
@@ -160,10 +161,7 @@ class ResidencyMetrics:
 
         def callback(options: CallbackOptions) -> Iterable[Measurement]:  # noqa: ARG001
             metrics = reference()
-            if metrics is None:
-                return ()
-            with metrics.lock:
-                return list(read(metrics))
+            return () if metrics is None else read(metrics)
 
         create = (
             meter.create_observable_gauge
@@ -171,6 +169,12 @@ class ResidencyMetrics:
             else meter.create_observable_counter
         )
         create(row.name, callbacks=[callback], unit=row.unit, description=row.description)
+
+    def _locked(
+        self, read: Callable[[ResidencyMetrics], Iterable[Measurement]]
+    ) -> list[Measurement]:
+        with self.lock:
+            return list(read(self))
 
     def _servers(self) -> tuple[ServerState, ...]:
         residency = None if self._followed is None else self._followed()
@@ -211,20 +215,21 @@ class ResidencyMetrics:
         return (Measurement(count, dict(series)) for series, count in self._counts[row].items())
 
     def _of_gpus(self, row: Instrument) -> Iterator[Measurement]:
-        now = time.perf_counter()
         # Only while servers are watched: reading keeps the driver active.
         if self._followed is None or self._followed() is None:
             return
-        if now - self._gpu_reading[0] > _READING_LASTS:
-            self._gpu_reading = now, self._gpus.read()
-        for gpu in self._gpu_reading[1]:
+        for gpu in self._gpus.read():
             if (value := _OF_GPU[row](gpu)) is not None:
-                labels = {
+                known = {
                     names.HARDWARE_ID: gpu.id,
                     names.HARDWARE_NAME: gpu.name,
+                    names.HARDWARE_PARENT: gpu.parent,
                     names.HARDWARE_TYPE: "gpu",
+                    names.GPU_TASK: "general",
+                    names.SENSOR_LOCATION: "gpu",
                 }
-                yield Measurement(value, labels)
+                labels = {label: known[label] for label in row.labels}
+                yield Measurement(value, {k: v for k, v in labels.items() if v is not None})
 
     def _reset_after_fork(self) -> None:
         """Replace a lock that the parent may have held."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -38,8 +38,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 
 from ollama_otel._exchange.observers import Enricher, Observer
 from ollama_otel._telemetry import first_call
+from ollama_otel._telemetry.export_failures import ExportFailures
 from ollama_otel._telemetry.exporters import (
-    ExportFailures,
     OtlpProtocol,
     Signal,
     exporter_names,
@@ -50,17 +50,16 @@ from ollama_otel._telemetry.exporters import (
 from ollama_otel._telemetry.instrumentation import replay_log_of, use_by_default
 from ollama_otel._telemetry.per_provider import is_stand_in
 from ollama_otel._telemetry.scrape import (
-    ScrapeEndpoint,
     has_inherited,
     open_endpoint,
     place_from_environ,
     read_place,
 )
+from ollama_otel._telemetry.telemetry import Telemetry, shut_down_at_exit
 from ollama_otel.errors import SettingsError
 from ollama_otel.settings import Settings, did_you_mean
 
 if TYPE_CHECKING:
-    from ollama_otel._log.observer import ReplayLog
     from ollama_otel.residency import Residency
 
 __all__ = ["Telemetry", "configure"]
@@ -85,59 +84,6 @@ _applied: dict[str, object] = {}
 _log = getLogger("ollama_otel")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Telemetry:
-    """What `configure` set up; None if the app has its own provider, or disabled the signal."""
-
-    tracer_provider: TracerProvider | None
-    meter_provider: MeterProvider | None
-    logger_provider: LoggerProvider | None
-    settings: Settings
-    replay_log: ReplayLog | None = None
-    scrape_endpoint: ScrapeEndpoint | None = None
-    """Serves the metrics to Prometheus; None unless requested, or if its port is taken."""
-    residency: Residency | None = None
-    """Watches which models the servers hold; None unless requested."""
-    _failures: ExportFailures = field(default_factory=ExportFailures, repr=False, compare=False)
-
-    def flush(self, timeout: float = 10.0) -> bool:
-        """Export pending data; False if an export, a provider or the replay log fails meanwhile.
-
-        An exporter keeps its own time limit instead of `timeout` seconds, and logs why it failed.
-        """
-        before = self._failures.latest
-        results = [
-            _flush(provider, int(timeout * 1000))
-            for provider in (self.tracer_provider, self.meter_provider, self.logger_provider)
-            if provider is not None
-        ]
-        if self.replay_log is not None:
-            results.append(self.replay_log.flush(timeout))
-        return all(results) and self._failures.latest is before
-
-    def shutdown(self) -> None:
-        """Export pending data and stop; runs automatically when the process exits."""
-        if self.residency is not None:
-            from ollama_otel._telemetry.residency import release  # noqa: PLC0415 - as below
-
-            release(self.residency, self)
-        for provider in (self.tracer_provider, self.meter_provider, self.logger_provider):
-            if provider is not None:
-                provider.shutdown()
-        if self.replay_log is not None:
-            self.replay_log.close()
-        if self.scrape_endpoint is not None:
-            self.scrape_endpoint.close()
-
-
-def _flush(provider: TracerProvider | MeterProvider | LoggerProvider, millis: int) -> bool:
-    try:
-        return provider.force_flush(millis)
-    except Exception as error:  # noqa: BLE001 - the SDK raises this class if a reader is late
-        _log.warning("%s", " ".join(str(error).split()))
-        return False
-
-
 def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     *,
     service_name: str | None = None,
@@ -157,7 +103,8 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     Arguments that are not given come from the standard `OTEL_*` variables:
     `OTEL_SERVICE_NAME`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `..._PROTOCOL`, `..._HEADERS`,
     `OTEL_TRACES_EXPORTER` and so on. If the app has already set a provider for a signal,
-    that signal is left unchanged. Pending data is exported when the process exits.
+    that signal is left unchanged. Pending data is exported when the interpreter exits; a process
+    that a signal ends has to call `Telemetry.shutdown`, or to set `shutdown_on_sigterm`.
 
     `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317).
     `export_interval` is the time between two metric exports, in seconds. `prometheus` is the
@@ -184,7 +131,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
                 for each in otlp_protocols(signal, names, protocol)
             ]
         for exporter in made:
-            failures.watch(exporter)
+            failures.watch(exporter, signal)
         return made
 
     kept = _already_set(settings)
@@ -199,6 +146,11 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
         raise SettingsError(f"OpenTelemetry rejects an OTEL_* variable: {reason}") from error
     _make_global(telemetry)
     first_call.note_configured()
+    shut_down_at_exit(telemetry)
+    if settings.shutdown_on_sigterm:
+        from ollama_otel._telemetry.sigterm import shut_down_on_sigterm  # noqa: PLC0415 - an option
+
+        shut_down_on_sigterm(telemetry)
     _report_without_effect(
         kept,
         telemetry,
@@ -258,8 +210,8 @@ def _build(
         )
     if settings.details_event and is_stand_in(get_logger_provider()):
         log_exporters = exporters("logs", ConsoleLogRecordExporter)
-    tracer_provider = _tracer_provider(span_exporters, resource)
-    logger_provider = _logger_provider(log_exporters, resource)
+    tracer_provider = _tracer_provider(span_exporters, resource, failures)
+    logger_provider = _logger_provider(log_exporters, resource, failures)
     replay_log = replay_log_of(settings)
     residency = _residency(settings)
     readers = _readers(metric_exporters, export_interval)
@@ -274,7 +226,7 @@ def _build(
         readers.append(endpoint.reader)
     return Telemetry(
         tracer_provider=tracer_provider,
-        meter_provider=MeterProvider(readers, resource) if readers else None,
+        meter_provider=_meter_provider(readers, resource),
         logger_provider=logger_provider,
         settings=settings,
         replay_log=replay_log,
@@ -313,15 +265,22 @@ def _scrape_place(given: str | None) -> tuple[str, int] | None:
 
 
 def _tracer_provider(
-    exporters: Sequence[SpanExporter], resource: Resource
+    exporters: Sequence[SpanExporter], resource: Resource, failures: ExportFailures
 ) -> TracerProvider | None:
     if not exporters:
         return None
-    provider = TracerProvider(resource=resource)
+    # `Telemetry.shutdown` shuts the providers down at exit, side by side.
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     with self_metrics_enabled():
         for exporter in exporters:
-            provider.add_span_processor(BatchSpanProcessor(exporter))
+            processor = BatchSpanProcessor(exporter)
+            failures.note_waiting(exporter, processor)
+            provider.add_span_processor(processor)
     return provider
+
+
+def _meter_provider(readers: Sequence[MetricReader], resource: Resource) -> MeterProvider | None:
+    return MeterProvider(readers, resource, shutdown_on_exit=False) if readers else None
 
 
 def _readers(
@@ -342,13 +301,15 @@ def _reader_options() -> dict[str, Any]:
 
 
 def _logger_provider(
-    exporters: Sequence[LogRecordExporter], resource: Resource
+    exporters: Sequence[LogRecordExporter], resource: Resource, failures: ExportFailures
 ) -> LoggerProvider | None:
     if not exporters:
         return None
-    provider = LoggerProvider(resource=resource)
+    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
     for exporter in exporters:
-        provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+        processor = BatchLogRecordProcessor(exporter)
+        failures.note_waiting(exporter, processor)
+        provider.add_log_record_processor(processor)
     return provider
 
 

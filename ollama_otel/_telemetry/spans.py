@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import Token
+from threading import get_ident
 from typing import Any
 
 from opentelemetry import baggage, propagate
@@ -15,6 +16,7 @@ from opentelemetry.util.types import AttributeValue
 from ollama_otel import _names as names
 from ollama_otel._exchange.observers import CallTrace, Tracing
 from ollama_otel._facts import FACTS
+from ollama_otel._telemetry.attribute_limits import span_limit
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 from ollama_otel.settings import Profile, Settings
@@ -87,23 +89,24 @@ class SpanTracing(Tracing):
         )
         return _SpanTrace(self, span, start.started_at)
 
-    def attributes(self, record: CallRecord) -> dict[str, AttributeValue]:
+    def attributes(self, record: CallRecord, span: Span) -> dict[str, AttributeValue]:
         """Return the attributes that the span gets at its end."""
         attributes = final_attributes(record, self._profile)
         if self._messages is not None:
-            attributes |= self._messages.as_attributes(record)
+            attributes |= self._messages.as_attributes(record, span_limit(span))
         return attributes
 
 
 class _SpanTrace(CallTrace):
-    __slots__ = ("_context", "_span", "_started_at", "_token", "_tracing", "ids")
+    __slots__ = ("_context", "_span", "_started_at", "_tokens", "_tracing", "ids")
 
     def __init__(self, tracing: SpanTracing, span: Span, started_at: int) -> None:
         self._tracing = tracing
         self._span = span
         self._started_at = started_at
         self._context = set_span_in_context(span)
-        self._token: Token[Context] | None = None
+        self._tokens: list[tuple[int, Token[Context]]] = []
+        """With the thread that has entered: each leaves its own context."""
         ids = span.get_span_context()
         self.ids = (
             SpanIds(trace=ids.trace_id, span=ids.span_id, is_sampled=ids.trace_flags.sampled)
@@ -122,17 +125,20 @@ class _SpanTrace(CallTrace):
         return headers
 
     def enter(self) -> None:
-        self._token = otel_context.attach(self._context)
+        self._tokens.append((get_ident(), otel_context.attach(self._context)))
 
     def exit(self) -> None:
-        if self._token is not None:
-            otel_context.detach(self._token)
-            self._token = None
+        own = get_ident()
+        for entry in reversed(self._tokens):
+            if entry[0] == own:
+                self._tokens.remove(entry)
+                otel_context.detach(entry[1])
+                return
 
     def end(self, record: CallRecord) -> None:
         span = self._span
         if span.is_recording():
-            span.set_attributes(self._tracing.attributes(record))
+            span.set_attributes(self._tracing.attributes(record, span))
             if record.outcome == "failed":
                 span.set_status(Status(StatusCode.ERROR, record.error_message))
         # By the monotonic clock, so that a change of the wall clock does not affect the duration.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-__all__ = ["NOT_JSON", "parse", "parse_exactly", "parse_object"]
+__all__ = ["NOT_JSON", "parse", "parse_exactly", "parse_message", "parse_object"]
 
 NOT_JSON: Final = object()
 """The value that `parse` returns for a document that is not JSON."""
@@ -44,3 +44,11 @@ def parse_object(document: bytes | str) -> dict[str, Any] | None:
     """Return the JSON object in `document`, or None if it holds anything else."""
     value = parse(document)
     return value if isinstance(value, dict) else None
+
+
+def parse_message(message: bytes) -> dict[str, Any] | None:
+    """As `parse_object`, for a message of a stream: clients replace invalid UTF-8 there."""
+    value = parse_object(message)
+    if value is not None or message.isascii():
+        return value
+    return parse_object(message.decode("utf-8", "replace"))

@@ -50,7 +50,7 @@ class LoadedModel:
 
     @property
     def gpu_share(self) -> float | None:
-        """The share in GPU memory, 0 to 1."""
+        """The share in GPU memory, 0 to 1; a few percent of a model on the CPU stay there."""
         if not self.size or self.gpu_size is None:
             return None
         return self.gpu_size / self.size

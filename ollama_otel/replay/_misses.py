@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire import media
 from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel.records import CallRecord
 from ollama_otel.redaction import is_secret_key
 from ollama_otel.replay._canonical import CanonicalRequest
 from ollama_otel.replay._diff.json import FieldDifference, differing_fields
@@ -54,8 +55,8 @@ def obstacle_to(call: RecordedCall) -> str | None:
     record = call.record
     if record is None:
         return "has no end in the log: its process was killed, or still runs"
-    if record.has_redirect_status:
-        return "is a redirect, and redirects are not played"
+    if (hop := _hop(record)) is not None:
+        return hop
     if call.missing is not None:
         return f"cannot be played: {_REASONS.get(call.missing, call.missing)}"
     if _has_lost_a_body(call):
@@ -66,6 +67,14 @@ def obstacle_to(call: RecordedCall) -> str | None:
         return "cannot be played, as its vectors were not kept; record with media"
     if "images" in call.changes and any(media.MARK in chunk.data for chunk in call.chunks):
         return "cannot be played, as its images were not kept; record with media"
+    return None
+
+
+def _hop(record: CallRecord) -> str | None:
+    if record.has_redirect_status:
+        return "is a redirect, and redirects are not played"
+    if record.is_hop:
+        return "is a round of the client's auth, and only the last round is played"
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -29,7 +29,7 @@ def recording_everywhere(log: LoggingObserver) -> Iterator[None]:
         @functools.wraps(network)
         def handle_request(transport: Any, request: httpx.Request) -> httpx.Response:
             inner = _Network(network, transport)
-            shell = Transport(inner, instrumentation=instrumentation)
+            shell = _Recorder(inner, instrumentation=instrumentation)
             response: httpx.Response = shell.handle_request(request)
             return response
 
@@ -39,7 +39,7 @@ def recording_everywhere(log: LoggingObserver) -> Iterator[None]:
         @functools.wraps(network)
         async def handle_async_request(transport: Any, request: httpx.Request) -> httpx.Response:
             inner = _AsyncNetwork(network, transport)
-            shell = AsyncTransport(inner, instrumentation=instrumentation)
+            shell = _AsyncRecorder(inner, instrumentation=instrumentation)
             response: httpx.Response = await shell.handle_async_request(request)
             return response
 
@@ -50,6 +50,18 @@ def recording_everywhere(log: LoggingObserver) -> Iterator[None]:
         yield
     finally:
         put_back()
+
+
+_MARK: Final = "ollama_otel.is_recorded_everywhere"
+"""Of its own, as the client in front may have telemetry, which is another record of the call."""
+
+
+class _Recorder(Transport):
+    _mark = _MARK
+
+
+class _AsyncRecorder(AsyncTransport):
+    _mark = _MARK
 
 
 class _Network(httpx.BaseTransport):

@@ -180,7 +180,7 @@ class _Counted(CallFollower):
         self._tally = tally
 
     def end(self, record: CallRecord) -> None:
-        if not record.is_redirect:
+        if not record.is_hop:
             self._tally.add(record)
 
 

@@ -17,7 +17,7 @@ from ollama_otel.replay._diff.pairing import REPLAY_OF, is_settled
 
 __all__ = ["LeftOut", "RerunPlan", "plan_rerun"]
 
-LeftOut = Literal["not_inference", "redirected", "no_body", "images", "redacted"]
+LeftOut = Literal["not_inference", "redirected", "auth_round", "no_body", "images", "redacted"]
 """Why a call is not sent again."""
 
 
@@ -77,8 +77,8 @@ def plan_rerun(
 def _reason_to_leave_out(call: RecordedCall, *, allows_redacted: bool) -> LeftOut | None:
     if call.start.endpoint.genai_operation is None:
         return "not_inference"
-    if call.record is not None and call.record.is_redirect:
-        return "redirected"
+    if call.record is not None and call.record.is_hop:
+        return "redirected" if call.record.is_redirect else "auth_round"
     if not isinstance(call.request_body, dict) or "binary" in call.request_changes:
         return "no_body"
     if "images" in call.request_changes:

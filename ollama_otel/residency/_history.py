@@ -35,7 +35,7 @@ class ModelInfo(NamedTuple):
     """Facts of the model that served a call; None: unknown."""
 
     gpu_share: float | None = None
-    """The share in GPU memory, 0 to 1."""
+    """The share in GPU memory, 0 to 1; below 0.1 the model runs on the CPU."""
     context_length: int | None = None
     """Tokens."""
     reload: ModelReload | None = None

@@ -82,6 +82,7 @@ class Connection:
         self._url = url
         self._timeout = timeout
         self._transport: httpx.HTTPTransport | None = None
+        self._tls: ssl.SSLContext | None = None
         self._has_proxy = False
         self._socket: socket.socket | None = None
         self._is_closed = False
@@ -152,11 +153,23 @@ class Connection:
         try:
             proxy = _proxy_for(httpx.URL(self._url))
             self._has_proxy = proxy is not None
-            # Only TLS needs certificates, which are read from disk.
-            has_tls = self._url.startswith("https:")
-            return httpx.HTTPTransport(verify=has_tls, proxy=proxy, limits=_ONE_CONNECTION)
+            return httpx.HTTPTransport(
+                verify=self._tls_context(),  # type: ignore[arg-type]  # None makes no context
+                proxy=proxy,
+                limits=_ONE_CONNECTION,
+            )
         except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
             raise CannotPollError(_text(error)) from error
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        """Return the context of all connections to the server; None if it needs none.
+
+        A process that forks while a thread creates a context may copy a lock of OpenSSL that is
+        held, and the child then waits for it forever. So this thread creates one at most.
+        """
+        if self._tls is None and self._url.startswith("https:"):
+            self._tls = httpx.create_ssl_context()
+        return self._tls
 
     def _follow(self, event: str, info: Mapping[str, Any]) -> None:
         """Keep the socket, as closing a transport does not interrupt it; httpx's `trace`."""

@@ -269,8 +269,8 @@ class Watcher:
         with self._lock:
             self._state = replace(self._state, **changes)
 
-    def _polled(self, result: PollResult, sent_at: float, **changes: Any) -> None:
-        """Note the result of a poll, and publish whether the server went down or came up."""
+    def _polled(self, result: PollResult, sent_at: float, **changes: Any) -> bool | None:
+        """Note the result of a poll, publish that the server came up, and return whether it is."""
         self._reach.polled(result, sent_at)
         is_up = self._is_up(time.perf_counter())
         was_up = self._state.is_up
@@ -278,6 +278,7 @@ class Watcher:
         self._change(is_up=was_up if is_up is None else is_up, **changes)
         if is_up and not was_up:
             self._publish((ServerUp(version=self._state.version),))
+        return is_up
 
     def _reached(self, sent_at: float, *, is_busy: bool) -> None:
         self._failures = 0
@@ -290,10 +291,10 @@ class Watcher:
         self._about_at = 0.0
         self._failures += 1
         is_refused = isinstance(error, RefusedError)
-        self._polled("refused" if is_refused else "lost", sent_at, is_busy=None)
+        is_up = self._polled("refused" if is_refused else "lost", sent_at, is_busy=None)
         if self._reach.is_by_calls_only:
             self._cannot_poll(f"{error}; calls reach it by a route that polls do not have")
-        elif self._is_up(time.perf_counter()) is False:
+        elif is_up is False:
             self._went_down(error, is_news=was_up is not False)
 
     def _went_down(self, error: UnreachableError, *, is_news: bool) -> None:

@@ -503,6 +503,21 @@ def test_what_the_server_held_of_the_model_is_shown(tmp_path: Path, capsys: Capt
 
 
 @pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.046, "5% in GPU memory, runs on the CPU"),
+        (0.0, "0% in GPU memory, runs on the CPU"),
+        (0.1, "10% in GPU memory"),
+    ],
+)
+def test_a_model_on_the_cpu_may_have_buffers_on_the_gpu(
+    tmp_path: Path, capsys: Captured, share: float, shown: str
+) -> None:
+    log = write(tmp_path, request(1), end(1, residency={"gpu_share": share}))
+    assert f"Model in memory\n  {shown}\n" in show(capsys, log, "1")
+
+
+@pytest.mark.parametrize(
     ("path", "answer", "shown"),
     [
         ("/api/embeddings", '{"embedding":[0.1,0.2]}', "1 vector(s) of 2 numbers"),

@@ -73,6 +73,18 @@ def test_a_server_reported_by_two_versions_of_an_app_is_one() -> None:
     )
 
 
+def test_a_gauge_that_scraping_names_differently_is_read_under_both_names() -> None:
+    by = (names.HARDWARE_ID,)
+    assert BOARD.gauge(rows.GPU_UTILIZATION, by=by, how="max") == snapshot(
+        'max by (hw_id) (hw_gpu_utilization_ratio{job=~"$job"} or hw_gpu_utilization{job=~"$job"})'
+    )
+    assert RULES.gauge_over_time(
+        rows.GPU_UTILIZATION, function="avg", by=by, how="max", offset="1h"
+    ) == snapshot(
+        "max by (hw_id) (avg_over_time(hw_gpu_utilization_ratio[5m] offset 1h) or avg_over_time(hw_gpu_utilization[5m] offset 1h))"
+    )
+
+
 def test_counts_of_several_processes_for_one_server_are_not_summed() -> None:
     query = RULES.watched_increase(rows.LOADS, by=(names.MODEL_NAME,))
     assert query == snapshot(
@@ -81,12 +93,21 @@ def test_counts_of_several_processes_for_one_server_are_not_summed() -> None:
 
 
 def test_a_board_filters_by_the_variables_that_the_metric_has_labels_for() -> None:
-    assert BOARD.gauge(rows.ACTIVE_REQUESTS) == snapshot(
-        'sum(ollama_client_request_active{job=~"$job",gen_ai_request_model=~"$model",server_address=~"$server",server_port=~"$port",gen_ai_operation_name=~"$operation",gen_ai_provider_name="ollama"})'
+    assert BOARD.rate(rows.PHASE_TIME) == snapshot(
+        'sum(rate(ollama_client_phase_time_seconds_total{job=~"$job",gen_ai_request_model=~"$model",server_address=~"$server",server_port=~"$port",gen_ai_operation_name=~"$operation",gen_ai_provider_name="ollama"}[$__rate_interval]))'
     )
     assert BOARD.gauge(rows.SERVER_UP, how="max") == snapshot(
         'max(ollama_server_up{job=~"$job",server_address=~"$server",server_port=~"$port"})'
     )
+
+
+def test_sums_over_processes_count_those_that_still_report() -> None:
+    assert RULES.gauge(rows.LOG_PENDING, by=(JOB,)) == snapshot(
+        "sum by (job) (ollama_client_replay_log_pending and time() - timestamp(ollama_client_replay_log_pending) < 150)"
+    )
+    assert "< 2.5 * $__interval_ms / 1000)" in BOARD.gauge(rows.ACTIVE_REQUESTS)
+    assert "time() - timestamp(" in RULES.gauge_over_time(rows.ACTIVE_REQUESTS, function="avg")
+    assert "time()" not in RULES.gauge(rows.SERVER_UP)
 
 
 def test_a_selected_model_matches_with_the_tag_latest() -> None:

@@ -111,6 +111,32 @@ def test_the_end_of_a_call_whose_begin_was_let_go_is_told(tmp_path: Path) -> Non
     assert str(told) == f"{path}:1: an end line without its request line"
 
 
+def test_many_ends_without_a_begin_are_told_once_with_their_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.jsonl", [*(end(f"old {number}") for number in range(1200)), OPENED])
+    write(tmp_path / "b.jsonl", [end("other"), b'{"v":1', OPENED, b'{"v":1'][:2])
+    write(tmp_path / "c.jsonl", [request("1"), end("1"), b'{"v":1'])
+    skipped: list[Skipped] = []
+    assert ids(tmp_path, skipped) == ["1"]
+    assert {told.reason: told.count for told in skipped} == {
+        "an end line without its request line": 1201,
+        "an unfinished line is skipped": 2,
+    }
+    list(read(path))
+    assert caplog.messages == [f"{path}:1: an end line without its request line, and 1,199 more"]
+
+
+def test_a_reader_that_stops_early_is_told_what_was_skipped_so_far(tmp_path: Path) -> None:
+    lines = [request("1"), end("1"), b'{"v":1\n', OPENED, request("2"), end("2"), b'{"v":1']
+    skipped: list[Skipped] = []
+    calls = read(write(tmp_path / "a.jsonl", lines), report=skipped.append)
+    assert [next(calls).id, next(calls).id] == ["1", "2"]
+    assert skipped == []
+    calls.close()  # type: ignore[attr-defined]
+    assert [told.count for told in skipped] == [1]
+
+
 def test_a_torn_last_line_is_skipped_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -85,7 +85,28 @@ def test_what_is_refused_is_tried_again_in_order() -> None:
     assert disk.lines == [b"a", b"b"]
     statistics = each.statistics
     assert (statistics.failed_writes, statistics.dropped_lines) == (2, 0)
+    assert statistics.pending_lines == 0
     each.close()
+
+
+def test_lines_that_cannot_be_written_are_pending_and_requests_to_flush_are_not_lines() -> None:
+    disk = Disk()
+    disk.refusals = 10_000
+    each = writer(disk)
+    for number in range(700):
+        each.put(number)
+    assert not each.flush(0.3)
+    assert not each.flush(0.3)
+    assert each.statistics.pending_lines == 700
+    backlog = each.backlog()
+    assert backlog.pending_lines == 700
+    assert backlog.failed_writes >= 1
+    disk.refusals = 0
+    assert each.flush(20)
+    assert each.statistics.pending_lines == 0
+    assert each.backlog().failed_writes == each.statistics.failed_writes
+    each.close()
+    assert each.statistics.pending_lines == 0
 
 
 def test_more_lines_than_may_wait_are_dropped_counted_and_stated_in_the_log() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -14,6 +15,7 @@ from .servers import (
     RealJaeger,
     RealOllama,
     ServerNotInstalledError,
+    StuckServerWarning,
     create_models,
     run_jaeger,
     run_ollama,
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
     from .servers import RealPrometheus, Translation
 
 HERE = Path(__file__).parent
+SHARED_OLLAMA = pytest.StashKey[RealOllama]()
+HANG_SECONDS = 120.0
+"""Some fifteen times what the slowest of these tests takes."""
+PATIENCE = 20.0
+"""Seconds for one token of a tiny model in memory, which takes milliseconds; a slow machine costs a reload."""
 
 
 class StartOllama(Protocol):
@@ -59,6 +66,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker("real")
+            fixtures = getattr(item, "fixturenames", ())
+            # A call that hangs costs this and not the suite's limit; only the workload takes long.
+            if "real_ollama" in fixtures and "workload" not in fixtures:
+                item.add_marker(pytest.mark.timeout(HANG_SECONDS))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let no test inherit a stuck server: it would hang, and so would all that follow.
+
+    Not a fixture, as those of a module come before those of a test.
+    """
+    server = item.config.stash.get(SHARED_OLLAMA, None)
+    if server is None or "real_ollama" not in getattr(item, "fixturenames", ()):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", StuckServerWarning)
+        try:
+            server.recover(seconds=PATIENCE)
+        except TimeoutError as error:
+            item.session.shouldfail = f"{error}; its log is {server.log}"
+            raise
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,15 +99,22 @@ def _no_proxy_for_this_machine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def real_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealOllama]:
-    """An Ollama server with one slot and the models tiny-agent, tiny-thinker and tiny-embed."""
+def real_ollama(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[RealOllama]:
+    """An Ollama server with one slot and the models tiny-agent, tiny-thinker and tiny-embed.
+
+    Before each test that uses it, it is seen to answer.
+    """
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(run_ollama(tmp_path_factory.mktemp("ollama")))
         except ServerNotInstalledError as error:
             _do_without(error)
         create_models(server.url)
+        pytestconfig.stash[SHARED_OLLAMA] = server
         yield server
+        del pytestconfig.stash[SHARED_OLLAMA]
 
 
 @pytest.fixture

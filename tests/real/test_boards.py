@@ -26,7 +26,10 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
     ("ollama-otel-server", "GPU memory", "A"): NO_GPU,
     ("ollama-otel-server", "GPU memory", "B"): NO_GPU,
     ("ollama-otel-server", "GPU memory in use", "A"): NO_GPU,
+    ("ollama-otel-server", "GPU utilization", "A"): NO_GPU,
+    ("ollama-otel-server", "GPU temperature", "A"): NO_GPU,
     ("ollama-otel-server", "GPU power", "A"): NO_GPU,
+    ("ollama-otel-server", "GPU energy", "A"): NO_GPU,
     ("ollama-otel-server", "Spans dropped before export", "A"): "the queue was never full",
 }
 """Queries, by board, panel and letter, that are expected to be empty, and the reason."""
@@ -233,6 +236,7 @@ QUIET: Mapping[str, str] = {
     "OllamaModelOnCpu": NO_GPU,
     "OllamaModelPartlyOnCpu": NO_GPU,
     "OllamaReplayLogDropping": NOTHING_DROPPED,
+    "OllamaReplayLogNotWritten": NOTHING_DROPPED,
 }
 """Alerts whose condition does not hold, and the reason."""
 DEPENDS_ON_SPEED = {

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from . import conftest
 from .install import COMPONENTS, find_server
-from .servers import ServerStartError
+from .servers import ServerStartError, StuckServerWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +102,69 @@ def test_a_killed_engine_is_started_again(real_ollama: RealOllama) -> None:
     _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
     real_ollama.kill_engine()
     _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+
+
+def _stop_engines(server: RealOllama) -> None:
+    """Stop them as a terminal would; they end with the server, or when a model is unloaded."""
+    for pid in server.engine_pids():
+        os.kill(pid, signal.SIGSTOP)
+
+
+def test_models_that_answer_are_left_as_they_are(cold_ollama: RealOllama) -> None:
+    cold_ollama.recover(seconds=60)
+    assert cold_ollama.loaded() == []
+    options = {"num_ctx": 1024}
+    _post(
+        cold_ollama,
+        "/api/generate",
+        model="tiny-agent",
+        prompt="Hello",
+        stream=False,
+        options=options,
+    )
+    _post(cold_ollama, "/api/embed", model="tiny-embed", input="one")
+    before = cold_ollama.engine_pids()
+    cold_ollama.recover(seconds=60)
+    assert cold_ollama.engine_pids() == before
+    assert len(before) == 2
+
+
+def test_a_stuck_server_recovers_and_a_warning_shows_its_state(start_ollama: StartOllama) -> None:
+    with start_ollama() as server:
+        _post(server, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+        [stuck] = server.engine_pids()
+        _stop_engines(server)
+        with pytest.warns(StuckServerWarning, match=rf"(?s){stuck} T.*POST +\"/api/chat\""):
+            server.recover(seconds=1)
+        assert server.engine_pids() == []
+        _post(server, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+
+
+def test_the_next_test_finds_the_shared_server_recovered(
+    real_ollama: RealOllama, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+    _stop_engines(real_ollama)
+    monkeypatch.setattr(conftest, "PATIENCE", 1.0)
+    with pytest.warns(StuckServerWarning):
+        conftest.pytest_runtest_setup(request.node)
+    _post(real_ollama, "/api/chat", model="tiny-agent", messages=[SKY], stream=False)
+
+
+def test_a_server_that_does_not_recover_ends_the_session(
+    real_ollama: RealOllama, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recover(server: RealOllama, *, seconds: float) -> None:
+        raise TimeoutError("its models stay")
+
+    monkeypatch.setattr(type(real_ollama), "recover", recover)
+    session = SimpleNamespace(shouldfail=False)
+    item = SimpleNamespace(
+        config=request.config, fixturenames=request.node.fixturenames, session=session
+    )
+    with pytest.raises(TimeoutError):
+        conftest.pytest_runtest_setup(item)
+    assert session.shouldfail == f"its models stay; its log is {real_ollama.log}"
 
 
 @pytest.mark.parametrize("name", ["prometheus", "promtool"])

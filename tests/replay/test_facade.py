@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 import ollama_otel
-from ollama_otel import errors, records, redaction, replay
+from ollama_otel import errors, instrumentation, records, redaction, replay
 
 PACKAGE = Path(ollama_otel.__file__).parent
-PUBLIC = {*replay.__all__, *records.__all__, *redaction.__all__, *errors.__all__} | set(
-    ollama_otel.__all__
-)
+PUBLIC = {
+    name
+    for room in (replay, records, redaction, errors, instrumentation, ollama_otel)
+    for name in room.__all__
+}
 # What ASGI calls a scope, and the callables that it hands over.
 STANDARD = {"Event", "Receive", "Send"}
 # An attribute that our own metrics read.

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -412,77 +411,6 @@ def test_a_lock_that_is_held_at_a_fork_is_not_the_childs(
         assert child.exitcode == 0
     finally:
         child.kill()
-
-
-# --- GPUs --------------------------------------------------------------------------------------
-
-
-class _NvmlError(Exception):
-    pass
-
-
-def nvml(**answers: Any) -> Any:
-    def answering(value: Any) -> Callable[..., Any]:
-        def answer(*_: Any) -> Any:
-            if isinstance(value, Exception):
-                raise value
-            return value
-
-        return answer
-
-    usual = {
-        "nvmlInit": None,
-        "nvmlDeviceGetCount": 1,
-        "nvmlDeviceGetHandleByIndex": object(),
-        "nvmlDeviceGetUUID": "GPU-1",
-        "nvmlDeviceGetName": "RTX",
-        "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=10, total=100),
-        "nvmlDeviceGetPowerUsage": 55_500,
-    }
-    return SimpleNamespace(**{name: answering(it) for name, it in (usual | answers).items()})
-
-
-def gpu_points(capture: Capture, module: Any) -> dict[str, Any]:
-    with Residency(interval=60) as residency:
-        metrics = ResidencyMetrics(capture.meter_provider.get_meter("test"), 3, GpuReader(module))
-        metrics.follow(residency)
-        return {
-            name: [(point.attributes, point.value) for point in points]
-            for name, points in capture.metrics().items()
-            if name.startswith("hw.")
-        }
-
-
-@pytest.mark.parametrize("is_bytes", [False, True])
-def test_a_gpu_tells_its_memory_and_power(capture: Capture, is_bytes: bool) -> None:
-    names_given = {"nvmlDeviceGetUUID": b"GPU-1", "nvmlDeviceGetName": b"RTX"}
-    labels = {names.HARDWARE_ID: "GPU-1", names.HARDWARE_NAME: "RTX", names.HARDWARE_TYPE: "gpu"}
-    assert gpu_points(capture, nvml(**(names_given if is_bytes else {}))) == {
-        "hw.gpu.memory.usage": [(labels, 10)],
-        "hw.gpu.memory.limit": [(labels, 100)],
-        "hw.power": [(labels, 55.5)],
-    }
-
-
-@pytest.mark.parametrize(
-    "refused",
-    ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"],
-)
-def test_a_driver_that_refuses_is_silence(
-    capture: Capture, refused: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level("DEBUG", "ollama_otel.residency"):
-        assert gpu_points(capture, nvml(**{refused: _NvmlError("Driver Not Loaded")})) == {}
-    assert [each.levelname for each in caplog.records] == ["DEBUG"]
-
-
-def test_what_a_gpu_does_not_tell_is_left_out(capture: Capture) -> None:
-    module = nvml(nvmlDeviceGetPowerUsage=_NvmlError(), nvmlDeviceGetName=_NvmlError())
-    assert set(gpu_points(capture, module)) == {"hw.gpu.memory.usage", "hw.gpu.memory.limit"}
-
-
-def test_without_the_module_there_are_no_gpus(capture: Capture) -> None:
-    assert gpu_points(capture, None) == {}
 
 
 # --- where the server is -------------------------------------------------------------------------

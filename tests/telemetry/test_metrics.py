@@ -740,3 +740,28 @@ def test_what_a_replay_log_had_to_drop_is_counted(tmp_path: Path, capture: Captu
     points = capture.metrics()["ollama.client.replay_log.dropped"]
     counts = {point.attributes["ollama.replay_log.item"]: point.value for point in points}
     assert counts == {"line": 2, "body": 2}
+
+
+def test_what_a_replay_log_cannot_write_is_counted_at_once(
+    tmp_path: Path, capture: Capture
+) -> None:
+    (tmp_path / "logs").write_text("not a folder")
+    log = ReplayLog(tmp_path / "logs" / "calls.jsonl")
+    client = Client(
+        transport=FakeOllama().transport(),
+        **capture.options | {"observers": [log]},
+    )
+    client.chat("llama3.2", messages=[{"role": "user", "content": "Hello"}])
+    assert not log.flush(0.5)
+    assert capture.total("ollama.client.replay_log.pending") == 2
+    assert capture.total("ollama.client.replay_log.failed_writes") >= 1
+    (tmp_path / "logs").unlink()
+    assert log.flush(30)
+    assert capture.total("ollama.client.replay_log.pending") == 0
+    log.close()
+
+
+def test_without_a_replay_log_there_is_no_backlog(capture: Capture) -> None:
+    client = Client(transport=FakeOllama().transport(), **capture.options)
+    client.chat("llama3.2", messages=[{"role": "user", "content": "Hello"}])
+    assert not [name for name in capture.metrics() if "replay_log" in name]

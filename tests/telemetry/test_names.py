@@ -199,6 +199,8 @@ def test_our_own_instruments_have_these_kinds_and_units() -> None:
         "ollama.client.request.active": ("updowncounter", "{request}", True),
         "ollama.client.transfer.size": ("counter", "By", True),
         "ollama.client.replay_log.dropped": ("counter", "{item}", True),
+        "ollama.client.replay_log.pending": ("updowncounter", "{line}", True),
+        "ollama.client.replay_log.failed_writes": ("counter", "{write}", True),
         "ollama.server.up": ("gauge", "{server}", True),
         "ollama.server.busy": ("gauge", "{server}", True),
         "ollama.server.info": ("gauge", "{server}", True),

@@ -42,7 +42,7 @@ from ollama_otel import (
 )
 from ollama_otel.context import CallContext, current_call_context
 from ollama_otel.errors import OllamaOtelError, ReplayMissError
-from ollama_otel.instrumentation import CallTrace, LoggingObserver, Section, Tracing
+from ollama_otel.instrumentation import Backlog, CallTrace, LoggingObserver, Section, Tracing
 from ollama_otel.pytest_plugin import ReplayedTest
 from ollama_otel.records import (
     Conversation,
@@ -127,6 +127,9 @@ class Journal(LoggingObserver):
 
     def losses(self) -> Callable[[], Mapping[str, int]]:
         return lambda: {"line": 0}
+
+    def backlog(self) -> Callable[[], Backlog]:
+        return lambda: Backlog(pending_lines=1)
 
 
 class Placement:

@@ -246,8 +246,9 @@ _SPEED: Final[Sequence[Panel]] = (
             title="GPU share by model",
             means="Fraction of the model that is in GPU memory: 100 % is all of it. The lowest "
             "of the servers.",
-            do="Below 100 %: the rest runs on the CPU, and the decode rate drops steeply. Lower "
-            "`num_ctx`, use a smaller quantization, or free GPU memory.",
+            do="Below 100 %: the rest runs on the CPU, and the decode rate drops steeply. Below "
+            "10 %: only buffers are on the GPU. Lower `num_ctx`, use a smaller quantization, or "
+            "free GPU memory.",
             no_value="no model in memory, or no server watched",
         ),
         Target(

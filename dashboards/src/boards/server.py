@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dashboards.src.layout import Board, Row
-from dashboards.src.panels import Color, Column, Panel, Target, Text, graph, states, table
+from dashboards.src.panels import Color, Column, Panel, Target, Text, bars, graph, states, table
 from dashboards.src.parts.memory import CHANGES, HELD
 from dashboards.src.parts.telemetry import MANAGING, TELEMETRY
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import share
 from dashboards.src.vocabulary import (
     BY_SERVER,
+    RANGE,
     SERVER_LEGEND,
     legend,
 )
@@ -109,14 +110,16 @@ _STATE: Final[Sequence[Panel]] = (
 
 
 _NO_GPU: Final = "no GPU, or no NVML: pip install 'ollama_otel[nvidia]'"
+_NO_VALUE: Final = f"{_NO_GPU}, or it does not report this"
 _GPU_LEGEND: Final = legend(*_HARDWARE)
 
 _GPU: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="GPU memory",
-            means="Memory in use of each GPU of the app's machine (lines) and its total "
-            "(dashed); includes other programs.",
+            means="Memory in use of each GPU of the app's machine (lines), as `nvidia-smi` shows "
+            "it, and its total (dashed). Includes other programs; the driver's reserve is part of "
+            "the total only.",
             do="Near the total with few models in memory: another program uses the GPU.",
             no_value=_NO_GPU,
         ),
@@ -134,7 +137,8 @@ _GPU: Final[Sequence[Panel]] = (
         Text(
             title="GPU memory in use",
             means="Share of each GPU's memory that is in use.",
-            do="Above 95 %: the next model or a longer context is placed on the CPU.",
+            do="Above 90 %: the next model or a longer context is placed on the CPU. 100 % cannot "
+            "be reached, as the driver reserves some.",
             no_value=_NO_GPU,
         ),
         Target(
@@ -147,18 +151,60 @@ _GPU: Final[Sequence[Panel]] = (
         unit="percentunit",
         decimals=0,
         maximum=1,
-        steps=((None, "green"), (0.95, "red")),
+        steps=((None, "green"), (0.9, "red")),
+        width=8,
+    ),
+    graph(
+        Text(
+            title="GPU utilization",
+            means="Fraction of the last second in which each GPU of the app's machine was "
+            "executing, for any program. Not how much of the GPU was busy.",
+            do="Low while calls are slow: the model runs on the CPU, or the GPU waits for data. "
+            "Near 100 % with queued calls: the GPU is the limit.",
+            no_value=_NO_VALUE,
+        ),
+        Target(query=Q.gauge(rows.GPU_UTILIZATION, by=_HARDWARE, how="max"), legend=_GPU_LEGEND),
+        unit="percentunit",
+        decimals=0,
+        maximum=1,
+        width=8,
+    ),
+    graph(
+        Text(
+            title="GPU temperature",
+            means="Temperature of each GPU of the app's machine.",
+            do="Above the slowdown temperature that `nvidia-smi -q -d TEMPERATURE` names, the GPU "
+            "slows down: improve cooling, or lower its power limit.",
+            no_value=_NO_VALUE,
+        ),
+        Target(query=Q.gauge(rows.GPU_TEMPERATURE, by=_HARDWARE, how="max"), legend=_GPU_LEGEND),
+        unit="celsius",
+        decimals=0,
+        steps=((None, "green"), (83, "orange"), (87, "red")),
         width=8,
     ),
     graph(
         Text(
             title="GPU power",
             means="Power drawn by each GPU of the app's machine.",
-            do="Low while calls are slow: the model runs on the CPU, or the GPU waits for data.",
-            no_value=_NO_GPU,
+            do="Near its idle value while calls are slow: the model runs on the CPU.",
+            no_value=_NO_VALUE,
         ),
         Target(query=Q.gauge(rows.GPU_POWER, by=_HARDWARE, how="max"), legend=_GPU_LEGEND),
         unit="watt",
+        decimals=0,
+        width=8,
+    ),
+    bars(
+        Text(
+            title="GPU energy",
+            means="Energy that each GPU of the app's machine consumed in the time range, for any "
+            "program. Highest count of any process; too low after that process was restarted.",
+            do="High with few calls: idle GPUs draw power too; use fewer of them.",
+            no_value=_NO_VALUE,
+        ),
+        Target(query=RANGE.watched_total(rows.GPU_ENERGY, by=_HARDWARE), legend=_GPU_LEGEND),
+        unit="joule",
         decimals=0,
         width=8,
     ),

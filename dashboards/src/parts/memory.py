@@ -28,8 +28,9 @@ HELD: Final[Sequence[Panel]] = (
             title="In memory now",
             means="The models in memory of each server: memory, share on the GPU, context "
             "length per request, and time until an idle model is unloaded.",
-            do="A GPU share below 100 % is slow: lower `num_ctx`, use a smaller quantization or "
-            "free GPU memory. No expiry: the model stays until it is unloaded on request.",
+            do="A GPU share below 100 % is slow, and below 10 % the model runs on the CPU: lower "
+            "`num_ctx`, use a smaller quantization or free GPU memory. No expiry: the model stays "
+            "until it is unloaded on request.",
             no_value="no model in memory, or no server watched",
         ),
         {
@@ -97,7 +98,8 @@ HELD: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="GPU share by model",
-            means="Fraction of each model that is in GPU memory: 100 % is all of it.",
+            means="Fraction of each model that is in GPU memory: 100 % is all of it. Below 10 % "
+            "the model runs on the CPU: only buffers are on the GPU.",
             do="Drops if another model or a longer context needs memory; see evictions and "
             "reloads. Without a GPU it is always 0 %.",
             no_value="no model in memory, or no server watched",

@@ -7,6 +7,7 @@ from typing import Final
 
 from dashboards.src.panels import Panel, Target, Text, bars, graph, stat
 from dashboards.src.queries import BOARD as Q
+from dashboards.src.queries import JOB
 from dashboards.src.vocabulary import FAILED, RANGE, REFUSED, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
@@ -173,5 +174,32 @@ TELEMETRY: Final[Sequence[Panel]] = (
         steps=((None, "green"), (1, "red")),
         width=8,
         height=6,
+    ),
+    graph(
+        Text(
+            title="Lines waiting for the replay log",
+            means="Lines that are not yet in the file, by app; a few are normal.",
+            do="Rising: the disk is full, read-only, slow or gone. From 20,000 lines on, further "
+            "ones are dropped; bodies earlier.",
+            no_value="no replay log",
+        ),
+        Target(query=Q.gauge(rows.LOG_PENDING, by=(JOB,)), legend=f"{{{{{JOB}}}}}"),
+        unit="suffix:lines",
+        decimals=0,
+        width=12,
+    ),
+    graph(
+        Text(
+            title="Failed writes of the replay log",
+            means="Failed attempts to write the replay log per minute, by app. Each is repeated, "
+            "at the latest after 5 s.",
+            do="Above 0: read the warning of ollama_otel in the log of the app; it has the error "
+            "of the operating system.",
+            no_value="no replay log",
+        ),
+        Target(query=f"60 * {Q.rate(rows.LOG_FAILED_WRITES, by=(JOB,))}", legend=f"{{{{{JOB}}}}}"),
+        unit="suffix:/min",
+        decimals=1,
+        width=12,
     ),
 )

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ollama_otel._wire.dialect import ProgressTally, Speech, VectorSpan
-from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.lenient_json import parse_message, parse_object
 from ollama_otel._wire.native.request import tool_calls, tool_name
 from ollama_otel.records import Endpoint, Message, Part, Progress, ResponseFacts, Text, Thinking
 
@@ -178,7 +178,7 @@ def document_messages(body: bytes) -> list[dict[str, Any]]:
 def _last_line(body: bytes) -> dict[str, Any] | None:
     """Return the last line of a stream that is labelled `application/json`."""
     lines = body.rstrip().rsplit(b"\n", 1)
-    return parse_object(lines[1]) if len(lines) > 1 else None
+    return parse_message(lines[1]) if len(lines) > 1 else None
 
 
 # --- documents ----------------------------------------------------------------------------

@@ -199,6 +199,8 @@ class App:
         client.chat(AGENT, messages=asked("Extract the product."), format="json")
 
     def streams_that_end_early(self) -> None:
+        # The server may never free the slot of a stream that was left. Each of these has another
+        # `num_ctx` than the next call, for which the server starts a new engine with a free slot.
         for _ in range(2):
             stream = self.client.chat(AGENT, messages=asked("Tell me a story."), stream=True)
             next(iter(stream))

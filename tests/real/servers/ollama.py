@@ -9,17 +9,30 @@ import os
 import re
 import signal
 import subprocess
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .processes import UnexpectedAnswerError, ask, free_ports, installed, running, wait_until
+from .processes import (
+    UnexpectedAnswerError,
+    ask,
+    free_ports,
+    installed,
+    last_lines,
+    running,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL_NAMES = ("tiny-agent", "tiny-thinker", "tiny-embed")
+
+
+class StuckServerWarning(UserWarning):
+    """An Ollama server no longer completed anything; the message shows its engines and its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +64,44 @@ class RealOllama:
             return not loaded
 
         wait_until(is_empty, f"{self.url} to unload its models", seconds=30)
+
+    def answers(self, *, seconds: float) -> bool:
+        """Whether every model in memory still answers a prompt; none is loaded or reloaded to see it."""
+        for model in ask("GET", f"{self.url}/api/ps")["models"]:
+            options = {"num_predict": 1, "num_ctx": model["context_length"]}
+            body = {"model": model["name"], "prompt": "Hello", "stream": False, "options": options}
+            try:
+                ask("POST", f"{self.url}/api/generate", body, seconds=seconds)
+            except UnexpectedAnswerError:
+                continue  # an embedding model refuses, which is an answer too
+            except TimeoutError:
+                return False
+        return True
+
+    def recover(self, *, seconds: float) -> None:
+        """Unload all models, with a warning, if one of them does not answer.
+
+        A stream that its client left early can keep its slot until the model is unloaded, and with
+        one slot every later completion waits: https://github.com/ollama/ollama/issues/17131.
+        """
+        if self.answers(seconds=seconds):
+            return
+        message = (
+            f"{self.url} did not complete one token in {seconds:g} s; its models were unloaded.\n"
+            f"Its engines:\n{self._engine_states()}\nIts log ends:\n{last_lines(self.log)}"
+        )
+        self.unload_all()
+        warnings.warn(message, StuckServerWarning, stacklevel=2)
+
+    def _engine_states(self) -> str:
+        pids = ",".join(map(str, self.engine_pids()))
+        listed = subprocess.run(
+            ["ps", "-o", "pid,stat,time,command", "-p", pids],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return listed.stdout
 
     def engine_pids(self) -> list[int]:
         """The processes of its engine, one for each loaded model; kill one to see an engine crash."""

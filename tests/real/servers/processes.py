@@ -122,16 +122,14 @@ def _is_answered(url: str) -> bool:
 def _wait_for_answer(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
     def answers() -> bool:
         if process.poll() is not None:
-            message = (
-                f"{process.args!r} ended with status {process.returncode}:\n{_last_lines(log)}"
-            )
+            message = f"{process.args!r} ended with status {process.returncode}:\n{last_lines(log)}"
             raise ServerStartError(message)
         return _is_answered(ready)
 
     try:
         wait_until(answers, f"an answer at {ready}", seconds=START_SECONDS)
     except TimeoutError as error:
-        message = f"{error}; the log ends:\n{_last_lines(log)}"
+        message = f"{error}; the log ends:\n{last_lines(log)}"
         raise ServerStartError(message) from error
 
 
@@ -146,7 +144,8 @@ def _stop_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _last_lines(log: Path) -> str:
+def last_lines(log: Path) -> str:
+    """The end of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
 
 

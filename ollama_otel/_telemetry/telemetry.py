@@ -1,0 +1,194 @@
+"""What `configure` has set up: flushed on request, and shut down within one time limit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from logging import getLogger
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+
+from ollama_otel import _process
+from ollama_otel._exchange import open_calls
+from ollama_otel._telemetry.export_failures import ExportFailures
+from ollama_otel._telemetry.scrape import ScrapeEndpoint
+from ollama_otel._telemetry.standby import Standby, run_side_by_side
+from ollama_otel.settings import Settings
+
+if TYPE_CHECKING:
+    from ollama_otel._log.observer import ReplayLog
+    from ollama_otel.residency import Residency
+
+__all__ = ["Telemetry", "shut_down_at_exit"]
+
+_LOG_SHARE: Final = 0.5
+"""Largest part of the time limit that the replay log gets: a disk may hang."""
+_LAST_WORDS: Final = 0.1
+"""Part of the time limit that is left for exporters to say why they gave up."""
+
+_log = getLogger("ollama_otel")
+
+
+class _End:
+    """The shutdown of one telemetry: it happens once, whoever asks for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.is_complete: bool | None = None
+        """Whether nothing was lost; None before the end."""
+        self.standbys: tuple[Standby, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What `configure` set up; None if the app has its own provider, or disabled the signal.
+
+    It is a context manager, sync and async, whose exit is `shutdown`.
+    """
+
+    tracer_provider: TracerProvider | None
+    meter_provider: MeterProvider | None
+    logger_provider: LoggerProvider | None
+    settings: Settings
+    replay_log: ReplayLog | None = None
+    scrape_endpoint: ScrapeEndpoint | None = None
+    """Serves the metrics to Prometheus; None unless requested, or if its port is taken."""
+    residency: Residency | None = None
+    """Watches which models the servers hold; None unless requested."""
+    _failures: ExportFailures = field(default_factory=ExportFailures, repr=False, compare=False)
+    _end: _End = field(default_factory=_End, repr=False, compare=False)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Export pending data; False if an export, a provider or the replay log fails meanwhile.
+
+        An exporter keeps its own time limit instead of `timeout` seconds, and logs why it failed.
+        """
+        before = self._failures.latest
+        results = [_flush(provider, int(timeout * 1000)) for provider in self._providers]
+        if self.replay_log is not None:
+            results.append(self.replay_log.flush(timeout))
+        return all(results) and self._failures.latest is before
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """End open calls as `cancelled`, export pending data and stop; False if any is lost.
+
+        It takes at most `timeout` seconds, by default `settings.shutdown_timeout`, and logs in
+        one line what was lost, where it should have gone, and why. It ends all open calls of the
+        process; their callers read on. Later calls are made as ever, and not recorded. Only the
+        first use has an effect.
+
+        It runs when the interpreter exits. A process that a signal ends runs it only if the
+        application does so, or with the setting `shutdown_on_sigterm`.
+        """
+        if _process.is_collecting():
+            # The thread may hold a lock of the SDK, or of this library, that is needed here.
+            _process.run_or_defer(_shut_down, self)
+            return False
+        limit = self.settings.shutdown_timeout if timeout is None else timeout
+        until = time.monotonic() + limit
+        if not self._end.lock.acquire(timeout=max(0.0, limit)):
+            return False
+        try:
+            if self._end.is_complete is None:
+                self._end.is_complete = self._shut_down(limit, until)
+            return self._end.is_complete
+        finally:
+            self._end.lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.shutdown()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        from anyio import to_thread  # noqa: PLC0415 - few apps need it
+
+        # In a thread: the event loop goes on, and a cancellation does not stop it half-way.
+        await to_thread.run_sync(self.shutdown)
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002 - of ASGI
+        """Shut down when an ASGI app ends: `Starlette(lifespan=telemetry.lifespan)`.
+
+        A server such as uvicorn ends by the signal that stops it, without the hooks of the
+        interpreter's exit. In a lifespan of your own write `async with telemetry:`.
+        """
+        async with self:
+            yield
+
+    def _shut_down(self, limit: float, until: float) -> bool:
+        _process.catch_up()
+        if self._sets_up_anything:
+            open_calls.end_all()
+        is_logged = self.replay_log is None or self.replay_log.close(limit * _LOG_SHARE)
+        self._failures.close()
+        late = run_side_by_side(self._end.standbys, until - limit * _LAST_WORDS)
+        if late:
+            self._failures.give_up()
+            late = run_side_by_side(late, until)
+        is_exported = self._failures.report(limit)
+        if late and is_exported:
+            names = ", ".join(standby.name for standby in late)
+            _log.warning("not ended within %g s: %s", limit, names)
+        return is_logged and is_exported and not late
+
+    @property
+    def _providers(self) -> Sequence[TracerProvider | MeterProvider | LoggerProvider]:
+        providers = (self.tracer_provider, self.meter_provider, self.logger_provider)
+        return [provider for provider in providers if provider is not None]
+
+    @property
+    def _sets_up_anything(self) -> bool:
+        return bool(self._providers) or self.replay_log is not None
+
+    def _stand_by(self) -> None:
+        """Start the threads that shut down; `configure` calls it once."""
+        standbys = [
+            Standby(partial(self._stop, provider), f"shutdown of {type(provider).__name__}")
+            for provider in self._providers
+        ]
+        if self.scrape_endpoint is not None:
+            standbys.append(Standby(self.scrape_endpoint.close, "shutdown of the scrape endpoint"))
+        if self.residency is not None:
+            from ollama_otel._telemetry.residency import release  # noqa: PLC0415 - few apps have it
+
+            standbys.insert(
+                0, Standby(partial(release, self.residency, self), "shutdown of residency")
+            )
+        self._end.standbys = tuple(standbys)
+
+    def _stop(self, provider: Any) -> None:
+        try:
+            with self._failures.quiet():
+                provider.shutdown()
+        except Exception as error:  # noqa: BLE001 - the SDK raises this class if a reader is late
+            _log.warning("%s", " ".join(str(error).split()))
+
+
+def shut_down_at_exit(telemetry: Telemetry) -> None:
+    """Shut down when the interpreter exits, before the hooks that are registered already."""
+    telemetry._stand_by()  # noqa: SLF001 - the same module
+    _process.at_exit(partial(_shut_down, telemetry))
+
+
+def _shut_down(telemetry: Telemetry) -> None:
+    telemetry.shutdown()
+
+
+def _flush(provider: TracerProvider | MeterProvider | LoggerProvider, millis: int) -> bool:
+    try:
+        return provider.force_flush(millis)
+    except Exception as error:  # noqa: BLE001 - the SDK raises this class if a reader is late
+        _log.warning("%s", " ".join(str(error).split()))
+        return False
