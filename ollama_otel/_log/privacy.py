@@ -14,7 +14,7 @@ from ollama_otel._log.json_redaction import JsonRedaction
 from ollama_otel._log.response_body import ResponseBody
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
-from ollama_otel._wire.media import data_urls, decoded_media, is_data_url, is_media, omitted
+from ollama_otel._wire.media import data_urls, encoded_bytes, is_data_url, is_media, omitted
 from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
 
 __all__ = ["BodyPolicy", "KeptMedia"]
@@ -183,10 +183,11 @@ class _Images:
             # Anything that is more than an image is redacted like text.
             return text if is_media(text) else None
         self.were_omitted = True
-        content = decoded_media(text)
-        is_text = content == text.encode("utf-8", "replace")
-        # A hash of a short secret could be reversed.
-        return omitted(self._redact(text).encode("utf-8", "replace") if is_text else content)
+        content = encoded_bytes(text)
+        if content is None:
+            # A hash of a short secret could be reversed.
+            content = self._redact(text).encode("utf-8", "replace")
+        return omitted(content)
 
     def _without_images_within(self, text: str) -> str | None:
         """Return a text with marks in place of images in `data:` URLs; None if it has none."""

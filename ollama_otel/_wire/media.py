@@ -15,7 +15,7 @@ __all__ = [
     "MARK",
     "OMITTED",
     "data_urls",
-    "decoded_media",
+    "encoded_bytes",
     "is_data_url",
     "is_mark",
     "is_media",
@@ -75,31 +75,39 @@ def is_data_url(text: str) -> bool:
 def is_media(text: str) -> bool:
     """Whether a text is nothing but media of a known type: base64, alone or in a `data:` URL."""
     content = _content(text)
-    return (
-        _mime_type(decoded_media(content[:_HEAD])) is not None and _is_base64(content) is not None
-    )
+    head = _decoded(content[:_HEAD]) or b""
+    return _mime_type(head) is not None and _is_base64(content) is not None
 
 
 def data_urls(text: str) -> Iterator[tuple[int, int, bytes]]:
     """Yield start, end and bytes of the media in `data:` URLs within a text."""
     # Nearly no text has one, and this test is fast.
     for found in _data_urls(text) if ";base64," in text else ():
-        yield (*found.span(), decoded_media(found["content"]))
+        yield (*found.span(), _decoded_or_text(found["content"]))
 
 
-def decoded_media(text: str) -> bytes:
-    """Decode base64, alone or in a `data:` URL; return the text's own bytes if it is neither."""
-    try:
-        # Go's decoder skips line ends only.
-        return base64.b64decode(_content(text).replace("\r", "").replace("\n", ""), validate=True)
-    except (binascii.Error, ValueError):
-        return text.encode("utf-8", "replace")
+def encoded_bytes(text: str) -> bytes | None:
+    """Decode base64, alone or in a `data:` URL; None if the text is neither."""
+    return _decoded(_content(text))
 
 
 def _content(text: str) -> str:
     """Return a text without the header of a `data:` URL."""
     header = _header(text)
     return text if header is None else text[header.end() :]
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        # Go's decoder skips line ends only.
+        return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _decoded_or_text(text: str) -> bytes:
+    content = _decoded(text)
+    return text.encode("utf-8", "replace") if content is None else content
 
 
 def media_of(value: Any) -> Media | None:
@@ -111,7 +119,7 @@ def media_of(value: Any) -> Media | None:
         return None
     if not isinstance(value, (str, bytes)):
         return None
-    content = value if isinstance(value, bytes) else decoded_media(value)
+    content = value if isinstance(value, bytes) else _decoded_or_text(value)
     return _media(hashlib.sha256(content).hexdigest(), len(content), _mime_type(content))
 
 

@@ -208,8 +208,12 @@ def test_a_client_that_trickles_is_given_up(server: ScrapeServer) -> None:
 @pytest.mark.usefixtures("hasty")
 def test_a_client_that_does_not_read_is_given_up(server: ScrapeServer, app: App) -> None:
     app.body = b"x" * 50_000_000
+    rendered = threading.Event()
+    app.before = rendered.set
     with connected(server) as connection:
         connection.sendall(get())
+        # Seen before it is given up.
+        assert rendered.wait(30)
         _all_are_gone(server)
         assert len(answer(connection)) < len(app.body)
 
