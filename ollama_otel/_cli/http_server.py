@@ -35,21 +35,21 @@ def serve(
     most_connections: int = _MOST_CONNECTIONS,
 ) -> None:
     """Serve an ASGI application until an interrupt."""
-    uvicorn = _module("uvicorn")
-    config = uvicorn.Config(
-        app,
-        http=_protocol(head_seconds, most_connections),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        # At lower levels uvicorn logs every response that breaks off, as logged ones may.
-        log_level="critical",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
-    # An interrupt is the normal end of a server.
+    # An interrupt is the normal end of a server, from the moment that it is announced.
     with suppress(KeyboardInterrupt):
+        uvicorn = _module("uvicorn")
+        config = uvicorn.Config(
+            app,
+            http=_protocol(head_seconds, most_connections),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            # At lower levels uvicorn logs every response that breaks off, as logged ones may.
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 
