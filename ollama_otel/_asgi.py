@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import math
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 __all__ = [
+    "BodyTooLargeError",
     "Event",
     "Receive",
     "Send",
+    "abort_connection",
     "break_connection",
+    "header",
     "read_body",
     "run_lifespan",
     "send_document",
     "send_head",
     "send_piece",
+    "skip_body",
     "wait_for_disconnect",
 ]
 
@@ -22,6 +27,11 @@ Event = MutableMapping[str, Any]
 """A scope, or an event that is received or sent."""
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+
+class BodyTooLargeError(Exception):
+    """A request's body is larger than the limit."""
 
 
 async def run_lifespan(receive: Receive, send: Send) -> None:
@@ -33,16 +43,40 @@ async def run_lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-async def read_body(receive: Receive) -> bytes | None:
-    """Return a request's whole body; None if the client disconnected before its end."""
+def header(scope: Event, name: bytes) -> str | None:
+    """Return the first value of a request's header; None if it was not sent."""
+    values = (value for key, value in scope.get("headers", ()) if key.lower() == name)
+    value: bytes | None = next(values, None)
+    return None if value is None else value.decode("latin-1")
+
+
+async def read_body(receive: Receive, *, limit: float = math.inf) -> bytes | None:
+    """Return a request's whole body; None if the client disconnected before its end.
+
+    Raises `BodyTooLargeError` as soon as it has more than `limit` bytes.
+    """
     pieces: list[bytes] = []
+    size = 0
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":
             return None
         pieces.append(event.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit:
+            raise BodyTooLargeError
         if not event.get("more_body", False):
             return b"".join(pieces)
+
+
+async def skip_body(receive: Receive) -> bytes | None:
+    """Read a request's body of any size, and return b""; None if the client disconnected."""
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return None
+        if not event.get("more_body", False):
+            return b""
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
@@ -51,20 +85,29 @@ async def wait_for_disconnect(receive: Receive) -> None:
 
 
 async def send_head(
-    send: Send, status: int, content_type: str | None, *, length: int | None = None
+    send: Send,
+    status: int,
+    content_type: str | None,
+    *,
+    length: int | None = None,
+    more: Sequence[Header] = (),
 ) -> None:
     """Begin a response; `length` is the body's, in bytes, if it is known."""
     headers = [(b"content-type", content_type.encode("latin-1"))] if content_type else []
     headers += [] if length is None else [(b"content-length", b"%d" % length)]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    start = {"type": "http.response.start", "status": status, "headers": [*headers, *more]}
+    await send(start)
 
 
 async def send_piece(send: Send, piece: bytes, *, is_last: bool = False) -> None:
     await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
 
 
-async def send_document(send: Send, status: int, body: bytes, content_type: str) -> None:
-    await send_head(send, status, content_type, length=len(body))
+async def send_document(
+    send: Send, status: int, body: bytes, content_type: str, *, more: Sequence[Header] = ()
+) -> None:
+    """Send a whole response; `more` are further headers."""
+    await send_head(send, status, content_type, length=len(body), more=more)
     await send_piece(send, body, is_last=True)
 
 
@@ -73,9 +116,19 @@ async def break_connection(receive: Receive, send: Send) -> bool:
 
     ASGI has no event for it, so this uses uvicorn's transport. Bytes sent before still arrive.
     """
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    transport = _transport(send)
     if transport is None:
         return False
     transport.close()
     await wait_for_disconnect(receive)
     return True
+
+
+def abort_connection(send: Send) -> None:
+    """Close the connection at once, with the bytes that the client has not taken."""
+    if (transport := _transport(send)) is not None:
+        transport.abort()
+
+
+def _transport(send: Send) -> Any:
+    return getattr(getattr(send, "__self__", None), "transport", None)

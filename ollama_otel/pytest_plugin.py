@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 _MARKER: Final = (
-    "ollama_replay(path=None, speed=0, ignore=(), repeat=False, redactors=()): record the test's "
+    "ollama_replay(path=None, speed=0, ignore=(), repeat=False, redactors=(), "
+    "media=False): record the test's "
     "Ollama calls into a cassette the first time, and answer them from it afterwards; each test "
     "has a cassette of its own"
 )
@@ -131,6 +132,8 @@ class _Options:
     repeat: bool = False
     """Whether a request that was made more often than recorded starts over."""
     redactors: Sequence[Callable[[str], str]] = ()
+    media: bool = False
+    """Whether the cassette holds the images of requests, and not only their hash."""
 
 
 # --- pytest's hooks -----------------------------------------------------------------------
@@ -277,7 +280,12 @@ def ollama_replay(request: pytest.FixtureRequest) -> Iterator[ReplayedTest]:
 def _recording(path: Path, options: _Options, run: _Run) -> AbstractContextManager[None]:
     from ollama_otel.replay._tested import recording  # noqa: PLC0415 - only for such a test
 
-    return recording(path, redactors=options.redactors, is_wanted=lambda: run.has_passed)
+    return recording(
+        path,
+        redactors=options.redactors,
+        is_wanted=lambda: run.has_passed,
+        media=options.media,
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from logging import getLogger
 from typing import Any, Literal, get_args
 
+from ollama_otel._admission import is_host_name
 from ollama_otel.errors import SettingsError
 
 __all__ = ["ContentMode", "Profile", "Settings"]
@@ -37,6 +38,13 @@ def _boolean(text: str) -> bool:
         case "false" | "0" | "no" | "off":
             return False
     raise ValueError("true or false")
+
+
+def _host_names(text: str) -> tuple[str, ...]:
+    names = tuple(name for each in text.split(",") if (name := each.strip()))
+    if not all(map(is_host_name, names)):
+        raise ValueError("host names without ports, separated by commas")
+    return names
 
 
 def _positive_integer(text: str) -> int:
@@ -169,6 +177,9 @@ class Settings:
     )
     """Whether metrics carry `gen_ai.response.model`; off, as Ollama repeats the requested name."""
 
+    propagate_baggage: bool = _setting(False, _boolean, "OLLAMA_OTEL_PROPAGATE_BAGGAGE")
+    """Whether requests carry OpenTelemetry's baggage to the server, and not trace context only."""
+
     max_models: int = _setting(200, _positive_integer, "OLLAMA_OTEL_MAX_MODELS")
     """Distinct model names on metrics; further ones are counted as `_OTHER`."""
 
@@ -177,6 +188,13 @@ class Settings:
 
     queue_threshold: float = _setting(0.05, _seconds, "OLLAMA_OTEL_QUEUE_THRESHOLD")
     """Least estimated queue wait that is recorded as a metric, seconds."""
+
+    scrape_hosts: tuple[str, ...] = _setting((), _host_names, "OLLAMA_OTEL_SCRAPE_HOSTS")
+    """Further host names under which Prometheus scrapes the app, separated by commas; `*` is any.
+
+    IP addresses and local names are always answered, and so is every name on an address that is
+    not a loopback one, unless names are given.
+    """
 
     replay_log: str | os.PathLike[str] | None = _setting(None, str, "OLLAMA_OTEL_REPLAY_LOG")
     """File or folder of the replay log; `~` is the home folder. None: no log."""
@@ -239,6 +257,12 @@ class Settings:
                 "True or False",
             ),
             (
+                "scrape_hosts",
+                isinstance(self.scrape_hosts, tuple)
+                and all(isinstance(each, str) and is_host_name(each) for each in self.scrape_hosts),
+                "a tuple of host names without ports",
+            ),
+            (
                 "content_max_length",
                 _is_number(self.content_max_length, int, 1),
                 "a whole number of at least 1",
@@ -267,8 +291,8 @@ class Settings:
             *(
                 (name, getattr(self, name) in (True, False), "True or False")
                 for name in (
-                    *("replay_bodies", "replay_media", "log_calls", "residency", "auto_configure"),
-                    "shutdown_on_sigterm",
+                    *("propagate_baggage", "replay_bodies", "replay_media", "log_calls"),
+                    *("residency", "auto_configure", "shutdown_on_sigterm"),
                 )
             ),
             *(

@@ -6,15 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from ollama_otel._asgi import (
+    BodyTooLargeError,
     Receive,
     Send,
+    abort_connection,
     break_connection,
+    header,
     read_body,
     run_lifespan,
     send_document,
     send_head,
     send_piece,
+    skip_body,
     wait_for_disconnect,
 )
 
@@ -45,9 +51,13 @@ class Transport:
     """Stands for the transport of uvicorn."""
 
     is_closed = False
+    is_aborted = False
 
     def close(self) -> None:
         self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
 
 
 def received(run: Callable[[Receive], Awaitable[Any]], *events: dict[str, Any]) -> tuple[Any, int]:
@@ -91,6 +101,27 @@ def test_a_body_that_is_not_finished_is_none() -> None:
     assert received(read_body, request(b"a", more=True), DISCONNECT) == (None, 0)
 
 
+def test_a_body_is_read_up_to_its_limit() -> None:
+    def run(receive: Receive) -> Awaitable[Any]:
+        return read_body(receive, limit=3)
+
+    assert received(run, request(b"ab", more=True), request(b"c")) == (b"abc", 0)
+    with pytest.raises(BodyTooLargeError):
+        received(run, request(b"ab", more=True), request(b"cd", more=True))
+
+
+def test_a_body_can_be_skipped() -> None:
+    assert received(skip_body, request(b"a", more=True), request(b"b"), DISCONNECT) == (b"", 1)
+    assert received(skip_body, request(b"a", more=True), DISCONNECT) == (None, 0)
+
+
+def test_a_header_is_found_by_its_name() -> None:
+    scope = {"headers": [(b"a", b"1"), (b"Host", b"x\xe9"), (b"host", b"y")]}
+    assert header(scope, b"host") == "x\xe9"
+    assert header(scope, b"origin") is None
+    assert header({}, b"host") is None
+
+
 def test_only_a_disconnect_is_one() -> None:
     assert received(wait_for_disconnect, request(b""), DISCONNECT, DISCONNECT) == (None, 1)
 
@@ -104,6 +135,11 @@ def test_a_document_has_its_type_and_length() -> None:
         },
         {"type": "http.response.body", "body": b"{}", "more_body": False},
     ]
+
+
+def test_a_document_may_have_more_headers() -> None:
+    start, _ = sent(lambda send: send_document(send, 400, b"", "a/b", more=[(b"x", b"y")]))
+    assert start["headers"] == [(b"content-type", b"a/b"), (b"content-length", b"0"), (b"x", b"y")]
 
 
 def test_a_head_has_the_headers_that_are_known() -> None:
@@ -123,6 +159,14 @@ def test_a_connection_is_broken_where_the_server_has_a_transport() -> None:
     assert asyncio.run(break_connection(peer.receive, peer.send))
     assert transport.is_closed
     assert (peer.sent, peer.events) == ([], [])
+
+
+def test_a_connection_is_aborted_where_the_server_has_a_transport() -> None:
+    peer = Peer()
+    abort_connection(peer.send)
+    peer.transport = transport = Transport()  # type: ignore[attr-defined]
+    abort_connection(peer.send)
+    assert transport.is_aborted
 
 
 def test_a_connection_of_another_server_stays() -> None:

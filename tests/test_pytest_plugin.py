@@ -166,6 +166,31 @@ def test_calls_are_recorded_once_and_played_when_the_server_is_gone(
     assert project.cassette().read_bytes() == content
 
 
+@pytest.mark.parametrize("media", [False, True])
+def test_a_cassette_has_the_hash_of_an_image_and_plays_unless_media_are_wanted(
+    project: Project, media: bool
+) -> None:
+    project.write(
+        f"""
+@pytest.mark.ollama_replay(media={media})
+def test_image():
+    with ollama_otel.Client(URL) as client:
+        png = b'\\x89PNG\\r\\n\\x1a\\n123'
+        answer = client.generate('llama3.2', prompt='What is it?', images=[png])
+        assert len(client.embed('nomic-embed-text', input='Hello').embeddings[0]) > 10
+"""
+    )
+    project.run().assert_outcomes(passed=1)
+    [asked, _] = json.loads(project.cassette().read_text(encoding="utf-8"))["calls"]
+    [image] = asked["request"]["body"]["images"]
+    if media:
+        assert image == "iVBORw0KGgoxMjM="
+    else:
+        assert (image["ollama_otel"], image["size"], image["type"]) == ("omitted", 11, "image/png")
+    project.leave()
+    project.run("--ollama-strict").assert_outcomes(passed=1)
+
+
 def test_a_cassette_is_named_after_file_and_test(project: Project) -> None:
     project.write(
         CHAT

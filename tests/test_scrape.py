@@ -201,7 +201,7 @@ def test_a_user_without_the_right_to_a_port_is_told_so(caplog: pytest.LogCapture
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prometheus_client.start_http_server", refuse)
+        patch.setattr("ollama_otel._telemetry.scrape.ScrapeServer", refuse)
         assert open_endpoint("127.0.0.1", 80) is None
     (message,) = caplog.messages
     assert message.endswith(
@@ -339,6 +339,66 @@ def test_a_meter_provider_of_the_app_stays_and_a_warning_says_what_to_do() -> No
     )
     assert ran.told == [True]
     assert "add a PrometheusMetricReader to that provider" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, 403), ({"scrape_hosts": ("app.example.com",)}, 200), ({"scrape_hosts": ("*",)}, 200)],
+)
+def test_foreign_names_are_refused_unless_they_are_set(
+    options: dict[str, Any], expected: int
+) -> None:
+    ran = run(
+        f"""
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+telemetry = configure(prometheus="127.0.0.1:0", **{options!r})
+request = Request(telemetry.scrape_endpoint.url, headers={{"Host": "app.example.com"}})
+try:
+    tell(urlopen(request).status)
+except HTTPError as error:
+    tell(error.code)
+""",
+        **QUIET,
+    )
+    assert ran.told == [expected]
+
+
+def test_the_names_can_be_set_from_outside() -> None:
+    ran = run(
+        "tell(configure(prometheus='127.0.0.1:0').settings.scrape_hosts)",
+        **QUIET,
+        OLLAMA_OTEL_SCRAPE_HOSTS="a.example, b.example",
+    )
+    assert ran.told == [["a.example", "b.example"]]
+
+
+@needs_fork
+def test_a_forked_child_leaves_the_parent_serving_slow_clients() -> None:
+    ran = run(
+        FETCH
+        + """
+import socket
+telemetry = configure(prometheus="127.0.0.1:0")
+chat()
+port = int(telemetry.scrape_endpoint.url.split(":")[2].split("/")[0])
+slow = socket.create_connection(("127.0.0.1", port))
+slow.sendall(b"GET /metrics HTTP/1.1\\r\\n")
+fetched(telemetry)
+child = os.fork()
+if child == 0:
+    telemetry.shutdown()
+    os._exit(0)
+tell(os.waitpid(child, 0)[1])
+slow.sendall(b"Host: x\\r\\n\\r\\n")
+text = b""
+while piece := slow.recv(65536):
+    text += piece
+tell([text[:15].decode(), len(value(fetched(telemetry), "target_info"))])
+""",
+        **QUIET,
+    )
+    assert ran.told == [0, ["HTTP/1.1 200 OK", 1]]
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ ALLOWED: Mapping[str, str] = {
     # Our own sets: changes of a body, aspects of a comparison, what a model is chosen for.
     "_cli/demo_server.py": "completion embedding thinking",
     "_cli/diff_view.py": "tools",
+    "_cli/curl.py": "images",
     "replay/_misses.py": "images",
     "replay/_rerun_plan.py": "images",
     # Headings, a command, a module, a name in generated code, a type of token.

@@ -20,6 +20,7 @@ from ollama_otel._monitoring.compose import (
     wait_until_ready,
 )
 from ollama_otel._monitoring.files import COMPOSE_FILE, shipped_folder
+from ollama_otel._monitoring.grafana_password import AdminPassword, admin_password
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["down", "up"]
 
 _PAGES: Final[Mapping[str, str]] = {
-    "grafana": "the boards, in folder Ollama; to edit, sign in as admin",
+    "grafana": "the boards, in folder Ollama",
     "prometheus": "metrics, rules and alerts",
     "jaeger": "traces",
 }
@@ -35,7 +36,7 @@ _WITHOUT_CONTAINERS: Final = """\
 Without containers, using the binaries of Prometheus 3 and Jaeger 2 and any Grafana:
 
   prometheus --config.file={folder}/prometheus/prometheus.yml \\
-    --web.listen-address=127.0.0.1:9090 \\
+    --web.listen-address=127.0.0.1:9090 --web.cors.origin=none \\
     --web.enable-otlp-receiver --enable-feature=exemplar-storage,created-timestamp-zero-ingestion
   jaeger
   ollama-otel dashboards import --grafana http://localhost:3000 --user admin:admin \\
@@ -65,10 +66,11 @@ def up(arguments: argparse.Namespace) -> int:
         profiles.append("ollama")
     if arguments.with_loki:
         profiles.append("loki")
-    compose.up(profiles)
+    password = admin_password(os.environ)
+    compose.up(profiles, password)
     places = dict(addresses(compose))
     late = _wait(places, arguments.wait, console)
-    for line in _closing(compose, places, late, file):
+    for line in _closing(compose, places, late, file, password):
         console.print(printable(line), soft_wrap=True)
     return 1 if late else 0
 
@@ -90,7 +92,11 @@ def _wait(places: Mapping[Service, str], seconds: float, console: Console) -> li
 
 
 def _closing(
-    compose: Compose, places: Mapping[Service, str], late: list[Service], file: Path
+    compose: Compose,
+    places: Mapping[Service, str],
+    late: list[Service],
+    file: Path,
+    password: AdminPassword,
 ) -> Iterator[str]:
     for service in late:
         yield (
@@ -101,6 +107,8 @@ def _closing(
     for service, place in places.items():
         if service.name in _PAGES and service not in late:
             yield f"{service.title:<11}{_by_name(place)}  {_PAGES[service.name]}"
+    kept = password.file or "GRAFANA_ADMIN_PASSWORD, as it was at Grafana's first start"
+    yield f"To edit in Grafana, sign in as admin; the password is in {kept}"
     yield ""
     yield "For your app:"
     yield "  export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"

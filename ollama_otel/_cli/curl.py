@@ -37,7 +37,7 @@ def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:
         if not body.isprintable():
             body = json.dumps(call.request_body, separators=(",", ":"))
         words += ["-H", "Content-Type: application/json", "--data-raw", body]
-        caveat = _caveat(body)
+        caveat = _caveat(body, has_all_images="images" not in call.request_changes)
     return CurlCommand(command=shlex.join(words), caveat=caveat)
 
 
@@ -50,8 +50,8 @@ def _no_body(call: RecordedCall) -> str:
     )
 
 
-def _caveat(body: str) -> str | None:
-    if MARK.decode() in body:
+def _caveat(body: str, *, has_all_images: bool) -> str | None:
+    if MARK.decode() in body or not has_all_images:
         return "Not exact: images are not in the log; put them back."
     if _REDACTED in body:
         return "Not exact: parts of the request were redacted before it was logged."

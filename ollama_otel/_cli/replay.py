@@ -76,6 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=count, metavar="N", help="the first N calls only")
     parser.add_argument(
+        "--media", action="store_true", help="also log the images of requests, not their hash only"
+    )
+    parser.add_argument(
         "--redacted", action="store_true", help="also send requests with redacted text"
     )
     add_no_color(parser)
@@ -140,6 +143,7 @@ def _send(
                     model=arguments.model,
                     concurrency=arguments.concurrency,
                     speed=arguments.speed,
+                    media=arguments.media,
                     on_progress=show,
                 )
             )

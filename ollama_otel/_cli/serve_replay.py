@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
-from importlib import import_module
-from typing import Any, Final
 
 from ollama_otel._cli.arguments import number, place_to_listen, share_of_status
+from ollama_otel._cli.http_server import check_installed, serve
 from ollama_otel._cli.terminal import first_words, plural, printable
 from ollama_otel._wire.address import Address
-from ollama_otel.errors import MissingExtraError, ReplayError, SettingsError
+from ollama_otel.errors import ReplayError, SettingsError
 from ollama_otel.replay._chaos import Chaos
 from ollama_otel.replay._server import ReplayApp, Served
 
@@ -20,13 +18,13 @@ __all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
 Answers on a port as the logged server did, byte for byte and with the logged timing, so that
-any Ollama client can run against a log. A request that is not in the log gets status 501 and the
-nearest logged request. --fail, --cut, --error and --slow inject faults, to test how a client
-handles them.
-"""
+any Ollama client can run against a log. A request that is not in the log gets status 501, and the
+nearest logged request is printed here. --fail, --cut, --error and --slow inject faults, to test
+how a client handles them.
 
-_SHUTDOWN_SECONDS: Final = 1
-"""Time limit for running responses after an interrupt."""
+Everyone who reaches the port can ask for what the log holds, so it listens on this machine only,
+unless --listen says otherwise, and refuses names that a website could point at it.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1:11500",
         metavar="HOST:PORT",
         help="where to listen; port 0 picks a free one (default: %(default)s)",
+    )
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name under which clients reach it, * for any; may be repeated",
     )
     add(
         "--speed",
@@ -77,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; raises `OllamaOtelError` if nothing can be served."""
-    uvicorn = _uvicorn()
+    check_installed()
     app = ReplayApp(
         arguments.log,
         speed=arguments.speed,
@@ -90,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
             error=arguments.error,
             seed=arguments.seed,
         ),
+        allowed_hosts=arguments.allow_host,
         report=None if arguments.quiet else lambda served: _print(_served_line(served)),
     )
     if not app.index.playable_count:
@@ -102,33 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
         place = Address(scheme="http", host=host, port=port, path="")
         for line in _start_lines(app, place):
             _print(line)
-        _serve(uvicorn, app, listener)
+        serve(app, listener)
     return 0
-
-
-def _uvicorn() -> Any:
-    try:
-        return import_module("uvicorn")
-    except ImportError as error:
-        raise MissingExtraError(
-            "serve-replay needs a package that is not installed: pip install 'ollama_otel[server]'"
-        ) from error
-
-
-def _serve(uvicorn: Any, app: ReplayApp, listener: socket.socket) -> None:
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        # At lower levels uvicorn logs every response that breaks off, as logged ones may.
-        log_level="critical",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
-    # An interrupt is the normal end of a server.
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(address: Address) -> socket.socket:

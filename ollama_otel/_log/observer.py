@@ -9,7 +9,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from msgspec.structs import replace
 
@@ -31,7 +31,8 @@ class ReplayLog(LoggingObserver):
     """Logs calls into a file, or into a folder, for any number of processes.
 
     It logs facts only, unless `bodies` is set, and hash and size of images and vectors, unless
-    `media` is set. Bodies go through the built-in redactors and then through `redactors` before
+    `media` is set; with `media="answers"` those of responses are logged, which suffices to play
+    them. Bodies go through the built-in redactors and then through `redactors` before
     they are stored. A file of more than `max_size` bytes or `max_age` seconds is compressed and a
     new one begun. The `keep` newest compressed files are kept, and more of them for `keep` times
     `max_age` as long as they hold less than `keep` times `max_size`. A response of more than
@@ -47,7 +48,7 @@ class ReplayLog(LoggingObserver):
         path: str | os.PathLike[str],
         *,
         bodies: bool = False,
-        media: bool = False,
+        media: bool | Literal["answers"] = False,
         redactors: Sequence[Callable[[str], str]] = (),
         max_size: int = 100 * _MEBIBYTE,
         max_age: float = _DAY,

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ollama_otel._log.edits import Edit, recut, within_replacement
 from ollama_otel._log.json_redaction import JsonRedaction
 from ollama_otel._log.response_body import ResponseBody
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
-from ollama_otel._wire.media import decoded_media, omitted
+from ollama_otel._wire.media import data_urls, encoded_bytes, is_data_url, is_media, omitted
 from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
 
-__all__ = ["BodyPolicy"]
+__all__ = ["BodyPolicy", "KeptMedia"]
+
+KeptMedia = bool | Literal["answers"]
+"""Whose images and vectors are kept: all, those of answers only, or none."""
 
 _UNCHANGED: frozenset[str] = frozenset()
 _HARMLESS: Final = frozenset((bool, float))
@@ -27,7 +30,6 @@ _REDACTION_FAILED = "[redaction failed]"
 _LONGEST_NAME = 200
 """Characters; a longer text that begins with as much base64 is an image, not its file name."""
 _is_base64 = re.compile(rf"[A-Za-z0-9+/=_\r\n-]{{{_LONGEST_NAME}}}").match
-_DATA_URL = "data:image/"
 
 
 class BodyPolicy:
@@ -36,12 +38,15 @@ class BodyPolicy:
     If a redactor raises or does not return a string, the text becomes `[redaction failed]`.
     """
 
-    __slots__ = ("_given", "_keeps_media", "_redactors")
+    __slots__ = ("_given", "_keeps_answered", "_keeps_asked", "_redactors")
 
-    def __init__(self, redactors: Sequence[Redactor] = (), *, keeps_media: bool = False) -> None:
+    def __init__(
+        self, redactors: Sequence[Redactor] = (), *, keeps_media: KeptMedia = False
+    ) -> None:
         self._given = tuple(redactors)
         self._redactors = (*BUILT_IN, *redactors)
-        self._keeps_media = keeps_media
+        self._keeps_asked = keeps_media is True
+        self._keeps_answered = bool(keeps_media)
 
     def text(self, value: str) -> str:
         """Return a text without secrets."""
@@ -93,12 +98,18 @@ class BodyPolicy:
                 changes.add("redacted")
             return redacted
 
-        images = _Images(dialect, keeps_them=self._keeps_media)
+        images = _Images(dialect, redact, keeps_them=self._keeps_asked)
         copied = JsonRedaction(
             redact, on_hidden=lambda: changes.add("redacted"), media=images.copied_of_request
         )
         stored = copied(value)
         return stored, frozenset(changes | {"images"} if images.were_omitted else changes)
+
+    def without_media(self, stored: Any, dialect: Dialect) -> Any:
+        """Return a copy of a request's JSON as it would be stored now, with marks for images."""
+        images = _Images(dialect, self.text, keeps_them=False)
+        copied = JsonRedaction(str, on_hidden=lambda: None, media=images.copied_of_request)
+        return copied(stored)
 
     def response(
         self,
@@ -117,11 +128,11 @@ class BodyPolicy:
         kept = list(pieces)
         changes: set[str] = set()
         body = b"".join(kept)
-        if holds_vectors and not self._keeps_media and (edit := _vectors_edit(body, dialect)):
+        if holds_vectors and not self._keeps_answered and (edit := _vectors_edit(body, dialect)):
             kept = recut(kept, [edit], within_replacement)
             body = b"".join(kept)
             changes.add("vectors")
-        images = _Images(dialect, keeps_them=self._keeps_media)
+        images = _Images(dialect, self.text, keeps_them=self._keeps_answered)
         response = ResponseBody(
             body,
             dialect,
@@ -148,29 +159,44 @@ def _vectors_edit(body: bytes, dialect: Dialect) -> Edit[bytes] | None:
 class _Images:
     """Copies the images of one body, or replaces them by marks."""
 
-    def __init__(self, dialect: Dialect, *, keeps_them: bool) -> None:
+    def __init__(self, dialect: Dialect, redact: Redactor, *, keeps_them: bool) -> None:
         self.were_omitted = False
         self._dialect = dialect
+        self._redact = redact
         self._keeps_them = keeps_them
 
     def copied_of_request(self, key: str, text: str) -> Any:
-        """Return the replacement of a request's string if it is an image, else None."""
-        is_image = key in self._dialect.request_media or text.startswith(_DATA_URL)
-        return self._copied(text) if is_image else None
+        """Return the replacement of a request's string if it has an image, else None."""
+        if key in self._dialect.request_media or is_data_url(text):
+            return self._copied(text)
+        return None if self._keeps_them else self._without_images_within(text)
 
     def copied_of_response(self, key: str, text: str) -> Any:
         """Return the replacement of a response's string if it is an image, else None."""
         if len(text) <= _LONGEST_NAME:
             return None
-        is_image = text.startswith(_DATA_URL) or (
-            key in self._dialect.response_media and _is_base64(text)
-        )
+        is_image = is_data_url(text) or (key in self._dialect.response_media and _is_base64(text))
         return self._copied(text) if is_image else None
 
     def _copied(self, text: str) -> Any:
         if self._keeps_them:
-            return text
+            # Anything that is more than an image is redacted like text.
+            return text if is_media(text) else None
         self.were_omitted = True
-        header, _, content = text.partition(",")
-        is_encoded = header.startswith(_DATA_URL) and header.endswith(";base64")
-        return omitted(decoded_media(content if is_encoded else text))
+        content = encoded_bytes(text)
+        if content is None:
+            # A hash of a short secret could be reversed.
+            content = self._redact(text).encode("utf-8", "replace")
+        return omitted(content)
+
+    def _without_images_within(self, text: str) -> str | None:
+        """Return a text with marks in place of images in `data:` URLs; None if it has none."""
+        kept: list[str] = []
+        position = 0
+        for start, end, content in data_urls(text):
+            kept += [self._redact(text[position:start]), as_json(omitted(content)).decode()]
+            position = end
+        if not kept:
+            return None
+        self.were_omitted = True
+        return "".join([*kept, self._redact(text[position:])])

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import httpx
 
 from ollama_otel._monitoring import MonitoringError
+from ollama_otel._monitoring.grafana_password import AdminPassword
 from ollama_otel._monitoring.http_client import open_client
 
 __all__ = [
@@ -76,10 +77,11 @@ class Compose:
     variables: Mapping[str, str]
     """Environment of the subprocess."""
 
-    def up(self, profiles: Sequence[Profile]) -> None:
+    def up(self, profiles: Sequence[Profile], password: AdminPassword) -> None:
         """Start the stack; output of the program goes to the terminal."""
         logs = {_LOGS: "loki"} if "loki" in profiles else {}
-        self._run(self._command(profiles, "up", "--detach"), {**self.variables, **logs})
+        variables = {**self.variables, **logs, **password.variables}
+        self._run(self._command(profiles, "up", "--detach"), variables)
 
     def down(self, *, with_volumes: bool) -> None:
         """Stop all services of all profiles; `with_volumes` deletes their data, too."""

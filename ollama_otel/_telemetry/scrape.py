@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from logging import getLogger
 from socket import gaierror
-from threading import Lock, Thread
+from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ollama_otel import _process
+from ollama_otel._admission import Admission
 from ollama_otel._telemetry import first_call
+from ollama_otel._telemetry.scrape_server import ScrapeServer
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
-    from wsgiref.simple_server import WSGIServer
-
     from opentelemetry.sdk.metrics.export import MetricReader
     from prometheus_client import Metric
 
@@ -78,11 +78,15 @@ class ScrapeEndpoint:
     `prometheus_client`. It omits the labels of OpenTelemetry's scope, so that the series equal
     those that arrive by OTLP.
 
+    `hosts` are further names under which it is scraped; see `Settings.scrape_hosts`.
+
     Raises `MissingExtraError` without the packages, `SettingsError` if the host is not a host
     name, and OSError if it cannot listen there.
     """
 
-    def __init__(self, host: str, port: int, **reader_options: Any) -> None:
+    def __init__(
+        self, host: str, port: int, *, hosts: Collection[str] = (), **reader_options: Any
+    ) -> None:
         try:
             from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
             from prometheus_client import CollectorRegistry  # noqa: PLC0415
@@ -110,8 +114,8 @@ class ScrapeEndpoint:
         self.url: str = ""
         self._is_served = False
         self._registry = Registry()
-        self._server: WSGIServer
-        self._thread: Thread
+        self._admission = Admission(hosts)
+        self._server: ScrapeServer
         self._listen(host, port)
         self.reader: MetricReader = Reader(
             scope_info_enabled=False, registry=self._registry, **reader_options
@@ -119,14 +123,15 @@ class ScrapeEndpoint:
         _process.at_fork(after_in_child=_close_inherited)
 
     def _listen(self, host: str, port: int) -> None:
-        from prometheus_client import start_http_server  # noqa: PLC0415
+        from prometheus_client import make_wsgi_app  # noqa: PLC0415
 
+        application = make_wsgi_app(self._registry)
         try:
-            self._server, self._thread = start_http_server(port, host, registry=self._registry)
+            self._server = ScrapeServer(host, port, application, self._admission)
         except UnicodeError as error:
             raise SettingsError(f"{host!r} is not a host name: {error}") from error
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._server.server_port}/metrics"
+        self.url = f"http://{shown}:{self._server.port}/metrics"
         self._is_served = True
         _served.add(self)
 
@@ -135,14 +140,12 @@ class ScrapeEndpoint:
         if self._is_served:
             self._is_served = False
             _served.discard(self)
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
+            self._server.close()
 
     def _close_inherited(self) -> None:
         """Close the child's copy of the socket, which would keep the port bound."""
         self._is_served = False
-        self._server.socket.close()
+        self._server.close_inherited()
         # A scrape of the parent may have held it.
         self._registry.lock = Lock()
 
@@ -169,7 +172,9 @@ def has_inherited() -> bool:
     return _inherited is not None
 
 
-def open_endpoint(host: str, port: int, **reader_options: Any) -> ScrapeEndpoint | None:
+def open_endpoint(
+    host: str, port: int, *, hosts: Collection[str] = (), **reader_options: Any
+) -> ScrapeEndpoint | None:
     """Return an endpoint; None, with a warning, if it cannot listen.
 
     The app must run without its metrics: another worker of it may have the port. A forked process
@@ -178,7 +183,7 @@ def open_endpoint(host: str, port: int, **reader_options: Any) -> ScrapeEndpoint
     global _inherited  # noqa: PLW0603
     try:
         if _inherited is None:
-            return ScrapeEndpoint(host, port, **reader_options)
+            return ScrapeEndpoint(host, port, hosts=hosts, **reader_options)
         endpoint = _inherited
         endpoint._listen(host, port)  # noqa: SLF001
     except OSError as error:

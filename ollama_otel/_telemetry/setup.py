@@ -217,7 +217,11 @@ def _build(
     readers = _readers(metric_exporters, export_interval)
     # The endpoint binds a port, so it is created last: an error above must not leave it bound.
     is_new = not has_inherited()
-    endpoint = None if place is None else open_endpoint(*place, **_reader_options())
+    endpoint = (
+        None
+        if place is None
+        else open_endpoint(*place, hosts=settings.scrape_hosts, **_reader_options())
+    )
     if endpoint is not None and is_new:
         readers.append(endpoint.reader)
     return Telemetry(

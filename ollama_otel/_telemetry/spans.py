@@ -7,8 +7,8 @@ from contextvars import Token
 from threading import get_ident
 from typing import Any
 
+from opentelemetry import baggage, propagate
 from opentelemetry import context as otel_context
-from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.util.types import AttributeValue
@@ -70,6 +70,7 @@ class SpanTracing(Tracing):
         self._tracer = tracer
         self._profile = settings.profile
         self._messages = messages if settings.content_on_spans else None
+        self.propagates_baggage = settings.propagate_baggage
         self._starts: dict[tuple[Any, ...], tuple[str, dict[str, AttributeValue]]] = {}
         """Name and start attributes of spans, cached by the values that determine them."""
 
@@ -115,7 +116,12 @@ class _SpanTrace(CallTrace):
 
     def headers(self) -> Mapping[str, str]:
         headers: dict[str, str] = {}
-        propagate.inject(headers, context=self._context)
+        context = self._context
+        # An app's baggage is meant for its own services, and may name its users. Propagators of
+        # every format (W3C, Jaeger, OT) read it from the context.
+        if not self._tracing.propagates_baggage and baggage.get_all(context):
+            context = baggage.clear(context)
+        propagate.inject(headers, context=context)
         return headers
 
     def enter(self) -> None:

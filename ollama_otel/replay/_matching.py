@@ -130,7 +130,7 @@ class CallIndex:
 
     def _candidate(self, call: RecordedCall) -> Candidate:
         start = call.start
-        request = canonical_request(
-            start.endpoint.method, call.path, call.request_body, ignore=self._ignore
-        )
+        # A log may hold the images themselves.
+        body = self._policy.without_media(call.request_body, dialect_of(start.endpoint))
+        request = canonical_request(start.endpoint.method, call.path, body, ignore=self._ignore)
         return Candidate(request, call, _misses.obstacle_to(call))

@@ -54,6 +54,7 @@ async def rerun(
     concurrency: int | None = None,
     speed: float = 1.0,
     redactors: Sequence[Redactor] = (),
+    media: bool = False,
     on_progress: Callable[[RerunProgress], object] = lambda _: None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> RerunProgress:
@@ -62,7 +63,9 @@ async def rerun(
     Each call is tagged with the id of the call that it repeats, and is a real call: spans and
     metrics go to the global providers. Calls start at the logged intervals, divided by `speed`,
     or, with `concurrency`, that many run at a time. `model` replaces the logged models.
-    `redactors` redact the new log. A failed call is logged as failed, and the others go on.
+    `redactors` redact the new log. With `media` it holds the images of requests, otherwise their
+    hash, size and type, and these calls cannot be sent again from it. A failed call is logged as
+    failed, and the others go on.
 
     Raises `SettingsError` for invalid values, and `ReplayError` if no server responds at `host`
     at the start, or `out` cannot be written.
@@ -79,7 +82,7 @@ async def rerun(
     ) as client:
         await _check_server(client, url)
         _check_writable(plan.out)
-        with one_file_log(plan.out, redactors) as log:
+        with one_file_log(plan.out, redactors, media=media) as log:
             tally = _Tally(len(plan.calls))
             instrument_client(
                 client,

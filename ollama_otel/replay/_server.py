@@ -10,18 +10,24 @@ from functools import cached_property
 from typing import Final, Literal
 
 import anyio
+import anyio.to_thread
 import httpx
 
+from ollama_otel._admission import Admission
 from ollama_otel._asgi import (
+    BodyTooLargeError,
     Event,
     Receive,
     Send,
+    abort_connection,
     break_connection,
+    header,
     read_body,
     run_lifespan,
     send_document,
     send_head,
     send_piece,
+    skip_body,
     wait_for_disconnect,
 )
 from ollama_otel._log.call import RecordedCall
@@ -30,7 +36,7 @@ from ollama_otel._wire.endpoints import DIALECTS, dialect_of, find_endpoint
 from ollama_otel._wire.model_names import full_name
 from ollama_otel.errors import ReplayEndedError, ReplayMissError
 from ollama_otel.redaction import Redactor
-from ollama_otel.replay._canonical import CanonicalRequest
+from ollama_otel.replay._canonical import CanonicalRequest, canonical_request
 from ollama_otel.replay._chaos import Chaos, FaultSequence, InjectedFault
 from ollama_otel.replay._matching import CallIndex, Log
 from ollama_otel.replay._playback import Playback, check_speed
@@ -39,15 +45,35 @@ __all__ = ["ReplayApp", "Served", "ServedOutcome"]
 
 _log = logging.getLogger("ollama_otel")
 
-ServedOutcome = Literal["played", "broken off", "left", "missed", "refused", "made up"]
+ServedOutcome = Literal["played", "broken off", "left", "missed", "refused", "made up", "rejected"]
 """The outcome of a request.
 
 `played`: to its logged end; `broken off`: the connection was closed, as logged or as an injected
 fault; `left`: the client disconnected; `missed`: not in the log; `refused`: an injected fault;
-`made up`: not in the log, but clients need it (`/`, the version, the models).
+`made up`: not in the log, but clients need it (`/`, the version, the models); `rejected`: its host
+or origin is not allowed, or its body is too large or too slow.
 """
 
 _FIRST_ERROR: Final = 400
+_LEAST_LIMIT: Final = 1024 * 1024
+_LENGTHS: Final = 4
+"""Times the longest logged request that a request may have, as its JSON may be longer."""
+_READ_SECONDS: Final = 60.0
+"""Time limit for the body of a request."""
+_UPLOAD_SECONDS: Final = 600.0
+"""Time limit for the body of an upload, which can have any size and is not kept."""
+_SEND_SECONDS: Final = 300.0
+"""Time limit for a client to take a piece of a response."""
+_SHORT: Final = 16_384
+"""Bytes of a request that is redacted sooner than a thread begins."""
+_READERS: Final = 2
+"""Long requests that are redacted at the same time; each can take seconds of CPU."""
+_CLOSE: Final = ((b"connection", b"close"),)
+
+_HOST_REFUSED: Final = (
+    "this host or origin is not allowed: use localhost or an IP address, or allow the name "
+    "(--allow-host NAME, or ReplayApp(allowed_hosts=...))"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +97,14 @@ class _Document:
     outcome: ServedOutcome
 
 
+class _RejectedError(Exception):
+    """A request that is not read."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class _BreakOffError(Exception):
     """The connection has to be closed without an end of the response."""
 
@@ -81,7 +115,13 @@ class ReplayApp:
     `log`, `speed`, `ignore`, `repeat` and `redactors` are those of `Player`. `chaos` injects
     faults. `report` is called at the end of each request.
 
-    A request that is not in the log gets status 501, and the reason is logged as a warning. If a
+    It answers requests to this machine's names and addresses, and to `allowed_hosts`, of which
+    `*` allows every name; on an address beyond loopback every name, unless `allowed_hosts` are
+    given. Web pages of other origins are refused. Both get status 403.
+
+    A request that is not in the log gets status 501. The reason, which quotes the log, is logged
+    as a warning. A body of more than 1 MiB, and of four times the longest logged request, gets
+    status 413; one that takes more than a minute, status 408. If a
     logged call broke off, or its caller had closed it, the connection is closed; a server that
     does not support this sends status 502 instead, or ends the body.
     """
@@ -96,6 +136,7 @@ class ReplayApp:
         redactors: Sequence[Redactor] = (),
         chaos: Chaos | None = None,
         report: Callable[[Served], object] | None = None,
+        allowed_hosts: Collection[str] = (),
     ) -> None:
         self.index: CallIndex = CallIndex.load(
             log, ignore=ignore, repeat=repeat, redactors=redactors
@@ -104,6 +145,10 @@ class ReplayApp:
         self._chaos = chaos or Chaos()
         self._faults = FaultSequence(self._chaos)
         self._report = report
+        self._admission = Admission(allowed_hosts)
+        self._readers = anyio.CapacityLimiter(_READERS)
+        longest = max((call.start.request.size or 0 for call in self.index.calls), default=0)
+        self._limit = max(_LEAST_LIMIT, _LENGTHS * longest)
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -124,11 +169,56 @@ class ReplayApp:
         """Serve one request, or the application's lifespan."""
         if scope["type"] == "lifespan":
             await run_lifespan(receive, send)
-        elif scope["type"] == "http" and (content := await read_body(receive)) is not None:
-            asked = self.index.asked(scope["method"], scope["path"], content)
-            served = await self._serve(asked, receive, send)
-            if self._report is not None:
+        elif scope["type"] == "http":
+            served = await self._answer(scope, receive, send)
+            if served is not None and self._report is not None:
                 self._report(served)
+
+    async def _answer(self, scope: Event, receive: Receive, send: Send) -> Served | None:
+        """Answer a request; None if the client disconnected before it had asked."""
+        method, path = scope["method"], scope["path"]
+        try:
+            content = await self._read(scope, receive)
+        except _RejectedError as error:
+            asked = canonical_request(method, path, None)
+            document = _error(dialect_of(find_endpoint(method, path)), str(error))
+            # Its body, if any, has not been read to the end.
+            await send_document(
+                send, error.status, document.body, document.content_type, more=_CLOSE
+            )
+            return Served(asked=asked, call=None, status=error.status, outcome="rejected")
+        if content is None:
+            return None
+        return await self._serve(await self._asked(method, path, content), receive, send)
+
+    async def _asked(self, method: str, path: str, content: bytes) -> CanonicalRequest:
+        if len(content) <= _SHORT:
+            return self.index.asked(method, path, content)
+        # In a thread, as redaction of a long text would keep all other clients waiting.
+        return await anyio.to_thread.run_sync(
+            self.index.asked, method, path, content, limiter=self._readers
+        )
+
+    async def _read(self, scope: Event, receive: Receive) -> bytes | None:
+        """Return the body of a request; raises `_RejectedError`."""
+        place = scope.get("server") or (None,)
+        if not self._admission.admits(header(scope, b"host"), header(scope, b"origin"), place[0]):
+            raise _RejectedError(403, _HOST_REFUSED)
+        endpoint = find_endpoint(scope["method"], scope["path"])
+        is_upload = endpoint is not None and endpoint.path_names_body
+        seconds = _UPLOAD_SECONDS if is_upload else _READ_SECONDS
+        try:
+            with anyio.fail_after(seconds):
+                return await (skip_body(receive) if is_upload else self._read_body(receive))
+        except BodyTooLargeError:
+            raise _RejectedError(
+                413, f"the request is longer than {self._limit} bytes, and not in the log"
+            ) from None
+        except TimeoutError:
+            raise _RejectedError(408, f"the request took more than {seconds:g} seconds") from None
+
+    async def _read_body(self, receive: Receive) -> bytes | None:
+        return await read_body(receive, limit=self._limit)
 
     async def _serve(self, asked: CanonicalRequest, receive: Receive, send: Send) -> Served:
         fault = self._faults.next()
@@ -153,8 +243,10 @@ class ReplayApp:
         try:
             return self.index.take(asked)
         except ReplayMissError as miss:
+            # It quotes the log, which is not for everyone who can ask.
             _log.warning("%s", _without_controls(str(miss)))
-            return _Document(status=501, content=_error(dialect, str(miss)), outcome="missed")
+            text = f"{asked} has no answer in the log; the server has logged the reason"
+            return _Document(status=501, content=_error(dialect, text), outcome="missed")
 
     def _made_up(self, asked: CanonicalRequest) -> MadeUp | None:
         """Return a made-up response for a client's side request that is not in the log."""
@@ -198,11 +290,20 @@ async def _play(playback: Playback, fault: InjectedFault, send: Send) -> ServedO
             await anyio.sleep(pause)
         await send_head(send, playback.status or 0, playback.content_type)
         await _send_pieces(playback, fault, send)
+        await _send_in_time(send, b"", is_last=True)
+    except TimeoutError:
+        abort_connection(send)
+        return "left"
     except (httpx.RequestError, ReplayEndedError, _BreakOffError) as end:
         _log.info("the connection is closed: %s", end)
         return "broken off"
-    await send_piece(send, b"", is_last=True)
     return "played"
+
+
+async def _send_in_time(send: Send, piece: bytes, *, is_last: bool = False) -> None:
+    """Send a piece; raises TimeoutError if the client does not take it."""
+    with anyio.fail_after(_SEND_SECONDS):
+        await send_piece(send, piece, is_last=is_last)
 
 
 async def _send_pieces(playback: Playback, fault: InjectedFault, send: Send) -> None:
@@ -214,11 +315,11 @@ async def _send_pieces(playback: Playback, fault: InjectedFault, send: Send) -> 
         if isinstance(step, float):
             await anyio.sleep(step)
             continue
-        await send_piece(send, step)
+        await _send_in_time(send, step)
         if left is not None and (left := left - 1) == 0:
             if not fault.has_error:
                 raise _BreakOffError("an injected fault")
-            await send_piece(send, fault.error_message(dialect, start.request.model))
+            await _send_in_time(send, fault.error_message(dialect, start.request.model))
             return
 
 

@@ -48,17 +48,19 @@ def recording(
     *,
     redactors: Sequence[Callable[[str], str]],
     is_wanted: Callable[[], bool],
+    media: bool = False,
     max_size: int = sys.maxsize,
 ) -> Iterator[None]:
     """Record all calls in the block, and write the cassette at its end if `is_wanted`.
 
+    `media`: the cassette holds the images of requests, and not only their hash, size and type.
     The temporary log's file may have `max_size` bytes. Raises `ReplayLogError` if a call is
     incomplete, without writing the cassette, or if the cassette cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="ollama_otel_") as folder:
         path = Path(folder, "calls.jsonl")
         with (
-            one_file_log(path, redactors, max_size=max_size) as log,
+            one_file_log(path, redactors, media=media, max_size=max_size) as log,
             recording_everywhere(log),
         ):
             yield

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +18,7 @@ from ollama_otel._cli import check, export_import, main
 from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.check import CheckReport, PanelReport, RulesReport
 from ollama_otel._monitoring.files import board_files, shipped_folder
+from ollama_otel._monitoring.grafana_password import admin_password
 from tests.monitoring.engines import Engines, install
 from tests.monitoring.scripted import Request, Scripted, answering
 
@@ -64,6 +67,15 @@ def ready() -> Iterator[str]:
         yield server.url.removeprefix("http://")
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the password of Grafana is kept."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.delenv("GRAFANA_ADMIN_PASSWORD", raising=False)
+    return folder
+
+
 def docker(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Engines:
     """A docker with compose whose containers all listen at one address."""
     monkeypatch.setenv("PATH", str(folder))
@@ -97,6 +109,84 @@ def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
     assert "export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318" in said
     assert "export OTEL_SERVICE_NAME=my-app" in said
     assert said.endswith("To stop it:  ollama-otel dashboards down\n")
+
+
+def test_the_password_of_grafana_is_generated_once_and_never_printed(
+    tmp_path: Path,
+    ready: str,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    engines = docker(tmp_path, ready, monkeypatch)
+    assert [main(["dashboards", "up", "--no-color"]) for _ in range(2)] == [0, 0]
+    file = state / "ollama_otel" / "grafana-admin-password"
+    password = file.read_text().strip()
+    assert len(password) >= 32
+    ups = [each for each in engines.calls() if "up" in each["words"]]
+    assert [(each["password"], each["no_admin"]) for each in ups] == [(password, "false")] * 2
+    said = "".join(capfd.readouterr())
+    assert f"sign in as admin; the password is in {file}" in said.replace("\n", " ")
+    assert password not in said
+    assert not any(password in command for command in engines.commands())
+    if os.name == "posix":
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_a_password_that_is_set_is_used_and_not_kept(
+    tmp_path: Path,
+    ready: str,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engines = docker(tmp_path, ready, monkeypatch)
+    monkeypatch.setenv("GRAFANA_ADMIN_PASSWORD", "my own")
+    assert main(["dashboards", "up", "--no-color"]) == 0
+    [up] = [each for each in engines.calls() if "up" in each["words"]]
+    assert (up["password"], up["no_admin"]) == ("my own", "false")
+    assert not list(state.iterdir())
+    said = capsys.readouterr().out
+    assert "the password is in GRAFANA_ADMIN_PASSWORD, as it was at Grafana's first start" in said
+    assert "my own" not in said
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.write_text(" \n"), "the file is empty: delete it"),
+        (lambda path: path.mkdir(), ""),
+    ],
+)
+def test_a_password_that_cannot_be_kept_stops_the_start(
+    make: Any,
+    reason: str,
+    tmp_path: Path,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engines = docker(tmp_path, "", monkeypatch)
+    file = state / "ollama_otel" / "grafana-admin-password"
+    file.parent.mkdir()
+    make(file)
+    assert main(["dashboards", "up"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"ollama-otel: cannot keep a password for Grafana in {file} (")
+    assert reason in said
+    assert said.endswith("set GRAFANA_ADMIN_PASSWORD\n")
+    assert not any("up" in each["words"] for each in engines.calls())
+
+
+def test_without_variables_it_is_kept_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    password = admin_password({})
+    assert password.file == tmp_path / ".local/state/ollama_otel/grafana-admin-password"
+    assert admin_password({}) == password
+    assert password.text not in repr(password)
 
 
 def test_up_takes_profiles_and_another_file(

@@ -11,13 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from ollama_otel._cli import main
+from ollama_otel._cli.http_server import serve
+from ollama_otel.replay import ReplayApp
 from tests.replay.recorded import chat, lines, write
 
 COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
@@ -177,6 +179,102 @@ def test_what_is_asked_is_no_command_to_the_terminal(log: Path) -> None:
     assert not {"\x1b", "\x07", "\u202e"} & {*out, *err}
 
 
+@contextmanager
+def limited(log: Path, **limits: float) -> Iterator[tuple[str, int]]:
+    """Serve in a thread with these limits; the thread ends with the tests."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        arguments = (ReplayApp(log, speed=0), listener)
+        threading.Thread(target=serve, args=arguments, kwargs=limits, daemon=True).start()
+        place: tuple[str, int] = listener.getsockname()
+        wait_until_served(f"{place[0]}:{place[1]}")
+        yield place
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server has closed a connection; waits for it."""
+    connection.settimeout(20)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def is_greeted(connection: socket.socket) -> bool:
+    """Whether the server answers on an open connection."""
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"running"):
+        if not (piece := connection.recv(1000)):
+            return False
+        answer += piece
+    return True
+
+
+HEAD = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD])
+def test_a_head_that_does_not_come_to_its_end_is_given_up(log: Path, sent: bytes) -> None:
+    with limited(log, head_seconds=0.2) as place, socket.create_connection(place) as client:
+        client.sendall(sent)
+        assert is_closed(client)
+
+
+def test_a_head_that_trickles_is_given_up(log: Path) -> None:
+    with limited(log, head_seconds=1) as place, socket.create_connection(place) as client:
+        deadline = time.monotonic() + 60
+        with suppress(ConnectionError):
+            client.sendall(HEAD)
+            while time.monotonic() < deadline:
+                client.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() < deadline
+
+
+def test_a_connection_can_be_used_again_and_is_given_up_after_that(log: Path) -> None:
+    with limited(log, head_seconds=1) as place, socket.create_connection(place) as client:
+        assert is_greeted(client)
+        assert is_greeted(client)
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        assert is_closed(client)
+
+
+def test_a_body_has_more_time_than_a_head(log: Path) -> None:
+    with limited(log, head_seconds=0.5) as place, socket.create_connection(place) as client:
+        body = json.dumps(chat()).encode()
+        client.sendall(HEAD.replace(b"100", b"%d" % len(body)) + b"\r\n" + body[:5])
+        time.sleep(1.5)
+        client.sendall(body[5:])
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"\r\n{"])
+def test_of_too_many_connections_the_slowest_is_closed_and_others_are_served(
+    log: Path, sent: bytes
+) -> None:
+    with limited(log, most_connections=5, head_seconds=60) as place, ExitStack() as stack:
+        url = f"http://{place[0]}:{place[1]}"
+        user = stack.enter_context(socket.create_connection(place))
+        assert is_greeted(user)
+        slow = [stack.enter_context(socket.create_connection(place)) for _ in range(20)]
+        for connection in slow:
+            with suppress(ConnectionError):
+                connection.sendall(sent)
+        assert ask(url).status_code == 200
+        # Idle ones are kept as long as there are others.
+        assert is_greeted(user)
+        assert all(map(is_closed, slow[:15]))
+
+
+def test_names_are_refused_unless_an_option_allows_them(log: Path) -> None:
+    foreign = {"host": "replay.example.com"}
+    with serving(log) as command:
+        assert httpx.get(command.url, headers=foreign, verify=False).status_code == 403
+        assert command.line() == "GET / -> status 403, rejected"
+    with serving(log, "--allow-host", "replay.example.com") as command:
+        assert httpx.get(command.url, headers=foreign, verify=False).status_code == 200
+
+
 def wait_until_served(place: str) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -221,6 +319,7 @@ def test_a_log_without_bodies_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     ("arguments", "sentence"),
     [
         (["--speed", "-1"], "speed must be 0 (no waiting) or more, not -1.0"),
+        (["--allow-host", "a:1"], "expected a host name without a port, or *, found 'a:1'"),
         (["--cut", "2"], "cut must be a share between 0 and 1, not 2.0"),
     ],
 )

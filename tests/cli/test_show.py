@@ -699,6 +699,8 @@ def test_another_host_gets_the_command_without_the_first_ones_prefix(
 def test_a_command_that_is_not_exact_says_so() -> None:
     omitted = {"ollama_otel": "omitted", "sha256": "00", "size": 1}
     assert "images" in str(curl_for(call(request(1, body={"images": [omitted]}))).caveat)
+    within = {"prompt": f"![a]({json.dumps(omitted)})"}
+    assert "images" in str(curl_for(call(request(1, body=within, changes=["images"]))).caveat)
     redacted = {"prompt": "my key is [redacted: api key]"}
     assert "redacted" in str(curl_for(call(request(1, body=redacted))).caveat)
 

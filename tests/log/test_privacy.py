@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ollama_otel._log.privacy import BodyPolicy
+from ollama_otel._log.privacy import BodyPolicy, KeptMedia
 from ollama_otel._wire.dialect import VectorSpan
+from ollama_otel._wire.media import media_of
 from ollama_otel._wire.native import NATIVE
 from ollama_otel.redaction import pattern
 from tests.fake_secrets import KINDS, secrets
@@ -141,6 +143,82 @@ def test_an_image_is_omitted_wherever_it_stands_in_a_request() -> None:
     assert POLICY.request(content, NATIVE) == (stored, {"images"})
     assert POLICY.request(json.dumps(stored).encode(), NATIVE) == (stored, frozenset())
     assert BodyPolicy(keeps_media=True).request(content, NATIVE) == (body, frozenset())
+
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"pixels" * 30).decode()
+HIDDEN = "[redacted: email]"
+
+
+def test_the_mark_of_an_image_has_its_type_if_its_bytes_show_it() -> None:
+    (mark,) = POLICY.request(json.dumps({"images": [PNG]}).encode(), NATIVE)[0]["images"]
+    assert mark == {**omitted(base64.b64decode(PNG)), "type": "image/png"}
+    assert media_of(mark) == replace(media_of(PNG), is_omitted=True)
+
+
+@pytest.mark.parametrize("keeps_media", [False, True, "answers"])
+@pytest.mark.parametrize(
+    "header", ["data:image/png;base64,", " DATA:Image/PNG;base64,", "data:image/"]
+)
+@pytest.mark.parametrize("key", ["content", "images", "url"])
+def test_what_follows_an_image_is_redacted(header: str, key: str, keeps_media: KeptMedia) -> None:
+    text = f"{header}{PNG} of joe@example.com"
+    content = json.dumps({key: text}).encode()
+    stored, changes = BodyPolicy(keeps_media=keeps_media).request(content, NATIVE)
+    if keeps_media is True:
+        assert stored == {key: f"{header}{PNG} of {HIDDEN}"}
+        assert changes == {"redacted"}
+    else:
+        # Of the text without the secret, which a hash of few characters would give away.
+        assert stored == {key: omitted(f"{header}{PNG} of {HIDDEN}".encode())}
+        assert changes == {"images", "redacted"}
+
+
+@pytest.mark.parametrize("text", ["joe@example.com", "data:image/png,joe@example.com"])
+def test_what_is_no_image_is_redacted_where_an_image_belongs(text: str) -> None:
+    content = json.dumps({"images": [text]}).encode()
+    (kept,) = BodyPolicy(keeps_media=True).request(content, NATIVE)[0]["images"]
+    assert kept == text.replace("joe@example.com", HIDDEN)
+    (mark,) = POLICY.request(content, NATIVE)[0]["images"]
+    assert mark == omitted(kept.encode())
+
+
+@pytest.mark.parametrize("header", ["", "data:image/png;base64,", "data:image/jpeg;base64,"])
+def test_kept_images_are_never_read_as_text(header: str) -> None:
+    """Base64 can look like a secret by chance, and an image that is changed cannot be sent."""
+    content = json.dumps({"images": [header + PNG]}).encode()
+    policy = BodyPolicy([lambda text: "[gone]" if len(text) > 50 else text], keeps_media=True)
+    assert policy.request(content, NATIVE) == ({"images": [header + PNG]}, frozenset())
+
+
+def test_images_within_a_text_are_omitted_and_the_text_stays() -> None:
+    text = (
+        f"![a](data:image/png;base64,{PNG}) and ![b](data:image/gif;base64,{PNG}) joe@example.com"
+    )
+    content = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+    stored, changes = POLICY.request(content, NATIVE)
+    mark = json.dumps(
+        {**omitted(base64.b64decode(PNG)), "type": "image/png"}, separators=(",", ":")
+    )
+    assert stored["messages"][0]["content"] == f"![a]({mark}) and ![b]({mark}) {HIDDEN}"
+    assert changes == {"images", "redacted"}
+    kept, _ = BodyPolicy(keeps_media=True).request(content, NATIVE)
+    assert kept["messages"][0]["content"] == text.replace("joe@example.com", HIDDEN)
+
+
+def test_a_policy_for_playing_keeps_what_was_answered() -> None:
+    policy = BodyPolicy(keeps_media="answers")
+    vectors = [b'{"embeddings":[[0.25,0.5]]}']
+    assert policy.response(vectors, NATIVE, holds_vectors=True) == (vectors, frozenset())
+    image = [json.dumps({"image": PNG, "done": True}).encode()]
+    assert policy.response(image, NATIVE, holds_vectors=False) == (image, frozenset())
+    assert policy.request(json.dumps({"images": [PNG]}).encode(), NATIVE)[1] == {"images"}
+
+
+def test_text_behind_an_image_in_an_answer_is_redacted() -> None:
+    line = json.dumps({"url": f"data:image/png;base64,{PNG} joe@example.com"}).encode()
+    (kept,), changes = BodyPolicy(keeps_media=True).response([line], NATIVE, holds_vectors=False)
+    assert json.loads(kept) == {"url": f"data:image/png;base64,{PNG} {HIDDEN}"}
+    assert changes == {"redacted"}
 
 
 def test_messages_that_are_no_list_are_redacted_like_all_else() -> None:

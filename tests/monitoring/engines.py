@@ -13,7 +13,7 @@ PROGRAM = """\
 import json, os, sys
 from pathlib import Path
 here = Path(__file__).parent
-call = {{"program": Path(__file__).name, "words": sys.argv[1:], "logs": os.environ.get("OLLAMA_OTEL_LOGS")}}
+call = {{"program": Path(__file__).name, "words": sys.argv[1:], "logs": os.environ.get("OLLAMA_OTEL_LOGS"), "password": os.environ.get("GRAFANA_ADMIN_PASSWORD"), "no_admin": os.environ.get("GRAFANA_NO_ADMIN")}}
 with (here / "calls.jsonl").open("a") as file:
     file.write(json.dumps(call) + "\\n")
 command = " ".join([call["program"], *call["words"]])

@@ -22,6 +22,7 @@ from ollama_otel._cli import _parser
 from ollama_otel._monitoring.compose import SERVICES
 from ollama_otel._monitoring.diagnosis import State
 from ollama_otel._monitoring.files import board_files, shipped_files, shipped_folder
+from ollama_otel._monitoring.grafana_password import admin_password
 from ollama_otel.testing import FakeOllama
 from tests.real.install import find_server
 from tests.real.servers import RealPrometheus, free_ports, run_jaeger
@@ -84,6 +85,30 @@ def test_mounted_files_exist_and_are_read_only(service: str) -> None:
             assert mode == ["ro"], volume
         else:
             assert source in COMPOSE["volumes"], volume
+
+
+@pytest.mark.parametrize("service", SERVERS)
+def test_containers_are_confined(service: str) -> None:
+    server = SERVERS[service]
+    assert server["cap_drop"] == ["ALL"]
+    assert server["security_opt"] == ["no-new-privileges:true"]
+    assert server["read_only"] is True
+    assert server["tmpfs"] == ["/tmp"]
+    assert not {"cap_add", "privileged", "network_mode", "pid", "ipc", "devices"} & server.keys()
+    mounts = [volume.split(":")[0] for volume in server.get("volumes", ())]
+    assert not any(source.startswith(("/", "~", "..")) for source in mounts)
+
+
+def test_grafana_has_no_password_that_everybody_knows() -> None:
+    environment = SERVERS["grafana"]["environment"]
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_ADMIN_PASSWORD:-}"
+    # Without a password there is no admin: Grafana's own default is admin.
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "${GRAFANA_NO_ADMIN:-true}"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert set(admin_password({"GRAFANA_ADMIN_PASSWORD": "x"}).variables) == {
+        "GRAFANA_ADMIN_PASSWORD",
+        "GRAFANA_NO_ADMIN",
+    }
 
 
 def test_every_volume_is_used() -> None:
@@ -184,11 +209,33 @@ def test_the_container_has_the_flags_that_the_documents_name() -> None:
     for place in ("README.md", "prometheus/prometheus.yml"):
         text = (FOLDER / place).read_text()
         for flag in (
+            "--web.cors.origin=none",
             "--web.enable-otlp-receiver",
             "--enable-feature=exemplar-storage,created-timestamp-zero-ingestion",
         ):
             assert flag in command
             assert flag in text, place
+
+
+@pytest.mark.real
+def test_no_website_may_read_or_write_a_prometheus_with_these_flags(
+    prometheus: RealPrometheus,
+) -> None:
+    headers = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    with httpx.Client(base_url=prometheus.url, headers=headers, trust_env=False) as client:
+        for answer in (
+            client.get("/api/v1/query", params={"query": "up"}),
+            client.options("/api/v1/otlp/v1/metrics"),
+            client.get("/api/v1/status/config"),
+        ):
+            assert not any(
+                name.startswith("access-control-allow-origin") for name in answer.headers
+            )
+        # What a page can send without being allowed to.
+        for types in ({}, {"Content-Type": "text/plain"}):
+            written = client.post("/api/v1/otlp/v1/metrics", content=b"{}", headers=types)
+            assert written.status_code == 400
+            assert "unsupported content type" in written.text
 
 
 def test_an_app_is_scraped_from_the_container_by_a_name_that_linux_has_too() -> None:

@@ -100,10 +100,13 @@ def served(app: ReplayApp, body: Any) -> httpx.Response:
     return asyncio.run(scenario())
 
 
-def test_the_server_refuses_and_fails_in_the_dialects_words() -> None:
+def test_the_server_refuses_and_fails_in_the_dialects_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     missed = served(ReplayApp([kept()], speed=0), asked("Bye"))
     assert missed.status_code == 501
-    assert "said[0].words: logged 'Hello', asked 'Bye'" in missed.json()["trouble"]
+    assert missed.json()["trouble"].endswith("the server has logged the reason")
+    assert "said[0].words: logged 'Hello', asked 'Bye'" in caplog.text
     refused = served(ReplayApp([kept()], chaos=Chaos(fail={503: 1.0})), asked())
     assert (refused.status_code, refused.json()) == (503, {"trouble": "service unavailable"})
 

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollama_otel._log.privacy import BodyPolicy, KeptMedia
+from ollama_otel._wire.native import NATIVE
 from ollama_otel.errors import ReplayLogError, ReplayMissError, SettingsError
 from ollama_otel.replay._canonical import canonical_request
 from ollama_otel.replay._diff.json import differing_fields
@@ -431,6 +433,47 @@ def test_a_call_that_never_ended_does_not_stand_in_the_way_of_one_that_did() -> 
     index = CallIndex([call(at=1.0, is_ended=False), ended])
     assert take(index, chat()) is ended
     assert index.unused == ()
+
+
+WORDS = f"data:image/png;base64,{IMAGE} of joe@example.com"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "x", "images": [IMAGE]},
+        {"content": "x", "images": [f"data:image/png;base64,{IMAGE}"]},
+        {"content": f"data:image/png;base64,{IMAGE}"},
+        {
+            "content": [
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{IMAGE}"}}
+            ]
+        },
+        {"content": f"![here](data:image/png;base64,{IMAGE * 9})"},
+        {"content": WORDS},
+    ],
+)
+@pytest.mark.parametrize("keeps_media", [False, True, "answers", None])
+def test_a_request_with_images_is_found_however_they_were_logged(
+    message: dict[str, Any], keeps_media: KeptMedia | None
+) -> None:
+    """None: as in cassettes of version 0.1, with whole images and text behind them as it was."""
+    asked = chat(messages=[{"role": "user", **message}])
+    stored = asked
+    if keeps_media is not None:
+        stored, _ = BodyPolicy(keeps_media=keeps_media).request(content(asked), NATIVE)
+    kept = call(stored)
+    assert take(CallIndex([kept]), asked) is kept
+
+
+def test_marks_of_images_without_their_type_are_those_of_older_logs() -> None:
+    image = base64.b64encode(b"\x89PNG\r\n\x1a\npixels").decode()
+    pixels = base64.b64decode(image)
+    mark = {"sha256": hashlib.sha256(pixels).hexdigest(), "size": len(pixels)}
+    kept = call(chat(images=[{"ollama_otel": "omitted", **mark}]), changes=["images"])
+    assert take(CallIndex([kept]), chat(images=[image])) is kept
+    url = call(chat(url={"ollama_otel": "omitted", **mark}), changes=["images"])
+    assert take(CallIndex([url]), chat(url=f"data:image/png;base64,{image}")) is url
 
 
 def test_images_that_were_asked_only_do_not_keep_a_call_from_being_played() -> None:

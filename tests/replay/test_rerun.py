@@ -157,12 +157,25 @@ def fake_reply() -> str:
         return text
 
 
-def test_images_are_sent_and_their_answers_logged_with_them(fake: FakeOllama, out: Path) -> None:
+@pytest.mark.parametrize("media", [False, True])
+def test_images_are_sent_and_logged_by_hash_unless_media_are_wanted(
+    fake: FakeOllama, out: Path, media: bool
+) -> None:
     fake.script("/api/chat", Reply.json({"message": {"content": "A dot."}, "done": True}))
     message = {"role": "user", "content": "What is it?", "images": ["iVBORw0KGgo="]}
-    send([call("1", ask(messages=[message]))], out, fake)
+    send([call("1", ask(messages=[message]))], out, fake, media=media)
+    assert fake.requests[-1].json()["messages"] == [message]
     (answered,) = read(out)
-    assert answered.request_body["messages"] == [message]
+    mark = {
+        "ollama_otel": "omitted",
+        "sha256": "4c4b6a3be1314ab86138bef4314dde022e600960d8689a2c8f8631802d20dab6",
+        "size": 8,
+        "type": "image/png",
+    }
+    logged = message if media else {**message, "images": [mark]}
+    assert answered.request_body["messages"] == [logged]
+    again = plan_rerun([answered], out=out.with_name("third.jsonl"))
+    assert again.left_out == ({} if media else {"images": 1})
 
 
 def test_the_model_can_be_another(fake: FakeOllama, out: Path) -> None:

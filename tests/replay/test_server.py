@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -132,11 +132,13 @@ def test_a_miss_is_answered_with_501_and_logged(caplog: pytest.LogCaptureFixture
         status, body = raw(it.url, chat("Hallo"))
         assert it.outcomes(1) == ["missed"]
     assert status == 501
-    told = json.loads(body)["error"]
+    # What the log holds is not for everyone who can ask.
+    assert json.loads(body) == {
+        "error": "POST /api/chat of model 'm' has no answer in the log; the server has logged the "
+        "reason"
+    }
+    (told,) = [r.getMessage() for r in caplog.records if r.name == "ollama_otel"]
     assert "messages[0].content: logged 'Hello', asked 'Hallo'" in told
-    assert [record.getMessage() for record in caplog.records if record.name == "ollama_otel"] == [
-        told
-    ]
 
 
 def test_many_clients_are_served_at_once() -> None:
@@ -206,6 +208,126 @@ def test_a_client_that_does_not_wait_for_the_head_ends_the_playing() -> None:
         with pytest.raises(httpx.ReadTimeout):
             raw(it.url, timeout=0.2)
         assert it.outcomes(1) == ["left"]
+
+
+# --- who may ask, and how much ----------------------------------------------------------------
+
+HOST_REFUSED = {
+    "error": "this host or origin is not allowed: use localhost or an IP address, or allow the "
+    "name (--allow-host NAME, or ReplayApp(allowed_hosts=...))"
+}
+REBOUND = {"host": "evil.example"}
+
+
+@pytest.mark.parametrize(
+    "headers", [REBOUND, {"host": "evil.example:11500"}, {"origin": "http://evil.example"}]
+)
+def test_web_pages_of_others_are_refused_and_learn_nothing(headers: dict[str, str]) -> None:
+    with serving(call(pieces=PIECES)) as it:
+        status, body = raw(it.url, headers=headers)
+        assert (status, json.loads(body)) == (403, HOST_REFUSED)
+        for path in ("/", "/api/tags", "/evil"):
+            assert httpx.get(it.url + path, headers=headers).json() == HOST_REFUSED
+        assert it.outcomes(4) == ["rejected"] * 4
+        assert [each.call for each in it.served] == [None] * 4
+        assert raw(it.url)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"host": "localhost:1"}, {"host": "replay"}, {"origin": "http://localhost:3000"}]
+)
+def test_names_and_pages_of_this_machine_are_answered(headers: dict[str, str]) -> None:
+    with serving(call(pieces=PIECES)) as it:
+        assert raw(it.url, headers=headers)[0] == 200
+
+
+def test_a_name_can_be_allowed() -> None:
+    with serving(call(pieces=PIECES), allowed_hosts=["replay.example.com"]) as it:
+        assert raw(it.url, headers={"host": "replay.example.com:80"})[0] == 200
+        assert raw(it.url, headers=REBOUND)[0] == 403
+    with serving(call(pieces=PIECES), allowed_hosts=["*"]) as it:
+        assert raw(it.url, headers=REBOUND)[0] == 200
+
+
+def asked(size: int) -> dict[str, Any]:
+    return chat("x" * size)
+
+
+def test_a_request_may_be_four_times_as_long_as_the_longest_one_or_a_mebibyte() -> None:
+    small, large = asked(1), asked(1_000_000)
+    with serving(call(small, PIECES)) as it:
+        assert raw(it.url, asked(1_000_000))[0] == 501
+        status, body = raw(it.url, asked(1_048_576))
+        assert status == 413
+        assert json.loads(body) == {
+            "error": "the request is longer than 1048576 bytes, and not in the log"
+        }
+        assert it.outcomes(2) == ["missed", "rejected"]
+    with serving(call(small, PIECES), call(large, PIECES, at=1.0)) as it:
+        assert raw(it.url, large)[0] == 200
+        assert raw(it.url, asked(3_900_000))[0] == 501
+        assert raw(it.url, asked(4_100_000))[0] == 413
+
+
+def test_an_endless_body_is_refused_while_it_comes() -> None:
+    app = ReplayApp([call()])
+    piece = {"type": "http.request", "body": b"x" * 400_000, "more_body": True}
+    sent = drive(app, piece, piece, piece)
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+def test_an_upload_of_any_size_is_answered_and_not_kept() -> None:
+    path = "/api/blobs/sha256:" + "0" * 64
+    kept = call(None, [], method="POST", path=path, http_status=201)
+    with serving(kept) as it:
+        sent = httpx.post(it.url + path, content=iter([b"x" * 1_000_000] * 5))
+        assert sent.status_code == 201
+    assert drive(ReplayApp([kept]), {"type": "http.disconnect"}, path=path) == []
+
+
+def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_otel.replay._server._READ_SECONDS", 0.05)
+    sent = drive(ReplayApp([call()]), {"type": "http.request", "body": b"x", "more_body": True})
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"]) == {"error": "the request took more than 0.05 seconds"}
+
+
+def test_a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_otel.replay._server._SEND_SECONDS", 0.3)
+    large = call(pieces=[(0.01, b"x" * 50_000_000)])
+    with serving(large) as it, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        address = it.url.rpartition("/")[2].split(":")
+        client.connect((address[0], int(address[1])))
+        body = json.dumps(chat()).encode()
+        head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        assert it.outcomes(1) == ["left"]
+        # Not even by what was still to be sent.
+        size = 0
+        with suppress(ConnectionError):
+            while piece := client.recv(1_000_000):
+                size += len(piece)
+        assert size < 40_000_000
+
+
+def test_redaction_of_a_long_request_keeps_nobody_waiting() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(text: str) -> str:
+        if "wait" in text:
+            begun.set()
+            go_on.wait(30)
+        return text
+
+    with serving(call(pieces=PIECES), redactors=[slow]) as it:
+        waiting = threading.Thread(target=lambda: raw(it.url, chat("wait " * 5_000), timeout=60))
+        waiting.start()
+        assert begun.wait(30)
+        assert raw(it.url)[0] == 200
+        go_on.set()
+        waiting.join()
 
 
 # --- on the side ----------------------------------------------------------------------------
@@ -372,7 +494,9 @@ def test_only_a_disconnect_ends_the_playing() -> None:
     assert b"".join(message.get("body", b"") for message in sent) == LINE + LINE + FINAL
 
 
-def drive(app: Any, *messages: dict[str, Any], kind: str = "http") -> list[Any]:
+def drive(
+    app: Any, *messages: dict[str, Any], kind: str = "http", path: str = "/api/chat"
+) -> list[Any]:
     """Run an application with these messages, or with one request, and give what it sends."""
     body = json.dumps(chat()).encode()
     queue = list(
@@ -392,5 +516,5 @@ def drive(app: Any, *messages: dict[str, Any], kind: str = "http") -> list[Any]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(app({"type": kind, "method": "POST", "path": "/api/chat"}, receive, send))
+    asyncio.run(app({"type": kind, "method": "POST", "path": path}, receive, send))
     return sent

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import Setter, TextMapPropagator, default_setter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
 from ollama_otel import _names as names
@@ -710,6 +714,70 @@ def test_the_span_is_current_only_while_the_request_is_sent(capture: Capture) ->
     (span,) = capture.spans
     assert span.context is not None
     assert span.context.span_id == inside.span_id
+
+
+class _Jaeger(TextMapPropagator):
+    """A format in which each entry of the baggage is a header of its own."""
+
+    def inject(
+        self,
+        carrier: Any,
+        context: Context | None = None,
+        setter: Setter[Any] = default_setter,
+    ) -> None:
+        span = trace.get_current_span(context).get_span_context()
+        setter.set(carrier, "uber-trace-id", f"{span.trace_id:x}:{span.span_id:x}:0:1")
+        for name, value in baggage.get_all(context).items():
+            setter.set(carrier, f"uberctx-{name}", str(value))
+
+    def extract(self, *_: Any, **__: Any) -> Context:
+        raise NotImplementedError
+
+    @property
+    def fields(self) -> set[str]:
+        return {"uber-trace-id"}
+
+
+@pytest.fixture
+def every_format() -> Iterator[None]:
+    before = propagate.get_global_textmap()
+    formats = [TraceContextTextMapPropagator(), W3CBaggagePropagator(), _Jaeger()]
+    propagate.set_global_textmap(CompositePropagator(formats))
+    yield
+    propagate.set_global_textmap(before)
+
+
+def _headers_with_baggage(capture: Capture, settings: Settings) -> dict[str, str]:
+    """The headers of a call in a trace with a state, in an app with baggage."""
+    state = trace.TraceState([("vendor", "1")])
+    outer = trace.SpanContext(
+        1, 2, is_remote=True, trace_flags=trace.TraceFlags(1), trace_state=state
+    )
+    context = trace.set_span_in_context(trace.NonRecordingSpan(outer))
+    token = otel_context.attach(baggage.set_baggage("user.email", "ada@example.org", context))
+    try:
+        call = Scene(capture, settings).begin()
+        with call.sending():
+            # The app's own code under us still has it.
+            assert baggage.get_baggage("user.email") == "ada@example.org"
+            return dict(call.headers())
+    finally:
+        otel_context.detach(token)
+
+
+@pytest.mark.usefixtures("every_format")
+def test_baggage_of_the_app_is_not_sent_and_trace_context_is(capture: Capture) -> None:
+    headers = _headers_with_baggage(capture, Settings())
+    assert headers.keys() == {"traceparent", "tracestate", "uber-trace-id"}
+    assert headers["tracestate"] == "vendor=1"
+
+
+@pytest.mark.usefixtures("every_format")
+def test_baggage_is_sent_if_the_setting_says_so(capture: Capture) -> None:
+    headers = _headers_with_baggage(capture, Settings(propagate_baggage=True))
+    assert headers["baggage"] == "user.email=ada%40example.org"
+    assert headers["uberctx-user.email"] == "ada@example.org"
+    assert {"traceparent", "tracestate", "uber-trace-id"} <= headers.keys()
 
 
 def test_the_span_is_a_child_of_what_is_current_at_the_start(capture: Capture) -> None:

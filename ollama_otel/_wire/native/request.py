@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ollama_otel._frozen import FrozenDict, frozen
 from ollama_otel._wire.durations import read_keep_alive
-from ollama_otel._wire.media import media_of
+from ollama_otel._wire.media import is_mark, media_of
 from ollama_otel._wire.model_names import short_name
 from ollama_otel.records import (
     Conversation,
@@ -254,6 +254,8 @@ def _without_empty(value: Any, name: str = "") -> Any:
         return value
     if name == "images" and isinstance(value, list):
         return [_identity(item) for item in value]
+    if is_mark(value):
+        return _identity(value)
     if isinstance(value, Mapping):
         filled = {key: _without_empty(item, key) for key, item in value.items()}
         # An empty list of stop words overrides the model's own.

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode
 
+import yaml
+
 from .processes import ask, free_ports, installed, running
 
 if TYPE_CHECKING:
@@ -99,8 +101,7 @@ def run_prometheus(
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
-        "--web.enable-otlp-receiver",
-        "--enable-feature=exemplar-storage,created-timestamp-zero-ingestion",
+        *shipped_flags(),
     ]
     # A build without flags has no version; asked for its flags, it answers as soon as it can.
     ready = f"{url}/api/v1/status/flags"
@@ -108,6 +109,13 @@ def run_prometheus(
         yield RealPrometheus(
             url=url, otlp_metrics=f"{url}/api/v1/otlp/v1/metrics", is_classic=classic
         )
+
+
+def shipped_flags() -> list[str]:
+    """The flags of the container, without those of its files."""
+    services = yaml.safe_load((DASHBOARDS / "compose.yaml").read_text())["services"]
+    command: list[str] = services["prometheus"]["command"]
+    return [flag for flag in command if not flag.startswith(("--config.file", "--storage"))]
 
 
 def _configuration(shipped: str, *, classic: bool, translation: Translation | None) -> str:
