@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ollama_otel import _process
+from ollama_otel._display import masked_url
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def read_place(text: str) -> tuple[str, int]:
     else:
         if port is not None and parts.netloc == text and parts.username is None:
             return host, port
-    raise SettingsError(f"prometheus must be HOST:PORT such as 127.0.0.1:9464, not {text!r}")
+    raise SettingsError(
+        f"prometheus must be HOST:PORT such as 127.0.0.1:9464, not {masked_url(text)!r}"
+    )
 
 
 def place_from_environ() -> tuple[str, int]:

@@ -153,7 +153,7 @@ class ReplayApp:
         try:
             return self.index.take(asked)
         except ReplayMissError as miss:
-            _log.warning("%s", _without_controls(str(miss)))
+            _log.warning("%s", miss)
             return _Document(status=501, content=_error(dialect, str(miss)), outcome="missed")
 
     def _made_up(self, asked: CanonicalRequest) -> MadeUp | None:
@@ -227,10 +227,3 @@ async def _break_off(playback: Playback, receive: Receive, send: Send) -> None:
     if not await break_connection(receive, send) and playback.status is None:
         error = _error(dialect_of(playback.call.start.endpoint), "the logged call has no response")
         await send_document(send, 502, error.body, error.content_type)
-
-
-def _without_controls(text: str) -> str:
-    """Return a client's text without control characters for a terminal."""
-    return "".join(
-        each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text
-    )

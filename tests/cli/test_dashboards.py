@@ -410,7 +410,7 @@ def test_check_reports_unusable_arguments(
         (["check", "--range", "1y"], "expected a time such as 30m, 1h or 2d, found '1y'"),
         (["check", "--range", "0h"], "expected a time"),
         (["check", "--set", "model"], "expected NAME=VALUE"),
-        (["import", "--grafana", "http://x", "--user", "admin"], "expected NAME:PASSWORD"),
+        (["import", "--grafana", "http://x", "--user", ":x"], "expected NAME or NAME:PASSWORD"),
         (["import"], "--grafana"),
     ],
 )
@@ -639,7 +639,7 @@ def test_import_reports_missing_data_sources(capsys: pytest.CaptureFixture[str])
             {"get_api_folders": (401, {"message": "Invalid API key"})},
             ["--token", "x"],
             "refused to list the folders: the token is not valid; give the token of a service "
-            "account with --token or GRAFANA_TOKEN, or --user NAME:PASSWORD (message: Invalid API key)",
+            "account with GRAFANA_TOKEN or --token, or --user NAME (message: Invalid API key)",
         ),
         (
             {"get_api_folders": (401, {})},
