@@ -15,9 +15,10 @@ from typing import Any, Final, TextIO
 from urllib.parse import quote
 
 __all__ = [
-    "EscapingFilter",
     "EscapingStream",
     "escapes_in",
+    "log_value",
+    "logger",
     "masked_url",
     "shell_command",
     "url_path",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 _MASK: Final = "***"
+_PARTS: Final = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.\-]*:)?//|)([^/?#]*)([^?#]*)(.*)", re.DOTALL)
+"""Scheme, authority, path, and the query and fragment of any text."""
 
 _CONTROLS: Final = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029"
 """C0 and C1, without tab and line feed, and the separators that some programs break lines at."""
@@ -116,17 +119,16 @@ def url_path(path: str) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return a URL without its secrets: user and password, query and fragment are masked."""
-    place, mark, _ = re.sub(r"[?#]", "\0", url, count=1).partition("\0")
-    scheme, separator, rest = place.rpartition("://")
-    authority, slash, path = rest.partition("/")
+    """Return a URL without its secrets: user and password, query and fragment are masked.
+
+    Where a password may end is not clear in a malformed URL, of which the scheme only is shown.
+    """
+    scheme, authority, path, hidden = _PARTS.match(url).groups()  # type: ignore[union-attr]
+    if "@" in path + hidden:
+        return visible_line(f"{scheme}{_MASK}")
     _, at, host = authority.rpartition("@")
-    if not at and "@" in path:
-        # A password with a slash, which no parser accepts.
-        at, host, slash, path = "@", rest.rpartition("@")[2], "", ""
-    masked = f"{_MASK}@{host}" if at else host
-    query = f"{url[len(place)]}{_MASK}" if mark else ""
-    return visible_line(f"{scheme}{separator}{masked}{slash}{path}{query}")
+    place = f"{_MASK}@{host}" if at else host
+    return visible_line(f"{scheme}{place}{path}{hidden[:1]}{_MASK if hidden else ''}")
 
 
 # --- streams and log lines ----------------------------------------------------------------
@@ -159,18 +161,31 @@ class EscapingStream(io.TextIOBase):
 # --- log lines ----------------------------------------------------------------------------
 
 
-class EscapingFilter(logging.Filter):
-    """Escapes the arguments of log records; line ends in them are followed by an indentation.
+def logger(name: str = "ollama_otel") -> logging.Logger:
+    """Return a logger that escapes the texts and errors among its arguments.
 
-    Add it to a logger: nothing that a server or a caller sent can control a terminal, or look
-    like a log line of its own.
+    Nothing that a server or a caller sent can control a terminal through it, or look like a log
+    line of its own: line ends in arguments are followed by an indentation.
     """
+    found = logging.getLogger(name)
+    found.addFilter(_FILTER)
+    return found
 
+
+def log_value(text: str) -> str:
+    """Return a text as a value of a log line: escaped as by `visible`, line ends too."""
+    return visible(text).replace("\n", "\\n")
+
+
+class _EscapingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        """Escape the texts and errors among the arguments."""
         if isinstance(record.args, tuple):
             record.args = tuple(map(_argument, record.args))
         return True
+
+
+_FILTER: Final = _EscapingFilter()
+"""One object, which a logger adds once only."""
 
 
 def _argument(value: Any) -> Any:

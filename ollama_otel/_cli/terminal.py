@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from ollama_otel._display import escapes_in
+from ollama_otel._display import escapes_in, visible
 from ollama_otel.records import Outcome
 
 __all__ = [
@@ -64,9 +64,11 @@ class _Console(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        return super().render(
-            _escaped(renderable) if isinstance(renderable, Text) else renderable, options
-        )
+        if isinstance(renderable, Text):
+            renderable = _escaped(renderable)
+        elif isinstance(renderable, str):
+            renderable = visible(renderable)
+        return super().render(renderable, options)
 
     def on_broken_pipe(self) -> None:
         # rich would exit with status 1, which has another meaning here.

@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
-from logging import getLogger
 from pathlib import Path
 from typing import Final
 
+from ollama_otel._display import logger
+
 __all__ = ["LogFile", "base_of", "files_of"]
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 _FOLDERS_FILE: Final = "calls.jsonl"
 """The log's file in a folder."""

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
-from logging import getLogger
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from msgspec.json import Decoder
 
+from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
@@ -25,7 +25,7 @@ from ollama_otel.errors import ReplayLogError
 
 __all__ = ["Skipped", "read"]
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 _decode: Final = Decoder().decode
 _SHOWN: Final = 60

@@ -6,7 +6,6 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from logging import getLogger
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -36,6 +35,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
+from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Enricher, Observer
 from ollama_otel._telemetry.exporters import (
     ExportFailures,
@@ -75,7 +75,7 @@ _INSTRUMENT_KINDS = (
 _applied: dict[str, object] = {}
 """Keywords of the latest `configure` that set up providers."""
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ollama_otel._asgi import (
     send_piece,
     wait_for_disconnect,
 )
+from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.dialect import Dialect, MadeUp
 from ollama_otel._wire.endpoints import DIALECTS, dialect_of, find_endpoint
@@ -37,7 +37,7 @@ from ollama_otel.replay._playback import Playback, check_speed
 
 __all__ = ["ReplayApp", "Served", "ServedOutcome"]
 
-_log = logging.getLogger("ollama_otel")
+_log = logger()
 
 ServedOutcome = Literal["played", "broken off", "left", "missed", "refused", "made up"]
 """The outcome of a request.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from logging import getLogger
 from typing import Any
+
+from ollama_otel._display import logger
 
 __all__ = ["Gpu", "GpuReader", "find_nvml"]
 
-_log = getLogger("ollama_otel.residency")
+_log = logger("ollama_otel.residency")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
