@@ -20,6 +20,7 @@ from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
 from ollama_otel._log.format import VERSION, call_from
+from ollama_otel._log.own_files import is_regular
 from ollama_otel._wire.lenient_json import parse_exactly
 from ollama_otel.errors import ReplayLogError
 
@@ -68,14 +69,22 @@ def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Itera
     if there is no log, and while reading for a malformed line.
     """
     files = _files(Path(path))
-    if len(files) == 1 and is_cassette(files[0]):
+    if len(files) == 1 and _is_cassette(files[0]):
         return read_cassette(files[0])
     return _calls(Path(path), report or (lambda skipped: _log.warning("%s", skipped)))
 
 
+def _is_cassette(file: Path) -> bool:
+    try:
+        return is_cassette(file)
+    except PermissionError as error:
+        raise ReplayLogError(f"{file}: cannot be read: {error.strerror}") from error
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(chain(path.glob("*.jsonl"), path.glob("*.jsonl.gz")))
+        found = chain(path.glob("*.jsonl"), path.glob("*.jsonl.gz"))
+        files = sorted(filter(is_regular, found))
         # If a process was killed while it compressed a file, the gzip is complete.
         files = [file for file in files if not file.with_name(f"{file.name}.gz").exists()]
     else:
@@ -91,23 +100,41 @@ def _files(path: Path) -> list[Path]:
 def _calls(path: Path, report: Report) -> Iterator[RecordedCall]:
     with ExitStack() as stack:
         # Each file is in order already, up to short overlaps.
-        sources = [_lines(file, stream, report) for file, stream in _opened(path, stack)]
+        opened = _opened(path, stack, report)
+        sources = [_lines(file, stream, report) for file, stream in opened]
         lines = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda line: line.at)
         yield from _joined(lines, report)
 
 
-def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, IO[bytes]]]:
+def _opened(path: Path, stack: ExitStack, report: Report) -> list[tuple[Path, IO[bytes]]]:
     """Open all files at once, so that files renamed or deleted later stay readable."""
     for _ in range(_ATTEMPTS):
         with ExitStack() as opening:
+            opened: list[tuple[Path, IO[bytes]]] = []
+            refused: list[tuple[Path, PermissionError]] = []
             try:
-                opened = [(file, opening.enter_context(_open(file))) for file in _files(path)]
+                for file in _files(path):
+                    try:
+                        opened.append((file, opening.enter_context(_open(file))))
+                    except PermissionError as error:
+                        refused.append((file, error))
             except FileNotFoundError:
                 # Renamed, compressed or deleted since it was listed.
                 continue
             stack.push(opening.pop_all())
+            _explain_refused(refused, report, is_all=not opened)
             return opened
     raise ReplayLogError(f"{path}: its files are renamed faster than they can be opened: try again")
+
+
+def _explain_refused(
+    refused: Iterable[tuple[Path, PermissionError]], report: Report, *, is_all: bool
+) -> None:
+    """Skip the files of other users; it is an error if there are no others."""
+    for file, error in refused:
+        if is_all:
+            raise ReplayLogError(f"{file}: cannot be read: {error.strerror}") from error
+        report(Skipped(file=file, line=1, reason=f"cannot be read: {error.strerror}"))
 
 
 def _joined(lines: Iterable[_Line], report: Report) -> Iterator[RecordedCall]:
