@@ -121,11 +121,17 @@ def _changes(pair: ComparedPair) -> Iterator[tuple[str, Iterable[Text]]]:
         yield "outcome", [*map(_field, pair.outcome), *_errors(pair)]
     for name, text in (("text", pair.text), ("thinking", pair.thinking)):
         if text is not None and name in changed:
-            yield f"{name}, {text.similarity:.0%} the same", [_changed_words(text)]
+            yield f"{name}, {_how_similar(text)}", [_changed_words(text)]
     if pair.structure is not None and "structure" in changed:
         yield "structure", _structure(pair.structure)
     if "tools" in changed:
         yield "tools", map(_field, pair.tools)
+
+
+def _how_similar(difference: TextDifference) -> str:
+    if not difference.is_aligned:
+        return "too long to be compared word by word"
+    return f"{difference.similarity:.0%} the same"
 
 
 def _errors(pair: ComparedPair) -> Iterator[Text]:
