@@ -46,6 +46,10 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         _discard_output()
         return _BROKEN_PIPE
+    except (RecursionError, MemoryError) as error:
+        kind = type(error).__name__
+        _print_error(OllamaOtelError(f"a value is too large, or nested too deeply ({kind})"))
+        return _CANNOT_RUN
     except OSError as error:
         # A file without permission, a full disk.
         _print_error(error)

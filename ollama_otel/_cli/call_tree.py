@@ -70,7 +70,8 @@ def _span_line(record: CallRecord, span_name: str) -> Text:
 
 def _phase_line(phase: Phase, spent: float, whole: float, block: str) -> Text:
     label, style = _LOOKS[phase]
-    share = spent / whole if whole else 0.0
+    # A malicious log may have negative times, whose sum is nearly 0.
+    share = min(max(spent / whole, 0.0), 1.0) if whole else 0.0
     line = Text(f"{label:<19}{seconds(spent):>9} {share:>5.0%}")
     if blocks := round(share * _BAR_WIDTH):
         line.append("  " + block * blocks, style=style)

@@ -172,14 +172,14 @@ def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:
     times = [chunk.offset for chunk in call.chunks or ()]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     longest = max(gaps, default=0.0)
-    if not longest:
+    if longest <= 0:
         return
     # A bar for several chunks shows the longest wait among them.
     together = -(-len(gaps) // _MOST_BARS)
     highest = [max(gaps[at : at + together]) for at in range(0, len(gaps), together)]
     bars = _ASCII_BARS if ascii_only else _BARS
     top = len(bars) - 1
-    yield Text("".join(bars[round(gap / longest * top)] for gap in highest), style="green")
+    yield Text("".join(bars[max(0, round(gap / longest * top))] for gap in highest), style="green")
     each = f"a bar for {together} chunks, " if together > 1 else ""
     at = gaps.index(longest)
     yield Text(

@@ -32,6 +32,8 @@ _decode: Final = Decoder().decode
 _SHOWN: Final = 60
 """Bytes of a malformed line that are shown."""
 _ATTEMPTS: Final = 20
+_LONGEST_LINE: Final = 256 << 20
+"""Bytes; a small gzip may hold a line of any length."""
 _LONGEST: Final = 300
 """Characters of an error message."""
 
@@ -183,7 +185,13 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
 def _lines(file: Path, stream: IO[bytes], report: Report) -> Iterator[_Line]:
     number, torn = 0, None
     try:
-        for number, raw in enumerate(stream, 1):
+        while raw := stream.readline(_LONGEST_LINE):
+            number += 1
+            if len(raw) == _LONGEST_LINE:
+                raise ReplayLogError(
+                    f"{file}:{number}: expected lines of at most {_LONGEST_LINE >> 20} MiB, found "
+                    "a longer one: it was not written by ollama_otel, or its file is damaged"
+                )
             values = _parsed(raw)
             if torn is not None:
                 _explain(file, number - 1, torn, values, report)
