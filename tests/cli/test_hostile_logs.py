@@ -239,3 +239,29 @@ def test_a_line_of_any_length_needs_bounded_memory(
     path.write_bytes(gzip.compress(b'{"v":1,"event":"x","a":"' + b"a" * (64 << 20) + b'"}\n'))
     assert main(["show", str(path)]) == 2
     assert "expected lines of at most 1 MiB, found a longer one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        *("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"),
+        *("9999-12-31T23:59:59Z", "2026-01-01", "2026-01-01T00:00:00", "now", ""),
+    ],
+)
+@pytest.mark.parametrize("command", [["LOG"], ["LOG", "--json"], ["LOG", "1"]], ids=" ".join)
+def test_an_impossible_time_is_an_error_in_a_sentence(
+    command: list[str], at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(request(1, at=at)) + "\n")
+    assert main(["show", *(str(path) if word == "LOG" else word for word in command)]) == 2
+    assert "expected the request line of a call, found a malformed one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pause", [1e300, -1e300, 1e10, 10**400])
+def test_an_impossible_pause_is_an_error_and_no_wait(pause: float, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = request(1), end(1, chunks=[[pause, "x"]])
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(OllamaOtelError, match="expected the end line of a call"):
+        ReplayApp(path)

@@ -21,6 +21,7 @@ import pytest
 
 from ollama_otel import Client
 from ollama_otel._log.files import LogFile, base_of, files_of
+from ollama_otel._log.own_files import open_own
 from ollama_otel.replay import ReplayLog, read
 from ollama_otel.testing import FakeOllama
 from tests.benchmarks.killed import kill_and_read
@@ -416,6 +417,27 @@ def test_a_link_in_the_logs_place_is_not_followed(
         assert not elsewhere.exists()
     [message] = caplog.messages
     assert "a.jsonl is a symbolic link, which is not followed: its lines go to" in message
+
+
+@links
+def test_a_link_put_there_between_looking_and_opening_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, elsewhere = tmp_path / "a.jsonl", tmp_path / "elsewhere"
+    place.write_bytes(HEADER)
+    elsewhere.write_bytes(HEADER)
+    lstat = os.lstat
+
+    def swapped(path: Path) -> os.stat_result:
+        found = lstat(path)
+        if path == place and not place.is_symlink():
+            place.unlink()
+            place.symlink_to(elsewhere)
+        return found
+
+    monkeypatch.setattr(os, "lstat", swapped)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_own(place)
 
 
 @links
