@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -35,7 +35,7 @@ _READABLE_WIDTH: Final = 100
 
 def local_time(nanoseconds: int) -> datetime:
     """Convert nanoseconds since the epoch to local time."""
-    return datetime.fromtimestamp(nanoseconds / 1e9).astimezone()
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).astimezone()
 
 
 def plural(number: int, noun: str) -> str:

@@ -50,7 +50,7 @@ VERSION: Final = 2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FIRST_YEAR, _LAST_YEAR = 1971, 9998
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 """Times of these years have a date in every time zone, and on every platform."""
 _LONGEST_PAUSE: Final = 1e9
 """Seconds between two pieces; a player can wait that long."""

@@ -14,6 +14,14 @@ from ollama_otel._monitoring import MonitoringError
 
 __all__ = ["open_client", "public_url", "reads_answers", "reason_of"]
 
+_UNEXPECTED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    httpx.InvalidURL,
+)
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -36,7 +44,7 @@ def reads_answers(
     ) -> _Result:
         try:
             return method(self, *args, **kwargs)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except _UNEXPECTED as error:
             raise MonitoringError(
                 f"the server at {self.url} sent an answer that cannot be read "
                 f"({method.__name__}: {type(error).__name__}): is it what its URL says?"

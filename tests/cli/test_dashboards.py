@@ -733,6 +733,7 @@ ODD_ANSWERS = [
     {"status": "success", "data": [[EVIL]]},
     {"status": "error", "error": EVIL},
     {"database": "ok", "version": EVIL, "message": EVIL, "uid": EVIL, "title": "Ollama"},
+    {"url": f"/d/{EVIL}", "version": 2},
     b"\xff\xfe",
 ]
 
