@@ -6,10 +6,16 @@ Used only where a caller's traffic meets our code.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections import Counter
-from logging import getLogger
+from typing import Final
 
-_log = getLogger("ollama_otel")
+from ollama_otel._display import logger
+
+_log = logger()
+
+
+_MOST_CAUSES: Final = 5
 
 
 class Guard:
@@ -31,12 +37,26 @@ class Guard:
             is_first = self.faults[kind] == 1
         if is_first:
             _log.warning(
-                "ollama_otel failed while %s; the call goes on (further ones are counted only)",
+                "ollama_otel failed while %s; the call goes on (further ones are counted only)\n%s",
                 where,
-                exc_info=fault,
+                _trace(fault),
             )
         if self.loud:
             raise fault
+
+
+def _trace(fault: BaseException) -> str:
+    """Return the types of an error and of its causes, and the lines of code that raised them.
+
+    Their messages, and the local variables that some handlers print, may have the text of calls.
+    """
+    shown: list[str] = []
+    raised: BaseException | None = fault
+    while raised is not None and len(shown) < _MOST_CAUSES:
+        lines = "".join(traceback.format_tb(raised.__traceback__))
+        shown.append(f"{lines}{type(raised).__qualname__} (its message may have content)")
+        raised = raised.__cause__ or (None if raised.__suppress_context__ else raised.__context__)
+    return "\nwhich led to\n".join(reversed(shown))
 
 
 guard = Guard()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from logging import getLogger
 from typing import Any, Final
 
 import httpx
@@ -21,6 +20,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
+from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.errors import InstrumentationError
@@ -34,7 +34,7 @@ from ollama_otel.transport import (
 
 __all__ = ["AsyncClient", "Client"]
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 CONNECTION_ERROR_MESSAGE: Final = (
     "Failed to connect to Ollama. Please check that Ollama is downloaded, running and "

@@ -12,6 +12,8 @@ OllamaOtelError
 
 from __future__ import annotations
 
+from ollama_otel._display import visible
+
 __all__ = [
     "InstrumentationError",
     "MissingExtraError",
@@ -26,6 +28,10 @@ __all__ = [
 
 class OllamaOtelError(Exception):
     """Base class of all errors of this library."""
+
+    def __str__(self) -> str:
+        """Return the message; in what it quotes, controls and invisible characters are escaped."""
+        return visible(super().__str__())
 
 
 class SettingsError(OllamaOtelError, ValueError):

@@ -106,8 +106,11 @@ class _EarlyCalls:
         """What is wrong with these calls; None if there are none."""
         if not self._calls:
             return None
+        from ollama_otel._display import visible  # noqa: PLC0415 - only for such a test
+
+        calls = visible(", ".join(self._calls))
         return (
-            f"expected all Ollama calls in the test's cassette, found {', '.join(self._calls)} "
+            f"expected all Ollama calls in the test's cassette, found {calls} "
             "before the cassette is in use: these calls are not recorded, and go to the real "
             "server each time. Give the fixture the scope 'function' and let it request "
             "'ollama_replay'"
@@ -304,7 +307,11 @@ def _playing(path: Path, options: _Options, run: _Run, *, is_strict: bool) -> It
     # Misses of other fixtures, which end before this one.
     run.fail_on_misses()
     if is_strict and run.has_passed and index.unused:
-        calls = ", ".join(f"{call.start.endpoint.name} (call {call.id})" for call in index.unused)
+        from ollama_otel._display import visible  # noqa: PLC0415 - only for such a test
+
+        calls = visible(
+            ", ".join(f"{call.start.endpoint.name} (call {call.id})" for call in index.unused)
+        )
         pytest.fail(
             f"{path} has calls that the test did not make: {calls}; "
             "--ollama-record=all records it again",
@@ -367,8 +374,10 @@ def _is_ci() -> bool:
 
 
 def _how_to_record(node: pytest.Item, path: Path) -> str:
+    from ollama_otel._display import shell_command  # noqa: PLC0415 - only for such a test
+
     return (
         f"expected a cassette at {path}, found none, and recording is off (CI is set, or "
         "--ollama-record=none). Record it where Ollama runs, and commit it:\n"
-        f"  pytest --ollama-record=once '{node.nodeid}'"
+        f"  {shell_command(['pytest', '--ollama-record=once', node.nodeid])}"
     )

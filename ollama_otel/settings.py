@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from logging import getLogger
 from typing import Any, Literal, get_args
 
 from ollama_otel._admission import is_host_name
+from ollama_otel._display import logger
 from ollama_otel.errors import SettingsError
 
 __all__ = ["ContentMode", "Profile", "Settings"]
@@ -28,7 +28,7 @@ _VARIABLES_OF_OTHERS = frozenset(
 _reported: set[str] = set()
 """Unknown variables that have been reported, so that each is reported once."""
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 
 def _boolean(text: str) -> bool:

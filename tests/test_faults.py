@@ -158,7 +158,8 @@ def assert_each_fault_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     ]
     assert len(warnings) == len(guard.faults)
     assert len({r.getMessage() for r in warnings}) == len(warnings)
-    assert all(r.exc_info for r in warnings)
+    # Where, without content: see test_guard.py.
+    assert all('File "' in r.getMessage() for r in warnings)
 
 
 METHODS = ["begin", "pieces", "end"]

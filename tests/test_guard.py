@@ -55,15 +55,35 @@ def test_each_kind_is_logged_once_and_counted_each_time(caplog: pytest.LogCaptur
     assert [(record.name, record.levelno) for record in caplog.records] == [
         ("ollama_otel", logging.WARNING)
     ] * 3
-    assert caplog.messages[0] == (
-        "ollama_otel failed while reading; the call goes on (further ones are counted only)"
+    assert caplog.messages[0].startswith(
+        "ollama_otel failed while reading; the call goes on (further ones are counted only)\n"
     )
 
 
-def test_the_log_carries_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    meet(Guard(), "reading", ValueError("boom"))
-    assert "ValueError: boom" in caplog.text
-    assert "in meet" in caplog.text
+def test_the_log_says_where_and_nothing_of_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    quiet, content = Guard(), "the prompt"
+    try:
+        try:
+            raise KeyError(content)
+        except KeyError as cause:
+            raise ValueError(content) from cause
+    except ValueError as fault:
+        quiet.caught("reading", fault)
+    assert "KeyError (its message may have content)\n  which led to\n" in caplog.text
+    assert caplog.text.endswith("ValueError (its message may have content)\n")
+    assert caplog.text.count("in test_the_log_says_where") == 2
+    assert content not in caplog.text
+    # A handler that prints local variables finds no frames.
+    assert caplog.records[0].exc_info is None
+
+
+def test_a_long_chain_of_causes_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    fault: Exception = ValueError()
+    for _ in range(5_000):
+        later = ValueError()
+        later.__cause__, fault = fault, later
+    meet(Guard(), "reading", fault)
+    assert caplog.text.count("ValueError (its message") == 5
 
 
 def test_threads_count_together() -> None:

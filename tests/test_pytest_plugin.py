@@ -343,7 +343,7 @@ def test_where_nothing_is_recorded_a_missing_cassette_is_told(
     result.stdout.fnmatch_lines(
         [
             "*expected a cassette at *test_chat.json, found none*",
-            "*pytest --ollama-record=once 'test_app.py::test_chat'*",
+            "*pytest --ollama-record=once test_app.py::test_chat*",
         ]
     )
     assert (project.asked, project.cassettes()) == (0, {})

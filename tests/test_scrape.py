@@ -415,7 +415,7 @@ def test_a_place_is_read(text: str, place: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "9464", "host", "http://host:1", "host:1/metrics", "host:x", "h:99999", "u@h:1"]
+    "text", ["", "9464", "host", "http://host:1", "host:1/metrics", "host:x", "h:99999", "***@h:1"]
 )
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(
@@ -423,6 +423,11 @@ def test_what_is_no_place_is_refused(text: str) -> None:
         match=re.escape(f"such as 127.0.0.1:9464, not {text!r}"),
     ):
         read_place(text)
+
+
+def test_a_password_in_a_place_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match=r"not '\*\*\*@h:1'"):
+        read_place("user:password@h:1")
 
 
 def test_without_variables_it_is_the_specifications_place(monkeypatch: Any) -> None:

@@ -6,9 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from importlib.metadata import version
 
 from ollama_otel._cli.commands import COMMANDS, add_commands
+from ollama_otel._display import EscapingStream
 from ollama_otel.errors import OllamaOtelError
 
 __all__ = ["main"]
@@ -25,6 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `--help`, `--version` and unknown arguments raise SystemExit.
     """
+    # Errors and warnings quote recorded text and file names, which are untrusted.
+    with redirect_stderr(EscapingStream(sys.stderr)):
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
@@ -38,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         return _BROKEN_PIPE
+    except (RecursionError, MemoryError) as error:
+        kind = type(error).__name__
+        _print_error(OllamaOtelError(f"a value is too large, or nested too deeply ({kind})"))
+        return _CANNOT_RUN
+    except OSError as error:
+        # A file without permission, a full disk.
+        _print_error(error)
+        return _CANNOT_RUN
     return status
 
 
@@ -50,12 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_error(error: OllamaOtelError) -> None:
-    # It imports rich, which `--help` and `--version` do not need.
-    from ollama_otel._cli.terminal import printable  # noqa: PLC0415
-
-    # An error may quote recorded text, which is untrusted.
-    print(printable(f"ollama-otel: {error}"), file=sys.stderr)
+def _print_error(error: Exception) -> None:
+    print(f"ollama-otel: {error}", file=sys.stderr)
 
 
 def _discard_output() -> None:

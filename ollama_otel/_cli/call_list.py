@@ -9,8 +9,9 @@ from typing import Any
 from rich.text import Text
 
 from ollama_otel._cli.model_memory import reload_reason
-from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words, local_time
+from ollama_otel._cli.terminal import OUTCOME_STYLES, local_time
 from ollama_otel._cli.units import seconds
+from ollama_otel._display import visible_line
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import timestamp
@@ -95,10 +96,10 @@ def _lines(call: RecordedCall, columns: str, width: int, *, beside: bool) -> Ite
 def _details(call: RecordedCall) -> Text:
     line, record = Text(), call.record
     if record and record.error_type:
-        line.append(f"{first_words(record.error_type)}  ", style="red")
+        line.append(f"{visible_line(record.error_type)}  ", style="red")
     if record and (reason := reload_reason(record.residency)):
-        line.append(f"cold: {first_words(reason)}  ", style="yellow")
-    return line.append(first_words(_question(call)), style="dim")
+        line.append(f"cold: {visible_line(reason)}  ", style="yellow")
+    return line.append(visible_line(_question(call)), style="dim")
 
 
 def _cells(call: RecordedCall) -> Mapping[str, str]:
@@ -107,8 +108,8 @@ def _cells(call: RecordedCall) -> Mapping[str, str]:
     first = record.time_to_first_chunk if record else None
     return {
         "time": f"{local_time(call.start.started_at):%H:%M:%S}",
-        "id": first_words(call.id),
-        "call": first_words(f"{call.start.endpoint.name} {model}"),
+        "id": visible_line(call.id),
+        "call": visible_line(f"{call.start.endpoint.name} {model}"),
         "outcome": record.outcome if record else "never ended",
         "duration": seconds(record.duration) if record else "",
         "first": "" if first is None else seconds(first),

@@ -9,8 +9,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ollama_otel import records
-from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words, printable
+from ollama_otel._cli.terminal import OUTCOME_STYLES
 from ollama_otel._cli.units import seconds
+from ollama_otel._display import visible, visible_line
 from ollama_otel.records import CallRecord
 
 __all__ = ["Phase", "call_tree", "phases_of"]
@@ -61,7 +62,7 @@ def _span_line(record: CallRecord, span_name: str) -> Text:
         (span_name, "bold"), f"  {seconds(record.duration)}  ", (record.outcome, style)
     )
     if record.error_type is not None:
-        line.append(f": {first_words(record.error_type)}", style=style)
+        line.append(f": {visible_line(record.error_type)}", style=style)
     if record.cold_start:
         line.append("  cold start", style="yellow")
     return line
@@ -69,7 +70,8 @@ def _span_line(record: CallRecord, span_name: str) -> Text:
 
 def _phase_line(phase: Phase, spent: float, whole: float, block: str) -> Text:
     label, style = _LOOKS[phase]
-    share = spent / whole if whole else 0.0
+    # A malicious log may have negative times, whose sum is nearly 0.
+    share = min(max(spent / whole, 0.0), 1.0) if whole else 0.0
     line = Text(f"{label:<19}{seconds(spent):>9} {share:>5.0%}")
     if blocks := round(share * _BAR_WIDTH):
         line.append("  " + block * blocks, style=style)
@@ -79,7 +81,7 @@ def _phase_line(phase: Phase, spent: float, whole: float, block: str) -> Text:
 def _facts(record: CallRecord) -> Iterator[Text]:
     if record.error_message is not None:
         status = f"HTTP {record.http_status}: " if record.http_status is not None else ""
-        yield Text(printable(f"{status}{record.error_message}"))
+        yield Text(visible(f"{status}{record.error_message}"))
     for facts in (_waits(record), _tokens(record)):
         if facts:
             yield Text(", ".join(facts))

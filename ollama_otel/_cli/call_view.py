@@ -15,8 +15,9 @@ from ollama_otel._cli import call_list, conversation
 from ollama_otel._cli.call_tree import call_tree
 from ollama_otel._cli.curl import CurlCommand
 from ollama_otel._cli.model_memory import memory_facts
-from ollama_otel._cli.terminal import first_words, local_time, printable
+from ollama_otel._cli.terminal import local_time
 from ollama_otel._cli.units import seconds
+from ollama_otel._display import visible, visible_line
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.endpoints import dialect_of
@@ -77,7 +78,7 @@ def again(curl: CurlCommand) -> Iterator[Text]:
     if curl.caveat:
         yield Text(curl.caveat, style="yellow")
     if curl.command:
-        yield Text(printable(curl.command))
+        yield Text(curl.command)
 
 
 def _section(title: str, lines: Iterable[RenderableType]) -> Iterator[RenderableType]:
@@ -93,15 +94,15 @@ def _heading(call: RecordedCall) -> Iterator[Text]:
     start = call.start
     server = f" at {start.server_address}:{start.server_port}" if start.server_address else ""
     at = local_time(start.started_at)
-    yield Text(first_words(f"{start.endpoint.name} {start.request.model or ''}"), style="bold")
-    request = first_words(f"{start.endpoint.method} {call.path}{server}")
+    yield Text(visible_line(f"{start.endpoint.name} {start.request.model or ''}"), style="bold")
+    request = visible_line(f"{start.endpoint.method} {call.path}{server}")
     yield Text(f"{request}, {at:%Y-%m-%d %H:%M:%S %z}")
-    yield Text(first_words(f"{call.id}, {call.file}:{call.line}"), style="dim")
+    yield Text(visible_line(f"{call.id}, {call.file}:{call.line}"), style="dim")
     context = start.context
     known = {"conversation": context.conversation_id, "user": context.user_id, **context.tags}
     if any(known.values()):
         yield Text(
-            first_words("  ".join(f"{name}={value}" for name, value in known.items() if value))
+            visible_line("  ".join(f"{name}={value}" for name, value in known.items() if value))
         )
 
 
@@ -114,7 +115,7 @@ def _request(call: RecordedCall) -> Iterator[RenderableType]:
         yield from _section("Asked", conversation.content(content))
         yield from _section("Tools offered", conversation.tools_offered(content.tools))
     elif call.request_body is not None:
-        text = printable(conversation.as_text(call.request_body))
+        text = visible(conversation.as_text(call.request_body))
         yield from _section("Asked", [Text(text)])
     elif facts.size:
         count = f"{facts.input_count or 1} input(s), {facts.size} bytes"
@@ -123,7 +124,7 @@ def _request(call: RecordedCall) -> Iterator[RenderableType]:
     yield from _section(
         "Options",
         (
-            Text(printable(f"{name} = {conversation.as_text(value)}"))
+            Text(visible(f"{name} = {conversation.as_text(value)}"))
             for name, value in options.items()
         ),
     )
@@ -135,7 +136,7 @@ def _request(call: RecordedCall) -> Iterator[RenderableType]:
 def _answer(call: RecordedCall) -> Iterator[RenderableType]:
     record, answer = call.record, call.answer()
     if answer is not None and answer.thinking:
-        yield from _section("Thinking", [Text(printable(answer.thinking), style="dim")])
+        yield from _section("Thinking", [Text(visible(answer.thinking), style="dim")])
     if answer is not None and answer.parts:
         cut = [Text("... and more: see --body", style="yellow")] if answer.is_cut else []
         yield from _section("Answered", [*conversation.part_lines(answer.parts), *cut])
@@ -148,7 +149,7 @@ def _answer(call: RecordedCall) -> Iterator[RenderableType]:
     if record is not None and record.outcome == "failed":
         status = f"HTTP {record.http_status}, " if record.http_status is not None else ""
         error = f"{status}{record.error_type}: {record.error_message or 'no message'}"
-        yield from _section("Failed", [Text(printable(error), style="red")])
+        yield from _section("Failed", [Text(visible(error), style="red")])
 
 
 # --- times --------------------------------------------------------------------------------
@@ -159,10 +160,10 @@ def _timings(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType
     if record is None:
         yield from _section("Time", [Text(_NEVER_ENDED, style="bold yellow")])
         return
-    name = first_words(f"{call.start.endpoint.name} {call.start.request.model or ''}")
+    name = visible_line(f"{call.start.endpoint.name} {call.start.request.model or ''}")
     tree = call_tree(record, name, ascii_only=ascii_only)
     yield from _section("Where the time went", [tree])
-    memory = (Text(first_words(fact)) for fact in memory_facts(record.residency))
+    memory = (Text(visible_line(fact)) for fact in memory_facts(record.residency))
     yield from _section("Model in memory", memory)
     yield from _section("Time between chunks", _gaps(call, ascii_only=ascii_only))
 
@@ -171,14 +172,14 @@ def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:
     times = [chunk.offset for chunk in call.chunks or ()]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     longest = max(gaps, default=0.0)
-    if not longest:
+    if longest <= 0:
         return
     # A bar for several chunks shows the longest wait among them.
     together = -(-len(gaps) // _MOST_BARS)
     highest = [max(gaps[at : at + together]) for at in range(0, len(gaps), together)]
     bars = _ASCII_BARS if ascii_only else _BARS
     top = len(bars) - 1
-    yield Text("".join(bars[round(gap / longest * top)] for gap in highest), style="green")
+    yield Text("".join(bars[max(0, round(gap / longest * top))] for gap in highest), style="green")
     each = f"a bar for {together} chunks, " if together > 1 else ""
     at = gaps.index(longest)
     yield Text(
@@ -193,7 +194,7 @@ def _gaps(call: RecordedCall, *, ascii_only: bool) -> Iterator[Text]:
 def _trace(call: RecordedCall) -> Iterator[Text]:
     if call.trace_id is None:
         return
-    trace_id = first_words(call.trace_id)
+    trace_id = visible_line(call.trace_id)
     yield Text(trace_id)
     if call.is_sampled:
         yield Text(f"In a Jaeger on this machine: http://localhost:16686/trace/{trace_id}")
@@ -203,8 +204,8 @@ def _trace(call: RecordedCall) -> Iterator[Text]:
 
 def _gaps_of_log(call: RecordedCall) -> Iterator[Text]:
     for change in sorted(call.changes):
-        yield Text(_CHANGES.get(change, first_words(change)), style="yellow")
+        yield Text(_CHANGES.get(change, visible_line(change)), style="yellow")
     if call.missing is not None:
-        yield Text(_MISSING.get(call.missing, first_words(call.missing)), style="yellow")
+        yield Text(_MISSING.get(call.missing, visible_line(call.missing)), style="yellow")
     elif call.request_body is None and call.start.request.size:
         yield Text("Bodies were not logged: replay_bodies is off.", style="yellow")

@@ -15,7 +15,8 @@ from typing import Final, get_args
 from rich.console import Console
 from rich.text import Text
 
-from ollama_otel._cli.terminal import console_for_tables, first_words, plural
+from ollama_otel._cli.terminal import console_for_tables, plural
+from ollama_otel._display import visible_line
 from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.board_file import BoardFile, read_board_file
 from ollama_otel._monitoring.check import CheckReport, PanelReport, RulesReport, check
@@ -75,7 +76,7 @@ def _check(
         def show(panel: PanelReport) -> None:
             nonlocal checked
             checked += 1
-            status.update(f"{checked} of {total}: {first_words(panel.panel)}")
+            status.update(f"{checked} of {total}: {visible_line(panel.panel)}")
 
         return check(
             boards,
@@ -115,14 +116,14 @@ def lines(report: CheckReport, titles: Mapping[str, str], *, width: int) -> Iter
     version = f" {report.version}" if report.version else ""
     yield Text(f"Prometheus{version} at {report.prometheus}, the last {_time(report.range)}")
     for board, title in titles.items():
-        yield Text(f"\n{first_words(title)}", style="bold")
+        yield Text(f"\n{visible_line(title)}", style="bold")
         yield from _rows([panel for panel in report.panels if panel.board == board], width)
     yield Text("")
     yield from _summary(report)
 
 
 def _rows(panels: Sequence[PanelReport], width: int) -> Iterator[Text]:
-    titles = [first_words(panel.panel) for panel in panels]
+    titles = [visible_line(panel.panel) for panel in panels]
     longest = min(_WIDEST_TITLE, max(map(len, titles), default=0))
     before = longest + _WIDEST_STATE + 2 * len(_BETWEEN)
     for panel, title in zip(panels, titles, strict=True):
@@ -137,10 +138,10 @@ def _rows(panels: Sequence[PanelReport], width: int) -> Iterator[Text]:
 
 def _data_text(panel: PanelReport) -> str:
     if panel.reason is not None:
-        return first_words(panel.reason)
+        return visible_line(panel.reason)
     last = "" if panel.last is None else f", last value {panel.last:.4g}"
     notes = "".join(f"; {note}" for note in panel.notes)
-    return first_words(f"{panel.series} series{last}{notes}")
+    return visible_line(f"{panel.series} series{last}{notes}")
 
 
 def _summary(report: CheckReport) -> Iterator[Text]:
@@ -183,7 +184,7 @@ def _rules(rules: RulesReport) -> Iterator[Text]:
             style="yellow",
         )
     for name, error in rules.failing.items():
-        yield Text(first_words(f"Rule {name} fails: {error}"), style="red")
+        yield Text(visible_line(f"Rule {name} fails: {error}"), style="red")
 
 
 def _time(seconds: int) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ollama_otel._cli.terminal import console_for_text, printable
+from ollama_otel._cli.terminal import console_for_text
+from ollama_otel._display import shell_command, visible
 from ollama_otel._monitoring.compose import (
     Compose,
     NoEngineError,
@@ -59,7 +60,7 @@ def up(arguments: argparse.Namespace) -> int:
     try:
         compose = find_compose(file, os.environ)
     except NoEngineError:
-        console.print(printable(_WITHOUT_CONTAINERS.format(folder=file.parent)), soft_wrap=True)
+        console.print(visible(_WITHOUT_CONTAINERS.format(folder=file.parent)), soft_wrap=True)
         raise
     profiles: list[Profile] = []
     if arguments.with_ollama:
@@ -71,7 +72,7 @@ def up(arguments: argparse.Namespace) -> int:
     places = dict(addresses(compose))
     late = _wait(places, arguments.wait, console)
     for line in _closing(compose, places, late, file, password):
-        console.print(printable(line), soft_wrap=True)
+        console.print(visible(line), soft_wrap=True)
     return 1 if late else 0
 
 
@@ -116,8 +117,8 @@ def _closing(
     yield ""
     yield "To see data at once, in the same shell:  ollama-otel demo"
     yield "Which panels have data:  ollama-otel dashboards check"
-    chosen = f" --file {file}" if file.parent != shipped_folder() else ""
-    yield f"To stop it:  ollama-otel dashboards down{chosen}"
+    chosen = ["--file", str(file)] if file.parent != shipped_folder() else []
+    yield f"To stop it:  {shell_command(['ollama-otel', 'dashboards', 'down', *chosen])}"
 
 
 def _by_name(place: str) -> str:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ollama_otel import records
-from ollama_otel._cli.terminal import first_words, printable
+from ollama_otel._display import visible, visible_line
 from ollama_otel._wire.dialect import VectorSpan
 
 __all__ = [
@@ -35,18 +35,18 @@ def content(conversation: records.Conversation) -> Iterator[RenderableType]:
     for message in conversation.messages:
         yield from _message(message)
     for text in conversation.inputs:
-        yield from _block("input", [Text(printable(text))])
+        yield from _block("input", [Text(visible(text))])
 
 
 def _message(message: records.Message) -> Iterator[RenderableType]:
     if message.thinking:
-        thinking = Text(printable(message.thinking), style="dim")
+        thinking = Text(visible(message.thinking), style="dim")
         yield from _block(f"{message.role}, thinking", [thinking])
     yield from _block(f"{message.role} {message.name or ''}", part_lines(message.parts))
 
 
 def _block(who: str, lines: Iterable[Text]) -> Iterator[RenderableType]:
-    yield Text(first_words(who), style="cyan")
+    yield Text(visible_line(who), style="cyan")
     for line in lines:
         yield Padding(line, (0, 0, 0, 2), expand=False)
 
@@ -57,7 +57,7 @@ def part_lines(parts: Iterable[records.Part]) -> Iterator[Text]:
         match part:
             case records.Text(text) | records.ToolResult(text=text):
                 if text:
-                    yield Text(printable(text))
+                    yield Text(visible(text))
             case records.ToolCall():
                 yield tool_call(part)
             case records.Media():
@@ -67,7 +67,7 @@ def part_lines(parts: Iterable[records.Part]) -> Iterator[Text]:
 def _media(media: records.Media) -> Text:
     left_out = ", left out of the log" if media.is_omitted else ""
     facts = f"{media.size} bytes, sha256 {media.sha256[:16]}"
-    return Text(first_words(f"[{media.modality}{left_out}: {facts}]"), style="yellow")
+    return Text(visible_line(f"[{media.modality}{left_out}: {facts}]"), style="yellow")
 
 
 def tools_offered(tools: Iterable[records.ToolDefinition]) -> Iterator[Text]:
@@ -76,8 +76,8 @@ def tools_offered(tools: Iterable[records.ToolDefinition]) -> Iterator[Text]:
         known = (tool.parameters or {}).get("properties")
         names = ", ".join(known) if isinstance(known, dict) else ""
         yield Text.assemble(
-            (first_words(f"{tool.name}({names})"), "bold"),
-            f"  {first_words(tool.description or '')}",
+            (visible_line(f"{tool.name}({names})"), "bold"),
+            f"  {visible_line(tool.description or '')}",
         )
 
 
@@ -89,8 +89,8 @@ def tool_call(call: records.ToolCall) -> Text:
         if isinstance(arguments, dict)
         else as_text(arguments)
     )
-    name = printable(call.name)
-    return Text.assemble(("calls ", "cyan"), (name, "bold"), f"({printable(named)})")
+    name = visible(call.name)
+    return Text.assemble(("calls ", "cyan"), (name, "bold"), f"({visible(named)})")
 
 
 def vectors(span: VectorSpan) -> Text:
@@ -101,7 +101,7 @@ def vectors(span: VectorSpan) -> Text:
 
 def other_body(body: bytes) -> Text:
     """Return a body as text, up to a length."""
-    text = printable(body.decode("utf-8", "replace"))
+    text = visible(body.decode("utf-8", "replace"))
     more = len(text) - _SHOWN
     return Text(f"{text[:_SHOWN]}... and {more} more characters: see --body" if more > 0 else text)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass
 
+from ollama_otel._display import shell_command, url_path
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.address import Address
 from ollama_otel._wire.media import MARK
@@ -38,7 +38,7 @@ def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:
             body = json.dumps(call.request_body, separators=(",", ":"))
         words += ["-H", "Content-Type: application/json", "--data-raw", body]
         caveat = _caveat(body, has_all_images="images" not in call.request_changes)
-    return CurlCommand(command=shlex.join(words), caveat=caveat)
+    return CurlCommand(command=shell_command(words), caveat=caveat)
 
 
 def _no_body(call: RecordedCall) -> str:
@@ -69,12 +69,12 @@ def _method(call: RecordedCall) -> list[str]:
 
 
 def _url(call: RecordedCall, host: Address | None) -> str:
-    start, path = call.start, call.path
+    start, path = call.start, url_path(call.path)
     if host is not None:
         # A prefix before `/api` belongs to the logged server.
-        at = path.rfind(start.endpoint.path.removesuffix("*"))
+        at = path.rfind(url_path(start.endpoint.path.removesuffix("*")))
         return f"{host.connectable}{path[max(at, 0) :]}"
-    name = start.server_address or "localhost"
+    name = url_path(start.server_address or "localhost")
     name = f"[{name}]" if ":" in name else name
     port = start.server_port
     if port == 443:  # noqa: PLR2004 - that of https

@@ -11,6 +11,7 @@ from rich.console import Console
 from ollama_otel._cli import call_list, demo_view
 from ollama_otel._cli.arguments import add_host, add_no_color, server_address
 from ollama_otel._cli.terminal import console_for_text
+from ollama_otel._display import shell_command
 
 if TYPE_CHECKING:
     from ollama_otel._cli.demo_run import DemoRun
@@ -66,5 +67,5 @@ def _show_log(run: DemoRun, console: Console) -> None:
     for line in call_list.rows(calls, width=console.width):
         console.print(line, soft_wrap=True)
     console.print("\nOne of them in full (to play, serve, compare: ollama-otel --help):")
-    command = f"  ollama-otel show {run.log_path} {calls[1].id}"
-    console.print(command, style="bold", soft_wrap=True)
+    command = shell_command(["ollama-otel", "show", str(run.log_path), calls[1].id])
+    console.print(f"  {command}", style="bold", soft_wrap=True)

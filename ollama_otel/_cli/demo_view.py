@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ollama_otel._cli.call_tree import call_tree
 from ollama_otel._cli.units import seconds
+from ollama_otel._display import masked_url, visible_line
 from ollama_otel._telemetry.export_causes import JAEGER_TAKES_TRACES_ONLY
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def opening(server: Server) -> RenderableType:
         )
     else:
         where = Text(f"Ollama at {server.url}", style="bold")
-    lines = [where, Text(f"{models.chats} chats{_other_models(server)}.")]
+    lines = [where, Text(visible_line(f"{models.chats} chats{_other_models(server)}."))]
     if models.thinks is None:
         lines.append(_missing("thinks", "qwen3:0.6b"))
     if models.embeds is None:
@@ -119,7 +120,8 @@ def _delivery_lines(delivery: Delivery) -> Iterator[Text]:
         yield Text(
             "  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 ollama-otel demo", style="bold"
         )
-    for signal, endpoint in delivery.endpoints.items():
+    for signal, url in delivery.endpoints.items():
+        endpoint = masked_url(url)
         if signal in delivery.arrived:
             yield Text(f"Sent the {signal} to {endpoint}", style="green")
         elif signal == "metrics" and "traces" in delivery.arrived:

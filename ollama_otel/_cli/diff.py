@@ -50,7 +50,8 @@ Aspects for --fail-on, separated by commas:
   pairs        before, after (as in show LOG --json), changed (aspects), notes (side and why:
                no_body, redacted, not_ended, left_early), outcome, tools and residency (lists of
                path, kind, before, after), text and thinking (is_identical, similarity from 0
-               to 1, segments as [kind, text]), structure (before_is_json, after_is_json,
+               to 1, is_aligned (false: too long to be compared word by word), segments as
+               [kind, text]), structure (before_is_json, after_is_json,
                fields), measures (before and after of each)
   only_before, only_after
                calls as in pairs

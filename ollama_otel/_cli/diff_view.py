@@ -12,8 +12,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ollama_otel._cli import call_list
-from ollama_otel._cli.terminal import first_words, plural, printable
+from ollama_otel._cli.terminal import plural
 from ollama_otel._cli.units import seconds
+from ollama_otel._display import visible, visible_line
 from ollama_otel._log.call import RecordedCall
 from ollama_otel.replay._diff.json import FieldDifference
 from ollama_otel.replay._diff.text import TextDifference
@@ -87,7 +88,7 @@ def _pair(pair: ComparedPair) -> Tree:
 
 
 def _unmatched(calls: Sequence[RecordedCall], log: str) -> Tree:
-    tree = Tree(Text(f"Only in {printable(log)}", style="bold"), guide_style="dim")
+    tree = Tree(Text(f"Only in {visible(log)}", style="bold"), guide_style="dim")
     for call in calls:
         tree.add(Text(f"{_name(call)}  {_place(call)}"))
     return tree
@@ -97,7 +98,7 @@ def _title(pair: ComparedPair) -> Text:
     before, after = pair.before.start.request.model, pair.after.start.request.model
     line = Text(_name(pair.before), style="bold")
     if before != after:
-        line.append(f" -> {first_words(after or '')}")
+        line.append(f" -> {visible_line(after or '')}")
     line.append(f"  {_place(pair.before)} -> {_place(pair.after)}  ", style="dim")
     changed = ", ".join(sorted(pair.changed))
     unchanged = "same facts, text not compared" if pair.is_by_facts_only else "identical"
@@ -106,11 +107,11 @@ def _title(pair: ComparedPair) -> Text:
 
 
 def _name(call: RecordedCall) -> str:
-    return first_words(f"{call.start.endpoint.name} {call.start.request.model or ''}")
+    return visible_line(f"{call.start.endpoint.name} {call.start.request.model or ''}")
 
 
 def _place(call: RecordedCall) -> str:
-    return printable(f"{call.file.name}:{call.line}")
+    return visible(f"{call.file.name}:{call.line}")
 
 
 def _changes(pair: ComparedPair) -> Iterator[tuple[str, Iterable[Text]]]:
@@ -120,11 +121,17 @@ def _changes(pair: ComparedPair) -> Iterator[tuple[str, Iterable[Text]]]:
         yield "outcome", [*map(_field, pair.outcome), *_errors(pair)]
     for name, text in (("text", pair.text), ("thinking", pair.thinking)):
         if text is not None and name in changed:
-            yield f"{name}, {text.similarity:.0%} the same", [_changed_words(text)]
+            yield f"{name}, {_how_similar(text)}", [_changed_words(text)]
     if pair.structure is not None and "structure" in changed:
         yield "structure", _structure(pair.structure)
     if "tools" in changed:
         yield "tools", map(_field, pair.tools)
+
+
+def _how_similar(difference: TextDifference) -> str:
+    if not difference.is_aligned:
+        return "too long to be compared word by word"
+    return f"{difference.similarity:.0%} the same"
 
 
 def _errors(pair: ComparedPair) -> Iterator[Text]:
@@ -182,7 +189,7 @@ def _change_of(name: Measure, values: BeforeAfter) -> str:
 
 def _cut(text: str) -> str:
     more = len(text) - _SHOWN
-    return printable(text if more <= 0 else f"{text[:_SHOWN]}... [{more} more characters]")
+    return visible(text if more <= 0 else f"{text[:_SHOWN]}... [{more} more characters]")
 
 
 # --- totals -------------------------------------------------------------------------------

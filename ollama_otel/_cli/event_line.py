@@ -9,8 +9,9 @@ from typing import Final
 from rich.text import Text
 
 from ollama_otel._cli.model_memory import reload_reason
-from ollama_otel._cli.terminal import OUTCOME_STYLES, first_words
+from ollama_otel._cli.terminal import OUTCOME_STYLES
 from ollama_otel._cli.units import seconds
+from ollama_otel._display import visible_line
 from ollama_otel._log.format import LoggedEnd, LoggedStart
 from ollama_otel._log.tail import LoggedEvent
 from ollama_otel._wire.model_names import short_name
@@ -40,9 +41,9 @@ def _line(event: LoggedEvent, start: CallStart, arrow: str, outcome: Text) -> Te
     call = f"{start.endpoint.name} {short_name(start.request.model or '')}".strip()
     return Text.assemble(
         (_time(event.at), "dim"),
-        f"  {first_words(event.id):<{_ID_WIDTH}} {arrow} ",
+        f"  {visible_line(event.id):<{_ID_WIDTH}} {arrow} ",
         outcome,
-        f"  {first_words(call)}",
+        f"  {visible_line(call)}",
     )
 
 
@@ -63,9 +64,9 @@ def _facts(record: CallRecord) -> Iterator[str]:
         if count is not None:
             yield f"{count} {word}"
     if (reason := reload_reason(record.residency)) is not None:
-        yield f"cold: {first_words(reason)}"
+        yield f"cold: {visible_line(reason)}"
 
 
 def _error(record: CallRecord) -> str:
     error = ": ".join(filter(None, (record.error_type, record.error_message)))
-    return f"  {first_words(error)}" if error else ""
+    return f"  {visible_line(error)}" if error else ""

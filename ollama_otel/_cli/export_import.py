@@ -7,10 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ollama_otel._cli.terminal import console_for_text, plural, printable
+from ollama_otel._cli.terminal import console_for_text, plural
+from ollama_otel._display import masked_url, visible
 from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.export import board_with_source, export
 from ollama_otel._monitoring.files import board_files, shipped_folder
@@ -32,7 +34,7 @@ def export_files(arguments: argparse.Namespace) -> int:
         overwrite=arguments.force,
     )
     for path in done.written:
-        console.print(printable(str(arguments.out / path)), soft_wrap=True)
+        console.print(visible(str(arguments.out / path)), soft_wrap=True)
     unchanged = f", {len(done.unchanged)} unchanged" if done.unchanged else ""
     console.print(f"{plural(len(done.written), 'file')} written{unchanged}.")
     return 0
@@ -42,22 +44,42 @@ def import_boards(arguments: argparse.Namespace) -> int:
     """Import all boards into a Grafana and print their URLs."""
     console = console_for_text(sys.stdout, no_color=arguments.no_color)
     boards = list(_boards(shipped_folder(), arguments.datasource))
-    token = None if arguments.user else arguments.token or os.environ.get("GRAFANA_TOKEN")
-    with GrafanaServer(arguments.grafana, token=token, user=arguments.user) as grafana:
+    user = _user(arguments.user)
+    token = None if user else arguments.token or os.environ.get("GRAFANA_TOKEN")
+    with GrafanaServer(arguments.grafana, token=token, user=user) as grafana:
         version = grafana.version()
         console.print(f"Grafana {version or ''} at {grafana.url}".replace("  ", " "))
         for line in _data_sources(grafana, arguments):
-            console.print(printable(line), soft_wrap=True)
+            console.print(visible(line), soft_wrap=True)
         folder = grafana.folder(arguments.folder)
         for board in boards:
             _import_board(grafana, board, folder, console)
     return 0
 
 
+def _user(given: str | None) -> tuple[str, str] | None:
+    """Return name and password; the password may be in the environment, or is asked for."""
+    if given is None:
+        return None
+    name, colon, password = given.partition(":")
+    if not colon:
+        password = os.environ.get("GRAFANA_PASSWORD") or _asked(f"Grafana password of {name}: ")
+    return name, password
+
+
+def _asked(prompt: str) -> str:
+    try:
+        return getpass(visible(prompt))
+    except EOFError:
+        raise MonitoringError(
+            "expected a password in GRAFANA_PASSWORD or from the terminal, found none"
+        ) from None
+
+
 def _import_board(grafana: GrafanaServer, board: Any, folder: str, console: Console) -> None:
     done = grafana.import_board(board, folder=folder)
     what = "new" if done.version == 1 else f"version {done.version}"
-    console.print(printable(f"{done.title} ({what}): {done.url}"), soft_wrap=True)
+    console.print(visible(f"{done.title} ({what}): {done.url}"), soft_wrap=True)
 
 
 def _boards(folder: Path, source: str | None) -> Iterator[Any]:
@@ -75,10 +97,11 @@ def _data_sources(grafana: GrafanaServer, arguments: argparse.Namespace) -> Iter
         if url is None:
             continue
         made = grafana.data_source(kind, url)
+        url = masked_url(made.url)
         if made.is_new:
-            yield f"Data source {made.name} created for {made.url}"
+            yield f"Data source {made.name} created for {url}"
         else:
-            yield f"Data source {made.name} (uid {kind}) exists for {made.url}: not changed"
+            yield f"Data source {made.name} (uid {kind}) exists for {url}: not changed"
     yield from _missing_sources(grafana, arguments.datasource)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,8 +21,9 @@ from rich.progress import (
 from rich.text import Text
 
 from ollama_otel._cli.arguments import add_host, add_no_color, count, factor, server_address
-from ollama_otel._cli.terminal import console_for_text, plural, printable
+from ollama_otel._cli.terminal import console_for_text, plural
 from ollama_otel._cli.units import seconds
+from ollama_otel._display import shell_command
 from ollama_otel._log.reader import read
 from ollama_otel._telemetry import first_call
 from ollama_otel.errors import ReplayError
@@ -181,7 +181,7 @@ def _lines_after(progress: RerunProgress, log: Path, out: Path) -> Iterator[str]
         calls = plural(progress.unreachable, "call")
         yield f"{calls} reached no server; the same command sends them again."
     yield "Compare the logs:"
-    yield printable(f"  {shlex.join(['ollama-otel', 'diff', str(log), str(out)])}")
+    yield f"  {shell_command(['ollama-otel', 'diff', str(log), str(out)])}"
 
 
 class _RateColumn(TextColumn):

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from ollama_otel._cli.arguments import number, place_to_listen, share_of_status
 from ollama_otel._cli.http_server import check_installed, serve
-from ollama_otel._cli.terminal import first_words, plural, printable
+from ollama_otel._cli.terminal import plural
+from ollama_otel._display import visible, visible_line
 from ollama_otel._wire.address import Address
 from ollama_otel.errors import ReplayError, SettingsError
 from ollama_otel.replay._chaos import Chaos
@@ -133,7 +134,7 @@ def _start_lines(app: ReplayApp, place: Address) -> Iterator[str]:
     left_out = len(index.calls) - index.playable_count
     aside = f" ({left_out} more cannot be played)" if left_out else ""
     yield f"Serving {plural(index.playable_count, 'call')}{aside} of {index.name} at {place.url}"
-    yield f"Models: {first_words(', '.join(app.models)) or 'none'}"
+    yield f"Models: {visible_line(', '.join(app.models)) or 'none'}"
     yield f"Use it:  OLLAMA_HOST={place.connectable.removeprefix('http://')} with any client"
     yield "Stop it: Ctrl-C"
 
@@ -143,11 +144,11 @@ def _served_line(served: Served) -> str:
     model = f" {request.model}" if request.model else ""
     where = "" if call is None else f"line {call.line} of {call.file.name}, "
     status = "no status" if served.status is None else f"status {served.status}"
-    return first_words(
+    return visible_line(
         f"{request.method} {request.path}{model} -> {where}{status}, {served.outcome}"
     )
 
 
 def _print(line: str) -> None:
     # Flushed, as a reader may follow it through a pipe.
-    print(printable(line), flush=True)
+    print(visible(line), flush=True)

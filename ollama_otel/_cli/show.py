@@ -15,6 +15,7 @@ from ollama_otel._cli import call_list, call_view
 from ollama_otel._cli.arguments import add_no_color, address, count
 from ollama_otel._cli.curl import curl_for
 from ollama_otel._cli.terminal import console_for_tables, console_for_text
+from ollama_otel._display import visible
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.reader import read
 from ollama_otel._wire.model_names import short_name
@@ -42,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=count, default=50, metavar="N", help="the last N calls (default: 50)"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object for each call")
-    parser.add_argument("--body", action="store_true", help="print only the bytes of the answer")
+    parser.add_argument(
+        "--body",
+        action="store_true",
+        help="print only the answer: its bytes into a pipe, its escaped text on a terminal",
+    )
     parser.add_argument(
         "--host", type=address, metavar="URL", help="the server in the curl command"
     )
@@ -120,6 +125,9 @@ def _print_body(call: RecordedCall) -> int:
     if call.body is None:
         reason = call.missing or "replay_bodies is off, or no answer came"
         raise ReplayError(f"the answer of {call.id} is not in the log: {reason}")
+    if sys.stdout.isatty():
+        print(visible(call.body.decode("utf-8", "replace")))
+        return 0
     sys.stdout.buffer.write(call.body)
     sys.stdout.buffer.flush()
     return 0

@@ -14,6 +14,7 @@ from rich.console import Console
 from ollama_otel._cli.arguments import add_no_color, count_from_zero
 from ollama_otel._cli.event_line import event_line
 from ollama_otel._cli.terminal import console_for_tables
+from ollama_otel._display import shell_command
 from ollama_otel._log.cassette import is_cassette
 from ollama_otel._log.tail import LogTail
 from ollama_otel.errors import ReplayLogError
@@ -65,7 +66,8 @@ def _check_written(path: Path) -> None:
     else:
         return
     raise ReplayLogError(
-        f"expected a log that is being written, found {found}: use ollama-otel show {path}"
+        f"expected a log that is being written, found {found}: use "
+        f"{shell_command(['ollama-otel', 'show', str(path)])}"
     )
 
 

@@ -1,23 +1,25 @@
-"""Consoles, and text that is safe to print: logged text is untrusted and may have controls."""
+"""Consoles: what they print is escaped, as logged text is untrusted and may have controls."""
 
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
+from ollama_otel._display import escapes_in, visible
 from ollama_otel.records import Outcome
 
 __all__ = [
     "OUTCOME_STYLES",
     "console_for_tables",
     "console_for_text",
-    "first_words",
     "local_time",
     "plural",
-    "printable",
 ]
 
 OUTCOME_STYLES: Final[dict[Outcome, str]] = {
@@ -29,28 +31,11 @@ OUTCOME_STYLES: Final[dict[Outcome, str]] = {
 
 _PIPED_WIDTH: Final = 160
 _READABLE_WIDTH: Final = 100
-_BIDI: Final = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""Characters that change the direction of the following text."""
-_CONTROLS: Final = {
-    code: "\N{REPLACEMENT CHARACTER}"
-    for code in (*range(0x20), *range(0x7F, 0xA0), *_BIDI)
-    if chr(code) not in "\n\t"
-}
-
-
-def printable(text: str) -> str:
-    """Replace the control characters of a text, which could control the terminal."""
-    return text.replace("\r\n", "\n").translate(_CONTROLS)
-
-
-def first_words(text: str) -> str:
-    """Return a text as one printable line."""
-    return printable(" ".join(text.split()))
 
 
 def local_time(nanoseconds: int) -> datetime:
     """Convert nanoseconds since the epoch to local time."""
-    return datetime.fromtimestamp(nanoseconds / 1e9).astimezone()
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).astimezone()
 
 
 def plural(number: int, noun: str) -> str:
@@ -74,9 +59,33 @@ def console_for_tables(file: TextIO, *, no_color: bool) -> Console:
 
 
 class _Console(Console):
+    """Escapes every text that it renders, also in the cells of tables and the nodes of trees."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        if isinstance(renderable, Text):
+            renderable = _escaped(renderable)
+        elif isinstance(renderable, str):
+            renderable = visible(renderable)
+        return super().render(renderable, options)
+
     def on_broken_pipe(self) -> None:
         # rich would exit with status 1, which has another meaning here.
         raise BrokenPipeError
+
+
+def _escaped(text: Text) -> Text:
+    found = escapes_in(text.plain)
+    if not found:
+        return text
+    escapes = [escape for _, escape in found]
+    first, *rest = text.divide(edge for at, _ in found for edge in (at, at + 1))
+    made = text.blank_copy().append_text(first)
+    # Each escaped character is a part, and so is the text after it.
+    for escape, after in zip(escapes, rest[1::2], strict=True):
+        made.append(escape).append_text(after)
+    return made
 
 
 def _console(file: TextIO, *, no_color: bool) -> Console:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from logging import getLogger
 from typing import TYPE_CHECKING, Final
 
 from ollama_otel import _process
+from ollama_otel._display import logger
 
 if TYPE_CHECKING:
     from ollama_otel._exchange.exchange import Exchange
@@ -16,7 +16,7 @@ __all__ = ["add", "end_all", "holds", "take"]
 _AT_EXIT: Final = 3.0
 """Seconds that the exit of the process takes for it."""
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 # Each operation on the set is one step of the interpreter, so no lock is needed: the garbage
 # collector may interrupt a thread here and end another call. An exchange does not refer to the

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from ollama_otel._log import format as log_format
 from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.own_files import replace_file
 from ollama_otel._wire.dialect import Dialect
 from ollama_otel._wire.endpoints import dialect_of, find_endpoint
 from ollama_otel._wire.framing import Framing
@@ -59,13 +59,8 @@ def write_cassette(path: Path, calls: Iterable[Lines]) -> None:
         f'{{\n  "format": "{FORMAT}",\n  "v": {_VERSION},\n  "calls": [\n    {laid_out}\n  ]\n}}\n'
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    half_written = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Half a surrogate pair has no UTF-8: it becomes a JSON escape.
-        half_written.write_bytes(text.encode("utf-8", "backslashreplace"))
-        half_written.replace(path)
-    finally:
-        half_written.unlink(missing_ok=True)
+    # Half a surrogate pair has no UTF-8: it becomes a JSON escape.
+    replace_file(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _laid_out(number: int, request: Mapping[str, Any], end: Mapping[str, Any] | None) -> str:
@@ -184,7 +179,7 @@ def read_cassette(path: Path) -> Iterator[RecordedCall]:
     for number, (call, line) in enumerate(zip(calls, lines, strict=True), 1):
         try:
             recorded = _call(call, path, line)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ReplayLogError(
                 f"{path}, line {line}: expected call {number} in the format of a cassette, "
                 f"found a malformed one ({type(error).__name__}: {error}): record it again"

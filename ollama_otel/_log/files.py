@@ -12,33 +12,46 @@ import gzip
 import os
 import re
 import shutil
-import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
-from logging import getLogger
 from pathlib import Path
 from typing import Final
 
+from ollama_otel._display import logger
+from ollama_otel._log.own_files import (
+    NotOwnError,
+    create,
+    current_user,
+    is_own,
+    is_regular,
+    make_folder,
+    open_or_create,
+    open_own,
+    owner_of,
+)
+
 __all__ = ["LogFile", "base_of", "files_of"]
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 _FOLDERS_FILE: Final = "calls.jsonl"
 """The log's file in a folder."""
 _PRIVATE = 0o600
-_PRIVATE_FOLDER = 0o700
 _COPY = 1024 * 1024
 _FAR_BEYOND = 2**40
 """Offset of the locked byte: on Windows others cannot read it, so it must never be written."""
 
 _FULL: Final = 0.5
 """Share of `max_size` from which an archived file counts as full."""
-_BEGINNING = b'{"v":'
-"""The first bytes of every line of a log."""
+_BEGINNING: Final = b'{"v":#,"event":'
+"""The first bytes of every line of a log; `#` stands for the version."""
+_VERSION: Final = re.compile(rb"(?<=^\{\"v\":)\d+")
+_TOLERANCE: Final = 86_400.0
+"""Seconds that the clock may have been ahead when a file got its name."""
 _ARCHIVED = r"\d{8}T\d{12}Z-\d+"
 
 
@@ -51,16 +64,17 @@ def base_of(path: str | os.PathLike[str]) -> Path:
 
 def files_of(base: Path) -> list[Path]:
     """Return the files of a log: archived ones from old to new, then those being written."""
-    found = [path for path, _ in _archived(base)]
-    found += sorted(_written_by_others(base))
-    return [*found, base] if base.exists() else found
+    siblings = _readable_siblings(base)
+    found = [path for path, _ in _archived(base, siblings)]
+    found += sorted(_written_by_others(base, siblings))
+    return [*found, base] if base.is_file() else found
 
 
-def _archived(base: Path) -> list[tuple[Path, str]]:
+def _archived(base: Path, siblings: Iterable[Path]) -> list[tuple[Path, str]]:
     """Return archived files and their times, from old to new; one copy of each."""
     pattern = re.compile(rf"{re.escape(base.stem)}\.({_ARCHIVED}){re.escape(base.suffix)}(\.gz)?$")
     found: dict[str, Path] = {}
-    for path in _siblings(base):
+    for path in siblings:
         match = pattern.match(path.name)
         # A process that was killed after compressing a file, before deleting it, left both.
         if match and (match[2] or match[1] not in found):
@@ -68,16 +82,31 @@ def _archived(base: Path) -> list[tuple[Path, str]]:
     return [(found[key], key) for key in sorted(found)]
 
 
-def _written_by_others(base: Path) -> Iterator[Path]:
+def _written_by_others(base: Path, siblings: Iterable[Path]) -> Iterator[Path]:
     pattern = re.compile(rf"{re.escape(base.stem)}\.pid\d+(-\d+)?{re.escape(base.suffix)}$")
-    return (path for path in _siblings(base) if pattern.match(path.name))
+    return (path for path in siblings if pattern.match(path.name))
 
 
 def _siblings(base: Path) -> list[Path]:
     try:
-        return [Path(entry.path) for entry in os.scandir(base.parent) if entry.is_file()]
+        with os.scandir(base.parent) as entries:
+            return [Path(entry.path) for entry in entries if entry.name.startswith(base.stem)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _own_siblings(base: Path) -> list[Path]:
+    """Return the files that this user may have written; the others are left alone."""
+    return [path for path in _siblings(base) if is_own(path)]
+
+
+def _readable_siblings(base: Path) -> list[Path]:
+    """Return regular files of this user, root, and whoever owns the log or its folder.
+
+    Where others can write into the folder, nobody else adds calls to a log.
+    """
+    owners = {owner_of(path) for path in (base, base.parent)} | {0, current_user()}
+    return [path for path in _siblings(base) if is_regular(path) and owner_of(path) in owners]
 
 
 class LogFile:
@@ -110,6 +139,7 @@ class LogFile:
         self._began = 0.0
         # A killed process may have left uncompressed files.
         self._is_untidy = True
+        self._has_warned = False
 
     def append(self, lines: bytes) -> None:
         """Write whole lines to the end."""
@@ -129,13 +159,8 @@ class LogFile:
         if not self._is_untidy:
             return 0
         self._is_untidy = False
-        deleted = 0
-        try:
-            for path in self._superfluous():
-                deleted += _is_deleted(path)
-        except OSError as error:
-            _log.warning("cannot delete an old file of the replay log (%s)", error)
-        for path, _ in _archived(self.base):
+        deleted = sum(map(_is_deleted, list(self._superfluous())))
+        for path, _ in _archived(self.base, _own_siblings(self.base)):
             if path.suffix != ".gz":
                 _compress(path)
         return deleted
@@ -170,29 +195,48 @@ class LogFile:
         return size > self._max_size or self._clock() - began > self._max_age
 
     def _open(self) -> None:
-        self.base.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_folder(self.base.parent)
         self._archive_orphans()
         self._descriptor, self._path = self._own()
         self._size = os.fstat(self._descriptor).st_size
-        self._began = _began(self._path) or self._clock()
+        self._began = _began(self._descriptor) or self._clock()
         was_empty = not self._size
-        is_torn = not was_empty and _last_byte(self._path) != b"\n"
+        is_torn = not was_empty and _read_at(self._descriptor, self._size - 1, 1) != b"\n"
         self._write((b"\n" if is_torn else b"") + self._header_line())
         self._empty_size = self._size if was_empty else 0
 
     def _own(self) -> tuple[int, Path]:
         """Open the log's own file, or that of a process that has ended, or a new one."""
-        if (descriptor := _open_locked(self.base)) is not None:
-            return descriptor, self.base
-        for path in sorted(_written_by_others(self.base)):
+        try:
+            if (descriptor := _open_locked(self.base)) is not None:
+                return descriptor, self.base
+        except NotOwnError as error:
+            opened = self._own_beside()
+            self._warn_of_other_name(error, opened[1])
+            return opened
+        return self._own_beside()
+
+    def _own_beside(self) -> tuple[int, Path]:
+        for path in sorted(_written_by_others(self.base, _own_siblings(self.base))):
             if (descriptor := _open_orphan(path)) is not None:
                 return descriptor, path
         for attempt in count(1):
             own = f"pid{os.getpid()}" if attempt == 1 else f"pid{os.getpid()}-{attempt}"
             path = self.base.with_name(f"{self.base.stem}.{own}{self.base.suffix}")
-            if (descriptor := _open_locked(path)) is not None:
-                return descriptor, path
+            with suppress(NotOwnError):
+                if (descriptor := _open_locked(path)) is not None:
+                    return descriptor, path
         raise AssertionError  # pragma: no cover - the numbers do not end
+
+    def _warn_of_other_name(self, error: OSError, path: Path) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "the replay log %s is %s: its lines go to %s",
+                self.base,
+                error.strerror,
+                path,
+            )
 
     # --- many files -----------------------------------------------------------------------
 
@@ -213,19 +257,19 @@ class LogFile:
         """Give a full or old file its final name."""
         now = self._clock()
         # Two files may be archived within one tick of the clock.
-        while any(name.exists() for name in _archive_names(self.base, now)):
+        while any(map(os.path.lexists, _archive_names(self.base, now))):
             now += 1e-6
         path.rename(_archive_names(self.base, now)[0])
         self._is_untidy = True
 
     def _archive_orphans(self) -> None:
         """Archive the full and old files of processes that no longer exist."""
-        for path in list(_written_by_others(self.base)):
+        for path in list(_written_by_others(self.base, _own_siblings(self.base))):
             descriptor = _open_orphan(path)
             if descriptor is None:
                 continue
             try:
-                size, began = os.fstat(descriptor).st_size, _began(path)
+                size, began = os.fstat(descriptor).st_size, _began(descriptor)
                 if began is None or not self._is_due(size, began):
                     continue
                 if sys.platform == "win32":
@@ -244,8 +288,15 @@ class LogFile:
         processes archive many small files, with fresh calls.
         """
         newer = 0.0
+        # The name of a file in the future says nothing about how old the others are.
+        latest = _time_in_names(self._clock() + _TOLERANCE)
+        archived = [
+            (path, at)
+            for path, at in _archived(self.base, _own_siblings(self.base))
+            if at <= latest
+        ]
         oldest = _time_in_names(max(0.0, self._clock() - self._keep * self._max_age))
-        for number, (path, archived_at) in enumerate(reversed(_archived(self.base))):
+        for number, (path, archived_at) in enumerate(reversed(archived)):
             if number >= self._keep and (newer >= self._keep or archived_at < oldest):
                 yield path
             size = _size_before_compression(path)
@@ -263,51 +314,51 @@ def _time_in_names(seconds: float) -> str:
 
 
 def _size_before_compression(path: Path) -> int:
-    """Return the bytes that an archived file had; 0 if another process has deleted it."""
+    """Return the bytes that an archived file had; 0 if it cannot be read any more."""
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if path.suffix != ".gz":
-                return size
-            # The end of a gzip is the size modulo 2**32.
-            file.seek(max(size - 4, 0))
-            return max(size, int.from_bytes(file.read(4), "little"))
-    except FileNotFoundError:
+        descriptor = open_own(path)
+    except OSError:
         return 0
+    try:
+        size = os.fstat(descriptor).st_size
+        if path.suffix != ".gz":
+            return size
+        # The end of a gzip is the size modulo 2**32.
+        return max(size, int.from_bytes(_read_at(descriptor, max(size - 4, 0), 4), "little"))
+    finally:
+        os.close(descriptor)
 
 
 def _is_deleted(path: Path) -> bool:
-    """Delete a file; False if another process has."""
+    """Delete a file; False if another process has, or if that is not allowed."""
     try:
         path.unlink()
     except FileNotFoundError:
+        return False
+    except OSError as error:
+        _log.warning("cannot delete an old file of the replay log (%s)", error)
         return False
     return True
 
 
 def _open_orphan(path: Path) -> int | None:
     """Open and lock the file of another process; None if it is in use, or not ours."""
-    # A file with that name that is not a log, or of another user, is left alone.
-    with suppress(FileExistsError, PermissionError):
+    # What cannot be opened must not keep this process from writing to another file.
+    with suppress(OSError):
         return _open_locked(path)
     return None
 
 
 def _open_locked(path: Path) -> int | None:
     """Open a file for appending and lock it; None if another process has the lock."""
-    with suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.stat().st_mode):
-            # Opening a device or a pipe may block.
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
     while True:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags, _PRIVATE)
+        descriptor = open_or_create(path)
         try:
             if not _lock(descriptor):
                 os.close(descriptor)
                 return None
             if _is_same(descriptor, path):
-                _check_ours(path)
+                _check_ours(descriptor, path)
                 _make_private(descriptor)
                 return descriptor
         except OSError:
@@ -317,11 +368,10 @@ def _open_locked(path: Path) -> int | None:
         os.close(descriptor)
 
 
-def _check_ours(path: Path) -> None:
+def _check_ours(descriptor: int, path: Path) -> None:
     """Raise FileExistsError for a file that is not a replay log."""
-    with path.open("rb") as file:
-        found = file.read(len(_BEGINNING))
-    if not _BEGINNING.startswith(found):
+    found = _read_at(descriptor, 0, len(_BEGINNING))
+    if not _BEGINNING.startswith(_VERSION.sub(b"#", found, count=1)):
         raise FileExistsError(errno.EEXIST, "not a replay log, so it is not written to", str(path))
 
 
@@ -343,7 +393,7 @@ def _lock(descriptor: int) -> bool:
 
 def _is_same(descriptor: int, path: Path) -> bool:
     try:
-        there = path.stat()
+        there = path.lstat()
     except OSError:
         return False
     return os.path.samestat(os.fstat(descriptor), there)
@@ -354,19 +404,19 @@ def _make_private(descriptor: int) -> None:
         os.fchmod(descriptor, _PRIVATE)
 
 
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1)
+def _read_at(descriptor: int, position: int, size: int) -> bytes:
+    """Read a few bytes; lines are appended to the end wherever the position is."""
+    os.lseek(descriptor, position, os.SEEK_SET)
+    return os.read(descriptor, size)
 
 
-def _began(path: Path) -> float | None:
+def _began(descriptor: int) -> float | None:
     """Return the time in the first line, in seconds since the epoch."""
-    with path.open("rb") as file:
-        match = re.search(rb'"at":"([^"]{1,40})"', file.readline(4096))
+    first, _, _ = _read_at(descriptor, 0, 4096).partition(b"\n")
+    match = re.search(rb'"at":"([^"]{1,40})"', first)
     try:
         return datetime.fromisoformat(match[1].decode()).timestamp() if match else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -374,13 +424,14 @@ def _compress(path: Path) -> None:
     """Replace a file by its gzip atomically; if the disk has no room for both, keep the file."""
     part = path.with_name(f"{path.name}.gz.part")
     try:
-        with path.open("rb+") as source:
+        with os.fdopen(open_own(path), "rb+") as source:
             # Only one process compresses it.
             if not _lock(source.fileno()) or not _is_same(source.fileno(), path):
                 return
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
+            # A killed process may have left one.
+            part.unlink(missing_ok=True)
             with (
-                os.fdopen(descriptor, "wb") as target,
+                os.fdopen(create(part), "wb") as target,
                 gzip.open(target, "wb", compresslevel=6) as packer,
             ):
                 source.seek(0)
@@ -391,6 +442,7 @@ def _compress(path: Path) -> None:
         return
     except OSError as error:
         _log.warning("the replay log's %s stays uncompressed (%s)", path, error)
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         return
     path.unlink(missing_ok=True)

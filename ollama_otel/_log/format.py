@@ -50,6 +50,13 @@ VERSION: Final = 2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+"""Times of these years have a date in every time zone, and on every platform."""
+_LONGEST_PAUSE: Final = 1e9
+"""Seconds between two pieces; a player can wait that long."""
+_ID_DIGITS: Final = 32
+_SHOWN: Final = 100
+"""Characters of an error message."""
 _ABSENT: Final[Mapping[str, Any]] = {}
 
 
@@ -111,7 +118,10 @@ def _second(seconds: int) -> str:
 
 
 def _nanoseconds(time: str) -> int:
-    return (datetime.fromisoformat(time) - _EPOCH) // _MICROSECOND * 1000
+    at = datetime.fromisoformat(time)
+    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise ValueError(f"expected a year from {_FIRST_YEAR} to {_LAST_YEAR}, found {at.year}")
+    return (at - _EPOCH) // _MICROSECOND * 1000
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -263,10 +273,16 @@ def _span(line: Mapping[str, Any]) -> SpanIds | None:
     if "trace_id" not in line or "span_id" not in line:
         return None
     return SpanIds(
-        trace=int(line["trace_id"], 16),
-        span=int(line["span_id"], 16),
+        trace=_id(line["trace_id"]),
+        span=_id(line["span_id"]),
         is_sampled=line.get("sampled", False),
     )
+
+
+def _id(digits: str) -> int:
+    if len(digits) > _ID_DIGITS or not digits.isalnum():
+        raise ValueError(f"expected at most {_ID_DIGITS} hexadecimal digits, found {digits[:99]!r}")
+    return int(digits, 16)
 
 
 def _record(start: CallStart, line: Mapping[str, Any]) -> tuple[_End, CallRecord]:
@@ -293,6 +309,8 @@ def _converted(line: Mapping[str, Any], kind: Any) -> Any:
 def _chunks(lists: Iterable[Sequence[Any]]) -> Iterator[Chunk]:
     microseconds = 0
     for delta, content in lists:
+        if not abs(delta) <= _LONGEST_PAUSE:
+            raise ValueError(f"expected the seconds between two pieces, found {delta!r}"[:_SHOWN])
         microseconds += round(delta * 1e6)
         data = content.encode() if isinstance(content, str) else base64.b64decode(content["base64"])
         yield Chunk(microseconds / 1e6, data)

@@ -10,27 +10,30 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
-from logging import getLogger
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from msgspec.json import Decoder
 
+from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
 from ollama_otel._log.format import VERSION, call_from
+from ollama_otel._log.own_files import is_regular
 from ollama_otel._wire.lenient_json import parse_exactly
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["Skipped", "read"]
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 _decode: Final = Decoder().decode
 _SHOWN: Final = 60
 """Bytes of a malformed line that are shown."""
 _ATTEMPTS: Final = 20
+_LONGEST_LINE: Final = 256 << 20
+"""Bytes; a small gzip may hold a line of any length."""
 _LONGEST: Final = 300
 """Characters of an error message."""
 
@@ -87,18 +90,26 @@ def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Itera
     `path` is a file, with its archived files and those of other processes, a folder of such
     files, or a cassette. `report` gets what was skipped, because a process was killed while it
     wrote: once at the end of reading for each reason, with a count; by default these are logged as
-    warnings. Raises `ReplayLogError`: at once
-    if there is no log, and while reading for a malformed line.
+    warnings. Raises `ReplayLogError`: at once if there is no log, and while reading for a
+    malformed line.
     """
     files = _files(Path(path))
-    if len(files) == 1 and is_cassette(files[0]):
+    if len(files) == 1 and _is_cassette(files[0]):
         return read_cassette(files[0])
     return _calls(Path(path), report or (lambda skipped: _log.warning("%s", skipped)))
 
 
+def _is_cassette(file: Path) -> bool:
+    try:
+        return is_cassette(file)
+    except PermissionError as error:
+        raise ReplayLogError(f"{file}: cannot be read: {error.strerror}") from error
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(chain(path.glob("*.jsonl"), path.glob("*.jsonl.gz")))
+        found = chain(path.glob("*.jsonl"), path.glob("*.jsonl.gz"))
+        files = sorted(filter(is_regular, found))
         # If a process was killed while it compressed a file, the gzip is complete.
         files = [file for file in files if not file.with_name(f"{file.name}.gz").exists()]
     else:
@@ -115,7 +126,8 @@ def _calls(path: Path, report: Report) -> Iterator[RecordedCall]:
     skips = _Skips()
     with ExitStack() as stack:
         # Each file is in order already, up to short overlaps.
-        sources = [_lines(file, stream, skips) for file, stream in _opened(path, stack)]
+        opened = _opened(path, stack, skips)
+        sources = [_lines(file, stream, skips) for file, stream in opened]
         lines = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda line: line.at)
         try:
             yield from _joined(lines, skips)
@@ -123,18 +135,35 @@ def _calls(path: Path, report: Report) -> Iterator[RecordedCall]:
             skips.tell(report)
 
 
-def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, IO[bytes]]]:
+def _opened(path: Path, stack: ExitStack, skips: _Skips) -> list[tuple[Path, IO[bytes]]]:
     """Open all files at once, so that files renamed or deleted later stay readable."""
     for _ in range(_ATTEMPTS):
         with ExitStack() as opening:
+            opened: list[tuple[Path, IO[bytes]]] = []
+            refused: list[tuple[Path, PermissionError]] = []
             try:
-                opened = [(file, opening.enter_context(_open(file))) for file in _files(path)]
+                for file in _files(path):
+                    try:
+                        opened.append((file, opening.enter_context(_open(file))))
+                    except PermissionError as error:
+                        refused.append((file, error))
             except FileNotFoundError:
                 # Renamed, compressed or deleted since it was listed.
                 continue
             stack.push(opening.pop_all())
+            _explain_refused(refused, skips, is_all=not opened)
             return opened
     raise ReplayLogError(f"{path}: its files are renamed faster than they can be opened: try again")
+
+
+def _explain_refused(
+    refused: Iterable[tuple[Path, PermissionError]], skips: _Skips, *, is_all: bool
+) -> None:
+    """Skip the files of other users; it is an error if there are no others."""
+    for file, error in refused:
+        if is_all:
+            raise ReplayLogError(f"{file}: cannot be read: {error.strerror}") from error
+        skips.add(file, 1, f"cannot be read: {error.strerror}")
 
 
 def _joined(lines: Iterable[_Line], skips: _Skips) -> Iterator[RecordedCall]:
@@ -181,7 +210,13 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
 def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
     number, torn = 0, None
     try:
-        for number, raw in enumerate(stream, 1):
+        while raw := stream.readline(_LONGEST_LINE):
+            number += 1
+            if len(raw) == _LONGEST_LINE:
+                raise ReplayLogError(
+                    f"{file}:{number}: expected lines of at most {_LONGEST_LINE >> 20} MiB, found "
+                    "a longer one: it was not written by ollama_otel, or its file is damaged"
+                )
             values = _parsed(raw)
             if torn is not None:
                 _explain(file, number - 1, torn, values, skips)

@@ -11,14 +11,16 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Final, Self
 
 from ollama_otel._log.files import base_of, files_of
 from ollama_otel._log.format import LoggedEnd, LoggedStart, event_from
+from ollama_otel._log.own_files import is_regular
 from ollama_otel._wire.lenient_json import parse_exactly
+from ollama_otel.errors import ReplayLogError
 
 __all__ = ["LogTail", "LoggedEvent"]
 
@@ -52,7 +54,7 @@ class LogTail:
     def files(self) -> list[Path]:
         """Return the current files."""
         if self.path.is_dir():
-            return sorted(self.path.glob("*.jsonl"))
+            return sorted(filter(is_regular, self.path.glob("*.jsonl")))
         return [path for path in files_of(base_of(self.path)) if path.suffix != ".gz"]
 
     def latest(self, count: int) -> list[LoggedEvent]:
@@ -70,15 +72,25 @@ class LogTail:
         return found
 
     def _look_for_more(self) -> None:
+        refused: PermissionError | None = None
         for path in self.files():
-            # It may have been renamed since it was listed; the next look finds its new name.
-            with suppress(FileNotFoundError):
-                status = path.stat()
-                identity = status.st_dev, status.st_ino
-                if known := self._followed.get(identity):
-                    known.path = path
-                else:
-                    self._followed[identity] = _File(path)
+            try:
+                self._follow(path)
+            except FileNotFoundError:
+                # Renamed since it was listed; the next look finds its new name.
+                continue
+            except PermissionError as error:
+                refused = error
+        if refused is not None and not self._followed:
+            raise ReplayLogError(f"{refused.filename}: cannot be read: {refused.strerror}")
+
+    def _follow(self, path: Path) -> None:
+        status = path.stat()
+        identity = status.st_dev, status.st_ino
+        if known := self._followed.get(identity):
+            known.path = path
+        else:
+            self._followed[identity] = _File(path)
 
 
 class _File:

@@ -10,17 +10,17 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from logging import getLogger
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from ollama_otel import _process
+from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Backlog
 from ollama_otel._guard import guard
 
 __all__ = ["LogStatistics", "Writer"]
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 _BATCH = 256
 """Entries that are rendered and written together."""

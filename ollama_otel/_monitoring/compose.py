@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import httpx
 
+from ollama_otel._display import shell_command
 from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.grafana_password import AdminPassword
 from ollama_otel._monitoring.http_client import open_client
@@ -105,7 +106,7 @@ class Compose:
 
     def shown(self, *words: str) -> str:
         """Return a compose command as typed in a shell."""
-        return " ".join((*self.program, "-f", str(self.file), *words))
+        return shell_command((*self.program, "-f", str(self.file), *words))
 
     def _command(self, profiles: Sequence[Profile], *words: str) -> list[str]:
         chosen = [word for profile in profiles for word in ("--profile", profile)]
@@ -115,7 +116,7 @@ class Compose:
         done = subprocess.run(command, env=dict(variables), check=False)  # noqa: S603 - as above
         if done.returncode:
             raise MonitoringError(
-                f"`{' '.join(command)}` ended with status {done.returncode}; its output "
+                f"`{shell_command(command)}` ended with status {done.returncode}; its output "
                 "is above. If a port is in use, stop the program that listens there, or change the "
                 "port in a copy of the files: ollama-otel dashboards export"
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ollama_otel._log.own_files import replace_file
 from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.files import board_files, shipped_files
 
@@ -49,7 +50,7 @@ def export(
     try:
         for path in written:
             (out / path).parent.mkdir(parents=True, exist_ok=True)
-            (out / path).write_bytes(wanted[path])
+            replace_file(out / path, wanted[path])
     except OSError as error:
         raise MonitoringError(f"cannot write to {out}: {error}") from None
     return Exported(

@@ -14,7 +14,12 @@ from typing import Any, Final, Literal, Self
 import httpx
 
 from ollama_otel._monitoring import MonitoringError
-from ollama_otel._monitoring.http_client import open_client, public_url, reason_of
+from ollama_otel._monitoring.http_client import (
+    open_client,
+    public_url,
+    reads_answers,
+    reason_of,
+)
 
 __all__ = ["DataSource", "GrafanaServer", "ImportedBoard", "SourceKind"]
 
@@ -85,6 +90,7 @@ class GrafanaServer:
     ) -> None:
         self._client.close()
 
+    @reads_answers
     def version(self) -> str | None:
         """Return its version, None if hidden; raises if unhealthy or not a Grafana."""
         response = self._send("GET", "/api/health")
@@ -102,6 +108,7 @@ class GrafanaServer:
         version = health.get("version")
         return None if version is None else str(version)
 
+    @reads_answers
     def folder(self, title: str) -> str:
         """Return the uid of the folder with a title; creates it if there is none."""
         listed = self._ask("GET", f"/api/folders?limit={_FOLDERS}", what="list the folders")
@@ -113,6 +120,7 @@ class GrafanaServer:
         )
         return str(made["uid"])
 
+    @reads_answers
     def data_source(self, kind: SourceKind, url: str) -> DataSource:
         """Return the data source whose uid is `kind`; creates it for `url` if there is none."""
         response = self._send("GET", f"/api/datasources/uid/{kind}")
@@ -125,6 +133,7 @@ class GrafanaServer:
         )
         return _data_source(made["datasource"], is_new=True)
 
+    @reads_answers
     def data_sources(self) -> list[DataSource] | None:
         """Return all data sources; None if the user may not list them."""
         response = self._send("GET", "/api/datasources")
@@ -133,6 +142,7 @@ class GrafanaServer:
         found = self._read(response, what="list the data sources")
         return [_data_source(each, is_new=False) for each in found]
 
+    @reads_answers
     def import_board(self, board: Mapping[str, Any], *, folder: str) -> ImportedBoard:
         """Put a board into a folder; replaces a board with the same uid."""
         title = str(board.get("title", ""))
@@ -181,7 +191,7 @@ class GrafanaServer:
                 problem = f"{self._user} is not valid" if self._user else "sign-in required"
                 return (
                     f"{problem}; give the token of a service account with "
-                    "--token or GRAFANA_TOKEN, or --user NAME:PASSWORD"
+                    "GRAFANA_TOKEN or --token, or --user NAME"
                 )
             case HTTPStatus.FORBIDDEN:
                 return (

@@ -11,7 +11,12 @@ from typing import Any, Final, Self
 import httpx
 
 from ollama_otel._monitoring import MonitoringError
-from ollama_otel._monitoring.http_client import open_client, public_url, reason_of
+from ollama_otel._monitoring.http_client import (
+    open_client,
+    public_url,
+    reads_answers,
+    reason_of,
+)
 
 __all__ = ["PrometheusServer", "QueryRefusedError", "QueryResult", "Rule"]
 
@@ -68,6 +73,7 @@ class PrometheusServer:
     ) -> None:
         self._client.close()
 
+    @reads_answers
     def version(self) -> str:
         """Return its version; raises `MonitoringError` if the server is not a Prometheus."""
         try:
@@ -77,6 +83,7 @@ class PrometheusServer:
                 f"the server at {self.url} is not a Prometheus ({error}); {_HOW_TO_START}"
             ) from None
 
+    @reads_answers
     def keeps_exemplars(self) -> bool | None:
         """Return whether exemplar storage is enabled; None if it does not report its flags."""
         try:
@@ -86,6 +93,7 @@ class PrometheusServer:
         features = flags.get("enable-feature") if isinstance(flags, dict) else None
         return None if features is None else _EXEMPLARS in str(features).split(",")
 
+    @reads_answers
     def query(self, expression: str, *, at: float) -> QueryResult:
         """Run an instant query at `at`, seconds since the epoch; raises `QueryRefusedError`."""
         found = self._request("POST", "/api/v1/query", {"query": expression, "time": f"{at:.3f}"})
@@ -93,6 +101,7 @@ class PrometheusServer:
             return _summary([{"value": found["result"]}])
         return _summary(found["result"])
 
+    @reads_answers
     def query_range(self, expression: str, *, start: float, end: float, step: int) -> QueryResult:
         """Run a range query; raises `QueryRefusedError`."""
         found = self._request(
@@ -102,6 +111,7 @@ class PrometheusServer:
         )
         return _summary(found["result"])
 
+    @reads_answers
     def values_by_label(self, expression: str, label: str, *, at: float) -> dict[str, float]:
         """Return the result of an instant query by the value of one label."""
         found = self._request("POST", "/api/v1/query", {"query": expression, "time": f"{at:.3f}"})
@@ -115,6 +125,7 @@ class PrometheusServer:
         """Return the number that an instant query finds; None if it finds nothing."""
         return next(iter(self.values_by_label(expression, "", at=at).values()), None)
 
+    @reads_answers
     def known_names(self, names: Iterable[str]) -> set[str]:
         """Return those of the metrics that it has stored at any time within its retention."""
         return {
@@ -123,6 +134,7 @@ class PrometheusServer:
             for name in self._request("GET", "/api/v1/label/__name__/values", {"match[]": match})
         }
 
+    @reads_answers
     def series_of(self, names: Iterable[str], *, within: int, at: float) -> dict[str, int]:
         """Return how many series each metric had in the last `within` seconds."""
         counts: dict[str, int] = {}
@@ -132,6 +144,7 @@ class PrometheusServer:
             counts |= {name: int(count) for name, count in found.items()}
         return counts
 
+    @reads_answers
     def values_of(self, label: str, selector: str, *, start: float, end: float) -> list[str]:
         """Return the values of a label in the series of a selector."""
         found = self._request(
@@ -141,6 +154,7 @@ class PrometheusServer:
         )
         return [str(value) for value in found]
 
+    @reads_answers
     def exemplars(self, expression: str, *, start: float, end: float) -> int:
         """Return the number of exemplars of the series that a query reads."""
         found = self._request(
@@ -150,6 +164,7 @@ class PrometheusServer:
         )
         return sum(len(each["exemplars"]) for each in found or ())
 
+    @reads_answers
     def rules(self) -> list[Rule]:
         """Return all rules that it has loaded."""
         groups = self._request("GET", "/api/v1/rules", {})["groups"]
@@ -176,7 +191,8 @@ class PrometheusServer:
         if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise MonitoringError(
                 f"{self.url} requires sign-in (HTTP status {response.status_code}): put user and "
-                "password into the URL, as in https://user:password@prometheus.example"
+                "password into the URL, as in https://user:password@prometheus.example, and the "
+                "URL into PROMETHEUS_URL, which other users of the machine cannot see"
             )
         try:
             content = response.json()

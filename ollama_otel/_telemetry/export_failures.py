@@ -13,12 +13,13 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult
 from opentelemetry.sdk.metrics.export import MetricExportResult
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from ollama_otel._display import logger
 from ollama_otel._telemetry.export_causes import UNKNOWN, Cause, cause_of, shown_endpoint
 from ollama_otel._telemetry.exporters import Signal
 
 __all__ = ["ExportFailures", "WatchedExporter"]
 
-_log = logging.getLogger("ollama_otel")
+_log = logger()
 
 _FAILURES: Final[dict[Signal, Any]] = {
     "traces": SpanExportResult.FAILURE,
@@ -74,10 +75,10 @@ class _Diverter(logging.Filter):
         # A filter holds for its own logger only, and not for those below it.
         for name in {*modules, *_OTHER_LOGGERS}:
             if name.startswith(("opentelemetry.exporter.", *_OTHER_LOGGERS)):
-                logger = logging.getLogger(name)
-                logger.removeFilter(self)
+                found = logging.getLogger(name)
+                found.removeFilter(self)
                 # Before a filter of the SDK that drops lines which differ in their values only.
-                logger.filters.insert(0, self)
+                found.filters.insert(0, self)
 
 
 _diverter = _Diverter()

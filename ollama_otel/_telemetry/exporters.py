@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Literal
 
+from ollama_otel._display import masked_url
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 __all__ = [
@@ -148,7 +149,7 @@ def _check_url(signal: Signal, given: str | None) -> None:
     for source, value in (("the argument endpoint", given), *sources):
         if value and not value.startswith(("http://", "https://")):
             raise SettingsError(
-                f"{source} must be a URL such as http://localhost:4318, not {value!r}"
+                f"{source} must be a URL such as http://localhost:4318, not {masked_url(value)!r}"
             )
         if value:
             return

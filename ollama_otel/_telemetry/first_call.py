@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from logging import getLogger
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 
 from ollama_otel import _process
+from ollama_otel._display import logger
 from ollama_otel._telemetry.per_provider import is_stand_in
 from ollama_otel.settings import Settings
 
@@ -22,7 +22,7 @@ __all__ = ["expect_no_sdk", "forget", "note_configured", "prepare", "warn_once"]
 
 _SIGNALS = ("TRACES", "METRICS", "LOGS")
 
-_log = getLogger("ollama_otel")
+_log = logger()
 _lock = threading.RLock()
 _pending: list[str] = []
 """Warnings for the next call."""

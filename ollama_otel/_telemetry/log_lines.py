@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import structlog
 
+from ollama_otel._display import log_value
 from ollama_otel._exchange.observers import CallFollower
 from ollama_otel.records import CallRecord, CallStart
 
@@ -41,7 +42,12 @@ class _LogLine(CallFollower):
         fields = _fields(record)
         write(
             f"ollama call {record.outcome}",
-            **{name: value for name, value in fields.items() if value is not None},
+            **{
+                # A renderer of the application may escape nothing.
+                name: log_value(value) if isinstance(value, str) else value
+                for name, value in fields.items()
+                if value is not None
+            },
         )
 
 

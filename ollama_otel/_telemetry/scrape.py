@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
-from logging import getLogger
 from socket import gaierror
 from threading import Lock
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ollama_otel import _process
 from ollama_otel._admission import Admission
+from ollama_otel._display import logger, masked_url
 from ollama_otel._telemetry import first_call
 from ollama_otel._telemetry.scrape_server import ScrapeServer
 from ollama_otel.errors import MissingExtraError, SettingsError
@@ -41,7 +41,7 @@ _FORKED = (
     "its own for each process, such as in gunicorn's post_fork"
 )
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 
 def read_place(text: str) -> tuple[str, int]:
@@ -57,7 +57,9 @@ def read_place(text: str) -> tuple[str, int]:
     else:
         if port is not None and parts.netloc == text and parts.username is None:
             return host, port
-    raise SettingsError(f"prometheus must be HOST:PORT such as 127.0.0.1:9464, not {text!r}")
+    raise SettingsError(
+        f"prometheus must be HOST:PORT such as 127.0.0.1:9464, not {masked_url(text)!r}"
+    )
 
 
 def place_from_environ() -> tuple[str, int]:

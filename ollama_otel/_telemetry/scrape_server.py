@@ -10,13 +10,13 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from logging import getLogger
 from selectors import EVENT_READ, EVENT_WRITE
 from threading import Thread
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from ollama_otel._admission import Admission
+from ollama_otel._display import logger
 from ollama_otel._guard import guard
 
 __all__ = ["ScrapeServer"]
@@ -41,7 +41,7 @@ _REFUSED: Final = (
     "configure(scrape_hosts=...) or OLLAMA_OTEL_SCRAPE_HOSTS"
 )
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application; it gets the method, the path, the query and the `Accept` headers only."""

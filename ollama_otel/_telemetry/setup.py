@@ -6,7 +6,6 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from logging import getLogger
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -36,6 +35,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
+from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Enricher, Observer
 from ollama_otel._telemetry import first_call
 from ollama_otel._telemetry.export_failures import ExportFailures
@@ -81,7 +81,7 @@ _INSTRUMENT_KINDS = (
 _applied: dict[str, object] = {}
 """Keywords of the latest `configure` that set up providers."""
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 
 def configure(  # noqa: PLR0913 - keywords of which an app gives a few

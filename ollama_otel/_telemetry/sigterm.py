@@ -6,12 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from logging import getLogger
 from threading import Event
 from types import FrameType
 from typing import Any, Final
 
 from ollama_otel import _process
+from ollama_otel._display import logger
 from ollama_otel._telemetry.standby import Standby, run_side_by_side
 from ollama_otel._telemetry.telemetry import Telemetry
 
@@ -22,7 +22,7 @@ _PATIENCE: Final = 0.5
 _FLUSH_AGAIN: Final = 0.25
 """Seconds between two flushes while a server that got the signal finishes its requests."""
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 
 def shut_down_on_sigterm(telemetry: Telemetry) -> None:

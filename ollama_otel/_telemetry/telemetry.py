@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from logging import getLogger
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from opentelemetry.sdk._logs import LoggerProvider
@@ -16,6 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from ollama_otel import _process
+from ollama_otel._display import logger
 from ollama_otel._exchange import open_calls
 from ollama_otel._telemetry.export_failures import ExportFailures
 from ollama_otel._telemetry.scrape import ScrapeEndpoint
@@ -36,7 +36,7 @@ An observer may be slow, and a disk may hang.
 _LAST_WORDS: Final = 0.1
 """Part of the time limit that is left for exporters to say why they gave up."""
 
-_log = getLogger("ollama_otel")
+_log = logger()
 
 
 class _End:

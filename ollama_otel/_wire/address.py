@@ -84,7 +84,9 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _error_text(value: str | None) -> str:
-    before, at, shown = (value or "").rpartition("@")
+    # A query is dropped by the parser, and may hold a key.
+    place = re.sub(r"\?.*", "?***", value or "", flags=re.DOTALL)
+    before, at, shown = place.rpartition("@")
     if at:
         scheme, separator, _ = before.partition("://")
         shown = f"{scheme}://***@{shown}" if separator else f"***@{shown}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import httpx
 
 from ollama_otel._exchange.observers import CallFollower
 from ollama_otel._log.call import RecordedCall
+from ollama_otel._log.own_files import open_or_create
 from ollama_otel._wire.address import parse_host
 from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel.context import call_context
@@ -206,7 +208,6 @@ async def _check_server(client: httpx.AsyncClient, url: str) -> None:
 
 def _check_writable(out: Path) -> None:
     try:
-        with out.open("ab"):
-            pass
+        os.close(open_or_create(out))
     except OSError as error:
         raise ReplayError(f"expected a file that can be written, found: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from ollama_otel._asgi import (
     skip_body,
     wait_for_disconnect,
 )
+from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.dialect import Dialect, MadeUp
 from ollama_otel._wire.endpoints import DIALECTS, dialect_of, find_endpoint
@@ -43,7 +43,7 @@ from ollama_otel.replay._playback import Playback, check_speed
 
 __all__ = ["ReplayApp", "Served", "ServedOutcome"]
 
-_log = logging.getLogger("ollama_otel")
+_log = logger()
 
 ServedOutcome = Literal["played", "broken off", "left", "missed", "refused", "made up", "rejected"]
 """The outcome of a request.
@@ -244,7 +244,7 @@ class ReplayApp:
             return self.index.take(asked)
         except ReplayMissError as miss:
             # It quotes the log, which is not for everyone who can ask.
-            _log.warning("%s", _without_controls(str(miss)))
+            _log.warning("%s", miss)
             text = f"{asked} has no answer in the log; the server has logged the reason"
             return _Document(status=501, content=_error(dialect, text), outcome="missed")
 
@@ -328,10 +328,3 @@ async def _break_off(playback: Playback, receive: Receive, send: Send) -> None:
     if not await break_connection(receive, send) and playback.status is None:
         error = _error(dialect_of(playback.call.start.endpoint), "the logged call has no response")
         await send_document(send, 502, error.body, error.content_type)
-
-
-def _without_controls(text: str) -> str:
-    """Return a client's text without control characters for a terminal."""
-    return "".join(
-        each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text
-    )

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from logging import getLogger
 from typing import Any, Final
 
 from ollama_otel import _process
+from ollama_otel._display import logger
 
 __all__ = ["Gpu", "GpuReader", "find_nvml"]
 
-_log = getLogger("ollama_otel.residency")
+_log = logger("ollama_otel.residency")
 
 _READING_LASTS: Final = 0.5
 """Seconds; one collection of metrics asks for each value separately."""

@@ -6,10 +6,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from logging import getLogger
 from typing import Final, Self
 
 from ollama_otel import _process
+from ollama_otel._display import logger
 from ollama_otel._guard import guard
 from ollama_otel._wire.address import parse_host
 from ollama_otel.residency._events import Event
@@ -18,7 +18,7 @@ from ollama_otel.residency._watcher import ServerState, Watcher
 
 __all__ = ["MAX_SERVERS", "Listener", "Residency", "Watchers", "watchers_of"]
 
-_log = getLogger("ollama_otel.residency")
+_log = logger("ollama_otel.residency")
 
 MAX_SERVERS: Final = 64
 _LAST_WAIT: Final = 1.0

@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from logging import getLogger
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ollama_otel._display import logger
 from ollama_otel._guard import guard
 from ollama_otel._wire.ps import LoadedModel, read_count, read_models, read_version
 from ollama_otel.residency._events import Event, ReloadThrash, ServerDown, ServerUp
@@ -37,7 +37,7 @@ from ollama_otel.residency._timeline import (
 
 __all__ = ["ServerState", "Watcher"]
 
-_log = getLogger("ollama_otel.residency")
+_log = logger("ollama_otel.residency")
 
 _SOON: Final = (0.3, 1.0, 2.0, 4.0)
 """Extra polls, in seconds after the start of a call that needs a load."""

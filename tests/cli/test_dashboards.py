@@ -500,7 +500,7 @@ def test_check_reports_unusable_arguments(
         (["check", "--range", "1y"], "expected a time such as 30m, 1h or 2d, found '1y'"),
         (["check", "--range", "0h"], "expected a time"),
         (["check", "--set", "model"], "expected NAME=VALUE"),
-        (["import", "--grafana", "http://x", "--user", "admin"], "expected NAME:PASSWORD"),
+        (["import", "--grafana", "http://x", "--user", ":x"], "expected NAME or NAME:PASSWORD"),
         (["import"], "--grafana"),
     ],
 )
@@ -729,7 +729,7 @@ def test_import_reports_missing_data_sources(capsys: pytest.CaptureFixture[str])
             {"get_api_folders": (401, {"message": "Invalid API key"})},
             ["--token", "x"],
             "refused to list the folders: the token is not valid; give the token of a service "
-            "account with --token or GRAFANA_TOKEN, or --user NAME:PASSWORD (message: Invalid API key)",
+            "account with GRAFANA_TOKEN or --token, or --user NAME (message: Invalid API key)",
         ),
         (
             {"get_api_folders": (401, {})},
@@ -811,3 +811,110 @@ def test_a_hidden_version_is_accepted(capsys: pytest.CaptureFixture[str]) -> Non
     with grafana(get_api_health=(200, {"database": "ok"})) as server:
         assert imported(server) == 0
     assert capsys.readouterr().out.startswith(f"Grafana at {server.url}\n")
+
+
+# --- hostile servers and credentials --------------------------------------------------------------
+
+EVIL = "\x1b]52;c;eA==\x07\x1b[2J\x9b31m\u202e\u200b\r"
+ODD_ANSWERS = [
+    *(None, 1, "x", EVIL, [], [1], [None], {}, {"status": "success"}, {"url": 1, "version": "x"}),
+    {"status": "success", "data": None},
+    {"status": "success", "data": {"version": EVIL, "result": [{"value": 1}], "groups": 7}},
+    {"status": "success", "data": [[EVIL]]},
+    {"status": "error", "error": EVIL},
+    {"database": "ok", "version": EVIL, "message": EVIL, "uid": EVIL, "title": "Ollama"},
+    {"url": f"/d/{EVIL}", "version": 2},
+    b"\xff\xfe",
+]
+
+
+def is_harmless(text: str) -> bool:
+    return "Traceback" not in text and not set(EVIL[:1] + "\x07\x9b\u202e\u200b\r") & set(text)
+
+
+@pytest.mark.parametrize("odd", ODD_ANSWERS, ids=repr)
+@pytest.mark.parametrize("command", ["import", "check", "check --json"])
+def test_no_answer_of_a_server_is_a_traceback_or_a_command_to_the_terminal(
+    command: str, odd: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *options = command.split()
+    place = "--grafana" if name == "import" else "--prometheus"
+    with answering(lambda _: (200, odd)) as server:
+        status = main(["dashboards", name, place, server.url, *options, "--no-color"])
+    shown = capsys.readouterr()
+    assert status in {1, 2}
+    assert is_harmless(shown.out + shown.err)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        *("get_api_health", "get_api_folders", "post_api_folders", "get_api_datasources"),
+        *("get_api_datasources_uid_prometheus", "post_api_datasources", "post_api_dashboards_db"),
+    ],
+)
+@pytest.mark.parametrize("odd", ODD_ANSWERS, ids=repr)
+def test_one_odd_answer_of_a_grafana_is_an_error_in_a_sentence(
+    route: str, odd: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with grafana(**{route: (200, odd)}) as server:
+        status = imported(server, "--prometheus-url", "http://p")
+    shown = capsys.readouterr()
+    assert status in {0, 2}
+    assert is_harmless(shown.out + shown.err)
+
+
+def test_a_password_comes_from_the_environment_or_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(export_import, "getpass", lambda prompt: asked.append(prompt) or "typed")
+    with grafana() as server:
+        assert imported(server, "--user", "admin") == 0
+        assert server.requests[0].headers["authorization"] == "Basic YWRtaW46dHlwZWQ="
+        assert asked == ["Grafana password of admin: "]
+        server.requests.clear()
+        monkeypatch.setenv("GRAFANA_PASSWORD", "set")
+        assert imported(server, "--user", "admin") == 0
+        assert server.requests[0].headers["authorization"] == "Basic YWRtaW46c2V0"
+        assert len(asked) == 1
+
+    def nobody(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(export_import, "getpass", nobody)
+    monkeypatch.delenv("GRAFANA_PASSWORD")
+    assert main(["dashboards", "import", "--grafana", "http://x", "--user", "admin"]) == 2
+    assert "expected a password in GRAFANA_PASSWORD" in capsys.readouterr().err
+
+
+def test_a_prometheus_with_a_password_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(lambda _: (401, {})) as server:
+        url = server.url.replace("http://", "http://admin:hunter2@") + "/?token=hunter2"
+        monkeypatch.setenv("PROMETHEUS_URL", url)
+        assert main(["dashboards", "check"]) == 2
+        assert server.requests[0].headers["authorization"].startswith("Basic ")
+    err = capsys.readouterr().err
+    assert f"{server.url} requires sign-in" in err
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    "url", ["htp://admin:hunter2@127.0.0.1:9", "admin:hunter2@127.0.0.1:9", "http://a:hunter2@[x"]
+)
+def test_no_error_shows_the_password_of_a_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dashboards", "import", "--grafana", url]) == 2
+    assert main(["dashboards", "check", "--prometheus", url]) == 2
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_the_url_of_a_data_source_is_shown_without_its_password(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with grafana() as server:
+        assert imported(server, "--prometheus-url", "http://a:hunter2@p:9090/?key=hunter2") == 0
+    said = capsys.readouterr().out
+    assert "created for http://***@p:9090/?***" in said
+    assert "hunter2" not in said

@@ -562,3 +562,18 @@ def test_a_call_that_should_have_succeeded_and_did_not_gives_status_1(
     with fake.serve() as url:
         assert main(["demo", "--host", url]) == 1
     assert "(unexpected)" in capsys.readouterr().out
+
+
+def test_a_hostile_server_cannot_control_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]52;c;eA==\x07\x9b2J\u202e"
+    model = FakeModel(f"m{evil}", reply=f"x{evil}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://bob:hunter2@127.0.0.1:9")
+    with FakeOllama([model]).serve() as url:
+        main(["demo", "--host", url, "--no-color"])
+    shown = "".join(capsys.readouterr())
+    assert r"\x1b]52;c;eA==" in shown
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown)
+    assert "were not delivered to http://***@127.0.0.1:9" in shown
+    assert "hunter2" not in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -285,3 +286,41 @@ def test_an_interrupt_gives_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("ollama_otel._cli.demo_run.start", interrupt)
     assert main(["demo"]) == 130
+
+
+def test_a_file_without_permission_is_an_error_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "a.jsonl"
+    log.write_text("")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(log))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for command in ("show", "tail"):
+        assert main([command, str(log)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("ollama-otel: ")
+        assert "Permission denied" in err
+        assert str(log) in err
+
+
+def test_values_that_are_nested_too_deeply_are_an_error_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("uvicorn")
+    line = {
+        "v": 2,
+        "event": "request",
+        "id": "1",
+        "at": "2026-01-01T00:00:00Z",
+        "operation": "chat",
+        "method": "POST",
+        "path": "/api/chat",
+    }
+    log = tmp_path / "a.jsonl"
+    deep = "[" * 900 + "]" * 900
+    log.write_text(f'{json.dumps(line)[:-1]}, "body": {{"options": {deep}}}}}\n')
+    assert main(["serve-replay", str(log), "--listen", "127.0.0.1:0"]) == 2
+    assert capsys.readouterr().err.startswith("ollama-otel: ")

@@ -172,10 +172,10 @@ def test_what_is_asked_is_no_command_to_the_terminal(log: Path) -> None:
     with serving(log) as command:
         assert httpx.get(f"{command.url}/api/%1b]0;pwn%07", verify=False).status_code == 501
         assert ask(command.url, **{"\x1b[2Jfield": 1, "\u202efield": 1}).status_code == 501
-        assert "\N{REPLACEMENT CHARACTER}]0;pwn" in command.line()
+        assert r"\x1b]0;pwn" in command.line()
         _, out, err = command.interrupt()
     assert r"GET '/api/\x1b]0;pwn\x07' has no answer" in err
-    assert '["\N{REPLACEMENT CHARACTER}field"]: logged nothing' in err
+    assert r'["\u202efield"]: logged nothing' in err
     assert not {"\x1b", "\x07", "\u202e"} & {*out, *err}
 
 

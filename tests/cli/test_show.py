@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ollama_otel._cli import call_list, call_view, main
 from ollama_otel._cli.curl import curl_for
-from ollama_otel._cli.terminal import printable
+from ollama_otel._display import visible
 from ollama_otel._facts import FACTS, Fact, FactTable
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import call_from
@@ -739,7 +739,26 @@ def test_no_request_is_too_odd_to_be_shown(
 
 @given(st.text(st.characters() | st.sampled_from("\x1b\x9b\u202e\u2066\u2069")))
 def test_what_is_printable_has_no_controls(text: str) -> None:
-    shown = printable(text)
+    shown = visible(text)
     assert not any(ord(each) < 32 and each not in "\n\t" for each in shown)
     assert not any(0x7F <= ord(each) < 0xA0 for each in shown)
     assert not {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"} & {*shown}
+
+
+def test_a_body_on_a_terminal_is_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = write(tmp_path, request(1), end(1, chunks=[[0.1, "a\x1b[2J\n"]]))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["show", str(log), "1", "--body"]) == 0
+    assert capsys.readouterr().out == "a\\x1b[2J\n\n"
+
+
+def test_a_command_has_no_controls_and_the_same_words() -> None:
+    curl = curl_for(
+        call(request(1, path="/v\x1b\u202e/api/chat", server="h\x9b", body={"model": "\x1b👩‍🚀'"}))
+    )
+    assert curl.command is not None
+    assert visible(curl.command) == curl.command
+    assert "%1B%E2%80%AE/api/chat" in curl.command
+    assert json.loads(arguments_of(curl.command)[-1]) == {"model": "\x1b👩‍🚀'"}

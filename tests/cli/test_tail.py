@@ -56,7 +56,7 @@ def test_an_event_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cold.endswith("  chat m  1.20 s  cold: evicted by qwen3: 8b")
     failed = end(1, "failed", error_type="server_error", error_message="it\n\x1b[31mbroke")
     assert text_of(failed, ascii_only=True) == (
-        "03:04:01.500  4f3a2b1c-1   < failed     chat m  1.20 s  server_error: it \N{REPLACEMENT CHARACTER}[31mbroke"
+        r"03:04:01.500  4f3a2b1c-1   < failed     chat m  1.20 s  server_error: it \x1b[31mbroke"
     )
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 
 from ollama_otel import Client
 from ollama_otel._log.files import LogFile, base_of, files_of
+from ollama_otel._log.own_files import open_own
 from ollama_otel.replay import ReplayLog, read
 from ollama_otel.testing import FakeOllama
 from tests.benchmarks.killed import kill_and_read
@@ -362,9 +363,208 @@ def test_a_write_that_fails_leaves_no_torn_line(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
 def test_what_is_no_file_is_neither_waited_for_nor_touched(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl", 0o644)
-    with pytest.raises(OSError, match="not a regular file"):
-        log_file(tmp_path / "a.jsonl").append(b"one\n")
+    log_file(tmp_path / "a.jsonl").append(b"one\n")
     assert (tmp_path / "a.jsonl").stat().st_mode & 0o777 == 0o644
+    assert beside(tmp_path).read_bytes() == HEADER + b"one\n"
+
+
+def test_a_device_is_not_written_to(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="not a regular file"):
+        log_file(Path(os.devnull)).append(b"one\n")
+
+
+def beside(folder: Path) -> Path:
+    """The file that a process writes if the log's own name is taken."""
+    return folder / f"a.pid{os.getpid()}.jsonl"
+
+
+@pytest.fixture
+def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Makes a file look like one of another user."""
+    lstat, fstat, stranger_files = os.lstat, os.fstat, set[int]()
+
+    def foreign(status: os.stat_result) -> os.stat_result:
+        if status.st_ino not in stranger_files:
+            return status
+        return os.stat_result((*status[:4], status.st_uid + 1, *status[5:10]))
+
+    monkeypatch.setattr(os, "lstat", lambda path: foreign(lstat(path)))
+    monkeypatch.setattr(os, "fstat", lambda descriptor: foreign(fstat(descriptor)))
+    yield lambda path: stranger_files.add(lstat(path).st_ino)
+
+
+links = pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+
+
+@links
+@pytest.mark.parametrize("target", ["missing", "empty", "log", "loop"])
+def test_a_link_in_the_logs_place_is_not_followed(
+    target: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
+    folder.mkdir()
+    contents = {"empty": b"", "log": HEADER}
+    if target in contents:
+        elsewhere.write_bytes(contents[target])
+    (folder / "a.jsonl").symlink_to(folder / "a.jsonl" if target == "loop" else elsewhere)
+    file = log_file(folder / "a.jsonl")
+    file.append(b"one\n")
+    file.append(b"two\n")
+    assert beside(folder).read_bytes() == HEADER + b"one\ntwo\n"
+    if target in contents:
+        assert elsewhere.read_bytes() == contents[target]
+    elif target == "missing":
+        assert not elsewhere.exists()
+    [message] = caplog.messages
+    assert "a.jsonl is a symbolic link, which is not followed: its lines go to" in message
+
+
+@links
+def test_a_link_put_there_between_looking_and_opening_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, elsewhere = tmp_path / "a.jsonl", tmp_path / "elsewhere"
+    place.write_bytes(HEADER)
+    elsewhere.write_bytes(HEADER)
+    lstat = os.lstat
+
+    def swapped(path: Path) -> os.stat_result:
+        found = lstat(path)
+        if path == place and not place.is_symlink():
+            place.unlink()
+            place.symlink_to(elsewhere)
+        return found
+
+    monkeypatch.setattr(os, "lstat", swapped)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_own(place)
+
+
+@links
+def test_a_file_with_two_names_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "other").touch(0o644)
+    (tmp_path / "a.jsonl").hardlink_to(tmp_path / "other")
+    log_file(tmp_path / "a.jsonl").append(b"one\n")
+    assert (tmp_path / "other").read_bytes() == b""
+    assert (tmp_path / "other").stat().st_mode & 0o777 == 0o644
+    assert beside(tmp_path).exists()
+
+
+@links
+@pytest.mark.parametrize("name", ["a.jsonl", "a.pid1.jsonl", "a.pid{}.jsonl"])
+def test_a_file_of_another_user_gets_no_line(
+    name: str, tmp_path: Path, stranger: Callable[[Path], None]
+) -> None:
+    planted = tmp_path / name.format(os.getpid())
+    planted.write_bytes(HEADER)
+    stranger(planted)
+    if name != "a.jsonl":
+        # The log's own file is in use, so that this process looks for another one.
+        others = log_file(tmp_path / "a.jsonl")
+        others.append(b"one\n")
+    log_file(tmp_path / "a.jsonl").append(b"two\n")
+    assert planted.read_bytes() == HEADER
+    written = [path for path in tmp_path.iterdir() if b"two" in path.read_bytes()]
+    assert len(written) == 1
+
+
+@links
+def test_where_all_files_have_one_owner_they_are_of_this_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(HEADER)
+    user = os.geteuid()
+    # As on a network file system that maps all users to one.
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    log_file(tmp_path / "a.jsonl").append(b"one\n")
+    assert (tmp_path / "a.jsonl").read_bytes() == HEADER + HEADER + b"one\n"
+
+
+@links
+def test_archives_of_others_and_of_the_future_neither_count_nor_go(
+    tmp_path: Path, stranger: Callable[[Path], None]
+) -> None:
+    own = [tmp_path / f"a.2026010{day}T000000000000Z-1.jsonl.gz" for day in (1, 2)]
+    planted = [tmp_path / f"a.2026020{day}T000000000000Z-1.jsonl.gz" for day in range(1, 6)]
+    future = [tmp_path / f"a.9999010{day}T000000000000Z-1.jsonl.gz" for day in range(1, 6)]
+    for path in (*own, *planted, *future):
+        path.write_bytes(gzip.compress(HEADER))
+    for path in planted:
+        stranger(path)
+    clock = Clock(1_772_323_200.0)  # 2026-03-01
+    file = log_file(tmp_path / "a.jsonl", keep=2, clock=clock)
+    file.append(b"one\n")
+    assert file.tidy_up() == 0
+    assert all(path.exists() for path in (*own, *planted, *future))
+    # Of the archives of this user, the oldest goes as ever.
+    oldest = tmp_path / "a.20250101T000000000000Z-1.jsonl.gz"
+    oldest.write_bytes(gzip.compress(HEADER))
+    again = log_file(tmp_path / "a.jsonl", keep=2, clock=clock)
+    assert again.tidy_up() == 1
+    assert not oldest.exists()
+
+
+@links
+def test_compressing_follows_no_link(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    name, precious = "a.20200101T000000000000Z-1.jsonl", tmp_path / "precious"
+    precious.write_bytes(b"data")
+    (tmp_path / name).write_bytes(HEADER)
+    (tmp_path / f"{name}.gz.part").symlink_to(precious)
+    linked = tmp_path / "a.20200102T000000000000Z-1.jsonl"
+    linked.symlink_to(precious)
+    file = log_file(tmp_path / "a.jsonl")
+    file.append(b"one\n")
+    file.tidy_up()
+    assert precious.read_bytes() == b"data"
+    assert gzip.decompress((tmp_path / f"{name}.gz").read_bytes()) == HEADER
+    assert linked.is_symlink()
+    assert not caplog.messages
+
+
+@links
+def test_no_entry_of_the_folder_stops_the_log(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "a.pid1.jsonl").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "a.pid2.jsonl")
+    (tmp_path / "a.pid3.jsonl").mkdir()
+    (tmp_path / "a.pid4.jsonl").write_bytes(b"a diary")
+    (tmp_path / "a.20200101T000000000000Z-1.jsonl").mkdir()
+    (tmp_path / "a.20200101T000000000000Z-2.jsonl.gz").symlink_to("/dev/zero")
+    file = log_file(tmp_path / "a.jsonl")
+    file.append(b"one\n")
+    assert file.tidy_up() == 0
+    assert (tmp_path / "a.jsonl").read_bytes() == HEADER + b"one\n"
+    assert files_of(tmp_path / "a.jsonl") == [
+        tmp_path / "a.pid4.jsonl",
+        tmp_path / "a.jsonl",
+    ]
+
+
+@links
+def test_every_new_folder_is_private(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        log_file(tmp_path / "new" / "sub" / "a.jsonl").append(b"one\n")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "new" / "sub").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("content", [b'{"v": 1}\n', b'{"v":"x"}\n', b'{"v":1,"e":2}\n', b"\n"])
+def test_json_of_others_is_no_log(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(FileExistsError, match="not a replay log"):
+        log_file(tmp_path / "a.jsonl").append(b"one\n")
+    assert (tmp_path / "a.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("length", range(len('{"v":2,"event":"opened"')))
+def test_a_log_whose_first_line_is_torn_goes_on(length: int, tmp_path: Path) -> None:
+    begun = b'{"v":2,"event":"opened"'[:length]
+    (tmp_path / "a.jsonl").write_bytes(begun)
+    log_file(tmp_path / "a.jsonl").append(b"one\n")
+    assert (tmp_path / "a.jsonl").read_bytes().endswith(HEADER + b"one\n")
 
 
 # --- a disk that refuses ----------------------------------------------------------------------

@@ -20,7 +20,7 @@ GIBIBYTE = 1024**3
 def test_a_large_file_is_not_put_aside(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     with path.open("wb") as file:
-        file.write(b'{"v":')
+        file.write(b'{"v":2,"event":"opened"')
         file.truncate(GIBIBYTE)
     with one_file_log(path) as log:
         log.begin(call().start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Final
@@ -30,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--prometheus",
-        default="http://localhost:9090",
+        default=os.environ.get("PROMETHEUS_URL") or "http://localhost:9090",
         metavar="URL",
-        help="where Prometheus is (default: http://localhost:9090)",
+        help="where Prometheus is (default: PROMETHEUS_URL, or http://localhost:9090)",
     )
     parser.add_argument(
         "--board", action="append", metavar="NAME", help="only this board: its uid, or its end"

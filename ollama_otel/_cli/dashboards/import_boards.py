@@ -21,9 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grafana", required=True, metavar="URL", help="where Grafana is")
     login = parser.add_mutually_exclusive_group()
     login.add_argument(
-        "--token", metavar="TOKEN", help="of a service account (default: GRAFANA_TOKEN)"
+        "--token",
+        metavar="TOKEN",
+        help="of a service account (default: GRAFANA_TOKEN, which other users of the machine "
+        "cannot see)",
     )
-    login.add_argument("--user", type=_user, metavar="NAME:PASSWORD", help="instead of a token")
+    login.add_argument(
+        "--user",
+        type=_user,
+        metavar="NAME[:PASSWORD]",
+        help="instead of a token (default of the password: GRAFANA_PASSWORD, or it is asked for)",
+    )
     parser.add_argument(
         "--folder", default="Ollama", metavar="NAME", help="the folder (default: Ollama)"
     )
@@ -37,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_no_color(parser)
 
 
-def _user(text: str) -> tuple[str, str]:
-    name, colon, password = text.partition(":")
-    if not name or not colon:
-        raise ArgumentTypeError("expected NAME:PASSWORD such as admin:admin")
-    return name, password
+def _user(text: str) -> str:
+    if not text.partition(":")[0]:
+        raise ArgumentTypeError("expected NAME or NAME:PASSWORD such as admin:admin")
+    return text

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from itertools import takewhile
 from typing import Final, Literal, NamedTuple
 
+from ollama_otel.replay._diff.alignment import MOST_CELLS, aligned
+
 __all__ = ["Segment", "SegmentKind", "TextDifference", "differing_text"]
 
+Change = tuple[Literal["equal", "changed"], list[str], list[str]]
 SegmentKind = Literal["same", "removed", "added", "skipped"]
 
 
@@ -29,6 +31,8 @@ class TextDifference:
     is_identical: bool
     similarity: float
     """0 to 1: the share of the words that both texts have in the same order."""
+    is_aligned: bool = True
+    """False if the texts were too long to be compared word by word: `similarity` may be higher."""
     segments: tuple[Segment, ...] = ()
     """The changed words and a few around them; empty if nothing changed."""
 
@@ -38,8 +42,6 @@ _IDEOGRAPHS: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"\s*(?:[{_IDEOGRAPHS}]|[^\s{_IDEOGRAPHS}]+)|\s+")
 _CONTEXT = 5
 """Words shown on each side of a change."""
-_LONG_TEXT = 2_000
-"""Number of words above which frequent words are not used for alignment: it would take minutes."""
 
 
 def differing_text(before: str, after: str) -> TextDifference:
@@ -50,26 +52,39 @@ def differing_text(before: str, after: str) -> TextDifference:
     start = _shared_start(old, new)
     end = _shared_start(old[start:][::-1], new[start:][::-1])
     # The shared start and end, which are mostly long, need no search.
-    matcher = SequenceMatcher(
-        None,
-        old[start : len(old) - end],
-        new[start : len(new) - end],
-        autojunk=max(len(old), len(new)) > _LONG_TEXT,
-    )
-    same = start + end + sum(block.size for block in matcher.get_matching_blocks())
-    changes: list[tuple[str, list[str], list[str]]] = [
+    a, b = old[start : len(old) - end], new[start : len(new) - end]
+    is_aligned = len(a) * len(b) <= MOST_CELLS
+    pairs = list(aligned(a, b)) if is_aligned else []
+    changes: list[Change] = [
         ("equal", old[:start], new[:start]),
-        *(
-            (tag, old[start + a : start + b], new[start + c : start + d])
-            for tag, a, b, c, d in matcher.get_opcodes()
-        ),
+        *_changes(a, b, pairs),
         ("equal", old[len(old) - end :], new[len(new) - end :]),
     ]
     return TextDifference(
         is_identical=False,
-        similarity=2 * same / (len(old) + len(new)),
+        is_aligned=is_aligned,
+        similarity=2 * (start + end + len(pairs)) / (len(old) + len(new)),
         segments=tuple(_segments(changes)),
     )
+
+
+def _changes(
+    old: Sequence[str], new: Sequence[str], pairs: Sequence[tuple[int, int]]
+) -> Iterator[Change]:
+    """Yield equal and changed words in turn."""
+    at = to = 0
+    equal: list[str] = []
+    for old_at, new_at in (*pairs, (len(old), len(new))):
+        if (old_at, new_at) != (at, to):
+            if equal:
+                yield "equal", equal, equal
+                equal = []
+            yield "changed", list(old[at:old_at]), list(new[to:new_at])
+        if old_at < len(old):
+            equal.append(old[old_at])
+        at, to = old_at + 1, new_at + 1
+    if equal:
+        yield "equal", equal, equal
 
 
 def _shared_start(old: Sequence[str], new: Sequence[str]) -> int:
@@ -77,7 +92,7 @@ def _shared_start(old: Sequence[str], new: Sequence[str]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _segments(changes: Sequence[tuple[str, list[str], list[str]]]) -> Iterator[Segment]:
+def _segments(changes: Sequence[Change]) -> Iterator[Segment]:
     for index, (tag, old, new) in enumerate(changes):
         if tag == "equal":
             yield from _same(old, is_first=not index, is_last=index == len(changes) - 1)
