@@ -16,8 +16,8 @@ PACKAGE = Path(ollama_otel.__file__).parent
 
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("settings", "context", "redaction", "_admission", "_asgi", "_guard", "_process"),
     ("errors", "_display", "_frozen", "_hidden"),
+    ("settings", "context", "redaction", "_admission", "_asgi", "_guard", "_process"),
     ("records", "_names"),
     ("_wire", "_facts"),
     ("_exchange",),
