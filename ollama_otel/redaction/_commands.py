@@ -1,0 +1,87 @@
+"""Finds passwords in commands and statements, where no name stands before them."""
+
+from __future__ import annotations
+
+import re
+
+from ollama_otel.redaction._engine import Span
+
+__all__ = ["find_in_commands"]
+
+_Q = r"[\"'`]?"
+_V = r"(?P<value>[^\s\"'`|;&<>]{3,})"
+_OTHERS = r"[^\r\n|;]{0,200}?[ \t]"
+
+# A word that the text must have, and the pattern.
+_COMMANDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (word, re.compile(regex))
+    for word, regex in (
+        # curl, wget, HTTPie: a user with a password. Numbers are ids of a user and a group.
+        (
+            "-",
+            rf"(?<![\w-])(?:-u|-U|-a|--user|--proxy-user|--auth)(?:[ =]|(?=[\"'])){_Q}"
+            r"[\w.@%+\\-]{0,64}:(?=[^\s\"'`]{0,64}[A-Za-z])(?P<value>[^\s\"'`]{3,})",
+        ),
+        *(
+            (name, rf"\b{name}\b{_OTHERS}{option}[ \t=]?{_Q}{_V}")
+            for name, option in (
+                ("sshpass", "-p"),
+                ("docker", "(?<=login )(?:[^\r\n|;]{0,99}[ \t])?(?:-p|--password)"),
+                ("podman", "(?<=login )(?:[^\r\n|;]{0,99}[ \t])?(?:-p|--password)"),
+                ("helm", "(?<=login )(?:[^\r\n|;]{0,99}[ \t])?(?:-p|--password)"),
+                ("az", "(?<=login )(?:[^\r\n|;]{0,99}[ \t])?(?:-p|--password)"),
+                ("oc", "(?<=login )(?:[^\r\n|;]{0,99}[ \t])?(?:-p|--password)"),
+                ("redis-cli", "-a"),
+                ("sqlcmd", "-P"),
+                ("bcp", "-P"),
+                ("ldapsearch", "-w"),
+                ("ldapadd", "-w"),
+                ("ldapmodify", "-w"),
+                ("plink", "-pw"),
+                ("pscp", "-pw"),
+                ("unzip", "-P"),
+                ("zip", "-P"),
+                ("mosquitto_pub", "-P"),
+                ("mosquitto_sub", "-P"),
+                ("smbclient", r"-U[ \t]?[\w\\.-]{1,64}%"),
+                ("ipmitool", "-P"),
+                ("influx", "-password"),
+                ("cqlsh", "-p"),
+                ("mongo", "-p"),
+                ("mongosh", "-p"),
+                ("mongodump", "-p"),
+                ("mongorestore", "-p"),
+                ("mongoexport", "-p"),
+                ("mongoimport", "-p"),
+            )
+        ),
+        # MySQL takes no gap between the option and the password; `-p db` asks for it.
+        ("mysql", rf"\bmysql\w*{_OTHERS}-p{_Q}(?=[^\s]){_V}"),
+        ("mariadb", rf"\bmariadb\w*{_OTHERS}-p{_Q}(?=[^\s]){_V}"),
+        ("htpasswd", rf"\bhtpasswd[ \t]+-\w*b\w*[ \t]+\S{{1,200}}[ \t]+\S{{1,64}}[ \t]+{_Q}{_V}"),
+        ("rabbitmqctl", rf"\brabbitmqctl[ \t]+(?:add_user|change_password)[ \t]+\S{{1,64}}[ \t]+{_Q}{_V}"),
+        ("net ", rf"\bnet[ \t]+user?[ \t]+\S{{1,64}}[ \t]+(?!/){_Q}{_V}"),
+        ("pass:", rf"(?<=pass:){_V}"),
+        ("chpasswd", rf"\becho[ \t]+(?:-\w+[ \t]+)?{_Q}[\w.-]{{1,64}}:{_V}[^|\r\n]{{0,9}}\|[^|\r\n]{{0,99}}chpasswd"),
+        ("echo", rf"\becho[ \t]+(?:-\w+[ \t]+)?{_Q}{_V}{_Q}[ \t]*\|[^|\r\n]{{0,99}}(?:--?password-stdin|sudo[ \t]+-\w*S|passwd[ \t]+--stdin|--with-token)"),
+        ("with-token", rf"--with-token[ \t]+(?!<){_Q}{_V}"),
+        # SQL
+        ("DENTIFIED", rf"(?i:identified[ \t]+(?:with[ \t]+\S{{1,64}}[ \t]+)?(?:by|as)[ \t]+(?:password[ \t]+)?)[\"'](?P<value>[^\"'\r\n]+)"),
+        ("dentified", rf"(?i:identified[ \t]+(?:with[ \t]+\S{{1,64}}[ \t]+)?(?:by|as)[ \t]+(?:password[ \t]+)?)[\"'](?P<value>[^\"'\r\n]+)"),
+        ("ASSWORD", r"(?i:set[ \t]+password[ \t]+for[ \t]+[^=\r\n]{1,99}=[ \t]*(?:password\()?)[\"'](?P<value>[^\"'\r\n]+)"),
+        # Two arguments: a user and a password.
+        ("uth", rf"(?i:\b(?:\w*basic_?auth|auth|with_?credentials|networkcredential|passwordauthentication|login)[ \t]{{0,4}}[=:]?[ \t]{{0,4}}[(\[])[ \t]{{0,4}}[bru]?[\"'][^\"'\r\n]{{1,64}}[\"'],[ \t]*[bru]?[\"'](?P<value>[^\"'\r\n]+)"),
+        ("redential", rf"(?i:\b\w*credentials?[ \t]{{0,4}}[=:]?[ \t]{{0,4}}[(\[])[ \t]{{0,4}}[bru]?[\"'][^\"'\r\n]{{1,64}}[\"'],[ \t]*[bru]?[\"'](?P<value>[^\"'\r\n]+)"),
+        ("redential", rf"(?i:\b(?:credentials?|creds?|login):?[ \t]+)[\w.@-]{{1,64}}[ \t]*[/|:][ \t]*(?=[^\s]{{0,64}}[0-9])(?P<value>[^\s\"'`]{{5,}})"),
+    )
+)
+
+
+def find_in_commands(text: str) -> list[Span]:
+    """Find passwords in arguments of well-known commands and statements."""
+    return [
+        Span(*found.span("value"), "secret")
+        for word, pattern in _COMMANDS
+        if word in text
+        for found in pattern.finditer(text)
+    ]
