@@ -27,7 +27,7 @@ _CORES = (
     *("senha", "wachtwoord", "mot de passe", "пароль", "密码", "密碼", "パスワード", "비밀번호"),
     *("pass", "pw", "pin", "otp", "cvv", "cvc", "ssn", "sig", "sas", "sid", "code", "hmac", "dsn"),
     *("psk", "pat", "answer", "mnemonic", "haslo", "hasło", "heslo", "parola", "mdp", "bearer"),
-    *("policy", "ticket", "assertion"),
+    *("policy", "ticket", "assertion", "signature", "requirepass"),
 )
 _CORE = re.compile(
     "|".join(
@@ -38,6 +38,7 @@ _CORE = re.compile(
 _WINDOW = 16_384
 """Characters that are searched for names at once; other threads can run in between."""
 _LONGEST_CORE = 24
+_MARK = "[redacted: "
 _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _LONGEST_NAME = 64
 # In addresses, these hold what gives access; elsewhere they are names of anything.
@@ -49,7 +50,7 @@ _QUERY_NAMES = frozenset(
 
 
 _COMMON = re.compile(
-    r"[\w.-]*?(?:cookies?2?|authorization|pwd|bearer|jwt|credentials?|creds|authkey|passkey|parola|contraste)",
+    r"[\w. -]*?(?:cookies?2?|authorization|pwd|bearer|jwt|credentials?|creds|authkey|passkey|parola|contraste)",
     re.IGNORECASE,
 )
 
@@ -72,10 +73,15 @@ def _names(text: str) -> Iterator[_Name]:
     for start in range(0, len(text), _WINDOW):
         stop = min(start + _WINDOW, len(text))
         for found in _CORE.finditer(lowered, start, min(stop + _LONGEST_CORE, len(text))):
-            if end <= found.start() < stop:
+            if end <= found.start() < stop and not _is_in_mark(text, found.start()):
                 name = _name_around(text, *found.span())
                 end = name.end
                 yield name
+
+
+def _is_in_mark(text: str, start: int) -> bool:
+    mark = text.rfind(_MARK, max(0, start - _LONGEST_NAME - len(_MARK)), start)
+    return mark >= 0 and "]" not in text[mark:start]
 
 
 def _name_around(text: str, start: int, end: int) -> _Name:
@@ -92,7 +98,7 @@ def _name_around(text: str, start: int, end: int) -> _Name:
         word = kept[:-1].rsplit(None, 1)[-1] if kept[:-1].split() else ""
         word = word.strip("\"'`*_([{#>|-")
         if word.isalnum() and word.lower() not in ("a", "the", "this", "that"):
-            kind = _stronger(kind, secrecy(f"{word} {name}"))
+            kind = _stronger(kind, _in_text(f"{word} {name}", secrecy(f"{word} {name}")))
     return _Name(name, start, end, kind)
 
 
@@ -140,6 +146,10 @@ _BEFORE = re.compile(
     r"[ ](?:as|is|for|be)[ ](?:(?:the|my|our|your|a|his|her|their|its|new|old|root|admin|user|db|default)[ ]){0,3}\Z"
 )
 
+_LONGEST_HEAD = 400
+_TABLE_RULE = re.compile(r"[ \t>]*\|?[ \t]*:?-+[-:| \t]*(?:\r?\n|\Z)")
+_TABLE_ROW = re.compile(r"[ \t>]*\|?(?P<cells>[^\r\n|]*(?:\|[^\r\n|]*)+)(?:\r?\n|\Z)")
+
 # --- values -------------------------------------------------------------------------------
 
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“", "«": "»", "”": "”"}
@@ -147,9 +157,13 @@ _OPENING = re.compile(
     r"(?:(?:new[ ])?(?:SecretStr|SecretString|String|Buffer\.from|Some|str|bytes|secret|b64decode|base64\.b64decode|toBytes|Sensitive|GuardedString)\([ ]?)?"
     r"(?:[bBrRuUfF@L$]{0,2}(?P<quote>[\"'](?:(?<=\")\"\"|(?<=')'')?)|(?P<other>[`“‘„«”]))"
 )
-_BARE = re.compile(r"(?:[^\s\"'`<>|\\“”]|\\(?![nrtu\"'/\\])|(?<=[\w])['](?=[\w]))+")
-_BARE_IN_CODE = re.compile(r"(?:[^\s\"'`<>|\\“”,;&(){}\[\]]|\\(?![nrtu\"'/\\]))+")
-_BARE_IN_QUERY = re.compile(r"[^\s\"'`<>|\\&#;,()\[\]{}]+")
+_LOOKED_AT = 512
+"""Characters of a value that decide; the rest is taken with them, so that the time is linear."""
+_SIZE = rf"{{1,{_LOOKED_AT}}}+"
+_BARE = re.compile(rf"(?:[^\s\"'`<>|\\“”]|\\(?![nrtu\"'/\\])|(?<=\w)'(?=\w)){_SIZE}")
+_BARE_IN_CODE = re.compile(rf"(?:[^\s\"'`<>|\\“”,;&(){{}}\[\]]|\\(?![nrtu\"'/\\])){_SIZE}")
+_BARE_IN_QUERY = re.compile(rf"[^\s\"'`<>|\\&#;,()\[\]{{}}]{_SIZE}")
+_REST = re.compile(r"[^\s\"'`<>|\\]*")
 _TAIL = ".,;:!?)]}*_~"
 _PLACEHOLDER = re.compile(
     r"\$[A-Za-z_]\w*|\$\{.*|\$\(.*|\{\{?.*|<.*|%[A-Za-z_]*%|%[sdr]|\*{2,}|[xX]{3,}|\.{2,}|…|-{2,}|\?+|_{2,}|#.*|@[A-Z_]+@|\[.*|\\.*|/|[|&=:>]+.*"
@@ -168,7 +182,6 @@ _CODE_WORD = re.compile(
 )
 _MEMBER = re.compile(r"[A-Za-z_$]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?![\w@!#%^*+?~-])")
 _SHORTEST, _SHORTEST_TOKEN, _SHORTEST_QUERY, _LONGEST_SHORT = 3, 6, 8, 12
-_LOOKED_AT = 512
 _SPECIAL = re.compile(r"[^\s]*[A-Za-z0-9][!@#$%^&*+~?=][^\s]*[A-Za-z0-9!@#$%^&*]")
 
 
@@ -184,17 +197,30 @@ class _Value(NamedTuple):
 def find_assigned(text: str) -> list[Span]:
     """Find the values beside names of secrets."""
     spans: list[Span] = []
-    end = 0
+    end = table_head = table_end = 0
     for name in _names(text):
         if name.start < end:
             continue
         value = _value_of(text, name)
         if value is not None:
-            spans.append(Span(value.start, value.end, "secret"))
-            end = value.end
-        if name.secrecy == "certain":
-            spans += _column(text, name)
+            end = _end_of(text, value)
+            spans.append(Span(value.start, end, "secret"))
+        if name.secrecy == "certain" and (name.start < table_head or name.start >= table_end):
+            cells, table_head, table_end = _column(text, name)
+            spans += cells
     return spans
+
+
+def _end_of(text: str, value: _Value) -> int:
+    """Return the end of a secret, of which only the first characters were looked at."""
+    if value.end - value.start < _LOOKED_AT - len(_TAIL):
+        return value.end
+    if not value.is_quoted:
+        found = _REST.match(text, value.end)
+        return found.end() if found is not None else value.end
+    line = _end_of_line(text, value.end)
+    ends = [end for quote in "\"'`”’“»" if (end := text.find(quote, value.end, line)) >= 0]
+    return min(ends, default=line)
 
 
 def _value_of(text: str, name: _Name) -> _Value | None:
@@ -219,10 +245,12 @@ def _of_query(text: str, name: _Name, before: str) -> _Value | None:
     if found is None:
         return _sure_value(text, name)
     value = found[0].rstrip(_TAIL)
-    if name.secrecy != "certain":
-        if name.secrecy is None and (last not in _QUERY_NAMES or before == "."):
+    if name.secrecy != "certain" and not (before == ";" and last == "pwd"):
+        is_named = name.secrecy is not None
+        if not is_named and (last not in _QUERY_NAMES or before == "."):
             return None
-        if len(value) < _SHORTEST_QUERY or not any(map(str.isdigit, value)):
+        shortest = _SHORTEST_TOKEN if is_named else _SHORTEST_QUERY
+        if len(value) < shortest or not any(map(str.isdigit, value)):
             return None
     elif _PLACEHOLDER.fullmatch(value) or _is_code(value, text[found.end() : found.end() + 1]):
         return None
@@ -378,30 +406,24 @@ def _before(text: str, name: _Name) -> _Value | None:
     return value if _looks_random(value.text) and not _is_placeholder(value) else None
 
 
-def _column(text: str, name: _Name) -> Iterator[Span]:
-    """Find the values below a name in the head of a table."""
-    line = text.rfind("\n", max(0, name.start - 400), name.start) + 1
-    end = text.find("\n", name.end, name.end + 400)
-    if end < 0 or (line == 0 and name.start > 400):  # noqa: PLR2004
-        return
-    head = text[line:end]
-    if "|" not in head:
-        return
-    index = text.count("|", line, name.start) - head.lstrip().startswith("|")
-    position = end + 1
-    while 0 < position < len(text):
-        end = text.find("\n", position)
-        row = text[position : end if end >= 0 else len(text)]
-        if "|" not in row:
-            return
-        lead = len(row) - len(row.lstrip(" \t|"))
-        cells = row[lead:].split("|")
-        if index < len(cells) and re.search(r"[^\s:|+-]", cells[index]):
-            cell = cells[index].strip(" \t`*_\"'")
-            start = position + row.index(cells[index], lead) + cells[index].index(cell)
+def _column(text: str, name: _Name) -> tuple[list[Span], int, int]:
+    """Find the values below a name in the head of a table; return the ends of head and table."""
+    line = text.rfind("\n", max(0, name.start - _LONGEST_HEAD), name.start) + 1
+    end = text.find("\n", name.end, name.end + _LONGEST_HEAD)
+    rule = _TABLE_RULE.match(text, end + 1) if end >= 0 else None
+    if rule is None or (line == 0 and name.start > _LONGEST_HEAD):
+        return [], 0, 0
+    index = text.count("|", line, name.start) - text[line:end].lstrip().startswith("|")
+    spans = []
+    position = rule.end()
+    while (row := _TABLE_ROW.match(text, position)) is not None:
+        position = row.end()
+        cells = row["cells"].split("|")
+        if index < len(cells) and (cell := cells[index].strip(" \t`*_\"'")):
+            start = row.start("cells") + len("|".join((*cells[:index], ""))) + cells[index].index(cell)
             if len(cell) >= _SHORTEST and " " not in cell and not _PLACEHOLDER.fullmatch(cell):
-                yield Span(start, start + len(cell), "secret")
-        position = end + 1
+                spans.append(Span(start, start + len(cell), "secret"))
+    return spans, end, position
 
 
 # --- the value itself ---------------------------------------------------------------------
@@ -424,13 +446,14 @@ def _value_at(text: str, position: int, *, is_code: bool) -> _Value | None:
 
 
 def _quoted(text: str, start: int, quote: str) -> _Value | None:
-    line = text.find("\n", start, start + _LOOKED_AT) if len(quote) == 1 else -1
-    limit = line if line >= 0 else len(text)
+    limit = min(start + _LOOKED_AT, len(text))
+    line = text.find("\n", start, limit) if len(quote) == 1 else -1
+    limit = line if line >= 0 else limit
     end = text.find(quote, start, limit)
     while end > start and _backslashes(text, end) % 2:
         end = text.find(quote, end + 1, limit)
     if end < 0:
-        end = _end_of_line(text, start)
+        end = limit - 1 if text[limit - 1 : limit] == "\r" and limit > start else limit
     return _Value(text[start:end], start, end, True, "") if end > start else None
 
 

@@ -35,7 +35,7 @@ _BLOCK = 4096
 """Characters after which the next line starts a new block."""
 # Any number of levels: JSON in JSON, a URL in a URL.
 _ESCAPE = re.compile(
-    r"\\+(?:u00([2-7][0-9A-Fa-f])|(u000[9AaDd]|[nrt])|([\"'/]))"
+    r"(?<!\\)\\++(?:u00([2-7][0-9A-Fa-f])|(u000[9AaDd]|[nrt])|([\"'/]))"
     r"|%(?:25){0,7}([2-7][0-9A-Fa-f])"
     r"|&(?:amp;){0,7}(#0{0,4}(?:3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6])|#[Xx]0{0,4}[2-7][0-9A-Fa-f]|amp|quot|apos|lt|gt);"
 )

@@ -12,7 +12,7 @@ __all__ = ["find_authorization", "find_cookies"]
 _AFTER_NAME = r"""["'`\])*]{0,4} [ \t]{0,8} (?: (?P<colon>:) | => | [=,] ) [ \t]{0,8} [\[(]? [bfru]? ["'`*]{0,3} [ \t]?"""
 _AUTHORIZATION = re.compile(
     rf"""
-    authorization {_AFTER_NAME}
+    (?<!\[redacted:[ ]) authorization {_AFTER_NAME}
     (?!\[redacted)
     (?P<value>
         (?:digest|oauth|hawk|signature|aws4-hmac-sha256) [ \t] [^\r\n]*
@@ -27,11 +27,11 @@ _AUTHORIZATION = re.compile(
 )
 _COOKIE = re.compile(
     r"""
-    cookie2? ["'`\])]{0,3} [ \t]{0,8} [:=] [ \t]{0,8} ["'`]?
+    (?<!\[redacted:[ ]) cookie2? ["'`\])]{0,3} [ \t]{0,8} [:=] [ \t]{0,8} ["'`]?
     (?!\[redacted)
     (?P<value>
       [^\s=;,"'\\:{}()<>]{1,256} (?: ="[^"\r\n]*" | = )
-      (?: [^\r\n"'\\=]++ | ="[^"\r\n]*" | = | (?<=[;\s])["'](?=[\w.-]{1,64}=)
+      (?: [^\r\n"'\\=]++ | ="[^"\r\n]*" | = | (?<=[;\s])["'](?=[\w.-]{1,64}=) | (?<==)["'](?=\w)
         | ["'] (?=;[ ]?["']?[\w.-]{1,64}=) )*+
       (?: \r?\n[ \t]+ [\w.-]{1,64}=[^\r\n"']+ )*
     )

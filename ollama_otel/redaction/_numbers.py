@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 from ollama_otel.redaction._engine import Span
@@ -47,11 +46,6 @@ class _Run(NamedTuple):
     start: int
     groups: Sequence[str]
     gaps: Sequence[str]
-
-    def offset(self, group: int) -> int:
-        """Return where a group starts in the text."""
-        lengths = (len(g) + len(gap) for g, gap in zip(self.groups, self.gaps, strict=False))
-        return self.start + (list(accumulate(lengths, initial=0))[group] if group else 0)
 
 
 def find_cards(text: str) -> list[Span]:
@@ -108,9 +102,10 @@ def _is_even(gaps: Sequence[str]) -> bool:
 
 
 def _in_row(run: _Run, index: int, count: int) -> bool:
-    """Whether a group of the same kind is beside a candidate of groups: then it is a row."""
+    """Whether a group of the same kind is beside a candidate, which is part of a row then."""
     if count == 1:
-        return False
+        # A fraction, or digits that belong to it.
+        return any("." in gap for gap in run.gaps[max(0, index - 1) : index + 1])
     gap = run.gaps[index].strip()
     last = index + count - 1
     before = index and run.gaps[index - 1].strip() == gap and len(run.groups[index - 1]) == _ROW
