@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ollama_otel.redaction._engine import Span
 from ollama_otel.redaction._names import Secrecy, secrecy
 
-__all__ = ["find_assigned"]
-
-_Form = Literal["sign", "query", "other"]
-"""How a value stands beside its name: after a sign, in an address, or in any other way."""
+__all__ = ["find_assigned", "is_secret_value"]
 
 # --- names --------------------------------------------------------------------------------
 
@@ -490,6 +487,18 @@ def _is_secret(value: _Value, kind: Secrecy | None) -> bool:
         and _looks_random(shown)
         and (value.is_quoted or not _is_code(shown, value.after))
     )
+
+
+def is_secret_value(value: object, kind: Secrecy) -> bool:
+    """Whether the JSON value of a key of this kind looks like a secret."""
+    if not isinstance(value, str | int):
+        return False
+    text = str(value)
+    if not any(map(str.isdigit, text)) or any(map(str.isspace, text)):
+        return False
+    if kind == "short":
+        return len(text) >= _SHORTEST
+    return isinstance(value, str) and len(text) >= _SHORTEST_TOKEN and _looks_random(text[:_LOOKED_AT])
 
 
 def _is_placeholder(value: _Value) -> bool:
