@@ -89,6 +89,9 @@ def _name_around(text: str, start: int, end: int) -> _Name:
     end += len(after) - len(after.lstrip(_NAME_CHARACTERS))
     while text[end - 1] == "-":
         end -= 1
+    while end < len(text) and "\u00c0" <= text[end] <= "\u024f":
+        end += 1
+        end += len(text[end : end + 8]) - len(text[end : end + 8].lstrip(_NAME_CHARACTERS))
     name = text[start:end]
     kind = _in_text(name, secrecy(name))
     if kind != "certain" and kept[-1:] in (" ", "\u00a0") and text[start].isalpha():
@@ -112,10 +115,11 @@ def _stronger(one: Secrecy | None, other: Secrecy | None) -> Secrecy | None:
 
 _CLOSE = r"(?:[\"'`’”´]|\*{1,3}|__|~~|\)|\]|</\w{1,10}>){0,4}"
 _MARKUP = r"(?:\*{1,3}(?=[^\s*])|\*{2}[ \t]|__[ \t]?|~~|</?(?:b|i|em|td|th|dd|dt|code|span|strong|pre|string|p)>|[ \t]){0,8}"
-_TYPE = r"(?:[ \t]{0,4}[A-Za-z_][\w.]{0,40}(?:[\[<][\w., |\[\]]{0,40}[\]>])?[?!]?(?:[ ]\|[ ]\w{1,20})?[ \t]{0,4}=(?![=>])[ \t]{0,4})?"
+_TYPE = r"(?:[ \t]{0,4}&?(?:'\w{1,12}[ ])?[A-Za-z_][\w.]{0,40}(?:[\[<][\w., |\[\]]{0,40}[\]>])?[?!]?(?:[ ]\|[ ]\w{1,20})?[ \t]{0,4}=(?![=>])[ \t]{0,4})?"
 _SIGN = re.compile(
-    rf"{_CLOSE}[ \t\u00a0]{{0,8}}(?:(?P<colon>:(?![:=]){_TYPE})|(?P<equals>=(?![=>]))"
-    rf"|(?P<compared>[=!]==?(?!=))|(?:\[\][ \t]{{0,4}}=|:=|=>|->|<-|→|⇒|➜|\|\|=|\?\?=|\?=|[ ][—–-][ ]|(?<=[ ])[—–-](?=[ ])))"
+    rf"{_CLOSE}(?:[ ]?\([^()\r\n]{{1,40}}\)|[ ]?[.·…_?]{{1,40}}(?=[ ]?[:=]))?[ \t\u00a0]{{0,8}}"
+    rf"(?:(?P<colon>(?::(?![:=])|[：﹕꞉]){_TYPE})|(?P<equals>[=＝](?![=>])|[ ][\w.*&<>?\[\]]{{2,30}}[ ]=[ ](?=[\"'`])|[ ]?\{{[^{{}}\r\n]{{1,40}}\}}[ ]=[ ](?=\"))"
+    rf"|(?P<compared>[=!]==?(?!=))|(?:\[\][ \t]{{0,4}}=|:=|=>|->|<-|→|⇒|➜|\|\|=|\?\?=|\?=|(?:\|\||\?\?|or)[ ](?=[\"'`])|[ ][—–-][ ]|(?<=[ ])[—–-](?=[ ])))"
     rf"{_MARKUP}"
 )
 _NEXT_LINE = re.compile(
@@ -127,14 +131,15 @@ _TAB = re.compile(rf"{_CLOSE}\t[ \t]{{0,8}}")
 _ELEMENT = re.compile(r"(?:[\"'][^<>\r\n]{0,100}|[ ][^<>\r\n]{0,100})?>\s{0,16}(?=[^<\s])")
 _AFTER_ELEMENT = re.compile(r"(?::?[ ]?</\w{1,10}>\s{0,16}){1,3}(?:<\w{1,10}(?:[ ][^<>\r\n]{0,40})?>\s{0,16}){0,3}(?=[^<\s])")
 _PAIR = re.compile(
-    r"[\"']?\s{0,4},?\s{0,40}(?:/>\s{0,8})?[\"']?(?:value|val|content|default|secret)[\"']?[ \t]{0,8}[:=][ \t]{0,8}",
+    r"[\"']?(?:[ ][\w-]{1,20}=[\"'][^\"'<>\r\n]{0,60}[\"']){0,4}\s{0,4},?\s{0,40}(?:/>\s{0,8})?[\"']?(?:value|val|content|default|secret)[\"']?[ \t]{0,8}[:=][ \t]{0,8}",
     re.IGNORECASE,
 )
 _ARGUMENT = re.compile(r"(?:[\"'`]\s{0,4},\s{0,8}|[ \t]{0,4}\(\s{0,8}(?:new[ ])?)(?=[bBuUrRfF@]?[\"'`])")
-_SPACE = re.compile(rf"{_CLOSE}[ \t]{{1,8}}")
+_SPACE = re.compile(rf"{_CLOSE}[ \t]{{1,8}}[\[(]?")
 _IS = re.compile(
     rf"{_CLOSE}(?:['’]s(?=\s))?(?:[ ](?:for|to|of|on|in|at|für|de|pour)[ ](?:the[ ]|my[ ]|our[ ]|your[ ]|this[ ]|user[ ]|account[ ]|le[ ]){{0,2}}[\w.@-]{{1,40}}(?:[ ](?!is\b|was\b)[\w.-]{{1,20}}){{0,2}})?"
-    rf"(?:[ ](?:(?:is|was|are|equals|ist|lautet|est|es|é|è|jest|has|been|will|be|now|set|changed|reset|updated|to|as|still|currently|called|becomes|with)\b|=|:)){{1,5}}:?{_MARKUP}"
+    rf"(?:[ ]?(?:(?i:(?:(?<=[ ])(?:is|was|are|of|equals|ist|lautet|est|es|é|è|jest|has|been|will|be|now|set|changed|reset|updated|to|as|still|currently|called|becomes|with)\b))|=|:|[是为為はが])){{1,5}}:?{_MARKUP}[\[(]?"
+    rf"|{_CLOSE}(?:[ ][\w'’@.-]{{1,24}}){{1,4}}(?:[ ]\([^()\r\n]{{1,40}}\))?[ ]?[:：=]{_MARKUP}"
     rf"|{_CLOSE}[ ](?:for|to|of)[ ](?:the[ ]|my[ ]|our[ ]){{0,1}}[\w.@-]{{1,40}}(?:[ ][\w.-]{{1,20}})?[ ]?[:=]{_MARKUP}"
     rf"|{_CLOSE}['’]s[ ]{_MARKUP}"
 )
@@ -151,7 +156,7 @@ _TABLE_ROW = re.compile(r"[ \t>]*\|?(?P<cells>[^\r\n|]*(?:\|[^\r\n|]*)+)(?:\r?\n
 
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“", "«": "»", "”": "”"}
 _OPENING = re.compile(
-    r"(?:(?:new[ ])?(?:SecretStr|SecretString|String|Buffer\.from|Some|str|bytes|secret|b64decode|base64\.b64decode|toBytes|Sensitive|GuardedString)\([ ]?)?"
+    r"(?:(?:new[ ])?(?!(?:\w+\.)*(?i:get\w*|\w*env\w*|\w*input|\w*prompt|\w*read\w*|\w*ask\w*)\()[A-Za-z_][\w.:]{0,40}!?\([ ]?)?"
     r"(?:[bBrRuUfF@L$]{0,2}(?P<quote>[\"'](?:(?<=\")\"\"|(?<=')'')?)|(?P<other>[`“‘„«”]))"
 )
 _LOOKED_AT = 512

@@ -22,6 +22,13 @@ _COMMANDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             rf"(?<![\w-])(?:-u|-U|-a|--user|--proxy-user|--auth)(?:[ =]|(?=[\"'])){_Q}"
             r"[\w.@%+\\-]{0,64}:(?=[^\s\"'`]{0,64}[A-Za-z])(?P<value>[^\s\"'`]{3,})",
         ),
+        ("curl", rf"\bcurl{_OTHERS}-u[\w.@%+-]{{1,64}}:{_V}"),
+        # A user with a password before a host, without a scheme.
+        ("@", r"(?<![\w/:.-])(?!mailto:)[\w.-]{1,32}:(?=[^\s@]{0,64}[0-9])(?=[^\s@]{0,64}[A-Za-z])(?P<value>[^\s/@\"'`<>:,;]{6,64})(?=@(?!sha[0-9])[\w.-]+)"),
+        ("vault", rf"\bvault[ \t]+login[ \t]+(?:-\S+[ \t]+)*(?=\S*[0-9]){_V}"),
+        ("gh secret", rf"\bgh[ ]secret[ ]set{_OTHERS}(?:-b|--body)[ =]?{_Q}{_V}"),
+        ("send", rf"(?i:pass(?:word|phrase)|pin)[^\r\n]{{0,24}}\s{{1,8}}send(?:line)?[ \t]+(?:--[ ])?{_Q}(?P<value>[^\s\"'`\\]{{3,}})"),
+        ("WIFI:", r"\bWIFI:(?:[^;\r\n]{0,99};){0,4}?P:(?P<value>[^;\r\n]{3,})"),
         *(
             (name, rf"\b{name}\b{_OTHERS}{option}[ \t=]?{_Q}{_V}")
             for name, option in (
@@ -72,7 +79,8 @@ _COMMANDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         # Two arguments: a user and a password.
         ("uth", rf"(?i:\b(?:\w*basic_?auth|auth|with_?credentials|networkcredential|passwordauthentication|login)[ \t]{{0,4}}[=:]?[ \t]{{0,4}}[(\[])[ \t]{{0,4}}[bru]?[\"'][^\"'\r\n]{{1,64}}[\"'],[ \t]*[bru]?[\"'](?P<value>[^\"'\r\n]+)"),
         ("redential", rf"(?i:\b\w*credentials?[ \t]{{0,4}}[=:]?[ \t]{{0,4}}[(\[])[ \t]{{0,4}}[bru]?[\"'][^\"'\r\n]{{1,64}}[\"'],[ \t]*[bru]?[\"'](?P<value>[^\"'\r\n]+)"),
-        ("redential", rf"(?i:\b(?:credentials?|creds?|login):?[ \t]+)[\w.@-]{{1,64}}[ \t]*[/|:][ \t]*(?=[^\s]{{0,64}}[0-9])(?P<value>[^\s\"'`]{{5,}})"),
+        ("ogin", rf"(?i:\blogin(?:[ ]is)?:?[ \t]+)[\w.@-]{{1,64}}[ \t]*[/|:][ \t]*(?=[^\s]{{0,64}}[0-9])(?P<value>[^\s\"'`]{{5,}})"),
+        ("red", rf"(?i:\b(?:credentials?|creds?):?[ \t]+)[\w.@-]{{1,64}}[ \t]*[/|:][ \t]*(?=[^\s]{{0,64}}[0-9])(?P<value>[^\s\"'`]{{5,}})"),
     )
 )
 

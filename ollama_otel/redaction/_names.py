@@ -34,7 +34,7 @@ _CERTAIN_BEFORE = {
         "api access secret private signing sign sig encryption encrypt encrypted decryption account "
         "master license licence subscription storage deploy ssh gpg pgp rsa hmac aes auth "
         "authentication shared preshared psk wpa wep wifi webhook recovery backup admin root bot "
-        "ssl tls jwt session product functions"
+        "ssl tls jwt session product functions network wireless router vpn activation registration keystore"
     ),
     "keys": "api access secret private signing encryption ssh recovery",
     "token": (
