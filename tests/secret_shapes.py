@@ -14,6 +14,7 @@ import string
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 __all__ = ["FAMILIES", "Family", "Shape", "is_held", "shapes"]
@@ -63,7 +64,9 @@ class Maker:
         """Return a password as people choose them: a word, digits, a sign."""
         words = ("hunter", "quartz", "falcon", "tr0ub4dor", "summer", "marble", "pelican")
         sign = self._random.choice(("", "!", "-", "_", "."))
-        return f"{self._random.choice(words).title()}{sign}{self.some(DIGITS, 3)}{self.some(LOWER, 2)}"
+        return (
+            f"{self._random.choice(words).title()}{sign}{self.some(DIGITS, 3)}{self.some(LOWER, 2)}"
+        )
 
     def digits(self, size: int) -> str:
         return self.some("123456789", size)
@@ -142,7 +145,7 @@ _PASSWORDS_IN_PROSE = Family(
         "mot de passe : {s}",
         "contraseña: {s}",
         "Password is {s}\nUser is bob",
-        "the password is \"{s}\"",
+        'the password is "{s}"',
         "password to the server: {s}",
         "the password is `{s}`",
         "pwd is {s}",
@@ -227,11 +230,11 @@ _CONFIG = Family(
         "jwt_secret: '{s}'",
         "<ClientSecret>{s}</ClientSecret>",
         '<property name="password" value="{s}"/>',
-        "<string name=\"api_key\">{s}</string>",
+        '<string name="api_key">{s}</string>',
         "<key>Password</key>\n<string>{s}</string>",
         "Data Source=db;Uid=sa;Pwd={s}",
         "Endpoint=sb://x.net/;SharedAccessKeyName=Root;SharedAccessKey={s}",
-        "- key: API_SECRET\n  value: \"{s}\"",
+        '- key: API_SECRET\n  value: "{s}"',
         '{{"key": "client_secret", "value": "{s}"}}',
         "machine example.com\n  login bob\n  password {s}",
         "DJANGO_SECRET_KEY='{s}'",
@@ -241,7 +244,7 @@ _CONFIG = Family(
         "encryption-key: {s}",
         "app.jwt.secret={s}",
         "ENV DB_PASSWORD={s}",
-        "auth_token: \"{s}\"",
+        'auth_token: "{s}"',
         "password: >-\n  {s}",
         '{{"credentials": {{"username": "bob", "secret": "{s}"}}}}',
         "REDISCLI_AUTH={s}",
@@ -271,10 +274,10 @@ _COMMANDS = Family(
         "echo {s} | docker login --password-stdin",
     ),
     held_out=(
-        "psql \"host=db user=bob password={s}\"",
-        "curl -u \"bob:{s}\" https://example.com",
+        'psql "host=db user=bob password={s}"',
+        'curl -u "bob:{s}" https://example.com',
         "curl -sS --user bob:{s} -X POST https://example.com",
-        "curl --header \"X-Auth-Token: {s}\" https://example.com",
+        'curl --header "X-Auth-Token: {s}" https://example.com',
         "http -a bob:{s} example.com",
         "helm install x --set auth.password={s}",
         "az login -u bob -p {s}",
@@ -308,10 +311,10 @@ _CODE = Family(
         "let token = `{s}`;",
         "config[:password] = '{s}'",
         ":password => '{s}'",
-        "var secretKey = @\"{s}\";",
+        'var secretKey = @"{s}";',
         "if password == '{s}':",
-        "private static final String API_KEY = \"{s}\";",
-        "api_key := \"{s}\"",
+        'private static final String API_KEY = "{s}";',
+        'api_key := "{s}"',
         "password = b'{s}'",
         'setenv("API_TOKEN", "{s}", 1);',
         "password <- '{s}'",
@@ -328,18 +331,18 @@ _CODE = Family(
         'builder.password("{s}")',
         '.withToken("{s}")',
         "putenv('SECRET_KEY={s}');",
-        "const char *password = \"{s}\";",
+        'const char *password = "{s}";',
         "self.password = '{s}'",
         "conn = connect(host='db', user='bob', passwd='{s}')",
         'os.Setenv("DB_PASSWORD", "{s}")',
         "@password = '{s}'",
         "my $password = '{s}';",
         "kwargs['client_secret'] = \"{s}\"",
-        "if (pwd === \"{s}\") {{",
+        'if (pwd === "{s}") {{',
         "local api_key = '{s}'",
         "encryptionKey: Buffer.from('{s}')",
         "password=SecretStr('{s}')",
-        "{{ password: \"{s}\", user }}",
+        '{{ password: "{s}", user }}',
     ),
     secret=lambda m: m.password() + m.some(ALNUM, 8),
 )
@@ -519,26 +522,27 @@ _TOKENS: dict[Part, tuple[tuple[str, str, int], ...]] = {
 }
 _AROUND = ("{}", "Here it is: {}", "use {} please", "('{}')", "`{}`")
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 _JSON_KEYS: dict[Part, tuple[str, ...]] = {
-    "tuned": tuple(
-        (
-            "password db_password user_password oldPassword passwordConfirm password1 smtp_pass pass "
-            "token github_token bot_token OPENAI_API_KEY x-api-key client_secret jwt_secret SECRET_KEY "
-            "signing_key account_key AccountKey private_key AWS_SESSION_TOKEN SharedAccessKey "
-            "connection_string auth authorization x-auth-token credentials session_id cookies "
-            "passphrase pin pwd accessToken secretToken pat db.password dsn"
-        ).split()
+    "tuned": _words(
+        "password db_password user_password oldPassword passwordConfirm password1 smtp_pass pass "
+        "token github_token bot_token OPENAI_API_KEY x-api-key client_secret jwt_secret SECRET_KEY "
+        "signing_key account_key AccountKey private_key AWS_SESSION_TOKEN SharedAccessKey "
+        "connection_string auth authorization x-auth-token credentials session_id cookies "
+        "passphrase pin pwd accessToken secretToken pat db.password dsn"
     ),
-    "held_out": tuple(
-        (
-            "new_password root_password passwd db_pass hf_token csrf_token ollama_api_key apikey "
-            "app_secret webhook_secret encryption_key master_key ssh_private_key sas_token "
-            "Authorization credential sessionid set-cookie otp cvv ssn bearer bearer_token id_token "
-            "refreshToken api-secret authToken personal_access_token httpAuthorization "
-            "spring.datasource.password wifiPassword userPasswd storageKey deployKey mfaCode "
-            "recovery_code seedPhrase licenseKey x-amz-security-token PGPASSWORD passcode "
-            "security_answer DB_PWD sshKey clientsecret"
-        ).split()
+    "held_out": _words(
+        "new_password root_password passwd db_pass hf_token csrf_token ollama_api_key apikey "
+        "app_secret webhook_secret encryption_key master_key ssh_private_key sas_token "
+        "Authorization credential sessionid set-cookie otp cvv ssn bearer bearer_token id_token "
+        "refreshToken api-secret authToken personal_access_token httpAuthorization "
+        "spring.datasource.password wifiPassword userPasswd storageKey deployKey mfaCode "
+        "recovery_code seedPhrase licenseKey x-amz-security-token PGPASSWORD passcode "
+        "security_answer DB_PWD sshKey clientsecret"
     ),
 }
 
@@ -572,7 +576,13 @@ _CARDS: dict[Part, tuple[tuple[str, int, str], ...]] = {
     ),
 }
 _IBANS: dict[Part, tuple[tuple[str, int, str], ...]] = {
-    "tuned": (("DE", 22, ""), ("DE", 22, " "), ("FR", 27, "\u00a0"), ("GB", 22, "-"), ("NO", 15, " ")),
+    "tuned": (
+        ("DE", 22, ""),
+        ("DE", 22, " "),
+        ("FR", 27, "\u00a0"),
+        ("GB", 22, "-"),
+        ("NO", 15, " "),
+    ),
     "held_out": (
         ("ES", 24, "\u202f"),
         ("AT", 20, "\u2011"),
@@ -681,7 +691,7 @@ def _spaced(number: str, gap: str) -> str:
         return number.lower()
     borders = [0, 4, 10, 15] if len(number) == 15 and number[:2] in ("34", "37") else None
     borders = borders or [*range(0, len(number), 4), len(number)]
-    return gap.join(number[a:b] for a, b in zip(borders, borders[1:], strict=False))
+    return gap.join(number[a:b] for a, b in pairwise(borders))
 
 
 def _numbers() -> Iterator[Shape]:
@@ -750,9 +760,7 @@ def is_held(shape: Shape, redacted: str) -> bool:
     plain = _plain(redacted)
     secret = _plain(shape.secret)
     size = max(4, len(secret) // 2)
-    return not any(
-        secret[start : start + size] in plain for start in range(len(secret) - size + 1)
-    )
+    return not any(secret[start : start + size] in plain for start in range(len(secret) - size + 1))
 
 
 def _plain(text: str) -> str:

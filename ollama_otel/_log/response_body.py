@@ -111,9 +111,7 @@ class ResponseBody:
         self._redact_text = redact
         self._known: dict[str, str] = {}
         self._json = JsonRedaction(self._text, on_hidden=self._found, media=media)
-        self._repeats = JsonRedaction(
-            self._text, on_hidden=self._found, media=media, guesses=False
-        )
+        self._repeats = JsonRedaction(self._text, on_hidden=self._found, media=media, guesses=False)
         self._fragments: dict[_Name, list[str]] = defaultdict(list)
         self._root = _Place(dialect.response_fields, (), self._fragments)
         self._others: set[str] = set()

@@ -82,7 +82,6 @@ def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> Redactor:
     return redact
 
 
-
 def _find_api_keys(text: str) -> list[Span]:
     if is_innocent(text):
         return []
@@ -107,7 +106,10 @@ authorization = redactor(
     "Redact the values of `Authorization` headers, and passwords and tokens in addresses.",
 )
 cookies = redactor(
-    find_cookies, "cookies", "Redact the values of `Cookie` and `Set-Cookie` headers.", by_lines=False
+    find_cookies,
+    "cookies",
+    "Redact the values of `Cookie` and `Set-Cookie` headers.",
+    by_lines=False,
 )
 bearer_tokens = redactor(
     find_bearer_tokens,

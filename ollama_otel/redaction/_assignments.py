@@ -21,28 +21,50 @@ __all__ = ["find_assigned", "is_secret_value"]
 _CORES = (
     *("passw", "passphrase", "passcode", "passkey", "pwd", "secret", "token", "key", "credential"),
     *("creds", "cookie", "auth", "jwt", "session", "connection", "phrase", "contrase", "passord"),
-    *("senha", "wachtwoord", "mot de passe", "пароль", "密码", "密碼", "パスワード", "비밀번호"),
+    *("senha", "wachtwoord", "mot de passe", "requirepass", "mnemonic", "signature", "bearer"),
+    *("пароль", "密码", "密碼", "パスワード", "비밀번호"),
+)
+# These are parts of other words, too, and count as whole words only.
+_WORDS = (
     *("pass", "pw", "pin", "otp", "cvv", "cvc", "ssn", "sig", "sas", "sid", "code", "hmac", "dsn"),
-    *("psk", "pat", "answer", "mnemonic", "haslo", "hasło", "heslo", "parola", "mdp", "bearer"),
-    *("policy", "ticket", "assertion", "signature", "requirepass"),
+    *("psk", "pat", "answer", "haslo", "hasło", "heslo", "parola", "mdp", "policy", "ticket"),
+    *("assertion", "seed", "st", "mfa", "totp"),
 )
-_CORE = re.compile(
-    "|".join(
-        rf"(?<![a-z]){core}(?![a-z])" if len(core) <= 4 and core.isascii() and core != "auth" else core  # noqa: PLR2004
-        for core in _CORES
-    ).replace(r"(?<![a-z])key(?![a-z])", "key").replace(r"(?<![a-z])pass(?![a-z])", r"(?<![a-z])pass(?![a-z])|[a-z_]{1,12}_pass(?![a-z])").replace(r"(?<![a-z])pwd(?![a-z])", "pwd")
-)
-_WINDOW = 16_384
-"""Characters that are searched for names at once; other threads can run in between."""
-_LONGEST_CORE = 24
 _MARK = "[redacted: "
 _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _LONGEST_NAME = 64
 # In addresses, these hold what gives access; elsewhere they are names of anything.
 _QUERY_NAMES = frozenset(
-    "key sig signature code auth sas hmac policy ticket assertion sid session jsessionid phpsessid "
-    "x-amz-signature x-goog-signature x-amz-credential x-amz-security-token subscription-key "
-    "auth_key apikey pass pwd pw state_token hdnts hdnea st".split()
+    [
+        "key",
+        "sig",
+        "signature",
+        "code",
+        "auth",
+        "sas",
+        "hmac",
+        "policy",
+        "ticket",
+        "assertion",
+        "sid",
+        "session",
+        "jsessionid",
+        "phpsessid",
+        "x-amz-signature",
+        "x-goog-signature",
+        "x-amz-credential",
+        "x-amz-security-token",
+        "subscription-key",
+        "auth_key",
+        "apikey",
+        "pass",
+        "pwd",
+        "pw",
+        "state_token",
+        "hdnts",
+        "hdnea",
+        "st",
+    ]
 )
 
 
@@ -64,16 +86,37 @@ def _names(text: str) -> Iterator[_Name]:
     if len(lowered) != len(text):
         # A few capitals have two small letters.
         lowered = "".join(sign.lower() if len(sign.lower()) == 1 else sign for sign in text)
-    if not any(core in lowered for core in _CORES):
-        return
     end = 0
-    for start in range(0, len(text), _WINDOW):
-        stop = min(start + _WINDOW, len(text))
-        for found in _CORE.finditer(lowered, start, min(stop + _LONGEST_CORE, len(text))):
-            if end <= found.start() < stop and not _is_in_mark(text, found.start()):
-                name = _name_around(text, *found.span())
-                end = name.end
-                yield name
+    for start, stop in sorted(_hits(text, lowered)):
+        if start >= end and not _is_in_mark(text, start):
+            name = _name_around(text, start, stop)
+            end = name.end
+            yield name
+
+
+def _hits(text: str, lowered: str) -> Iterator[tuple[int, int]]:
+    for core in _CORES:
+        at = lowered.find(core)
+        while at >= 0:
+            yield at, at + len(core)
+            at = lowered.find(core, at + len(core))
+    for word in _WORDS:
+        at = lowered.find(word)
+        while at >= 0:
+            end = at + len(word)
+            if _is_word(text, at, end):
+                yield at, end
+            at = lowered.find(word, end)
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    """Whether a word begins and ends here, also in `camelCase`."""
+    begins = not text[start - 1 : start].isalpha() or (
+        text[start].isupper() and text[start - 1].islower()
+    )
+    return begins and (
+        not text[end : end + 1].isalpha() or (text[end].isupper() and text[end - 1].islower())
+    )
 
 
 def _is_in_mark(text: str, start: int) -> bool:
@@ -95,8 +138,7 @@ def _name_around(text: str, start: int, end: int) -> _Name:
     name = text[start:end]
     kind = _in_text(name, secrecy(name))
     if kind != "certain" and kept[-1:] in (" ", "\u00a0") and text[start].isalpha():
-        word = kept[:-1].rsplit(None, 1)[-1] if kept[:-1].split() else ""
-        word = word.strip("\"'`*_([{#>|-")
+        word = kept[:-1].rpartition(" ")[2].strip("\"'`*_([{#>|-")
         if word.isalnum() and word.lower() not in ("a", "the", "this", "that"):
             kind = _stronger(kind, _in_text(f"{word} {name}", secrecy(f"{word} {name}")))
     return _Name(name, start, end, kind)
@@ -125,16 +167,22 @@ _SIGN = re.compile(
 _NEXT_LINE = re.compile(
     r"[ \t]{0,8}(?P<block>[|>][-+]?)?[ \t]{0,8}\r?\n[ \t>]{0,16}(?:\r?\n[ \t>]{0,16})?(?:(?:```|~~~)\w{0,12}\r?\n[ \t]{0,8})?"
 )
-_HEADING = re.compile(rf"{_CLOSE}[ \t]{{0,8}}\r?\n[ \t>]{{0,16}}(?:\r?\n[ \t>]{{0,16}})?(?:(?:```|~~~)\w{{0,12}}\r?\n[ \t]{{0,8}})?")
+_HEADING = re.compile(
+    rf"{_CLOSE}[ \t]{{0,8}}\r?\n[ \t>]{{0,16}}(?:\r?\n[ \t>]{{0,16}})?(?:(?:```|~~~)\w{{0,12}}\r?\n[ \t]{{0,8}})?"
+)
 _CELL = re.compile(rf"{_CLOSE}[ \t]{{0,32}}\|[ \t]{{0,32}}[*_]{{0,3}}")
 _TAB = re.compile(rf"{_CLOSE}\t[ \t]{{0,8}}")
 _ELEMENT = re.compile(r"(?:[\"'][^<>\r\n]{0,100}|[ ][^<>\r\n]{0,100})?>\s{0,16}(?=[^<\s])")
-_AFTER_ELEMENT = re.compile(r"(?::?[ ]?</\w{1,10}>\s{0,16}){1,3}(?:<\w{1,10}(?:[ ][^<>\r\n]{0,40})?>\s{0,16}){0,3}(?=[^<\s])")
+_AFTER_ELEMENT = re.compile(
+    r"(?::?[ ]?</\w{1,10}>\s{0,16}){1,3}(?:<\w{1,10}(?:[ ][^<>\r\n]{0,40})?>\s{0,16}){0,3}(?=[^<\s])"
+)
 _PAIR = re.compile(
     r"[\"']?(?:[ ][\w-]{1,20}=[\"'][^\"'<>\r\n]{0,60}[\"']){0,4}\s{0,4},?\s{0,40}(?:/>\s{0,8})?[\"']?(?:value|val|content|default|secret)[\"']?[ \t]{0,8}[:=][ \t]{0,8}",
     re.IGNORECASE,
 )
-_ARGUMENT = re.compile(r"(?:[\"'`]\s{0,4},\s{0,8}|[ \t]{0,4}\(\s{0,8}(?:new[ ])?)(?=[bBuUrRfF@]?[\"'`])")
+_ARGUMENT = re.compile(
+    r"(?:[\"'`]\s{0,4},\s{0,8}|[ \t]{0,4}\(\s{0,8}(?:new[ ])?)(?=[bBuUrRfF@]?[\"'`])"
+)
 _SPACE = re.compile(rf"{_CLOSE}[ \t]{{1,8}}[\[(]?")
 _IS = re.compile(
     rf"{_CLOSE}(?:['’]s(?=\s))?(?:[ ](?:for|to|of|on|in|at|für|de|pour)[ ](?:the[ ]|my[ ]|our[ ]|your[ ]|this[ ]|user[ ]|account[ ]|le[ ]){{0,2}}[\w.@-]{{1,40}}(?:[ ](?!is\b|was\b)[\w.-]{{1,20}}){{0,2}})?"
@@ -149,6 +197,7 @@ _BEFORE = re.compile(
 )
 
 _LONGEST_HEAD = 400
+_LONGEST_INDENT = 40
 _TABLE_RULE = re.compile(r"[ \t>]*\|?[ \t]*:?-+[-:| \t]*(?:\r?\n|\Z)")
 _TABLE_ROW = re.compile(r"[ \t>]*\|?(?P<cells>[^\r\n|]*(?:\|[^\r\n|]*)+)(?:\r?\n|\Z)")
 
@@ -287,12 +336,24 @@ def _is_plain(found: re.Match[str], value: _Value, name: _Name) -> bool:
         return False
     if found["equals"] is None and not value.is_quoted and name.text.lower() == "secret":
         return False
-    return found["colon"] is not None or found["equals"] is not None or "=>" in found[0] and value.is_quoted
+    return (
+        found["colon"] is not None
+        or found["equals"] is not None
+        or ("=>" in found[0] and value.is_quoted)
+    )
 
 
 def _begins_line(text: str, start: int) -> bool:
-    line = text.rfind("\n", max(0, start - 40), start) + 1
-    return (line > 0 or start <= 40) and text[line:start].strip() in ("", "export", "set", "ENV", "ARG", "-", "- -e")  # noqa: PLR2004
+    line = text.rfind("\n", max(0, start - _LONGEST_INDENT), start) + 1
+    return (line > 0 or start <= _LONGEST_INDENT) and text[line:start].strip() in (
+        "",
+        "export",
+        "set",
+        "ENV",
+        "ARG",
+        "-",
+        "- -e",
+    )
 
 
 def _whole_word(text: str, value: _Value, sign: str) -> _Value:
@@ -300,7 +361,11 @@ def _whole_word(text: str, value: _Value, sign: str) -> _Value:
     if sign.strip() != sign:
         return value
     found = _BARE.match(text, value.start)
-    if found is None or text[found.end() : found.end() + 1] not in ("", "\n", "\r") or ";" in found[0]:
+    if (
+        found is None
+        or text[found.end() : found.end() + 1] not in ("", "\n", "\r")
+        or ";" in found[0]
+    ):
         return value
     return value._replace(text=found[0], end=found.end())
 
@@ -317,7 +382,18 @@ def _on_next_line(text: str, name: _Name, line: re.Match[str]) -> _Value | None:
     return value if is_certain or _looks_random(value.text) else None
 
 
-def _in_other_forms(text: str, name: _Name) -> _Value | None:  # noqa: C901, PLR0911 - one form after the other
+_CODE_FOLLOWS = ",;={}+/%&\\"
+
+
+def _in_other_forms(text: str, name: _Name) -> _Value | None:
+    after = text[name.end : name.end + 1]
+    if after and after in _CODE_FOLLOWS:
+        return _before(text, name) if after in ";," else None
+    return _in_markup(text, name) or _in_prose(text, name) or _before(text, name)
+
+
+def _in_markup(text: str, name: _Name) -> _Value | None:
+    """Return the value in an element, a call, or a pair of a name and a value."""
     if (found := _PAIR.match(text, name.end)) is not None and _is_pair(text, name):
         value = _value_at(text, found.end(), is_code=False)
         if value is not None and " " not in value.text and _is_secret(value, name.secrecy):
@@ -326,41 +402,54 @@ def _in_other_forms(text: str, name: _Name) -> _Value | None:  # noqa: C901, PLR
         value = _value_at(text, found.end(), is_code=True)
         if value is not None and _is_argument(value) and _is_secret(value, name.secrecy):
             return value
-    if text[name.start - 1 : name.start] in ("<", ":", '"', "'") and (found := _ELEMENT.match(text, name.end)):
+    is_element = text[name.start - 1 : name.start] in ("<", ":", '"', "'")
+    if is_element and (found := _ELEMENT.match(text, name.end)) is not None:
         value = _until(text, found.end(), "<")
         if value is not None and _is_secret(value, name.secrecy) and " " not in value.text:
             return value
-    for form in (_AFTER_ELEMENT, _CELL, _IS, _TAB):
+    return None
+
+
+def _in_prose(text: str, name: _Name) -> _Value | None:
+    """Return the value in a sentence, a table, below a heading, or behind an option."""
+    forms = [_AFTER_ELEMENT, _CELL, _IS, _TAB, *([_HEADING] if _is_heading(text, name) else [])]
+    for form in forms:
         if (found := form.match(text, name.end)) is not None:
             value = _value_at(text, found.end(), is_code=False)
             if value is not None and _is_said(value, name):
                 return value
-    if _is_heading(text, name) and (found := _HEADING.match(text, name.end)) is not None:
-        value = _value_at(text, found.end(), is_code=False)
-        if value is not None and _is_said(value, name):
-            return value
     if (found := _SPACE.match(text, name.end)) is not None:
         value = _value_at(text, found.end(), is_code=False)
         if value is not None and _is_behind(value, text, name):
             return value
-    return _before(text, name)
+    return None
 
 
 def _is_pair(text: str, name: _Name) -> bool:
     before = text[max(0, name.start - 16) : name.start].lower()
-    return re.search(r"(?:name|key|id|field|var|variable|header|type)[\"']?\s{0,4}[:=]\s{0,4}[\"']?\Z", before) is not None
+    return (
+        re.search(
+            r"(?:name|key|id|field|var|variable|header|type)[\"']?\s{0,4}[:=]\s{0,4}[\"']?\Z",
+            before,
+        )
+        is not None
+    )
 
 
 def _is_argument(value: _Value) -> bool:
-    return not re.search(r"\s|[:?]\Z", value.text) and _CODE_WORD.fullmatch(value.text) is None and (
-        _looks_random(value.text)
+    return (
+        not re.search(r"\s|[:?]\Z", value.text)
+        and _CODE_WORD.fullmatch(value.text) is None
+        and (_looks_random(value.text))
     )
 
 
 def _is_heading(text: str, name: _Name) -> bool:
     line = text.rfind("\n", max(0, name.start - 60), name.start) + 1
     start = text[line : name.start]
-    return bool(re.fullmatch(r"[ \t>]*(?:#{1,6}|\*\*|[-*])?[ \t*`_]*(?:[\w-]{1,20}[ ]){0,2}", start)) and (
+    return bool(
+        re.fullmatch(r"[ \t>]*(?:#{1,6}|\*\*|[-*])?[ \t*`_]*(?:[\w-]{1,20}[ ]){0,2}", start)
+    ) and (
         "#" in start or "*" in start or (line == 0 or name.start - line < 12)  # noqa: PLR2004
     )
 
@@ -380,8 +469,19 @@ def _is_behind(value: _Value, text: str, name: _Name) -> bool:
     """Whether a value that follows a name after a space is a secret."""
     is_option = name.text.startswith("-")
     if is_option:
-        return not value.text.startswith("-") and _is_secret(value, name.secrecy) and (
-            value.is_quoted or _looks_random(value.text) or (name.secrecy == "certain" and text[value.end:value.end+1] in ("", "\n", " ") and value.text.isalnum() and _is_command(text, name))
+        return (
+            not value.text.startswith("-")
+            and _is_secret(value, name.secrecy)
+            and (
+                value.is_quoted
+                or _looks_random(value.text)
+                or (
+                    name.secrecy == "certain"
+                    and text[value.end : value.end + 1] in ("", "\n", " ")
+                    and value.text.isalnum()
+                    and _is_command(text, name)
+                )
+            )
         )
     if value.is_quoted:
         return name.secrecy == "certain" and " " not in value.text and _looks_random(value.text)
@@ -404,7 +504,9 @@ def _before(text: str, name: _Name) -> _Value | None:
     if found is None:
         return None
     group = "quoted" if found["quote"] else "bare"
-    value = _Value(found[group], start + found.start(group), start + found.end(group), bool(found["quote"]), "")
+    value = _Value(
+        found[group], start + found.start(group), start + found.end(group), bool(found["quote"]), ""
+    )
     return value if _looks_random(value.text) and not _is_placeholder(value) else None
 
 
@@ -422,7 +524,9 @@ def _column(text: str, name: _Name) -> tuple[list[Span], int, int]:
         position = row.end()
         cells = row["cells"].split("|")
         if index < len(cells) and (cell := cells[index].strip(" \t`*_\"'")):
-            start = row.start("cells") + len("|".join((*cells[:index], ""))) + cells[index].index(cell)
+            start = (
+                row.start("cells") + len("|".join((*cells[:index], ""))) + cells[index].index(cell)
+            )
             if len(cell) >= _SHORTEST and " " not in cell and not _PLACEHOLDER.fullmatch(cell):
                 spans.append(Span(start, start + len(cell), "secret"))
     return spans, end, position
@@ -473,7 +577,11 @@ def _end_of_line(text: str, start: int) -> int:
 def _until(text: str, start: int, sign: str) -> _Value | None:
     end = text.find(sign, start, start + _LOOKED_AT)
     value = text[start : end if end >= 0 else start + _LOOKED_AT].strip()
-    return _Value(value, start, start + len(value), False, sign) if value and "\n" not in value else None
+    return (
+        _Value(value, start, start + len(value), False, sign)
+        if value and "\n" not in value
+        else None
+    )
 
 
 def _is_secret(value: _Value, kind: Secrecy | None) -> bool:
@@ -503,7 +611,9 @@ def is_secret_value(value: object, kind: Secrecy) -> bool:
         return False
     if kind == "short":
         return len(text) >= _SHORTEST
-    return isinstance(value, str) and len(text) >= _SHORTEST_TOKEN and _looks_random(text[:_LOOKED_AT])
+    return (
+        isinstance(value, str) and len(text) >= _SHORTEST_TOKEN and _looks_random(text[:_LOOKED_AT])
+    )
 
 
 def _is_placeholder(value: _Value) -> bool:
@@ -525,8 +635,12 @@ def _is_code(value: str, after: str) -> bool:
 
 def _looks_random(value: str) -> bool:
     """Whether a word is none of prose or code: it has a digit or a sign inside."""
-    if len(value) < 4 or value.isnumeric() and len(value) < 4:  # noqa: PLR2004
+    if len(value) < 4 or (value.isnumeric() and len(value) < 4):  # noqa: PLR2004
         return False
-    if re.fullmatch(r"[\w.]*\w\(.*|v?[0-9]+(?:\.[0-9]+)+\S?|[0-9.,]+(?:%|ms|s|kb|mb|px)?|\w+://\S*|[./~]\S*/\S*|<\S*|\S*[(]\S*[)]", value, re.IGNORECASE):
+    if re.fullmatch(
+        r"[\w.]*\w\(.*|v?[0-9]+(?:\.[0-9]+)+\S?|[0-9.,]+(?:%|ms|s|kb|mb|px)?|\w+://\S*|[./~]\S*/\S*|<\S*|\S*[(]\S*[)]",
+        value,
+        re.IGNORECASE,
+    ):
         return value.isdigit()
     return any(map(str.isdigit, value)) or _SPECIAL.fullmatch(value) is not None

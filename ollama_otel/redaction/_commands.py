@@ -24,10 +24,16 @@ _COMMANDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("curl", rf"\bcurl{_OTHERS}-u[\w.@%+-]{{1,64}}:{_V}"),
         # A user with a password before a host, without a scheme.
-        ("@", r"(?<![\w/:.-])(?!mailto:)[\w.-]{1,32}:(?=[^\s@]{0,64}[0-9])(?=[^\s@]{0,64}[A-Za-z])(?P<value>[^\s/@\"'`<>:,;]{6,64})(?=@(?!sha[0-9])[\w.-]+)"),
+        (
+            "@",
+            r"(?<![\w/:.-])(?!mailto:)[\w.-]{1,32}:(?=[^\s@]{0,64}[0-9])(?=[^\s@]{0,64}[A-Za-z])(?P<value>[^\s/@\"'`<>:,;]{6,64})(?=@(?!sha[0-9])[\w.-]+)",
+        ),
         ("vault", rf"\bvault[ \t]+login[ \t]+(?:-\S+[ \t]+)*(?=\S*[0-9]){_V}"),
         ("gh secret", rf"\bgh[ ]secret[ ]set{_OTHERS}(?:-b|--body)[ =]?{_Q}{_V}"),
-        ("send", rf"(?i:pass(?:word|phrase)|pin)[^\r\n]{{0,24}}\s{{1,8}}send(?:line)?[ \t]+(?:--[ ])?{_Q}(?P<value>[^\s\"'`\\]{{3,}})"),
+        (
+            "send",
+            rf"(?i:pass(?:word|phrase)|pin)[^\r\n]{{0,24}}\s{{1,8}}send(?:line)?[ \t]+(?:--[ ])?{_Q}(?P<value>[^\s\"'`\\]{{3,}})",
+        ),
         ("WIFI:", r"\bWIFI:(?:[^;\r\n]{0,99};){0,4}?P:(?P<value>[^;\r\n]{3,})"),
         *(
             (name, rf"\b{name}\b{_OTHERS}{option}[ \t=]?{_Q}{_V}")
@@ -66,30 +72,102 @@ _COMMANDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("mysql", rf"\bmysql\w*{_OTHERS}-p{_Q}(?=[^\s]){_V}"),
         ("mariadb", rf"\bmariadb\w*{_OTHERS}-p{_Q}(?=[^\s]){_V}"),
         ("htpasswd", rf"\bhtpasswd[ \t]+-\w*b\w*[ \t]+\S{{1,200}}[ \t]+\S{{1,64}}[ \t]+{_Q}{_V}"),
-        ("rabbitmqctl", rf"\brabbitmqctl[ \t]+(?:add_user|change_password)[ \t]+\S{{1,64}}[ \t]+{_Q}{_V}"),
+        (
+            "rabbitmqctl",
+            rf"\brabbitmqctl[ \t]+(?:add_user|change_password)[ \t]+\S{{1,64}}[ \t]+{_Q}{_V}",
+        ),
         ("net ", rf"\bnet[ \t]+user?[ \t]+\S{{1,64}}[ \t]+(?!/){_Q}{_V}"),
         ("pass:", rf"(?<=pass:){_V}"),
-        ("chpasswd", rf"\becho[ \t]+(?:-\w+[ \t]+)?{_Q}[\w.-]{{1,64}}:{_V}[^|\r\n]{{0,9}}\|[^|\r\n]{{0,99}}chpasswd"),
-        ("echo", rf"\becho[ \t]+(?:-\w+[ \t]+)?{_Q}{_V}{_Q}[ \t]*\|[^|\r\n]{{0,99}}(?:--?password-stdin|sudo[ \t]+-\w*S|passwd[ \t]+--stdin|--with-token)"),
+        (
+            "chpasswd",
+            rf"\becho[ \t]+(?:-\w+[ \t]+)?{_Q}[\w.-]{{1,64}}:{_V}[^|\r\n]{{0,9}}\|[^|\r\n]{{0,99}}chpasswd",
+        ),
+        (
+            "echo",
+            rf"\becho[ \t]+(?:-\w+[ \t]+)?{_Q}{_V}{_Q}[ \t]*\|[^|\r\n]{{0,99}}(?:--?password-stdin|sudo[ \t]+-\w*S|passwd[ \t]+--stdin|--with-token)",
+        ),
         ("with-token", rf"--with-token[ \t]+(?!<){_Q}{_V}"),
         # SQL
-        ("DENTIFIED", rf"(?i:identified[ \t]+(?:with[ \t]+\S{{1,64}}[ \t]+)?(?:by|as)[ \t]+(?:password[ \t]+)?)[\"'](?P<value>[^\"'\r\n]+)"),
-        ("dentified", rf"(?i:identified[ \t]+(?:with[ \t]+\S{{1,64}}[ \t]+)?(?:by|as)[ \t]+(?:password[ \t]+)?)[\"'](?P<value>[^\"'\r\n]+)"),
-        ("ASSWORD", r"(?i:set[ \t]+password[ \t]+for[ \t]+[^=\r\n]{1,99}=[ \t]*(?:password\()?)[\"'](?P<value>[^\"'\r\n]+)"),
+        (
+            "DENTIFIED",
+            r"(?i:identified[ \t]+(?:with[ \t]+\S{1,64}[ \t]+)?(?:by|as)[ \t]+(?:password[ \t]+)?)[\"'](?P<value>[^\"'\r\n]+)",
+        ),
+        (
+            "dentified",
+            r"(?i:identified[ \t]+(?:with[ \t]+\S{1,64}[ \t]+)?(?:by|as)[ \t]+(?:password[ \t]+)?)[\"'](?P<value>[^\"'\r\n]+)",
+        ),
+        (
+            "ASSWORD",
+            r"(?i:set[ \t]+password[ \t]+for[ \t]+[^=\r\n]{1,99}=[ \t]*(?:password\()?)[\"'](?P<value>[^\"'\r\n]+)",
+        ),
         # Two arguments: a user and a password.
-        ("uth", rf"(?i:\b(?:\w*basic_?auth|auth|with_?credentials|networkcredential|passwordauthentication|login)[ \t]{{0,4}}[=:]?[ \t]{{0,4}}[(\[])[ \t]{{0,4}}[bru]?[\"'][^\"'\r\n]{{1,64}}[\"'],[ \t]*[bru]?[\"'](?P<value>[^\"'\r\n]+)"),
-        ("redential", rf"(?i:\b\w*credentials?[ \t]{{0,4}}[=:]?[ \t]{{0,4}}[(\[])[ \t]{{0,4}}[bru]?[\"'][^\"'\r\n]{{1,64}}[\"'],[ \t]*[bru]?[\"'](?P<value>[^\"'\r\n]+)"),
-        ("ogin", rf"(?i:\blogin(?:[ ]is)?:?[ \t]+)[\w.@-]{{1,64}}[ \t]*[/|:][ \t]*(?=[^\s]{{0,64}}[0-9])(?P<value>[^\s\"'`]{{5,}})"),
-        ("red", rf"(?i:\b(?:credentials?|creds?):?[ \t]+)[\w.@-]{{1,64}}[ \t]*[/|:][ \t]*(?=[^\s]{{0,64}}[0-9])(?P<value>[^\s\"'`]{{5,}})"),
+        (
+            "uth",
+            r"(?i:\b(?:\w*basic_?auth|auth|with_?credentials|networkcredential|passwordauthentication|login)[ \t]{0,4}[=:]?[ \t]{0,4}[(\[])[ \t]{0,4}[bru]?[\"'][^\"'\r\n]{1,64}[\"'],[ \t]*[bru]?[\"'](?P<value>[^\"'\r\n]+)",
+        ),
+        (
+            "redential",
+            r"(?i:\b\w*credentials?[ \t]{0,4}[=:]?[ \t]{0,4}[(\[])[ \t]{0,4}[bru]?[\"'][^\"'\r\n]{1,64}[\"'],[ \t]*[bru]?[\"'](?P<value>[^\"'\r\n]+)",
+        ),
+        (
+            "ogin",
+            r"(?i:\blogin(?:[ ]is)?:?[ \t]+)[\w.@-]{1,64}[ \t]*[/|:][ \t]*(?=[^\s]{0,64}[0-9])(?P<value>[^\s\"'`]{5,})",
+        ),
+        (
+            "red",
+            r"(?i:\b(?:credentials?|creds?):?[ \t]+)[\w.@-]{1,64}[ \t]*[/|:][ \t]*(?=[^\s]{0,64}[0-9])(?P<value>[^\s\"'`]{5,})",
+        ),
     )
 )
+
+
+# A text without any option need not be searched for each of these.
+_TOOLS = frozenset(
+    [
+        "-",
+        "curl",
+        "sshpass",
+        "docker",
+        "podman",
+        "helm",
+        "az",
+        "oc",
+        "redis-cli",
+        "sqlcmd",
+        "bcp",
+        "ldapsearch",
+        "ldapadd",
+        "ldapmodify",
+        "plink",
+        "pscp",
+        "unzip",
+        "zip",
+        "mosquitto_pub",
+        "mosquitto_sub",
+        "smbclient",
+        "ipmitool",
+        "influx",
+        "cqlsh",
+        "mongo",
+        "mongosh",
+        "mongodump",
+        "mongorestore",
+        "mongoexport",
+        "mongoimport",
+        "mysql",
+        "mariadb",
+        "htpasswd",
+        "with-token",
+    ]
+)
+_STATEMENTS = tuple(row for row in _COMMANDS if row[0] not in _TOOLS)
 
 
 def find_in_commands(text: str) -> list[Span]:
     """Find passwords in arguments of well-known commands and statements."""
     return [
         Span(*found.span("value"), "secret")
-        for word, pattern in _COMMANDS
+        for word, pattern in (_COMMANDS if " -" in text else _STATEMENTS)
         if word in text
         for found in pattern.finditer(text)
     ]

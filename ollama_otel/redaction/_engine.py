@@ -41,16 +41,19 @@ _ESCAPE = re.compile(
 )
 
 
-def redactor(find: Finder, name: str, doc: str, *, by_lines: bool = True) -> Redactor:
+def redactor(
+    find: Finder, name: str, doc: str, *, by_lines: bool = True, has_view: bool = True
+) -> Redactor:
     """Return a redactor of what `find` finds.
 
     With `by_lines`, a long text is searched a few lines at a time, so that other threads can run
-    in between; the finder's secrets must not span lines.
+    in between; the finder's secrets must not span lines. With `has_view`, the finder also sees
+    the text without escapes.
     """
 
     def redact(text: str) -> str:
         spans = find(text)
-        view = _View.of(text)
+        view = _View.of(text) if has_view else None
         if view is not None:
             spans = [*spans, *map(view.in_source, find(view.text))]
         return _replaced(text, spans) if spans else text

@@ -15,6 +15,11 @@ Secrecy = Literal["certain", "likely", "short"]
 digit, like a PIN.
 """
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[0-9]+")
 
 _PASSWORD = re.compile(
@@ -59,34 +64,34 @@ _CERTAIN_BEFORE = {
 _CERTAIN_PAIRS = frozenset(
     (before, last) for last, words in _CERTAIN_BEFORE.items() for before in words.split()
 )
-_LIKELY = frozenset(
+_LIKELY = _words(
     "token auth pass pw sid sas dsn pat session sessionid phpsessid jsessionid psk requirepass"
-    " masterauth".split()
+    " masterauth"
 )
+_LIKELY_BEFORE = {
+    "id": _words("session"),
+    "key": _words(
+        "session service app client host customer consumer application server wallet device share "
+        "tenant crypto data kms cipher symmetric bucket integration write project instrumentation "
+        "ingestion routing team user x goog openai anthropic stripe aws azure google ai sendgrid "
+        "maps gemini groq db"
+    ),
+    "code": _words("oauth auth authorization device"),
+}
 _LIKELY_PAIRS = frozenset(
-    [("session", "id"), ("session", "key"), ("service", "key"), ("app", "key"), ("client", "key")]
-    + [("host", "key"), ("customer", "key"), ("consumer", "key"), ("application", "key")]
-    + [("server", "key"), ("wallet", "key"), ("device", "key"), ("share", "key"), ("tenant", "key")]
-    + [("crypto", "key"), ("data", "key"), ("kms", "key"), ("cipher", "key"), ("symmetric", "key")]
-    + [("bucket", "key"), ("integration", "key"), ("write", "key"), ("project", "key")]
-    + [("instrumentation", "key"), ("ingestion", "key"), ("routing", "key"), ("team", "key")]
-    + [("user", "key"), ("x", "key"), ("goog", "key"), ("openai", "key"), ("anthropic", "key")]
-    + [("stripe", "key"), ("aws", "key"), ("azure", "key"), ("google", "key"), ("ai", "key")]
-    + [("sendgrid", "key"), ("maps", "key"), ("gemini", "key"), ("groq", "key"), ("db", "key")]
-    + [("oauth", "code"), ("auth", "code"), ("authorization", "code"), ("device", "code")]
+    (before, last) for last, words in _LIKELY_BEFORE.items() for before in words
 )
-_SHORT = frozenset("pin otp totp cvv cvv2 cvc cvc2 cid ssn tan mfa puk nip".split())
+_SHORT = _words("pin otp totp cvv cvc cid ssn tan mfa puk nip")
+_CODES = _words(
+    "mfa otp totp 2fa fa verification security recovery backup access pin sms auth login confirmation "
+    "unlock door alarm entry time tan factor cvv cvc"
+)
 _SHORT_PAIRS = frozenset(
-    (before, last)
-    for last in ("code", "codes", "number", "no", "pin", "password")
-    for before in (
-        "mfa otp totp 2fa fa verification security recovery backup access pin sms auth login "
-        "confirmation ssn unlock door alarm entry one tan factor card cvv cvc"
-    ).split()
-    if last in ("code", "codes") or before in ("ssn", "pin", "card", "tan")
+    [(before, last) for last in ("code", "codes") for before in _CODES]
+    + [(before, last) for last in ("number", "no") for before in ("ssn", "pin", "card", "tan")]
 )
-_NO_SECRET = frozenset(
-    # What describes a secret, and is none.
+# What describes a secret, and is none.
+_NO_SECRET = _words(
     "length policy hint name names count type types file filename path url uri link field fields label "
     "expiry expires expire expiration exp age min max rules rule strength changed updated created at date "
     "time enabled disabled required optional valid invalid verified present exists manager prompt help "
@@ -95,20 +100,25 @@ _NO_SECRET = frozenset(
     "arn rotation usage limit budget ids offset domain jar consent banner "
     "callback handler func function getter reader validator generator factory "
     "reset recovery confirm_url visible visibility match matches mismatch score category "
-    "holder owner state stage struct from ref reference location dir directory in".split()
+    "holder owner state stage struct from ref reference location dir directory in"
 )
-_NO_TOKEN_BEFORE = frozenset(
+# The same secret in another place or form.
+_VARIANTS = _words(
+    "confirm confirmation again repeat old new prod dev test base value plain raw text b64 base64 "
+    "encoded hash hashed"
+)
+_NO_TOKEN_BEFORE = _words(
     "eos bos pad unk sep cls mask stop start end first last next prev previous special max min num n "
     "per each total image img audio text prompt output input new current decoder encoder page "
     "continuation cancellation cancel sync cursor separator sentence word sub begin bad good top "
     "forced suppress any expected unexpected invalid valid str string name number op lex peek get "
     "put keyword operator literal comment newline indent dedent error eof type this that an a no "
-    "every another one two extra lookahead single whole given same other cost price".split()
+    "every another one two extra lookahead single whole given same other cost price"
 )
-_NO_SECRET_FIRST = frozenset(
+_NO_SECRET_FIRST = _words(
     "has is are no not use uses show hide forgot forget require requires required need needs ask "
     "change can must should get check validate verify prompt public foreign primary sort partition "
-    "cache dict map keyboard".split()
+    "cache dict map keyboard"
 )
 
 
@@ -116,7 +126,7 @@ _NO_SECRET_FIRST = frozenset(
 def secrecy(name: str) -> Secrecy | None:
     """Return what a name says about its value; None if nothing."""
     words = [word.lower() for word in _WORD.findall(name)]
-    while len(words) > 1 and (words[-1].isdigit() or words[-1] in ("confirm", "confirmation", "again", "repeat", "old", "new", "prod", "dev", "test", "base", "value", "plain", "raw", "text", "b64", "base64", "encoded", "hash", "hashed")):
+    while len(words) > 1 and (words[-1].isdigit() or words[-1] in _VARIANTS):
         words.pop()
     if not words or words[-1] in _NO_SECRET or words[0] in _NO_SECRET_FIRST:
         return None

@@ -37,7 +37,7 @@ _SHAPES = (
     r"(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}(?![A-Za-z0-9])|ABSK[A-Za-z0-9+/]{60,}={0,2}",
     rf"bedrock-api-key-[A-Za-z0-9+/=]{{40,}}|amzn\.mws\.{_HEX}{{8}}-[0-9a-f-]{{27}}",
     rf"AIza{_WD}{{30,}}|ya29\.{_WD}{{20,}}|GOCSPX-{_WD}{{20,}}|AQ\.Ab{_WD}{{30,}}|1//0{_WD}{{30,}}",
-    rf"[A-Za-z0-9_~.]{{3}}[0-9]Q~[A-Za-z0-9_~.-]{{31,34}}",  # Microsoft Entra
+    r"[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}",  # Microsoft Entra
     r"[A-Za-z0-9+/]{30,90}(?:AzFu|AzSe|AIoT|\+ASt|\+ACR|\+AEh|\+ABa|ACDb|AzCa|APIM|JQQJ99)[A-Za-z0-9+/]{5,}={0,2}",
     rf"do[opr]_v1_{_HEX}{{40,}}|LTAI{_W}{{12,}}|AKID{_W}{{32}}|AKLT{_WD}{{30,}}|bce-v3/ALTAK-[A-Za-z0-9/]{{20,}}",
     rf"HRKU-{_WD}{{30,}}|fm[12]_[A-Za-z0-9+/=]{{40,}}|fo1_{_WD}{{30,}}|vc[paikr]_{_W}{{20,}}|nf[pcoub]_{_W}{{30,}}",
@@ -82,10 +82,10 @@ _SHAPES = (
 )
 _SHAPE = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_SHAPES)})")
 # In words with capitals, small letters and digits, the shapes above need not know the prefix.
-_RANDOM = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]{0,15}[_.-](?:[A-Za-z0-9]{1,10}[_-]){0,2}([A-Za-z0-9]{24,})(?![A-Za-z0-9])")
-_LONG_WORD = re.compile(
-    r"(?<![A-Za-z0-9_./+=~:$-])[A-Za-z0-9_./+=~:$-]{15,}"
+_RANDOM = re.compile(
+    r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]{0,15}[_.-](?:[A-Za-z0-9]{1,10}[_-]){0,2}([A-Za-z0-9]{24,})(?![A-Za-z0-9])"
 )
+_LONG_WORD = re.compile(r"(?<![A-Za-z0-9_./+=~:$-])[A-Za-z0-9_./+=~:$-]{15,}")
 # The words after "bearer" in prose have neither digits nor capitals inside.
 _LEAST_CHANGES = 0.42
 """Changes between capitals, small letters and digits, of all characters; random words have 0.6."""
@@ -105,14 +105,12 @@ _JWT = re.compile(
 
 def find_tokens(text: str) -> list[Span]:
     """Find tokens of vendors in the long words of a text."""
-    spans = []
-    for word in _LONG_WORD.finditer(text):
-        for found in _SHAPE.finditer(text, *word.span()):
-            spans.append(Span(*found.span(), "api_key"))
-        for found in _RANDOM.finditer(text, *word.span()):
-            if is_random(found[1]):
-                spans.append(Span(*found.span(), "api_key"))
-    return spans
+    words = [found.span() for found in _LONG_WORD.finditer(text)]
+    found = [shape for word in words for shape in _SHAPE.finditer(text, *word)]
+    found += [
+        word for span in words for word in _RANDOM.finditer(text, *span) if is_random(word[1])
+    ]
+    return [Span(*each.span(), "api_key") for each in found]
 
 
 def is_random(word: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import re
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -340,12 +340,19 @@ def test_what_repeats_a_request_that_is_not_known_stays_out(tmp_path: Path) -> N
     """A request that was dropped may have held a secret; the response's tokens may repeat it."""
     path = tmp_path / "calls.jsonl"
     tokens = [{"token": "hun", "logprob": -0.1}, {"token": "ter2", "logprob": -0.1}]
-    answer = {"model": "m", "message": {"role": "assistant", "content": "ok"}, "done": True, "logprobs": tokens}
+    answer = {
+        "model": "m",
+        "message": {"role": "assistant", "content": "ok"},
+        "done": True,
+        "logprobs": tokens,
+    }
     for limits, kept in (({"max_bytes": 200}, []), ({}, tokens)):
         path.unlink(missing_ok=True)
         transport = Scripted([json.dumps(answer).encode()])
         with ReplayLog(path, bodies=True, **limits) as log:
-            Client(transport=transport, observers=[log]).chat("m", messages=[{"role": "user", "content": "x" * 300}])
+            Client(transport=transport, observers=[log]).chat(
+                "m", messages=[{"role": "user", "content": "x" * 300}]
+            )
         [call] = read(path)
         assert json.loads(call.body or b"")["logprobs"] == kept
 

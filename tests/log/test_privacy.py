@@ -554,15 +554,19 @@ def test_half_a_surrogate_pair_from_a_redactor_is_stored_as_a_question_mark() ->
 
 def arguments(values: dict[str, Any]) -> bytes:
     call = {"function": {"name": "f", "arguments": values}}
-    return json.dumps({"model": "m", "messages": [{"role": "assistant", "tool_calls": [call]}]}).encode()
+    return json.dumps(
+        {"model": "m", "messages": [{"role": "assistant", "tool_calls": [call]}]}
+    ).encode()
 
 
-@pytest.mark.parametrize(
-    "key",
+KEYS = (
     "db_password oldPassword password1 smtp_pass github_token OPENAI_API_KEY signing_key AccountKey "
     "ssh_private_key AWS_SESSION_TOKEN sas_token connection_string credentials cookies passphrase "
-    "token auth session_id pin otp cvv pat dsn jwt_secret secretToken db.password".split(),
+    "token auth session_id pin otp cvv pat dsn jwt_secret secretToken db.password"
 )
+
+
+@pytest.mark.parametrize("key", KEYS.split())
 def test_a_secret_under_a_key_goes_whatever_the_key_is_made_of(key: str) -> None:
     stored, changes = POLICY.request(arguments({key: "Tr0ub4dorQuartz"}), NATIVE)
     assert "Tr0ub4dorQuartz" not in json.dumps(stored)
@@ -576,9 +580,24 @@ def test_a_secret_under_a_key_goes_whatever_the_key_is_made_of(key: str) -> None
 @pytest.mark.parametrize(
     "values",
     [
-        {"max_tokens": 100000, "token": "hello", "eos_token": "<|end_2_of_text|>", "token_type": "a1b2c3"},
-        {"password_length": 12, "has_password": "yes 12", "password_policy": "min12", "secret_name": "db1"},
-        {"pin": 13, "primary_key": "abc12345", "sort_key": "2026-11-28#17", "cache_key": "v12-abcdef"},
+        {
+            "max_tokens": 100000,
+            "token": "hello",
+            "eos_token": "<|end_2_of_text|>",
+            "token_type": "a1b2c3",
+        },
+        {
+            "password_length": 12,
+            "has_password": "yes 12",
+            "password_policy": "min12",
+            "secret_name": "db1",
+        },
+        {
+            "pin": 13,
+            "primary_key": "abc12345",
+            "sort_key": "2026-11-28#17",
+            "cache_key": "v12-abcdef",
+        },
         {"next_token": "a1b2c3d4", "auth": "basic", "session": "monday", "key": "a1b2c3d4"},
     ],
 )
@@ -607,7 +626,8 @@ def test_log_probabilities_go_with_a_secret_in_a_tool_call() -> None:
     tokens = [{"token": token} for token in ("<parameter=", "password", ">\n", "hun", "ter2")]
     call = {"function": {"name": "login", "arguments": {"password": "hunter2"}}}
     kept, changes = answered(
-        chat("", message={"content": "", "tool_calls": [call]}, logprobs=tokens), chat("bye", logprobs=tokens)
+        chat("", message={"content": "", "tool_calls": [call]}, logprobs=tokens),
+        chat("bye", logprobs=tokens),
     )
     assert [value["logprobs"] for value in values(kept)] == [[], []]
     assert changes == {"redacted"}
@@ -618,7 +638,9 @@ def test_token_ids_never_stay() -> None:
     stored, changes = POLICY.request(json.dumps(body).encode(), NATIVE)
     assert (stored, changes) == ({**body, "context": []}, {"token_ids"})
     for context, changes in (([9001], {"token_ids"}), ([], set()), (None, set())):
-        kept, found = answered(chat("Hi", context=context, message={"content": "Hi", "context": context}))
+        kept, found = answered(
+            chat("Hi", context=context, message={"content": "Hi", "context": context})
+        )
         assert b"9001" not in b"".join(kept)
         assert found == changes
     assert answered(b'{\n"response": "Hi", "context": [9001]}')[1] == {"token_ids"}
@@ -649,7 +671,11 @@ def test_a_value_that_another_one_replaces_is_not_stored(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b'{"response":"a \\u003c b","done":true}\n', b'{ "a": [1.0, 1e3, {"b": ""}] }', '{"a":"€"}\n'.encode()],
+    [
+        b'{"response":"a \\u003c b","done":true}\n',
+        b'{ "a": [1.0, 1e3, {"b": ""}] }',
+        '{"a":"€"}\n'.encode(),
+    ],
 )
 def test_other_spellings_of_the_same_json_stay(body: bytes) -> None:
     assert answered(body) == ([body], frozenset())
@@ -661,11 +687,17 @@ def test_other_spellings_of_the_same_json_stay(body: bytes) -> None:
 def test_the_callers_own_images_are_images_only_if_they_look_so() -> None:
     picture = base64.b64encode(PICTURE).decode()
     for key in ("arguments", "format", "options", "tools"):
-        body = {"messages": [{"content": "", "x": {key: {"images": ["cats", "I am joe@example.com"]}}}]}
+        body = {
+            "messages": [{"content": "", "x": {key: {"images": ["cats", "I am joe@example.com"]}}}]
+        }
         stored, changes = POLICY.request(json.dumps(body).encode(), NATIVE)
         assert stored["messages"][0]["x"][key] == {"images": ["cats", "I am [redacted: email]"]}
         assert changes == {"redacted"}
-    stored, changes = POLICY.request(arguments({"images": [picture, f"data:image/png;base64,{picture}"]}), NATIVE)
+    stored, changes = POLICY.request(
+        arguments({"images": [picture, f"data:image/png;base64,{picture}"]}), NATIVE
+    )
     gone = omitted(PICTURE)
-    assert stored["messages"][0]["tool_calls"][0]["function"]["arguments"] == {"images": [gone, gone]}
+    assert stored["messages"][0]["tool_calls"][0]["function"]["arguments"] == {
+        "images": [gone, gone]
+    }
     assert changes == {"images"}
