@@ -94,41 +94,41 @@ def _find_emails(text: str) -> list[Span]:
     return [Span(*found.span(), "email") for found in _EMAIL.finditer(text)]
 
 
-private_keys = redactor(
+private_keys: Redactor = redactor(
     find_private_keys,
     "private_keys",
     "Redact private keys in PEM format and its relatives, also quoted or truncated ones.",
     by_lines=False,
 )
-authorization = redactor(
+authorization: Redactor = redactor(
     find_authorization,
     "authorization",
     "Redact the values of `Authorization` headers, and passwords and tokens in addresses.",
 )
-cookies = redactor(
+cookies: Redactor = redactor(
     find_cookies,
     "cookies",
     "Redact the values of `Cookie` and `Set-Cookie` headers.",
     by_lines=False,
 )
-bearer_tokens = redactor(
+bearer_tokens: Redactor = redactor(
     find_bearer_tokens,
     "bearer_tokens",
     "Redact tokens after the word `Bearer`, and JSON Web Tokens anywhere.",
 )
-api_keys = redactor(
+api_keys: Redactor = redactor(
     _find_api_keys,
     "api_keys",
     "Redact tokens of well-known formats, and values beside names such as `password`.",
     by_lines=False,
 )
-emails = redactor(_find_emails, "emails", "Redact e-mail addresses.")
-card_numbers = redactor(
+emails: Redactor = redactor(_find_emails, "emails", "Redact e-mail addresses.")
+card_numbers: Redactor = redactor(
     find_cards,
     "card_numbers",
     "Redact payment card numbers: 13 to 19 digits, a known issuer, a valid checksum.",
 )
-ibans = redactor(
+ibans: Redactor = redactor(
     find_ibans,
     "ibans",
     "Redact account numbers (IBAN): the length of their country and a valid checksum.",

@@ -10,7 +10,7 @@ __all__ = ["find_private_keys"]
 
 # What stands between the lines of a key: line ends, quotation marks of mail, code and comments.
 _GLUE = r"(?:\\[nrt]|[\s\"'`>#*|,;\\]|[ \t][+.][ \t]*(?=[\r\n\"'])|//[ \t])*+"
-_BASE64_LINES = rf"(?:{_GLUE}[A-Za-z0-9+/=]{{20,}})*+(?:{_GLUE}[A-Za-z0-9+/=]++(?=\s*+\Z|=|-----))?"
+_BASE64_LINES = rf"(?:{_GLUE}[A-Za-z0-9+/=]{{20,}})*+(?:(?!\s*\n[ \t>]*\r?\n){_GLUE}[A-Za-z0-9+/=]++(?=\s*+\Z|=|-----))?"
 _HEADERS = rf"(?:{_GLUE}[A-Za-z][A-Za-z-]{{0,31}}:[^\r\n\\]{{1,128}})*+"
 _NAME = r"(?:[A-Z0-9]{1,16}[ +]){0,4}PRIVATE[ +]KEY(?:[ +]BLOCK)?"
 _PEM = re.compile(
