@@ -324,6 +324,8 @@ def test_redacting_twice_changes_nothing(text: str) -> None:
             "password: \u201c",
             "token: '",
             "&key=",
+            "(password) values (",
+            "(a,",
             "# password\n\n",
             "<password>",
             "name=password ",
@@ -400,6 +402,11 @@ def test_twice_the_text_takes_no_more_than_about_twice_the_time(unit: str) -> No
         ),
         ("4111\u00a01111\u00a01111\u00a01111", "[redacted: card_number]"),
         ("1234 4111 1111 1111 1111 5678", "1234 4111 1111 1111 1111 5678"),
+        ("4111 1111 1111 1111\n1234 5678 9012 3456", "4111 1111 1111 1111\n1234 5678 9012 3456"),
+        (
+            "4111 1111 1111 1111\n5555 5555 5555 4444\n",
+            "[redacted: card_number]\n[redacted: card_number]\n",
+        ),
         (
             "> -----BEGIN PRIVATE KEY-----\n> " + "A1b/" * 16 + "\n\nbye",
             "> [redacted: private_key]\n\nbye",

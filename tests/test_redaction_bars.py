@@ -34,6 +34,7 @@ def alarms() -> dict[str, float]:
         ("lines of code", 0.0009),
         ("rows of 3 to 16 numbers of 4 digits", 0.02),
         ("rows of 12 numbers of 4 digits", 0.001),
+        ("tables of 8 rows of 4 such numbers", 0.02),
     ],
 )
 def test_ordinary_text_is_hardly_touched(alarms: dict[str, float], kind: str, bar: float) -> None:

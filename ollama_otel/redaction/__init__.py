@@ -127,6 +127,7 @@ card_numbers: Redactor = redactor(
     find_cards,
     "card_numbers",
     "Redact payment card numbers: 13 to 19 digits, a known issuer, a valid checksum.",
+    by_lines=False,
 )
 ibans: Redactor = redactor(
     find_ibans,

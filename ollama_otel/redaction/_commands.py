@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from ollama_otel.redaction._engine import Span
+from ollama_otel.redaction._names import secrecy
 
 __all__ = ["find_in_commands"]
 
@@ -163,11 +165,30 @@ _TOOLS = frozenset(
 _STATEMENTS = tuple(row for row in _COMMANDS if row[0] not in _TOOLS)
 
 
+_INSERT = re.compile(
+    r"\((?P<names>[^()]{1,400})\)\s{1,8}values\s{0,8}\((?P<values>(?:'[^'\r\n]*'|[^()'])*)\)",
+    re.IGNORECASE,
+)
+_SQL_VALUE = re.compile(r"\s*(?:'(?P<text>(?:[^']|'')*)'|[^,']+)\s*(?:,|\Z)")
+
+
 def find_in_commands(text: str) -> list[Span]:
     """Find passwords in arguments of well-known commands and statements."""
-    return [
+    spans = [
         Span(*found.span("value"), "secret")
         for word, pattern in (_COMMANDS if " -" in text else _STATEMENTS)
         if word in text
         for found in pattern.finditer(text)
     ]
+    if "alues" in text or "VALUES" in text:
+        spans += [span for found in _INSERT.finditer(text) for span in _inserted(found)]
+    return spans
+
+
+def _inserted(found: re.Match[str]) -> Iterator[Span]:
+    """Yield the values of columns that are named after secrets."""
+    names = [name.strip(' \t\r\n`"[]') for name in found["names"].split(",")]
+    start = found.start("values")
+    for name, value in zip(names, _SQL_VALUE.finditer(found["values"]), strict=False):
+        if secrecy(name) == "certain" and value["text"]:
+            yield Span(start + value.start("text"), start + value.end("text"), "secret")

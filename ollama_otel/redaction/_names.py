@@ -53,6 +53,7 @@ _CERTAIN_BEFORE = {
     "phrase": "seed recovery pass mnemonic secret backup",
     "words": "seed recovery mnemonic",
     "answer": "security secret",
+    "signature": "access",
     "pass": (
         "db smtp mail user root admin ftp mysql pg postgres redis rabbitmq mongo imap ldap proxy "
         "email login http account database wifi sql ssh rds es elastic"
@@ -65,7 +66,7 @@ _CERTAIN_PAIRS = frozenset(
     (before, last) for last, words in _CERTAIN_BEFORE.items() for before in words.split()
 )
 _LIKELY = _words(
-    "token auth pass pw sid sas dsn pat session sessionid phpsessid jsessionid psk requirepass"
+    "token auth pass pw sid sas dsn pat csrf xsrf session sessionid phpsessid jsessionid psk requirepass"
     " masterauth"
 )
 _LIKELY_BEFORE = {
@@ -88,7 +89,11 @@ _CODES = _words(
 )
 _SHORT_PAIRS = frozenset(
     [(before, last) for last in ("code", "codes") for before in _CODES]
-    + [(before, last) for last in ("number", "no") for before in ("ssn", "pin", "card", "tan")]
+    + [
+        (before, last)
+        for last in ("number", "no")
+        for before in ("ssn", "pin", "card", "tan", "security")
+    ]
 )
 # What describes a secret, and is none.
 _NO_SECRET = _words(
@@ -144,8 +149,9 @@ def secrecy(name: str) -> Secrecy | None:
 def _is_certain(words: list[str], pair: tuple[str, str]) -> bool:
     if pair in _CERTAIN_PAIRS or _PASSWORD.fullmatch(pair[1]):
         return True
-    joined = "".join(words[-3:])
-    return joined in ("motdepasse", "wordpass") or any(
+    # `passWord` and `mot de passe` are one word, written as more.
+    joined = ("".join(words[-2:]), "".join(words[-3:]))
+    return any(map(_PASSWORD.fullmatch, joined)) or any(
         _PASSWORD.fullmatch(word) for word in words[:-1] if "key" not in word
     )
 

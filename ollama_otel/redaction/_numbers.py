@@ -39,6 +39,12 @@ _LAYOUTS = frozenset(((4, 6, 5), (4, 6, 4), (8, 8), (6, 13), (4, 4, 5), (4, 4, 8
 _ROW = 4
 """Digits of a group that may belong to a row of numbers instead of a card."""
 
+_LONGEST_ROW = 200
+_FOURS = r"\d{4}(?:[ \t]{1,4}\d{4}){3,30}"
+_ROW_OF_FOURS = re.compile(_FOURS)
+_LINE_BEFORE = re.compile(rf"(?<!\S)(?P<row>{_FOURS})[ \t|,;]*\r?\n[ \t|]*\Z")
+_LINE_AFTER = re.compile(rf"[ \t|,;]*\r?\n[ \t|]*(?P<row>{_FOURS})(?!\S)")
+
 
 class _Run(NamedTuple):
     """Groups of digits with gaps between them."""
@@ -52,9 +58,19 @@ def find_cards(text: str) -> list[Span]:
     """Find payment card numbers: 13 to 19 digits, a known issuer, a valid checksum."""
     spans: list[Span] = []
     for found in _RUN.finditer(text):
-        if found.end() - found.start() >= _FEWEST:
+        if found.end() - found.start() >= _FEWEST and not _in_table(text, found):
             spans += _cards_in(found)
     return spans
+
+
+def _in_table(text: str, found: re.Match[str]) -> bool:
+    """Whether a line of numbers of four digits is beside another one that holds no card."""
+    if len(found[0]) > _LONGEST_ROW or _ROW_OF_FOURS.fullmatch(found[0]) is None:
+        return False
+    before = _LINE_BEFORE.search(text[max(0, found.start() - _LONGEST_ROW) : found.start()])
+    after = _LINE_AFTER.match(text, found.end())
+    rows = [line["row"] for line in (before, after) if line is not None]
+    return any(not _is_card(re.sub(r"\D", "", row), [_ROW] * 4) for row in rows)
 
 
 def _cards_in(found: re.Match[str]) -> Iterator[Span]:

@@ -61,7 +61,7 @@ _SHAPES = (
     rf"phc?x?_{_W}{{30,}}|CFPAT-{_WD}{{30,}}|eyJrIjoi{_WD}{{30,}}=*|pnu_{_W}{{30,}}|sk{_W}{{80,}}",
     # What watches.
     rf"glsa_{_W}{{20,}}(?:_{_W}{{6,}})?|glc_{_W}{{20,}}=*|NRA[KL]-{_W}{{20,}}|NRJS-{_W}{{16,}}|NRI[IQ]-{_WD}{{20,}}|{_HEX}{{36}}NRAL",
-    rf"sntry[su]_[A-Za-z0-9_=+/-]{{40,}}|dt0[a-z][0-9]{{2}}\.{_W}{{20,}}(?:\.{_W}{{40,}})?|hc[a-z](?:ik|mk|lk)_{_W}{{30,}}|cu_{_HEX}{{30,}}",
+    rf"sntry[su]_[A-Za-z0-9_=+/-]{{40,}}|dt0[a-z][0-9]{{2}}\.(?:{_W}{{8,30}}\.{_W}{{40,}}|{_W}{{20,}})|hc[a-z](?:ik|mk|lk)_{_W}{{30,}}|cu_{_HEX}{{30,}}",
     # Messages and mail.
     rf"xox[abeoprs](?:\.xox[a-z])?-{_WD}{{10,}}|xapp-[0-9]-{_WD}{{20,}}|xwfp-{_WD}{{20,}}",
     rf"SG\.{_WD}{{16,}}(?:\.{_WD}{{20,}})?|(?:xkeysib|xsmtpsib)-{_HEX}{{40,}}(?:-{_W}{{10,}})?|re_(?=[A-Za-z]{{0,30}}[0-9]){_W}{{8,}}_?{_W}{{12,}}|mlsn\.{_HEX}{{40,}}",
@@ -76,7 +76,7 @@ _SHAPES = (
     rf"lin_(?:api|oauth)_{_W}{{30,}}|pat-[a-z]{{2}}[0-9]-[0-9a-f-]{{36}}|PMA[KT]-{_HEX}{{20,}}(?:-{_HEX}{{20,}})?",
     rf"fig[douh]r?_{_WD}{{30,}}|pk_[0-9]{{5,10}}_[A-Z0-9]{{20,}}|[12]/[0-9]{{10,}}:{_HEX}{{30,}}|tfp_{_WD}{{30,}}",
     rf"[sp]k\.eyJ{_WD}{{20,}}\.{_WD}{{16,}}|(?:sdk|mob|api)-[0-9a-f]{{8}}-(?:[0-9a-f]{{4}}-){{3}}[0-9a-f]{{12}}|rdme_[a-z0-9]{{50,}}",
-    rf"p8e-{_HEX}{{30,}}|tk-us-{_WD}{{40,}}|sm_(?:aat|pat|sat)_{_W}{{14,}}|fio-u-{_WD}{{50,}}|ory_[a-z]{{2,4}}_{_WD}{{30,}}",
+    rf"p8e-{_HEX}{{30,}}|API-[A-Z0-9]{{26,}}(?!{_W})|KEY[0-9A-F]{{30,}}_{_W}{{20,}}|tk-us-{_WD}{{40,}}|sm_(?:aat|pat|sat)_{_W}{{14,}}|fio-u-{_WD}{{50,}}|ory_[a-z]{{2,4}}_{_WD}{{30,}}",
     # Prefixes of their kind that are not in this list yet.
     rf"[A-Za-z][A-Za-z0-9]{{1,15}}[_-](?:(?:live|test|prod|dev|api|pat|sk|secret|key|token|admin)[_-]){{1,2}}(?=[A-Za-z_-]{{0,99}}[0-9]){_W}{{16,}}",
 )

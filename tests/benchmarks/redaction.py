@@ -85,6 +85,12 @@ def _rows(columns: range) -> Iterator[str]:
         yield " ".join(str(numbers.randrange(1000, 10000)) for _ in range(size))
 
 
+def _tables() -> Iterator[str]:
+    rows = _rows(range(4, 5))
+    for first in rows:
+        yield "\n".join([first, *(next(rows) for _ in range(7))])
+
+
 def _alarms(texts: Iterable[str], changed: list[tuple[str, str]] | None) -> tuple[int, int]:
     count = total = 0
     for text in texts:
@@ -105,6 +111,7 @@ def false_alarms(changed: list[tuple[str, str]] | None = None) -> FalseAlarms:
         "docstrings": _alarms(_docstrings(sources), changed),
         "lines of code": _alarms(lines, changed),
         "rows of 3 to 16 numbers of 4 digits": _alarms(_rows(range(3, 17)), changed),
+        "tables of 8 rows of 4 such numbers": _alarms(_tables(), changed),
         "rows of 4 numbers of 4 digits": _alarms(_rows(range(4, 5)), changed),
         "rows of 12 numbers of 4 digits": _alarms(_rows(range(12, 13)), changed),
     }
