@@ -43,6 +43,9 @@ _EMAIL = re.compile(rf"(?<![\w.%+-])(?!git@)[\w.%+-]++{_HOST}(?:[\w.%+-]*+{_HOST
 _SIGNS = re.compile(r"[@=:|<>\"'`\d-]|earer|EARER")
 """Each secret shorter than the shortest token has one of these in or before it."""
 
+_SEPARATOR = re.compile(r"[^A-Za-z0-9_.]")
+"""There is one between a name and its value."""
+
 
 def is_innocent(text: str) -> bool:
     """Whether a text is too short and too plain for any of the built-in redactors.
@@ -85,6 +88,9 @@ def pattern(regex: str | re.Pattern[str], kind: str = "pattern") -> Redactor:
 def _find_api_keys(text: str) -> list[Span]:
     if is_innocent(text):
         return []
+    if _SEPARATOR.search(text) is None:
+        # A single word, such as the name of a field.
+        return find_tokens(text)
     return [*find_tokens(text), *find_in_commands(text), *find_assigned(text)]
 
 

@@ -95,12 +95,12 @@ def _names(text: str) -> Iterator[_Name]:
 
 
 def _hits(text: str, lowered: str) -> Iterator[tuple[int, int]]:
-    for core in _CORES:
+    for core in [core for core in _CORES if core in lowered]:
         at = lowered.find(core)
         while at >= 0:
             yield at, at + len(core)
             at = lowered.find(core, at + len(core))
-    for word in _WORDS:
+    for word in [word for word in _WORDS if word in lowered]:
         at = lowered.find(word)
         while at >= 0:
             end = at + len(word)
