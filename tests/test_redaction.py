@@ -520,7 +520,13 @@ def test_sixteen_digits_stay_unless_their_checksum_is_right(digits: str) -> None
 @settings(max_examples=2000, deadline=None)
 @given(
     st.one_of(
-        *map(secrets, KINDS), st.text(max_size=16), st.text("akeoxbhspwd-_ eyJ.", max_size=16)
+        *map(secrets, KINDS),
+        st.text(max_size=16),
+        st.text("akeoxbhspwd-_ eyJ.", max_size=16),
+        st.from_regex(
+            r"(?:sk|rk|rzp|fw|hf|re|sm_aat|lin_api|npm|vcp)(?:_live|_test)?_[a-z]{5,20}",
+            fullmatch=True,
+        ),
     )
 )
 def test_what_is_innocent_holds_no_secret(text: str) -> None:
@@ -529,12 +535,23 @@ def test_what_is_innocent_holds_no_secret(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Bearer abcdeF", "xoxb-abcdefghij", "a@b.cc", "secret=x", "4111111111111", "pwd: x"]
+    "text",
+    [
+        "sk_live_abcdefghij",
+        "Bearer abcdeF",
+        "xoxb-abcdefghij",
+        "a@b.cc",
+        "secret=x",
+        "4111111111111",
+        "pwd: x",
+    ],
 )
 def test_the_shortest_secrets_are_not_innocent(text: str) -> None:
     assert not redaction.is_innocent(text)
 
 
-@pytest.mark.parametrize("text", ["", "model", "messages", "assistant", "stop", "Hello, Ada!"])
+@pytest.mark.parametrize(
+    "text", ["", "model", "messages", "stop", "Hello, Ada!", "prompt_eval_duration"]
+)
 def test_names_of_fields_and_short_words_are_innocent(text: str) -> None:
     assert redaction.is_innocent(text)
