@@ -169,7 +169,7 @@ _INSERT = re.compile(
     r"\((?P<names>[^()]{1,400})\)\s{1,8}values\s{0,8}\((?P<values>(?:'[^'\r\n]*'|[^()'])*)\)",
     re.IGNORECASE,
 )
-_SQL_VALUE = re.compile(r"\s*(?:'(?P<text>(?:[^']|'')*)'|[^,']+)\s*(?:,|\Z)")
+_SQL_VALUE = re.compile(r"\s*(?:'(?P<quoted>(?:[^']|'')*)'|[^,']+)\s*(?:,|\Z)")
 
 
 def find_in_commands(text: str) -> list[Span]:
@@ -190,5 +190,5 @@ def _inserted(found: re.Match[str]) -> Iterator[Span]:
     names = [name.strip(' \t\r\n`"[]') for name in found["names"].split(",")]
     start = found.start("values")
     for name, value in zip(names, _SQL_VALUE.finditer(found["values"]), strict=False):
-        if secrecy(name) == "certain" and value["text"]:
-            yield Span(start + value.start("text"), start + value.end("text"), "secret")
+        if secrecy(name) == "certain" and value["quoted"]:
+            yield Span(start + value.start("quoted"), start + value.end("quoted"), "secret")
