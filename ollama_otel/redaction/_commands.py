@@ -166,10 +166,10 @@ _STATEMENTS = tuple(row for row in _COMMANDS if row[0] not in _TOOLS)
 
 
 _INSERT = re.compile(
-    r"\((?P<names>[^()]{1,400})\)\s{1,8}values\s{0,8}\((?P<values>(?:'[^'\r\n]*'|[^()'])*)\)",
+    r"\((?P<names>[^()]{1,400})\)\s{1,8}values\s{0,8}\((?P<values>(?:'[^'\r\n]{0,500}+'|[^()']){1,2000}+)\)",
     re.IGNORECASE,
 )
-_SQL_VALUE = re.compile(r"\s*(?:'(?P<quoted>(?:[^']|'')*)'|[^,']+)\s*(?:,|\Z)")
+_SQL_VALUE = re.compile(r"\s*+(?:'(?P<quoted>[^']*+(?:''[^']*+)*+)'|[^,']++)\s*+(?:,|\Z)")
 
 
 def find_in_commands(text: str) -> list[Span]:
