@@ -382,6 +382,7 @@ def _on_next_line(text: str, name: _Name, line: re.Match[str]) -> _Value | None:
     return value if is_certain or _looks_random(value.text) else None
 
 
+_BEFORE_OPTION = ("", " ", "\t", "\n", '"', "'", "`", "[", "(", ",")
 _CODE_FOLLOWS = ",;={}+/%&\\"
 
 
@@ -467,7 +468,7 @@ def _is_said(value: _Value, name: _Name) -> bool:
 
 def _is_behind(value: _Value, text: str, name: _Name) -> bool:
     """Whether a value that follows a name after a space is a secret."""
-    is_option = name.text.startswith("-")
+    is_option = name.text.startswith("-") and text[name.start - 1 : name.start] in _BEFORE_OPTION
     if is_option:
         return (
             not value.text.startswith("-")
