@@ -192,7 +192,7 @@ _IS = re.compile(
     rf"|{_CLOSE}['’]s[ ]{_MARKUP}"
 )
 _BEFORE = re.compile(
-    r"(?:(?P<quote>[\"'`])(?P<quoted>[^\s\"'`]{4,64})[\"'`]|(?<![\w\"'`])(?P<bare>[^\s\"'`]{4,64}))"
+    r"(?:(?P<quote>[\"'`])(?P<quoted>[^\s\"'`]{4,64})[\"'`]|(?<![^\s(,:])(?P<bare>[^\s\"'`]{4,64}))"
     r"[ ](?:as|is|for|be)[ ](?:(?:the|my|our|your|a|his|her|their|its|new|old|root|admin|user|db|default)[ ]){0,3}\Z"
 )
 
@@ -549,7 +549,8 @@ def _value_at(text: str, position: int, *, is_code: bool) -> _Value | None:
     if not is_code and value.count("(") < bare[0].count(")") and "(" in value:
         value = bare[0]
     end = start + len(value)
-    return _Value(value, start, end, False, text[end : end + 1]) if value else None
+    after = "" if text.startswith(_MARK, end) else text[end : end + 1]
+    return _Value(value, start, end, False, after) if value else None
 
 
 def _quoted(text: str, start: int, quote: str) -> _Value | None:
