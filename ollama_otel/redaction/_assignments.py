@@ -192,7 +192,7 @@ _IS = re.compile(
     rf"|{_CLOSE}['’]s[ ]{_MARKUP}"
 )
 _BEFORE = re.compile(
-    r"(?:(?P<quote>[\"'`])(?P<quoted>[^\s\"'`]{4,64})[\"'`]|(?<![^\s(,:])(?P<bare>[^\s\"'`]{4,64}))"
+    r"(?:(?P<quote>[\"'`])(?P<quoted>[^\s\"'`]{4,64})[\"'`]|(?<![^\s(,:])(?P<bare>[^\s\"'`\]]{4,64}))"
     r"[ ](?:as|is|for|be)[ ](?:(?:the|my|our|your|a|his|her|their|its|new|old|root|admin|user|db|default)[ ]){0,3}\Z"
 )
 
