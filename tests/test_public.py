@@ -27,7 +27,12 @@ PUBLIC = [name for name in MODULES if not any(part.startswith("_") for part in n
 # Re-exports, by their nature.
 FACADES = {
     "ollama_otel",
-    *("ollama_otel.instrumentation", "ollama_otel.ollama", "ollama_otel.replay"),
+    *(
+        "ollama_otel.instrumentation",
+        "ollama_otel.ollama",
+        "ollama_otel.redaction",
+        "ollama_otel.replay",
+    ),
     *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
 }
 # Shared among our own rooms, and not for others.

@@ -32,6 +32,7 @@ _MOST_BARS: Final = 60
 _CHANGES: Final = {
     "redacted": "Redacted: parts of the text were replaced before it was logged.",
     "images": "Images are left out; the log has their hash and size.",
+    "token_ids": "Token ids, which repeat the conversation, are left out.",
     "vectors": "Vectors are left out; the log has their hash and size.",
     "decoded": "The response was compressed; it was logged uncompressed.",
 }

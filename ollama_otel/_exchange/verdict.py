@@ -8,6 +8,7 @@ from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire import failures
 from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel.records import Ending, Endpoint, ErrorType, Outcome, ResponseFacts
+from ollama_otel.redaction import BUILT_IN
 
 __all__ = ["Verdict", "judge"]
 
@@ -49,7 +50,7 @@ def judge(
         return Verdict("completed", "whole_body")
     if status is not None and status >= _FIRST_ERROR:
         text = dialect_of(endpoint).error_text(b"" if reader is None else reader.start)
-        message = text or f"HTTP status {status}"
+        message = failures.shortened(text, _redacted) or f"HTTP status {status}"
         return Verdict("failed", "error_status", failures.from_server(status, text), message)
     if cause is not None:
         kind = failures.from_exception(cause)
@@ -58,7 +59,8 @@ def judge(
         return _redirected(endpoint.method, status)
     if facts.error is not None:
         text = failures.error_text(facts.error.encode())
-        return Verdict("failed", "error_message", failures.from_server(None, text), text)
+        message = failures.shortened(text, _redacted)
+        return Verdict("failed", "error_message", failures.from_server(None, text), message)
     verdict = _without_error(reader, facts, is_whole=is_whole)
     if is_shutdown and verdict.outcome == "abandoned":
         return Verdict("cancelled", "cancelled")
@@ -92,3 +94,9 @@ def _without_error(reader: BodyReader | None, facts: ResponseFacts, *, is_whole:
         return not_protocol
     text = "the answer ended without its final message"
     return Verdict("failed", "no_final_message", "incomplete", text)
+
+
+def _redacted(text: str) -> str:
+    for redactor in BUILT_IN:
+        text = redactor(text)
+    return text

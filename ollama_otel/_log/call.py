@@ -39,9 +39,10 @@ class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
     chunks: tuple[Chunk, ...] | None
     """The pieces of the response's body; None if it was not logged."""
     request_changes: frozenset[str]
-    """Changes to the request's body: `redacted`, `images`, `binary`."""
+    """Changes to the request's body: `redacted`, `images`, `token_ids`, `binary`."""
     answer_changes: frozenset[str]
-    """Changes to the response's body: `redacted`, `images`, `vectors`, `decoded`."""
+    """Changes to the response's body: `redacted`, `images`, `token_ids`,
+    `vectors`, `decoded`."""
     missing: str | None
     """Why there is no body although bodies were logged; FORMAT.md has the list."""
     file: Path

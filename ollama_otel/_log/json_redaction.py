@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from ollama_otel.redaction import is_secret_key
+from ollama_otel.redaction._assignments import is_secret_value
+from ollama_otel.redaction._names import secrecy
 
 __all__ = ["JsonRedaction", "MediaCopier", "SpecialFields"]
 
@@ -16,6 +18,7 @@ MediaCopier = Callable[[str, str], Any]
 """Returns the replacement of the string under a key if it is media; None otherwise."""
 
 _NESTED_TOO_DEEPLY = "[nested too deeply]"
+_LONGEST_KIND = 64
 _MAX_DEPTH = 200
 """Levels of nesting, the same limit as the JSON parser's."""
 
@@ -36,10 +39,21 @@ class JsonRedaction:
         *,
         on_hidden: Callable[[], object],
         media: MediaCopier | None = None,
+        nested: Mapping[str, MediaCopier] = MappingProxyType({}),
+        guesses: bool = True,
     ) -> None:
+        """`nested` copies media below its keys instead of `media`.
+
+        With `guesses`, values under keys such as `token` are secrets if they look random.
+        """
         self._text = text
         self._on_hidden = on_hidden
         self._media = media or _no_media
+        self._guesses = guesses
+        self._nested = {
+            key: JsonRedaction(text, on_hidden=on_hidden, media=copier, guesses=guesses)
+            for key, copier in nested.items()
+        }
 
     def __call__(
         self,
@@ -76,11 +90,17 @@ class JsonRedaction:
         return value if redacted == text else redacted
 
     def _field(self, key: str, value: Any, depth: int, *, is_schema: bool) -> Any:
-        if not is_secret_key(key):
-            return self(value, None, depth, key=key)
+        if not self._is_secret(key, value):
+            return self._nested.get(key, self)(value, None, depth, key=key)
         if is_schema and isinstance(value, dict) and not _SCHEMA_WORDS.isdisjoint(value):
             return self._schema(key, value, depth)
         return self._hidden(key, value, depth)
+
+    def _is_secret(self, key: str, value: Any) -> bool:
+        kind = secrecy(key)
+        if kind is None or kind == "certain":
+            return kind is not None
+        return self._guesses and not isinstance(value, bool) and is_secret_value(value, kind)
 
     def _schema(self, key: str, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         """Copy the schema of a secret argument of a tool, without the values in it."""
@@ -102,7 +122,8 @@ class JsonRedaction:
             }
         if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
             return value
-        mark = f"[redacted: {key.lower()}]"
+        kind = key.lower() if self._text(key) == key and len(key) <= _LONGEST_KIND else "secret"
+        mark = f"[redacted: {kind}]"
         if value != mark:
             self._on_hidden()
         return mark

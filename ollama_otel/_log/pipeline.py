@@ -33,6 +33,12 @@ from ollama_otel.records import CallRecord, CallStart
 __all__ = ["Begun", "CallIds", "Ended", "Pipeline"]
 
 
+_UNCLEAN = frozenset({"redacted", "binary", "token_ids"})
+"""Changes after which a request may have held a secret."""
+_MOST_CALLS = 10_000
+"""Calls that are remembered between their request and their end."""
+
+
 class Begun(Struct, frozen=True, kw_only=True):
     """A call that begins."""
 
@@ -83,7 +89,8 @@ class Pipeline:
         self._policy = policy
         self._ids = ids
         self._bodies = bodies
-        self._redacted_requests: set[str] = set()
+        self._clean_requests: dict[str, None] = {}
+        """Ids of calls whose request is known to hold no secret, the oldest first."""
         self._log = structlog.wrap_logger(
             structlog.ReturnLogger(),
             processors=[self._describe, structlog.processors.JSONRenderer(_as_json)],
@@ -127,14 +134,16 @@ class Pipeline:
                 body, changes = self._policy.request(start.content, dialect)
             else:
                 missing = "dialect"
-            if "redacted" in changes:
-                self._redacted_requests.add(entry.id)
+        if self._bodies and missing is None and changes.isdisjoint(_UNCLEAN):
+            self._clean_requests[entry.id] = None
+            if len(self._clean_requests) > _MOST_CALLS:
+                del self._clean_requests[next(iter(self._clean_requests))]
         return request_line(entry.id, start, body=body, changes=changes, missing=missing)
 
     def _end(self, entry: Ended) -> dict[str, Any]:
         record = entry.record
-        echoes_secret = entry.id in self._redacted_requests
-        self._redacted_requests.discard(entry.id)
+        is_clean = entry.id in self._clean_requests
+        self._clean_requests.pop(entry.id, None)
         if entry.pieces is None:
             return end_line(entry.id, record, missing=entry.missing)
         dialect = dialect_of(record.start.endpoint)
@@ -155,7 +164,7 @@ class Pipeline:
             pieces,
             dialect,
             holds_vectors=record.start.endpoint.response == "embedding",
-            echoes_secret=echoes_secret,
+            echoes_secret=not is_clean,
         )
         return end_line(
             entry.id,

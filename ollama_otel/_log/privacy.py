@@ -83,7 +83,8 @@ class BodyPolicy:
     def request(self, content: bytes, dialect: Dialect) -> tuple[Any, frozenset[str]]:
         """Return the JSON of a request to store, and the changes to it.
 
-        Changes are `redacted`, `images` and `binary` (the body is not JSON).
+        Changes are `redacted`, `images`, `token_ids` (left out) and `binary` (the body
+        is not JSON).
         """
         if not content:
             return None, _UNCHANGED
@@ -100,15 +101,30 @@ class BodyPolicy:
 
         images = _Images(dialect, redact, keeps_them=self._keeps_asked)
         copied = JsonRedaction(
-            redact, on_hidden=lambda: changes.add("redacted"), media=images.copied_of_request
+            redact,
+            on_hidden=lambda: changes.add("redacted"),
+            media=images.copied_of_request,
+            nested=dict.fromkeys(dialect.request_data, images.copied_of_data),
         )
-        stored = copied(value)
+
+        def without_ids(ids: Any) -> Any:
+            if not isinstance(ids, list) or not ids:
+                return copied(ids)
+            changes.add("token_ids")
+            return []
+
+        stored = copied(value, dict.fromkeys(dialect.request_ids, without_ids))
         return stored, frozenset(changes | {"images"} if images.were_omitted else changes)
 
     def without_media(self, stored: Any, dialect: Dialect) -> Any:
         """Return a copy of a request's JSON as it would be stored now, with marks for images."""
         images = _Images(dialect, self.text, keeps_them=False)
-        copied = JsonRedaction(str, on_hidden=lambda: None, media=images.copied_of_request)
+        copied = JsonRedaction(
+            str,
+            on_hidden=lambda: None,
+            media=images.copied_of_request,
+            nested=dict.fromkeys(dialect.request_data, images.copied_of_data),
+        )
         return copied(stored)
 
     def response(
@@ -121,9 +137,9 @@ class BodyPolicy:
     ) -> tuple[list[bytes], frozenset[str]]:
         """Return the pieces of a response to store, the same number, and the changes to them.
 
-        `echoes_secret`: the request had a secret, which the response may repeat as token ids that
-        no redactor can read. Changes are `redacted`, `images` and `vectors`. Only the lines that
-        hold a secret or an image are rewritten.
+        `echoes_secret`: the request had a secret or is unknown, and the response may repeat it
+        in log probabilities, where no redactor finds it. Changes are `redacted`, `images`,
+        `token_ids` and `vectors`. Only the lines that hold one of these are rewritten.
         """
         kept = list(pieces)
         changes: set[str] = set()
@@ -143,6 +159,7 @@ class BodyPolicy:
         if edits := response.edits():
             kept = recut(kept, edits, within_replacement)
             changes |= {"redacted"} if response.has_secret else set()
+            changes |= {"token_ids"} if response.had_ids else set()
             changes |= {"images"} if images.were_omitted else set()
         return kept, frozenset(changes)
 
@@ -168,6 +185,15 @@ class _Images:
     def copied_of_request(self, key: str, text: str) -> Any:
         """Return the replacement of a request's string if it has an image, else None."""
         if key in self._dialect.request_media or is_data_url(text):
+            return self._copied(text)
+        return None if self._keeps_them else self._without_images_within(text)
+
+    def copied_of_data(self, key: str, text: str) -> Any:
+        """Return the replacement of a string in a request's own data, such as tool arguments."""
+        is_image = key in self._dialect.request_media and (
+            len(text) > _LONGEST_NAME and _is_base64(text)
+        )
+        if is_image or is_data_url(text):
             return self._copied(text)
         return None if self._keeps_them else self._without_images_within(text)
 

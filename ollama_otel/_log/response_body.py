@@ -6,13 +6,14 @@ redacted, and divided into fragments again. The dialect declares which fields ho
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from msgspec.json import Decoder
+from msgspec.json import Decoder, Encoder
 from msgspec.structs import replace
 from pydantic_core import from_json
 
@@ -20,7 +21,7 @@ from ollama_otel._log.edits import Edit, distributed
 from ollama_otel._log.json_redaction import JsonRedaction, MediaCopier
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
-from ollama_otel.redaction import is_secret_key
+from ollama_otel.redaction._names import secrecy
 
 __all__ = ["ResponseBody"]
 
@@ -30,6 +31,7 @@ _is_timestamp = re.compile(
 ).fullmatch
 
 _decode = Decoder().decode
+_encode = Encoder().encode
 _LONGEST_NAME = 200
 """Characters; a longer text is checked alone, as it may be an image."""
 _SAID: Final = frozenset(("text", "repeat"))
@@ -51,6 +53,8 @@ class _Unit(NamedTuple):
     """An object or an array, or `NOT_JSON`."""
     is_torn: bool = False
     """Whether its end is missing."""
+    is_ambiguous: bool = False
+    """Whether an object has a key twice; all values but the last are lost in `value`."""
 
 
 class _Place:
@@ -95,9 +99,11 @@ class ResponseBody:
         echoes_secret: bool = False,
         media: MediaCopier | None = None,
     ) -> None:
-        """`echoes_secret`: the request had a secret, which the response may repeat."""
+        """`echoes_secret`: the request had a secret, or is unknown: the response may repeat it."""
         self.has_secret = False
         """Whether `edits` found a secret."""
+        self.had_ids = False
+        """Whether `edits` left out token ids."""
         self._body = body
         self._dialect = dialect
         repeats = [f'"{name}"'.encode() for name in _repeats_in(dialect.response_fields)]
@@ -105,6 +111,7 @@ class ResponseBody:
         self._redact_text = redact
         self._known: dict[str, str] = {}
         self._json = JsonRedaction(self._text, on_hidden=self._found, media=media)
+        self._repeats = JsonRedaction(self._text, on_hidden=self._found, media=media, guesses=False)
         self._fragments: dict[_Name, list[str]] = defaultdict(list)
         self._root = _Place(dialect.response_fields, (), self._fragments)
         self._others: set[str] = set()
@@ -135,13 +142,14 @@ class ResponseBody:
         for unit in units:
             self._collect(unit)
         redacted = self._redacted_texts()
-        if not redacted and not self._echoes_secret and self._are_others_clean():
+        is_clean = not redacted and self._are_others_clean()
+        if is_clean and not self._echoes_secret and not self.had_ids:
             return []
         texts = {
             name: iter(distributed(fragments, redacted[name]) if name in redacted else fragments)
             for name, fragments in self._fragments.items()
         }
-        has_secret = bool(redacted) or self._echoes_secret
+        has_secret = self._echoes_secret or not is_clean
         return [
             Edit(unit.start, unit.end, new)
             for unit in units or self._units()
@@ -155,6 +163,7 @@ class ResponseBody:
             self._collect_object(unit.value, self._root)
         else:
             self._is_clean = self._is_clean and self._rewritten(unit, {}) is None
+        self._is_clean = self._is_clean and not unit.is_ambiguous
         if unit.is_torn:
             self._is_clean = self._is_clean and self._rewritten_text(unit) is None
 
@@ -191,9 +200,14 @@ class ResponseBody:
                 else:
                     self._collect_other(key, item)
             return
-        if place.kinds.get(key) == "repeat":
+        kind = place.kinds.get(key)
+        if kind == "ids":
+            self.had_ids = self.had_ids or bool(value)
+        elif kind == "repeat":
             place.texts[key].append(_tokens(value))
-        self._collect_other(key, value)
+            self._is_clean = self._is_clean and self._repeats(value, key=key) == value
+        else:
+            self._collect_other(key, value)
 
     def _collect_other(self, key: str, value: Any) -> None:
         self._is_clean = self._is_clean and self._json(value, key=key) == value
@@ -207,7 +221,7 @@ class ResponseBody:
         keys = {key for shape in self._shapes for key in shape}
         return (
             self._is_clean
-            and not any(map(is_secret_key, keys))
+            and not any(map(secrecy, keys))
             and all(self._text(other) == other for other in self._others | keys)
         )
 
@@ -218,8 +232,9 @@ class ResponseBody:
         if unit.value is NOT_JSON:
             return self._rewritten_text(unit)
         value = self._copied(unit.value, self._dialect.response_fields, (), texts, has_secret)
-        if value == unit.value:
+        if value == unit.value and not unit.is_ambiguous:
             return self._rewritten_text(unit) if unit.is_torn else None
+        self.has_secret = self.has_secret or unit.is_ambiguous
         line = as_json(value)
         # A truncated unit stays truncated: a reader must not find an end that never arrived.
         return line.rstrip(b"}]").removesuffix(b'"') if unit.is_torn else line
@@ -268,8 +283,14 @@ class ResponseBody:
 
         def repeat(value: Any) -> Any:
             if not has_secret or not isinstance(value, list):
-                return self._json(value)
+                return self._repeats(value)
             self.has_secret = self.has_secret or bool(value)
+            return []
+
+        def ids(value: Any) -> Any:
+            if not isinstance(value, list | dict):
+                return self._json(value)
+            self.had_ids = self.had_ids or bool(value)
             return []
 
         def time(value: Any) -> Any:
@@ -279,7 +300,8 @@ class ResponseBody:
         def number(value: Any) -> Any:
             return value if type(value) is int else self._json(value)
 
-        return {"text": fragment, "repeat": repeat, "time": time, "number": number}[kind]
+        copiers = {"text": fragment, "repeat": repeat, "ids": ids, "time": time, "number": number}
+        return copiers[kind]
 
     def _inner_copier(
         self,
@@ -305,19 +327,24 @@ class ResponseBody:
         if framing.has_other_lines:
             return None
         try:
-            values = [_decode(payload) for payload in framing.payloads(self._body) if payload]
+            payloads = [payload for payload in framing.payloads(self._body) if payload]
+            values = [_decode(payload) for payload in payloads]
+            if not all(type(value) is dict for value in values):
+                return None
+            if any(map(_is_ambiguous, payloads, values)):
+                return None
         except (ValueError, RecursionError):
             return None
-        return values if all(type(value) is dict for value in values) else None
+        return values
 
     def _units(self) -> Iterator[_Unit]:
         """Divide a body into messages and the text between them, or into one document."""
         spans = self._dialect.framing.spans(self._body)
-        lines = [_Unit(start, end, self._structure(start, end)) for start, end in spans]
+        lines = [self._structure(start, end) for start, end in spans]
         if lines and lines[0].value is NOT_JSON:
-            start, end = lines[0].start, lines[-1].end
-            if (whole := self._structure(start, end)) is not NOT_JSON:
-                yield _Unit(start, end, whole)
+            whole = self._structure(lines[0].start, lines[-1].end)
+            if whole.value is not NOT_JSON:
+                yield whole
                 return
         if lines and lines[-1].value is NOT_JSON:
             lines[-1] = self._parsed_partially(lines[-1])
@@ -325,9 +352,12 @@ class ResponseBody:
             units = list(run)
             yield from [_Unit(units[0].start, units[-1].end, NOT_JSON)] if is_text else units
 
-    def _structure(self, start: int, end: int) -> Any:
-        value = parse(self._body[start:end])
-        return value if isinstance(value, dict | list) else NOT_JSON
+    def _structure(self, start: int, end: int) -> _Unit:
+        document = self._body[start:end]
+        value = parse(document)
+        if not isinstance(value, dict | list):
+            return _Unit(start, end, NOT_JSON)
+        return _Unit(start, end, value, is_ambiguous=_is_ambiguous(document, value))
 
     def _parsed_partially(self, line: _Unit) -> _Unit:
         # The body may end within a character.
@@ -338,6 +368,27 @@ class ResponseBody:
             return line
         is_message = isinstance(value, dict) and line.end == len(self._body)
         return line._replace(value=value, is_torn=True) if is_message else line
+
+
+def _is_ambiguous(document: bytes, value: Any) -> bool:
+    """Whether an object in a JSON document has a key twice; `value` has the last of each."""
+    try:
+        if _encode(value) == document:
+            return False
+    except (ValueError, TypeError, RecursionError):
+        # Half a surrogate pair; the document is looked at below.
+        pass
+    is_ambiguous = False
+
+    def keys(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal is_ambiguous
+        is_ambiguous = is_ambiguous or len({key for key, _ in pairs}) < len(pairs)
+
+    try:
+        json.loads(document, object_pairs_hook=keys)
+    except (ValueError, RecursionError):
+        return True
+    return is_ambiguous
 
 
 def _identified(path: _Name, fields: Fields, holder: Mapping[str, Any]) -> _Name:

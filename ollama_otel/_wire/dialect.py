@@ -29,12 +29,12 @@ from ollama_otel.records import (
 
 __all__ = ["Dialect", "Fields", "MadeUp", "ProgressTally", "Speech", "VectorSpan"]
 
-FieldKind = Literal["text", "repeat", "number", "time"]
+FieldKind = Literal["text", "repeat", "ids", "number", "time"]
 """What a field of a response holds; redaction needs to know it.
 
 `text`: a fragment of a text that is spread over the stream. `repeat`: a text again in another
-form (token ids, log probabilities). `number`: a count or a duration, of any length. `time`: a
-timestamp.
+form (log probabilities). `ids`: a text again as token ids, which no redactor can read. `number`:
+a count or a duration, of any length. `time`: a timestamp.
 """
 
 Speech = Literal["answer", "thinking"]
@@ -95,6 +95,10 @@ class Dialect(ABC):
     needs_first: ClassVar[bool] = False
     """Whether the first message of a stream holds facts, too."""
     response_fields: ClassVar[Fields] = Fields()
+    request_ids: ClassVar[frozenset[str]] = frozenset()
+    """Keys of a request whose values are texts as token ids."""
+    request_data: ClassVar[frozenset[str]] = frozenset()
+    """Keys of requests below which all names are the caller's own, such as tool arguments."""
     request_media: ClassVar[frozenset[str]] = frozenset()
     """Keys of requests that hold media in base64."""
     response_media: ClassVar[frozenset[str]] = frozenset()

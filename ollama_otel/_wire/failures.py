@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ollama_otel.records import ErrorType
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Callable, Container, Mapping
 
 __all__ = [
     "ERROR_MEANINGS",
@@ -21,6 +21,7 @@ __all__ = [
     "from_exception",
     "from_server",
     "is_cancellation",
+    "shortened",
 ]
 
 ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
@@ -57,6 +58,9 @@ ERROR_MEANINGS: Mapping[ErrorType, str] = MappingProxyType(
 
 _MAX_TEXT = 1024
 """Characters kept of an error text."""
+
+_MAX_REDACTED = 64 * 1024
+"""Characters of an error text that are searched for secrets before it is cut."""
 
 _ELISION = " [...] "
 
@@ -220,21 +224,34 @@ def from_server(status: int | None, text: str) -> ErrorType:
 
 
 def error_text(body: bytes) -> str:
-    """Return the message in an error body, at most 1024 characters; never raises.
+    """Return the message in an error body; never raises.
 
     Reads the bodies of Ollama, OpenAI and Anthropic, also with JSON inside a string as
-    llama-server writes it; any other body is returned as text. A long text loses its middle:
-    engine logs have the exit first and the cause last.
+    llama-server writes it; any other body is returned as text.
     """
     text = body.decode("utf-8", "replace").strip()
     message = _message(text, depth=0) or text
     # Exporters cannot encode half a surrogate pair, which JSON can escape.
-    message = message.encode("utf-8", "replace").decode("utf-8")
-    if len(message) <= _MAX_TEXT:
-        return message
-    head = (_MAX_TEXT - len(_ELISION)) // 2
-    tail = _MAX_TEXT - len(_ELISION) - head
-    return message[:head] + _ELISION + message[-tail:]
+    return message.encode("utf-8", "replace").decode("utf-8")
+
+
+def shortened(text: str, redact: Callable[[str], str]) -> str:
+    """Return an error text of at most 1024 characters.
+
+    A longer text loses its middle: engine logs have the exit first and the cause last. It is
+    redacted before it is cut, as half a secret is harder to find.
+    """
+    if len(text) <= _MAX_TEXT:
+        return text
+    return _without_middle(redact(_without_middle(text, _MAX_REDACTED)), _MAX_TEXT)
+
+
+def _without_middle(text: str, size: int) -> str:
+    if len(text) <= size:
+        return text
+    head = (size - len(_ELISION)) // 2
+    tail = size - len(_ELISION) - head
+    return text[:head] + _ELISION + text[-tail:]
 
 
 def _message(value: Any, *, depth: int) -> str:

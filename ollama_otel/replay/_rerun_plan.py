@@ -83,7 +83,8 @@ def _reason_to_leave_out(call: RecordedCall, *, allows_redacted: bool) -> LeftOu
         return "no_body"
     if "images" in call.request_changes:
         return "images"
-    return "redacted" if "redacted" in call.request_changes and not allows_redacted else None
+    is_changed = not call.request_changes.isdisjoint(("redacted", "token_ids"))
+    return "redacted" if is_changed and not allows_redacted else None
 
 
 def _answered(out: Path) -> set[str | None]:

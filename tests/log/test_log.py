@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -114,8 +115,13 @@ def test_a_recorded_body_comes_back_to_the_byte(name: str, tmp_path: Path) -> No
         )
     [call], [record] = list(read(path)), capture.records
     assert call.record is not None
-    assert call.body == b"".join(pieces)
-    assert [chunk.data for chunk in call.chunks or ()] == [piece for piece in pieces if piece]
+    stored = b"".join(pieces)
+    if b'"context":[' in stored:
+        assert call.answer_changes == {"token_ids"}
+        assert call.body == re.sub(rb'"context":\[[0-9,]+\]', b'"context":[]', stored)
+    else:
+        assert call.body == stored
+        assert [chunk.data for chunk in call.chunks or ()] == [piece for piece in pieces if piece]
     assert call.start.endpoint == record.start.endpoint
     assert call.path == request["path"]
     for fact in (
@@ -132,7 +138,8 @@ def test_a_recorded_body_comes_back_to_the_byte(name: str, tmp_path: Path) -> No
     if isinstance(body, dict):
         assert call.request_body == body
     # What is no JSON is no request that could be shown: the weights of a model, mostly.
-    assert call.changes == (frozenset({"binary"}) if isinstance(body, str) else frozenset())
+    assert call.request_changes == ({"binary"} if isinstance(body, str) else set())
+    assert call.answer_changes <= {"token_ids"}
 
 
 @settings(
@@ -313,7 +320,7 @@ def test_with_bodies_secrets_and_media_stay_out(tmp_path: Path) -> None:
     }
 
 
-def test_token_ids_that_repeat_a_secret_prompt_stay_out(tmp_path: Path) -> None:
+def test_token_ids_that_repeat_a_prompt_stay_out(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     with ReplayLog(path, bodies=True) as log:
         client = Client(
@@ -321,9 +328,33 @@ def test_token_ids_that_repeat_a_secret_prompt_stay_out(tmp_path: Path) -> None:
         )
         client.generate("m", prompt="I am ada@example.org")
         client.generate("m", prompt="I am Ada")
-    redacted, plain = (json.loads(call.body or b"") for call in read(path))
-    assert redacted["context"] == []
-    assert len(plain["context"]) > 0
+        client.generate("m", prompt="And again?", context=[9001, 9002])
+    calls = list(read(path))
+    assert [json.loads(call.body or b"")["context"] for call in calls] == [[], [], []]
+    assert [call.answer_changes for call in calls] == [{"token_ids"}] * 3
+    assert [call.request_changes for call in calls] == [{"redacted"}, set(), {"token_ids"}]
+    assert b"9001" not in path.read_bytes()
+
+
+def test_what_repeats_a_request_that_is_not_known_stays_out(tmp_path: Path) -> None:
+    """A request that was dropped may have held a secret; the response's tokens may repeat it."""
+    path = tmp_path / "calls.jsonl"
+    tokens = [{"token": "hun", "logprob": -0.1}, {"token": "ter2", "logprob": -0.1}]
+    answer = {
+        "model": "m",
+        "message": {"role": "assistant", "content": "ok"},
+        "done": True,
+        "logprobs": tokens,
+    }
+    for limits, kept in (({"max_bytes": 200}, []), ({}, tokens)):
+        path.unlink(missing_ok=True)
+        transport = Scripted([json.dumps(answer).encode()])
+        with ReplayLog(path, bodies=True, **limits) as log:
+            Client(transport=transport, observers=[log]).chat(
+                "m", messages=[{"role": "user", "content": "x" * 300}]
+            )
+        [call] = read(path)
+        assert json.loads(call.body or b"")["logprobs"] == kept
 
 
 def test_errors_and_tags_are_redacted_even_without_bodies(tmp_path: Path) -> None:

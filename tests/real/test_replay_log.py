@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -121,10 +122,13 @@ def test_a_real_call_comes_back_to_the_byte(
         with suppress(ollama.ResponseError):
             KINDS[kind](client)
     call = only(tmp_path / "calls.jsonl")
+    # The conversation as token ids is never written.
     assert [chunk.data for chunk in call.chunks or ()] == [
-        piece for piece in tee.bodies[0] if piece
+        re.sub(rb'"context":\[[0-9,]+\]', b'"context":[]', piece)
+        for piece in tee.bodies[0]
+        if piece
     ]
-    assert call.changes == frozenset()
+    assert call.changes == ({"token_ids"} if kind == "generate" else frozenset())
     assert call.record is not None
     assert call.record.outcome == {"abandoned": "abandoned", "pull": "failed"}.get(
         kind, "failed" if "error" in kind else "completed"

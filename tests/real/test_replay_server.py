@@ -57,11 +57,12 @@ SCENARIOS: dict[str, Ask] = {
 
 
 def outcome(ask: Ask, client: Any) -> list[Any]:
-    """What a client gets: its parts, or its error."""
+    """What a client gets: its parts, or its error; a log does not hold token ids."""
     try:
         result = ask(client)
         parts = [result] if hasattr(result, "model_dump") else list(result)
-        return [part.model_dump() for part in parts]
+        values = [part.model_dump() for part in parts]
+        return [{**each, "context": []} if each.get("context") else each for each in values]
     except ollama.ResponseError as error:
         return [(error.status_code, str(error))]
 

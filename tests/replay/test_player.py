@@ -580,11 +580,17 @@ def test_what_was_recorded_of_a_server_is_what_the_player_gives(
 
 def test_other_routes_are_played_as_well(tmp_path: Path, colour: Colour) -> None:
     async def scenario(its_client: Any) -> Any:
+        async def without_token_ids() -> Any:
+            # A log does not hold the token ids of a conversation.
+            answer = await done(its_client.generate("llama3.2", "Why?"))
+            answer.context = []
+            return answer
+
         return [
             await outcome(its_client.list),
             await outcome(lambda: its_client.show("llama3.2")),
             await outcome(lambda: its_client.embed("nomic-embed-text", ["a", "b"])),
-            await outcome(lambda: its_client.generate("llama3.2", "Why?")),
+            await outcome(without_token_ids),
             await outcome(lambda: its_client.chat("nope", [])),
             await outcome(its_client.ps),
         ]

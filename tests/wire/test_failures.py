@@ -24,6 +24,7 @@ from ollama_otel._wire.failures import (
     from_exception,
     from_server,
     is_cancellation,
+    shortened,
 )
 
 RUNNING = "an error was encountered while running the model: "
@@ -241,15 +242,30 @@ BODIES: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("body", "expected"), BODIES)
 def test_the_text_for_humans_is_found_in_a_body(body: bytes, expected: str) -> None:
-    assert error_text(body) == expected
+    assert shortened(error_text(body), str) == expected
 
 
 def test_a_long_text_keeps_its_start_and_its_end() -> None:
     text = "llama-server process has terminated: " + "x" * 8000 + " cudaMalloc failed"
-    kept = error_text(json.dumps({"error": text}).encode())
+    kept = shortened(error_text(json.dumps({"error": text}).encode()), str)
     assert len(kept) == 1024
     assert kept.startswith("llama-server process has terminated: x")
     assert from_server(500, kept) == "out_of_memory"
+
+
+def test_a_long_text_is_redacted_before_it_is_cut() -> None:
+    text = "x" * 496 + " Authorization: Bearer " + "q" * 500 + "Zq9hunter" + "w" * 480
+    seen: list[str] = []
+
+    def redact(found: str) -> str:
+        seen.append(found)
+        return found.replace("q" * 500 + "Zq9hunter", "[gone]")
+
+    assert "[gone]" in shortened(text, redact)
+    assert seen == [text]
+    assert len(shortened("a" * 10_000_000, redact)) == 1024
+    assert len(seen[-1]) == 64 * 1024
+    assert shortened("short", redact) == "short"
 
 
 @given(
@@ -265,7 +281,7 @@ def test_a_long_text_keeps_its_start_and_its_end() -> None:
     )
 )
 def test_any_body_gives_a_text(body: bytes) -> None:
-    text = error_text(body)
+    text = shortened(error_text(body), str)
     assert len(text) <= 1024
     text.encode()
 

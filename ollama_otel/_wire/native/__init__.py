@@ -24,7 +24,7 @@ _FIELDS: Final = Fields(
         "response": "text",
         "thinking": "text",
         "logprobs": "repeat",
-        "context": "repeat",
+        "context": "ids",
         "total_duration": "number",
         "load_duration": "number",
         "prompt_eval_duration": "number",
@@ -41,6 +41,8 @@ class NativeDialect(Dialect):
     framing = NDJSON
     setting_fields = re.compile(r"keep_alive$|options(?:\.[A-Za-z0-9_]+)?$")
     response_fields: ClassVar[Fields] = Fields(kinds=_FIELDS.kinds, inner={"message": _FIELDS})
+    request_ids = frozenset({"context"})
+    request_data = frozenset({"arguments", "tools", "format", "options"})
     request_media = frozenset({"images"})
     response_media = frozenset({"image", "images", "b64_json"})
 

@@ -1,0 +1,174 @@
+"""Runs finders over a text and puts marks in place of what they find.
+
+A finder says where secrets are, in plain text. The engine also shows it the text without
+escapes (JSON, URLs, HTML), and maps what it finds there back to the text as it is written.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from functools import wraps
+from html import unescape
+from typing import NamedTuple
+
+__all__ = ["MARK", "Finder", "Redactor", "Span", "redactor"]
+
+Redactor = Callable[[str], str]
+"""Returns a string without its secrets. It gets single strings, never a JSON document."""
+
+
+class Span(NamedTuple):
+    """A secret, from `start` to `end`, and the kind that its mark names."""
+
+    start: int
+    end: int
+    kind: str
+
+
+Finder = Callable[[str], list[Span]]
+"""Returns the secrets in a text, in any order; they may overlap. Takes linear time."""
+
+MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
+_BLOCK = 4096
+"""Characters after which the next line starts a new block."""
+# Any number of levels: JSON in JSON, a URL in a URL.
+_ESCAPE = re.compile(
+    r"(?<!\\)\\++(?:u00([2-7][0-9A-Fa-f])|(u000[9AaDd]|[nrt])|([\"'/]))"
+    r"|%(?:25){0,7}([2-7][0-9A-Fa-f])"
+    r"|&(?:amp;){0,7}(#0{0,4}(?:3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6])|#[Xx]0{0,4}[2-7][0-9A-Fa-f]|amp|quot|apos|lt|gt|equals|colon|commat|lowbar);"
+)
+
+
+def redactor(
+    find: Finder, name: str, doc: str, *, by_lines: bool = True, has_view: bool = True
+) -> Redactor:
+    """Return a redactor of what `find` finds.
+
+    With `by_lines`, a long text is searched a few lines at a time, so that other threads can run
+    in between; the finder's secrets must not span lines. With `has_view`, the finder also sees
+    the text without escapes.
+    """
+
+    def redact(text: str) -> str:
+        spans = find(text)
+        view = _View.of(text) if has_view else None
+        if view is not None:
+            spans = [*spans, *map(view.in_source, find(view.text))]
+        return _replaced(text, spans) if spans else text
+
+    redact.__name__ = redact.__qualname__ = name
+    redact.__module__ = "ollama_otel.redaction"
+    redact.__doc__ = doc
+    return _by_blocks(redact) if by_lines else redact
+
+
+def _by_blocks(redact_block: Redactor) -> Redactor:
+    @wraps(redact_block)
+    def redact(text: str) -> str:
+        if len(text) <= _BLOCK:
+            return redact_block(text)
+        return "".join(map(redact_block, _blocks(text)))
+
+    return redact
+
+
+def _blocks(text: str) -> Iterator[str]:
+    start = 0
+    while end := text.find("\n", start + _BLOCK) + 1:
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _replaced(text: str, spans: list[Span]) -> str:
+    """Replace spans by marks; overlapping ones become one, and marks stay whole."""
+    marks = [found.span() for found in MARK.finditer(text)] if "[redacted: " in text else []
+    pieces: list[str] = []
+    position = 0
+    for span in _joined(spans):
+        start, end = _around_marks(span, marks)
+        start = max(start, position)
+        if start >= end or (start, end) in marks:
+            continue
+        pieces += [text[position:start], f"[redacted: {span.kind}]"]
+        position = end
+    return "".join((*pieces, text[position:])) if pieces else text
+
+
+def _joined(spans: list[Span]) -> Iterator[Span]:
+    ordered = sorted(spans, key=lambda span: (span.start, -span.end))
+    last = ordered[0]
+    for span in ordered[1:]:
+        if span.start < last.end:
+            last = last._replace(end=max(last.end, span.end))
+        else:
+            yield last
+            last = span
+    yield last
+
+
+def _around_marks(span: Span, marks: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return a span's borders moved out of the marks that hold them."""
+    start, end = span.start, span.end
+    if not marks:
+        return start, end
+    index = bisect_right(marks, (start, marks[-1][1])) - 1
+    if index >= 0 and marks[index][0] < start < marks[index][1]:
+        start = marks[index][1]
+    index = bisect_right(marks, (end - 1, marks[-1][1])) - 1
+    if index >= 0 and marks[index][0] < end < marks[index][1]:
+        end = marks[index][1]
+    return start, end
+
+
+class _View:
+    """A text without escapes, and the places of its characters in the text as it is written."""
+
+    def __init__(self, text: str, escapes: list[int], ends: list[int]) -> None:
+        self.text = text
+        self._escapes = escapes
+        """Offsets in the view of characters that are escapes in the source."""
+        self._ends = ends
+        """Offsets in the source after these escapes."""
+
+    @classmethod
+    def of(cls, text: str) -> _View | None:
+        """Return the view of a text; None if it has no escapes."""
+        if "\\" not in text and "%" not in text and "&" not in text:
+            return None
+        pieces: list[str] = []
+        escapes: list[int] = []
+        ends: list[int] = []
+        position = length = 0
+        for found in _ESCAPE.finditer(text):
+            pieces += [text[position : found.start()], _plain(found)]
+            length += found.start() - position
+            escapes.append(length)
+            length += 1
+            position = found.end()
+            ends.append(position)
+        return cls("".join((*pieces, text[position:])), escapes, ends) if ends else None
+
+    def in_source(self, span: Span) -> Span:
+        """Return a span of the view as one of the text as it is written."""
+        return Span(self._place(span.start), self._place(span.end), span.kind)
+
+    def _place(self, offset: int) -> int:
+        before = bisect_left(self._escapes, offset) - 1
+        if before < 0:
+            return offset
+        return self._ends[before] + offset - self._escapes[before] - 1
+
+
+def _plain(found: re.Match[str]) -> str:
+    """Return the character that an escape stands for."""
+    code, space, sign, percent, entity = found.groups()
+    if code or percent:
+        return chr(int(code or percent, 16))
+    if sign:
+        return str(sign)
+    if space:
+        return "\t" if space in ("t", "u0009") else "\n"
+    return unescape(f"&{entity};")
