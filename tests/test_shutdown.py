@@ -467,6 +467,33 @@ while True:
     assert collector.durations()["completed"] > 0
 
 
+@needs_signals
+@pytest.mark.parametrize(
+    ("handler", "status"),
+    [
+        ("", -signal.SIGTERM),
+        ("signal.signal(signal.SIGTERM, lambda *_: gevent.spawn_later(0.5, sys.exit, 3))", 3),
+    ],
+)
+def test_under_gevent_a_handler_cannot_wait_and_the_process_ends_all_the_same(
+    collector: Collector, handler: str, status: int
+) -> None:
+    """gevent calls it in its hub while all greenlets wait."""
+    pytest.importorskip("gevent")
+    ended = killed(
+        f"""
+import subprocess, time
+configure(endpoint={collector.url!r}, {ALL}, shutdown_on_sigterm=True)
+chat()
+subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -TERM {{os.getpid()}}"])
+time.sleep(60)
+""",
+        before=f"import gevent.monkey\ngevent.monkey.patch_all()\n{handler}",
+    )
+    assert (ended.returncode, ended.stderr) == (status, "")
+    assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
+
+
 # --- what the lines say -----------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from threading import Event
 from types import FrameType
 from typing import Any, Final
 
-from ollama_otel._telemetry.standby import Standby, run_side_by_side
+from ollama_otel._telemetry.standby import Standby
 from ollama_otel._telemetry.telemetry import Telemetry
 
 __all__ = ["shut_down_on_sigterm"]
@@ -58,31 +58,43 @@ class _Handler:
     ) -> None:
         self._telemetries = [telemetry]
         self._before = before
-        self._is_flushed = Event()
-        work = self._flush if callable(before) else self._shut_down
-        self._work = Standby(work, "SIGTERM")
+        self._is_kept = Event()
+        """What had been recorded when the signal came has been exported, or is lost."""
+        self._is_waiting = True
+        self._work = Standby(self._flush if callable(before) else self._shut_down, "SIGTERM")
 
     def add(self, telemetry: Telemetry) -> None:
         self._telemetries.append(telemetry)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        limit = max(each.settings.shutdown_timeout for each in self._telemetries)
         if callable(self._before):
             self._before(number, frame)
-            self._work.begin()
-            self._is_flushed.wait(limit)
+        self._work.begin()
+        try:
+            self._is_kept.wait(max(each.settings.shutdown_timeout for each in self._telemetries))
+        except Exception:  # noqa: BLE001 - of gevent, whose threads are greenlets
+            # gevent calls handlers in its hub, where nothing can wait. The work goes on.
+            self._is_waiting = False
             return
-        run_side_by_side([self._work], time.monotonic() + limit)
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
+        if not callable(self._before):
+            _end_process()
 
     def _shut_down(self) -> None:
         for telemetry in self._telemetries:
             telemetry.shutdown()
+        self._is_kept.set()
+        if not self._is_waiting:
+            _end_process()
 
     def _flush(self) -> None:
         while True:
             for telemetry in self._telemetries:
                 telemetry.flush()
-            self._is_flushed.set()
+            self._is_kept.set()
             time.sleep(_FLUSH_AGAIN)
+
+
+def _end_process() -> None:
+    """End by SIGTERM; in the main thread, of which gevent's greenlets are parts."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
