@@ -468,6 +468,25 @@ while True:
 
 
 @needs_signals
+def test_a_signal_amid_a_shutdown_leaves_it_to_its_end(collector: Collector) -> None:
+    """The handler waits for it, in the thread that asked for it."""
+    collector.is_hanging = True
+    ended = killed(
+        f"""
+import threading
+telemetry = configure(endpoint={collector.url!r}, {ALL}, shutdown_on_sigterm=True)
+chat()
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+telemetry.shutdown()
+""",
+        **SHORT,
+    )
+    assert ended.returncode == -signal.SIGTERM
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("not exported at shutdown: 1 span, 1 metric export, 1 log record to")
+
+
+@needs_signals
 @pytest.mark.parametrize(
     ("handler", "status"),
     [
