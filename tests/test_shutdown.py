@@ -563,6 +563,16 @@ def test_a_failure_is_said_once_and_clearly(
     assert not others
 
 
+def test_a_server_without_otlp_is_told_once_for_all_signals(collector: Collector) -> None:
+    collector.status_by_path = dict.fromkeys(("/v1/traces", "/v1/metrics", "/v1/logs"), 404)
+    ran = run(f"configure(endpoint={collector.url!r}, {ALL})\nchat()")
+    assert ran.stderr == (
+        f"not exported at shutdown: 1 span, 1 metric export, 1 log record to {collector.url} "
+        "(HTTP status 404, so this is no OTLP endpoint; check host, port and path; by HTTP a "
+        "collector listens on port 4318)\n"
+    )
+
+
 def test_an_outage_has_a_first_line_and_a_last_one(collector: Collector) -> None:
     collector.statuses = [400, 400, 200, 200, 400]
     ran = run(
