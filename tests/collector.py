@@ -23,6 +23,7 @@ class Collector:
         """How the next requests are answered; all others: 200."""
         self.status_by_path: dict[str, int] = {}
         """How all requests for a path are answered."""
+        self.content_type = "application/x-protobuf"
         self.delay = 0.0
         """Seconds before each answer."""
         self.is_hanging = False
@@ -126,6 +127,7 @@ def collecting() -> Iterator[Collector]:
             collector.requests.append((self.path, headers, body))
             status = collector.status_by_path.get(self.path, 200)
             self.send_response(collector.statuses.pop(0) if collector.statuses else status)
+            self.send_header("content-type", collector.content_type)
             self.send_header("content-length", "0")
             self.end_headers()
 

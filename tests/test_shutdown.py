@@ -573,6 +573,28 @@ def test_a_server_without_otlp_is_told_once_for_all_signals(collector: Collector
     )
 
 
+def test_a_web_page_is_no_success(collector: Collector) -> None:
+    """The server of Jaeger's pages answers each path with one, and status 200."""
+    collector.content_type = "text/html; charset=utf-8"
+    ran = run(
+        f"telemetry = configure(endpoint={collector.url!r})\nchat()\ntell(telemetry.flush())",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert ran.told == [False]
+    assert ran.stderr == (
+        f"traces cannot be exported to {collector.url}: a web page answers there, so this is no "
+        "OTLP endpoint; check host, port and path; by HTTP a collector listens on port 4318 "
+        "(1 span lost; further failures of this kind are not logged)\n"
+    )
+
+
+def test_a_session_of_the_user_stays() -> None:
+    """The SDK makes it by a variable; it may sign requests."""
+    variable = "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER"
+    ended = killed("configure()", **{variable: "no-such-provider"})
+    assert "no-such-provider" in ended.stderr
+
+
 def test_an_outage_has_a_first_line_and_a_last_one(collector: Collector) -> None:
     collector.statuses = [400, 400, 200, 200, 400]
     ran = run(

@@ -6,7 +6,7 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ollama_otel._telemetry.exporters import Signal
+from ollama_otel._telemetry.exporters import WEB_PAGE, Signal
 
 __all__ = ["JAEGER_TAKES_TRACES_ONLY", "MISSING", "UNKNOWN", "Cause", "cause_of", "shown_endpoint"]
 
@@ -26,6 +26,10 @@ _MAX_QUOTED = 300
 """Characters of an exporter's own words that are repeated."""
 
 _NO_ANSWER = "no answer came in time"
+_NO_OTLP = (
+    "so this is no OTLP endpoint; check host, port and path; by HTTP a collector listens on "
+    f"port {_HTTP_PORT}"
+)
 
 _WITHOUT_CAUSE = re.compile(
     r"Shutdown in progress, aborting retry\."
@@ -72,6 +76,8 @@ def cause_of(signal: Signal, endpoint: str, said: str) -> Cause:
     said = _WITHOUT_CAUSE.sub("", said).strip()
     if not said:
         return Cause(UNKNOWN, "no attempt succeeded within the exporter's own time limit")
+    if WEB_PAGE in said:
+        return Cause(MISSING, f"{WEB_PAGE}, {_NO_OTLP}")
     found = _HTTP_STATUS.search(said) or _GRPC_STATUS.search(said)
     if found is not None and (cause := _of_status(signal, found[1])) is not None:
         return cause
@@ -81,8 +87,7 @@ def cause_of(signal: Signal, endpoint: str, said: str) -> Cause:
 def _of_status(signal: Signal, status: str) -> Cause | None:
     shown = f"HTTP status {status}" if status.isdigit() else status
     if status in _NOT_FOUND and signal == "traces":
-        advice = f"check host, port and path; by HTTP a collector listens on port {_HTTP_PORT}"
-        return Cause(MISSING, f"{shown}, so this is no OTLP endpoint; {advice}")
+        return Cause(MISSING, f"{shown}, {_NO_OTLP}")
     if status in _NOT_FOUND:
         name = signal.upper()
         text = (
