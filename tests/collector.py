@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -23,6 +23,7 @@ class Collector:
         """How the next requests are answered; all others: 200."""
         self.status_by_path: dict[str, int] = {}
         """How all requests for a path are answered."""
+        self.content_type = "application/x-protobuf"
         self.delay = 0.0
         """Seconds before each answer."""
         self.is_hanging = False
@@ -78,17 +79,14 @@ class Collector:
         for body in self.bodies("/v1/metrics"):
             for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
-                latest[attributes["service.instance.id"]] = Counter(
-                    {
-                        attribute.value.string_value: int(point.count)
-                        for scope in resource.scope_metrics
-                        for metric in scope.metrics
-                        if metric.name == "gen_ai.client.operation.duration"
-                        for point in metric.histogram.data_points
-                        for attribute in point.attributes
-                        if attribute.key == "ollama.outcome"
-                    }
-                )
+                counts: Counter[str] = Counter()
+                for scope in resource.scope_metrics:
+                    for metric in scope.metrics:
+                        if metric.name == "gen_ai.client.operation.duration":
+                            # One outcome has a point for each model, kind of stream and so on.
+                            for point in metric.histogram.data_points:
+                                counts[_outcome(point.attributes)] += int(point.count)
+                latest[attributes["service.instance.id"]] = counts
         return sum(latest.values(), Counter())
 
     def event_outcomes(self) -> list[str]:
@@ -112,6 +110,10 @@ class Collector:
         ]
 
 
+def _outcome(attributes: Iterable[Any]) -> str:
+    return next(each.value.string_value for each in attributes if each.key == "ollama.outcome")
+
+
 @contextmanager
 def collecting() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
@@ -125,6 +127,7 @@ def collecting() -> Iterator[Collector]:
             collector.requests.append((self.path, headers, body))
             status = collector.status_by_path.get(self.path, 200)
             self.send_response(collector.statuses.pop(0) if collector.statuses else status)
+            self.send_header("content-type", collector.content_type)
             self.send_header("content-length", "0")
             self.end_headers()
 

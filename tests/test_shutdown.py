@@ -517,6 +517,52 @@ while True:
     assert collector.durations()["completed"] > 0
 
 
+@needs_signals
+def test_a_signal_amid_a_shutdown_leaves_it_to_its_end(collector: Collector) -> None:
+    """The handler waits for it, in the thread that asked for it."""
+    collector.is_hanging = True
+    ended = killed(
+        f"""
+import threading
+telemetry = configure(endpoint={collector.url!r}, {ALL}, shutdown_on_sigterm=True)
+chat()
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+telemetry.shutdown()
+""",
+        **SHORT,
+    )
+    assert ended.returncode == -signal.SIGTERM
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("not exported at shutdown: 1 span, 1 metric export, 1 log record to")
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("handler", "status"),
+    [
+        ("", -signal.SIGTERM),
+        ("signal.signal(signal.SIGTERM, lambda *_: gevent.spawn_later(0.5, sys.exit, 3))", 3),
+    ],
+)
+def test_under_gevent_a_handler_cannot_wait_and_the_process_ends_all_the_same(
+    collector: Collector, handler: str, status: int
+) -> None:
+    """gevent calls it in its hub while all greenlets wait."""
+    pytest.importorskip("gevent")
+    ended = killed(
+        f"""
+import subprocess, time
+configure(endpoint={collector.url!r}, {ALL}, shutdown_on_sigterm=True)
+chat()
+subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -TERM {{os.getpid()}}"])
+time.sleep(60)
+""",
+        before=f"import gevent.monkey\ngevent.monkey.patch_all()\n{handler}",
+    )
+    assert (ended.returncode, ended.stderr) == (status, "")
+    assert Counter(collector.outcomes()) == {"completed": 1} == collector.durations()
+
+
 # --- what the lines say -----------------------------------------------------------------------
 
 
@@ -565,6 +611,38 @@ def test_a_failure_is_said_once_and_clearly(
     assert first == said.format(collector.url)
     # At exit, the SDK exports metrics once more; nothing else is left.
     assert not others
+
+
+def test_a_server_without_otlp_is_told_once_for_all_signals(collector: Collector) -> None:
+    collector.status_by_path = dict.fromkeys(("/v1/traces", "/v1/metrics", "/v1/logs"), 404)
+    ran = run(f"configure(endpoint={collector.url!r}, {ALL})\nchat()")
+    assert ran.stderr == (
+        f"not exported at shutdown: 1 span, 1 metric export, 1 log record to {collector.url} "
+        "(HTTP status 404, so this is no OTLP endpoint; check host, port and path; by HTTP a "
+        "collector listens on port 4318)\n"
+    )
+
+
+def test_a_web_page_is_no_success(collector: Collector) -> None:
+    """The server of Jaeger's pages answers each path with one, and status 200."""
+    collector.content_type = "text/html; charset=utf-8"
+    ran = run(
+        f"telemetry = configure(endpoint={collector.url!r})\nchat()\ntell(telemetry.flush())",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert ran.told == [False]
+    assert ran.stderr == (
+        f"traces cannot be exported to {collector.url}: a web page answers there, so this is no "
+        "OTLP endpoint; check host, port and path; by HTTP a collector listens on port 4318 "
+        "(1 span lost; further failures of this kind are not logged)\n"
+    )
+
+
+def test_a_session_of_the_user_stays() -> None:
+    """The SDK makes it by a variable; it may sign requests."""
+    variable = "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER"
+    ended = killed("configure()", **{variable: "no-such-provider"})
+    assert "no-such-provider" in ended.stderr
 
 
 def test_an_outage_has_a_first_line_and_a_last_one(collector: Collector) -> None:

@@ -175,7 +175,10 @@ class Writer:
         return is_written
 
     def warn_of_pending_lines(self) -> None:
-        """Log that the process exits before all lines are written; dropped lines have a warning of their own."""
+        """Log that the process exits before all lines are written.
+
+        Lines that were dropped have a warning of their own.
+        """
         if count := self._pending_lines():
             _log.warning(
                 "the replay log %s was not written in time at exit; about %d lines are lost",

@@ -6,11 +6,14 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ollama_otel._telemetry.exporters import Signal
+from ollama_otel._telemetry.exporters import WEB_PAGE, Signal
 
-__all__ = ["JAEGER_TAKES_TRACES_ONLY", "UNKNOWN", "Cause", "cause_of", "shown_endpoint"]
+__all__ = ["JAEGER_TAKES_TRACES_ONLY", "MISSING", "UNKNOWN", "Cause", "cause_of", "shown_endpoint"]
 
 JAEGER_TAKES_TRACES_ONLY: Final = "Jaeger takes traces only"
+
+MISSING: Final = "missing"
+"""The kind of a failure of which the cause is that the server has no such endpoint."""
 
 UNKNOWN: Final = "unknown"
 """The kind of a failure of which the exporter tells no cause."""
@@ -23,6 +26,10 @@ _MAX_QUOTED = 300
 """Characters of an exporter's own words that are repeated."""
 
 _NO_ANSWER = "no answer came in time"
+_NO_OTLP = (
+    "so this is no OTLP endpoint; check host, port and path; by HTTP a collector listens on "
+    f"port {_HTTP_PORT}"
+)
 
 _WITHOUT_CAUSE = re.compile(
     r"Shutdown in progress, aborting retry\."
@@ -30,7 +37,7 @@ _WITHOUT_CAUSE = re.compile(
     r"|(OTLP client|Exporter) already shutdown, ignoring \w+"
 )
 
-_MISSING = {"404", "405", "UNIMPLEMENTED"}
+_NOT_FOUND = {"404", "405", "UNIMPLEMENTED"}
 _REFUSED = {"401", "403", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 _BUSY = {"429", "502", "503", "504", "RESOURCE_EXHAUSTED"}
 
@@ -69,6 +76,8 @@ def cause_of(signal: Signal, endpoint: str, said: str) -> Cause:
     said = _WITHOUT_CAUSE.sub("", said).strip()
     if not said:
         return Cause(UNKNOWN, "no attempt succeeded within the exporter's own time limit")
+    if WEB_PAGE in said:
+        return Cause(MISSING, f"{WEB_PAGE}, {_NO_OTLP}")
     found = _HTTP_STATUS.search(said) or _GRPC_STATUS.search(said)
     if found is not None and (cause := _of_status(signal, found[1])) is not None:
         return cause
@@ -77,16 +86,15 @@ def cause_of(signal: Signal, endpoint: str, said: str) -> Cause:
 
 def _of_status(signal: Signal, status: str) -> Cause | None:
     shown = f"HTTP status {status}" if status.isdigit() else status
-    if status in _MISSING and signal == "traces":
-        advice = f"check host, port and path; by HTTP a collector listens on port {_HTTP_PORT}"
-        return Cause("missing", f"{shown}, so this is no OTLP endpoint; {advice}")
-    if status in _MISSING:
+    if status in _NOT_FOUND and signal == "traces":
+        return Cause(MISSING, f"{shown}, {_NO_OTLP}")
+    if status in _NOT_FOUND:
         name = signal.upper()
         text = (
             f"{shown}, so the server does not take {signal} ({JAEGER_TAKES_TRACES_ONLY}); set "
             f"OTEL_{name}_EXPORTER=none, or name a collector in OTEL_EXPORTER_OTLP_{name}_ENDPOINT"
         )
-        return Cause("missing", text)
+        return Cause(MISSING, text)
     if status in _REFUSED:
         advice = "give headers= to configure(), or set OTEL_EXPORTER_OTLP_HEADERS"
         return Cause("refused", f"{shown}, so credentials are missing or not accepted; {advice}")

@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics.export import MetricExportResult
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from ollama_otel._display import logger
-from ollama_otel._telemetry.export_causes import UNKNOWN, Cause, cause_of, shown_endpoint
+from ollama_otel._telemetry.export_causes import MISSING, UNKNOWN, Cause, cause_of, shown_endpoint
 from ollama_otel._telemetry.exporters import Signal
 
 __all__ = ["ExportFailures", "WatchedExporter"]
@@ -195,8 +195,8 @@ class WatchedExporter:
         with self._lock:
             count = self._lost_at_end + self._in_flight
             # That no export of this signal arrives has been said, with what to do about it.
-            is_known = self.cause is not None and self.cause.kind == "missing"
-            if is_known and "missing" in self._reported:
+            is_known = self.cause is not None and self.cause.kind == MISSING
+            if is_known and MISSING in self._reported:
                 return 0
             if self.signal == "metrics":
                 # Each export has all of them: one that is late, or a flush meanwhile, adds nothing.
@@ -256,12 +256,19 @@ class ExportFailures:
         """Log what was lost since `close`, in one line; True if nothing was."""
         by_place: dict[str, list[str]] = {}
         causes: dict[str, list[str]] = {}
+        no_otlp: set[str] = set()
         for watched in self.watched:
             if not (lost := watched.lost()):
                 continue
             place = shown_endpoint(watched.endpoint) or "the console"
             by_place.setdefault(place, []).append(_count(lost, watched.signal))
             cause = watched.cause
+            if cause is not None and cause.kind == MISSING:
+                if place in no_otlp:
+                    # Advice for a server of traces only would mislead.
+                    continue
+                if watched.signal == "traces":
+                    no_otlp.add(place)
             text = f"no answer within {timeout:g} s" if cause is None else cause.text
             if text not in causes.setdefault(place, []):
                 causes[place].append(text)

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ollama_otel._display import masked_url
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 __all__ = [
+    "WEB_PAGE",
     "OtlpProtocol",
     "Signal",
     "exporter_names",
@@ -23,6 +24,9 @@ __all__ = [
 
 Signal = Literal["traces", "metrics", "logs"]
 OtlpProtocol = Literal["http/protobuf", "grpc"]
+
+WEB_PAGE: Final = "a web page answers there"
+"""What an exporter says of a server that serves pages."""
 
 _PROTOCOLS = ("http/protobuf", "grpc")
 _MODULES: Mapping[OtlpProtocol, str] = {
@@ -118,7 +122,32 @@ def otlp_exporter(
             options["insecure"] = not endpoint.startswith("https://")
     if headers is not None:
         options["headers"] = _headers(headers)
+    if protocol == "http/protobuf" and not _has_credential_provider():
+        options["session"] = _session()
     return exporter(**options)
+
+
+def _has_credential_provider() -> bool:
+    """Whether a variable of the SDK names a function that makes the session."""
+    return any(name.endswith("_CREDENTIAL_PROVIDER") and os.environ[name] for name in os.environ)
+
+
+def _session() -> Any:
+    """Return a session of the library that exporters use, in which a web page is a failure.
+
+    Web servers, such as that of Jaeger's pages, answer each path with a page and status 200, which
+    exporters take for success.
+    """
+    import requests  # noqa: PLC0415 - the exporter has imported it
+
+    session = requests.Session()
+    session.hooks["response"].append(_refuse_page)
+    return session
+
+
+def _refuse_page(response: Any, **_: object) -> None:
+    if response.ok and response.headers.get("content-type", "").startswith("text/html"):
+        raise ValueError(WEB_PAGE)
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:

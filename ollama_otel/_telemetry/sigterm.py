@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ollama_otel import _process
 from ollama_otel._display import logger
-from ollama_otel._telemetry.standby import Standby, run_side_by_side
+from ollama_otel._telemetry.standby import Standby
 from ollama_otel._telemetry.telemetry import Telemetry
 
 __all__ = ["shut_down_on_sigterm"]
@@ -69,10 +69,10 @@ class _Handler:
     ) -> None:
         self._telemetries = [telemetry]
         self._before = before
-        self._is_flushed = Event()
-        work = self._flush if callable(before) else self._shut_down
-        self._work = Standby(work, "SIGTERM")
+        self._is_kept = Event()
+        """What had been recorded when the signal came has been exported, or is lost."""
         self._is_to_end = False
+        self._work = Standby(self._flush if callable(before) else self._shut_down, "SIGTERM")
         _process.at_exit(self._end_at_exit)
 
     def add(self, telemetry: Telemetry) -> None:
@@ -82,25 +82,34 @@ class _Handler:
         if callable(self._before):
             self._before(number, frame)
             self._work.begin()
-            self._is_flushed.wait(self._limit)
+            self._wait(self._limit)
             return
         self._is_to_end = True
-        if not run_side_by_side([self._work], time.monotonic() + _PATIENCE):
+        self._work.begin()
+        if self._wait(_PATIENCE):
             _end_by_signal()
 
     @property
     def _limit(self) -> float:
         return max(telemetry.settings.shutdown_timeout for telemetry in self._telemetries)
 
+    def _wait(self, timeout: float) -> bool:
+        try:
+            return self._is_kept.wait(timeout)
+        except Exception:  # noqa: BLE001 - of gevent, whose threads are greenlets
+            # gevent calls handlers in its hub, where nothing can wait. The work goes on.
+            return False
+
     def _end_at_exit(self) -> None:
         """End by the signal a program that has run on, and reached its end first."""
         if self._is_to_end:
-            run_side_by_side([self._work], time.monotonic() + self._limit)
+            self._wait(self._limit)
             _end_by_signal()
 
     def _shut_down(self) -> None:
         for telemetry in self._telemetries:
             telemetry.shutdown()
+        self._is_kept.set()
         # For a program that runs on; a handler that still waits is interrupted by it.
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -108,5 +117,5 @@ class _Handler:
         while True:
             for telemetry in self._telemetries:
                 telemetry.flush()
-            self._is_flushed.set()
+            self._is_kept.set()
             time.sleep(_FLUSH_AGAIN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +32,8 @@ _SHARE: Final = 0.3
 
 An observer may be slow, and a disk may hang.
 """
+_TO_REPORT: Final = 1.0
+"""Seconds beyond the time limit in which the line about losses has to be written."""
 _LAST_WORDS: Final = 0.1
 """Part of the time limit that is left for exporters to say why they gave up."""
 
@@ -43,10 +44,16 @@ class _End:
     """The shutdown of one telemetry: it happens once, whoever asks for it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.is_complete: bool | None = None
-        """Whether nothing was lost; None before the end."""
-        self.standbys: tuple[Standby, ...] = ()
+        self.limit: float | None = None
+        """Seconds, from the first who asks for it."""
+        self.work: Standby
+        """Does all of it. Those who ask only wait: a signal may stop one of them there, and its
+        handler may ask, too.
+        """
+        self.parts: tuple[Standby, ...] = ()
+        """Each shuts down a provider."""
+        self.is_complete = False
+        """Whether nothing was lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +102,11 @@ class Telemetry:
             _process.run_or_defer(_shut_down, self)
             return False
         limit = self.settings.shutdown_timeout if timeout is None else timeout
-        until = time.monotonic() + limit
-        if not self._end.lock.acquire(timeout=max(0.0, limit)):
-            return False
-        try:
-            if self._end.is_complete is None:
-                self._end.is_complete = self._shut_down(limit, until)
-            return self._end.is_complete
-        finally:
-            self._end.lock.release()
+        end = self._end
+        if end.limit is None:
+            end.limit = limit
+        end.work.begin()
+        return end.work.wait(time.monotonic() + limit + _TO_REPORT) and end.is_complete
 
     def __enter__(self) -> Self:
         return self
@@ -130,12 +133,14 @@ class Telemetry:
         async with self:
             yield
 
-    def _shut_down(self, limit: float, until: float) -> bool:
+    def _shut_down(self) -> None:
+        limit = self._end.limit or 0.0
+        until = time.monotonic() + limit
         _process.catch_up()
         is_ended = not self._sets_up_anything or open_calls.end_all(limit * _SHARE)
         is_logged = self.replay_log is None or self.replay_log.close(limit * _SHARE)
         self._failures.close()
-        late = run_side_by_side(self._end.standbys, until - limit * _LAST_WORDS)
+        late = run_side_by_side(self._end.parts, until - limit * _LAST_WORDS)
         if late:
             self._failures.give_up()
             late = run_side_by_side(late, until)
@@ -143,7 +148,7 @@ class Telemetry:
         if late and is_exported:
             names = ", ".join(standby.name for standby in late)
             _log.warning("not ended within %g s: %s", limit, names)
-        return is_ended and is_logged and is_exported and not late
+        self._end.is_complete = is_ended and is_logged and is_exported and not late
 
     @property
     def _providers(self) -> Sequence[TracerProvider | MeterProvider | LoggerProvider]:
@@ -156,19 +161,20 @@ class Telemetry:
 
     def _stand_by(self) -> None:
         """Start the threads that shut down; `configure` calls it once."""
-        standbys = [
+        parts = [
             Standby(partial(self._stop, provider), f"shutdown of {type(provider).__name__}")
             for provider in self._providers
         ]
         if self.scrape_endpoint is not None:
-            standbys.append(Standby(self.scrape_endpoint.close, "shutdown of the scrape endpoint"))
+            parts.append(Standby(self.scrape_endpoint.close, "shutdown of the scrape endpoint"))
         if self.residency is not None:
             from ollama_otel._telemetry.residency import release  # noqa: PLC0415 - few apps have it
 
-            standbys.insert(
+            parts.insert(
                 0, Standby(partial(release, self.residency, self), "shutdown of residency")
             )
-        self._end.standbys = tuple(standbys)
+        self._end.parts = tuple(parts)
+        self._end.work = Standby(self._shut_down, "shutdown")
 
     def _stop(self, provider: Any) -> None:
         try:
