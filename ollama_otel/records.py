@@ -17,6 +17,7 @@ from ollama_otel._frozen import FrozenDict
 from ollama_otel.context import CallContext
 
 __all__ = [
+    "MORE_NAMES",
     "CallRecord",
     "CallStart",
     "Conversation",
@@ -43,6 +44,9 @@ __all__ = [
     "ToolDefinition",
     "ToolResult",
 ]
+
+MORE_NAMES: Final = "... [more]"
+"""Stands for further names, at the end of a list of names."""
 
 Outcome = Literal["completed", "abandoned", "cancelled", "failed"]
 """How a call ended.
@@ -333,15 +337,18 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     eval_duration: float | None = None
     """Seconds of generation."""
     tool_calls: tuple[str, ...] = ()
-    """Names of the tools that the model called, in order."""
+    """Names of the tools that the model called, in order; the last is `MORE_NAMES` if not all are
+    known.
+    """
     has_thinking: bool = False
     error: str | None = None
     """The text of an error in a response whose HTTP status was good."""
 
     @property
     def tool_call_count(self) -> int | None:
-        """How many tools the model called; None if none."""
-        return len(self.tool_calls) or None
+        """How many tools the model called; None if none, or if not all are known."""
+        calls = self.tool_calls
+        return None if not calls or calls[-1] == MORE_NAMES else len(calls)
 
 
 class Progress(Struct, frozen=True, kw_only=True, gc=False):

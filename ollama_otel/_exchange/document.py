@@ -63,24 +63,29 @@ class Document(BodyReader):
 
     def _look(self) -> None:
         pieces = self._pieces
-        data = self._decoded(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if not data:
-            return
+        for data in self._parts(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
+            if data:
+                self._take(data)
+
+    def _take(self, data: bytes) -> None:
         self._latest_size = len(data)
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
-        self._keep(data)
-
-    def _keep(self, data: bytes) -> None:
         self._joined = None
-        # References, not copies: the caller holds the same bytes.
-        if self._kept_size < (_MAX_DOCUMENT if self._has_facts else _MAX_CHECKED):
-            self._kept.append(data)
-            self._kept_size += len(data)
-        elif not self._has_facts:
+        room = (_MAX_DOCUMENT if self._has_facts else _MAX_CHECKED) - self._kept_size
+        # References, not copies, as long as it fits: the caller holds the same bytes.
+        kept = data if len(data) <= room else data[:room]
+        self._kept.append(kept)
+        self._kept_size += len(kept)
+        if len(data) > room:
+            self._pass_over(data[room:])
+
+    def _pass_over(self, data: bytes) -> None:
+        """Take what there is no room for."""
+        if not self._has_facts:
             self._kept.clear()
         elif self._endpoint.response == "embedding":
-            self._tail = (self._tail + data)[-_MAX_TAIL:]
+            self._tail = (self._tail + data[-_MAX_TAIL:])[-_MAX_TAIL:]
         else:
             self.is_unreadable = True
 
@@ -116,6 +121,8 @@ class Document(BodyReader):
     def _read(self) -> ResponseFacts:
         if self._endpoint.response == "opaque":
             return ResponseFacts(done=not self.is_malformed)
+        if self.is_unreadable:
+            return ResponseFacts()
         facts = self.dialect.read_document(self._endpoint, self.start)
         if facts.done and self._contradicts_facts():
             return replace(facts, done=False)

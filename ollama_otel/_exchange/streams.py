@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from operator import sub
 from typing import Any
+
+from msgspec.structs import replace
 
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect, ProgressTally
 from ollama_otel._wire.lenient_json import parse_message
-from ollama_otel.records import Message, Progress, ResponseFacts
+from ollama_otel.records import MORE_NAMES, Message, Progress, ResponseFacts
 
 __all__ = ["CompletionStream", "ProgressStream"]
 
@@ -19,7 +20,10 @@ _MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of an unfinished message that are held; no server sends a longer one."""
 _MAX_CAPTURED = 1024 * 1024
 """Bytes of a stream that are kept while content is captured."""
-_MAX_TOOL_MESSAGES = 256
+_MAX_TOOL_SIZE = 1024 * 1024
+"""Bytes of the messages with tool calls that are kept until the end."""
+_PER_PAYLOAD = 64
+"""Bytes that a kept message costs besides its own."""
 
 
 class Stream(BodyReader):
@@ -39,14 +43,18 @@ class Stream(BodyReader):
 
     def _look(self) -> None:
         self._time()
+        if self.is_unreadable:
+            return
         pieces, arrivals = self._pieces, self._arrivals
         alone = 0
         if not self._is_silent():
             while self._wants_times and alone < len(pieces):
-                self._take(self._decoded(pieces[alone]), arrivals[alone])
+                for part in self._parts(pieces[alone]):
+                    self._take(part, arrivals[alone])
                 alone += 1
         if alone < len(pieces):
-            self._take(self._decoded(b"".join(pieces[alone:])), arrivals[-1])
+            for part in self._parts(b"".join(pieces[alone:])):
+                self._take(part, arrivals[-1])
 
     def _time(self) -> None:
         waits = list(map(sub, self._arrivals, self._pulls))
@@ -79,7 +87,8 @@ class Stream(BodyReader):
         # A pull without a piece is a wait for the server that the end interrupted.
         until = self._pulls[-1] if self._pulls else now
         return {
-            "chunk_count": self._chunk_count,
+            # Messages after reading has failed are not counted.
+            "chunk_count": 0 if self.is_unreadable else self._chunk_count,
             "time_to_first_chunk": None if self._first_at is None else self._first_at - began,
             "longest_gap": self._longest_gap if self._longest_gap >= 0 else None,
             "held_by_caller": max(0.0, until - self._started_at - self._waited),
@@ -102,6 +111,7 @@ class CompletionStream(Stream):
         "_last",
         "_latest",
         "_tool_payloads",
+        "_tool_room",
         "_watches_tools",
     )
 
@@ -121,6 +131,8 @@ class CompletionStream(Stream):
         self._last: deque[bytes] = deque(maxlen=dialect.closing_count)
         """The last data with messages: enough for the facts at the end of the stream."""
         self._tool_payloads: list[bytes] = []
+        self._tool_room = _MAX_TOOL_SIZE
+        """Bytes of messages with tool calls that may still be kept; negative: one was not."""
         self._captured: list[bytes] = []
         self._captured_size = 0
         self._is_cut = False
@@ -132,7 +144,7 @@ class CompletionStream(Stream):
     def _is_silent(self) -> bool:
         # A model may think for thousands of messages; looked at one by one they cost eight times
         # as much. The whole messages count: an unfinished one comes with later pieces.
-        if not self._has_thinking or self._cutter.held or self._decode is not None:
+        if not self._has_thinking or self._cutter.held or self._decoder is not None:
             return False
         payloads = self._framing.payloads(b"".join(self._pieces))
         return all(not payload or self.dialect.is_silent(payload) for payload in payloads)
@@ -161,10 +173,16 @@ class CompletionStream(Stream):
         if self._keeps_content and not self._is_cut:
             self._capture(data)
         if self._watches_tools and self.dialect.has_tool_calls(data):
-            called = filter(self.dialect.has_tool_calls, self._framing.payloads(data))
-            self._tool_payloads += islice(called, _MAX_TOOL_MESSAGES - len(self._tool_payloads))
+            self._keep_tool_calls(data)
         if self._awaits_answer:
             self._look_for_answer(data, now)
+
+    def _keep_tool_calls(self, data: bytes) -> None:
+        for payload in filter(self.dialect.has_tool_calls, self._framing.payloads(data)):
+            self._tool_room -= len(payload) + _PER_PAYLOAD
+            if self._tool_room < 0:
+                return
+            self._tool_payloads.append(payload)
 
     def _capture(self, data: bytes) -> None:
         room = _MAX_CAPTURED - self._captured_size
@@ -201,6 +219,9 @@ class CompletionStream(Stream):
         if rest := self._cutter.flush():
             payloads = self._framing.payloads(rest)
             self._note(rest, self.clock(), sum(map(bool, map(bytes.strip, payloads))))
+        if self.is_unreadable:
+            # The last messages are not known.
+            return ResponseFacts()
         closing = self._closing_payloads()
         first = self._framing.payloads(self._first)[:1] if self.dialect.needs_first else []
         has_end_mark = bool(closing) and self.dialect.is_end_mark(closing[-1])
@@ -211,12 +232,15 @@ class CompletionStream(Stream):
             if payload.rstrip() not in closing and (message := parse_message(payload)) is not None
         ]
         is_readable = bool(parsed) and (has_end_mark or parsed[-1] is not None)
-        return self.dialect.read_stream(
+        facts = self.dialect.read_stream(
             [each for each in parsed if each is not None] if is_readable else [],
             tool_messages=tool_messages,
             has_thinking=self._has_thinking,
             has_end_mark=has_end_mark,
         )
+        if self._tool_room >= 0 or MORE_NAMES in facts.tool_calls:
+            return facts
+        return replace(facts, tool_calls=(*facts.tool_calls, MORE_NAMES))
 
     @property
     def is_malformed(self) -> bool:
@@ -247,7 +271,7 @@ class CompletionStream(Stream):
             for payload in self._framing.payloads(b"".join(self._captured))
             if (message := parse_message(payload)) is not None
         ]
-        return self.dialect.joined(messages, is_cut=self._is_cut)
+        return self.dialect.joined(messages, is_cut=self._is_cut or self.is_unreadable)
 
 
 class ProgressStream(Stream):
@@ -301,4 +325,6 @@ class ProgressStream(Stream):
         return super().is_refused or self.dialect.is_foreign(self._latest)
 
     def progress(self) -> Progress:
+        if self.is_unreadable:
+            return Progress()
         return self._tally.total()

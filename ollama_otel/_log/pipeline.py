@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -26,7 +26,11 @@ from ollama_otel._log.format import (
     timestamp,
 )
 from ollama_otel._log.privacy import BodyPolicy
-from ollama_otel._wire.encoding import UnreadableEncodingError, decoder_for
+from ollama_otel._wire.encoding import (
+    InflatedBodyError,
+    UnreadableEncodingError,
+    decoder_for,
+)
 from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel.records import CallRecord, CallStart
 
@@ -79,11 +83,16 @@ def _library() -> str:
 class Pipeline:
     """Renders entries as lines of JSON, with redacted bodies."""
 
-    def __init__(self, policy: BodyPolicy, ids: CallIds, *, bodies: bool) -> None:
+    def __init__(
+        self, policy: BodyPolicy, ids: CallIds, *, bodies: bool, max_body: int
+    ) -> None:
+        """A body of more than `max_body` bytes after decoding is left out."""
         self._policy = policy
+        self._max_body = max_body
         self._ids = ids
         self._bodies = bodies
-        self._redacted_requests: set[str] = set()
+        self._secret_requests: set[str] = set()
+        """Ids of requests that had a secret, or whose body nobody has seen."""
         self._log = structlog.wrap_logger(
             structlog.ReturnLogger(),
             processors=[self._describe, structlog.processors.JSONRenderer(_as_json)],
@@ -127,14 +136,14 @@ class Pipeline:
                 body, changes = self._policy.request(start.content, dialect)
             else:
                 missing = "dialect"
-            if "redacted" in changes:
-                self._redacted_requests.add(entry.id)
+        if self._bodies and (body is None or "redacted" in changes):
+            self._secret_requests.add(entry.id)
         return request_line(entry.id, start, body=body, changes=changes, missing=missing)
 
     def _end(self, entry: Ended) -> dict[str, Any]:
         record = entry.record
-        echoes_secret = entry.id in self._redacted_requests
-        self._redacted_requests.discard(entry.id)
+        echoes_secret = entry.id in self._secret_requests
+        self._secret_requests.discard(entry.id)
         if entry.pieces is None:
             return end_line(entry.id, record, missing=entry.missing)
         dialect = dialect_of(record.start.endpoint)
@@ -144,7 +153,9 @@ class Pipeline:
         pieces: Sequence[bytes] = entry.pieces
         if record.content_encoding and pieces:
             try:
-                pieces = _without_encoding(pieces, record.content_encoding)
+                pieces = _without_encoding(pieces, record.content_encoding, self._max_body)
+            except InflatedBodyError:
+                return end_line(entry.id, record, missing="too_long")
             except (UnreadableEncodingError, zlib.error):
                 # An unreadable body cannot be redacted.
                 return end_line(entry.id, record, missing="encoding")
@@ -184,9 +195,21 @@ class Pipeline:
         return line
 
 
-def _without_encoding(pieces: Iterable[bytes], encoding: str) -> list[bytes]:
-    decode = decoder_for(encoding)
-    return list(pieces) if decode is None else [decode(piece) for piece in pieces]
+def _without_encoding(pieces: Sequence[bytes], encoding: str, most: int) -> list[bytes]:
+    """Decode each piece; raises `InflatedBodyError` if that makes more than `most` bytes."""
+    decoder = decoder_for(encoding)
+    if decoder is None:
+        return list(pieces)
+    decoded: list[bytes] = []
+    for piece in pieces:
+        parts: list[bytes] = []
+        for part in decoder.parts(piece):
+            most -= len(part)
+            if most < 0:
+                raise InflatedBodyError
+            parts.append(part)
+        decoded.append(b"".join(parts))
+    return decoded
 
 
 def _as_json(line: dict[str, Any], **options: Any) -> bytes:  # noqa: ARG001 - a serializer's signature
