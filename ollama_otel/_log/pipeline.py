@@ -83,9 +83,7 @@ def _library() -> str:
 class Pipeline:
     """Renders entries as lines of JSON, with redacted bodies."""
 
-    def __init__(
-        self, policy: BodyPolicy, ids: CallIds, *, bodies: bool, max_body: int
-    ) -> None:
+    def __init__(self, policy: BodyPolicy, ids: CallIds, *, bodies: bool, max_body: int) -> None:
         """A body of more than `max_body` bytes after decoding is left out."""
         self._policy = policy
         self._max_body = max_body

@@ -124,7 +124,8 @@ def read_request(
         input_count=input_count,
         image_count=image_count,
         tools=tuple(bounded_name(tool_name(tool)) for tool in tools)
-        if isinstance(tools, (list, tuple)) else (),
+        if isinstance(tools, (list, tuple))
+        else (),
         size=size,
     )
 
