@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect
-from ollama_otel._wire.lenient_json import NOT_JSON, parse, parse_message, parse_object
+from ollama_otel._wire.lenient_json import NOT_JSON, is_costly, parse, parse_message, parse_object
 from ollama_otel.records import Endpoint, Message, ResponseFacts
 
 __all__ = ["Document"]
@@ -112,13 +112,16 @@ class Document(BodyReader):
 
     @property
     def is_refused(self) -> bool:
-        if super().is_refused or not self._is_stream:
+        if super().is_refused or not self._is_stream or self.is_unreadable:
             return super().is_refused
         body = self.start
         begin = body.rfind(b"\n", 0, max(0, len(body) - self._latest_size)) + 1
         return self.dialect.is_foreign(body[begin : body.rfind(b"\n") + 1])
 
     def _read(self) -> ResponseFacts:
+        # Vectors are not parsed; what is around them is.
+        marks = b":" if self._endpoint.response == "embedding" else b"[{,"
+        self.is_unreadable = self.is_unreadable or is_costly(self.start, marks)
         if self._endpoint.response == "opaque":
             return ResponseFacts(done=not self.is_malformed)
         if self.is_unreadable:

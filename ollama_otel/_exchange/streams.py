@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect, ProgressTally
-from ollama_otel._wire.lenient_json import parse_message
+from ollama_otel._wire.lenient_json import LARGE, is_costly, parse_message
 from ollama_otel.records import MORE_NAMES, Message, Progress, ResponseFacts
 
 __all__ = ["CompletionStream", "ProgressStream"]
@@ -79,6 +79,10 @@ class Stream(BodyReader):
     def _take(self, data: bytes, now: float) -> None:
         """Take decoded bytes, possibly none, that arrived at clock reading `now`."""
         raise NotImplementedError
+
+    def _is_costly(self, messages: bytes) -> bool:
+        """Whether one of these messages takes long to parse."""
+        return is_costly(messages) and any(map(is_costly, self.dialect.framing.payloads(messages)))
 
     def timings(self, began: float, now: float) -> dict[str, Any]:
         """Return count and times of the messages; empty if there were none."""
@@ -151,12 +155,14 @@ class CompletionStream(Stream):
 
     def _take(self, data: bytes, now: float) -> None:
         messages = self._cutter.cut(data)
-        if messages:
-            self._latest = messages
-            self._note(messages, now, self._framing.count(messages))
-        if self._cutter.held > _MAX_MESSAGE:
+        if self._cutter.held > _MAX_MESSAGE or (
+            len(messages) > LARGE and self._is_costly(messages)
+        ):
             self.is_unreadable = True
             self._cutter.flush()
+        elif messages:
+            self._latest = messages
+            self._note(messages, now, self._framing.count(messages))
 
     def _note(self, data: bytes, now: float, count: int) -> None:
         self._chunk_count += count
@@ -207,6 +213,13 @@ class CompletionStream(Stream):
             if not self._awaits_answer:
                 return
 
+    def _look_at_rest(self, rest: bytes) -> None:
+        if is_costly(rest):
+            self.is_unreadable = True
+            return
+        payloads = self._framing.payloads(rest)
+        self._note(rest, self.clock(), sum(map(bool, map(bytes.strip, payloads))))
+
     def _closing_payloads(self) -> list[bytes]:
         payloads = [
             bare
@@ -217,8 +230,7 @@ class CompletionStream(Stream):
 
     def _read(self) -> ResponseFacts:
         if rest := self._cutter.flush():
-            payloads = self._framing.payloads(rest)
-            self._note(rest, self.clock(), sum(map(bool, map(bytes.strip, payloads))))
+            self._look_at_rest(rest)
         if self.is_unreadable:
             # The last messages are not known.
             return ResponseFacts()
@@ -294,12 +306,15 @@ class ProgressStream(Stream):
         return True
 
     def _take(self, data: bytes, now: float) -> None:
-        if messages := self._cutter.cut(data):
-            self._latest = messages
-            self._note(messages, now)
-        if self._cutter.held > _MAX_MESSAGE:
+        messages = self._cutter.cut(data)
+        if self._cutter.held > _MAX_MESSAGE or (
+            len(messages) > LARGE and self._is_costly(messages)
+        ):
             self.is_unreadable = True
             self._cutter.flush()
+        elif messages:
+            self._latest = messages
+            self._note(messages, now)
 
     def _note(self, data: bytes, now: float) -> None:
         for payload in self.dialect.framing.payloads(data):
@@ -313,7 +328,11 @@ class ProgressStream(Stream):
                 self._tally.add(message, now)
 
     def _read(self) -> ResponseFacts:
-        self._note(self._cutter.flush(), self.clock())
+        rest = self._cutter.flush()
+        self.is_unreadable = self.is_unreadable or is_costly(rest)
+        if self.is_unreadable:
+            return ResponseFacts()
+        self._note(rest, self.clock())
         return self.dialect.read_progress(self._last)
 
     @property

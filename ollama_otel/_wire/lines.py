@@ -45,6 +45,8 @@ class LineCutter:
 
     def flush(self) -> bytes:
         """Return the bytes after the last newline: a body need not end in one."""
+        if self.is_empty:
+            return b""
         rest = bytes(self._unfinished)
         self._unfinished, self.held, self.is_empty = bytearray(), 0, True
         return rest
