@@ -55,6 +55,7 @@ class BodyReader:
         "_arrivals",
         "_decoder",
         "_keeps_content",
+        "_latest_size",
         "_listeners",
         "_lock",
         "_pieces",
@@ -84,6 +85,8 @@ class BodyReader:
         self._lock = threading.Lock()
         self._unread: tuple[list[Any], ...] = ()
         """Lists that a shell still fills after `seize`."""
+        self._latest_size = 0
+        """Bytes of the pieces that are being processed."""
         self.size = 0
         """Bytes received, before decoding."""
         self._keeps_content = keeps_content
@@ -148,7 +151,8 @@ class BodyReader:
         if not count:
             return
         try:
-            self.size += sum(map(len, self._pieces))
+            self._latest_size = sum(map(len, self._pieces))
+            self.size += self._latest_size
             for listener in self._listeners:
                 self._hand_on(listener)
             self._look()
@@ -168,6 +172,10 @@ class BodyReader:
 
     def _look(self) -> None:
         raise NotImplementedError
+
+    def _joined(self, pieces: list[bytes]) -> list[bytes]:
+        """Join pieces that are processed together, unless they are so long that copies matter."""
+        return [b"".join(pieces)] if self._latest_size <= _LONGEST_PART else pieces
 
     def _parts(self, data: bytes) -> Iterable[bytes]:
         """Undo the content encoding, part by part; no parts after reading has failed once."""

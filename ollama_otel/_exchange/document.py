@@ -30,12 +30,12 @@ class Document(BodyReader):
         "_first",
         "_has_facts",
         "_is_stream",
-        "_joined",
         "_kept",
         "_kept_size",
         "_last",
-        "_latest_size",
+        "_latest_length",
         "_tail",
+        "_whole",
     )
 
     def __init__(
@@ -55,23 +55,24 @@ class Document(BodyReader):
         """Whether the caller asked for a stream, and so reads line by line."""
         self._kept: list[bytes] = []
         self._kept_size = 0
-        self._joined: bytes | None = None
-        self._latest_size = 0
+        self._whole: bytes | None = None
+        self._latest_length = 0
         self._first = b""
         self._last = b""
         self._tail = b""
 
     def _look(self) -> None:
         pieces = self._pieces
-        for data in self._parts(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
-            if data:
-                self._take(data)
+        for data in pieces if len(pieces) == 1 else self._joined(pieces):
+            for part in self._parts(data):
+                if part:
+                    self._take(part)
 
     def _take(self, data: bytes) -> None:
-        self._latest_size = len(data)
+        self._latest_length = len(data)
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
-        self._joined = None
+        self._whole = None
         room = (_MAX_DOCUMENT if self._has_facts else _MAX_CHECKED) - self._kept_size
         # References, not copies, as long as it fits: the caller holds the same bytes.
         kept = data if len(data) <= room else data[:room]
@@ -91,9 +92,9 @@ class Document(BodyReader):
 
     @property
     def start(self) -> bytes:
-        if self._joined is None:
-            self._joined = b"".join((*self._kept, self._tail))
-        return self._joined
+        if self._whole is None:
+            self._whole = b"".join((*self._kept, self._tail))
+        return self._whole
 
     @property
     def is_malformed(self) -> bool:
@@ -115,7 +116,7 @@ class Document(BodyReader):
         if super().is_refused or not self._is_stream or self.is_unreadable:
             return super().is_refused
         body = self.start
-        begin = body.rfind(b"\n", 0, max(0, len(body) - self._latest_size)) + 1
+        begin = body.rfind(b"\n", 0, max(0, len(body) - self._latest_length)) + 1
         return self.dialect.is_foreign(body[begin : body.rfind(b"\n") + 1])
 
     def _read(self) -> ResponseFacts:
@@ -145,6 +146,8 @@ class Document(BodyReader):
 
     def answer(self) -> Message | None:
         if not self._keeps_content or self._endpoint.response != "completion":
+            return None
+        if self.is_unreadable:
             return None
         messages = self.dialect.document_messages(self.start)
         return self.dialect.joined(messages, is_cut=False) if messages else None

@@ -53,8 +53,9 @@ class Stream(BodyReader):
                     self._take(part, arrivals[alone])
                 alone += 1
         if alone < len(pieces):
-            for part in self._parts(b"".join(pieces[alone:])):
-                self._take(part, arrivals[-1])
+            for data in self._joined(pieces[alone:]):
+                for part in self._parts(data):
+                    self._take(part, arrivals[-1])
 
     def _time(self) -> None:
         waits = list(map(sub, self._arrivals, self._pulls))

@@ -152,7 +152,7 @@ def _known(final: Mapping[str, Any]) -> dict[str, Any]:
         value = final.get(key)
         if kind is str:
             if isinstance(value, str) and value:
-                facts[name] = bounded_name(value)
+                facts[name] = value if len(value) <= LONGEST_NAME else bounded_name(value)
         elif type(value) is int and 0 <= value < _TOO_LARGE:
             facts[name] = value if kind is int else value / 1e9
     return facts
