@@ -17,7 +17,6 @@ from ollama_otel._frozen import FrozenDict
 from ollama_otel.context import CallContext
 
 __all__ = [
-    "MORE_NAMES",
     "CallRecord",
     "CallStart",
     "Conversation",
@@ -44,9 +43,6 @@ __all__ = [
     "ToolDefinition",
     "ToolResult",
 ]
-
-MORE_NAMES: Final = "... [more]"
-"""Stands for further names, at the end of a list of names."""
 
 Outcome = Literal["completed", "abandoned", "cancelled", "failed"]
 """How a call ended.
@@ -318,6 +314,9 @@ class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
 class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     """Facts that the server reported; None means that it did not report them."""
 
+    MORE_NAMES: ClassVar[str] = "... [more]"
+    """Stands for further names, at the end of `tool_calls`."""
+
     model: str | None = None
     remote_model: str | None = None
     remote_host: str | None = None
@@ -348,7 +347,7 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     def tool_call_count(self) -> int | None:
         """How many tools the model called; None if none, or if not all are known."""
         calls = self.tool_calls
-        return None if not calls or calls[-1] == MORE_NAMES else len(calls)
+        return None if not calls or calls[-1] == self.MORE_NAMES else len(calls)
 
 
 class Progress(Struct, frozen=True, kw_only=True, gc=False):

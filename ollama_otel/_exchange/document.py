@@ -9,7 +9,15 @@ from msgspec.structs import replace
 
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect
-from ollama_otel._wire.lenient_json import NOT_JSON, is_costly, parse, parse_message, parse_object
+from ollama_otel._wire.lenient_json import (
+    NOT_JSON,
+    VALUES,
+    VALUES_BESIDE_VECTORS,
+    is_costly,
+    parse,
+    parse_message,
+    parse_object,
+)
 from ollama_otel.records import Endpoint, Message, ResponseFacts
 
 __all__ = ["Document"]
@@ -121,7 +129,8 @@ class Document(BodyReader):
 
     def _read(self) -> ResponseFacts:
         # Vectors are not parsed; what is around them is.
-        marks = b":" if self._endpoint.response == "embedding" else b"[{,"
+        is_vectors = self._endpoint.response == "embedding"
+        marks = VALUES_BESIDE_VECTORS if is_vectors else VALUES
         self.is_unreadable = self.is_unreadable or is_costly(self.start, marks)
         if self._endpoint.response == "opaque":
             return ResponseFacts(done=not self.is_malformed)

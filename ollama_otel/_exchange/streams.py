@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect, ProgressTally
 from ollama_otel._wire.lenient_json import LARGE, is_costly, parse_message
-from ollama_otel.records import MORE_NAMES, Message, Progress, ResponseFacts
+from ollama_otel.records import Message, Progress, ResponseFacts
 
 __all__ = ["CompletionStream", "ProgressStream"]
 
@@ -251,9 +251,9 @@ class CompletionStream(Stream):
             has_thinking=self._has_thinking,
             has_end_mark=has_end_mark,
         )
-        if self._tool_room >= 0 or MORE_NAMES in facts.tool_calls:
+        if self._tool_room >= 0 or ResponseFacts.MORE_NAMES in facts.tool_calls:
             return facts
-        return replace(facts, tool_calls=(*facts.tool_calls, MORE_NAMES))
+        return replace(facts, tool_calls=(*facts.tool_calls, ResponseFacts.MORE_NAMES))
 
     @property
     def is_malformed(self) -> bool:

@@ -32,6 +32,7 @@ from ollama_otel._wire.encoding import (
     decoder_for,
 )
 from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel._wire.lenient_json import VALUES, VALUES_BESIDE_VECTORS, is_costly
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["Begun", "CallIds", "Ended", "Pipeline"]
@@ -158,12 +159,19 @@ class Pipeline:
                 # An unreadable body cannot be redacted.
                 return end_line(entry.id, record, missing="encoding")
             changes.add("decoded")
-        if dialect.framing.has_broken_payloads(b"".join(pieces)):
+        body = b"".join(pieces)
+        is_vectors = record.start.endpoint.response == "embedding"
+        marks = VALUES_BESIDE_VECTORS if is_vectors else VALUES
+        if is_costly(body, marks) and any(
+            is_costly(payload, marks) for payload in dialect.framing.payloads(body)
+        ):
+            return end_line(entry.id, record, missing="too_long")
+        if dialect.framing.has_broken_payloads(body):
             return end_line(entry.id, record, missing="dialect")
         pieces, more = self._policy.response(
             pieces,
             dialect,
-            holds_vectors=record.start.endpoint.response == "embedding",
+            holds_vectors=is_vectors,
             echoes_secret=echoes_secret,
         )
         return end_line(

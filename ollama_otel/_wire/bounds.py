@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ollama_otel.records import MORE_NAMES
+from ollama_otel.records import ResponseFacts
 
 __all__ = ["LONGEST_NAME", "bounded_name", "bounded_names"]
 
@@ -26,4 +26,4 @@ def bounded_name(name: str) -> str:
 def bounded_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the first names, each bounded; `MORE_NAMES` stands for those left out."""
     kept = tuple(map(bounded_name, names[:_MOST_NAMES]))
-    return (*kept, MORE_NAMES) if len(names) > _MOST_NAMES else kept
+    return (*kept, ResponseFacts.MORE_NAMES) if len(names) > _MOST_NAMES else kept

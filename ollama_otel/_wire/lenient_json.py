@@ -10,6 +10,8 @@ from pydantic_core import from_json
 __all__ = [
     "LARGE",
     "NOT_JSON",
+    "VALUES",
+    "VALUES_BESIDE_VECTORS",
     "is_costly",
     "parse",
     "parse_exactly",
@@ -23,14 +25,17 @@ NOT_JSON: Final = object()
 
 LARGE: Final = 1024 * 1024
 """Bytes of a document that may be costly to parse."""
+VALUES: Final = b"[{,"
+VALUES_BESIDE_VECTORS: Final = b"[{:"
+"""Characters of which a document has about as many as values."""
 _MOST_VALUES: Final = 300_000
 
 
-def is_costly(document: bytes, marks: bytes = b"[{,") -> bool:
+def is_costly(document: bytes, marks: bytes = VALUES) -> bool:
     """Whether parsing takes long, and many times the memory: it has very many values.
 
     Some megabytes of one text or image do not; as many of empty lists do. `marks` are the
-    characters that are counted.
+    characters that are counted, `VALUES` or `VALUES_BESIDE_VECTORS`.
     """
     if len(document) <= LARGE:
         return False

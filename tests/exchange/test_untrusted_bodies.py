@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ollama_otel.records import MORE_NAMES, CallRecord, Progress, ResponseFacts
+from ollama_otel.records import CallRecord, Progress, ResponseFacts
 from tests.exchange.test_exchange import HELLO, JSON, Scene, chat, final, tool_call
 
 MEBIBYTE = 1024 * 1024
@@ -162,7 +162,7 @@ def test_tool_calls_with_long_arguments_cost_bounded_memory() -> None:
     record, peak = recorded(itertools.chain(itertools.repeat(line, 2000), [final()]), TOOLS)
     assert peak < 16 * MEBIBYTE
     assert record.response.tool_calls[0] == "write_file"
-    assert record.response.tool_calls[-1] == MORE_NAMES
+    assert record.response.tool_calls[-1] == ResponseFacts.MORE_NAMES
     assert record.response.tool_call_count is None
     assert record.finish_reason == "tool_call"
     assert record.chunk_count == 2001

@@ -10,7 +10,7 @@ from ollama_otel._wire.bounds import LONGEST_NAME, bounded_name, bounded_names
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.native import NATIVE
 from ollama_otel._wire.native.response import Tally
-from ollama_otel.records import MORE_NAMES, Progress
+from ollama_otel.records import Progress, ResponseFacts
 
 LONG = "x" * 1_000_000
 
@@ -30,7 +30,7 @@ def test_a_longer_name_says_how_much_is_cut(length: int) -> None:
 
 def test_names_beyond_the_bound_are_marked() -> None:
     assert bounded_names(["f"] * 128) == ("f",) * 128
-    assert bounded_names(["f"] * 129) == (*("f",) * 128, MORE_NAMES)
+    assert bounded_names(["f"] * 129) == (*("f",) * 128, ResponseFacts.MORE_NAMES)
 
 
 def test_every_name_of_a_request_is_bounded() -> None:
@@ -69,7 +69,7 @@ def test_every_name_of_a_response_is_bounded() -> None:
 def test_a_hundred_thousand_tool_calls_are_not_counted_wrongly() -> None:
     final = {"done": True, "message": {"tool_calls": [{"function": {"name": "f"}}] * 100_000}}
     facts = NATIVE.read_stream([final], tool_messages=[], has_thinking=False, has_end_mark=False)
-    assert facts.tool_calls[-1] == MORE_NAMES and len(facts.tool_calls) == 129
+    assert facts.tool_calls[-1] == ResponseFacts.MORE_NAMES and len(facts.tool_calls) == 129
     assert facts.tool_call_count is None
 
 
