@@ -314,6 +314,9 @@ class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
 class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     """Facts that the server reported; None means that it did not report them."""
 
+    MORE_NAMES: ClassVar[str] = "... [more]"
+    """Stands for further names, at the end of `tool_calls`."""
+
     model: str | None = None
     remote_model: str | None = None
     remote_host: str | None = None
@@ -333,15 +336,18 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     eval_duration: float | None = None
     """Seconds of generation."""
     tool_calls: tuple[str, ...] = ()
-    """Names of the tools that the model called, in order."""
+    """Names of the tools that the model called, in order; the last is `MORE_NAMES` if not all are
+    known.
+    """
     has_thinking: bool = False
     error: str | None = None
     """The text of an error in a response whose HTTP status was good."""
 
     @property
     def tool_call_count(self) -> int | None:
-        """How many tools the model called; None if none."""
-        return len(self.tool_calls) or None
+        """How many tools the model called; None if none, or if not all are known."""
+        calls = self.tool_calls
+        return None if not calls or calls[-1] == self.MORE_NAMES else len(calls)
 
 
 class Progress(Struct, frozen=True, kw_only=True, gc=False):

@@ -181,7 +181,9 @@ class Settings:
     """Whether requests carry OpenTelemetry's baggage to the server, and not trace context only."""
 
     max_models: int = _setting(200, _positive_integer, "OLLAMA_OTEL_MAX_MODELS")
-    """Distinct model names on metrics; further ones are counted as `_OTHER`."""
+    """Model names on metrics: so many that have answered, until the process ends, and a tenth as
+    many that have not; further ones are counted as `_OTHER`.
+    """
 
     cold_start_threshold: float = _setting(0.1, _seconds, "OLLAMA_OTEL_COLD_START_THRESHOLD")
     """Least `load_duration` of a cold start, seconds (a warm call: 0.001 to 0.05)."""

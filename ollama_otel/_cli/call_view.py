@@ -38,7 +38,7 @@ _CHANGES: Final = {
 }
 _MISSING: Final = {
     "queue_full": "A body is missing: the log's queue was full.",
-    "too_long": "The response's body is missing: it was longer than the log's limit.",
+    "too_long": "A body is missing: it was longer than the log's limit.",
     "encoding": "The response's body is missing: the log cannot decode its encoding.",
     "dialect": "A body is missing: its text fields are unknown, so it could not be redacted.",
 }

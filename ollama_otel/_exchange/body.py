@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from ollama_otel._guard import guard
 from ollama_otel._wire.dialect import Dialect
-from ollama_otel._wire.encoding import UnreadableEncodingError, decoder_for
+from ollama_otel._wire.encoding import (
+    Decoder,
+    InflatedBodyError,
+    UnreadableEncodingError,
+    decoder_for,
+)
 from ollama_otel.records import Message, Progress, ResponseFacts
 
 __all__ = ["PIECES_AT_ONCE", "BodyReader", "Inlets", "PiecesListener"]
 
 PIECES_AT_ONCE = 64
 """Pieces that are collected before they are processed."""
+_LONGEST_PART: Final = 8 * 1024 * 1024
+"""Bytes that are processed at once: a body in memory is one piece of any size."""
 
 
 class Inlets(NamedTuple):
@@ -46,8 +53,9 @@ class BodyReader:
 
     __slots__ = (
         "_arrivals",
-        "_decode",
+        "_decoder",
         "_keeps_content",
+        "_latest_size",
         "_listeners",
         "_lock",
         "_pieces",
@@ -77,6 +85,8 @@ class BodyReader:
         self._lock = threading.Lock()
         self._unread: tuple[list[Any], ...] = ()
         """Lists that a shell still fills after `seize`."""
+        self._latest_size = 0
+        """Bytes of the pieces that are being processed."""
         self.size = 0
         """Bytes received, before decoding."""
         self._keeps_content = keeps_content
@@ -85,9 +95,9 @@ class BodyReader:
         """Whether the body's encoding, its size or a fault of ours prevents reading it."""
         self.contradicts_encoding = False
         """Whether the body is not in the encoding that its header names."""
-        self._decode: Callable[[bytes], bytes] | None = None
+        self._decoder: Decoder | None = None
         try:
-            self._decode = decoder_for(content_encoding) if content_encoding else None
+            self._decoder = decoder_for(content_encoding) if content_encoding else None
         except UnreadableEncodingError:
             self.is_unreadable = True
 
@@ -141,7 +151,8 @@ class BodyReader:
         if not count:
             return
         try:
-            self.size += sum(map(len, self._pieces))
+            self._latest_size = sum(map(len, self._pieces))
+            self.size += self._latest_size
             for listener in self._listeners:
                 self._hand_on(listener)
             self._look()
@@ -162,17 +173,34 @@ class BodyReader:
     def _look(self) -> None:
         raise NotImplementedError
 
-    def _decoded(self, data: bytes) -> bytes:
-        """Undo the content encoding; returns no bytes after it has failed once."""
+    def _joined(self, pieces: list[bytes]) -> list[bytes]:
+        """Join pieces that are processed together, unless they are so long that copies matter."""
+        return [b"".join(pieces)] if self._latest_size <= _LONGEST_PART else pieces
+
+    def _parts(self, data: bytes) -> Iterable[bytes]:
+        """Undo the content encoding, part by part; no parts after reading has failed once."""
         if self.is_unreadable:
-            return b""
-        if self._decode is None:
-            return data
+            return ()
+        if self._decoder is not None:
+            return self._decoded(data, self._decoder)
+        return (data,) if len(data) <= _LONGEST_PART else self._divided(data)
+
+    def _divided(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _LONGEST_PART):
+            if self.is_unreadable:
+                return
+            yield data[start : start + _LONGEST_PART]
+
+    def _decoded(self, data: bytes, decoder: Decoder) -> Iterator[bytes]:
         try:
-            return self._decode(data)
+            for part in decoder.parts(data):
+                yield part
+                if self.is_unreadable:
+                    return
+        except InflatedBodyError:
+            self.is_unreadable = True
         except zlib.error:
             self.is_unreadable = self.contradicts_encoding = True
-            return b""
 
     def facts(self) -> ResponseFacts:
         """Return the facts of the body; called once, after its last piece."""

@@ -9,7 +9,15 @@ from msgspec.structs import replace
 
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect
-from ollama_otel._wire.lenient_json import NOT_JSON, parse, parse_message, parse_object
+from ollama_otel._wire.lenient_json import (
+    NOT_JSON,
+    VALUES,
+    VALUES_BESIDE_VECTORS,
+    is_costly,
+    parse,
+    parse_message,
+    parse_object,
+)
 from ollama_otel.records import Endpoint, Message, ResponseFacts
 
 __all__ = ["Document"]
@@ -30,12 +38,12 @@ class Document(BodyReader):
         "_first",
         "_has_facts",
         "_is_stream",
-        "_joined",
         "_kept",
         "_kept_size",
         "_last",
-        "_latest_size",
+        "_latest_length",
         "_tail",
+        "_whole",
     )
 
     def __init__(
@@ -55,40 +63,46 @@ class Document(BodyReader):
         """Whether the caller asked for a stream, and so reads line by line."""
         self._kept: list[bytes] = []
         self._kept_size = 0
-        self._joined: bytes | None = None
-        self._latest_size = 0
+        self._whole: bytes | None = None
+        self._latest_length = 0
         self._first = b""
         self._last = b""
         self._tail = b""
 
     def _look(self) -> None:
         pieces = self._pieces
-        data = self._decoded(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if not data:
-            return
-        self._latest_size = len(data)
+        for data in pieces if len(pieces) == 1 else self._joined(pieces):
+            for part in self._parts(data):
+                if part:
+                    self._take(part)
+
+    def _take(self, data: bytes) -> None:
+        self._latest_length = len(data)
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
-        self._keep(data)
+        self._whole = None
+        room = (_MAX_DOCUMENT if self._has_facts else _MAX_CHECKED) - self._kept_size
+        # References, not copies, as long as it fits: the caller holds the same bytes.
+        kept = data if len(data) <= room else data[:room]
+        self._kept.append(kept)
+        self._kept_size += len(kept)
+        if len(data) > room:
+            self._pass_over(data[room:])
 
-    def _keep(self, data: bytes) -> None:
-        self._joined = None
-        # References, not copies: the caller holds the same bytes.
-        if self._kept_size < (_MAX_DOCUMENT if self._has_facts else _MAX_CHECKED):
-            self._kept.append(data)
-            self._kept_size += len(data)
-        elif not self._has_facts:
+    def _pass_over(self, data: bytes) -> None:
+        """Take what there is no room for."""
+        if not self._has_facts:
             self._kept.clear()
         elif self._endpoint.response == "embedding":
-            self._tail = (self._tail + data)[-_MAX_TAIL:]
+            self._tail = (self._tail + data[-_MAX_TAIL:])[-_MAX_TAIL:]
         else:
             self.is_unreadable = True
 
     @property
     def start(self) -> bytes:
-        if self._joined is None:
-            self._joined = b"".join((*self._kept, self._tail))
-        return self._joined
+        if self._whole is None:
+            self._whole = b"".join((*self._kept, self._tail))
+        return self._whole
 
     @property
     def is_malformed(self) -> bool:
@@ -107,15 +121,21 @@ class Document(BodyReader):
 
     @property
     def is_refused(self) -> bool:
-        if super().is_refused or not self._is_stream:
+        if super().is_refused or not self._is_stream or self.is_unreadable:
             return super().is_refused
         body = self.start
-        begin = body.rfind(b"\n", 0, max(0, len(body) - self._latest_size)) + 1
+        begin = body.rfind(b"\n", 0, max(0, len(body) - self._latest_length)) + 1
         return self.dialect.is_foreign(body[begin : body.rfind(b"\n") + 1])
 
     def _read(self) -> ResponseFacts:
+        # Vectors are not parsed; what is around them is.
+        is_vectors = self._endpoint.response == "embedding"
+        marks = VALUES_BESIDE_VECTORS if is_vectors else VALUES
+        self.is_unreadable = self.is_unreadable or is_costly(self.start, marks)
         if self._endpoint.response == "opaque":
             return ResponseFacts(done=not self.is_malformed)
+        if self.is_unreadable:
+            return ResponseFacts()
         facts = self.dialect.read_document(self._endpoint, self.start)
         if facts.done and self._contradicts_facts():
             return replace(facts, done=False)
@@ -135,6 +155,8 @@ class Document(BodyReader):
 
     def answer(self) -> Message | None:
         if not self._keeps_content or self._endpoint.response != "completion":
+            return None
+        if self.is_unreadable:
             return None
         messages = self.dialect.document_messages(self.start)
         return self.dialect.joined(messages, is_cut=False) if messages else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from operator import sub
 from typing import Any
 
+from msgspec.structs import replace
+
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect, ProgressTally
-from ollama_otel._wire.lenient_json import parse_message
+from ollama_otel._wire.lenient_json import LARGE, is_costly, parse_message
 from ollama_otel.records import Message, Progress, ResponseFacts
 
 __all__ = ["CompletionStream", "ProgressStream"]
@@ -19,7 +20,10 @@ _MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of an unfinished message that are held; no server sends a longer one."""
 _MAX_CAPTURED = 1024 * 1024
 """Bytes of a stream that are kept while content is captured."""
-_MAX_TOOL_MESSAGES = 256
+_MAX_TOOL_SIZE = 1024 * 1024
+"""Bytes of the messages with tool calls that are kept until the end."""
+_PER_PAYLOAD = 64
+"""Bytes that a kept message costs besides its own."""
 
 
 class Stream(BodyReader):
@@ -39,14 +43,19 @@ class Stream(BodyReader):
 
     def _look(self) -> None:
         self._time()
+        if self.is_unreadable:
+            return
         pieces, arrivals = self._pieces, self._arrivals
         alone = 0
         if not self._is_silent():
             while self._wants_times and alone < len(pieces):
-                self._take(self._decoded(pieces[alone]), arrivals[alone])
+                for part in self._parts(pieces[alone]):
+                    self._take(part, arrivals[alone])
                 alone += 1
         if alone < len(pieces):
-            self._take(self._decoded(b"".join(pieces[alone:])), arrivals[-1])
+            for data in self._joined(pieces[alone:]):
+                for part in self._parts(data):
+                    self._take(part, arrivals[-1])
 
     def _time(self) -> None:
         waits = list(map(sub, self._arrivals, self._pulls))
@@ -72,6 +81,10 @@ class Stream(BodyReader):
         """Take decoded bytes, possibly none, that arrived at clock reading `now`."""
         raise NotImplementedError
 
+    def _is_costly(self, messages: bytes) -> bool:
+        """Whether one of these messages takes long to parse."""
+        return is_costly(messages) and any(map(is_costly, self.dialect.framing.payloads(messages)))
+
     def timings(self, began: float, now: float) -> dict[str, Any]:
         """Return count and times of the messages; empty if there were none."""
         if not self._chunk_count:
@@ -79,7 +92,8 @@ class Stream(BodyReader):
         # A pull without a piece is a wait for the server that the end interrupted.
         until = self._pulls[-1] if self._pulls else now
         return {
-            "chunk_count": self._chunk_count,
+            # Messages after reading has failed are not counted.
+            "chunk_count": 0 if self.is_unreadable else self._chunk_count,
             "time_to_first_chunk": None if self._first_at is None else self._first_at - began,
             "longest_gap": self._longest_gap if self._longest_gap >= 0 else None,
             "held_by_caller": max(0.0, until - self._started_at - self._waited),
@@ -102,6 +116,7 @@ class CompletionStream(Stream):
         "_last",
         "_latest",
         "_tool_payloads",
+        "_tool_room",
         "_watches_tools",
     )
 
@@ -121,6 +136,8 @@ class CompletionStream(Stream):
         self._last: deque[bytes] = deque(maxlen=dialect.closing_count)
         """The last data with messages: enough for the facts at the end of the stream."""
         self._tool_payloads: list[bytes] = []
+        self._tool_room = _MAX_TOOL_SIZE
+        """Bytes of messages with tool calls that may still be kept; negative: one was not."""
         self._captured: list[bytes] = []
         self._captured_size = 0
         self._is_cut = False
@@ -132,19 +149,21 @@ class CompletionStream(Stream):
     def _is_silent(self) -> bool:
         # A model may think for thousands of messages; looked at one by one they cost eight times
         # as much. The whole messages count: an unfinished one comes with later pieces.
-        if not self._has_thinking or self._cutter.held or self._decode is not None:
+        if not self._has_thinking or self._cutter.held or self._decoder is not None:
             return False
         payloads = self._framing.payloads(b"".join(self._pieces))
         return all(not payload or self.dialect.is_silent(payload) for payload in payloads)
 
     def _take(self, data: bytes, now: float) -> None:
         messages = self._cutter.cut(data)
-        if messages:
-            self._latest = messages
-            self._note(messages, now, self._framing.count(messages))
-        if self._cutter.held > _MAX_MESSAGE:
+        if self._cutter.held > _MAX_MESSAGE or (
+            len(messages) > LARGE and self._is_costly(messages)
+        ):
             self.is_unreadable = True
             self._cutter.flush()
+        elif messages:
+            self._latest = messages
+            self._note(messages, now, self._framing.count(messages))
 
     def _note(self, data: bytes, now: float, count: int) -> None:
         self._chunk_count += count
@@ -161,10 +180,16 @@ class CompletionStream(Stream):
         if self._keeps_content and not self._is_cut:
             self._capture(data)
         if self._watches_tools and self.dialect.has_tool_calls(data):
-            called = filter(self.dialect.has_tool_calls, self._framing.payloads(data))
-            self._tool_payloads += islice(called, _MAX_TOOL_MESSAGES - len(self._tool_payloads))
+            self._keep_tool_calls(data)
         if self._awaits_answer:
             self._look_for_answer(data, now)
+
+    def _keep_tool_calls(self, data: bytes) -> None:
+        for payload in filter(self.dialect.has_tool_calls, self._framing.payloads(data)):
+            self._tool_room -= len(payload) + _PER_PAYLOAD
+            if self._tool_room < 0:
+                return
+            self._tool_payloads.append(payload)
 
     def _capture(self, data: bytes) -> None:
         room = _MAX_CAPTURED - self._captured_size
@@ -189,6 +214,13 @@ class CompletionStream(Stream):
             if not self._awaits_answer:
                 return
 
+    def _look_at_rest(self, rest: bytes) -> None:
+        if is_costly(rest):
+            self.is_unreadable = True
+            return
+        payloads = self._framing.payloads(rest)
+        self._note(rest, self.clock(), sum(map(bool, map(bytes.strip, payloads))))
+
     def _closing_payloads(self) -> list[bytes]:
         payloads = [
             bare
@@ -199,8 +231,10 @@ class CompletionStream(Stream):
 
     def _read(self) -> ResponseFacts:
         if rest := self._cutter.flush():
-            payloads = self._framing.payloads(rest)
-            self._note(rest, self.clock(), sum(map(bool, map(bytes.strip, payloads))))
+            self._look_at_rest(rest)
+        if self.is_unreadable:
+            # The last messages are not known.
+            return ResponseFacts()
         closing = self._closing_payloads()
         first = self._framing.payloads(self._first)[:1] if self.dialect.needs_first else []
         has_end_mark = bool(closing) and self.dialect.is_end_mark(closing[-1])
@@ -211,12 +245,15 @@ class CompletionStream(Stream):
             if payload.rstrip() not in closing and (message := parse_message(payload)) is not None
         ]
         is_readable = bool(parsed) and (has_end_mark or parsed[-1] is not None)
-        return self.dialect.read_stream(
+        facts = self.dialect.read_stream(
             [each for each in parsed if each is not None] if is_readable else [],
             tool_messages=tool_messages,
             has_thinking=self._has_thinking,
             has_end_mark=has_end_mark,
         )
+        if self._tool_room >= 0 or ResponseFacts.MORE_NAMES in facts.tool_calls:
+            return facts
+        return replace(facts, tool_calls=(*facts.tool_calls, ResponseFacts.MORE_NAMES))
 
     @property
     def is_malformed(self) -> bool:
@@ -247,7 +284,7 @@ class CompletionStream(Stream):
             for payload in self._framing.payloads(b"".join(self._captured))
             if (message := parse_message(payload)) is not None
         ]
-        return self.dialect.joined(messages, is_cut=self._is_cut)
+        return self.dialect.joined(messages, is_cut=self._is_cut or self.is_unreadable)
 
 
 class ProgressStream(Stream):
@@ -270,12 +307,15 @@ class ProgressStream(Stream):
         return True
 
     def _take(self, data: bytes, now: float) -> None:
-        if messages := self._cutter.cut(data):
-            self._latest = messages
-            self._note(messages, now)
-        if self._cutter.held > _MAX_MESSAGE:
+        messages = self._cutter.cut(data)
+        if self._cutter.held > _MAX_MESSAGE or (
+            len(messages) > LARGE and self._is_costly(messages)
+        ):
             self.is_unreadable = True
             self._cutter.flush()
+        elif messages:
+            self._latest = messages
+            self._note(messages, now)
 
     def _note(self, data: bytes, now: float) -> None:
         for payload in self.dialect.framing.payloads(data):
@@ -289,7 +329,11 @@ class ProgressStream(Stream):
                 self._tally.add(message, now)
 
     def _read(self) -> ResponseFacts:
-        self._note(self._cutter.flush(), self.clock())
+        rest = self._cutter.flush()
+        self.is_unreadable = self.is_unreadable or is_costly(rest)
+        if self.is_unreadable:
+            return ResponseFacts()
+        self._note(rest, self.clock())
         return self.dialect.read_progress(self._last)
 
     @property
@@ -301,4 +345,6 @@ class ProgressStream(Stream):
         return super().is_refused or self.dialect.is_foreign(self._latest)
 
     def progress(self) -> Progress:
+        if self.is_unreadable:
+            return Progress()
         return self._tally.total()

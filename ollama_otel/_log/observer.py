@@ -25,6 +25,8 @@ __all__ = ["ReplayLog"]
 
 _MEBIBYTE: Final = 1024 * 1024
 _DAY: Final = 86_400.0
+_PER_PIECE: Final = 64
+"""Bytes that a piece of a body needs in memory besides its own, and about as many in the log."""
 
 
 class ReplayLog(LoggingObserver):
@@ -35,9 +37,10 @@ class ReplayLog(LoggingObserver):
     them. Bodies go through the built-in redactors and then through `redactors` before
     they are stored. A file of more than `max_size` bytes or `max_age` seconds is compressed and a
     new one begun. The `keep` newest compressed files are kept, and more of them for `keep` times
-    `max_age` as long as they hold less than `keep` times `max_size`. A response of more than
-    `max_body` bytes is logged without its body. At most `max_lines` lines and `max_bytes` bytes
-    of bodies are pending.
+    `max_age` as long as they hold less than `keep` times `max_size`. A request or response of
+    more than `max_body` bytes after decoding is logged without its body; a piece of a response
+    counts 64 bytes in addition to its own, as much as it needs in memory. At most `max_lines`
+    lines and `max_bytes` bytes of bodies are pending.
 
     If the disk is full or fails, lines stay pending, and above the limits bodies and lines are
     dropped and counted; calls are not affected.
@@ -60,7 +63,12 @@ class ReplayLog(LoggingObserver):
         self.keeps_request = bodies
         self._max_body = limits.pop("max_body", 16 * _MEBIBYTE)
         self._ids = CallIds()
-        pipeline = Pipeline(BodyPolicy(redactors, keeps_media=media), self._ids, bodies=bodies)
+        pipeline = Pipeline(
+            BodyPolicy(redactors, keeps_media=media),
+            self._ids,
+            bodies=bodies,
+            max_body=self._max_body,
+        )
         file = LogFile(
             self.path,
             max_size=max_size,
@@ -83,9 +91,17 @@ class ReplayLog(LoggingObserver):
     def begin(self, start: CallStart) -> CallFollower:
         """Log the request, and follow the call; see `Observer`."""
         call_id, missing = self._ids.next(), None
+        if not self.keeps_request:
+            start = _without_content(start)
         size = len(start.content) if start.content else 0
-        if size and not self._writer.has_room(size):
-            start, missing, size = replace(start, content=None), "queue_full", 0
+        if size > self._max_body:
+            missing = "too_long"
+        elif size and not self._writer.has_room(size):
+            missing = "queue_full"
+        if missing is not None:
+            start, size = _without_content(start), 0
+        elif start.conversation is not None:
+            start = replace(start, conversation=None)
         self._writer.put(Begun(id=call_id, start=start, missing=missing), size)
         if self.keeps_request:
             return _BodyFollower(self._writer, call_id, self._max_body)
@@ -134,7 +150,7 @@ class _FactFollower(CallFollower):
         self._id = call_id
 
     def end(self, record: CallRecord) -> None:
-        self._writer.put(Ended(id=self._id, record=record))
+        self._writer.put(Ended(id=self._id, record=_without_answer(record)))
 
 
 class _BodyFollower(CallFollower):
@@ -145,11 +161,12 @@ class _BodyFollower(CallFollower):
         self._id = call_id
         self._max_size = max_size
         self._size = 0
+        """Bytes in memory of all pieces."""
         self._kept: list[bytes] = []
         self._arrivals: list[float] = []
 
     def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
-        self._size += sum(map(len, pieces))
+        self._size += sum(map(len, pieces)) + _PER_PIECE * len(pieces)
         if self._size > self._max_size:
             self._kept, self._arrivals = [], []
             return
@@ -163,15 +180,29 @@ class _BodyFollower(CallFollower):
         elif self._size and not self._writer.has_room(self._size):
             missing = "queue_full"
         is_kept = missing is None
-        # The request line has these bytes; here they would be pending twice, and uncounted.
-        record = replace(record, start=replace(record.start, content=None))
         self._writer.put(
             Ended(
                 id=self._id,
-                record=record,
+                record=_without_answer(record),
                 pieces=self._kept if is_kept else None,
                 arrivals=self._arrivals,
                 missing=missing,
             ),
             self._size if is_kept else 0,
         )
+
+
+# Content that an entry does not need would be pending, and uncounted.
+
+
+def _without_content(start: CallStart) -> CallStart:
+    if start.content is None and start.conversation is None:
+        return start
+    return replace(start, content=None, conversation=None)
+
+
+def _without_answer(record: CallRecord) -> CallRecord:
+    start = _without_content(record.start)
+    if start is record.start and record.answer is None:
+        return record
+    return replace(record, start=start, answer=None)

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -26,8 +26,13 @@ from ollama_otel._log.format import (
     timestamp,
 )
 from ollama_otel._log.privacy import BodyPolicy
-from ollama_otel._wire.encoding import UnreadableEncodingError, decoder_for
+from ollama_otel._wire.encoding import (
+    InflatedBodyError,
+    UnreadableEncodingError,
+    decoder_for,
+)
 from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel._wire.lenient_json import VALUES, VALUES_BESIDE_VECTORS, is_costly
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["Begun", "CallIds", "Ended", "Pipeline"]
@@ -85,8 +90,10 @@ def _library() -> str:
 class Pipeline:
     """Renders entries as lines of JSON, with redacted bodies."""
 
-    def __init__(self, policy: BodyPolicy, ids: CallIds, *, bodies: bool) -> None:
+    def __init__(self, policy: BodyPolicy, ids: CallIds, *, bodies: bool, max_body: int) -> None:
+        """A body of more than `max_body` bytes after decoding is left out."""
         self._policy = policy
+        self._max_body = max_body
         self._ids = ids
         self._bodies = bodies
         self._clean_requests: dict[str, None] = {}
@@ -153,17 +160,26 @@ class Pipeline:
         pieces: Sequence[bytes] = entry.pieces
         if record.content_encoding and pieces:
             try:
-                pieces = _without_encoding(pieces, record.content_encoding)
+                pieces = _without_encoding(pieces, record.content_encoding, self._max_body)
+            except InflatedBodyError:
+                return end_line(entry.id, record, missing="too_long")
             except (UnreadableEncodingError, zlib.error):
                 # An unreadable body cannot be redacted.
                 return end_line(entry.id, record, missing="encoding")
             changes.add("decoded")
-        if dialect.framing.has_broken_payloads(b"".join(pieces)):
+        body = b"".join(pieces)
+        is_vectors = record.start.endpoint.response == "embedding"
+        marks = VALUES_BESIDE_VECTORS if is_vectors else VALUES
+        if is_costly(body, marks) and any(
+            is_costly(payload, marks) for payload in dialect.framing.payloads(body)
+        ):
+            return end_line(entry.id, record, missing="too_long")
+        if dialect.framing.has_broken_payloads(body):
             return end_line(entry.id, record, missing="dialect")
         pieces, more = self._policy.response(
             pieces,
             dialect,
-            holds_vectors=record.start.endpoint.response == "embedding",
+            holds_vectors=is_vectors,
             echoes_secret=not is_clean,
         )
         return end_line(
@@ -193,9 +209,21 @@ class Pipeline:
         return line
 
 
-def _without_encoding(pieces: Iterable[bytes], encoding: str) -> list[bytes]:
-    decode = decoder_for(encoding)
-    return list(pieces) if decode is None else [decode(piece) for piece in pieces]
+def _without_encoding(pieces: Sequence[bytes], encoding: str, most: int) -> list[bytes]:
+    """Decode each piece; raises `InflatedBodyError` if that makes more than `most` bytes."""
+    decoder = decoder_for(encoding)
+    if decoder is None:
+        return list(pieces)
+    decoded: list[bytes] = []
+    for piece in pieces:
+        parts: list[bytes] = []
+        for part in decoder.parts(piece):
+            most -= len(part)
+            if most < 0:
+                raise InflatedBodyError
+            parts.append(part)
+        decoded.append(b"".join(parts))
+    return decoded
 
 
 def _as_json(line: dict[str, Any], **options: Any) -> bytes:  # noqa: ARG001 - a serializer's signature

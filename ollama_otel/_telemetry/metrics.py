@@ -19,7 +19,9 @@ from ollama_otel import _process
 from ollama_otel._exchange.observers import Backlog, CallFollower
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
+from ollama_otel._telemetry.label_values import LabelValues
 from ollama_otel._telemetry.spans import operation_of
+from ollama_otel._wire.model_names import key_of
 from ollama_otel.records import CallRecord, CallStart, Phase
 from ollama_otel.settings import Profile, Settings
 
@@ -30,6 +32,9 @@ Labels = dict[str, LabelValue]
 Sum = Phase | Literal["moved", "input_tokens", "output_tokens"]
 
 _MAX_SERIES = 10_000
+"""Combinations of labels; further ones are counted under `_OTHER` with their operation."""
+_MAX_SERVERS = 200
+"""Servers with labels of their own."""
 _MAX_PENDING = 16
 """Records of one series that are pending before they are added up."""
 
@@ -37,9 +42,11 @@ _MAX_PENDING = 16
 class _Series:
     """Counts and sums of calls with the same labels; guarded by the lock of `Instruments`."""
 
-    __slots__ = ("_pending", "_sums", "active", "base", "by_end", "input", "output")
+    __slots__ = ("_pending", "_sums", "active", "base", "by_end", "input", "is_settled", "output")
 
     def __init__(self, base: Labels) -> None:
+        self.is_settled = False
+        """Whether the names of these calls have answered, and have label values of their own."""
         self.base = base
         self.input = {**base, names.TOKEN_TYPE: "input"}
         self.output = {**base, names.TOKEN_TYPE: "output"}
@@ -71,6 +78,7 @@ class _Series:
     def without_calls(self) -> _Series:
         """Return the same sums, without the running calls."""
         series = _Series(self.base)
+        series.is_settled = self.is_settled
         series._sums = dict(self.sums)
         return series
 
@@ -107,7 +115,9 @@ class Instruments:
         # Reentrant: the garbage collector may end a call while this thread holds the lock.
         self.lock = threading.RLock()
         self.series: dict[tuple[Any, ...], _Series] = {}
-        self.models: set[str] = set()
+        self.models = LabelValues(key_of)
+        self.response_models = LabelValues(key_of)
+        self.servers = LabelValues()
         # The counts of a deleted log stay: counters must not decrease.
         self.losses: set[Callable[[], Mapping[str, int]]] = set()
         self.backlogs: set[Callable[[], Backlog]] = set()
@@ -218,6 +228,11 @@ def _histogram(meter: Meter, row: Instrument) -> Histogram:
     )
 
 
+def _server_of(start: CallStart) -> str:
+    """Return one name for a server; empty if it is unknown."""
+    return "" if start.server_address is None else f"{start.server_address}:{start.server_port}"
+
+
 class _MetricFollower(CallFollower):
     __slots__ = ("_observer", "_series")
 
@@ -280,28 +295,45 @@ class MetricObserver:
     def _new_series(self, key: tuple[Any, ...], start: CallStart) -> _Series:
         instruments, model = self.instruments, start.request.model
         with instruments.lock:
-            if model is not None and model not in instruments.models:
-                if len(instruments.models) < self._settings.max_models:
-                    instruments.models.add(model)
-                else:
-                    model = names.OTHER
-                    key = (key[0], key[1], model, *key[3:])
+            if model is not None:
+                model = instruments.models.label(model, self._settings.max_models)
+            address, port = start.server_address, start.server_port
+            if instruments.servers.label(_server_of(start), _MAX_SERVERS) == names.OTHER:
+                address, port = names.OTHER, None
+            key = (*key[:2], model, address, port)
+            if key not in instruments.series and len(instruments.series) >= _MAX_SERIES:
+                model = None if model is None else names.OTHER
+                address, port = names.OTHER, None
+                key = (*key[:2], model, address, port)
             if key in instruments.series:
                 return instruments.series[key]
             attribute, operation = operation_of(start)
             base: Labels = {attribute: operation, names.PROVIDER_NAME: names.PROVIDER}
             for name, value in (
                 (names.REQUEST_MODEL, model),
-                (names.SERVER_ADDRESS, start.server_address),
-                (names.SERVER_PORT, start.server_port),
+                (names.SERVER_ADDRESS, address),
+                (names.SERVER_PORT, port),
             ):
                 if value is not None:
                     base[name] = value
-            series = _Series(base)
-            # Above the limit a series only serves its own call, and is not exported.
-            if len(instruments.series) < _MAX_SERIES:
-                instruments.series[key] = series
+            series = instruments.series[key] = _Series(base)
             return series
+
+    def _settled(self, record: CallRecord) -> _Series:
+        """Return the series of an ended call: its names may have places now that they answered."""
+        instruments, start = self.instruments, record.start
+        model, server = start.request.model, _server_of(start)
+        if record.http_status is not None:
+            instruments.servers.answered(server, _MAX_SERVERS)
+        if record.outcome == "completed" and model is not None:
+            instruments.models.answered(model, self._settings.max_models)
+        series = self._series_for(start)
+        series.is_settled = (
+            names.OTHER not in series.base.values()
+            and instruments.servers.is_settled(server)
+            and (model is None or instruments.models.is_settled(model))
+        )
+        return series
 
     def record(self, series: _Series, record: CallRecord) -> None:
         """Record an ended call, in the context of its span, for exemplars."""
@@ -310,10 +342,12 @@ class MetricObserver:
             series.active -= 1
             if record.is_hop:
                 return
+            if not series.is_settled:
+                series = self._settled(record)
             series.add(record)
         ended = series.ended(record.outcome, record.error_type)
         if self._settings.response_model_on_metrics and response.model is not None:
-            ended = {**ended, names.RESPONSE_MODEL: response.model}
+            ended = {**ended, names.RESPONSE_MODEL: self._response_model(record, response.model)}
         instruments = self.instruments
         if not start.is_inference:
             instruments.management_duration.record(record.duration, ended)
@@ -325,6 +359,13 @@ class MetricObserver:
         duration.record(record.duration, ended)
         self._tokens(series, record)
         self._waits(series, record)
+
+    def _response_model(self, record: CallRecord, model: str) -> str:
+        instruments, most = self.instruments, self._settings.max_models
+        with instruments.lock:
+            if record.outcome == "completed":
+                instruments.response_models.answered(model, most)
+            return instruments.response_models.label(model, most)
 
     def _waits(self, series: _Series, record: CallRecord) -> None:
         instruments, queue = self.instruments, record.queue_estimate

@@ -1,50 +1,94 @@
-"""Decodes content encodings piece by piece, as far as the standard library supports them."""
+"""Decodes content encodings part by part, as far as the standard library supports them.
+
+A compressed body can be a thousand times as long as what is sent, so no more than a part of it
+is ever in memory, and decoding stops if the body grows as no text of a model does.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
-__all__ = ["UnreadableEncodingError", "decoder_for"]
+__all__ = ["LONGEST_PART", "Decoder", "InflatedBodyError", "UnreadableEncodingError", "decoder_for"]
+
+LONGEST_PART: Final = 256 * 1024
+"""Bytes of the longest decoded part."""
+_UNDOUBTED: Final = 16 * 1024 * 1024
+"""Decoded bytes that any body may have."""
+_HIGHEST_RATIO: Final = 100
+"""Decoded bytes for each byte sent, above `_UNDOUBTED`; a stream of short messages has 10 to 20."""
 
 
 class UnreadableEncodingError(Exception):
     """The standard library cannot decode the body (br, zstd)."""
 
 
-def decoder_for(encoding: str) -> Callable[[bytes], bytes] | None:
-    """Return a function that decodes pieces of a body; None if it is not encoded.
+class InflatedBodyError(Exception):
+    """The body is so much longer than what was sent that it is not decoded any further."""
 
-    Raises `UnreadableEncodingError` for an encoding unknown to the standard library. The
-    function raises `zlib.error` if the body does not match its header.
+
+class Decoder:
+    """Decodes one body."""
+
+    __slots__ = ("_decoded", "_decompressor", "_new", "_received")
+
+    def __init__(self, new: Callable[[bytes], Any]) -> None:
+        """`new` returns zlib's decompressor for a body that begins with the given bytes."""
+        self._new = new
+        self._decompressor: Any = None
+        self._received = 0
+        self._decoded = 0
+
+    def parts(self, data: bytes) -> Iterator[bytes]:
+        """Decode what has arrived, in parts of at most `LONGEST_PART` bytes.
+
+        Raises `zlib.error` if the body does not match its header, and `InflatedBodyError`.
+        """
+        if not data:
+            return
+        if self._decompressor is None:
+            self._decompressor = self._new(data)
+        if self._decompressor.eof:
+            # Clients ignore what follows, and zlib would keep it.
+            return
+        self._received += len(data)
+        part = self._decompressor.decompress(data, LONGEST_PART)
+        while part:
+            self._decoded += len(part)
+            if self._decoded > max(_UNDOUBTED, _HIGHEST_RATIO * self._received):
+                raise InflatedBodyError
+            yield part
+            if len(part) < LONGEST_PART:
+                return
+            # The decompressor may hold back output even if it has taken all input.
+            rest = self._decompressor.unconsumed_tail
+            part = self._decompressor.decompress(rest, LONGEST_PART)
+
+
+def decoder_for(encoding: str) -> Decoder | None:
+    """Return a decoder for one body; None if it is not encoded.
+
+    Raises `UnreadableEncodingError` for an encoding unknown to the standard library.
     """
     match encoding.strip().lower():
         case "" | "identity":
             return None
         case "gzip" | "x-gzip":
-            return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress
+            return Decoder(_gzip)
         case "deflate":
-            return _Deflate().decode
+            return Decoder(_deflate)
     raise UnreadableEncodingError(encoding)
 
 
-class _Deflate:
-    """Decodes both formats that servers call `deflate`: with the header of zlib, and without."""
+def _gzip(data: bytes) -> Any:  # noqa: ARG001 - any beginning
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
-    def __init__(self) -> None:
-        self._decompress: Callable[[bytes], bytes] = self._first
 
-    def decode(self, data: bytes) -> bytes:
-        return self._decompress(data)
-
-    def _first(self, data: bytes) -> bytes:
-        if not data:
-            return b""
-        decoder = zlib.decompressobj()
-        try:
-            decoded = decoder.decompress(data)
-        except zlib.error:
-            decoder = zlib.decompressobj(-zlib.MAX_WBITS)
-            decoded = decoder.decompress(data)
-        self._decompress = decoder.decompress
-        return decoded
+def _deflate(data: bytes) -> Any:
+    """Recognize the two formats that servers call `deflate`: with the header of zlib, or not."""
+    try:
+        zlib.decompressobj().decompress(data, 1)
+    except zlib.error:
+        return zlib.decompressobj(-zlib.MAX_WBITS)
+    return zlib.decompressobj()

@@ -7,10 +7,39 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-__all__ = ["NOT_JSON", "parse", "parse_exactly", "parse_message", "parse_object"]
+__all__ = [
+    "LARGE",
+    "NOT_JSON",
+    "VALUES",
+    "VALUES_BESIDE_VECTORS",
+    "is_costly",
+    "parse",
+    "parse_exactly",
+    "parse_message",
+    "parse_object",
+]
 
 NOT_JSON: Final = object()
 """The value that `parse` returns for a document that is not JSON."""
+
+
+LARGE: Final = 1024 * 1024
+"""Bytes of a document that may be costly to parse."""
+VALUES: Final = b"[{,"
+VALUES_BESIDE_VECTORS: Final = b"[{:"
+"""Characters of which a document has about as many as values."""
+_MOST_VALUES: Final = 300_000
+
+
+def is_costly(document: bytes, marks: bytes = VALUES) -> bool:
+    """Whether parsing takes long, and many times the memory: it has very many values.
+
+    Some megabytes of one text or image do not; as many of empty lists do. `marks` are the
+    characters that are counted, `VALUES` or `VALUES_BESIDE_VECTORS`.
+    """
+    if len(document) <= LARGE:
+        return False
+    return sum(document.count(mark) for mark in marks) > _MOST_VALUES
 
 
 def parse(document: bytes | str) -> Any:

@@ -12,10 +12,11 @@ __all__ = ["LineCutter"]
 class LineCutter:
     """Holds back an unfinished line until it is complete."""
 
-    __slots__ = ("_pieces", "held", "is_empty")
+    __slots__ = ("_unfinished", "held", "is_empty")
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        # Not a list of pieces: those of a byte or two take fifty times the memory of their bytes.
+        self._unfinished = bytearray()
         self.is_empty = True
         """Whether no unfinished line is held back."""
         self.held = 0
@@ -24,16 +25,18 @@ class LineCutter:
     def cut(self, data: bytes) -> bytes:
         end = data.rfind(b"\n") + 1
         if not end:
-            self._pieces.append(data)
+            self._unfinished += data
             self.held += len(data)
             self.is_empty = not self.held
             return b""
         whole = data[:end]
-        if self._pieces:
-            whole = b"".join((*self._pieces, whole))
+        if self._unfinished:
+            whole = bytes(self._unfinished + whole)
+            self._unfinished = bytearray()
         self.held = len(data) - end
         self.is_empty = not self.held
-        self._pieces = [] if self.is_empty else [data[end:]]
+        if self.held:
+            self._unfinished += data[end:]
         return whole
 
     def lines(self, data: bytes) -> list[bytes]:
@@ -42,6 +45,8 @@ class LineCutter:
 
     def flush(self) -> bytes:
         """Return the bytes after the last newline: a body need not end in one."""
-        rest = b"".join(self._pieces)
-        self._pieces, self.held, self.is_empty = [], 0, True
+        if self.is_empty:
+            return b""
+        rest = bytes(self._unfinished)
+        self._unfinished, self.held, self.is_empty = bytearray(), 0, True
         return rest

@@ -22,10 +22,10 @@ _EVENT: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n|\n|\r|\Z))+")
 class EventCutter:
     """Holds back an unfinished event until the blank line that ends it."""
 
-    __slots__ = ("_pieces", "_seam", "held")
+    __slots__ = ("_seam", "_unfinished", "held")
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._unfinished = bytearray()
         self._seam = b""
         """The last byte held back: the end of an event may be split over two pieces."""
         self.held = 0
@@ -38,20 +38,19 @@ class EventCutter:
             self._hold(data, searched)
             return b""
         end -= len(self._seam)
-        whole = b"".join((*self._pieces, data[:end]))
-        self._pieces, self.held = [], 0
+        whole = bytes(self._unfinished + data[:end])
+        self._unfinished = bytearray()
         self._hold(data[end:], data[end:])
         return whole
 
     def _hold(self, data: bytes, searched: bytes) -> None:
-        if data:
-            self._pieces.append(data)
-        self.held += len(data)
+        self._unfinished += data
+        self.held = len(self._unfinished)
         self._seam = searched[-1:]
 
     def flush(self) -> bytes:
-        rest = b"".join(self._pieces)
-        self._pieces, self._seam, self.held = [], b"", 0
+        rest = bytes(self._unfinished)
+        self._unfinished, self._seam, self.held = bytearray(), b"", 0
         return rest
 
 

@@ -14,6 +14,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 
 from ollama_otel import Client, call_context, instrument_client
 from ollama_otel.replay import RecordedCall, ReplayLog, read
+from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
 from tests.scripts import run_script
 
@@ -470,6 +472,113 @@ def test_a_body_that_is_too_long_is_left_out(tmp_path: Path) -> None:
     assert len(got) == 3
     assert (call.chunks, call.missing) == (None, "too_long")
     assert call.record is not None and call.record.response_size == 1800
+
+
+def post(path: Path, transport: httpx.BaseTransport, content: Any, **options: Any) -> RecordedCall:
+    """Send a request as given, and return it as logged."""
+    with ReplayLog(path, **{"bodies": True, **options}) as log:
+        client = instrument_client(httpx.Client(transport=transport), observers=[log])
+        client.post("http://host:11434/api/chat", content=content)
+    [call] = read(path)
+    return call
+
+
+CONTEXT = b'{"message":{"content":"ok"},"done":true,"context":[9001,9002]}\n'
+
+
+def test_a_request_that_is_too_long_is_left_out(tmp_path: Path) -> None:
+    content = json.dumps({"model": "m", "messages": [{"content": "x" * 2000}]})
+    call = post(tmp_path / "calls.jsonl", Scripted([CONTEXT]), content, max_body=1000)
+    assert (call.request_body, call.missing) == (None, "too_long")
+    # The record still says what was asked.
+    assert (call.start.request.model, call.start.request.size) == ("m", len(content))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_that_is_too_long_after_decoding_is_left_out(encoding: str, tmp_path: Path) -> None:
+    packer = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
+    body = packer.compress(b'{"message":{"content":"a"}}\n' * 4000) + packer.flush()
+    options = {"max_body": 100_000}
+    scripted = Scripted([body], content_encoding=encoding, content_type="application/x-ndjson")
+    call, got = logged(tmp_path / "calls.jsonl", scripted, **options)
+    assert got == [body] and len(body) < 10_000
+    assert (call.chunks, call.missing) == (None, "too_long")
+
+
+def test_a_bomb_is_logged_in_bounded_memory(tmp_path: Path) -> None:
+    packer = zlib.compressobj(9, wbits=31)
+    body = b"".join(packer.compress(bytes(2**20)) for _ in range(128)) + packer.flush()
+    scripted = Scripted([body], content_encoding="gzip", content_type="application/x-ndjson")
+    tracemalloc.start()
+    try:
+        call, _ = logged(tmp_path / "calls.jsonl", scripted)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (call.chunks, call.missing) == (None, "too_long")
+    assert peak < 48 * 2**20
+
+
+def test_a_body_of_very_many_values_is_left_out(tmp_path: Path) -> None:
+    pieces = [b'{"a":[', *[b"[]," * 20_000] * 100, b"1]}\n"]
+    tracemalloc.start()
+    try:
+        call, _ = logged(tmp_path / "calls.jsonl", Scripted(pieces))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (call.chunks, call.missing) == (None, "too_long")
+    assert peak < 48 * 2**20
+
+
+def test_pieces_count_as_well_as_their_bytes(tmp_path: Path) -> None:
+    pieces = [b"x"] * 10_000
+    call, got = logged(tmp_path / "calls.jsonl", Scripted(pieces), max_body=100_000)
+    assert got == pieces
+    assert (call.chunks, call.missing) == (None, "too_long")
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        pytest.param(b'{"model":"m","messages":[]}', {"max_bytes": 10}, id="queue full"),
+        pytest.param(b'{"model":"m","messages":[]}' + b" " * 500, {"max_body": 400}, id="too long"),
+        pytest.param(iter([b'{"model":"m","messages":[]}']), {}, id="not in memory"),
+    ],
+)
+def test_the_context_is_not_kept_if_nobody_has_seen_the_request(
+    content: Any, options: dict[str, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "calls.jsonl"
+    post(path, Scripted([CONTEXT]), content, **options)
+    assert b"9001" not in path.read_bytes()
+
+
+def test_a_log_without_bodies_holds_no_content_while_it_waits(tmp_path: Path) -> None:
+    entries: list[Any] = []
+    capture = Capture()
+    with (
+        ReplayLog(tmp_path / "full.jsonl", bodies=True) as full,
+        ReplayLog(tmp_path / "facts.jsonl", max_bytes=1) as facts,
+    ):
+        put = facts._writer.put
+
+        def noted(entry: Any, size: int = 0) -> None:
+            entries.append(entry)
+            put(entry, size)
+
+        facts._writer.put = noted  # type: ignore[method-assign]
+        settings = Settings(capture_content="span_and_event")
+        options = {**capture.options, "observers": [full, facts], "settings": settings}
+        client = Client(transport=FakeOllama().transport(), **options)
+        client.chat("llama3.2", messages=HELLO)
+    begun, end = entries
+    for start in (begun.start, end.record.start):
+        assert (start.content, start.conversation) == (None, None)
+    assert end.record.answer is None
+    # Nothing is missing where nothing was to be kept.
+    [call] = read(tmp_path / "facts.jsonl")
+    assert call.missing is None
 
 
 def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:

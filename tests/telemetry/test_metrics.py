@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -478,6 +479,115 @@ def test_models_beyond_the_cap_are_counted_together(capture: Capture) -> None:
     }
     # Spans keep the name.
     assert [span.name for span in capture.spans][2] == "chat c"
+
+
+NOT_FOUND = b'{"error":"model not found"}'
+
+
+def models_of(capture: Capture, metric: str = "gen_ai.client.operation.duration") -> set[Any]:
+    return {point.attributes["gen_ai.request.model"] for point in capture.metrics()[metric]}
+
+
+def test_models_that_do_not_exist_do_not_take_the_places_of_real_ones(capture: Capture) -> None:
+    scene = Scene(capture)
+    for number in range(300):
+        body = {**HELLO, "model": f"invented-{number}"}
+        scene.play(1.0, NOT_FOUND, body=body, status=404, content_type=JSON)
+    for number in range(3):
+        scene.play(*CHAT, body={**HELLO, "model": f"real-{number}"})
+    models = models_of(capture)
+    assert {"real-0", "real-1", "real-2", "_OTHER"} <= models
+    assert len(models) == 3 + 20 + 1
+    # Each call counts once, also if its labels were not known at its start.
+    assert capture.total("gen_ai.client.operation.duration") == 303
+    assert active(capture) == 0
+    assert {"real-0", "real-1", "real-2"} <= models_of(capture, rows.PHASE_TIME.name)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param((chat("a"),), id="without its end"),
+        pytest.param((b"x\n",), id="no protocol"),
+        pytest.param((chat("a"), ConnectionError()), id="broken off"),
+    ],
+)
+def test_a_call_that_fails_proves_no_model(capture: Capture, steps: Any) -> None:
+    scene = Scene(capture)
+    for number in range(50):
+        scene.play(*steps, body={**HELLO, "model": f"invented-{number}"})
+    assert len(models_of(capture)) == 20 + 1
+
+
+def test_a_model_that_fails_at_first_has_one_label_throughout(capture: Capture) -> None:
+    scene = Scene(capture)
+    scene.play(1.0, NOT_FOUND, status=404, content_type=JSON)
+    scene.play(*CHAT)
+    scene.play(1.0, NOT_FOUND, status=404, content_type=JSON)
+    assert models_of(capture) == {"m"}
+
+
+def test_the_name_of_a_model_on_metrics_is_bounded(capture: Capture) -> None:
+    scene = Scene(capture)
+    for number in range(5):
+        scene.play(*CHAT, body={**HELLO, "model": f"{number}" + "x" * 100_000})
+    assert models_of(capture) == {"_OTHER"}
+    for span in capture.spans:
+        attributes = span.attributes or {}
+        assert len(span.name) <= 512 + len("chat ")
+        assert all(len(str(value)) <= 512 for value in attributes.values())
+
+
+def test_models_that_a_server_claims_to_be_are_bounded(capture: Capture) -> None:
+    scene = Scene(capture, Settings(response_model_on_metrics=True, max_models=10))
+    for number in range(50):
+        scene.play(chat("a", model=f"claimed-{number}"), final(model=f"claimed-{number}"))
+    answering = {
+        point.attributes["gen_ai.response.model"]: point.count
+        for point in capture.metrics()["gen_ai.client.operation.duration"]
+    }
+    assert answering == {**{f"claimed-{number}": 1 for number in range(10)}, "_OTHER": 40}
+
+
+def servers_of(capture: Capture) -> set[Any]:
+    points = capture.metrics()["gen_ai.client.operation.duration"]
+    return {(p.attributes["server.address"], p.attributes.get("server.port")) for p in points}
+
+
+def test_servers_beyond_the_bound_are_counted_together(capture: Capture) -> None:
+    scene = Scene(capture)
+    for port in range(1, 301):
+        scene.play(*CHAT, port=port)
+    assert servers_of(capture) == {
+        *(("127.0.0.1", port) for port in range(1, 201)),
+        ("_OTHER", None),
+    }
+    assert capture.total("gen_ai.client.operation.duration") == 300
+
+
+def test_servers_that_never_answer_do_not_take_the_places_of_real_ones(capture: Capture) -> None:
+    scene = Scene(capture)
+    for port in range(1, 301):
+        call = scene.begin(port=port)
+        with suppress(ConnectionError), call.sending():
+            raise ConnectionError
+    scene.play(*CHAT, port=11434)
+    assert ("127.0.0.1", 11434) in servers_of(capture)
+    assert len(servers_of(capture)) == 20 + 1 + 1
+
+
+def test_combinations_of_labels_are_bounded(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_otel._telemetry.metrics._MAX_SERIES", 4)
+    scene = Scene(capture)
+    for number in range(6):
+        scene.play(*CHAT, body={**HELLO, "model": f"m{number}"})
+    assert models_of(capture) == {"m0", "m1", "m2", "m3", "_OTHER"}
+    assert capture.total("gen_ai.client.operation.duration") == 6
+    spent = capture.metrics()[rows.PHASE_TIME.name]
+    assert sum(p.value for p in spent if p.attributes["ollama.phase"] == "eval") == 6 * 0.75
+    assert active(capture) == 0
 
 
 def test_a_known_model_is_known_to_every_operation(capture: Capture) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ollama_otel._frozen import FrozenDict, frozen
+from ollama_otel._wire.bounds import bounded_name
 from ollama_otel._wire.durations import read_keep_alive
 from ollama_otel._wire.media import is_mark, media_of
 from ollama_otel._wire.model_names import short_name
@@ -42,13 +43,23 @@ def _mappings(values: Any) -> Iterator[Mapping[str, Any]]:
         yield from (value for value in values if isinstance(value, Mapping))
 
 
+def _think(value: object) -> bool | str | None:
+    if isinstance(value, str):
+        return bounded_name(value)
+    return value if isinstance(value, bool) else None
+
+
+def _name(value: object) -> str | None:
+    return bounded_name(value) if isinstance(value, str) and value else None
+
+
 # --- facts --------------------------------------------------------------------------------
 
 
 def _keep_alive(value: object) -> str | None:
     """Return it as sent: a text or a number of seconds; None if the server does not accept it."""
     if isinstance(value, str):
-        return value
+        return bounded_name(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return str(value) if abs(value) < _TOO_LARGE else None
@@ -100,11 +111,11 @@ def read_request(
         input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
     raw, truncate = get("raw"), get("truncate")
     return RequestFacts(
-        model=_text(get("model")) or _text(get("name")) or _text(get("source")),
+        model=_name(get("model")) or _name(get("name")) or _name(get("source")),
         stream=stream and endpoint.streams_by_default is not None,
         purpose=_purpose(endpoint, body),
         options=frozen(options) if options and isinstance(options, dict) else _NO_OPTIONS,
-        think=think if isinstance(think, (bool, str)) else None,
+        think=_think(think),
         keep_alive=_keep_alive(get("keep_alive")),
         asks_for_json=bool(get("format")),
         raw=raw if isinstance(raw, bool) else None,
@@ -112,7 +123,9 @@ def read_request(
         dimensions=_dimensions(get("dimensions")),
         input_count=input_count,
         image_count=image_count,
-        tools=tuple(map(tool_name, tools)) if isinstance(tools, (list, tuple)) else (),
+        tools=tuple(bounded_name(tool_name(tool)) for tool in tools)
+        if isinstance(tools, (list, tuple))
+        else (),
         size=size,
     )
 

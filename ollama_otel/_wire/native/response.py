@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from ollama_otel._wire.bounds import LONGEST_NAME, bounded_name, bounded_names
 from ollama_otel._wire.dialect import ProgressTally, Speech, VectorSpan
 from ollama_otel._wire.lenient_json import parse_message, parse_object
 from ollama_otel._wire.native.request import tool_calls, tool_name
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 _TOO_LARGE: Final = 2**63
+_MOST_LAYERS: Final = 10_000
+"""Layers of one model; real ones have about ten."""
 
 # These bytes can only be a field: inside a JSON string quotes are escaped.
 _EMPTY_CONTENT: Final = b'"content":""'
@@ -66,7 +69,7 @@ def _count(value: object) -> int | None:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return bounded_name(value) if isinstance(value, str) and value else None
 
 
 # --- completions --------------------------------------------------------------------------
@@ -134,7 +137,7 @@ def read_completion(
         calls += tool_calls_of(final)
     facts = _known(final)
     if calls:
-        facts["tool_calls"] = tuple(map(tool_name, calls))
+        facts["tool_calls"] = bounded_names([tool_name(call) for call in calls])
     if has_thinking or answer.get("thinking"):
         facts["has_thinking"] = True
     if "error" in final:
@@ -149,7 +152,7 @@ def _known(final: Mapping[str, Any]) -> dict[str, Any]:
         value = final.get(key)
         if kind is str:
             if isinstance(value, str) and value:
-                facts[name] = value
+                facts[name] = value if len(value) <= LONGEST_NAME else bounded_name(value)
         elif type(value) is int and 0 <= value < _TOO_LARGE:
             facts[name] = value if kind is int else value / 1e9
     return facts
@@ -261,6 +264,8 @@ class Tally(ProgressTally):
         self._first: dict[str, int] = {}
         self._completed: dict[str, int] = {}
         self._total: dict[str, int] = {}
+        self._is_complete = True
+        """Whether every layer is among those that are kept."""
         self._started_at: float | None = None
         self._updated_at: float | None = None
 
@@ -268,6 +273,11 @@ class Tally(ProgressTally):
         """Add one status line that arrived at clock reading `now`, in seconds."""
         digest, total = message.get("digest"), _count(message.get("total"))
         if not isinstance(digest, str) or total is None:
+            return
+        if len(digest) > LONGEST_NAME or (
+            digest not in self._total and len(self._total) >= _MOST_LAYERS
+        ):
+            self._is_complete = False
             return
         # The server omits zeros.
         completed = _count(message.get("completed")) or 0
@@ -281,8 +291,8 @@ class Tally(ProgressTally):
             self._updated_at = now
 
     def total(self) -> Progress:
-        """Return the sum over all layers."""
-        if self._started_at is None or self._updated_at is None:
+        """Return the sum over all layers; nothing if not all are known."""
+        if not self._is_complete or self._started_at is None or self._updated_at is None:
             return Progress()
         return Progress(
             total_bytes=sum(self._total.values()),
