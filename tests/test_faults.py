@@ -158,7 +158,7 @@ def assert_each_fault_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     ]
     assert len(warnings) == len(guard.faults)
     assert len({r.getMessage() for r in warnings}) == len(warnings)
-    assert all(r.exc_info for r in warnings)
+    assert all(r.stack_info for r in warnings)
 
 
 METHODS = ["begin", "pieces", "end"]

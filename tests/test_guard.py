@@ -60,10 +60,16 @@ def test_each_kind_is_logged_once_and_counted_each_time(caplog: pytest.LogCaptur
     )
 
 
-def test_the_log_carries_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    meet(Guard(), "reading", ValueError("boom"))
-    assert "ValueError: boom" in caplog.text
+def test_the_log_says_where_and_not_what_the_fault_says(caplog: pytest.LogCaptureFixture) -> None:
+    fault = ValueError("canary")
+    fault.__cause__ = KeyError("canary")
+    meet(Guard(), "reading", fault)
+    assert "ValueError, raised in:\n" in caplog.text
     assert "in meet" in caplog.text
+    assert "Caused by KeyError" in caplog.text
+    assert "canary" not in caplog.text
+    # A handler may print all local variables of a traceback.
+    assert caplog.records[0].exc_info is None
 
 
 def test_threads_count_together() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 import zlib
@@ -11,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic_core import PydanticSerializationError, to_json
 from structlog.typing import EventDict
 
@@ -28,9 +30,16 @@ from ollama_otel._log.format import (
 from ollama_otel._log.privacy import BodyPolicy
 from ollama_otel._wire.encoding import UnreadableEncodingError, decoder_for
 from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel._wire.failures import shortened
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["Begun", "CallIds", "Ended", "Pipeline"]
+
+
+_HEADER_VALUE: Final = re.compile(
+    r"(?:[\w.+-]{1,64}/)?[\w.+-]{1,64}(?:[;,] ?[\w.+-]{1,32}(?:=[\w.+\"-]{1,32})?){0,4}", re.ASCII
+)
+"""A media type or names of encodings."""
 
 
 class Begun(Struct, frozen=True, kw_only=True):
@@ -133,6 +142,8 @@ class Pipeline:
 
     def _end(self, entry: Ended) -> dict[str, Any]:
         record = entry.record
+        if self._bodies and record.error_text is not None:
+            record = replace(record, error_message=record.error_text)
         echoes_secret = entry.id in self._redacted_requests
         self._redacted_requests.discard(entry.id)
         if entry.pieces is None:
@@ -169,19 +180,28 @@ class Pipeline:
 
         Errors quote the request, and options may hold any value. Names and ids are not redacted.
         """
-        for key in ("error_message", "finish_reason"):
-            if key in line:
-                line[key] = self._policy.text(line[key])
+        if "error_message" in line:
+            # Cutting first could remove what shows that a secret follows.
+            line["error_message"] = shortened(self._policy.text(line["error_message"]))
         for key in ("request", "response", "residency"):
             if key in line:
                 line[key] = self._policy.facts(line[key])
         if "tags" in line:
             line["tags"] = self._policy.values(line["tags"])
-        request = line.get("request", {})
-        if not self._bodies and "options" in request:
-            options = request["options"].items()
-            request["options"] = {k: v for k, v in options if isinstance(v, int | float)}
+        if not self._bodies:
+            _remove_texts(line)
         return line
+
+
+def _remove_texts(line: dict[str, Any]) -> None:
+    """Remove facts of a line that may be any text."""
+    request = line.get("request", {})
+    if "options" in request:
+        options = request["options"].items()
+        request["options"] = {k: v for k, v in options if isinstance(v, int | float)}
+    for key in ("content_type", "content_encoding"):
+        if key in line and not _HEADER_VALUE.fullmatch(line[key]):
+            del line[key]
 
 
 def _without_encoding(pieces: Iterable[bytes], encoding: str) -> list[bytes]:

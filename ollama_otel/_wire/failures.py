@@ -21,6 +21,7 @@ __all__ = [
     "from_exception",
     "from_server",
     "is_cancellation",
+    "shortened",
 ]
 
 ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
@@ -216,25 +217,35 @@ def from_server(status: int | None, text: str) -> ErrorType:
 
     `status` is None for an error line in a stream of status 200; `text` comes from `error_text`.
     """
+    text = shortened(text)
     return next((row.type for row in _ROWS if row.matches(status, text)), "_OTHER")
 
 
 def error_text(body: bytes) -> str:
-    """Return the message in an error body, at most 1024 characters; never raises.
+    """Return the whole message in an error body; never raises.
 
     Reads the bodies of Ollama, OpenAI and Anthropic, also with JSON inside a string as
-    llama-server writes it; any other body is returned as text. A long text loses its middle:
-    engine logs have the exit first and the cause last.
+    llama-server writes it; any other body is returned as text.
     """
     text = body.decode("utf-8", "replace").strip()
-    message = _message(text, depth=0) or text
-    # Exporters cannot encode half a surrogate pair, which JSON can escape.
-    message = message.encode("utf-8", "replace").decode("utf-8")
-    if len(message) <= _MAX_TEXT:
-        return message
+    return _encodable(_message(text, depth=0) or text)
+
+
+def shortened(text: str) -> str:
+    """Return at most 1024 characters of an error text; redact it first.
+
+    A long text loses its middle: engine logs have the exit first and the cause last.
+    """
+    if len(text) <= _MAX_TEXT:
+        return text
     head = (_MAX_TEXT - len(_ELISION)) // 2
     tail = _MAX_TEXT - len(_ELISION) - head
-    return message[:head] + _ELISION + message[-tail:]
+    return text[:head] + _ELISION + text[-tail:]
+
+
+def _encodable(text: str) -> str:
+    """Replace half a surrogate pair, which JSON can escape and exporters cannot encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _message(value: Any, *, depth: int) -> str:
@@ -317,7 +328,7 @@ def from_exception(exc: BaseException) -> ErrorType:
 
 
 def exception_text(exc: BaseException) -> str:
-    """Return an exception's message, shortened as by `error_text`; its class's name if empty."""
+    """Return an exception's whole message, as by `error_text`; its class's name if empty."""
     return error_text(_said(exc).encode("utf-8", "replace")) or type(exc).__name__
 
 

@@ -28,6 +28,9 @@ __all__ = ["canonical", "read_conversation", "read_request", "tool_calls", "tool
 
 _NO_OPTIONS: Final[Mapping[str, Any]] = FrozenDict()
 _TOO_LARGE: Final = 2**63
+_LONGEST_DURATION: Final = 64
+"""Characters of a keep-alive."""
+_THINK_LEVELS: Final = frozenset(["minimal", "low", "medium", "high", "xhigh", "max"])
 
 _SETTINGS: Final = ("format", "think", "keep_alive", "stream", "raw", "truncate")
 """Fields besides the options that affect the response."""
@@ -48,10 +51,18 @@ def _mappings(values: Any) -> Iterator[Mapping[str, Any]]:
 def _keep_alive(value: object) -> str | None:
     """Return it as sent: a text or a number of seconds; None if the server does not accept it."""
     if isinstance(value, str):
-        return value
+        is_duration = len(value) <= _LONGEST_DURATION and read_keep_alive(value) is not None
+        return value if is_duration else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return str(value) if abs(value) < _TOO_LARGE else None
+
+
+def _think(value: object) -> bool | str | None:
+    """Return it as sent; `_OTHER` for a level that no server has, as the text may be anything."""
+    if isinstance(value, str):
+        return value if value in _THINK_LEVELS else "_OTHER"
+    return value if isinstance(value, bool) else None
 
 
 def _purpose(endpoint: Endpoint, body: Mapping[str, Any]) -> Purpose:
@@ -104,7 +115,7 @@ def read_request(
         stream=stream and endpoint.streams_by_default is not None,
         purpose=_purpose(endpoint, body),
         options=frozen(options) if options and isinstance(options, dict) else _NO_OPTIONS,
-        think=think if isinstance(think, (bool, str)) else None,
+        think=think if think is None else _think(think),
         keep_alive=_keep_alive(get("keep_alive")),
         asks_for_json=bool(get("format")),
         raw=raw if isinstance(raw, bool) else None,
