@@ -40,6 +40,7 @@ _HEADER_VALUE: Final = re.compile(
     r"(?:[\w.+-]{1,64}/)?[\w.+-]{1,64}(?:[;,] ?[\w.+-]{1,32}(?:=[\w.+\"-]{1,32})?){0,4}", re.ASCII
 )
 """A media type or names of encodings."""
+_OPTION: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class Begun(Struct, frozen=True, kw_only=True):
@@ -188,20 +189,22 @@ class Pipeline:
                 line[key] = self._policy.facts(line[key])
         if "tags" in line:
             line["tags"] = self._policy.values(line["tags"])
+        for key in ("content_type", "content_encoding"):
+            if key in line and not _HEADER_VALUE.fullmatch(line[key]):
+                line[key] = self._policy.text(line[key]) if self._bodies else None
         if not self._bodies:
-            _remove_texts(line)
-        return line
+            _keep_numbers(line.get("request", {}))
+        return {key: value for key, value in line.items() if value is not None}
 
 
-def _remove_texts(line: dict[str, Any]) -> None:
-    """Remove facts of a line that may be any text."""
-    request = line.get("request", {})
+def _keep_numbers(request: dict[str, Any]) -> None:
+    """Remove the options that may be any text."""
     if "options" in request:
-        options = request["options"].items()
-        request["options"] = {k: v for k, v in options if isinstance(v, int | float)}
-    for key in ("content_type", "content_encoding"):
-        if key in line and not _HEADER_VALUE.fullmatch(line[key]):
-            del line[key]
+        request["options"] = {
+            name: value
+            for name, value in request["options"].items()
+            if isinstance(value, int | float) and _OPTION.fullmatch(name)
+        }
 
 
 def _without_encoding(pieces: Iterable[bytes], encoding: str) -> list[bytes]:

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 from ollama_otel import _names as names
 from ollama_otel._telemetry.attribute_limits import Fitted, json_within, values_within
 from ollama_otel._telemetry.content import ContentPolicy, plain
+from ollama_otel._wire.dialect import ROLES
 from ollama_otel._wire.failures import shortened
 from ollama_otel.records import (
     CallRecord,
@@ -77,8 +78,10 @@ class MessageWriter:
         return {name: value for name, value in values.items() if value}
 
     def _message(self, message: Message, offered: Container[str]) -> dict[str, Any]:
+        # Any text may stand where a role is expected, as for names of tools.
+        role = self._policy.cut if message.role in ROLES else self._policy.apply
         return {
-            "role": self._policy.cut(message.role),
+            "role": role(message.role),
             "parts": self._parts(message.parts, offered),
         }
 

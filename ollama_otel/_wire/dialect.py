@@ -11,7 +11,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from msgspec import Struct
 
@@ -38,6 +38,9 @@ timestamp.
 """
 
 Speech = Literal["answer", "thinking"]
+
+ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
+"""Who speaks in a message of a conversation; all that any dialect knows."""
 
 
 class Fields(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ _NO_OPTIONS: Final[Mapping[str, Any]] = FrozenDict()
 _TOO_LARGE: Final = 2**63
 _LONGEST_DURATION: Final = 64
 """Characters of a keep-alive."""
-_THINK_LEVELS: Final = frozenset(["minimal", "low", "medium", "high", "xhigh", "max"])
+_THINK_LEVEL: Final = re.compile(r"minimal|low|medium|x?high|max")
 
 _SETTINGS: Final = ("format", "think", "keep_alive", "stream", "raw", "truncate")
 """Fields besides the options that affect the response."""
@@ -61,7 +62,7 @@ def _keep_alive(value: object) -> str | None:
 def _think(value: object) -> bool | str | None:
     """Return it as sent; `_OTHER` for a level that no server has, as the text may be anything."""
     if isinstance(value, str):
-        return value if value in _THINK_LEVELS else "_OTHER"
+        return value if _THINK_LEVEL.fullmatch(value) else "_OTHER"
     return value if isinstance(value, bool) else None
 
 
