@@ -241,6 +241,21 @@ def test_nothing_but_phrases_is_known(texts: list[str], data: st.DataObject, mod
     assert known is None or CANARY not in known
 
 
+def test_something_is_known_of_nearly_every_text_of_a_server() -> None:
+    unknown = {text for _, text, _ in TEXTS if known_text(text) is None}
+    assert unknown == {"", "account unavailable", "something new"}
+
+
+def test_nearly_every_text_about_the_requested_model_is_known_as_it_is() -> None:
+    names = ("nope", "gemma3", "tiny-agent", "tiny-embed", "tiny-thinker")
+    cut = [
+        text
+        for _, text, _ in TEXTS
+        if all("[...]" in (known_text(text, name) or "[...]") for name in names)
+    ]
+    assert len(cut) < len(TEXTS) / 3
+
+
 @given(st.text(max_size=300), st.text(max_size=20))
 def test_any_text_is_read(text: str, model: str) -> None:
     assert len(known_text(text, model) or "") <= 1024

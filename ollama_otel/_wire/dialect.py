@@ -27,7 +27,7 @@ from ollama_otel.records import (
     ResponseFacts,
 )
 
-__all__ = ["Dialect", "Fields", "MadeUp", "ProgressTally", "Speech", "VectorSpan"]
+__all__ = ["ROLES", "Dialect", "Fields", "MadeUp", "ProgressTally", "Speech", "VectorSpan"]
 
 FieldKind = Literal["text", "repeat", "number", "time"]
 """What a field of a response holds; redaction needs to know it.
