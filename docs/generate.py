@@ -39,9 +39,10 @@ Spans also have these attributes:
 | `ollama.operation.name` | operation of anything else: `pull_model`, `load_model`, ... |
 | `gen_ai.provider.name` | `ollama` |
 | `gen_ai.input.messages`, `gen_ai.output.messages`, `gen_ai.system_instructions`, `gen_ai.tool.definitions` | content, only if capture is on |
+| `gen_ai.request.stop_sequences` | content, only if capture is on |
 | `ollama.content.is_cut` | whether messages are missing from the content: the answer was longer than what is kept, or the SDK's limit for the length of attributes left no place for them |
 
-Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty`, `.max_tokens` and `.stop_sequences`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
+Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty` and `.max_tokens`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
 """
 _METRICS_PAGE = """\
 # Metrics
@@ -68,6 +69,17 @@ _ERRORS_PAGE = """\
 
 All values of `error.type` on spans, metrics and records.
 
+"""
+_BESIDE_ERRORS = """
+A server's error text may quote the prompt, the answer or headers; so may the text of an exception.
+The span's status, `exception.message`, log lines and the replay log therefore hold what is known of a text: phrases that Ollama, its engine, Go, httpx, the operating system or OpenSSL always write the same way, the numbers in them, and the name of the requested model. `[...]` stands for the rest:
+
+- `model 'llama3.2' not found, try pulling it first`
+- `model requires more system memory (5.6 GiB) than is available (3.2 GiB)`
+- `error parsing tool call: [...] unexpected end of JSON input`
+
+If nothing of a text is known, it is `HTTP status 500`, or the exception's class.
+With content capture on, spans and events have the whole text, redacted and then cut to 1,024 characters; a replay log with bodies has it too. Lines of `log_calls` never have it.
 """
 _SETTINGS_PAGE = """\
 # Settings
@@ -114,7 +126,7 @@ def errors_page() -> str:
     """Return the page of error types."""
     rows = ((f"`{name}`", meaning) for name, meaning in ERROR_MEANINGS.items())
     generated = _GENERATED.format("`ollama_otel/_wire/failures.py`")
-    return _ERRORS_PAGE + _table(("`error.type`", "Meaning"), rows) + generated
+    return _ERRORS_PAGE + _table(("`error.type`", "Meaning"), rows) + _BESIDE_ERRORS + generated
 
 
 def settings_page() -> str:

@@ -19,7 +19,10 @@ _MOST_CAUSES: Final = 5
 
 
 class Guard:
-    """Logs each kind of fault once, counts all of them, and raises them only when `loud`."""
+    """Logs each kind of fault once, counts all of them, and raises them only when `loud`.
+
+    The log names classes of exceptions and lines of code, never the text of an exception.
+    """
 
     def __init__(self) -> None:
         self.loud = False

@@ -292,7 +292,9 @@ class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
     options: Mapping[str, Any] = _NOTHING
     """Sampling and load options; frozen JSON."""
     think: bool | str | None = None
+    """Whether to think, or a level; `_OTHER` if the level is not a known one."""
     keep_alive: str | None = None
+    """A number of seconds or a duration, as sent; None if it is neither."""
     asks_for_json: bool = False
     raw: bool | None = None
     truncate: bool | None = None
@@ -320,9 +322,11 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     model: str | None = None
     remote_model: str | None = None
     remote_host: str | None = None
+    """Scheme, host and port of the server behind the server."""
     done: bool = False
     """Whether the final message of the dialect was seen."""
     done_reason: str | None = None
+    """Why generation ended, from a closed list; `_OTHER` if it is none of them."""
     input_tokens: int | None = None
     """Tokens of the prompt, after any truncation; since Ollama 0.30.1 cached ones included."""
     output_tokens: int | None = None
@@ -336,12 +340,12 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     eval_duration: float | None = None
     """Seconds of generation."""
     tool_calls: tuple[str, ...] = ()
-    """Names of the tools that the model called, in order; the last is `MORE_NAMES` if not all are
-    known.
+    """Names of the tools that the model called, in order; `_OTHER` if the tool was not offered. The
+    last is `MORE_NAMES` if not all are known.
     """
     has_thinking: bool = False
     error: str | None = None
-    """The text of an error in a response whose HTTP status was good."""
+    """What is known of an error in the response; see `CallRecord.error_message`."""
 
     @property
     def tool_call_count(self) -> int | None:
@@ -485,6 +489,15 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     error_type: ErrorType | None = None
     """None unless the call failed."""
     error_message: str | None = None
+    """What is known of the error, without content: phrases that a server or a client always writes
+    the same way, numbers in them, and the requested model; `[...]` stands for the rest. Without
+    any: the HTTP status, or the exception's class. A record read from a log with bodies has the
+    whole redacted text. None unless the call failed.
+    """
+    error_text: str | None = None
+    """The whole text of the server's error or the exception, which may quote anything; None unless
+    content is captured or bodies are logged.
+    """
     exception_type: str | None = None
     """Name of the exception class that the transport raised; None unless the call failed."""
     http_status: int | None = None

@@ -158,7 +158,8 @@ class Settings:
     capture_content: ContentMode = _setting(
         "no_content", _content_mode, "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
     )
-    """Where messages, answers and tool definitions go: nowhere, the span, a log event, or both."""
+    """Where messages, answers, tool definitions, stop sequences and whole error texts go: nowhere,
+    the span, a log event, or both."""
 
     emit_events: bool | None = _setting(None, _boolean, "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT")
     """Whether each inference sends a details event; None: only if content goes to events."""

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ollama_otel import _process
 from ollama_otel._exchange import open_calls
 from ollama_otel._exchange.body import BodyReader, Inlets, PiecesListener
+from ollama_otel._exchange.bounds import bounded
 from ollama_otel._exchange.document import Document
 from ollama_otel._exchange.observers import (
     CallFollower,
@@ -261,6 +262,7 @@ class Exchange:
                 ending="auth_round",
                 error_type=None,
                 error_message=None,
+                error_text=None,
             )
         self.release()
 
@@ -333,6 +335,10 @@ class Exchange:
         except Exception as fault:  # noqa: BLE001
             guard.caught("leaving a span", fault)
 
+    @property
+    def _keeps_error_text(self) -> bool:
+        return self._instrumentation.keeps_content or self._instrumentation.keeps_request
+
     def _record(
         self, cause: BaseException | None, *, is_whole: bool, is_shutdown: bool
     ) -> CallRecord:
@@ -351,7 +357,7 @@ class Exchange:
             values["response_size"] = reader.size
             values |= reader.timings(began, now)
         verdict = judge(
-            *(self.start.endpoint, self._status, reader, facts, cause),
+            *(self.start, self._status, reader, facts, cause),
             is_whole=is_whole,
             is_shutdown=is_shutdown,
         )
@@ -362,9 +368,10 @@ class Exchange:
             ending=verdict.ending,
             error_type=verdict.error_type,
             error_message=verdict.message,
+            error_text=verdict.text if self._keeps_error_text else None,
             exception_type=type(cause).__name__ if verdict.ending == "exception" else None,
             http_status=self._status,
-            response=facts,
+            response=bounded(facts, self.start.request, verdict.message),
             duration=now - began,
             cold_start=None if load is None else load >= self._instrumentation.cold_start_threshold,
             sent_at=began,

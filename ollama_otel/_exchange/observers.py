@@ -138,9 +138,9 @@ class Instrumentation:
     is_suppressed: Callable[[], bool] = lambda: False
     """Returns whether calls are not recorded at the moment."""
     keeps_content: bool = False
-    """Whether records hold the conversation and the answer."""
+    """Whether records hold the conversation, the answer and the whole text of an error."""
     keeps_request: bool = False
-    """Whether the request's bytes are kept in `CallStart.content`."""
+    """Whether the request's bytes are kept in `CallStart.content`; also the text of an error."""
     cold_start_threshold: float = 0.1
     """Seconds of loading at which a call counts as a cold start."""
     clock: Callable[[], float] = time.perf_counter

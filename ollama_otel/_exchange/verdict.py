@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire import failures
 from ollama_otel._wire.endpoints import dialect_of
-from ollama_otel.records import Ending, Endpoint, ErrorType, Outcome, ResponseFacts
-from ollama_otel.redaction import BUILT_IN
+from ollama_otel._wire.known_texts import known_text
+from ollama_otel.records import CallStart, Ending, ErrorType, Outcome, ResponseFacts
 
 __all__ = ["Verdict", "judge"]
 
@@ -26,10 +26,13 @@ class Verdict(NamedTuple):
     ending: Ending
     error_type: ErrorType | None = None
     message: str | None = None
+    """Says what is known of the error, without content."""
+    text: str | None = None
+    """The whole text of the server or the exception: content."""
 
 
 def judge(
-    endpoint: Endpoint,
+    start: CallStart,
     status: int | None,
     reader: BodyReader | None,
     facts: ResponseFacts,
@@ -46,25 +49,32 @@ def judge(
     """
     if cause is not None and failures.is_cancellation(cause):
         return Verdict("cancelled", "cancelled")
+    endpoint, model = start.endpoint, start.request.model
     if status == _NOT_FOUND and endpoint.missing_is_an_answer:
         return Verdict("completed", "whole_body")
     if status is not None and status >= _FIRST_ERROR:
         text = dialect_of(endpoint).error_text(b"" if reader is None else reader.start)
-        message = failures.shortened(text, _redacted) or f"HTTP status {status}"
-        return Verdict("failed", "error_status", failures.from_server(status, text), message)
+        message = _known(text, model) or f"HTTP status {status}"
+        kind = failures.from_server(status, text)
+        return Verdict("failed", "error_status", kind, message, text or None)
     if cause is not None:
-        kind = failures.from_exception(cause)
-        return Verdict("failed", "exception", kind, failures.exception_text(cause))
+        text, kind = failures.exception_text(cause), failures.from_exception(cause)
+        message = _known(text, model) or type(cause).__name__
+        return Verdict("failed", "exception", kind, message, text)
     if status is not None and status >= _FIRST_REDIRECT:
         return _redirected(endpoint.method, status)
     if facts.error is not None:
-        text = failures.error_text(facts.error.encode())
-        message = failures.shortened(text, _redacted)
-        return Verdict("failed", "error_message", failures.from_server(None, text), message)
+        text = failures.error_text(facts.error.encode("utf-8", "replace"))
+        message = _known(text, model) or "an error in the response"
+        return Verdict("failed", "error_message", failures.from_server(None, text), message, text)
     verdict = _without_error(reader, facts, is_whole=is_whole)
     if is_shutdown and verdict.outcome == "abandoned":
         return Verdict("cancelled", "cancelled")
     return verdict
+
+
+def _known(text: str, model: str | None) -> str | None:
+    return known_text(failures.shortened(text), model)
 
 
 def _redirected(method: str, status: int) -> Verdict:
@@ -94,9 +104,3 @@ def _without_error(reader: BodyReader | None, facts: ResponseFacts, *, is_whole:
         return not_protocol
     text = "the answer ended without its final message"
     return Verdict("failed", "no_final_message", "incomplete", text)
-
-
-def _redacted(text: str) -> str:
-    for redactor in BUILT_IN:
-        text = redactor(text)
-    return text

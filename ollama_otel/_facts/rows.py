@@ -183,7 +183,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "start.request.think",
         "boolean",
         "request",
-        "Whether, or at which level, thinking was requested.",
+        "Whether, or at which level, thinking was requested; `_OTHER` if the level is not known.",
         spread=_think,
         spreads_to=f"{names.REQUEST_THINK}, {names.REQUEST_REASONING_LEVEL}",
         also=str,
@@ -289,7 +289,12 @@ ROWS: Final[tuple[Fact, ...]] = (
     ),
     _fact("ending", "text", "client", "Why it ended, from a closed list."),
     _fact("error_type", "text", "client", "Kind of error, from a closed list.", names.ERROR_TYPE),
-    _fact("error_message", "text", "server", "Message of the server's error or the exception."),
+    _fact(
+        "error_message",
+        "text",
+        "server",
+        "What is known of the error; in a log with bodies its whole redacted text.",
+    ),
     _fact("exception_type", "text", "client", "Class of the exception that was raised."),
     _fact(
         "http_status",
@@ -376,7 +381,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "response.remote_host",
         "text",
         "server",
-        "Cloud server that answered.",
+        "Cloud server that answered: scheme, host and port.",
         names.RESPONSE_REMOTE_HOST,
     ),
     _fact(
@@ -386,7 +391,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "response.done_reason",
         "text",
         "server",
-        "Why generation ended, as the server names it.",
+        "Why generation ended, as the server names it; `_OTHER` if the reason is not known.",
         names.RESPONSE_DONE_REASON,
     ),
     _fact(
@@ -435,7 +440,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "response.tool_calls",
         "texts",
         "server",
-        "Names of the tools that the model called.",
+        "Tools that the model called, by name; `_OTHER` for one that was not offered.",
         names.RESPONSE_TOOL_CALL_NAMES,
         column="tool_call_names",
         absent=(),
@@ -459,7 +464,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "response.error",
         "text",
         "server",
-        "Error in a response whose status was good.",
+        "What is known of an error in a response whose status was good.",
         column="response_error",
     ),
     # --- derived facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 import zlib
@@ -11,10 +12,11 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic_core import PydanticSerializationError, to_json
 from structlog.typing import EventDict
 
@@ -32,6 +34,7 @@ from ollama_otel._wire.encoding import (
     decoder_for,
 )
 from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel._wire.failures import shortened
 from ollama_otel._wire.lenient_json import VALUES, VALUES_BESIDE_VECTORS, is_costly
 from ollama_otel.records import CallRecord, CallStart
 
@@ -42,6 +45,11 @@ _UNCLEAN = frozenset({"redacted", "binary", "token_ids"})
 """Changes after which a request may have held a secret."""
 _MOST_CALLS = 10_000
 """Calls that are remembered between their request and their end."""
+_HEADER_VALUE: Final = re.compile(
+    r"(?:[\w.+-]{1,64}/)?[\w.+-]{1,64}(?:[;,] ?[\w.+-]{1,32}(?:=[\w.+\"-]{1,32})?){0,4}", re.ASCII
+)
+"""A media type or names of encodings."""
+_OPTION: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class Begun(Struct, frozen=True, kw_only=True):
@@ -151,62 +159,80 @@ class Pipeline:
         record = entry.record
         is_clean = entry.id in self._clean_requests
         self._clean_requests.pop(entry.id, None)
+        if self._bodies and record.error_text is not None:
+            record = replace(record, error_message=record.error_text)
         if entry.pieces is None:
             return end_line(entry.id, record, missing=entry.missing)
+        stored = self._stored(entry.pieces, record, is_clean=is_clean)
+        if isinstance(stored, str):
+            return end_line(entry.id, record, missing=stored)
+        pieces, changes = stored
+        chunks = chunks_as_lists(pieces, entry.arrivals, record.sent_at)
+        return end_line(entry.id, record, chunks=chunks, changes=changes)
+
+    def _stored(
+        self, pieces: Sequence[bytes], record: CallRecord, *, is_clean: bool
+    ) -> tuple[Sequence[bytes], frozenset[str]] | str:
+        """Return the pieces of a response to store and the changes to them, or why there are none.
+
+        `is_clean` says that the request is known and held no secret.
+        """
         dialect = dialect_of(record.start.endpoint)
-        if entry.pieces and not self._policy.covers(dialect):
-            return end_line(entry.id, record, missing="dialect")
-        changes = set[str]()
-        pieces: Sequence[bytes] = entry.pieces
+        if pieces and not self._policy.covers(dialect):
+            return "dialect"
+        changes = frozenset[str]()
         if record.content_encoding and pieces:
             try:
                 pieces = _without_encoding(pieces, record.content_encoding, self._max_body)
             except InflatedBodyError:
-                return end_line(entry.id, record, missing="too_long")
+                return "too_long"
             except (UnreadableEncodingError, zlib.error):
                 # An unreadable body cannot be redacted.
-                return end_line(entry.id, record, missing="encoding")
-            changes.add("decoded")
+                return "encoding"
+            changes = frozenset({"decoded"})
         body = b"".join(pieces)
         is_vectors = record.start.endpoint.response == "embedding"
         marks = VALUES_BESIDE_VECTORS if is_vectors else VALUES
         if is_costly(body, marks) and any(
             is_costly(payload, marks) for payload in dialect.framing.payloads(body)
         ):
-            return end_line(entry.id, record, missing="too_long")
+            return "too_long"
         if dialect.framing.has_broken_payloads(body):
-            return end_line(entry.id, record, missing="dialect")
-        pieces, more = self._policy.response(
-            pieces,
-            dialect,
-            holds_vectors=is_vectors,
-            echoes_secret=not is_clean,
+            return "dialect"
+        stored, more = self._policy.response(
+            pieces, dialect, holds_vectors=is_vectors, echoes_secret=not is_clean
         )
-        return end_line(
-            entry.id,
-            record,
-            chunks=chunks_as_lists(pieces, entry.arrivals, record.sent_at),
-            changes=changes | more,
-        )
+        return stored, changes | more
 
     def _private(self, line: dict[str, Any]) -> dict[str, Any]:
         """Return a line without secrets in its facts, and without their text if bodies are off.
 
         Errors quote the request, and options may hold any value. Names and ids are not redacted.
         """
-        for key in ("error_message", "finish_reason"):
-            if key in line:
-                line[key] = self._policy.text(line[key])
+        if "error_message" in line:
+            # Cutting first could remove what shows that a secret follows.
+            line["error_message"] = shortened(line["error_message"], self._policy.text)
         for key in ("request", "response", "residency"):
             if key in line:
                 line[key] = self._policy.facts(line[key])
         if "tags" in line:
             line["tags"] = self._policy.values(line["tags"])
-        request = line.get("request", {})
-        if not self._bodies and "options" in request:
-            options = request["options"].items()
-            request["options"] = {k: v for k, v in options if isinstance(v, int | float)}
-        return line
+        for key in ("content_type", "content_encoding"):
+            if key in line and not _HEADER_VALUE.fullmatch(line[key]):
+                line[key] = self._policy.text(line[key]) if self._bodies else None
+        if not self._bodies:
+            _keep_numbers(line.get("request", {}))
+        return {key: value for key, value in line.items() if value is not None}
+
+
+def _keep_numbers(request: dict[str, Any]) -> None:
+    """Remove the options that may be any text."""
+    if "options" in request:
+        request["options"] = {
+            name: value
+            for name, value in request["options"].items()
+            if isinstance(value, int | float) and _OPTION.fullmatch(name)
+        }
 
 
 def _without_encoding(pieces: Sequence[bytes], encoding: str, most: int) -> list[bytes]:

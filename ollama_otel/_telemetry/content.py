@@ -32,8 +32,9 @@ class ContentPolicy:
 
     redactors: tuple[Redactor, ...] = ()
     """Functions that run in this order over every string of the user or the model, keys of tool
-    arguments included; keys that become equal are merged. Roles, ids and tool names are not
-    content. If one raises or does not return a string, the text becomes `[redaction failed]`."""
+    arguments included; keys that become equal are merged. Ids, known roles and names
+    of offered tools are not content. If one raises or does not return a string, the text becomes
+    `[redaction failed]`."""
     max_length: int = 32_768
     """Characters kept per string; a cut string ends with a mark that counts the rest."""
 

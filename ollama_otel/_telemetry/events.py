@@ -40,11 +40,15 @@ class EventObserver:
                     attributes={
                         **known,
                         names.ERROR_TYPE: record.error_type,
-                        names.EXCEPTION_MESSAGE: record.error_message,
+                        names.EXCEPTION_MESSAGE: (
+                            record.error_message
+                            if self._messages is None
+                            else self._messages.error(record)
+                        ),
                     },
                 )
             )
-        details = {**known, **final_attributes(record, self._profile)}
+        details = {**known, **final_attributes(record, self._profile, self._messages)}
         if self._messages is not None:
             details |= self._messages.as_values(record, log_limit(self._logger))
         self._logger.emit(

@@ -6,12 +6,14 @@ The format is that of `gen_ai.input.messages` and its siblings, valid in both pr
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 from ollama_otel import _names as names
 from ollama_otel._telemetry.attribute_limits import Fitted, json_within, values_within
 from ollama_otel._telemetry.content import ContentPolicy, plain
+from ollama_otel._wire.dialect import ROLES
+from ollama_otel._wire.failures import shortened
 from ollama_otel.records import (
     CallRecord,
     Media,
@@ -47,40 +49,58 @@ class MessageWriter:
         """Return the messages as span attributes: JSON of at most `limit` characters."""
         return _fitted(self._written(record), lambda messages: json_within(messages, limit))
 
+    def error(self, record: CallRecord) -> str | None:
+        """Return the text of the error: redacted, then cut to 1024 characters."""
+        text = record.error_text
+        return record.error_message if text is None else shortened(text, self._policy.apply)
+
+    def texts(self, texts: Iterable[str]) -> list[str]:
+        """Return texts of the caller, redacted and cut."""
+        return [self._policy.apply(text) for text in texts]
+
     def _written(self, record: CallRecord) -> dict[str, Any]:
         start, answer = record.start, record.answer
         conversation = start.conversation
         if conversation is None or not start.is_inference:
             return {}
+        offered = frozenset(tool.name for tool in conversation.tools)
         values: dict[str, Any] = {
             names.SYSTEM_INSTRUCTIONS: self._parts(conversation.system),
             names.INPUT_MESSAGES: [
-                self._message(message) for message in conversation.messages if message.role
+                self._message(message, offered) for message in conversation.messages if message.role
             ],
             names.TOOL_DEFINITIONS: [self._definition(tool) for tool in conversation.tools],
         }
         if answer is not None:
-            values[names.OUTPUT_MESSAGES] = self._output(answer, record.finish_reason)
+            values[names.OUTPUT_MESSAGES] = self._output(answer, record.finish_reason, offered)
             if answer.is_cut:
                 values[names.CONTENT_IS_CUT] = True
         return {name: value for name, value in values.items() if value}
 
-    def _message(self, message: Message) -> dict[str, Any]:
-        return {"role": self._policy.cut(message.role), "parts": self._parts(message.parts)}
+    def _message(self, message: Message, offered: Container[str]) -> dict[str, Any]:
+        # Any text may stand where a role is expected, as for names of tools.
+        role = self._policy.cut if message.role in ROLES else self._policy.apply
+        return {
+            "role": role(message.role),
+            "parts": self._parts(message.parts, offered),
+        }
 
-    def _output(self, answer: Message, finish_reason: str | None) -> list[dict[str, Any]]:
+    def _output(
+        self, answer: Message, finish_reason: str | None, offered: Container[str]
+    ) -> list[dict[str, Any]]:
         """Return the answer as a list of one message; empty if it had not begun.
 
         Without a finish reason it is `error`, as the conventions say: profile v1.41 requires one.
         """
         if not answer.parts and finish_reason is None:
             return []
-        return [{**self._message(answer), "finish_reason": finish_reason or "error"}]
+        return [{**self._message(answer, offered), "finish_reason": finish_reason or "error"}]
 
-    def _parts(self, parts: Iterable[Part]) -> list[dict[str, Any]]:
-        return [self._part(part) for part in parts]
+    def _parts(self, parts: Iterable[Part], offered: Container[str] = ()) -> list[dict[str, Any]]:
+        """Return parts; the name of a tool that is not among those `offered` is a model's text."""
+        return [self._part(part, offered) for part in parts]
 
-    def _part(self, part: Part) -> dict[str, Any]:
+    def _part(self, part: Part, offered: Container[str]) -> dict[str, Any]:
         policy = self._policy
         match part:
             case Text():
@@ -91,7 +111,7 @@ class MessageWriter:
                 return {
                     "type": "tool_call",
                     "id": self._id(part.id),
-                    "name": policy.cut(part.name),
+                    "name": (policy.cut if part.name in offered else policy.apply)(part.name),
                     "arguments": plain(part.arguments, policy.apply),
                 }
             case ToolResult():

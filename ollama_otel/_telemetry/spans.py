@@ -45,9 +45,16 @@ def start_attributes(start: CallStart) -> dict[str, AttributeValue]:
     }
 
 
-def final_attributes(record: CallRecord, profile: Profile) -> dict[str, AttributeValue]:
-    """Return the span attributes that are set at the end, without unknown ones."""
+def final_attributes(
+    record: CallRecord, profile: Profile, messages: MessageWriter | None = None
+) -> dict[str, AttributeValue]:
+    """Return the span attributes that are set at the end, without unknown ones.
+
+    Without `messages`, which writes content, they hold no text of the caller.
+    """
     attributes: dict[str, Any] = FACTS.end_attributes(record)
+    if (stops := attributes.pop(names.REQUEST_STOP_SEQUENCES, None)) and messages is not None:
+        attributes[names.REQUEST_STOP_SEQUENCES] = messages.texts(stops)
     if profile == "gen-ai-dev" and names.RESPONSE_FINISH_REASONS not in attributes:
         start = record.start
         if start.endpoint.response == "completion" and start.request.purpose == "call":
@@ -91,10 +98,14 @@ class SpanTracing(Tracing):
 
     def attributes(self, record: CallRecord, span: Span) -> dict[str, AttributeValue]:
         """Return the attributes that the span gets at its end."""
-        attributes = final_attributes(record, self._profile)
+        attributes = final_attributes(record, self._profile, self._messages)
         if self._messages is not None:
             attributes |= self._messages.as_attributes(record, span_limit(span))
         return attributes
+
+    def error(self, record: CallRecord) -> str | None:
+        """Return what the span's status says of a failed call."""
+        return record.error_message if self._messages is None else self._messages.error(record)
 
 
 class _SpanTrace(CallTrace):
@@ -140,6 +151,6 @@ class _SpanTrace(CallTrace):
         if span.is_recording():
             span.set_attributes(self._tracing.attributes(record, span))
             if record.outcome == "failed":
-                span.set_status(Status(StatusCode.ERROR, record.error_message))
+                span.set_status(Status(StatusCode.ERROR, self._tracing.error(record)))
         # By the monotonic clock, so that a change of the wall clock does not affect the duration.
         span.end(self._started_at + int(record.duration * 1e9))

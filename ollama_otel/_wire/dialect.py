@@ -11,7 +11,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from msgspec import Struct
 
@@ -27,7 +27,7 @@ from ollama_otel.records import (
     ResponseFacts,
 )
 
-__all__ = ["Dialect", "Fields", "MadeUp", "ProgressTally", "Speech", "VectorSpan"]
+__all__ = ["ROLES", "Dialect", "Fields", "MadeUp", "ProgressTally", "Speech", "VectorSpan"]
 
 FieldKind = Literal["text", "repeat", "ids", "number", "time"]
 """What a field of a response holds; redaction needs to know it.
@@ -38,6 +38,9 @@ a count or a duration, of any length. `time`: a timestamp.
 """
 
 Speech = Literal["answer", "thinking"]
+
+ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
+"""Who speaks in a message of a conversation; all that any dialect knows."""
 
 
 class Fields(Struct, frozen=True, kw_only=True):

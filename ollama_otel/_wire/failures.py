@@ -220,29 +220,26 @@ def from_server(status: int | None, text: str) -> ErrorType:
 
     `status` is None for an error line in a stream of status 200; `text` comes from `error_text`.
     """
+    text = shortened(text)
     return next((row.type for row in _ROWS if row.matches(status, text)), "_OTHER")
 
 
 def error_text(body: bytes) -> str:
-    """Return the message in an error body; never raises.
+    """Return the whole message in an error body; never raises.
 
     Reads the bodies of Ollama, OpenAI and Anthropic, also with JSON inside a string as
     llama-server writes it; any other body is returned as text.
     """
     text = body.decode("utf-8", "replace").strip()
-    message = _message(text, depth=0) or text
-    # Exporters cannot encode half a surrogate pair, which JSON can escape.
-    return message.encode("utf-8", "replace").decode("utf-8")
+    return _encodable(_message(text, depth=0) or text)
 
 
-def shortened(text: str, redact: Callable[[str], str]) -> str:
-    """Return an error text of at most 1024 characters.
+def shortened(text: str, redact: Callable[[str], str] = str) -> str:
+    """Return an error text of at most 1024 characters, redacted.
 
     A longer text loses its middle: engine logs have the exit first and the cause last. It is
     redacted before it is cut, as half a secret is harder to find.
     """
-    if len(text) <= _MAX_TEXT:
-        return text
     return _without_middle(redact(_without_middle(text, _MAX_REDACTED)), _MAX_TEXT)
 
 
@@ -252,6 +249,11 @@ def _without_middle(text: str, size: int) -> str:
     head = (size - len(_ELISION)) // 2
     tail = size - len(_ELISION) - head
     return text[:head] + _ELISION + text[-tail:]
+
+
+def _encodable(text: str) -> str:
+    """Replace half a surrogate pair, which JSON can escape and exporters cannot encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _message(value: Any, *, depth: int) -> str:
@@ -334,7 +336,7 @@ def from_exception(exc: BaseException) -> ErrorType:
 
 
 def exception_text(exc: BaseException) -> str:
-    """Return an exception's message, shortened as by `error_text`; its class's name if empty."""
+    """Return an exception's whole message, as by `error_text`; its class's name if empty."""
     return error_text(_said(exc).encode("utf-8", "replace")) or type(exc).__name__
 
 

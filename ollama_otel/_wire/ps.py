@@ -5,6 +5,7 @@ Values of an unexpected type are unknown; no defaults are filled in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ _FAR_AHEAD = 100 * 365.25 * 86_400.0
 _TOO_LARGE = 2**63
 _MAX_MODELS = 10_000
 _MAX_NAME = 512
+_VERSION = re.compile(r"v?\d[\w.+-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,6 @@ def read_count(answer: Any) -> int | None:
 
 
 def read_version(answer: Any) -> str | None:
-    """Read a response of `/api/version`; None if the version is not a text."""
+    """Read a response of `/api/version`; None if it is not a version."""
     version = answer.get("version") if isinstance(answer, Mapping) else None
-    return _text(version)
+    return version if isinstance(version, str) and _VERSION.fullmatch(version) else None

@@ -19,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from ollama_otel._hidden import send_hidden
+from ollama_otel._wire.known_texts import known_text
 
 __all__ = [
     "BusyError",
@@ -225,4 +226,6 @@ def _date(text: str | None) -> float | None:
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Return class and known text: the rest may quote a proxy's URL, or what a server sent."""
+    known = known_text(str(error))
+    return f"{type(error).__name__}: {known}" if known else type(error).__name__

@@ -428,12 +428,14 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_opened_again(
 def test_through_the_proxy_that_the_environment_names(
     residency: Residency, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with answering(200, b'{"models": [], "version": "by proxy"}') as proxy:
+    with answering(200, b'{"models": [], "version": "0.0.0-by-proxy"}') as proxy:
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("http_proxy", proxy.replace("http://", "http://user:word@"))
         residency.watch("http://ollama.invalid:11434")
-        until(lambda: state_of(residency, "http://ollama.invalid:11434").version == "by proxy")
+        until(
+            lambda: state_of(residency, "http://ollama.invalid:11434").version == "0.0.0-by-proxy"
+        )
         residency.close()
 
 

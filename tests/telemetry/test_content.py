@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,7 @@ def output_messages(
     tool_calls: Any,
     finish_reason: str | None,
     policy: ContentPolicy,
+    tools: Sequence[Any] = (),
 ) -> list[Any]:
     parts: tuple[Part, ...] = (
         *([Thinking(thinking)] if thinking else []),
@@ -116,7 +117,7 @@ def output_messages(
         *native_tool_calls(tool_calls),
     )
     message = Message(role=role or "assistant", parts=parts)
-    values = written("chat", {}, policy, message, finish_reason)
+    values = written("chat", {"tools": tools}, policy, message, finish_reason)
     return list(values.get(names.OUTPUT_MESSAGES, []))
 
 
@@ -379,6 +380,7 @@ def everything(policy: ContentPolicy) -> list[Any]:
             tool_calls=assistant["tool_calls"],
             finish_reason="stop",
             policy=policy,
+            tools=TALK["tools"],
         ),
     ]
 
@@ -390,6 +392,20 @@ def test_redactors_change_every_content_and_no_name() -> None:
     assert redacted.count("secret") == redacted.count("secret_tool") + redacted.count("secret-id")
     assert redacted.count("secret") == 5
     assert redacted.count("***") == 16
+
+
+def test_the_name_of_a_tool_that_was_not_offered_is_content() -> None:
+    policy = ContentPolicy(redactors=(lambda text: text.replace("secret", "***"),))
+    [message] = output_messages(
+        role="assistant",
+        text=None,
+        thinking=None,
+        tool_calls=[{"function": {"name": "my secret"}}, {"function": {"name": "secret_tool"}}],
+        finish_reason="stop",
+        policy=policy,
+        tools=TALK["tools"],
+    )
+    assert [part["name"] for part in message["parts"]] == ["my ***", "secret_tool"]
 
 
 def test_redactors_run_in_order() -> None:

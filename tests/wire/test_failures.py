@@ -236,7 +236,7 @@ BODIES: list[tuple[bytes, str]] = [
     (b'{"error":' * 9 + b'"deep"' + b"}" * 9, '{"error":' * 9 + '"deep"' + "}" * 9),
     (b"\xff\xfe", "\ufffd\ufffd"),
     (b'{"error":"half a pair \\ud800"}', "half a pair ?"),
-    (b'{"a":' * 20_000, ('{"a":' * 204)[:508] + " [...] " + ('{"a":' * 204)[-509:]),
+    (b'{"a":' * 20_000, '{"a":' * 20_000),
 ]
 
 
@@ -247,10 +247,12 @@ def test_the_text_for_humans_is_found_in_a_body(body: bytes, expected: str) -> N
 
 def test_a_long_text_keeps_its_start_and_its_end() -> None:
     text = "llama-server process has terminated: " + "x" * 8000 + " cudaMalloc failed"
-    kept = shortened(error_text(json.dumps({"error": text}).encode()), str)
+    whole = error_text(json.dumps({"error": text}).encode())
+    assert whole == text
+    kept = shortened(whole)
     assert len(kept) == 1024
     assert kept.startswith("llama-server process has terminated: x")
-    assert from_server(500, kept) == "out_of_memory"
+    assert from_server(500, kept) == from_server(500, whole) == "out_of_memory"
 
 
 def test_a_long_text_is_redacted_before_it_is_cut() -> None:
@@ -281,8 +283,8 @@ def test_a_long_text_is_redacted_before_it_is_cut() -> None:
     )
 )
 def test_any_body_gives_a_text(body: bytes) -> None:
-    text = shortened(error_text(body), str)
-    assert len(text) <= 1024
+    text = error_text(body)
+    assert len(shortened(text)) <= 1024
     text.encode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -29,6 +30,9 @@ __all__ = ["canonical", "read_conversation", "read_request", "tool_calls", "tool
 
 _NO_OPTIONS: Final[Mapping[str, Any]] = FrozenDict()
 _TOO_LARGE: Final = 2**63
+_LONGEST_DURATION: Final = 64
+"""Characters of a keep-alive."""
+_THINK_LEVEL: Final = re.compile(r"minimal|low|medium|x?high|max")
 
 _SETTINGS: Final = ("format", "think", "keep_alive", "stream", "raw", "truncate")
 """Fields besides the options that affect the response."""
@@ -43,12 +47,6 @@ def _mappings(values: Any) -> Iterator[Mapping[str, Any]]:
         yield from (value for value in values if isinstance(value, Mapping))
 
 
-def _think(value: object) -> bool | str | None:
-    if isinstance(value, str):
-        return bounded_name(value)
-    return value if isinstance(value, bool) else None
-
-
 def _name(value: object) -> str | None:
     return bounded_name(value) if isinstance(value, str) and value else None
 
@@ -59,10 +57,18 @@ def _name(value: object) -> str | None:
 def _keep_alive(value: object) -> str | None:
     """Return it as sent: a text or a number of seconds; None if the server does not accept it."""
     if isinstance(value, str):
-        return bounded_name(value)
+        is_duration = len(value) <= _LONGEST_DURATION and read_keep_alive(value) is not None
+        return value if is_duration else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return str(value) if abs(value) < _TOO_LARGE else None
+
+
+def _think(value: object) -> bool | str | None:
+    """Return it as sent; `_OTHER` for a level that no server has, as the text may be anything."""
+    if isinstance(value, str):
+        return value if _THINK_LEVEL.fullmatch(value) else "_OTHER"
+    return value if isinstance(value, bool) else None
 
 
 def _purpose(endpoint: Endpoint, body: Mapping[str, Any]) -> Purpose:
@@ -115,7 +121,7 @@ def read_request(
         stream=stream and endpoint.streams_by_default is not None,
         purpose=_purpose(endpoint, body),
         options=frozen(options) if options and isinstance(options, dict) else _NO_OPTIONS,
-        think=_think(think),
+        think=think if think is None else _think(think),
         keep_alive=_keep_alive(get("keep_alive")),
         asks_for_json=bool(get("format")),
         raw=raw if isinstance(raw, bool) else None,

@@ -1,0 +1,67 @@
+"""Bounds what a server reports: values from the wire may hold anything, and facts are no content.
+
+A value is one of a closed list, has the shape of what it names, or is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ollama_otel.records import RequestFacts, ResponseFacts
+
+__all__ = ["OTHER", "bounded"]
+
+OTHER: Final = "_OTHER"
+"""In place of a value that is not in a closed list, as for `error.type`."""
+
+_DONE_REASONS: Final = frozenset(
+    {
+        *("stop", "length", "load", "unload"),
+        # A cloud model or a proxy may name more.
+        *("content_filter", "error", "function_call", "tool_call", "tool_calls"),
+        *("end_turn", "max_tokens", "refusal", "stop_sequence", "tool_use"),
+    }
+)
+_MODEL: Final = re.compile(r"[A-Za-z0-9_][\w.:/@+-]{0,255}", re.ASCII)
+_REMOTE: Final = re.compile(
+    r"(https?://)?(?:[^@/?#\s]{0,512}@)?([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?"
+    r"(?:[/?#]|\Z)"
+)
+
+
+def bounded(facts: ResponseFacts, request: RequestFacts, error: str | None) -> ResponseFacts:
+    """Return a server's facts without content; `error` is what is known of its error."""
+    changes: dict[str, Any] = {}
+    if facts.done_reason is not None and facts.done_reason not in _DONE_REASONS:
+        changes["done_reason"] = OTHER
+    if facts.model is not None and facts.model != request.model:
+        changes["model"] = _model(facts.model)
+    if facts.remote_model is not None:
+        changes["remote_model"] = _model(facts.remote_model)
+    if facts.remote_host is not None:
+        changes["remote_host"] = _origin(facts.remote_host)
+    if facts.tool_calls:
+        changes["tool_calls"] = tuple(_offered(facts.tool_calls, request.tools))
+    if facts.error is not None:
+        changes["error"] = error
+    return replace(facts, **changes) if changes else facts
+
+
+def _model(name: str) -> str | None:
+    return name if _MODEL.fullmatch(name) else None
+
+
+def _origin(url: str) -> str | None:
+    """Return scheme, host and port of a URL or an address; None if it is neither."""
+    found = _REMOTE.match(url)
+    return None if found is None else "".join(part or "" for part in found.groups())
+
+
+def _offered(called: Iterable[str], tools: tuple[str, ...]) -> Iterable[str]:
+    """Yield the names of called tools; a model may make up a name of any text."""
+    known = frozenset(tools)
+    return (name if name in known else OTHER for name in called)
