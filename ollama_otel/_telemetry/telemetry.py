@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from logging import getLogger
@@ -134,8 +134,10 @@ class Telemetry:
         limit = self._end.limit or 0.0
         until = time.monotonic() + limit
         _process.catch_up()
-        if self._sets_up_anything:
-            open_calls.end_all()
+        with open_calls.ending_all() if self._sets_up_anything else nullcontext():
+            self._end.is_complete = self._stop_all(limit, until)
+
+    def _stop_all(self, limit: float, until: float) -> bool:
         is_logged = self.replay_log is None or self.replay_log.close(limit * _LOG_SHARE)
         self._failures.close()
         late = run_side_by_side(self._end.parts, until - limit * _LAST_WORDS)
@@ -146,7 +148,7 @@ class Telemetry:
         if late and is_exported:
             names = ", ".join(standby.name for standby in late)
             _log.warning("not ended within %g s: %s", limit, names)
-        self._end.is_complete = is_logged and is_exported and not late
+        return is_logged and is_exported and not late
 
     @property
     def _providers(self) -> Sequence[TracerProvider | MeterProvider | LoggerProvider]:
