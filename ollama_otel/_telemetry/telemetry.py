@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakSet
 
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ollama_otel._log.observer import ReplayLog
     from ollama_otel.residency import Residency
 
-__all__ = ["Telemetry", "shut_down_at_exit"]
+__all__ = ["Telemetry", "is_shut_down", "shut_down_at_exit"]
 
 _LOG_SHARE: Final = 0.5
 """Largest part of the time limit that the replay log gets: a disk may hang."""
@@ -35,6 +36,7 @@ _LAST_WORDS: Final = 0.1
 """Part of the time limit that is left for exporters to say why they gave up."""
 
 _log = getLogger("ollama_otel")
+_shut_down_providers: WeakSet[Any] = WeakSet()
 
 
 class _End:
@@ -177,11 +179,17 @@ class Telemetry:
         self._end.work = Standby(self._shut_down, "shutdown")
 
     def _stop(self, provider: Any) -> None:
+        _shut_down_providers.add(provider)
         try:
             with self._failures.quiet():
                 provider.shutdown()
         except Exception as error:  # noqa: BLE001 - the SDK raises this class if a reader is late
             _log.warning("%s", " ".join(str(error).split()))
+
+
+def is_shut_down(provider: Any) -> bool:
+    """Whether a provider of a `Telemetry` has been shut down."""
+    return provider in _shut_down_providers
 
 
 def shut_down_at_exit(telemetry: Telemetry) -> None:
