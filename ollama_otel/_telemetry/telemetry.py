@@ -176,7 +176,7 @@ class Telemetry:
                 0, Standby(partial(release, self.residency, self), "shutdown of residency")
             )
         self._end.parts = tuple(parts)
-        self._end.work = Standby(self._shut_down, "shutdown")
+        self._end.work = Standby(self._shut_down, "shutdown of telemetry")
 
     def _stop(self, provider: Any) -> None:
         _shut_down_providers.add(provider)
