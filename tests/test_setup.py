@@ -792,3 +792,20 @@ def test_the_instrumentor_logs_too(tmp_path: Path) -> None:
 def test_a_log_is_not_opened_before_the_first_call(tmp_path: Path) -> None:
     run(f"configure(replay_log={str(tmp_path / 'calls.jsonl')!r}); client()", **SILENT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_configured_again_after_a_shutdown_it_says_that_nothing_is_exported(
+    collector: Collector,
+) -> None:
+    ran = run(
+        f"""
+        configure(endpoint={collector.url!r}).shutdown()
+        configure(endpoint={collector.url!r})
+        chat()
+        """
+    )
+    assert collector.spans() == []
+    assert ran.stderr == (
+        "traces, metrics are no longer exported: Telemetry.shutdown() has ended the providers, "
+        "and a process cannot set others; call it once, at the end, and flush() before that\n"
+    )

@@ -286,6 +286,31 @@ def test_open_streams_end_alike_in_everything_that_is_kept(
     assert logged == Counter(collector.event_outcomes()) == expected
 
 
+def test_a_call_that_begins_amid_a_shutdown_is_in_nothing_that_is_kept(
+    collector: Collector, tmp_path: Path
+) -> None:
+    ran = run(
+        f"""
+        telemetry = configure(endpoint={collector.url!r}, replay_log={str(tmp_path)!r}, {ALL})
+        chat()
+        log = type(telemetry.replay_log)
+        close = log.close
+        def close_and_chat(self, *arguments):
+            is_closed = close(self, *arguments)
+            chat()
+            return is_closed
+        log.close = close_and_chat
+        tell(telemetry.shutdown())
+        """
+    )
+    assert ran.told == [True]
+    from ollama_otel.replay import read
+
+    assert [call.record.outcome for call in read(tmp_path) if call.record] == ["completed"]
+    assert Counter(collector.outcomes()) == collector.durations() == {"completed": 1}
+    assert collector.event_outcomes() == ["completed"]
+
+
 def test_a_child_exports_its_own_calls_only(collector: Collector) -> None:
     if not hasattr(os, "fork"):
         pytest.skip("this platform has no fork")

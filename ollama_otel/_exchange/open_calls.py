@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from ollama_otel import _process
@@ -11,7 +13,7 @@ from ollama_otel._display import logger
 if TYPE_CHECKING:
     from ollama_otel._exchange.exchange import Exchange
 
-__all__ = ["add", "end_all", "holds", "take"]
+__all__ = ["add", "end_all", "ending_all", "holds", "is_closed", "take"]
 
 _AT_EXIT: Final = 3.0
 """Seconds that the exit of the process takes for it."""
@@ -23,6 +25,8 @@ _log = logger()
 # body that the caller reads, so an abandoned body is still collected.
 _open: set[Exchange] = set()
 _is_hooked = False
+_closed_by = 0
+"""How many shutdowns are under way."""
 
 
 def add(call: Exchange) -> None:
@@ -64,6 +68,26 @@ def _end_at_exit() -> None:
     end_all()
 
 
+@contextmanager
+def ending_all(timeout: float) -> Iterator[bool]:
+    """End what is open, as `end_all`; calls that begin in this block are not recorded.
+
+    Of the observers that the block shuts down some would get the end of such a call, and others
+    would not.
+    """
+    global _closed_by  # noqa: PLW0603 - one for the process
+    _closed_by += 1
+    try:
+        yield end_all(timeout)
+    finally:
+        _closed_by -= 1
+
+
+def is_closed() -> bool:
+    """Whether calls that begin now are not recorded."""
+    return _closed_by > 0
+
+
 def _hook() -> None:
     """Register with the process; again in each child, as `multiprocessing` clears its hooks."""
     global _is_hooked  # noqa: PLW0603 - once in a process
@@ -74,6 +98,6 @@ def _hook() -> None:
 
 def _leave_to_parent() -> None:
     """Forget the calls of the parent: it ends them itself, under the same span ids."""
-    global _is_hooked  # noqa: PLW0603 - as above
-    _is_hooked = False
+    global _is_hooked, _closed_by
+    _is_hooked, _closed_by = False, 0
     _open.clear()

@@ -17,6 +17,7 @@ from opentelemetry.trace import TracerProvider, get_tracer, get_tracer_provider
 
 from ollama_otel import _names as names
 from ollama_otel import _process
+from ollama_otel._exchange import open_calls
 from ollama_otel._exchange.observers import Enricher, Instrumentation, LoggingObserver, Observer
 from ollama_otel._telemetry import first_call
 from ollama_otel._telemetry.events import EventObserver
@@ -165,7 +166,7 @@ def build_instrumentation(
 
 
 def _is_suppressed() -> bool:
-    return not is_instrumentation_enabled()
+    return open_calls.is_closed() or not is_instrumentation_enabled()
 
 
 _LookUp = tuple[Callable[[], object], Callable[[], object]]

@@ -55,7 +55,7 @@ from ollama_otel._telemetry.scrape import (
     place_from_environ,
     read_place,
 )
-from ollama_otel._telemetry.telemetry import Telemetry, shut_down_at_exit
+from ollama_otel._telemetry.telemetry import Telemetry, is_shut_down, shut_down_at_exit
 from ollama_otel.errors import SettingsError
 from ollama_otel.settings import Settings, did_you_mean
 
@@ -151,6 +151,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
         from ollama_otel._telemetry.sigterm import shut_down_on_sigterm  # noqa: PLC0415 - an option
 
         shut_down_on_sigterm(telemetry)
+    _report_shut_down(kept)
     _report_without_effect(
         kept,
         telemetry,
@@ -322,18 +323,31 @@ def _make_global(telemetry: Telemetry) -> None:
         set_logger_provider(telemetry.logger_provider)
 
 
-def _already_set(settings: Settings) -> list[Signal]:
-    """Return the signals whose providers stay as they are."""
+def _already_set(settings: Settings) -> dict[Signal, Any]:
+    """Return the providers that stay as they are."""
     providers: dict[Signal, Any] = {
         "traces": trace.get_tracer_provider(),
         "metrics": metrics.get_meter_provider(),
     }
     if settings.details_event:
         providers["logs"] = get_logger_provider()
-    return [signal for signal, provider in providers.items() if not is_stand_in(provider)]
+    return {signal: each for signal, each in providers.items() if not is_stand_in(each)}
 
 
-def _report_without_effect(kept: Sequence[Signal], telemetry: Telemetry, **given: object) -> None:
+def _report_shut_down(kept: Mapping[Signal, Any]) -> None:
+    """Log a warning if nothing can be exported, as after a `shutdown` in a notebook."""
+    signals = [signal for signal, provider in kept.items() if is_shut_down(provider)]
+    if signals:
+        _log.warning(
+            "%s are no longer exported: Telemetry.shutdown() has ended the providers, and a "
+            "process cannot set others; call it once, at the end, and flush() before that",
+            ", ".join(signals),
+        )
+
+
+def _report_without_effect(
+    kept: Mapping[Signal, Any], telemetry: Telemetry, **given: object
+) -> None:
     """Log a warning if keywords cannot change the providers that are already set.
 
     An app that has its own provider for some signals gives them for the others: no warning. A

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakSet
 
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ollama_otel._log.observer import ReplayLog
     from ollama_otel.residency import Residency
 
-__all__ = ["Telemetry", "shut_down_at_exit"]
+__all__ = ["Telemetry", "is_shut_down", "shut_down_at_exit"]
 
 _SHARE: Final = 0.3
 """Largest part of the time limit for the ends of open calls, and for the replay log.
@@ -38,6 +39,7 @@ _LAST_WORDS: Final = 0.1
 """Part of the time limit that is left for exporters to say why they gave up."""
 
 _log = logger()
+_shut_down_providers: WeakSet[Any] = WeakSet()
 
 
 class _End:
@@ -137,7 +139,11 @@ class Telemetry:
         limit = self._end.limit or 0.0
         until = time.monotonic() + limit
         _process.catch_up()
-        is_ended = not self._sets_up_anything or open_calls.end_all(limit * _SHARE)
+        ending = open_calls.ending_all(limit * _SHARE)
+        with ending if self._sets_up_anything else nullcontext(True) as is_ended:
+            self._end.is_complete = self._stop_all(limit, until) and is_ended
+
+    def _stop_all(self, limit: float, until: float) -> bool:
         is_logged = self.replay_log is None or self.replay_log.close(limit * _SHARE)
         self._failures.close()
         late = run_side_by_side(self._end.parts, until - limit * _LAST_WORDS)
@@ -148,7 +154,7 @@ class Telemetry:
         if late and is_exported:
             names = ", ".join(standby.name for standby in late)
             _log.warning("not ended within %g s: %s", limit, names)
-        self._end.is_complete = is_ended and is_logged and is_exported and not late
+        return is_logged and is_exported and not late
 
     @property
     def _providers(self) -> Sequence[TracerProvider | MeterProvider | LoggerProvider]:
@@ -174,14 +180,20 @@ class Telemetry:
                 0, Standby(partial(release, self.residency, self), "shutdown of residency")
             )
         self._end.parts = tuple(parts)
-        self._end.work = Standby(self._shut_down, "shutdown")
+        self._end.work = Standby(self._shut_down, "shutdown of telemetry")
 
     def _stop(self, provider: Any) -> None:
+        _shut_down_providers.add(provider)
         try:
             with self._failures.quiet():
                 provider.shutdown()
         except Exception as error:  # noqa: BLE001 - the SDK raises this class if a reader is late
             _log.warning("%s", " ".join(str(error).split()))
+
+
+def is_shut_down(provider: Any) -> bool:
+    """Whether a provider of a `Telemetry` has been shut down."""
+    return provider in _shut_down_providers
 
 
 def shut_down_at_exit(telemetry: Telemetry) -> None:
