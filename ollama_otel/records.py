@@ -495,8 +495,8 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     whole redacted text. None unless the call failed.
     """
     error_text: str | None = None
-    """The whole text of the server's error or the exception, which may quote anything; None unless
-    content is captured or bodies are logged.
+    """The text of the server's error or the exception, which may quote anything: as it came, and
+    not more than 64 KiB. None unless content is captured or bodies are logged.
     """
     exception_type: str | None = None
     """Name of the exception class that the transport raised; None unless the call failed."""

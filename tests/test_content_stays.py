@@ -310,6 +310,24 @@ def test_any_text_is_read(text: str, model: str) -> None:
             "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate "
             "(_ssl.c:1000)",
         ),
+        *(
+            (text, None, text)
+            for text in (
+                "All connection attempts failed",
+                "[Errno -2] Name or service not known",
+                "[Errno 104] Connection reset by peer",
+                "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)",
+                "Server disconnected without sending a response.",
+                "peer closed connection without sending complete message body "
+                "(incomplete chunked read)",
+                "peer closed connection without sending complete message body "
+                "(received 1 bytes, expected 100)",
+                "timed out",
+                "pull model manifest: file does not exist",
+                "this model requires a subscription, upgrade for access: "
+                "https://ollama.com/upgrade",
+            )
+        ),
         ("<h1>502 Bad Gateway</h1>", None, "[...] 502 Bad Gateway [...]"),
         ("something new", "m", None),
         ("'m' and nothing else", "m", None),

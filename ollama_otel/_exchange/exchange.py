@@ -28,6 +28,7 @@ from ollama_otel._exchange.streams import CompletionStream, ProgressStream
 from ollama_otel._exchange.verdict import judge
 from ollama_otel._guard import guard
 from ollama_otel._wire.endpoints import dialect_of
+from ollama_otel._wire.failures import start_of
 from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel.context import current_call_context
 from ollama_otel.records import (
@@ -335,9 +336,11 @@ class Exchange:
         except Exception as fault:  # noqa: BLE001
             guard.caught("leaving a span", fault)
 
-    @property
-    def _keeps_error_text(self) -> bool:
-        return self._instrumentation.keeps_content or self._instrumentation.keeps_request
+    def _kept(self, error_text: str | None) -> str | None:
+        """Return the text of an error if content is captured or bodies are logged."""
+        if self._instrumentation.keeps_content or self._instrumentation.keeps_request:
+            return None if error_text is None else start_of(error_text)
+        return None
 
     def _record(
         self, cause: BaseException | None, *, is_whole: bool, is_shutdown: bool
@@ -368,7 +371,7 @@ class Exchange:
             ending=verdict.ending,
             error_type=verdict.error_type,
             error_message=verdict.message,
-            error_text=verdict.text if self._keeps_error_text else None,
+            error_text=self._kept(verdict.text),
             exception_type=type(cause).__name__ if verdict.ending == "exception" else None,
             http_status=self._status,
             response=bounded(facts, self.start.request, verdict.message),

@@ -22,6 +22,7 @@ __all__ = [
     "from_server",
     "is_cancellation",
     "shortened",
+    "start_of",
 ]
 
 ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
@@ -59,8 +60,8 @@ ERROR_MEANINGS: Mapping[ErrorType, str] = MappingProxyType(
 _MAX_TEXT = 1024
 """Characters kept of an error text."""
 
-_MAX_REDACTED = 64 * 1024
-"""Characters of an error text that are searched for secrets before it is cut."""
+_MAX_KEPT = 64 * 1024
+"""Characters kept of an error text until it is redacted."""
 
 _ELISION = " [...] "
 
@@ -240,7 +241,7 @@ def shortened(text: str, redact: Callable[[str], str] = str) -> str:
     A longer text loses its middle: engine logs have the exit first and the cause last. It is
     redacted before it is cut, as half a secret is harder to find.
     """
-    return _without_middle(redact(_without_middle(text, _MAX_REDACTED)), _MAX_TEXT)
+    return _without_middle(redact(_without_middle(text, _MAX_KEPT)), _MAX_TEXT)
 
 
 def _without_middle(text: str, size: int) -> str:
@@ -249,6 +250,14 @@ def _without_middle(text: str, size: int) -> str:
     head = (size - len(_ELISION)) // 2
     tail = size - len(_ELISION) - head
     return text[:head] + _ELISION + text[-tail:]
+
+
+def start_of(text: str) -> str:
+    """Return at most 64 KiB of a text, up to a blank: half a secret would not be found."""
+    if len(text) <= _MAX_KEPT:
+        return text
+    words = text[:_MAX_KEPT].rsplit(None, 1)
+    return words[0] + _ELISION if len(words) > 1 else _ELISION.strip()
 
 
 def _encodable(text: str) -> str:

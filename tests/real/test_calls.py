@@ -258,6 +258,47 @@ def test_errors_are_raised_as_ever_and_typed(
     assert not capture.spans[0].status.is_ok
 
 
+@pytest.mark.parametrize(
+    ("body", "known"),
+    [
+        ({"model": "absent"}, "model 'absent' not found"),
+        (
+            {"think": "Zq9Canary"},
+            'invalid think value: [...] (must be "high", "medium", "low", "max", true, or false)',
+        ),
+        ({"keep_alive": "Zq9Canary"}, "time: invalid duration [...]"),
+        (
+            {"format": "Zq9Canary"},
+            'invalid format: [...] expected "json" or a valid JSON Schema object',
+        ),
+        (
+            {"options": {"temperature": "Zq9Canary"}},
+            'option "temperature" must be of type float32',
+        ),
+        (
+            {"model": "tiny-thinker", "tools": TOOLS},
+            "registry.ollama.ai/library/tiny-thinker:latest does not support tools",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x", "images": ["Zq9Canary"]}]},
+            "illegal base64 data at input byte 8",
+        ),
+    ],
+)
+def test_an_error_is_said_without_what_it_quotes(
+    real_ollama: RealOllama, capture: Capture, body: dict[str, Any], known: str
+) -> None:
+    from ollama_otel import instrument_client
+
+    asked = {"model": "tiny-agent", **chat("Zq9Canary"), **body}
+    with instrument_client(httpx.Client(base_url=real_ollama.url), **capture.options) as client:
+        assert client.post("/api/chat", json=asked, timeout=60).status_code >= 400
+    assert the_record(capture).error_message == known
+    [span] = capture.spans
+    assert span.status.description == known
+    assert "Zq9Canary" not in span.to_json()
+
+
 def test_a_prompt_too_long_is_told_from_a_document_in_a_string(
     real_ollama: RealOllama, capture: Capture
 ) -> None:

@@ -25,6 +25,7 @@ from ollama_otel._wire.failures import (
     from_server,
     is_cancellation,
     shortened,
+    start_of,
 )
 
 RUNNING = "an error was encountered while running the model: "
@@ -268,6 +269,14 @@ def test_a_long_text_is_redacted_before_it_is_cut() -> None:
     assert len(shortened("a" * 10_000_000, redact)) == 1024
     assert len(seen[-1]) == 64 * 1024
     assert shortened("short", redact) == "short"
+
+
+def test_the_start_of_a_text_ends_at_a_blank() -> None:
+    assert start_of("a b") == "a b"
+    assert start_of("x" * 70_000) == "[...]"
+    kept = start_of("word " * 13_000 + "https://user:" + "p" * 1_000 + "@host")
+    assert kept == ("word " * 13_000).strip() + " [...] "
+    assert start_of("word " * 20_000).endswith("word [...] ")
 
 
 @given(
