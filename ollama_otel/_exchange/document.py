@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ollama_otel._exchange.body import BodyReader
 from ollama_otel._wire.dialect import Dialect
 from ollama_otel._wire.lenient_json import (
+    LARGE,
     NOT_JSON,
     VALUES,
     VALUES_BESIDE_VECTORS,
@@ -24,6 +25,8 @@ __all__ = ["Document"]
 
 _MAX_DOCUMENT = 8 * 1024 * 1024
 """Bytes of a body that are kept until its end."""
+_MAX_ERROR = 1024 * 1024
+"""Bytes of an error that are kept: its text is at the beginning."""
 _MAX_CHECKED = 64 * 1024
 """Bytes of a body without facts that are kept, to see whether it is JSON."""
 _MAX_TAIL = 4096
@@ -42,6 +45,7 @@ class Document(BodyReader):
         "_kept_size",
         "_last",
         "_latest_length",
+        "_most",
         "_tail",
         "_whole",
     )
@@ -63,6 +67,9 @@ class Document(BodyReader):
         """Whether the caller asked for a stream, and so reads line by line."""
         self._kept: list[bytes] = []
         self._kept_size = 0
+        self._most = _MAX_DOCUMENT if is_success else _MAX_ERROR
+        if not self._has_facts:
+            self._most = _MAX_CHECKED
         self._whole: bytes | None = None
         self._latest_length = 0
         self._first = b""
@@ -81,7 +88,7 @@ class Document(BodyReader):
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
         self._whole = None
-        room = (_MAX_DOCUMENT if self._has_facts else _MAX_CHECKED) - self._kept_size
+        room = self._most - self._kept_size
         # References, not copies, as long as it fits: the caller holds the same bytes.
         kept = data if len(data) <= room else data[:room]
         self._kept.append(kept)
@@ -128,10 +135,8 @@ class Document(BodyReader):
         return self.dialect.is_foreign(body[begin : body.rfind(b"\n") + 1])
 
     def _read(self) -> ResponseFacts:
-        # Vectors are not parsed; what is around them is.
-        is_vectors = self._endpoint.response == "embedding"
-        marks = VALUES_BESIDE_VECTORS if is_vectors else VALUES
-        self.is_unreadable = self.is_unreadable or is_costly(self.start, marks)
+        if self._kept_size > LARGE and self._is_costly():
+            self.is_unreadable = True
         if self._endpoint.response == "opaque":
             return ResponseFacts(done=not self.is_malformed)
         if self.is_unreadable:
@@ -140,6 +145,11 @@ class Document(BodyReader):
         if facts.done and self._contradicts_facts():
             return replace(facts, done=False)
         return facts
+
+    def _is_costly(self) -> bool:
+        # Vectors are not parsed; what is around them is.
+        is_vectors = self._endpoint.response == "embedding"
+        return is_costly(self.start, VALUES_BESIDE_VECTORS if is_vectors else VALUES)
 
     def _contradicts_facts(self) -> bool:
         """Whether the caller cannot read the document, although facts are found in it.

@@ -118,6 +118,13 @@ def test_a_bomb_of_an_error_is_an_error() -> None:
     assert len(record.error_message or "") <= 1024
 
 
+def test_an_error_of_very_many_values_is_an_error() -> None:
+    body = b'{"error":[' + b"[]," * 2_500_000 + b"1]}"
+    record, peak = recorded([body], {}, status=500, content_type=JSON)
+    assert peak < 48 * MEBIBYTE
+    assert (record.outcome, record.error_type) == ("failed", "server_error")
+
+
 def test_a_bomb_that_the_caller_leaves_is_abandoned() -> None:
     call = Scene().head(encoding="gzip")
     body = call.body(*packed(endless(b'{"message":{"content":"', b"a" * MEBIBYTE)))

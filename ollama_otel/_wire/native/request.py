@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ollama_otel._frozen import FrozenDict, frozen
-from ollama_otel._wire.bounds import bounded_name
+from ollama_otel._wire.bounds import LONGEST_NAME, bounded_name
 from ollama_otel._wire.durations import read_keep_alive
 from ollama_otel._wire.media import is_mark, media_of
 from ollama_otel._wire.model_names import short_name
@@ -48,7 +48,9 @@ def _mappings(values: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _name(value: object) -> str | None:
-    return bounded_name(value) if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    return value if len(value) <= LONGEST_NAME else bounded_name(value)
 
 
 # --- facts --------------------------------------------------------------------------------
