@@ -173,7 +173,7 @@ ALLOWED: Mapping[str, str] = {
     # Documents of others: GenAI conventions, OpenTelemetry, Grafana, Prometheus, Compose.
     "_telemetry/attribute_limits.py": "arguments content description parameters",
     "_telemetry/messages.py": "arguments content description function name parameters role",
-    "_telemetry/exporters.py": "insecure",
+    "_telemetry/exporters.py": "insecure response",
     "_monitoring/board_file.py": "name query",
     "_monitoring/compose.py": "info version",
     "_monitoring/export.py": "name",

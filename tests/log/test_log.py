@@ -348,7 +348,7 @@ def test_what_repeats_a_request_that_is_not_known_stays_out(tmp_path: Path) -> N
         "done": True,
         "logprobs": tokens,
     }
-    for limits, kept in (({"max_bytes": 200}, []), ({}, tokens)):
+    for limits, kept in (({"max_bytes": 300}, []), ({}, tokens)):
         path.unlink(missing_ok=True)
         transport = Scripted([json.dumps(answer).encode()])
         with ReplayLog(path, bodies=True, **limits) as log:
