@@ -63,5 +63,5 @@ def _origin(url: str) -> str | None:
 
 def _offered(called: Iterable[str], tools: tuple[str, ...]) -> Iterable[str]:
     """Yield the names of called tools; a model may make up a name of any text."""
-    known = frozenset(tools)
+    known = {*tools, ResponseFacts.MORE_NAMES}
     return (name if name in known else OTHER for name in called)
