@@ -37,11 +37,14 @@ class AuthRounds:
             weakref.WeakKeyDictionary()
         )
         """Several of one flow, if a cassette is recorded below a client with telemetry."""
+        self._has_held = False
+        """Whether it has held any: most apps have no such auth, and pay for this look only."""
 
     def hold(self, exchange: Exchange) -> None:
         """Hold the end of an exchange, if an auth may answer its response; called within httpx."""
         flow = self._flow()
         if flow is not None:
+            self._has_held = True
             exchange.hold()
             self._held.setdefault(flow, []).append(exchange)
             # httpx drops the flow when it returns the response to its caller.
@@ -50,7 +53,7 @@ class AuthRounds:
 
     def go_on(self) -> None:
         """End the round before, if the request about to be sent is the next one of its auth."""
-        if not self._held:
+        if not self._has_held:
             return
         flow = self._flow()
         for exchange in () if flow is None else self._held.pop(flow, ()):

@@ -84,17 +84,19 @@ class Document(BodyReader):
                     self._take(part)
 
     def _take(self, data: bytes) -> None:
-        self._latest_length = len(data)
+        size = self._latest_length = len(data)
         self._first = self._first or data[:64].lstrip()
         self._last = data[-64:].rstrip() or self._last
         self._whole = None
         room = self._most - self._kept_size
-        # References, not copies, as long as it fits: the caller holds the same bytes.
-        kept = data if len(data) <= room else data[:room]
-        self._kept.append(kept)
-        self._kept_size += len(kept)
-        if len(data) > room:
-            self._pass_over(data[room:])
+        if size <= room:
+            # A reference, not a copy: the caller holds the same bytes.
+            self._kept.append(data)
+            self._kept_size += size
+            return
+        self._kept.append(data[:room])
+        self._kept_size += room
+        self._pass_over(data[room:])
 
     def _pass_over(self, data: bytes) -> None:
         """Take what there is no room for."""

@@ -38,6 +38,9 @@ def add(call: Exchange) -> None:
 
 def take(call: Exchange) -> bool:
     """Take out a call that ends; True for the first of all threads that try."""
+    # Most calls try more than once, and an exception costs more than this look.
+    if call not in _open:
+        return False
     try:
         _open.remove(call)
     except KeyError:

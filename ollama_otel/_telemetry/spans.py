@@ -139,6 +139,10 @@ class _SpanTrace(CallTrace):
         self._tokens.append((get_ident(), otel_context.attach(self._context)))
 
     def exit(self) -> None:
+        if len(self._tokens) == 1:
+            # It is of this thread, and another one adds its own behind it.
+            otel_context.detach(self._tokens.pop(0)[1])
+            return
         own = get_ident()
         for entry in reversed(self._tokens):
             if entry[0] == own:
