@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from ollama_otel import _process
 from ollama_otel._exchange import open_calls
 from ollama_otel._exchange.body import BodyReader, Inlets, PiecesListener
-from ollama_otel._exchange.bounds import bounded
 from ollama_otel._exchange.document import Document
 from ollama_otel._exchange.observers import (
     CallFollower,
@@ -24,11 +23,12 @@ from ollama_otel._exchange.observers import (
     Instrumentation,
     Observer,
 )
+from ollama_otel._exchange.reported import without_content
 from ollama_otel._exchange.streams import CompletionStream, ProgressStream
 from ollama_otel._exchange.verdict import judge
 from ollama_otel._guard import guard
 from ollama_otel._wire.endpoints import dialect_of
-from ollama_otel._wire.failures import start_of
+from ollama_otel._wire.failures import redactable
 from ollama_otel._wire.lenient_json import parse_object
 from ollama_otel.context import current_call_context
 from ollama_otel.records import (
@@ -339,7 +339,7 @@ class Exchange:
     def _kept(self, error_text: str | None) -> str | None:
         """Return the text of an error if content is captured or bodies are logged."""
         if self._instrumentation.keeps_content or self._instrumentation.keeps_request:
-            return None if error_text is None else start_of(error_text)
+            return None if error_text is None else redactable(error_text)
         return None
 
     def _record(
@@ -374,7 +374,7 @@ class Exchange:
             error_text=self._kept(verdict.text),
             exception_type=type(cause).__name__ if verdict.ending == "exception" else None,
             http_status=self._status,
-            response=bounded(facts, self.start.request, verdict.message),
+            response=without_content(facts, self.start.request, verdict.message),
             duration=now - began,
             cold_start=None if load is None else load >= self._instrumentation.cold_start_threshold,
             sent_at=began,

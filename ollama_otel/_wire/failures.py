@@ -21,8 +21,8 @@ __all__ = [
     "from_exception",
     "from_server",
     "is_cancellation",
+    "redactable",
     "shortened",
-    "start_of",
 ]
 
 ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
@@ -60,7 +60,7 @@ ERROR_MEANINGS: Mapping[ErrorType, str] = MappingProxyType(
 _MAX_TEXT = 1024
 """Characters kept of an error text."""
 
-_MAX_KEPT = 64 * 1024
+_MAX_REDACTED = 64 * 1024
 """Characters kept of an error text until it is redacted."""
 
 _ELISION = " [...] "
@@ -241,7 +241,7 @@ def shortened(text: str, redact: Callable[[str], str] = str) -> str:
     A longer text loses its middle: engine logs have the exit first and the cause last. It is
     redacted before it is cut, as half a secret is harder to find.
     """
-    return _without_middle(redact(_without_middle(text, _MAX_KEPT)), _MAX_TEXT)
+    return _without_middle(redact(redactable(text)), _MAX_TEXT)
 
 
 def _without_middle(text: str, size: int) -> str:
@@ -252,12 +252,9 @@ def _without_middle(text: str, size: int) -> str:
     return text[:head] + _ELISION + text[-tail:]
 
 
-def start_of(text: str) -> str:
-    """Return at most 64 KiB of a text, up to a blank: half a secret would not be found."""
-    if len(text) <= _MAX_KEPT:
-        return text
-    words = text[:_MAX_KEPT].rsplit(None, 1)
-    return words[0] + _ELISION if len(words) > 1 else _ELISION.strip()
+def redactable(text: str) -> str:
+    """Return at most 64 KiB of a text, without its middle: so much is searched for secrets."""
+    return _without_middle(text, _MAX_REDACTED)
 
 
 def _encodable(text: str) -> str:

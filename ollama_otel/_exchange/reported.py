@@ -1,4 +1,4 @@
-"""Bounds what a server reports: values from the wire may hold anything, and facts are no content.
+"""Keeps content out of what a server reports: a value of the wire may hold anything.
 
 A value is one of a closed list, has the shape of what it names, or is left out.
 """
@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from ollama_otel.records import RequestFacts, ResponseFacts
 
-__all__ = ["OTHER", "bounded"]
+__all__ = ["without_content"]
 
-OTHER: Final = "_OTHER"
+_OTHER: Final = "_OTHER"
 """In place of a value that is not in a closed list, as for `error.type`."""
 
 _DONE_REASONS: Final = frozenset(
@@ -26,18 +26,20 @@ _DONE_REASONS: Final = frozenset(
         *("end_turn", "max_tokens", "refusal", "stop_sequence", "tool_use"),
     }
 )
-_MODEL: Final = re.compile(r"[A-Za-z0-9_][\w.:/@+-]{0,255}", re.ASCII)
+_MODEL: Final = re.compile(r"[A-Za-z0-9_][\w.:/@+-]{0,511}", re.ASCII)
 _REMOTE: Final = re.compile(
     r"(https?://)?(?:[^@/?#\s]{0,512}@)?([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?"
     r"(?:[/?#]|\Z)"
 )
 
 
-def bounded(facts: ResponseFacts, request: RequestFacts, error: str | None) -> ResponseFacts:
+def without_content(
+    facts: ResponseFacts, request: RequestFacts, error: str | None
+) -> ResponseFacts:
     """Return a server's facts without content; `error` is what is known of its error."""
     changes: dict[str, Any] = {}
     if facts.done_reason is not None and facts.done_reason not in _DONE_REASONS:
-        changes["done_reason"] = OTHER
+        changes["done_reason"] = _OTHER
     if facts.model is not None and facts.model != request.model:
         changes["model"] = _model(facts.model)
     if facts.remote_model is not None:
@@ -64,4 +66,4 @@ def _origin(url: str) -> str | None:
 def _offered(called: Iterable[str], tools: tuple[str, ...]) -> Iterable[str]:
     """Yield the names of called tools; a model may make up a name of any text."""
     known = {*tools, ResponseFacts.MORE_NAMES}
-    return (name if name in known else OTHER for name in called)
+    return (name if name in known else _OTHER for name in called)
