@@ -84,7 +84,11 @@ BOMBS: dict[str, tuple[Callable[[], Iterable[bytes]], dict[str, Any], dict[str, 
         {"path": "/api/embed", "body": {"model": "m", "input": "a"}},
         {"content_type": JSON},
     ),
-    "progress": (lambda: endless(b"", b'{"status":"pulling"}\n' * 1000), PULL, {}),
+    "progress": (
+        lambda: endless(b"", b'{"status":"pulling"}\n' * 1000, size=20 * MEBIBYTE),
+        PULL,
+        {},
+    ),
     "progress of values": (lambda: [b'{"a":[' + b"[]," * 2_500_000 + b"1]}\n"], PULL, {}),
 }
 ENCODINGS = {"": 0, "gzip": 31, "deflate": 15}
