@@ -421,7 +421,8 @@ def test_a_long_stream_takes_no_memory() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 50_000
+    # Half a byte a chunk; a tool that measures coverage allocates, too.
+    assert peak < 100_000
     assert answer.facts().output_tokens == 7
     assert answer.timings(0.0, 0.0)["chunk_count"] == 200_001
 

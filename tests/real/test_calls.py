@@ -338,6 +338,9 @@ def test_an_engine_killed_in_mid_stream_is_a_failure(
     # A long list takes more than a second; a story is told before the engine is dead.
     words = {"type": "array", "items": {"enum": ["sun", "moon", "tide"]}, "minItems": 300}
     options = {"num_ctx": 2048, "temperature": 1.0, "seed": 1}
+    # Load the engine and find it first: on a busy machine that takes longer than the answer.
+    ollama.Client(real_ollama.url).generate("tiny-agent", "", options=options)
+    engines = real_ollama.engine_pids()
     stream = client.chat(
         "tiny-agent", stream=True, format=words, options=options, **chat("Tell me a story.")
     )
@@ -345,7 +348,7 @@ def test_an_engine_killed_in_mid_stream_is_a_failure(
     try:
         for number, _ in enumerate(stream):
             if number == 0:
-                for pid in real_ollama.engine_pids():
+                for pid in engines:
                     os.kill(pid, signal.SIGKILL)
     except ollama.ResponseError as error:
         said = error.error
