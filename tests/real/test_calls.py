@@ -339,7 +339,8 @@ def test_an_engine_killed_in_mid_stream_is_a_failure(
     words = {"type": "array", "items": {"enum": ["sun", "moon", "tide"]}, "minItems": 300}
     options = {"num_ctx": 2048, "temperature": 1.0, "seed": 1}
     # Load the engine and find it first: on a busy machine that takes longer than the answer.
-    ollama.Client(real_ollama.url).generate("tiny-agent", "", options=options)
+    with ollama.Client(real_ollama.url) as plain:
+        plain.generate("tiny-agent", "", options=options)
     engines = real_ollama.engine_pids()
     stream = client.chat(
         "tiny-agent", stream=True, format=words, options=options, **chat("Tell me a story.")
