@@ -11,12 +11,10 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from ollama_otel import _names as names
 from ollama_otel.records import RequestFacts, ResponseFacts
 
 __all__ = ["without_content"]
-
-_OTHER: Final = "_OTHER"
-"""In place of a value that is not in a closed list, as for `error.type`."""
 
 _DONE_REASONS: Final = frozenset(
     {
@@ -39,7 +37,7 @@ def without_content(
     """Return a server's facts without content; `error` is what is known of its error."""
     changes: dict[str, Any] = {}
     if facts.done_reason is not None and facts.done_reason not in _DONE_REASONS:
-        changes["done_reason"] = _OTHER
+        changes["done_reason"] = names.OTHER
     if facts.model is not None and facts.model != request.model:
         changes["model"] = _model(facts.model)
     if facts.remote_model is not None:
@@ -66,4 +64,4 @@ def _origin(url: str) -> str | None:
 def _offered(called: Iterable[str], tools: tuple[str, ...]) -> Iterable[str]:
     """Yield the names of called tools; a model may make up a name of any text."""
     known = {*tools, ResponseFacts.MORE_NAMES}
-    return (name if name in known else _OTHER for name in called)
+    return (name if name in known else names.OTHER for name in called)

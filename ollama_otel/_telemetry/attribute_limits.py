@@ -6,17 +6,16 @@ cut like that cannot be parsed. So here the texts inside are cut, and the JSON s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ollama_otel._telemetry.content import as_json, plain
+from ollama_otel._wire.bounds import cut
 
 __all__ = ["Fitted", "json_within", "log_limit", "span_limit", "values_within"]
 
 _TEXTS: Final = frozenset({"content", "response", "arguments", "description", "parameters"})
 """Keys of messages, parts and tool definitions that hold what a user or a model wrote."""
-_MARK: Final = re.compile(r"\.\.\. \[cut (\d+) characters\]\Z")
 _LEAST: Final = 40
 """Characters that remain of a cut text: its mark at least."""
 _LONGEST_ESCAPE: Final = 6
@@ -94,9 +93,9 @@ def values_within(messages: Messages, limit: int | None) -> Fitted:
     """
     if limit is None:
         return Fitted(messages, is_whole=True)
-    cut = _with_texts(messages, lambda text: _cut(text, limit))
-    fits = all(len(each) <= limit for each in _strings_of(cut))
-    return Fitted(cut if fits else None, is_whole=fits)
+    shorter = _with_texts(messages, lambda text: cut(text, limit))
+    fits = all(len(each) <= limit for each in _strings_of(shorter))
+    return Fitted(shorter if fits else None, is_whole=fits)
 
 
 def _longest(lengths: Sequence[int], room: int) -> int:
@@ -110,27 +109,12 @@ def _longest(lengths: Sequence[int], room: int) -> int:
     return max(ordered, default=0)
 
 
-def _cut(text: str, most: int) -> str:
-    """Return a text of at most `most` characters, with a mark that counts what is left out."""
-    if len(text) <= most:
-        return text
-    before = _MARK.search(text)
-    missing = int(before[1]) if before else 0
-    if before:
-        text = text[: before.start()]
-    # The mark is at most this long: it does not count the characters that are kept.
-    kept = most - len(f"... [cut {missing + len(text)} characters]")
-    if kept < 0:
-        return text[:most]
-    return f"{text[:kept]}... [cut {missing + len(text) - kept} characters]"
-
-
 def _cut_json(text: str, most: int) -> str:
-    """As `_cut`, for a text of at most `most` characters in JSON."""
+    """As `cut`, for a text of at most `most` characters in JSON."""
     length = most
-    while (excess := _json_length(cut := _cut(text, length)) - most) > 0:
+    while (excess := _json_length(shorter := cut(text, length)) - most) > 0:
         length -= max(1, excess // _LONGEST_ESCAPE)
-    return cut
+    return shorter
 
 
 def _json_length(value: Any) -> int:

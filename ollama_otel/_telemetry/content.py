@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ollama_otel._wire.bounds import cut_mark
 from ollama_otel.redaction import Redactor
 
 __all__ = ["ContentPolicy", "as_json", "plain"]
@@ -53,7 +54,7 @@ class ContentPolicy:
         excess = len(text) - self.max_length
         if excess <= 0:
             return text
-        return f"{text[: self.max_length]}... [cut {excess} characters]"
+        return text[: self.max_length] + cut_mark(excess)
 
     def _redacted(self, text: str) -> str:
         for redactor in self.redactors:
