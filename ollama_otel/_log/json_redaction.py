@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ollama_otel.redaction._assignments import is_secret_value
 from ollama_otel.redaction._names import secrecy
+from ollama_otel.redaction._values import is_secret_value
 
 __all__ = ["JsonRedaction", "MediaCopier", "SpecialFields"]
 

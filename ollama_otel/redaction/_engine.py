@@ -13,7 +13,7 @@ from functools import wraps
 from html import unescape
 from typing import NamedTuple
 
-__all__ = ["MARK", "Finder", "Redactor", "Span", "redactor"]
+__all__ = ["MARK", "MARK_BEGIN", "Finder", "Redactor", "Span", "redactor"]
 
 Redactor = Callable[[str], str]
 """Returns a string without its secrets. It gets single strings, never a JSON document."""
@@ -30,6 +30,7 @@ class Span(NamedTuple):
 Finder = Callable[[str], list[Span]]
 """Returns the secrets in a text, in any order; they may overlap. Takes linear time."""
 
+MARK_BEGIN = "[redacted: "
 MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
 _BLOCK = 4096
 """Characters after which the next line starts a new block."""
@@ -84,7 +85,7 @@ def _blocks(text: str) -> Iterator[str]:
 
 def _replaced(text: str, spans: list[Span]) -> str:
     """Replace spans by marks; overlapping ones become one, and marks stay whole."""
-    marks = [found.span() for found in MARK.finditer(text)] if "[redacted: " in text else []
+    marks = [found.span() for found in MARK.finditer(text)] if MARK_BEGIN in text else []
     pieces: list[str] = []
     position = 0
     for span in _joined(spans):
@@ -92,7 +93,7 @@ def _replaced(text: str, spans: list[Span]) -> str:
         start = max(start, position)
         if start >= end or (start, end) in marks:
             continue
-        pieces += [text[position:start], f"[redacted: {span.kind}]"]
+        pieces += [text[position:start], f"{MARK_BEGIN}{span.kind}]"]
         position = end
     return "".join((*pieces, text[position:])) if pieces else text
 
