@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ollama_otel import ollama
+    from ollama_otel._client_instrumentation import instrument_client, uninstrument_client
     from ollama_otel._exchange.observers import CallFollower, Enricher, Instrumentation, Observer
     from ollama_otel._telemetry.instrumentation import InstrumentationOptions, build_instrumentation
     from ollama_otel._telemetry.setup import Telemetry, configure
@@ -26,12 +27,7 @@ if TYPE_CHECKING:
     from ollama_otel.instrumentor import OllamaInstrumentor
     from ollama_otel.records import CallRecord, CallStart
     from ollama_otel.settings import Settings
-    from ollama_otel.transport import (
-        AsyncTransport,
-        Transport,
-        instrument_client,
-        uninstrument_client,
-    )
+    from ollama_otel.transport import AsyncTransport, Transport
 
     __version__: str
 
@@ -64,6 +60,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "_client_instrumentation": ("instrument_client", "uninstrument_client"),
     "_exchange.observers": ("CallFollower", "Enricher", "Instrumentation", "Observer"),
     "_telemetry.instrumentation": ("InstrumentationOptions", "build_instrumentation"),
     "records": ("CallRecord", "CallStart"),
@@ -73,7 +70,7 @@ _ROOMS = {
     "errors": ("InstrumentationError", "MissingExtraError", "OllamaOtelError", "SettingsError"),
     "instrumentor": ("OllamaInstrumentor",),
     "settings": ("Settings",),
-    "transport": ("AsyncTransport", "Transport", "instrument_client", "uninstrument_client"),
+    "transport": ("AsyncTransport", "Transport"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

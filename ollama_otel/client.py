@@ -20,6 +20,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
+from ollama_otel._client_instrumentation import instrument_client, instrument_replacement
 from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
 from ollama_otel._wire.lines import LineCutter
@@ -27,8 +28,6 @@ from ollama_otel.errors import InstrumentationError
 from ollama_otel.settings import Settings
 from ollama_otel.transport import (
     REQUEST_BODY,
-    instrument_client,
-    instrument_replacement,
     watched_body,
 )
 

@@ -13,11 +13,15 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
     BaseInstrumentor,
 )
 
+from ollama_otel._client_instrumentation import (
+    instrument_client,
+    is_instrumented,
+    uninstrument_client,
+)
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions
 from ollama_otel.client import AsyncClient, Client
 from ollama_otel.errors import InstrumentationError
-from ollama_otel.transport import instrument_client, is_instrumented, uninstrument_client
 
 __all__ = ["OllamaInstrumentor"]
 

@@ -1,4 +1,4 @@
-"""The shells for httpx, sync and async, and the functions that put them into a client.
+"""The shells for httpx, sync and async.
 
 A shell moves bytes and reports them to an exchange; it makes no decisions. The async shell equals
 the sync one but for `await`. `shells_for` makes shells for a module with httpx's interface.
@@ -6,11 +6,10 @@ the sync one but for `await`. `shells_for` makes shells for a module with httpx'
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache
 from types import MethodType, ModuleType, TracebackType, new_class
-from typing import Any, Final, NamedTuple, Self, TypeVar, Unpack
+from typing import Any, Final, NamedTuple, Self, TypeAlias, Unpack
 
 import httpx
 
@@ -21,22 +20,16 @@ from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, instrumentation_for
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel.errors import InstrumentationError
 
 __all__ = [
     "AsyncTransport",
     "Transport",
-    "instrument_client",
-    "uninstrument_client",
 ]
 
 REQUEST_BODY: Final = "ollama_otel.request_body"
 """Key in a request's extensions under which a client passes its body before encoding."""
 
 _FIRST_ERROR: Final = 400
-
-ClientT = TypeVar("ClientT")
-
 
 # --- requests and responses ---------------------------------------------------------------
 
@@ -250,13 +243,6 @@ class _Shell:
         return getattr(self.inner, name)
 
 
-def _off() -> Instrumentation:
-    return _RECORDS_NOTHING
-
-
-_RECORDS_NOTHING: Final = Instrumentation(is_suppressed=lambda: True)
-
-
 class _SyncShell(_Shell):
     """The sync transport, for any HTTP library with httpx's interface."""
 
@@ -386,139 +372,37 @@ def shells_for(http: ModuleType) -> Shells:
     )
 
 
-# --- instrumenting a client ---------------------------------------------------------------
-# `_transport` and `_mounts` are private attributes of httpx; no other code uses them. Passing
-# `transport=` to the constructor instead would drop the proxies set by the environment.
+# --- turning a shell on and off ------------------------------------------------------------
 
 
-def _httpx_client_of(client: object) -> httpx.Client | httpx.AsyncClient:
-    """Return the httpx client itself, or the one inside an official client."""
-    if isinstance(client, (httpx.Client, httpx.AsyncClient)):
-        return client
-    inner = getattr(client, "_client", None)
-    if isinstance(inner, (httpx.Client, httpx.AsyncClient)):
-        return inner
-    raise InstrumentationError(
-        "expected an ollama.Client, ollama.AsyncClient, httpx.Client or httpx.AsyncClient, "
-        f"found {type(client).__module__}.{type(client).__qualname__}"
-    )
+Shell: TypeAlias = _Shell
+"""Any shell: sync or async, for any HTTP library."""
 
 
-_made: Final[weakref.WeakKeyDictionary[Any, weakref.WeakSet[_Shell]]] = weakref.WeakKeyDictionary()
-"""The shells in each httpx client, as other transports may have been put around them."""
+def _off() -> Instrumentation:
+    return _RECORDS_NOTHING
 
 
-def _is_on(shell: _Shell) -> bool:
+_RECORDS_NOTHING: Final = Instrumentation(is_suppressed=lambda: True)
+
+
+def is_on(shell: Shell) -> bool:
+    """Whether a shell records calls."""
     return shell._instrumentation is not _off  # noqa: SLF001 - the same module's
 
 
-def _turn_off(shell: _Shell) -> None:
+def turn_off(shell: Shell) -> None:
     """Make a shell pass all requests on from now on."""
     shell._instrumentation = _off  # noqa: SLF001
 
 
-def _record_as(shell: _Shell, other: _Shell) -> None:
+def record_as(shell: Shell, other: Shell) -> None:
     """Make a shell record calls from now on as another one does."""
     shell._instrumentation = other._instrumentation  # noqa: SLF001
 
 
-def _is_patched(shell: _Shell) -> bool:
+def is_patched(shell: Shell) -> bool:
     """Whether another instrumentation has wrapped this object's method."""
     method = vars(shell).get(shell._sends)  # noqa: SLF001
     # If that was undone, the object's attribute is our own method; a wrapper only looks like one.
     return method is not None and type(method) is not MethodType
-
-
-def is_instrumented(client: object) -> bool:
-    """Whether calls of this client are recorded; raises `InstrumentationError` as below."""
-    target = _httpx_client_of(client)
-    outermost = target._transport  # noqa: SLF001
-    if isinstance(outermost, _Shell):
-        return _is_on(outermost)
-    return any(_is_on(shell) for shell in _made.get(target, ()))
-
-
-def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]) -> ClientT:
-    """Record the Ollama calls of a client from now on, and return that client.
-
-    `client` is an official `ollama.Client` or `ollama.AsyncClient`, or any `httpx.Client` or
-    `httpx.AsyncClient`. A client that is instrumented already is not changed. The keywords are
-    `instrumentation`, or `tracer_provider`, `meter_provider`, `logger_provider`, `settings`,
-    `observers` and `enrichers` to build one from; without keywords the client follows
-    `configure`. Raises `InstrumentationError` for any other client, and `SettingsError` if
-    `instrumentation` is combined with other keywords.
-    """
-    _instrument(_httpx_client_of(client), lambda shell, transport: shell(transport, **options))
-    return client
-
-
-def instrument_replacement(replaced: Any, client: object) -> None:
-    """Record the calls of a client as those of `replaced`, an httpx client; not if those are not.
-
-    Raises `InstrumentationError` as `instrument_client` does.
-    """
-    target = _httpx_client_of(client)
-    before = getattr(replaced, "_transport", None)
-    if not isinstance(before, _Shell):
-        return
-
-    def alike(shell: Any, transport: Any) -> Any:
-        made = shell(transport)
-        _record_as(made, before)
-        return made
-
-    _instrument(target, alike)
-
-
-def _instrument(target: Any, wrapped: Callable[[Any, Any], _Shell]) -> None:
-    """Replace each transport by `wrapped(class of the shell, transport)`."""
-    shells = shells_for(httpx)
-    shell = shells.transport if isinstance(target, httpx.Client) else shells.async_transport
-    made = _made.setdefault(target, weakref.WeakSet())
-
-    def wrap(transport: Any) -> Any:
-        if transport is None or (isinstance(transport, _Shell) and _is_on(transport)):
-            return transport
-        if isinstance(transport, _Shell):
-            # Turned off and not removed, as another instrumentation has wrapped it.
-            _record_as(transport, wrapped(shell, transport.inner))
-            made.add(transport)
-            return transport
-        new = wrapped(shell, transport)
-        made.add(new)
-        return new
-
-    _replace_transports(target, wrap)
-
-
-def uninstrument_client(client: ClientT) -> ClientT:
-    """Undo `instrument_client`, and return the client.
-
-    What another instrumentation has wrapped since then stays wrapped, and only our part of it
-    stops. A client that is not instrumented is not changed. Raises `InstrumentationError` as
-    `instrument_client` does.
-    """
-    target = _httpx_client_of(client)
-    for shell in _made.pop(target, ()):
-        _turn_off(shell)
-    _replace_transports(target, _unwrapped)
-    return client
-
-
-def _unwrapped(transport: Any) -> Any:
-    """Return a transport without the shells around it, up to one that has been wrapped."""
-    while isinstance(transport, _Shell) and not _is_patched(transport):
-        transport = transport.inner
-    inner = transport
-    while isinstance(inner, _Shell):
-        _turn_off(inner)
-        inner = inner.inner
-    return transport
-
-
-def _replace_transports(target: Any, replaced: Any) -> None:
-    target._transport = replaced(target._transport)  # noqa: SLF001
-    target._mounts = {  # noqa: SLF001
-        pattern: replaced(mount)
-        for pattern, mount in target._mounts.items()  # noqa: SLF001
-    }

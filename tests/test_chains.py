@@ -14,8 +14,8 @@ from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
 import ollama_otel
 from ollama_otel import OllamaInstrumentor, instrument_client, uninstrument_client
+from ollama_otel._client_instrumentation import is_instrumented
 from ollama_otel.testing import Capture, FakeOllama
-from ollama_otel.transport import is_instrumented
 
 from .colours import COLOURS, Colour, closed, done, each
 

@@ -21,8 +21,9 @@ from pydantic import BaseModel
 
 import ollama_otel
 from ollama_otel import client as our_module
+from ollama_otel import uninstrument_client
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
-from ollama_otel.transport import AsyncTransport, Transport, uninstrument_client
+from ollama_otel.transport import AsyncTransport, Transport
 
 from .colours import COLOURS, Colour, closed, done, each
 

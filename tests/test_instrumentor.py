@@ -16,8 +16,8 @@ from ollama._client import BaseClient
 
 import ollama_otel
 from ollama_otel import OllamaInstrumentor
+from ollama_otel._client_instrumentation import is_instrumented
 from ollama_otel.testing import Capture, FakeOllama
-from ollama_otel.transport import is_instrumented
 
 from .colours import COLOURS, Colour, closed, done, each
 from .scripts import run_script

@@ -25,6 +25,7 @@ LAYERS = [
     ("_enrich",),
     ("_telemetry",),
     ("_auth_rounds", "transport", "instrumentation", "telemetry"),
+    ("_client_instrumentation",),
     ("client",),
     ("ollama", "instrumentor", "replay", "_monitoring"),
     ("testing", "pytest_plugin"),

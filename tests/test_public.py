@@ -41,8 +41,8 @@ SHARED = {
     "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
-        *("REQUEST_BODY", "ClientT", "Shells", "instrument_replacement", "is_instrumented"),
-        *("shells_for", "watched_body"),
+        *("REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
+        *("is_on", "is_patched", "record_as", "turn_off"),
     },
 }
 

@@ -36,11 +36,12 @@ from ollama_otel import (
     instrument_client,
     uninstrument_client,
 )
+from ollama_otel._client_instrumentation import is_instrumented
 from ollama_otel._telemetry.instrumentation import instrumentation_for
 from ollama_otel._wire.native.images import parse_without_images, without_images
 from ollama_otel.records import Media
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
-from ollama_otel.transport import AsyncTransport, Transport, is_instrumented, shells_for
+from ollama_otel.transport import AsyncTransport, Transport, shells_for
 
 from .colours import COLOURS, Colour, closed, done, each, raw_pieces, read
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import anyio
 import httpx
 
+from ollama_otel._client_instrumentation import instrument_client
 from ollama_otel._exchange.observers import CallFollower
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.own_files import open_or_create
@@ -27,7 +28,6 @@ from ollama_otel.replay._diff.pairing import REPLAY_OF
 from ollama_otel.replay._one_file_log import one_file_log
 from ollama_otel.replay._rerun_plan import RerunPlan
 from ollama_otel.settings import Settings
-from ollama_otel.transport import instrument_client
 
 __all__ = ["RerunProgress", "rerun"]
 
