@@ -12,7 +12,6 @@ import weakref
 from types import AsyncGeneratorType, GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ollama_otel import _process
 from ollama_otel._exchange.exchange import Exchange
 
 __all__ = ["AuthRounds"]
@@ -49,7 +48,6 @@ class AuthRounds:
             self._held.setdefault(flow, []).append(exchange)
             # httpx drops the flow when it returns the response to its caller.
             weakref.finalize(flow, exchange.release).atexit = False
-            _process.at_exit(self._release_all, is_first=True)
 
     def go_on(self) -> None:
         """End the round before, if the request about to be sent is the next one of its auth."""
@@ -61,11 +59,8 @@ class AuthRounds:
         # An exception of the auth keeps its flow alive.
         for ended, exchanges in list(self._held.items()):
             if _has_ended(ended):
-                _release(exchanges)
-
-    def _release_all(self) -> None:
-        for exchanges in list(self._held.values()):
-            _release(exchanges)
+                for exchange in exchanges:
+                    exchange.release()
 
     def _flow(self) -> _Flow | None:
         """Return the auth flow that sends the current request; None if it sends no other one."""
@@ -79,11 +74,6 @@ class AuthRounds:
                 flow: _Flow | None = variables.get("auth_flow")
                 return flow
         return None
-
-
-def _release(exchanges: list[Exchange]) -> None:
-    for exchange in exchanges:
-        exchange.release()
 
 
 def _has_ended(flow: _Flow) -> bool:

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from ollama_otel import instrument_client
+from ollama_otel._exchange import open_calls
 from ollama_otel.replay import Player, ReplayLog
 from ollama_otel.replay import read as read_log
 from ollama_otel.replay._recording import recording_everywhere
@@ -217,6 +218,25 @@ def test_an_auth_that_raised_is_ended_by_the_collector_as_well(
     colour.run(scenario)
     gc.collect()
     assert capture.total(DURATION, error_type="unauthorized") == 1
+
+
+def test_a_shutdown_ends_a_round_that_is_held(colour: Colour, capture: Capture) -> None:
+    async def scenario() -> None:
+        client = client_of(
+            colour, "transport", Guarded(in_memory=True), capture, Broken(reads=True)
+        )
+        try:
+            await done(client.post(URL, json=CHAT))
+        except KeyError:
+            # The exception keeps the auth's flow alive.
+            assert capture.records == []
+            assert open_calls.end_all()
+            [record] = capture.records
+            assert (record.outcome, record.error_type) == ("failed", "unauthorized")
+        await closed(client)
+
+    colour.run(scenario)
+    assert len(capture.records) == 1
 
 
 def test_an_auth_whose_exception_is_kept_is_ended_at_exit() -> None:

@@ -241,7 +241,7 @@ class Exchange:
     # --- rounds of auth -------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Keep the record of a whole body until `release` or `answered_by_auth`.
+        """Keep the record of a whole body until `release`, `answered_by_auth` or `shut_down`.
 
         The client may answer this response with another request of the same call.
         """
@@ -250,8 +250,8 @@ class Exchange:
     def release(self) -> None:
         """The response goes to the caller, so its record is that of the call."""
         self._is_held = False
-        if (record := self._held_record) is not None:
-            self._held_record = None
+        record = self._held_record
+        if record is not None and open_calls.take(self):
             _process.run_or_defer(self._hand_over, record)
 
     def answered_by_auth(self) -> None:
@@ -272,6 +272,10 @@ class Exchange:
     def _finish(
         self, cause: BaseException | None, *, is_whole: bool, is_shutdown: bool = False
     ) -> None:
+        if self._held_record is not None:
+            if is_shutdown:
+                self.release()
+            return
         if not open_calls.take(self):
             return
         if is_shutdown and self._reader is not None and not self._reader.seize(_PATIENCE):
@@ -286,6 +290,7 @@ class Exchange:
             self._reader = None
         if self._is_held and is_whole:
             self._held_record = record
+            open_calls.add(self)
         else:
             _process.run_or_defer(self._hand_over, record)
 
