@@ -252,7 +252,10 @@ class Exchange:
         self._is_held = False
         record = self._held_record
         if record is not None and open_calls.take(self):
-            _process.run_or_defer(self._hand_over, record)
+            try:
+                _process.run_or_defer(self._hand_over, record)
+            finally:
+                open_calls.has_ended(self)
 
     def answered_by_auth(self) -> None:
         """The client answers the response with another request: the call goes on there."""
@@ -278,21 +281,22 @@ class Exchange:
             return
         if not open_calls.take(self):
             return
-        if is_shutdown and self._reader is not None and not self._reader.seize(_PATIENCE):
-            # What it has read so far is in between two states.
-            self._reader = None
         try:
+            if is_shutdown and self._reader is not None and not self._reader.seize(_PATIENCE):
+                # What it has read so far is in between two states.
+                self._reader = None
             record = self._record(cause, is_whole=is_whole, is_shutdown=is_shutdown)
+            self._reader = None
+            if self._is_held and is_whole:
+                self._held_record = record
+                open_calls.add(self)
+            else:
+                _process.run_or_defer(self._hand_over, record)
         except Exception as fault:  # noqa: BLE001 - our fault; the caller goes on
             guard.caught("building a record", fault)
-            return
         finally:
             self._reader = None
-        if self._is_held and is_whole:
-            self._held_record = record
-            open_calls.add(self)
-        else:
-            _process.run_or_defer(self._hand_over, record)
+            open_calls.has_ended(self)
 
     def _hand_over(self, record: CallRecord) -> None:
         # An interrupt may come anywhere in it; the span has to end all the same.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from ollama_otel import _process
@@ -13,10 +14,12 @@ from ollama_otel._display import logger
 if TYPE_CHECKING:
     from ollama_otel._exchange.exchange import Exchange
 
-__all__ = ["add", "end_all", "ending_all", "holds", "is_closed", "take"]
+__all__ = ["add", "end_all", "ending_all", "has_ended", "holds", "is_closed", "take"]
 
 _AT_EXIT: Final = 3.0
 """Seconds that the exit of the process takes for it."""
+_LOOK_AGAIN: Final = 0.005
+"""Seconds between two looks at calls that other threads are ending."""
 
 _log = logger()
 
@@ -24,6 +27,8 @@ _log = logger()
 # collector may interrupt a thread here and end another call. An exchange does not refer to the
 # body that the caller reads, so an abandoned body is still collected.
 _open: set[Exchange] = set()
+_ending: set[tuple[int, Exchange]] = set()
+"""Threads, by `get_ident`, and the calls whose records they hand to the observers."""
 _is_hooked = False
 _closed_by = 0
 """How many shutdowns are under way."""
@@ -37,15 +42,26 @@ def add(call: Exchange) -> None:
 
 
 def take(call: Exchange) -> bool:
-    """Take out a call that ends; True for the first of all threads that try."""
+    """Take out a call that ends; True for the first of all threads that try.
+
+    That thread has to call `has_ended` when all observers have the record.
+    """
     # Most calls try more than once, and an exception costs more than this look.
     if call not in _open:
         return False
+    # First, so that the call is in one of the sets at any time.
+    _ending.add((get_ident(), call))
     try:
         _open.remove(call)
     except KeyError:
+        has_ended(call)
         return False
     return True
+
+
+def has_ended(call: Exchange) -> None:
+    """Note that the observers have the record of the call that this thread took, or never will."""
+    _ending.discard((get_ident(), call))
 
 
 def holds(call: Exchange) -> bool:
@@ -55,7 +71,9 @@ def holds(call: Exchange) -> bool:
 def end_all(timeout: float = _AT_EXIT) -> bool:
     """End what is open, for all observers at once; later ends of these calls do not count.
 
-    It begins no end after `timeout` seconds, as observers may be slow, and then returns False.
+    It waits for the calls that other threads are ending, as the caller shuts the observers down
+    next. After `timeout` seconds it begins no end and waits for none, as observers may be slow; it
+    then returns False.
     """
     until = time.monotonic() + timeout
     calls = _open.copy()
@@ -64,6 +82,23 @@ def end_all(timeout: float = _AT_EXIT) -> bool:
             _log.warning("%d open calls were not ended within %g s", len(calls) - ended, timeout)
             return False
         call.shut_down()
+    if not _have_ended(_of_others(), until):
+        _log.warning("a call that was about to end did not end within %g s", timeout)
+        return False
+    _process.catch_up()
+    return True
+
+
+def _of_others() -> set[tuple[int, Exchange]]:
+    """What other threads are ending; this one may have been interrupted while it ended a call."""
+    return {each for each in _ending.copy() if each[0] != get_ident()}
+
+
+def _have_ended(calls: set[tuple[int, Exchange]], until: float) -> bool:
+    while not calls.isdisjoint(_ending):
+        if time.monotonic() > until:
+            return False
+        time.sleep(_LOOK_AGAIN)
     return True
 
 
@@ -104,3 +139,4 @@ def _leave_to_parent() -> None:
     global _is_hooked, _closed_by
     _is_hooked, _closed_by = False, 0
     _open.clear()
+    _ending.clear()

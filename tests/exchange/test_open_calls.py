@@ -357,6 +357,62 @@ def test_slow_observers_do_not_take_longer_than_the_limit(
     assert len(ends) == len(opened)
 
 
+@pytest.mark.parametrize("end", ["closed", "exhausted", "shut_down"])
+def test_an_end_waits_for_the_calls_that_other_threads_are_ending(
+    capture: Capture, end: str
+) -> None:
+    """What ends the observers next would lose these: a log had no line of a call that has a span."""
+    is_inside, may_leave = threading.Event(), threading.Event()
+    ends: list[CallRecord] = []
+
+    class Slow(CallFollower):
+        def begin(self, start: CallStart) -> CallFollower:
+            return self
+
+        def end(self, record: CallRecord) -> None:
+            is_inside.set()
+            assert may_leave.wait(60)
+            ends.append(record)
+
+    client = recorded(capture, observers=(Slow(),))
+    response = client.send(client.build_request("POST", "/api/chat", json=HELLO), stream=True)
+    ways = {
+        "closed": response.close,
+        "exhausted": response.read,
+        "shut_down": open_calls.end_all,
+    }
+    first = threading.Thread(target=ways[end])
+    first.start()
+    assert is_inside.wait(60)
+    assert not open_calls.end_all(0.01)
+    second = threading.Thread(target=open_calls.end_all, args=(60,))
+    second.start()
+    second.join(0.1)
+    assert second.is_alive()
+    assert not ends
+    may_leave.set()
+    second.join(60)
+    assert len(ends) == 1
+    first.join(60)
+    assert open_calls.end_all(0.0)
+
+
+def test_a_thread_that_shuts_down_while_it_ends_a_call_does_not_wait_for_itself(
+    capture: Capture,
+) -> None:
+    ended: list[bool] = []
+
+    class Last(CallFollower):
+        def begin(self, start: CallStart) -> CallFollower:
+            return self
+
+        def end(self, record: CallRecord) -> None:
+            ended.append(open_calls.end_all(0.01))
+
+    recorded(capture, observers=(Last(),)).post("/api/chat", json=HELLO)
+    assert ended == [True]
+
+
 def test_an_exchange_is_known_from_its_begin_to_its_end(capture: Capture) -> None:
     with recorded(capture).stream("POST", "/api/chat", json=HELLO):
         [call] = open_calls._open
