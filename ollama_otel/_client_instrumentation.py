@@ -12,13 +12,24 @@ from typing import Any, Final, TypeVar, Unpack
 
 import httpx
 
+from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions
 from ollama_otel.errors import InstrumentationError
-from ollama_otel.transport import Shell, is_on, is_patched, record_as, shells_for, turn_off
+from ollama_otel.transport import (
+    NOTHING_RECORDED,
+    Shell,
+    is_on,
+    is_patched,
+    record_as,
+    recorded_by,
+    shells_for,
+    turn_off,
+)
 
 __all__ = [
     "instrument_client",
     "instrument_replacement",
+    "instrumentation_of",
     "is_instrumented",
     "uninstrument_client",
 ]
@@ -50,6 +61,17 @@ def is_instrumented(client: object) -> bool:
     if isinstance(outermost, Shell):
         return is_on(outermost)
     return any(is_on(shell) for shell in _made.get(target, ()))
+
+
+def instrumentation_of(client: object) -> Instrumentation:
+    """Return what records the calls of this client now; it records nothing if none does.
+
+    Raises `InstrumentationError` for what is no client.
+    """
+    target = _httpx_client_of(client)
+    outermost = target._transport  # noqa: SLF001
+    shells = [outermost] if isinstance(outermost, Shell) else list(_made.get(target, ()))
+    return next((recorded_by(shell) for shell in shells if is_on(shell)), NOTHING_RECORDED)
 
 
 def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]) -> ClientT:

@@ -4,6 +4,9 @@ OllamaOtelError
 ├── SettingsError           a setting or a variable has an invalid value
 ├── MissingExtraError       a feature needs a package that is not installed
 ├── InstrumentationError    an object is neither an Ollama client nor an httpx client
+├── AgentError              an agent cannot run, or its run ended without an answer
+│   ├── ToolSchemaError     a tool cannot be described to a model
+│   └── AgentRunError       a run ended without an answer (in `ollama_otel.tools`)
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
@@ -15,6 +18,7 @@ from __future__ import annotations
 from ollama_otel._display import visible
 
 __all__ = [
+    "AgentError",
     "InstrumentationError",
     "MissingExtraError",
     "OllamaOtelError",
@@ -23,6 +27,7 @@ __all__ = [
     "ReplayLogError",
     "ReplayMissError",
     "SettingsError",
+    "ToolSchemaError",
 ]
 
 
@@ -44,6 +49,14 @@ class MissingExtraError(OllamaOtelError, ImportError):
 
 class InstrumentationError(OllamaOtelError, TypeError):
     """An object is neither an Ollama client nor an httpx client."""
+
+
+class AgentError(OllamaOtelError):
+    """An agent cannot run, or its run ended without an answer."""
+
+
+class ToolSchemaError(AgentError, ValueError):
+    """A tool cannot be described to a model; the message names the tool and what to change."""
 
 
 class ReplayError(OllamaOtelError):

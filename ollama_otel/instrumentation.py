@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from ollama_otel._exchange.agent_runs import (
+    AgentTracing,
+    RunRecord,
+    RunStart,
+    RunTrace,
+    ToolCallRecord,
+    ToolCallStart,
+    ToolTrace,
+)
 from ollama_otel._exchange.observers import (
     Backlog,
     CallFollower,
@@ -16,6 +25,7 @@ from ollama_otel._exchange.observers import (
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, build_instrumentation
 
 __all__ = [
+    "AgentTracing",
     "Backlog",
     "CallFollower",
     "CallTrace",
@@ -24,7 +34,13 @@ __all__ = [
     "InstrumentationOptions",
     "LoggingObserver",
     "Observer",
+    "RunRecord",
+    "RunStart",
+    "RunTrace",
     "Section",
+    "ToolCallRecord",
+    "ToolCallStart",
+    "ToolTrace",
     "Tracing",
     "build_instrumentation",
 ]

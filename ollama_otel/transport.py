@@ -380,15 +380,20 @@ Shell: TypeAlias = _Shell
 
 
 def _off() -> Instrumentation:
-    return _RECORDS_NOTHING
+    return NOTHING_RECORDED
 
 
-_RECORDS_NOTHING: Final = Instrumentation(is_suppressed=lambda: True)
+NOTHING_RECORDED: Final = Instrumentation(is_suppressed=lambda: True)
 
 
 def is_on(shell: Shell) -> bool:
     """Whether a shell records calls."""
     return shell._instrumentation is not _off  # noqa: SLF001 - the same module's
+
+
+def recorded_by(shell: Shell) -> Instrumentation:
+    """Return what records a call that a shell would send now."""
+    return shell._instrumentation()  # noqa: SLF001
 
 
 def turn_off(shell: Shell) -> None:

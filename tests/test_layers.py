@@ -27,6 +27,7 @@ LAYERS = [
     ("_auth_rounds", "transport", "instrumentation", "telemetry"),
     ("_client_instrumentation",),
     ("client",),
+    ("_agent", "tools"),
     ("ollama", "instrumentor", "replay", "_monitoring"),
     ("testing", "pytest_plugin"),
     ("__init__", "_cli"),

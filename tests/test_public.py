@@ -34,6 +34,7 @@ FACADES = {
         "ollama_otel.replay",
     ),
     *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
+    "ollama_otel.tools",
 }
 # Shared among our own rooms, and not for others.
 SHARED = {
@@ -41,8 +42,8 @@ SHARED = {
     "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
-        *("REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
-        *("is_on", "is_patched", "record_as", "turn_off"),
+        *("NOTHING_RECORDED", "REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
+        *("is_on", "is_patched", "record_as", "recorded_by", "turn_off"),
     },
 }
 

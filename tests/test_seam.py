@@ -180,6 +180,12 @@ ALLOWED: Mapping[str, str] = {
     "_monitoring/grafana_api.py": "message name version",
     "_monitoring/prometheus_api.py": "error name query status success version",
     "_monitoring/promql_selectors.py": "count",
+    # The official client's roles and definitions of tools; tool calls that models write as text.
+    "_agent/chat.py": "assistant tool",
+    "_agent/leaks.py": "arguments function name parameters",
+    "_agent/session.py": "system",
+    "_agent/toolbox.py": "function name parameters",
+    "_telemetry/agents.py": "function",
     # The hooks of an httpx client, and the one field that the official client itself looks for.
     "client.py": "error response",
 }

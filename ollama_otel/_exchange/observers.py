@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
+from ollama_otel._exchange.agent_runs import AgentTracing
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 
 __all__ = [
@@ -135,6 +136,8 @@ class Instrumentation:
     tracing: Tracing = Tracing()  # noqa: RUF009 - it has no state
     enrichers: tuple[Enricher, ...] = ()
     observers: tuple[Observer, ...] = ()
+    agents: AgentTracing = AgentTracing()  # noqa: RUF009 - it has no state
+    """Follows the runs of agents."""
     is_suppressed: Callable[[], bool] = lambda: False
     """Returns whether calls are not recorded at the moment."""
     keeps_content: bool = False

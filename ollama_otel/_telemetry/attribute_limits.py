@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from ollama_otel._telemetry.content import as_json, plain
 from ollama_otel._wire.bounds import cut
 
-__all__ = ["Fitted", "json_within", "log_limit", "span_limit", "values_within"]
+__all__ = ["Fitted", "json_within", "log_limit", "span_limit", "value_within", "values_within"]
 
 _TEXTS: Final = frozenset({"content", "response", "arguments", "description", "parameters"})
 """Keys of messages, parts and tool definitions that hold what a user or a model wrote."""
@@ -83,6 +83,15 @@ def json_within(messages: Messages, limit: int | None) -> Fitted:
     most = _longest(lengths, room)
     text = as_json(_with_texts(kept, lambda each: _cut_json(each, most)))
     return Fitted(text, is_whole=len(kept) == len(messages))
+
+
+def value_within(value: Any, limit: int | None) -> str | None:
+    """Return one value as JSON of at most `limit` characters; None if its keys alone are longer."""
+    before, after = '[{"arguments":', "}]"
+    around = len(before) + len(after)
+    fitted = json_within([{"arguments": value}], None if limit is None else limit + around)
+    text: str | None = fitted.value
+    return None if text is None else text[len(before) : -len(after)]
 
 
 def values_within(messages: Messages, limit: int | None) -> Fitted:

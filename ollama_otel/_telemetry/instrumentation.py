@@ -20,6 +20,7 @@ from ollama_otel import _process
 from ollama_otel._exchange import open_calls
 from ollama_otel._exchange.observers import Enricher, Instrumentation, LoggingObserver, Observer
 from ollama_otel._telemetry import first_call
+from ollama_otel._telemetry.agents import AgentTelemetry
 from ollama_otel._telemetry.events import EventObserver
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments, MetricObserver
@@ -158,6 +159,7 @@ def build_instrumentation(
         tracing=SpanTracing(tracer, settings, messages),
         enrichers=(*own_enrichers, *enrichers),
         observers=tuple(all_observers),
+        agents=AgentTelemetry(tracer, instruments, settings, messages),
         is_suppressed=_is_suppressed,
         keeps_content=keeps_content,
         keeps_request=any(log.keeps_request for log in logs),

@@ -267,6 +267,66 @@ LOG_FAILED_WRITES: Final = _counter(
     **_LOG,
 )
 
+# --- runs of agents ---------------------------------------------------------------------------
+
+_RUNS: Final = "runs of agents (ollama_otel.tools)"
+_RUN_ENDS: Final = _Source(requires="event", emitted_by=_RUNS)
+_RUN_COUNTS = tuple(float(2**power) for power in range(8))
+AGENT_DURATION: Final = _seconds(
+    name="gen_ai.invoke_agent.duration",
+    description="Duration of a run of an agent, by ollama.agent.ending.",
+    labels=(names.AGENT_NAME, names.REQUEST_MODEL, names.AGENT_ENDING, names.ERROR_TYPE),
+    buckets=tuple(round(0.1 * 2**power, 1) for power in range(13)),
+    **_RUN_ENDS,
+)
+AGENT_ROUNDS: Final = Instrument(
+    name="gen_ai.invoke_agent.inference_calls",
+    kind="histogram",
+    unit="{inference_call}",
+    description="Calls of the model in a run of an agent: its rounds.",
+    labels=(names.AGENT_NAME,),
+    buckets=_RUN_COUNTS,
+    **_RUN_ENDS,
+)
+AGENT_TOOL_CALLS: Final = Instrument(
+    name="gen_ai.invoke_agent.tool_calls",
+    kind="histogram",
+    unit="{tool_call}",
+    description="Tool calls in a run of an agent, with those that were rejected.",
+    labels=(names.AGENT_NAME,),
+    buckets=_RUN_COUNTS,
+    **_RUN_ENDS,
+)
+
+
+def _run_tokens(name: str, direction: str) -> Instrument:
+    return Instrument(
+        name=name,
+        kind="histogram",
+        unit="{token}",
+        description=f"{direction} tokens of a run, if the server reported them for all its calls.",
+        labels=(names.AGENT_NAME, names.REQUEST_MODEL),
+        buckets=_TOKENS,
+        **_RUN_ENDS,
+    )
+
+
+AGENT_INPUT_TOKENS: Final = _run_tokens(names.AGENT_INPUT_TOKENS, "Input")
+AGENT_OUTPUT_TOKENS: Final = _run_tokens(names.AGENT_OUTPUT_TOKENS, "Output")
+TOOL_DURATION: Final = _seconds(
+    name="gen_ai.execute_tool.duration",
+    description="Duration of a tool call of an agent, by ollama.tool.outcome.",
+    labels=(
+        names.TOOL_NAME,
+        names.TOOL_TYPE,
+        names.AGENT_NAME,
+        names.TOOL_OUTCOME,
+        names.ERROR_TYPE,
+    ),
+    requires="event",
+    emitted_by=f"{_RUNS} that call tools",
+)
+
 # --- server and models, observed by polling /api/ps ------------------------------------------
 
 _RESIDENCY: Final = "configure(residency=True)"

@@ -10,8 +10,14 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from typing import Any, assert_never
 
 from ollama_otel import _names as names
-from ollama_otel._telemetry.attribute_limits import Fitted, json_within, values_within
+from ollama_otel._telemetry.attribute_limits import (
+    Fitted,
+    json_within,
+    value_within,
+    values_within,
+)
 from ollama_otel._telemetry.content import ContentPolicy, plain
+from ollama_otel._wire.bounds import cut
 from ollama_otel._wire.dialect import ROLES
 from ollama_otel._wire.failures import shortened
 from ollama_otel.records import (
@@ -57,6 +63,34 @@ class MessageWriter:
     def texts(self, texts: Iterable[str]) -> list[str]:
         """Return texts of the caller, redacted and cut."""
         return [self._policy.apply(text) for text in texts]
+
+    # --- tool calls that an agent makes -------------------------------------------------------
+
+    def name(self, text: str) -> str:
+        """Return the name of a tool that does not exist: a text of the model."""
+        return self._policy.apply(text)
+
+    def description(self, text: str, limit: int | None) -> str:
+        """Return a text, redacted and cut."""
+        text = self._policy.apply(text)
+        return text if limit is None else cut(text, limit)
+
+    def arguments(self, arguments: Any, limit: int | None) -> str | None:
+        """Return the arguments of a tool call as JSON; None if nothing of it fits."""
+        return value_within(plain(arguments, self._policy.apply), limit)
+
+    def result(self, text: str, limit: int | None) -> str | None:
+        """Return the result of a tool call: JSON if it is an object, otherwise the text."""
+        parsed = _json_object(text)
+        if parsed is None:
+            return self.description(text, limit)
+        return value_within(plain(parsed, self._policy.apply), limit)
+
+    def failure(self, text: str) -> str:
+        """Return what went wrong in a tool call: redacted, then cut to 1024 characters."""
+        return shortened(text, self._policy.apply)
+
+    # --- the parts of a record ----------------------------------------------------------------
 
     def _written(self, record: CallRecord) -> dict[str, Any]:
         start, answer = record.start, record.answer

@@ -1,0 +1,201 @@
+"""One tool call without I/O: it is checked, decided on, and ends once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from msgspec.structs import replace
+
+from ollama_otel._agent.arguments import InvalidArgumentsError
+from ollama_otel._agent.results import UnwritableResultError, clean, result_text
+from ollama_otel._agent.toolbox import KnownTool
+from ollama_otel._agent.trace import GuardedToolTrace
+from ollama_otel._agent.values import Allow, Decision, Defer, Deny, ToolCallResult
+from ollama_otel._exchange.agent_runs import ToolCallRecord, ToolCallStart, ToolOutcome
+
+__all__ = ["ToolJob"]
+
+
+class ToolJob:
+    """One tool call of a round. The first end counts, on whatever thread."""
+
+    def __init__(
+        self,
+        start: ToolCallStart,
+        tool: KnownTool | None,
+        trace: GuardedToolTrace,
+        *,
+        clock: Callable[[], float],
+        timeout: float | None,
+        max_result_size: int,
+    ) -> None:
+        self.call = start.call
+        self.tool = tool
+        self.timeout = timeout
+        """Seconds for the function."""
+        self._start = start
+        self._trace = trace
+        self._clock = clock
+        self._began_at = clock()
+        self._most = max_result_size
+        self._arguments: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._result: ToolCallResult | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._result is None
+
+    @property
+    def has_no_function(self) -> bool:
+        return self.tool is not None and self.tool.function is None
+
+    @property
+    def needs_thread(self) -> bool:
+        """Whether the thread of the run cannot call it itself."""
+        return self.timeout is not None or self.is_async
+
+    @property
+    def is_async(self) -> bool:
+        return self.tool is not None and self.tool.is_async
+
+    @property
+    def result(self) -> ToolCallResult:
+        """Its end; one that has not ended is stopped."""
+        self.stop()
+        assert self._result is not None  # noqa: S101 - it has ended now
+        return self._result
+
+    def stop(self) -> None:
+        """End a call that has not ended yet."""
+        self.end("cancelled", "The call was stopped.")
+
+    # --- before the call ------------------------------------------------------------------
+
+    def check(self, known: tuple[str, ...]) -> None:
+        """End the call if its tool is unknown, or its arguments do not fit."""
+        if self.tool is None:
+            self.end(
+                "unknown_tool",
+                f"There is no such tool. The tools are: {', '.join(known) or 'none'}.",
+            )
+            return
+        try:
+            self._arguments = self.tool.parameters.validated(self.call.arguments)
+        except InvalidArgumentsError as error:
+            self.end("invalid_arguments", f"The arguments are invalid: {error}")
+            return
+
+    def refuse(self, most: int) -> None:
+        """End a call that is beyond the limit."""
+        self.end("over_limit", f"Not called: a run makes at most {most} tool calls.")
+
+    def decide(self, decision: Decision) -> None:
+        """Act on what `before_tool` decided."""
+        match decision:
+            case Deny(reason=reason):
+                self.end("denied", clean(reason))
+            case Defer():
+                self.defer()
+            case Allow(arguments=Mapping() as arguments):
+                self.call = replace(self.call, arguments=dict(arguments))
+                self._start = replace(self._start, call=self.call)
+                self.check(())
+            case Allow():
+                pass
+            case _:
+                raise TypeError(
+                    "before_tool returns Allow(), Deny() or Defer(), found "
+                    f"{type(decision).__qualname__}"
+                )
+
+    def defer(self) -> None:
+        """End a call whose result comes from elsewhere."""
+        self.end("deferred", "")
+
+    # --- the call -------------------------------------------------------------------------
+
+    def run(self) -> Any:
+        """Call the function, with the span current; what it returns may have to be awaited."""
+        assert self.tool is not None and self.tool.function is not None  # noqa: S101, PT018
+        with self._trace.current():
+            return self.tool.function(**self._arguments)
+
+    def current(self) -> Any:
+        """Return a block in which the span is current, for what has to be awaited."""
+        return self._trace.current()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Stand around the call: what the tool raises ends it, and does not leave this block.
+
+        What stops the task or the program does leave it.
+        """
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the model is told, or the run ends
+            self.end("failed", _told(error), error=error)
+
+    def returned(self, value: Any) -> None:
+        """End the call with what the tool returned."""
+        try:
+            text, is_cut = result_text(value, self._most)
+        except UnwritableResultError as error:
+            self.end("failed", f"The call failed: {error}", error=error, value=value)
+            return
+        self.end("succeeded", text, value=value, is_cut=is_cut)
+
+    def time_out(self) -> None:
+        """End a call that took too long; what it still does is ignored."""
+        self.end("timed_out", f"The call took more than {self.timeout:g} s.")
+
+    def leave(self) -> None:
+        """The telemetry ends: so does the span of a call that goes on."""
+        if self.is_open:
+            self._trace.end(self._record("cancelled", "", None))
+
+    def end(
+        self,
+        outcome: ToolOutcome,
+        text: str,
+        *,
+        value: Any = None,
+        error: BaseException | None = None,
+        is_cut: bool = False,
+    ) -> None:
+        """End the call; only the first end counts."""
+        with self._lock:
+            if self._result is not None:
+                return
+            self._result = ToolCallResult(
+                call=self.call,
+                outcome=outcome,
+                text=text,
+                value=value,
+                error=error,
+                is_cut=is_cut,
+                duration=self._clock() - self._began_at,
+            )
+        self._trace.end(self._record(outcome, text, error))
+
+    def _record(
+        self, outcome: ToolOutcome, text: str, error: BaseException | None
+    ) -> ToolCallRecord:
+        duration = self._clock() - self._began_at
+        return ToolCallRecord(
+            start=self._start, outcome=outcome, text=text, error=error, duration=duration
+        )
+
+
+def _told(error: Exception) -> str:
+    """Return what the model is told of an exception."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
+        message = ""
+    kind = type(error).__qualname__
+    return clean(f"The call failed: {kind}: {message}" if message else f"The call failed: {kind}")

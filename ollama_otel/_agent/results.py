@@ -1,0 +1,49 @@
+"""Turns what a tool returned into the text that the model is told."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pydantic_core import PydanticSerializationError, to_json
+
+__all__ = ["ResultText", "UnwritableResultError", "clean", "result_text"]
+
+
+class UnwritableResultError(TypeError):
+    """A tool returned what JSON cannot hold; the message names its type only."""
+
+
+class ResultText(NamedTuple):
+    """The text of a result."""
+
+    text: str
+    is_cut: bool
+
+
+def result_text(value: Any, most: int) -> ResultText:
+    """Return a text of at most `most` characters of the result, and a mark if there were more.
+
+    A string is told as it is, and everything else as JSON, with pydantic models, dataclasses, dates
+    and sets as pydantic writes them. Raises `UnwritableResultError`.
+    """
+    text = clean(value) if isinstance(value, str) else _as_json(value)
+    if len(text) <= most:
+        return ResultText(text, is_cut=False)
+    mark = f"\n[The result is cut: {len(text) - most} of {len(text)} characters are left out.]"
+    return ResultText(text[:most] + mark, is_cut=True)
+
+
+def _as_json(value: Any) -> str:
+    try:
+        # Not a number of JSON, and told as what it is.
+        return to_json(value, inf_nan_mode="strings").decode()
+    except (PydanticSerializationError, ValueError, RecursionError):
+        kind = type(value).__qualname__
+    raise UnwritableResultError(
+        f"the tool returned a {kind} that JSON cannot hold: return text, or values of JSON"
+    )
+
+
+def clean(text: str) -> str:
+    """Replace halves of surrogate pairs, which a request cannot hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

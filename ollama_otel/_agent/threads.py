@@ -1,0 +1,77 @@
+"""Runs the tool calls of a round on threads, for the sync shell."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from ollama_otel._agent.job import ToolJob
+
+__all__ = ["run_on_threads"]
+
+_NAME: Final = "ollama_otel tool"
+
+
+class _Running:
+    """A tool call on its thread."""
+
+    __slots__ = ("error", "job", "until")
+
+    def __init__(self, job: ToolJob) -> None:
+        self.job = job
+        self.until = None if job.timeout is None else time.monotonic() + job.timeout
+        self.error: BaseException | None = None
+
+
+def run_on_threads(jobs: Sequence[ToolJob], call: Callable[[ToolJob], None], most: int) -> None:
+    """Call `call` with each job, at most `most` at once, until each has returned or timed out.
+
+    A call that times out goes on in the background, as a thread cannot be stopped; its thread does
+    not keep the process alive. Raises what stops the program, as soon as a call raises it.
+    """
+    waiting = deque(jobs)
+    running: set[_Running] = set()
+    ended: SimpleQueue[_Running] = SimpleQueue()
+    while waiting or running:
+        while waiting and len(running) < most:
+            running.add(_started(waiting.popleft(), call, ended))
+        try:
+            done = ended.get(timeout=_patience(running))
+        except Empty:
+            late = {each for each in running if each.until and each.until <= time.monotonic()}
+            for each in late:
+                each.job.time_out()
+            running -= late
+            continue
+        running.discard(done)
+        if done.error is not None:
+            raise done.error
+
+
+def _patience(running: set[_Running]) -> float | None:
+    """Return the seconds until the first of the calls times out; None if none does."""
+    ends = [each.until for each in running if each.until is not None]
+    return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+
+def _started(
+    job: ToolJob, call: Callable[[ToolJob], None], ended: SimpleQueue[_Running]
+) -> _Running:
+    running = _Running(job)
+
+    def work() -> None:
+        try:
+            call(job)
+        except BaseException as error:  # noqa: BLE001 - the thread of the run raises it
+            running.error = error
+        ended.put(running)
+
+    # Of this thread: the span of the run, and the caller's own variables.
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(work,), name=_NAME, daemon=True).start()
+    return running
