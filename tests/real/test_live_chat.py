@@ -1,0 +1,240 @@
+"""The example `live_chat` in a real Chromium, on a real Ollama."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.collector import Collector, collecting
+
+from .servers import RealOllama
+
+HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[1] / "examples" / "live_chat"
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+PATIENCE = 60.0
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+class Site:
+    """The example, served by uvicorn."""
+
+    def __init__(self, url: str, collector: Collector, process: subprocess.Popen[bytes]) -> None:
+        self.url = url
+        self.collector = collector
+        self._process = process
+
+    def stop(self) -> None:
+        """End it, so that all that it recorded is at the collector."""
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+
+
+@contextmanager
+def serving(folder: Path, app: str, ollama: str, model: str) -> Iterator[Site]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with collecting() as collector:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "--app-dir", folder, app, "--port", str(port)],
+            env={
+                **os.environ,
+                "OLLAMA_HOST": ollama,
+                "OLLAMA_MODEL": model,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            },
+            start_new_session=True,
+        )
+        site = Site(f"http://127.0.0.1:{port}", collector, process)
+        try:
+            until(lambda: answers(site.url))
+            yield site
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    limit = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # No sandbox: in a container Chromium cannot set one up.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    yield page
+    context.close()
+    assert not faults
+
+
+@pytest.fixture(scope="module")
+def site_without_ollama() -> Iterator[Site]:
+    with serving(EXAMPLE, "app:app", "http://127.0.0.1:9", "tiny-agent") as site:
+        yield site
+
+
+def ask(page: Any, question: str) -> None:
+    page.get_by_label("Question").fill(question)
+    page.get_by_role("button", name="Send").click()
+
+
+def ended(page: Any, number: int = 1) -> Any:
+    """Wait for the end of an answer; return its article."""
+    page.get_by_role("button", name="Send").wait_for()
+    return page.locator("article").nth(number - 1)
+
+
+def test_an_answer_comes_with_a_link_to_its_trace(real_ollama: RealOllama, page: Any) -> None:
+    with serving(EXAMPLE, "app:app", real_ollama.url, "tiny-agent") as site:
+        page.goto(site.url)
+        ask(page, "Hello")
+        article = ended(page)
+        assert article.locator(".text").inner_text()
+        assert re.search(r"\d+ tokens in [\d.]+ s", article.inner_text())
+        link = article.get_by_role("link", name="trace").get_attribute("href")
+        ask(page, "<b>bold</b>")
+        assert "<b>bold</b>" in ended(page, 2).inner_text()
+        site.stop()
+        traces = {span.trace_id.hex() for _, span in site.collector._spans()}
+        assert link.rpartition("/")[2] in traces
+
+
+def test_tool_calls_are_shown_as_they_happen(real_ollama: RealOllama, page: Any) -> None:
+    with serving(EXAMPLE, "app:app", real_ollama.url, "tiny-agent") as site:
+        page.goto(site.url)
+        ask(page, "What is the weather in Paris?")
+        tools = ended(page).locator(".tool").all_inner_texts()
+        assert tools == [
+            'get_current_weather({"location":"Paris"})',
+            "get_current_weather: succeeded: 18 °C, light rain",
+        ]
+        site.stop()
+        names = [name for _, name in site.collector.spans()]
+        assert "execute_tool get_current_weather" in names
+        assert "invoke_agent live-chat" in names
+
+
+def test_thinking_is_apart_from_the_answer(real_ollama: RealOllama, page: Any) -> None:
+    with serving(EXAMPLE, "app:app", real_ollama.url, "tiny-thinker") as site:
+        page.goto(site.url)
+        ask(page, "Hello")
+        article = ended(page)
+        assert article.locator("details .text").inner_text()
+        assert article.locator(":scope > .text").inner_text()
+
+
+@pytest.mark.parametrize("way", ["stop", "close"])
+def test_stopping_frees_the_server(real_ollama: RealOllama, browser: Any, way: str) -> None:
+    with serving(HERE, "endless_chat:app", real_ollama.url, "tiny-agent") as site:
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.goto(site.url)
+        ask(page, "Count.")
+        page.locator("article > .text").wait_for()
+        if way == "stop":
+            page.get_by_role("button", name="Stop").click()
+            assert "stopped" in ended(page).inner_text()
+        else:
+            page.close()
+        # The server has one slot, and this answer would take days.
+        done = httpx.post(
+            f"{real_ollama.url}/api/chat",
+            json={
+                "model": "tiny-agent",
+                "messages": [{"role": "user", "content": "Hello"}],
+                "stream": False,
+            },
+            timeout=PATIENCE,
+            trust_env=False,
+        )
+        assert done.json()["done"]
+        site.stop()
+        [outcome] = site.collector.outcomes()
+        assert outcome in {"abandoned", "cancelled"}
+        context.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [("absent", "The model is not installed. `ollama pull absent` installs it.")],
+)
+def test_a_person_understands_what_is_wrong(
+    real_ollama: RealOllama, page: Any, model: str, sentence: str
+) -> None:
+    with serving(EXAMPLE, "app:app", real_ollama.url, model) as site:
+        page.goto(site.url)
+        ask(page, "Hello")
+        assert ended(page).locator(".error").inner_text() == sentence
+
+
+def test_a_server_that_is_down_is_named(page: Any) -> None:
+    with serving(EXAMPLE, "app:app", "http://127.0.0.1:9", "tiny-agent") as site:
+        page.goto(site.url)
+        ask(page, "Hello")
+        said = ended(page).locator(".error").inner_text()
+        assert said == "Ollama does not answer. Is it running? `ollama serve` starts it."
+        site.stop()
+        ask(page, "Hello")
+        assert ended(page, 2).locator(".error").inner_text() == "This page cannot reach its server."
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"no JSON", 400),
+        (b"[]", 400),
+        (b'{"conversation": "c"}', 400),
+        (b'{"conversation": 1, "question": "Why?"}', 400),
+        (b'{"conversation": "c", "question": " "}', 400),
+        (b'{"conversation": "c", "question": "%s"}' % (b"x" * 20_001), 413),
+    ],
+)
+def test_a_bad_request_is_refused_with_what_was_expected(
+    site_without_ollama: Site, body: bytes, status: int
+) -> None:
+    answer = httpx.post(f"{site_without_ollama.url}/ask", content=body, trust_env=False)
+    assert answer.status_code == status
+    assert answer.json()["error"]
