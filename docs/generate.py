@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from ollama_otel import settings
+from ollama_otel._exchange.agent_runs import RunEnding, ToolOutcome
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
 from ollama_otel._wire.failures import ERROR_MEANINGS
@@ -44,6 +45,26 @@ Spans also have these attributes:
 
 Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty` and `.max_tokens`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
 """
+_AGENT_SPANS = """
+## Spans of agents
+
+A run of an agent has a span `invoke_agent {name}` of kind INTERNAL; its calls of the model and its spans `execute_tool {tool}` are children of it.
+
+| Span attribute | On | Meaning |
+| --- | --- | --- |
+| `gen_ai.operation.name` | both | `invoke_agent` or `execute_tool` |
+| `gen_ai.agent.name` | run | name that the application gave the agent; with the profile `gen-ai-dev` on tool calls too |
+| `gen_ai.request.model`, `gen_ai.output.type`, `gen_ai.conversation.id`, `user.id`, `ollama.tag.*` | run | as on calls |
+| `ollama.agent.ending` | run | why the run ended: {endings} |
+| `ollama.agent.rounds` | run | calls of the model, failed ones included |
+| `ollama.agent.tool_calls` | run | tool calls that the model asked for, rejected ones included |
+| `ollama.agent.input_tokens`, `ollama.agent.output_tokens` | run | sums over its calls; absent if the server did not report a count for each. Not `gen_ai.usage.*`: back-ends add that up over all spans of a trace |
+| `ollama.agent.thinking_length` | run | characters of thinking that were left out of the history |
+| `gen_ai.tool.name`, `gen_ai.tool.type`, `gen_ai.tool.call.id` | tool call | as the model called it, with the id that the server gave. A name that the agent does not have is `_OTHER`; with content capture on, the attribute has the model's text |
+| `ollama.tool.outcome` | tool call | {outcomes} |
+| `gen_ai.tool.description`, `gen_ai.tool.call.arguments`, `gen_ai.tool.call.result` | tool call | content, only if capture is on |
+| `error.type` | both | of a run its ending, of a tool call its outcome or the class of what the tool raised; absent if it did not fail. A denied or deferred tool call did not fail |
+"""
 _METRICS_PAGE = """\
 # Metrics
 
@@ -62,12 +83,15 @@ Each one is absent if the GPU does not report it. With MIG, a GPU reports no uti
 `hw.gpu.utilization` has the unit 1: by OTLP, Prometheus calls it `hw_gpu_utilization_ratio`, by scraping `hw_gpu_utilization`.
 `hw.energy` starts at 0 when the app first reads the GPU, and goes on if the driver starts its counter again. Several apps on one machine report the same GPU: do not add them up.
 
+Metrics `gen_ai.invoke_agent.*`, `gen_ai.execute_tool.duration` and `ollama.agent.*` come from the runs of agents.
+A name of a tool that the model invented is `_OTHER`, and so are names of agents and tools beyond the first 100 and 200.
+
 With residency on, and OpenTelemetry's logs set up, these log events are sent: `ollama.model.load`, `ollama.model.unload`, `ollama.model.reload`, `ollama.model.reload_thrash` (with `ollama.reload.count`), `ollama.server.down` and `ollama.server.up`.
 """
 _ERRORS_PAGE = """\
 # Error types
 
-All values of `error.type` on spans, metrics and records.
+All values of `error.type` on spans, metrics and records of calls; those of agents are in [facts](facts.md#spans-of-agents).
 
 """
 _BESIDE_ERRORS = """
@@ -95,7 +119,13 @@ This page is generated: run `python docs/generate.py` after a change to {}.
 def facts_page(facts: FactTable = FACTS) -> str:
     """Return the page of all facts."""
     generated = _GENERATED.format("`ollama_otel/_facts/rows.py`")
-    return _FACTS_PAGE + facts.markdown() + _BESIDE_FACTS + generated
+    agents = _AGENT_SPANS.replace("{endings}", _listed(RunEnding))
+    agents = agents.replace("{outcomes}", _listed(ToolOutcome))
+    return _FACTS_PAGE + facts.markdown() + _BESIDE_FACTS + agents + generated
+
+
+def _listed(values: object) -> str:
+    return ", ".join(f"`{value}`" for value in get_args(values))
 
 
 def metrics_page() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import (
     AsyncGenerator,
@@ -26,7 +25,7 @@ from ollama_otel._agent.chat import AnswerReader, ChatPart, as_message, user_mes
 from ollama_otel._agent.job import ToolJob
 from ollama_otel._agent.machine import Ask, AtLimit, End, Limits, OnError, OnLeak
 from ollama_otel._agent.session import Plan, Session
-from ollama_otel._agent.threads import run_on_threads
+from ollama_otel._agent.threads import run_async, run_on_threads
 from ollama_otel._agent.toolbox import AgentTool, Toolbox
 from ollama_otel._agent.values import (
     AgentRun,
@@ -109,8 +108,7 @@ class Agent:
                 `Deny(reason)` or `Defer()`; `Allow(arguments)` replaces its arguments.
             tool_timeout: seconds for each tool call. A function on a thread goes on unheard.
             max_concurrency: tool calls of one round at the same time. Functions run on threads; in
-                `run` and `stream` with 1 they run on the caller's, unless they are async or have a
-                time limit.
+                `run` and `stream` with 1 they run on the caller's, unless they have a time limit.
             max_result_size: characters of a result that the model is told.
             keep_thinking: whether the model sees its own thinking of earlier rounds.
             format: as in `client.chat`; asked for in a last round without tools, as a format keeps
@@ -338,13 +336,13 @@ def _decide(session: Session, jobs: Sequence[ToolJob]) -> None:
             with session.deciding():
                 decision = hook(job.call)
                 if inspect.isawaitable(decision):
-                    decision = asyncio.run(_awaited(decision))
+                    decision = run_async(decision)
                 job.decide(decision)
 
 
 def _call(session: Session, jobs: Sequence[ToolJob]) -> None:
     waiting, most = session.ready(jobs), session.plan.max_concurrency
-    if most > 1 or any(job.needs_thread for job in waiting):
+    if most > 1 or any(job.timeout is not None for job in waiting):
         run_on_threads(waiting, _call_one, most)
         return
     for job in waiting:
@@ -356,12 +354,8 @@ def _call_one(job: ToolJob) -> None:
         value = job.run()
         if inspect.isawaitable(value):
             with job.current():
-                value = asyncio.run(_awaited(value))
+                value = run_async(value)
         job.returned(value)
-
-
-async def _awaited(value: Awaitable[Any]) -> Any:
-    return await value
 
 
 # --- the async shell ----------------------------------------------------------------------
@@ -434,8 +428,9 @@ async def _acall_one(job: ToolJob, places: anyio.Semaphore, threads: anyio.Capac
             if job.is_async:
                 value = job.run()
             else:
-                value = await anyio.to_thread.run_sync(
-                    job.run, abandon_on_cancel=True, limiter=threads
+                # In a box: trio takes a coroutine that comes from a thread for a mistake.
+                [value] = await anyio.to_thread.run_sync(
+                    lambda: [job.run()], abandon_on_cancel=True, limiter=threads
                 )
             if inspect.isawaitable(value):
                 with job.current():

@@ -55,11 +55,6 @@ class ToolJob:
         return self.tool is not None and self.tool.function is None
 
     @property
-    def needs_thread(self) -> bool:
-        """Whether the thread of the run cannot call it itself."""
-        return self.timeout is not None or self.is_async
-
-    @property
     def is_async(self) -> bool:
         return self.tool is not None and self.tool.is_async
 

@@ -11,12 +11,8 @@ from ollama_otel.records import ToolCall
 
 __all__ = ["Leak", "find_leak"]
 
-_TAG: Final = re.compile(
-    r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)|"
-    r"<tool_call>(.*?)(?:</tool_call>|\Z)|"
-    r"\[TOOL_CALLS\](.*)",
-    re.DOTALL,
-)
+_FUNCTION: Final = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
+_TAG: Final = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)|\[TOOL_CALLS\](.*)", re.DOTALL)
 _PARAMETER: Final = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
 _FENCE: Final = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 _ARGUMENTS: Final = ("arguments", "parameters")
@@ -43,14 +39,15 @@ def find_leak(text: str, known: Collection[str]) -> Leak | None:
 
 
 def _calls(text: str, known: Collection[str]) -> Iterator[ToolCall]:
-    tags = list(_TAG.finditer(text))
-    for tag in tags:
-        name, inside = tag[1], tag[2]
-        if name is None:
-            yield from _of_json(_json(tag[3] or tag[4] or ""), known)
-        elif name in known:
-            yield ToolCall(name=name, arguments=_arguments(inside))
-    if not tags:
+    # First, as some models write them inside the other tags.
+    if functions := _FUNCTION.findall(text):
+        for name, inside in functions:
+            if name in known:
+                yield ToolCall(name=name, arguments=_arguments(inside))
+    elif tags := _TAG.findall(text):
+        for tagged, listed in tags:
+            yield from _of_json(_json(tagged or listed), known)
+    else:
         stripped = text.strip()
         fenced = _FENCE.match(stripped)
         yield from _of_json(_json(fenced[1] if fenced else stripped), known)

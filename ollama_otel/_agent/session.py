@@ -157,7 +157,8 @@ class Session:
         self._hand_over(self._record("cancelled", is_failure=False))
 
     def _finish(self, *, is_failure: bool) -> None:
-        self._duration = self._clock() - (self._began_at or 0.0)
+        if self._duration is None:
+            self._duration = self.run.duration
         for job in self._jobs:
             job.stop()
         if open_calls.take(self):
@@ -267,7 +268,7 @@ class Session:
     def end(self, step: End) -> AgentRun:
         """Return the run if it ended without an error; raises `AgentRunError` otherwise."""
         self._ending = step.ending
-        self._duration = self._clock() - (self._began_at or 0.0)
+        self._duration = self.run.duration
         run = self.run
         if step.is_answer or step.ending == "deferred":
             return run

@@ -1,18 +1,20 @@
-"""Runs the tool calls of a round on threads, for the sync shell."""
+"""Runs the tool calls of a round on threads, and async functions, for the sync shell."""
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 from ollama_otel._agent.job import ToolJob
 
-__all__ = ["run_on_threads"]
+__all__ = ["run_async", "run_on_threads"]
 
 _NAME: Final = "ollama_otel tool"
 
@@ -75,3 +77,21 @@ def _started(
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(work,), name=_NAME, daemon=True).start()
     return running
+
+
+def run_async(value: Awaitable[Any]) -> Any:
+    """Return the result of what an async function returned, from an event loop of its own.
+
+    A thread whose loop is running, such as that of a notebook, cannot run another one.
+    """
+    coroutine = _awaited(value)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1, thread_name_prefix=_NAME) as pool:
+        return pool.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
