@@ -12,14 +12,24 @@ from typing import Any, Final, TypeVar, Unpack
 
 import httpx
 
+from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions
 from ollama_otel.errors import InstrumentationError
-from ollama_otel.transport import Shell, is_on, is_patched, record_as, shells_for, turn_off
+from ollama_otel.transport import (
+    Shell,
+    instrumentation_of,
+    is_on,
+    is_patched,
+    record_as,
+    shells_for,
+    turn_off,
+)
 
 __all__ = [
     "instrument_client",
     "instrument_replacement",
     "is_instrumented",
+    "recording_of",
     "uninstrument_client",
 ]
 
@@ -50,6 +60,14 @@ def is_instrumented(client: object) -> bool:
     if isinstance(outermost, Shell):
         return is_on(outermost)
     return any(is_on(shell) for shell in _made.get(target, ()))
+
+
+def recording_of(client: object) -> Instrumentation | None:
+    """Return what records this client's calls now; None if they are not recorded."""
+    target = _httpx_client_of(client)
+    outermost = target._transport  # noqa: SLF001
+    shells = [outermost] if isinstance(outermost, Shell) else _made.get(target, ())
+    return next((instrumentation_of(shell) for shell in shells if is_on(shell)), None)
 
 
 def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]) -> ClientT:

@@ -4,6 +4,9 @@ OllamaOtelError
 ├── SettingsError           a setting or a variable has an invalid value
 ├── MissingExtraError       a feature needs a package that is not installed
 ├── InstrumentationError    an object is neither an Ollama client nor an httpx client
+├── StructuredOutputError   a typed value was requested, and there is none
+│   ├── FormatError         the request cannot be made: the type has no JSON schema, ...
+│   └── OutputMismatchError the model's answers are not values of the type
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
@@ -12,17 +15,23 @@ OllamaOtelError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ollama_otel._attempt import Attempt, StructuredOutcome
 from ollama_otel._display import visible
 
 __all__ = [
+    "FormatError",
     "InstrumentationError",
     "MissingExtraError",
     "OllamaOtelError",
+    "OutputMismatchError",
     "ReplayEndedError",
     "ReplayError",
     "ReplayLogError",
     "ReplayMissError",
     "SettingsError",
+    "StructuredOutputError",
 ]
 
 
@@ -44,6 +53,41 @@ class MissingExtraError(OllamaOtelError, ImportError):
 
 class InstrumentationError(OllamaOtelError, TypeError):
     """An object is neither an Ollama client nor an httpx client."""
+
+
+class StructuredOutputError(OllamaOtelError):
+    """A typed value was requested, and there is none."""
+
+
+class FormatError(StructuredOutputError, TypeError):
+    """A typed value cannot be requested; nothing was sent. The message says why."""
+
+
+class OutputMismatchError(StructuredOutputError, ValueError):
+    """The model's answers are not values of the requested type.
+
+    The message has no text of the answers; the attributes have.
+    """
+
+    def __init__(self, message: str, attempts: Sequence[Attempt]) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+        """All answers, the first one first."""
+
+    @property
+    def outcome(self) -> StructuredOutcome:
+        """What became of the last answer."""
+        return self.attempts[-1].outcome
+
+    @property
+    def text(self) -> str:
+        """The last answer: content of the model."""
+        return self.attempts[-1].text
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What is wrong with the last answer; it may quote the answer."""
+        return self.attempts[-1].reasons
 
 
 class ReplayError(OllamaOtelError):

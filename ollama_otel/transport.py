@@ -391,6 +391,11 @@ def is_on(shell: Shell) -> bool:
     return shell._instrumentation is not _off  # noqa: SLF001 - the same module's
 
 
+def instrumentation_of(shell: Shell) -> Instrumentation:
+    """Return what records the calls of a shell now."""
+    return shell._instrumentation()  # noqa: SLF001
+
+
 def turn_off(shell: Shell) -> None:
     """Make a shell pass all requests on from now on."""
     shell._instrumentation = _off  # noqa: SLF001

@@ -32,6 +32,7 @@ FACADES = {
         "ollama_otel.ollama",
         "ollama_otel.redaction",
         "ollama_otel.replay",
+        "ollama_otel.structured",
     ),
     *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
 }
@@ -42,7 +43,7 @@ SHARED = {
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
         *("REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
-        *("is_on", "is_patched", "record_as", "turn_off"),
+        *("instrumentation_of", "is_on", "is_patched", "record_as", "turn_off"),
     },
 }
 
