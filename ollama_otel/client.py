@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 from ollama_otel._client_instrumentation import instrument_client, instrument_replacement
 from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
+from ollama_otel._streams.connection import opened
 from ollama_otel._structured.calls import _AsyncStructuredCalls, _StructuredCalls
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.errors import InstrumentationError
@@ -306,6 +307,7 @@ class Client(_Instrumented, _StructuredCalls):
         request = self._requests.build(self._client, *args, **kwargs)
         response = self._client.send(request, stream=True)
         try:
+            opened(response)
             with _NamingRequest(response):
                 try:
                     response.raise_for_status()
@@ -352,6 +354,7 @@ class AsyncClient(_Instrumented, _AsyncStructuredCalls):
         request = self._requests.build(self._client, *args, **kwargs)
         response = await self._client.send(request, stream=True)
         try:
+            opened(response)
             with _NamingRequest(response):
                 try:
                     response.raise_for_status()

@@ -7,6 +7,7 @@ OllamaOtelError
 ├── StructuredOutputError   a typed value was requested, and there is none
 │   ├── FormatError         the request cannot be made: the type has no JSON schema, ...
 │   └── OutputMismatchError the model's answers are not values of the type
+├── ConsumerTimeoutError    the consumer of a stream did not take a part in time
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
@@ -21,6 +22,7 @@ from ollama_otel._attempt import Attempt, StructuredOutcome
 from ollama_otel._display import visible
 
 __all__ = [
+    "ConsumerTimeoutError",
     "FormatError",
     "InstrumentationError",
     "MissingExtraError",
@@ -88,6 +90,10 @@ class OutputMismatchError(StructuredOutputError, ValueError):
     def reasons(self) -> tuple[str, ...]:
         """What is wrong with the last answer; it may quote the answer."""
         return self.attempts[-1].reasons
+
+
+class ConsumerTimeoutError(OllamaOtelError, TimeoutError):
+    """The consumer of a stream did not take a part in time; the stream was closed."""
 
 
 class ReplayError(OllamaOtelError):

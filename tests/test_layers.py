@@ -27,6 +27,7 @@ LAYERS = [
     ("_auth_rounds", "transport", "instrumentation", "telemetry"),
     ("_client_instrumentation",),
     ("_structured", "structured"),
+    ("_streams", "streams"),
     ("client",),
     ("ollama", "instrumentor", "replay", "_monitoring"),
     ("testing", "pytest_plugin"),

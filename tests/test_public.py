@@ -33,6 +33,7 @@ FACADES = {
         "ollama_otel.redaction",
         "ollama_otel.replay",
         "ollama_otel.structured",
+        "ollama_otel.streams",
     ),
     *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
 }
@@ -43,7 +44,15 @@ SHARED = {
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
         *("REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
-        *("instrumentation_of", "is_on", "is_patched", "record_as", "turn_off"),
+        *(
+            "abandon",
+            "disconnect",
+            "instrumentation_of",
+            "is_on",
+            "is_patched",
+            "record_as",
+            "turn_off",
+        ),
     },
 }
 
