@@ -43,6 +43,18 @@ Spans also have these attributes:
 | `gen_ai.request.stop_sequences` | content, only if capture is on |
 | `ollama.content.is_cut` | whether messages are missing from the content: the answer was longer than what is kept, or the SDK's limit for the length of attributes left no place for them |
 
+A request for a [typed value](../structured.md) has a span `structured_output {model}` around those of its calls:
+
+| Span attribute | Meaning |
+| --- | --- |
+| `ollama.operation.name` | `structured_output` |
+| `gen_ai.provider.name`, `gen_ai.request.model` | as on its calls |
+| `ollama.structured.type` | the name of the type |
+| `ollama.structured.attempt_count` | answers that were requested: 1, and more if the model was asked again |
+| `ollama.structured.outcome` | what became of the last answer: `parsed`, `schema_ignored`, `cut_by_num_predict`, `incomplete` or `schema_mismatch`; absent if no answer was the last one |
+| `ollama.outcome` | `completed` if there is a value, else `abandoned`, `cancelled` or `failed` |
+| `error.type` | of a failure: the outcome of the last answer, or the type of the error that ended a call |
+
 Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty` and `.max_tokens`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
 """
 _AGENT_SPANS = """

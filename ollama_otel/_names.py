@@ -135,6 +135,10 @@ PROGRESS_TOTAL: Final = "ollama.progress.total_size"
 PROGRESS_MOVED: Final = "ollama.progress.moved_size"
 PROGRESS_RATE: Final = "ollama.progress.rate"
 TAG_PREFIX: Final = "ollama.tag."
+STRUCTURED_TYPE: Final = "ollama.structured.type"
+STRUCTURED_OUTCOME: Final = "ollama.structured.outcome"
+STRUCTURED_ATTEMPT_COUNT: Final = "ollama.structured.attempt_count"
+STRUCTURED_IS_FINAL: Final = "ollama.structured.is_final"
 
 FLOAT_OPTIONS: Final[Mapping[str, str]] = {
     "temperature": REQUEST_TEMPERATURE,

@@ -1,5 +1,7 @@
 """`Client` and `AsyncClient`: the official client's subclasses that record every call.
 
+They take a type as `format` too, see `structured.py`.
+
 They override `_request`, through which all its methods go, with a faster version: it cuts the
 bytes at newlines and passes each line to pydantic's JSON parser. Unusual requests and lines go
 through the official code, so that values and exceptions are the official ones.
@@ -23,6 +25,8 @@ from pydantic import BaseModel, ValidationError
 from ollama_otel._client_instrumentation import instrument_client, instrument_replacement
 from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
+from ollama_otel._streams.connection import opened
+from ollama_otel._structured.calls import _AsyncStructuredCalls, _StructuredCalls
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.errors import InstrumentationError
 from ollama_otel.settings import Settings
@@ -277,7 +281,7 @@ class _Instrumented:
         self._recorded = client
 
 
-class Client(_Instrumented, ollama.Client):
+class Client(_Instrumented, _StructuredCalls):
     """The official client; every call becomes a span and metrics."""
 
     def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
@@ -303,6 +307,7 @@ class Client(_Instrumented, ollama.Client):
         request = self._requests.build(self._client, *args, **kwargs)
         response = self._client.send(request, stream=True)
         try:
+            opened(response)
             with _NamingRequest(response):
                 try:
                     response.raise_for_status()
@@ -319,7 +324,7 @@ class Client(_Instrumented, ollama.Client):
             response.close()
 
 
-class AsyncClient(_Instrumented, ollama.AsyncClient):
+class AsyncClient(_Instrumented, _AsyncStructuredCalls):
     """The official async client; every call becomes a span and metrics."""
 
     async def _request(self, cls: Any, *args: Any, stream: bool = False, **kwargs: Any) -> Any:
@@ -349,6 +354,7 @@ class AsyncClient(_Instrumented, ollama.AsyncClient):
         request = self._requests.build(self._client, *args, **kwargs)
         response = await self._client.send(request, stream=True)
         try:
+            opened(response)
             with _NamingRequest(response):
                 try:
                     response.raise_for_status()

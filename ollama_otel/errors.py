@@ -7,6 +7,10 @@ OllamaOtelError
 ├── AgentError              an agent cannot run, or its run ended without an answer
 │   ├── ToolSchemaError     a tool cannot be described to a model
 │   └── AgentRunError       a run ended without an answer (in `ollama_otel.tools`)
+├── StructuredOutputError   a typed value was requested, and there is none
+│   ├── FormatError         the request cannot be made: the type has no JSON schema, ...
+│   └── OutputMismatchError the model's answers are not values of the type
+├── ConsumerTimeoutError    the consumer of a stream did not take a part in time
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
@@ -15,18 +19,25 @@ OllamaOtelError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ollama_otel._attempt import Attempt, StructuredOutcome
 from ollama_otel._display import visible
 
 __all__ = [
     "AgentError",
+    "ConsumerTimeoutError",
+    "FormatError",
     "InstrumentationError",
     "MissingExtraError",
     "OllamaOtelError",
+    "OutputMismatchError",
     "ReplayEndedError",
     "ReplayError",
     "ReplayLogError",
     "ReplayMissError",
     "SettingsError",
+    "StructuredOutputError",
     "ToolSchemaError",
 ]
 
@@ -57,6 +68,45 @@ class AgentError(OllamaOtelError):
 
 class ToolSchemaError(AgentError, ValueError):
     """A tool cannot be described to a model; the message names the tool and what to change."""
+
+
+class StructuredOutputError(OllamaOtelError):
+    """A typed value was requested, and there is none."""
+
+
+class FormatError(StructuredOutputError, TypeError):
+    """A typed value cannot be requested; nothing was sent. The message says why."""
+
+
+class OutputMismatchError(StructuredOutputError, ValueError):
+    """The model's answers are not values of the requested type.
+
+    The message has no text of the answers; the attributes have.
+    """
+
+    def __init__(self, message: str, attempts: Sequence[Attempt]) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+        """All answers, the first one first."""
+
+    @property
+    def outcome(self) -> StructuredOutcome:
+        """What became of the last answer."""
+        return self.attempts[-1].outcome
+
+    @property
+    def text(self) -> str:
+        """The last answer: content of the model."""
+        return self.attempts[-1].text
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What is wrong with the last answer; it may quote the answer."""
+        return self.attempts[-1].reasons
+
+
+class ConsumerTimeoutError(OllamaOtelError, TimeoutError):
+    """The consumer of a stream did not take a part in time; the stream was closed."""
 
 
 class ReplayError(OllamaOtelError):

@@ -7,7 +7,9 @@ the sync one but for `await`. `shells_for` makes shells for a module with httpx'
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
+from socket import SHUT_RDWR
 from types import MethodType, ModuleType, TracebackType, new_class
 from typing import Any, Final, NamedTuple, Self, TypeAlias, Unpack
 
@@ -124,6 +126,22 @@ def watched_body(response: httpx.Response) -> Any:
     # httpx wraps it in a stream of its own.
     stream = getattr(response.stream, "_stream", None)
     return stream if isinstance(stream, _Body) else None
+
+
+def abandon(response: httpx.Response) -> None:
+    """End a streamed call as closed early by its caller, who is about to close it; any thread."""
+    body = watched_body(response)
+    if body is not None:
+        body._exchange.close()  # noqa: SLF001 - the same module's
+
+
+def disconnect(response: httpx.Response) -> None:
+    """Make the thread that reads a response get an error; it has to close the response."""
+    network = response.extensions.get("network_stream")
+    connection = None if network is None else network.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):  # it has been closed meanwhile
+            connection.shutdown(SHUT_RDWR)
 
 
 # --- transports ---------------------------------------------------------------------------

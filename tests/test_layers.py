@@ -16,7 +16,7 @@ PACKAGE = Path(ollama_otel.__file__).parent
 
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("errors", "_display", "_frozen", "_hidden"),
+    ("errors", "_attempt", "_display", "_frozen", "_hidden"),
     ("settings", "context", "redaction", "_admission", "_asgi", "_guard", "_process"),
     ("records", "_names"),
     ("_wire", "_facts"),
@@ -26,6 +26,8 @@ LAYERS = [
     ("_telemetry",),
     ("_auth_rounds", "transport", "instrumentation", "telemetry"),
     ("_client_instrumentation",),
+    ("_structured", "structured"),
+    ("_streams", "streams"),
     ("client",),
     ("_agent", "tools"),
     ("ollama", "instrumentor", "replay", "_monitoring"),

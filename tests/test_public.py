@@ -32,6 +32,8 @@ FACADES = {
         "ollama_otel.ollama",
         "ollama_otel.redaction",
         "ollama_otel.replay",
+        "ollama_otel.structured",
+        "ollama_otel.streams",
     ),
     *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
     "ollama_otel.tools",
@@ -43,7 +45,7 @@ SHARED = {
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
         *("NOTHING_RECORDED", "REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
-        *("is_on", "is_patched", "record_as", "recorded_by", "turn_off"),
+        *("abandon", "disconnect", "is_on", "is_patched", "record_as", "recorded_by", "turn_off"),
     },
 }
 

@@ -186,6 +186,8 @@ ALLOWED: Mapping[str, str] = {
     "_agent/session.py": "system",
     "_agent/toolbox.py": "function name parameters",
     "_telemetry/agents.py": "function",
+    # The role of an answer in a message for the official client.
+    "_structured/requests.py": "assistant",
     # The hooks of an httpx client, and the one field that the official client itself looks for.
     "client.py": "error response",
 }

@@ -242,6 +242,18 @@ TRANSFER_SIZE: Final = _counter(
     requires="event",
     emitted_by="pulls and pushes of models",
 )
+STRUCTURED_ANSWERS: Final = _counter(
+    name="ollama.client.structured.answers",
+    unit="{answer}",
+    description="Answers to requests for a typed value, by ollama.structured.outcome; "
+    "ollama.structured.is_final is false if the model was asked again.",
+    labels=(
+        *(names.OPERATION_NAME, names.PROVIDER_NAME, names.REQUEST_MODEL),
+        *(names.STRUCTURED_OUTCOME, names.STRUCTURED_IS_FINAL),
+    ),
+    requires="event",
+    emitted_by="calls with a type as format",
+)
 LOG_DROPPED: Final = _counter(
     name="ollama.client.replay_log.dropped",
     unit="{item}",

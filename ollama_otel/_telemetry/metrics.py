@@ -16,6 +16,7 @@ from opentelemetry.metrics import Observation as Measurement
 
 from ollama_otel import _names as names
 from ollama_otel import _process
+from ollama_otel._attempt import StructuredOutcome
 from ollama_otel._exchange.observers import Backlog, CallFollower
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
@@ -150,6 +151,10 @@ class Instruments:
         self.agent_input_tokens = _histogram(meter, rows.AGENT_INPUT_TOKENS)
         self.agent_output_tokens = _histogram(meter, rows.AGENT_OUTPUT_TOKENS)
         self.tool_duration = _histogram(meter, rows.TOOL_DURATION)
+        answers = rows.STRUCTURED_ANSWERS
+        self.structured_answers = meter.create_counter(
+            answers.name, unit=answers.unit, description=answers.description
+        )
         self._observe(meter, rows.ACTIVE_REQUESTS, Instruments._active)
         self._observe(meter, rows.PHASE_TIME, Instruments._phases)
         self._observe(meter, rows.TRANSFER_SIZE, Instruments._transfers)
@@ -368,6 +373,24 @@ class MetricObserver:
         duration.record(record.duration, ended)
         self._tokens(series, record)
         self._waits(series, record)
+
+    def answered(
+        self, operation: str, model: str, outcome: StructuredOutcome, *, is_final: bool
+    ) -> None:
+        """Count an answer to a request for a typed value."""
+        instruments = self.instruments
+        with instruments.lock:
+            model = instruments.models.label(model, self._settings.max_models)
+        instruments.structured_answers.add(
+            1,
+            {
+                names.OPERATION_NAME: operation,
+                names.PROVIDER_NAME: names.PROVIDER,
+                names.REQUEST_MODEL: model,
+                names.STRUCTURED_OUTCOME: outcome,
+                names.STRUCTURED_IS_FINAL: is_final,
+            },
+        )
 
     def _response_model(self, record: CallRecord, model: str) -> str:
         instruments, most = self.instruments, self._settings.max_models

@@ -74,7 +74,7 @@ class SpanTracing(Tracing):
     """Creates a span of kind CLIENT for each call."""
 
     def __init__(self, tracer: Tracer, settings: Settings, messages: MessageWriter | None) -> None:
-        self._tracer = tracer
+        self.tracer = tracer
         self._profile = settings.profile
         self._messages = messages if settings.content_on_spans else None
         self.propagates_baggage = settings.propagate_baggage
@@ -91,7 +91,7 @@ class SpanTracing(Tracing):
             if len(self._starts) < _MAX_CACHED_STARTS:
                 self._starts[key] = cached
         name, attributes = cached
-        span = self._tracer.start_span(
+        span = self.tracer.start_span(
             name, kind=SpanKind.CLIENT, attributes=attributes, start_time=start.started_at
         )
         return _SpanTrace(self, span, start.started_at)

@@ -15,7 +15,12 @@ from dashboards.src import __main__ as command
 from dashboards.src.layout import board_json
 from dashboards.src.vocabulary import BY_MODEL
 from ollama_otel._monitoring.promql_selectors import selectors_of
-from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
+from ollama_otel._telemetry.instruments import (
+    STRUCTURED_ANSWERS,
+    Instrument,
+    all_instruments,
+    instruments_of,
+)
 from ollama_otel._telemetry.metric_names import (
     HISTOGRAM_SUFFIXES,
     instrument_of,
@@ -29,7 +34,7 @@ NOT_ON_A_BOARD: Mapping[str, str] = {
     metric_name(row): "boards use the names of the default profile; README.md says so"
     for row in instruments_of("gen-ai-dev")
     if row not in OF_DEFAULT_PROFILE
-}
+} | {metric_name(STRUCTURED_ANSWERS): "only apps that request typed values have it"}
 """Metrics that no panel shows, and the reason."""
 
 LABELS = {label_name(label) for row in all_instruments() for label in row.labels}

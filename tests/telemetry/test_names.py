@@ -156,7 +156,11 @@ def test_all_that_goes_out_stands_in_the_table(profile: Any) -> None:
 
 
 # `tests/residency/test_telemetry.py` has the first ones, `tests/real/test_boards.py` the SDK's own.
-NOT_OF_CALLS = ("ollama.server.", "ollama.model.", "ollama.reload.", "hw.", "otel.sdk.")
+# `tests/test_structured.py` has those of typed values, which are of several calls.
+NOT_OF_CALLS = (
+    *("ollama.server.", "ollama.model.", "ollama.reload.", "hw.", "otel.sdk."),
+    *("ollama.structured.", "ollama.client.structured."),
+)
 NOT_OF_CALLS_EITHER = {
     names.UNLOAD_REASON,
     names.MEMORY_TYPE,
@@ -237,6 +241,7 @@ def test_our_own_instruments_have_these_kinds_and_units() -> None:
         "ollama.client.phase.time": ("counter", "s", True),
         "ollama.client.request.active": ("updowncounter", "{request}", True),
         "ollama.client.transfer.size": ("counter", "By", True),
+        "ollama.client.structured.answers": ("counter", "{answer}", True),
         "ollama.client.replay_log.dropped": ("counter", "{item}", True),
         "ollama.client.replay_log.pending": ("updowncounter", "{line}", True),
         "ollama.client.replay_log.failed_writes": ("counter", "{write}", True),

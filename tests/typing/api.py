@@ -16,6 +16,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import TracerProvider
+from pydantic import BaseModel, TypeAdapter
 
 import ollama_otel
 from ollama_otel import (
@@ -84,6 +85,17 @@ from ollama_otel.replay import (
 )
 from ollama_otel.residency import Event, Listener, ModelReload, Residency, ServerState
 from ollama_otel.settings import ContentMode, Profile
+from ollama_otel.structured import (
+    Attempt,
+    ChatPart,
+    FormatError,
+    GeneratePart,
+    OutputMismatchError,
+    ParsedChatResponse,
+    ParsedGenerateResponse,
+    StructuredOutcome,
+    StructuredOutputError,
+)
 from ollama_otel.telemetry import OtlpProtocol, ScrapeEndpoint
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault, Point, Reply, TickingClock
 
@@ -222,6 +234,52 @@ def calls(client: Client) -> None:
     assert_type(client.generate("llama3.2", "Hello", stream=True), Iterator[GenerateResponse])
     assert_type(client.embed("embeddinggemma", ["a", "b"]), EmbedResponse)
     client.chat("llama3.2", stream="yes")  # type: ignore[call-overload]
+    assert_type(client.generate("llama3.2", "Hello", format="json"), GenerateResponse)
+    assert_type(client.chat("llama3.2", format={"type": "object"}), ChatResponse)
+
+
+# --- structured output ---------------------------------------------------------------------
+
+
+class Product(BaseModel):
+    name: str
+
+
+def typed_calls(client: Client) -> None:
+    answer = client.chat("llama3.2", format=Product, attempts=2, schema_in_prompt=True)
+    assert_type(answer, ParsedChatResponse[Product])
+    assert_type(answer.parsed, Product)
+    assert_type(answer.message.content, str | None)
+    official_answers: list[ChatResponse] = [answer]
+    assert_type(official_answers[0], ChatResponse)
+    parts = client.chat("llama3.2", stream=True, format=Product, think=False)
+    assert_type(parts, Iterator[ChatPart[Product]])
+    assert_type([part.parsed for part in parts], list[Product | None])
+    listed = client.generate("llama3.2", "Hello", format=list[Product], options={"seed": 1})
+    assert_type(listed, ParsedGenerateResponse[list[Product]])
+    assert_type(listed.parsed, list[Product])
+    adapter: TypeAdapter[int | None] = TypeAdapter(int | None)
+    assert_type(client.extract(adapter, "Hello", model="llama3.2"), int | None)
+    assert_type(client.extract(Product, "Hello", model="llama3.2", attempts=3), Product)
+    client.chat("llama3.2", attempts=2)  # type: ignore[call-overload]
+    client.extract(Product, "Hello", model="llama3.2", raw=True)  # type: ignore[call-arg]
+
+
+async def async_typed_calls(client: AsyncClient) -> None:
+    answer = await client.chat("llama3.2", format=Product)
+    assert_type(answer.parsed, Product)
+    async for part in await client.generate("llama3.2", "Hello", stream=True, format=Product):
+        assert_type(part, GeneratePart[Product])
+        assert_type(part.parsed, Product | None)
+    assert_type(await client.extract(Product, "Hello", model="llama3.2"), Product)
+
+
+def mismatches(error: OutputMismatchError) -> None:
+    assert_type(error.outcome, StructuredOutcome)
+    assert_type(error.attempts, tuple[Attempt, ...])
+    assert_type((error.text, error.reasons), tuple[str, tuple[str, ...]])
+    errors: list[StructuredOutputError] = [error, FormatError("no schema")]
+    assert_type(errors[0], StructuredOutputError)
 
 
 async def async_calls(client: AsyncClient) -> None:

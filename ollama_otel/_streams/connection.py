@@ -1,0 +1,30 @@
+"""The response whose parts a run delivers, so that the run can end it from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any
+
+__all__ = ["noting", "opened"]
+
+_note: ContextVar[Callable[[Any], None] | None] = ContextVar("ollama_otel_opened", default=None)
+
+
+@contextmanager
+def noting(note: Callable[[Any], None]) -> Iterator[None]:
+    """Call `note` with each response to a stream that a client of ours opens in this block."""
+    token = _note.set(note)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # without its event loop, a coroutine ends in another context
+            _note.reset(token)
+
+
+def opened(response: Any) -> None:
+    """Say that a response has come whose parts will be read in this context."""
+    note = _note.get()
+    if note is not None:
+        note(response)

@@ -1,0 +1,67 @@
+"""What a stream tells its handler, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ollama import ChatResponse, GenerateResponse, Message
+
+__all__ = ["Part", "StreamEnd", "StreamEnding", "StreamHandler"]
+
+Part = ChatResponse | GenerateResponse
+"""A part of a stream, as the official client gives it."""
+
+StreamEnding = Literal[
+    "completed", "incomplete", "stopped", "consumer_failed", "stream_failed", "cancelled"
+]
+"""How a stream to a consumer ended.
+
+`completed`: the last part came and was taken. `incomplete`: the stream ended without its last
+part. `stopped`: `stop()` was called. `consumer_failed`: the consumer raised, was closed, or did not
+take a part in time. `stream_failed`: the stream raised. `cancelled`: the task or the program was
+stopped.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnd:
+    """How a stream ended: what `on_end` gets, and the last item of a queue."""
+
+    ending: StreamEnding
+    part_count: int
+    """Parts that came."""
+    last: Part | None = field(default=None, repr=False)
+    """The last part that came; that of a completed stream has the counts and times."""
+    error: BaseException | None = field(default=None, repr=False)
+    """What the consumer or the stream raised."""
+
+
+class StreamHandler:
+    """Takes a stream apart; a subclass overrides what it needs, and keeps its state in itself.
+
+    The methods are called one after the other, never at once, so the next part is read only when
+    they have returned. A run of an async stream awaits what is awaitable; for a sync one they must
+    be plain. If one raises, the request is closed, and `on_end` is called.
+    """
+
+    def on_start(self) -> Awaitable[None] | None:
+        """Begin; called before the request is sent."""
+        return None
+
+    def on_thinking(self, text: str) -> Awaitable[None] | None:  # noqa: ARG002 - for subclasses
+        """Take a piece of thinking."""
+        return None
+
+    def on_text(self, text: str) -> Awaitable[None] | None:  # noqa: ARG002
+        """Take a piece of the answer."""
+        return None
+
+    def on_tool_call(self, call: Message.ToolCall) -> Awaitable[None] | None:  # noqa: ARG002
+        """Take a tool call."""
+        return None
+
+    def on_end(self, end: StreamEnd) -> Awaitable[None] | None:  # noqa: ARG002
+        """Clean up; called exactly once, however the stream ended, and after its request closed."""
+        return None

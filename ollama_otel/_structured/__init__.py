@@ -1,0 +1,1 @@
+"""Structured output: schemas from types, answers as values of them, and asking again."""
