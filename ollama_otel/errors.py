@@ -4,10 +4,17 @@ OllamaOtelError
 ├── SettingsError           a setting or a variable has an invalid value
 ├── MissingExtraError       a feature needs a package that is not installed
 ├── InstrumentationError    an object is neither an Ollama client nor an httpx client
+├── CallRejectedError       a call was not sent: a limiter, a breaker or the deadline forbids it
+│   ├── QueueFullError      the limiter's queue is full
+│   ├── QueueTimeoutError   the call has waited too long in the limiter's queue
+│   ├── CircuitOpenError    too many calls to the server have failed
+│   └── DeadlineError       the time for the call has run out; also while its body is read
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
     └── ReplayEndedError    the logged response ends here: its caller had closed it
+
+The four below `CallRejectedError` are errors of httpx as well, and are in `ollama_otel.resilience`.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ from __future__ import annotations
 from ollama_otel._display import visible
 
 __all__ = [
+    "CallRejectedError",
     "InstrumentationError",
     "MissingExtraError",
     "OllamaOtelError",
@@ -44,6 +52,10 @@ class MissingExtraError(OllamaOtelError, ImportError):
 
 class InstrumentationError(OllamaOtelError, TypeError):
     """An object is neither an Ollama client nor an httpx client."""
+
+
+class CallRejectedError(OllamaOtelError):
+    """A call was not sent: a limiter, a breaker or the deadline forbids it."""
 
 
 class ReplayError(OllamaOtelError):

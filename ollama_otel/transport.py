@@ -29,6 +29,11 @@ __all__ = [
 REQUEST_BODY: Final = "ollama_otel.request_body"
 """Key in a request's extensions under which a client passes its body before encoding."""
 
+RECORDED_BY: Final = "ollama_otel.is_recorded"
+"""Key in a request's extensions for its exchange while a shell sends it: others in the chain pass
+it on.
+"""
+
 _FIRST_ERROR: Final = 400
 
 # --- requests and responses ---------------------------------------------------------------
@@ -129,7 +134,14 @@ def watched_body(response: httpx.Response) -> Any:
 # --- transports ---------------------------------------------------------------------------
 
 
-class _Shell:
+class Relay:
+    """A transport of ours that passes requests on to `inner`."""
+
+    inner: Any
+    """The transport that sends the requests."""
+
+
+class _Shell(Relay):
     """The common part of the transports: which requests are recorded, and how."""
 
     http: Any
@@ -139,13 +151,11 @@ class _Shell:
     network_code: Any = None
     """The code that sends a request in the module's own network transport."""
     _sends: str
-    _mark: str = "ollama_otel.is_recorded"
-    """Key in a request's extensions while a shell sends it: others in the chain pass it on."""
+    _mark: str = RECORDED_BY
 
     def __init__(self, inner: Any, **options: Unpack[InstrumentationOptions]) -> None:
         """Wrap a transport; the keywords are those of `instrument_client`."""
         self.inner = inner
-        """The transport that sends the requests."""
         self._instrumentation = instrumentation_for(options)
 
     def _begin(self, request: Any) -> Exchange | None:
@@ -176,7 +186,7 @@ class _Shell:
             return None
         # In a block of its own: the exchange has begun, so it has to be ended.
         try:
-            request.extensions[self._mark] = True
+            request.extensions[self._mark] = exchange
             for name, value in exchange.headers().items():
                 request.headers[name] = value
         except Exception as fault:  # noqa: BLE001 - the call is made, with these headers or without
@@ -196,7 +206,7 @@ class _Shell:
         It compares the code and not the method, as instrumentors wrap methods.
         """
         inner = self.inner
-        while isinstance(inner, _Shell):
+        while isinstance(inner, Relay):
             inner = inner.inner
         method = getattr(type(inner), self._sends, None)
         return self.network_code is not None and (

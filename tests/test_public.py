@@ -33,7 +33,12 @@ FACADES = {
         "ollama_otel.redaction",
         "ollama_otel.replay",
     ),
-    *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
+    *(
+        "ollama_otel.residency",
+        "ollama_otel.resilience",
+        "ollama_otel.telemetry",
+        "ollama_otel.testing",
+    ),
 }
 # Shared among our own rooms, and not for others.
 SHARED = {
@@ -41,7 +46,7 @@ SHARED = {
     "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
-        *("REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
+        *("RECORDED_BY", "REQUEST_BODY", "Relay", "Shell", "Shells", "shells_for", "watched_body"),
         *("is_on", "is_patched", "record_as", "turn_off"),
     },
 }
