@@ -31,6 +31,7 @@ __all__ = [
     "instrument_replacement",
     "instrumentation_of",
     "is_instrumented",
+    "replace_transports",
     "uninstrument_client",
 ]
 
@@ -150,6 +151,14 @@ def _unwrapped(transport: Any) -> Any:
         turn_off(inner)
         inner = inner.inner
     return transport
+
+
+def replace_transports(client: object, replaced: Callable[[Any], Any]) -> None:
+    """Put `replaced(transport)` in the place of each transport of a client.
+
+    Raises `InstrumentationError` as `instrument_client` does.
+    """
+    _replace_transports(_httpx_client_of(client), replaced)
 
 
 def _replace_transports(target: Any, replaced: Any) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import ollama
@@ -34,6 +34,9 @@ from ollama_otel.transport import (
     REQUEST_BODY,
     watched_body,
 )
+
+if TYPE_CHECKING:
+    from ollama_otel._resilience.policy import Resilience
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -238,6 +241,13 @@ class _NamingRequest:
             error.request = self._response.request
 
 
+def _make_resilient(client: Any, resilience: Resilience) -> None:
+    # Imported on use: most clients have none.
+    from ollama_otel._resilient_transport import make_resilient  # noqa: PLC0415
+
+    make_resilient(client, resilience)
+
+
 class _Instrumented:
     """The constructor of both clients."""
 
@@ -254,6 +264,7 @@ class _Instrumented:
         settings: Settings | None = None,
         observers: Sequence[Observer] = (),
         enrichers: Sequence[Enricher] = (),
+        resilience: Resilience | None = None,
         **kwargs: Any,
     ) -> None:
         """Create a client; `host` and `kwargs` are those of the official client."""
@@ -269,12 +280,17 @@ class _Instrumented:
             observers=observers,
             enrichers=enrichers,
         )
+        self._resilience = resilience
+        if resilience is not None:
+            _make_resilient(self, resilience)
         self._recorded: Any = self._client
 
     def _record_replacement(self) -> None:
         """Record the calls of another httpx client that was put in later, as those before."""
         client = self._client
         try:
+            if self._resilience is not None:
+                _make_resilient(client, self._resilience)
             instrument_replacement(self._recorded, client)
         except InstrumentationError as error:
             _log.warning("the calls of an Ollama client are no longer recorded: %s", error)

@@ -11,10 +11,17 @@ OllamaOtelError
 │   ├── FormatError         the request cannot be made: the type has no JSON schema, ...
 │   └── OutputMismatchError the model's answers are not values of the type
 ├── ConsumerTimeoutError    the consumer of a stream did not take a part in time
+├── CallRejectedError       a call was not sent: a limiter, a breaker or the deadline forbids it
+│   ├── QueueFullError      the limiter's queue is full
+│   ├── QueueTimeoutError   the call has waited too long in the limiter's queue
+│   ├── CircuitOpenError    too many calls to the server have failed
+│   └── DeadlineError       the time for the call has run out; also while its body is read
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
     └── ReplayEndedError    the logged response ends here: its caller had closed it
+
+The four below `CallRejectedError` are errors of httpx as well, and are in `ollama_otel.resilience`.
 """
 
 from __future__ import annotations
@@ -26,6 +33,7 @@ from ollama_otel._display import visible
 
 __all__ = [
     "AgentError",
+    "CallRejectedError",
     "ConsumerTimeoutError",
     "FormatError",
     "InstrumentationError",
@@ -107,6 +115,10 @@ class OutputMismatchError(StructuredOutputError, ValueError):
 
 class ConsumerTimeoutError(OllamaOtelError, TimeoutError):
     """The consumer of a stream did not take a part in time; the stream was closed."""
+
+
+class CallRejectedError(OllamaOtelError):
+    """A call was not sent: a limiter, a breaker or the deadline forbids it."""
 
 
 class ReplayError(OllamaOtelError):

@@ -18,6 +18,7 @@ from ollama_otel.context import CallContext
 
 __all__ = [
     "CallRecord",
+    "CallResilience",
     "CallStart",
     "Conversation",
     "DialectName",
@@ -32,6 +33,7 @@ __all__ = [
     "Phase",
     "Progress",
     "Purpose",
+    "Rejection",
     "ReloadCause",
     "RequestFacts",
     "ResponseFacts",
@@ -76,10 +78,14 @@ Failed: `error_status` (HTTP 400 or higher, or a redirect that turns the request
 dialect says).
 """
 
-Phase = Literal["load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client"]
+Phase = Literal[
+    "resilience", "load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client"
+]
 """Where the time of a call goes, in this order.
 
-`client` is the duration minus the server's total: network, and the caller's own pace.
+`resilience` is the time until the attempt was sent whose result the caller got: the limiter's
+queue, failed attempts and the waits between them. The other phases are of that attempt.
+`client` is its duration minus the server's total: network, and the caller's own pace.
 `unaccounted` is the rest of the server's total if it is not a wait for a slot, and the whole
 duration of a call for which the server gave no timings.
 """
@@ -105,9 +111,17 @@ ErrorType = Literal[
     "canceled",
     "upstream",
     "server_error",
+    "rejected",
     "_OTHER",
 ]
 """All values of `error.type`: few, so that it can be a metric label."""
+
+Rejection = Literal["queue_full", "queue_timeout", "circuit_open", "deadline"]
+"""Why a call was not sent.
+
+`queue_full`, `queue_timeout`: the limiter. `circuit_open`: the breaker. `deadline`: its time had
+run out before it was sent.
+"""
 
 Purpose = Literal["call", "load", "unload"]
 """`load` and `unload` are requests with an empty input: they only move the model."""
@@ -406,10 +420,35 @@ class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
         return None if self.gpu_share is None else self.gpu_share < self.on_cpu_below
 
 
+class CallResilience(Struct, frozen=True, kw_only=True, gc=False):
+    """What retries, limiter, breaker and fallbacks did for the call: a section."""
+
+    section: ClassVar[str] = "resilience"
+
+    attempts: int | None = None
+    """Requests that were sent for the call; 0 if it was rejected, None without resilience."""
+    delay: float | None = None
+    """Seconds until the attempt was sent whose result the caller got, or until the rejection."""
+    retried: tuple[ErrorType, ...] = ()
+    """Error types of the attempts that another one followed, in order."""
+    limiter_wait: float | None = None
+    """Seconds in the limiter's queue; None without a limiter."""
+    backoff: float | None = None
+    """Seconds of waiting between attempts; None if there was one attempt."""
+    rejection: Rejection | None = None
+    """Why the caller got an error without an attempt."""
+    server_address: str | None = None
+    """Host of the fallback that served the call; None if it is the request's."""
+    server_port: int | None = None
+    model: str | None = None
+    """Model that a fallback requested in place of the caller's."""
+
+
 _NO_REQUEST: Final = RequestFacts()
 _NO_RESPONSE: Final = ResponseFacts()
 _NO_PROGRESS: Final = Progress()
 _NO_RESIDENCY: Final = ModelResidency()
+_NO_RESILIENCE: Final = CallResilience()
 _NO_CONTEXT: Final = CallContext()
 
 
@@ -523,6 +562,8 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     """The answer; None unless content is captured."""
     residency: ModelResidency = _NO_RESIDENCY
     """The state of the model in the server's memory; filled while residency is on."""
+    resilience: CallResilience = _NO_RESILIENCE
+    """What was done around the attempts of the call; filled if its client has resilience."""
     sent_at: float = 0.0
     """Monotonic clock when the request was sent, seconds."""
     content_type: str | None = None
@@ -587,17 +628,19 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
         response = self.response
         total, queue = response.total_duration, self.queue_estimate
         known: tuple[tuple[Phase, float | None], ...] = (
+            ("resilience", self.resilience.delay),
             ("load", response.load_duration),
             ("queue_estimate", queue),
             ("prompt_eval", response.prompt_eval_duration),
             ("eval", response.eval_duration),
         )
         phases: dict[Phase, float] = {name: spent for name, spent in known if spent is not None}
-        rest = (self.duration if total is None else total) - sum(phases.values())
+        delay = self.resilience.delay or 0.0
+        rest = (self.duration if total is None else total + delay) - sum(phases.values())
         if queue is None and rest > 0:
             phases["unaccounted"] = rest
         if total is not None:
-            phases["client"] = max(0.0, self.duration - total)
+            phases["client"] = max(0.0, self.duration - total - delay)
         return FrozenDict(phases)
 
     @property

@@ -31,6 +31,11 @@ __all__ = [
 REQUEST_BODY: Final = "ollama_otel.request_body"
 """Key in a request's extensions under which a client passes its body before encoding."""
 
+RECORDED_BY: Final = "ollama_otel.is_recorded"
+"""Key in a request's extensions for its exchange while a shell sends it: others in the chain pass
+it on.
+"""
+
 _FIRST_ERROR: Final = 400
 
 # --- requests and responses ---------------------------------------------------------------
@@ -147,7 +152,14 @@ def disconnect(response: httpx.Response) -> None:
 # --- transports ---------------------------------------------------------------------------
 
 
-class _Shell:
+class Relay:
+    """A transport of ours that passes requests on to `inner`."""
+
+    inner: Any
+    """The transport that sends the requests."""
+
+
+class _Shell(Relay):
     """The common part of the transports: which requests are recorded, and how."""
 
     http: Any
@@ -157,13 +169,11 @@ class _Shell:
     network_code: Any = None
     """The code that sends a request in the module's own network transport."""
     _sends: str
-    _mark: str = "ollama_otel.is_recorded"
-    """Key in a request's extensions while a shell sends it: others in the chain pass it on."""
+    _mark: str = RECORDED_BY
 
     def __init__(self, inner: Any, **options: Unpack[InstrumentationOptions]) -> None:
         """Wrap a transport; the keywords are those of `instrument_client`."""
         self.inner = inner
-        """The transport that sends the requests."""
         self._instrumentation = instrumentation_for(options)
 
     def _begin(self, request: Any) -> Exchange | None:
@@ -194,7 +204,7 @@ class _Shell:
             return None
         # In a block of its own: the exchange has begun, so it has to be ended.
         try:
-            request.extensions[self._mark] = True
+            request.extensions[self._mark] = exchange
             for name, value in exchange.headers().items():
                 request.headers[name] = value
         except Exception as fault:  # noqa: BLE001 - the call is made, with these headers or without
@@ -214,7 +224,7 @@ class _Shell:
         It compares the code and not the method, as instrumentors wrap methods.
         """
         inner = self.inner
-        while isinstance(inner, _Shell):
+        while isinstance(inner, Relay):
             inner = inner.inner
         method = getattr(type(inner), self._sends, None)
         return self.network_code is not None and (

@@ -35,8 +35,8 @@ FACADES = {
         "ollama_otel.structured",
         "ollama_otel.streams",
     ),
-    *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
-    "ollama_otel.tools",
+    *("ollama_otel.residency", "ollama_otel.resilience", "ollama_otel.telemetry"),
+    *("ollama_otel.testing", "ollama_otel.tools"),
 }
 # Shared among our own rooms, and not for others.
 SHARED = {
@@ -44,7 +44,8 @@ SHARED = {
     "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
-        *("NOTHING_RECORDED", "REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
+        *("NOTHING_RECORDED", "RECORDED_BY", "REQUEST_BODY", "Relay", "Shell", "Shells"),
+        *("shells_for", "watched_body"),
         *("abandon", "disconnect", "is_on", "is_patched", "record_as", "recorded_by", "turn_off"),
     },
 }

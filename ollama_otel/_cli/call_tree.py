@@ -21,6 +21,7 @@ Phase = records.Phase | Literal["to_first_chunk", "stream"]
 
 _BAR_WIDTH: Final = 30
 _LOOKS: Final[Mapping[Phase, tuple[str, str]]] = {
+    "resilience": ("limiter, retries", "magenta"),
     "load": ("load", "yellow"),
     "queue_estimate": ("queue, estimated", "magenta"),
     "prompt_eval": ("prompt", "cyan"),

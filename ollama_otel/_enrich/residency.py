@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from ollama_otel._wire.durations import read_keep_alive
 from ollama_otel._wire.load_options import load_options
-from ollama_otel.records import CallRecord, CallStart, ModelResidency
+from ollama_otel.records import CallRecord, CallStart, ModelResidency, ResponseFacts
 from ollama_otel.residency import OptionValue, Residency
 from ollama_otel.residency._history import ModelInfo
 from ollama_otel.residency._residency import watchers_of
@@ -80,6 +82,12 @@ class ResidencyEnricher:
     def _join(
         self, url: str, watcher: Watcher | None, call: CallStarted, record: CallRecord
     ) -> ModelResidency | None:
+        done = record.resilience
+        if done.server_address is not None or done.model is not None:
+            # A fallback answered: that says nothing of this server and this model.
+            if watcher is not None:
+                watcher.call_ended(_ended(call, _without_answer(record)))
+            return None
         if watcher is not None:
             _note_reach(watcher, record)
         elif record.is_from_network:
@@ -100,6 +108,16 @@ def _note_reach(watcher: Watcher, record: CallRecord) -> None:
     is_broken = record.ending == "exception" and record.error_type in _OF_CONNECTIONS
     if record.start.is_for_network and is_broken:
         watcher.missed(now)
+
+
+def _without_answer(record: CallRecord) -> CallRecord:
+    return replace(
+        record,
+        is_from_network=False,
+        http_status=None,
+        cold_start=None,
+        response=ResponseFacts(),
+    )
 
 
 def _is_answer(record: CallRecord) -> bool:

@@ -22,6 +22,7 @@ from ollama_otel._exchange.observers import (
     Enricher,
     Instrumentation,
     Observer,
+    Section,
 )
 from ollama_otel._exchange.reported import without_content
 from ollama_otel._exchange.streams import CompletionStream, ProgressStream
@@ -194,6 +195,17 @@ class Exchange:
     def sending(self) -> _Sending:
         """Return the block in which the inner transport sends the request, sync or async."""
         return _Sending(self)
+
+    def note(self, event: str, attributes: Mapping[str, str | int | float]) -> None:
+        """Add an event to the call's span."""
+        try:
+            self.trace.event(event, attributes)
+        except Exception as fault:  # noqa: BLE001 - the call goes on without the event
+            guard.caught("adding an event to a span", fault)
+
+    def add_section(self, section: Callable[[CallRecord], Section | None]) -> None:
+        """Ask for a section when the call ends, before those of the enrichers: they may need it."""
+        self._enrichments.insert(0, section)
 
     def head(
         self,

@@ -100,6 +100,9 @@ class CallTrace:
     def exit(self) -> None:
         """Undo `enter`; called on the same thread and in the same context."""
 
+    def event(self, name: str, attributes: Mapping[str, str | int | float]) -> None:
+        """Add an event to the span, while the call is open."""
+
     def end(self, record: CallRecord) -> None:
         """End the span; called once, after all observers."""
 

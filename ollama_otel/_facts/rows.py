@@ -57,6 +57,15 @@ def _cold_start(is_cold: bool) -> Attributes:  # noqa: FBT001 - a value, not a s
     return ((names.COLD_START, True),) if is_cold else ()
 
 
+def _served_by(address: str) -> Attributes:
+    # In place of the one that is set at the start.
+    return ((names.SERVER_ADDRESS, address),)
+
+
+def _served_at(port: int) -> Attributes:
+    return ((names.SERVER_PORT, port),)
+
+
 # --- the rows -----------------------------------------------------------------------------
 
 
@@ -583,5 +592,75 @@ ROWS: Final[tuple[Fact, ...]] = (
         "residency",
         "The model that had evicted this one.",
         names.EVICTED_BY,
+    ),
+    # --- resilience
+    _fact(
+        "resilience.attempts",
+        "integer",
+        "client",
+        "Requests that were sent for the call; 0 if it was rejected before.",
+        names.ATTEMPTS,
+    ),
+    _fact(
+        "resilience.delay",
+        "number s",
+        "client",
+        "Time until the attempt was sent whose result the caller got, or until the rejection.",
+        names.ATTEMPT_DELAY,
+    ),
+    _fact(
+        "resilience.retried",
+        "texts",
+        "client",
+        "Error types of the attempts that another one followed.",
+        names.RETRIED,
+        absent=(),
+    ),
+    _fact(
+        "resilience.limiter_wait",
+        "number s",
+        "client",
+        "Time in the queue of the limiter.",
+        names.LIMITER_WAIT,
+    ),
+    _fact(
+        "resilience.backoff",
+        "number s",
+        "client",
+        "Time of waiting between attempts.",
+        names.BACKOFF,
+    ),
+    _fact(
+        "resilience.rejection",
+        "text",
+        "client",
+        "Why the call was not sent: `queue_full`, `queue_timeout`, `circuit_open` or `deadline`.",
+        names.REJECTION,
+    ),
+    _fact(
+        "resilience.server_address",
+        "text",
+        "client",
+        "Host of the fallback that served the call, if it is another than the request's.",
+        spread=_served_by,
+        spreads_to=names.SERVER_ADDRESS,
+        column="served_by",
+    ),
+    _fact(
+        "resilience.server_port",
+        "integer",
+        "client",
+        "Port of that host.",
+        spread=_served_at,
+        spreads_to=names.SERVER_PORT,
+        column="served_at_port",
+    ),
+    _fact(
+        "resilience.model",
+        "text",
+        "client",
+        "Model that a fallback requested in place of the caller's.",
+        names.FALLBACK_MODEL,
+        column="fallback_model",
     ),
 )

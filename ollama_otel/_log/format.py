@@ -24,6 +24,7 @@ from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel.context import CallContext
 from ollama_otel.records import (
     CallRecord,
+    CallResilience,
     CallStart,
     Endpoint,
     ModelResidency,
@@ -295,6 +296,7 @@ def _record(start: CallStart, line: Mapping[str, Any]) -> tuple[_End, CallRecord
         response=ResponseFacts(**fields.get("response", _ABSENT)),
         progress=Progress(**fields.get("progress", _ABSENT)),
         residency=ModelResidency(**fields.get("residency", _ABSENT)),
+        resilience=CallResilience(**fields.get("resilience", _ABSENT)),
         **fields[""],
     )
 

@@ -212,7 +212,7 @@ class Pipeline:
         if "error_message" in line:
             # Cutting first could remove what shows that a secret follows.
             line["error_message"] = shortened(line["error_message"], self._policy.text)
-        for key in ("request", "response", "residency"):
+        for key in ("request", "response", "residency", "resilience"):
             if key in line:
                 line[key] = self._policy.facts(line[key])
         if "tags" in line:

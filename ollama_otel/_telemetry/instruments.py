@@ -234,6 +234,63 @@ ACTIVE_REQUESTS: Final = Instrument(
     emitted_by="any call",
     labels=ANY_CALL_LABELS,
 )
+LIMITER_WAIT: Final = _seconds(
+    name="ollama.client.limiter.wait",
+    description="Time that a call waited in the queue of a limiter; 0 if it did not have to.",
+    requires="event",
+    emitted_by="calls of a client with a limiter (resilience=)",
+)
+LIMITER_ACTIVE: Final = Instrument(
+    name="ollama.client.limiter.active",
+    kind="updowncounter",
+    unit="{call}",
+    description="Calls that have a slot of a limiter.",
+    requires="event",
+    emitted_by="a client with a limiter (resilience=)",
+    labels=SERVER_LABELS,
+)
+LIMITER_WAITING: Final = Instrument(
+    name="ollama.client.limiter.waiting",
+    kind="updowncounter",
+    unit="{call}",
+    description="Calls in the queue of a limiter.",
+    requires="event",
+    emitted_by="a client with a limiter (resilience=)",
+    labels=SERVER_LABELS,
+)
+OPEN_CIRCUITS: Final = Instrument(
+    name="ollama.client.breaker.open",
+    kind="updowncounter",
+    unit="{circuit}",
+    description="Circuits that are open or half-open: the server gets no calls, or only probes.",
+    requires="event",
+    emitted_by="a client with a breaker (resilience=)",
+    labels=SERVER_LABELS,
+)
+RETRIES: Final = _counter(
+    name="ollama.client.retries",
+    unit="{attempt}",
+    description="Failed attempts that another one followed, by their error.type.",
+    requires="event",
+    emitted_by="calls that are repeated (resilience=)",
+    labels=(*ANY_CALL_LABELS, names.ERROR_TYPE),
+)
+FALLBACKS: Final = _counter(
+    name="ollama.client.fallbacks",
+    unit="{call}",
+    description="Calls that a fallback served; server.address is that of the fallback.",
+    requires="event",
+    emitted_by="calls that fall back (resilience=)",
+    labels=ANY_CALL_LABELS,
+)
+REJECTIONS: Final = _counter(
+    name="ollama.client.rejections",
+    unit="{call}",
+    description="Calls that were not sent, by ollama.rejection.",
+    requires="event",
+    emitted_by="calls that a limiter, a breaker or a deadline rejects (resilience=)",
+    labels=(*ANY_CALL_LABELS, names.REJECTION),
+)
 TRANSFER_SIZE: Final = _counter(
     name="ollama.client.transfer.size",
     unit="By",

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from msgspec.structs import replace
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
@@ -21,6 +22,7 @@ from ollama_otel._exchange.observers import Backlog, CallFollower
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.label_values import LabelValues
+from ollama_otel._telemetry.resilience_metrics import ResilienceInstruments
 from ollama_otel._telemetry.spans import operation_of
 from ollama_otel._wire.model_names import key_of
 from ollama_otel.records import CallRecord, CallStart, Phase
@@ -155,6 +157,7 @@ class Instruments:
         self.structured_answers = meter.create_counter(
             answers.name, unit=answers.unit, description=answers.description
         )
+        self.resilience = ResilienceInstruments(meter)
         self._observe(meter, rows.ACTIVE_REQUESTS, Instruments._active)
         self._observe(meter, rows.PHASE_TIME, Instruments._phases)
         self._observe(meter, rows.TRANSFER_SIZE, Instruments._transfers)
@@ -245,6 +248,15 @@ def _histogram(meter: Meter, row: Instrument) -> Histogram:
 def _server_of(start: CallStart) -> str:
     """Return one name for a server; empty if it is unknown."""
     return "" if start.server_address is None else f"{start.server_address}:{start.server_port}"
+
+
+def _at_its_server(record: CallRecord) -> CallRecord:
+    """Return a record whose start names the server that served the call: a fallback."""
+    served = record.resilience
+    start = replace(
+        record.start, server_address=served.server_address, server_port=served.server_port
+    )
+    return replace(record, start=start)
 
 
 class _MetricFollower(CallFollower):
@@ -356,6 +368,9 @@ class MetricObserver:
             series.active -= 1
             if record.is_hop:
                 return
+            if record.resilience.server_address is not None:
+                record = _at_its_server(record)
+                series = self._series_for(record.start)
             if not series.is_settled:
                 series = self._settled(record)
             series.add(record)
@@ -363,6 +378,10 @@ class MetricObserver:
         if self._settings.response_model_on_metrics and response.model is not None:
             ended = {**ended, names.RESPONSE_MODEL: self._response_model(record, response.model)}
         instruments = self.instruments
+        if record.resilience.attempts is not None:
+            instruments.resilience.record(
+                record.resilience, series.base, is_inference=start.is_inference
+            )
         if not start.is_inference:
             instruments.management_duration.record(record.duration, ended)
             return

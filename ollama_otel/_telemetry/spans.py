@@ -150,6 +150,9 @@ class _SpanTrace(CallTrace):
                 otel_context.detach(entry[1])
                 return
 
+    def event(self, name: str, attributes: Mapping[str, str | int | float]) -> None:
+        self._span.add_event(name, attributes)
+
     def end(self, record: CallRecord) -> None:
         span = self._span
         if span.is_recording():

@@ -52,6 +52,9 @@ ERROR_MEANINGS: Mapping[ErrorType, str] = MappingProxyType(
         "canceled": "The client cancelled the request.",
         "upstream": "Something behind the server could not be reached: the cloud, or a registry.",
         "server_error": "The server failed in another way.",
+        "rejected": (
+            "The call was not sent: this library's limiter, breaker or deadline forbids it."
+        ),
         "_OTHER": "Anything else.",
     }
 )
@@ -286,6 +289,8 @@ def _parsed(text: str) -> Any:
 # By class name, as this module does not import httpx or httpcore; the nearest base decides.
 _EXCEPTIONS: Mapping[str, ErrorType] = MappingProxyType(
     {
+        # Ours, and before those of httpx that they are as well.
+        "CallRejectedError": "rejected",
         # httpx and httpcore
         "TimeoutException": "timeout",
         "ConnectError": "connect",

@@ -203,7 +203,7 @@ def test_a_server_error_has_its_type(status: int | None, text: str, expected: Er
 
 
 def test_every_type_a_server_can_cause_is_in_the_table() -> None:
-    client_only = {"connect", "network", "incomplete", "protocol"}
+    client_only = {"connect", "network", "incomplete", "protocol", "rejected"}
     assert {expected for _, _, expected in TEXTS} == set(ERROR_TYPES) - client_only
 
 

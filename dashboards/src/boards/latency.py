@@ -7,6 +7,7 @@ from typing import Final
 
 from dashboards.src.layout import Board, Row
 from dashboards.src.panels import Column, Panel, Target, Text, graph, heat_map, table
+from dashboards.src.parts.resilience import RESILIENCE
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import MODEL, Queries, by_plain_model, highest
 from dashboards.src.vocabulary import (
@@ -30,7 +31,8 @@ _PROMPT_EVAL: Final = {names.PHASE: '="prompt_eval"'}
 
 _BY_PHASE: Final = Q.rate(rows.PHASE_TIME, by=(names.PHASE,))
 _PHASES: Final = (
-    "load: loading the model. queue_estimate: waiting for a slot, an estimate. prompt_eval: "
+    "resilience: the app's limiter, failed attempts and waits between them. load: loading the "
+    "model. queue_estimate: waiting for a slot, an estimate. prompt_eval: "
     "evaluating the prompt. eval: generating tokens. client: network and caller. unaccounted: "
     "time that the server's timings do not explain, and calls without timings."
 )
@@ -359,5 +361,6 @@ BOARD: Final = Board(
         Row(title="Streams", panels=_STREAMS),
         Row(title="Speed", panels=_SPEED),
         Row(title="Waiting", panels=_WAITING),
+        Row(title="Limiters, retries, fallbacks", panels=RESILIENCE),
     ),
 )

@@ -1,0 +1,1 @@
+"""Retries, limits, circuits and fallbacks without I/O: values, state machines and their order."""

@@ -1,0 +1,43 @@
+"""What has to happen when an attempt has ended: its slot is given back, its circuit told."""
+
+from __future__ import annotations
+
+import time
+
+from ollama_otel._resilience.breaker import Trip
+from ollama_otel._resilience.limiter import Place
+from ollama_otel._resilience.rejections import DeadlineError
+
+__all__ = ["Ending"]
+
+
+class Ending:
+    """The end of one attempt; only the first counts."""
+
+    __slots__ = ("_due_at", "_place", "_trip", "has_failed")
+
+    def __init__(self, place: Place | None, trip: Trip | None, due_at: float | None) -> None:
+        self._place = place
+        self._trip = trip
+        self._due_at = due_at
+        self.has_failed = False
+        """What is known so far."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything has to happen, or the time is limited."""
+        return not (self._place is None and self._trip is None and self._due_at is None)
+
+    def end(self, *, has_failed: bool | None) -> None:
+        """End the attempt; None if it says nothing of the server."""
+        place, self._place = self._place, None
+        trip, self._trip = self._trip, None
+        if trip is not None:
+            trip.end(has_failed=has_failed)
+        if place is not None:
+            place.leave()
+
+    def check_deadline(self) -> None:
+        """Raise `DeadlineError` if the time for the call has run out."""
+        if self._due_at is not None and time.monotonic() > self._due_at:
+            raise DeadlineError("the time for the call has run out while its body was read")

@@ -1,0 +1,286 @@
+"""The public limiter: the slots of each server, for all threads and event loops."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from ollama_otel import _process
+from ollama_otel._guard import guard
+from ollama_otel._resilience.checks import expect
+from ollama_otel._resilience.registry import LimiterState, register
+from ollama_otel._resilience.signals import Signal
+from ollama_otel._resilience.slots import Call, CallState, Limits, Slots
+from ollama_otel.context import current_call_context
+
+__all__ = ["Limiter", "Place", "WaitingCall"]
+
+_MANY_SERVERS: Final = 256
+
+Key = Literal["user", "conversation"] | Callable[[Any], str]
+
+
+class WaitingCall(Struct, frozen=True, kw_only=True):
+    """A call in the queue of a limiter."""
+
+    server: str
+    """Scheme, host and port."""
+    key: str
+    position: int
+    """How many calls are before it."""
+    waited: float
+    """Seconds."""
+
+
+class _Server:
+    """The slots of one server, their lock, and who listens."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self.slots = Slots(limits)
+        self.clock = clock
+        self.signals: dict[Call, Signal] = {}
+        self.is_of_parent = False
+        """Whether another process uses it: this one was forked while it was in use."""
+        self._lock = threading.Lock()
+        self._dropped: deque[Call] = deque()
+
+    def change(self, event: Callable[[float], Any]) -> Any:
+        """Let an event happen, with exclusive access to the slots, and wake those it concerns."""
+        with self._lock:
+            result = event(self.clock())
+            woken = self._woken()
+        self._wake(woken)
+        self._release_dropped()
+        return result
+
+    def queued(self) -> list[Call]:
+        """Return the waiting calls, the next one first."""
+        with self._lock:
+            return self.slots.queued()
+
+    def drop(self, call: Call) -> None:
+        """Release a call while the garbage collector may be running: take no lock that is held."""
+        self._dropped.append(call)
+        self._release_dropped()
+
+    def _release_dropped(self) -> None:
+        # Who holds the lock looks here after releasing it, so nothing is left.
+        while self._dropped and self._lock.acquire(blocking=False):
+            try:
+                now = self.clock()
+                while self._dropped:
+                    self.slots.leave(self._dropped.popleft(), now)
+                woken = self._woken()
+            finally:
+                self._lock.release()
+            self._wake(woken)
+
+    def _woken(self) -> list[Call]:
+        changed, self.slots.changed = self.slots.changed, []
+        return changed
+
+    def _wake(self, calls: list[Call]) -> None:
+        while calls:
+            dead = [call for call in calls if not self._is_woken(call)]
+            if not dead:
+                return
+            # Their event loops have ended, and nothing else would give the slots back.
+            with self._lock:
+                now = self.clock()
+                for call in dead:
+                    self.slots.leave(call, now)
+                calls = self._woken()
+
+    def _is_woken(self, call: Call) -> bool:
+        signal = self.signals.get(call)
+        return signal is None or signal.set()
+
+
+class Place:
+    """A call's place in a limiter: in the queue, and then one of the slots."""
+
+    __slots__ = ("_call", "_server")
+
+    def __init__(self, server: _Server, call: Call) -> None:
+        self._server = server
+        self._call = call
+
+    @property
+    def state(self) -> CallState:
+        """Where it is now."""
+        return self._call.state
+
+    @property
+    def waited(self) -> float:
+        """Seconds that it has waited."""
+        call = self._call
+        end = self._server.clock() if call.granted_at is None else call.granted_at
+        return max(0.0, end - call.entered_at)
+
+    def listen(self, signal: Signal) -> None:
+        """Name what is set when `next_look` may have changed."""
+        self._server.signals[self._call] = signal
+
+    def next_look(self) -> float | None:
+        """Return how many seconds to wait for the signal, at most; None: it waits no more."""
+        seconds: float | None = self._server.change(self._look)
+        if seconds is None:
+            self._server.signals.pop(self._call, None)
+        return seconds
+
+    def _look(self, now: float) -> float | None:
+        call, slots = self._call, self._server.slots
+        if call.look_at is not None and now >= call.look_at:
+            slots.look(now)
+        if call.state == "waiting" and now >= call.due_at:
+            slots.leave(call, now, "queue_timeout")
+        if call.state != "waiting":
+            return None
+        look_at = call.due_at if call.look_at is None else min(call.look_at, call.due_at)
+        return max(0.0, look_at - now)
+
+    def leave(self) -> None:
+        """Wait no more, or give the slot back; only the first time counts."""
+        server, call = self._server, self._call
+        server.signals.pop(call, None)
+        if server.is_of_parent:
+            return
+        if _process.is_collecting():
+            server.drop(call)
+        else:
+            server.change(lambda now: server.slots.leave(call, now))
+
+
+class Limiter:
+    """Limits the calls to each server: how many at once, how many and how many tokens a minute.
+
+    All clients, threads and event loops that have the same object share its limits. Calls that
+    have to wait are queued, fair by the recent use of each key.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        max_waiting: int = 1000,
+        max_wait: float = 60.0,
+        key: Key = "user",
+        ageing: float = 0.02,
+        memory: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Set the limits for each server; None is no limit.
+
+        A call that has waited `max_wait` seconds is rejected, and so is one for which the queue of
+        `max_waiting` calls has no place. `key` says who shares the slots fairly: the user or the
+        conversation of `call_context`, or a function of the request. `memory` is the time in
+        seconds after which half of a key's use is forgotten. A call that waits one second longer
+        is preferred like one whose key has used `ageing` seconds less.
+
+        Tokens are counted by the server when a recorded call ends: while those of the last 60
+        seconds are at the limit, no call is sent. Raises `SettingsError` for values that make no
+        sense.
+        """
+        for name, most in (
+            ("concurrency", concurrency),
+            ("requests_per_minute", requests_per_minute),
+            ("tokens_per_minute", tokens_per_minute),
+        ):
+            expect(name, most, most is None or most >= 1, "at least 1, or None")
+        expect("max_waiting", max_waiting, max_waiting >= 0, "0 or more")
+        expect("max_wait", max_wait, max_wait >= 0, "seconds, 0 or more")
+        expect("ageing", ageing, ageing > 0, "above 0: without ageing, calls could wait for ever")
+        expect("memory", memory, memory > 0, "seconds above 0")
+        expect(
+            "key",
+            key,
+            callable(key) or key in ("user", "conversation"),
+            "'user', 'conversation' or a function",
+        )
+        self._limits = Limits(
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            max_waiting=max_waiting,
+            max_wait=max_wait,
+            ageing=ageing,
+            memory=memory,
+        )
+        self._key = key
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._servers: dict[str, _Server] = {}
+        register(self)
+        _process.at_fork(after_in_child=self._reset_after_fork)
+
+    def states(self) -> Mapping[str, LimiterState]:
+        """Return what it does for each server, by scheme, host and port."""
+        return {
+            name: LimiterState(server.slots.active, server.slots.waiting)
+            for name, server in list(self._servers.items())
+        }
+
+    def waiting(self) -> list[WaitingCall]:
+        """Return the calls that wait, for each server in the order in which they will be sent."""
+        return [
+            WaitingCall(
+                server=name,
+                key=call.ticket.key,
+                position=position,
+                waited=self._clock() - call.entered_at,
+            )
+            for name, server in list(self._servers.items())
+            for position, call in enumerate(server.queued())
+        ]
+
+    def enter(self, server: str, request: Any, *, at_most: float | None = None) -> Place:
+        """Take a place for a call; it waits no longer than `at_most` seconds."""
+        key = self._key_of(request)
+        patience = self._limits.max_wait if at_most is None else min(self._limits.max_wait, at_most)
+        known = self._server(server)
+        return Place(known, known.change(lambda now: known.slots.enter(key, now, patience)))
+
+    def settle(self, server: str, tokens: int) -> None:
+        """Count the tokens of a call that has ended."""
+        if self._limits.tokens_per_minute is not None:
+            known = self._server(server)
+            known.change(lambda now: known.slots.settle(tokens, now))
+
+    def _key_of(self, request: Any) -> str:
+        if callable(self._key):
+            try:
+                return str(self._key(request))
+            except Exception as fault:  # noqa: BLE001 - the call is made, under the empty key
+                guard.caught("asking for the key of a call", fault)
+                return ""
+        context = current_call_context()
+        key = context.user_id if self._key == "user" else context.conversation_id
+        return key or ""
+
+    def _server(self, name: str) -> _Server:
+        server = self._servers.get(name)
+        if server is None:
+            with self._lock:
+                if len(self._servers) >= _MANY_SERVERS:
+                    self._forget_idle()
+                server = self._servers.setdefault(name, _Server(self._limits, self._clock))
+        return server
+
+    def _forget_idle(self) -> None:
+        for name, server in list(self._servers.items()):
+            if not server.slots.active and not server.slots.waiting:
+                del self._servers[name]
+
+    def _reset_after_fork(self) -> None:
+        """Begin without the parent's calls, and without locks that its threads may have held."""
+        for server in self._servers.values():
+            server.is_of_parent = True
+        self._servers = {}
+        self._lock = threading.Lock()
