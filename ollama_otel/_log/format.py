@@ -32,6 +32,7 @@ from ollama_otel.records import (
     RequestFacts,
     ResponseFacts,
     SpanIds,
+    Truncation,
 )
 
 __all__ = [
@@ -295,6 +296,7 @@ def _record(start: CallStart, line: Mapping[str, Any]) -> tuple[_End, CallRecord
         response=ResponseFacts(**fields.get("response", _ABSENT)),
         progress=Progress(**fields.get("progress", _ABSENT)),
         residency=ModelResidency(**fields.get("residency", _ABSENT)),
+        truncation=Truncation(**fields.get("truncation", _ABSENT)),
         **fields[""],
     )
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from ollama_otel._tokens.splits import SPLITS
 from ollama_otel._wire.vocabularies import VocabularyTable
 
-__all__ = ["Vocabulary", "vocabulary_of"]
+__all__ = ["Vocabulary", "encode", "vocabulary_of"]
 
 _BYTES = 256
 
@@ -61,13 +61,7 @@ class Vocabulary(Struct, frozen=True, kw_only=True, dict=True):
     def _count(self, text: str) -> int:
         if not text:
             return 0
-        try:
-            tokens = self._encoding.encode_ordinary(text)
-        except BaseException as fault:
-            # tiktoken's panics derive from BaseException, and their class cannot be imported.
-            if type(fault).__name__ != "PanicException":
-                raise
-            raise ValueError("the text cannot be split into words") from None
+        tokens = encode(self._encoding, text)
         if not self.missing:
             return len(tokens)
         return sum(token not in self._ignored for token in tokens)
@@ -92,6 +86,17 @@ class Vocabulary(Struct, frozen=True, kw_only=True, dict=True):
             mergeable_ranks={token: rank for rank, token in enumerate(self.tokens)},
             special_tokens={},
         )
+
+
+def encode(encoding: Any, text: str) -> list[int]:
+    """Return the tokens of a text; raises ValueError if the text cannot be split into words."""
+    try:
+        return list(encoding.encode_ordinary(text))
+    except BaseException as fault:
+        # tiktoken's panics derive from BaseException, and their class cannot be imported.
+        if type(fault).__name__ != "PanicException":
+            raise
+        raise ValueError("the text cannot be split into words") from None
 
 
 def vocabulary_of(table: VocabularyTable) -> Vocabulary | None:

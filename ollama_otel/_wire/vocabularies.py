@@ -13,7 +13,18 @@ from msgspec import Struct
 
 from ollama_otel._wire.model_names import key_of
 
-__all__ = ["ModelCard", "VocabularyTable", "read_card", "read_digest"]
+__all__ = [
+    "CARD_PATH",
+    "DIGESTS_PATH",
+    "ModelCard",
+    "VocabularyTable",
+    "card_request",
+    "read_card",
+    "read_digest",
+]
+
+CARD_PATH: Final = "/api/show"
+DIGESTS_PATH: Final = "/api/tags"
 
 _NORMAL: Final = 1
 _SPECIAL: Final = frozenset({2, 3, 4})
@@ -46,6 +57,11 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """Tokens at the beginning of a prompt that are never cut, by the model file."""
     longest_context: int | None = None
     """Context that the model was trained with, tokens."""
+
+
+def card_request(model: str) -> dict[str, Any]:
+    """Return the body of the request for a model's card."""
+    return {"model": model, "verbose": True}
 
 
 def _texts(value: Any) -> tuple[str, ...]:
