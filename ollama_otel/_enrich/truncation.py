@@ -34,6 +34,8 @@ _MAX_PROMPT: Final = 8 * 1024 * 1024
 _LESSONS: Final = 16
 """Calls to a model that are counted although they cannot have been cut, to learn from them."""
 _MOST_WARNINGS: Final = 256
+_ENGINE_STEP: Final = 256
+"""The engine rounds its context up to a multiple of it (llama.cpp, build 10488)."""
 
 
 class Reporter(Protocol):
@@ -304,14 +306,15 @@ def _shift(record: CallRecord, limits: Limits) -> Truncation | None:
     if read is None or written is None or not limits.contexts:
         return None
     context = max(limits.contexts)
-    if read + written <= context:
+    engine = context + -context % _ENGINE_STEP
+    if read + written <= engine:
         return None
     return Truncation(
         kind="context_shift",
         certainty="confirmed",
         context_length=context,
         prompt_tokens=read,
-        lost_tokens=read + written - context,
+        lost_tokens=read + written - engine,
     )
 
 

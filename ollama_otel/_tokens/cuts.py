@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ollama_otel._tokens.model import CountedPrompt, ModelTokens
+from ollama_otel._tokens.model import ROOM_OF_MESSAGE, CountedPrompt, ModelTokens
 from ollama_otel.records import TruncationKind
 
 __all__ = ["DEFAULT_KEEP", "Cut", "Limits", "find_cut", "length_after_cut"]
@@ -161,8 +161,8 @@ def _approximate_cut(
     evaluated: int,
     limits: Limits,
 ) -> Cut | None:
-    """Find a cut that the texts alone prove: the server read fewer tokens than they have."""
-    if evaluated >= counted.total - counted.slack:
+    """Find a cut that the whole number of tokens proves, or the texts alone if it is not known."""
+    if whole is None and evaluated >= counted.total - counted.slack:
         return None
     about = counted.total + model.estimated(counted) if whole is None else whole
     about = max(about, evaluated + 1)
@@ -172,7 +172,7 @@ def _approximate_cut(
         if _is_cut_length(limits, context, evaluated) and _last_is_too_long(counted, context):
             dropped = _dropped(counted, len(counted.contents) - 1)
             return _cut("prompt_cut", context, about, evaluated, dropped, is_exact=False)
-        begin = _begin_of_rest(model, counted, evaluated, context)
+        begin = _begin_of_rest(model, counted, whole, evaluated, context)
         if begin is not None:
             dropped = _dropped(counted, begin)
             return _cut("history_dropped", context, about, evaluated, dropped, is_exact=False)
@@ -185,19 +185,28 @@ def _last_is_too_long(counted: CountedPrompt, context: int) -> bool:
 
 
 def _begin_of_rest(
-    model: ModelTokens, counted: CountedPrompt, evaluated: int, context: int
+    model: ModelTokens, counted: CountedPrompt, whole: int | None, evaluated: int, context: int
 ) -> int | None:
     """Return the first message that was kept; None if no message explains the number."""
     if evaluated > context:
         return None
-    whole = _texts(counted, 0)
     possible = [
         begin
         for begin in range(1, len(counted.contents))
-        if (texts := _texts(counted, begin)) < whole
-        and texts - counted.slack <= evaluated <= texts + counted.room
+        if _explains(counted, begin, whole, evaluated)
     ]
     return min(possible, key=lambda begin: _distance(model, counted, evaluated, begin), default=None)
+
+
+def _explains(counted: CountedPrompt, begin: int, whole: int | None, evaluated: int) -> bool:
+    """Whether the server may have dropped the messages before `begin`."""
+    count, texts = _dropped(counted, begin), _texts(counted, begin)
+    if not count:
+        return False
+    if whole is None:
+        return texts - counted.slack <= evaluated <= texts + counted.room
+    beyond = whole - evaluated - (counted.total - texts)
+    return -2 * count <= beyond <= ROOM_OF_MESSAGE * count
 
 
 def _distance(model: ModelTokens, counted: CountedPrompt, evaluated: int, begin: int) -> int:

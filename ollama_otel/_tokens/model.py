@@ -18,7 +18,7 @@ from ollama_otel._tokens.vocabulary import Vocabulary, vocabulary_of
 from ollama_otel._wire.prompts import Prompt
 from ollama_otel._wire.vocabularies import ModelCard
 
-__all__ = ["CountedPrompt", "ModelFacts", "ModelTokens", "facts_of"]
+__all__ = ["ROOM_OF_MESSAGE", "CountedPrompt", "ModelFacts", "ModelTokens", "facts_of"]
 
 Base = Literal["vocabulary", "cl100k", "bytes"]
 """What a number of tokens is estimated by."""
@@ -34,7 +34,7 @@ _CHECKS: Final = 64
 _SMALLEST_CONTEXT: Final = 2048
 """No server has a smaller one by default; a model file or a request may set it."""
 _ROOM_OF_PROMPT: Final = 64
-_ROOM_OF_MESSAGE: Final = 16
+ROOM_OF_MESSAGE: Final = 16
 """More tokens than templates add, without a system prompt of the model's own."""
 
 
@@ -94,7 +94,7 @@ class CountedPrompt:
     @property
     def room(self) -> int:
         """More tokens than the template adds."""
-        return _ROOM_OF_PROMPT + _ROOM_OF_MESSAGE * len(self.contents) + 2 * self.more
+        return _ROOM_OF_PROMPT + ROOM_OF_MESSAGE * len(self.contents) + 2 * self.more
 
 
 def roles_of(prompt: Prompt, begin: int = 0) -> Roles:
@@ -236,7 +236,7 @@ def _surely_fits(prompt: Prompt, counted: CountedPrompt | None, context: int) ->
     if counted is not None:
         return counted.total + counted.frame + counted.room < context
     # No token is shorter than a byte.
-    room = _ROOM_OF_PROMPT + _ROOM_OF_MESSAGE * len(prompt.messages)
+    room = _ROOM_OF_PROMPT + ROOM_OF_MESSAGE * len(prompt.messages)
     return _size_of(prompt) + len(prompt.more) + room < context
 
 

@@ -104,7 +104,7 @@ class Labeller:
         request = {"model": body["model"], "prompt": prompt, "raw": True, "options": body["options"]}
         return self.length(GENERATE, request)
 
-    def shifted(self, path: str, body: Body) -> Labelled:
+    def shifted(self, body: Body) -> Labelled:
         """Make a call with a long answer, and label it."""
         record = self.call(CHAT, body)
         written = record.response.output_tokens
@@ -112,11 +112,11 @@ class Labeller:
         is_shifted = limited["eval_count"] < written
         lost = written - limited["eval_count"] if is_shifted else 0
         return Labelled(
-            path=path,
+            path="long answer",
             label="context_shift" if is_shifted else "whole",
             found=record.truncation,
             lost=lost,
-            about=f"{path}: {written} written, {limited['eval_count']} without a shift",
+            about=f"long answer: {written} written, {limited['eval_count']} without a shift",
         )
 
 
@@ -152,7 +152,7 @@ def _filled(labeller: Labeller, route: str, body: Any, tokens: int) -> Body | No
 
 def _paths() -> Iterator[tuple[str, str, Any]]:
     """The kinds of prompts, each a function from the length of a filler to a body."""
-    word = " 1"
+    word = "z"
     yield "chat", CHAT, lambda n: _chat("Why" + word * n)
     yield "chat, system", CHAT, lambda n: _chat("Why" + word * n, system="Be brief.")
     yield "chat, white space", CHAT, lambda n: _chat("\n Why" + word * n + "  \n")
@@ -202,10 +202,10 @@ def labelled_calls(server: RealOllama) -> Iterator[Labelled]:
             if order.random() < 1 / 4:
                 # The server has it in its cache now.
                 yield labeller.labelled(f"{path}, cached", route, filled)
-    for context in (274, 276, 278, 279, 280, 281, 282, 283, 284, 286, 320):
-        yield labeller.shifted("long answer", _chat("Tell me a story.", num_ctx=context, num_predict=-1))
-    for limit in (*range(236, 248), 300):
-        yield labeller.shifted("long answer, num_predict", _chat("Tell me a story.", num_predict=limit))
+    for context in (192, 240, 255, 256, 257, 320):
+        yield labeller.shifted(_chat("Tell me a story.", num_ctx=context, num_predict=-1))
+    for limit in (*range(235, 248), 300):
+        yield labeller.shifted(_chat("Tell me a story.", num_predict=limit))
 
 
 def _teach(labeller: Labeller) -> None:
