@@ -7,7 +7,7 @@ always there when the call ends; if not, the call is `suspected`, and the findin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
@@ -16,7 +16,7 @@ from msgspec import Struct
 from ollama_otel._display import logger
 from ollama_otel._tokens.cuts import DEFAULT_KEEP, Limits, find_cut
 from ollama_otel._tokens.directory import Answer, Directory, Question
-from ollama_otel._tokens.model import CountedPrompt, ModelTokens
+from ollama_otel._tokens.model import CountedPrompt, ModelTokens, kind_of_prompt
 from ollama_otel._tokens.worker import Worker
 from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel._wire.load_options import load_options
@@ -25,7 +25,7 @@ from ollama_otel._wire.prompts import Prompt
 from ollama_otel._wire.ps import LOADED_PATH, read_models
 from ollama_otel.records import CallRecord, CallStart, Truncation
 
-__all__ = ["Counting", "Reporter", "TruncationEnricher", "kind_of_prompt"]
+__all__ = ["Counting", "Reporter", "TruncationEnricher"]
 
 _log = logger("ollama_otel.truncation")
 
@@ -63,11 +63,6 @@ class _Job(Struct):
     counted: CountedPrompt | None = None
     prompt: Prompt | None = None
     is_done: bool = False
-
-
-def kind_of_prompt(endpoint: str, think: object) -> Hashable:
-    """Return a key for prompts that go through the same part of a template."""
-    return endpoint, think
 
 
 class TruncationEnricher:

@@ -28,9 +28,16 @@ _directories: Final[dict[str, Directory]] = {}
 _workers: Final[list[Worker]] = []
 
 
-def directory_of(settings: Settings) -> Directory:
-    """Return the process's directory of models for a folder of vocabularies."""
-    folder = settings.vocabulary_cache
+def directory_of(settings: Settings | None) -> Directory:
+    """Return the directory of models for the settings' folder of vocabularies.
+
+    Without settings: the one that was made last in this process, so that counts and calls share
+    what they learn.
+    """
+    with _lock:
+        if settings is None and _directories:
+            return next(reversed(_directories.values()))
+    folder = (settings or Settings.from_environ(lenient=True)).vocabulary_cache
     key = "" if folder is None else os.path.abspath(folder)  # noqa: PTH100 - of any path
     with _lock:
         if key not in _directories:

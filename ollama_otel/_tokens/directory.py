@@ -14,7 +14,13 @@ from msgspec import Struct
 from ollama_otel._tokens.model import ModelFacts, ModelTokens, facts_of
 from ollama_otel._tokens.stored import StoredFacts
 from ollama_otel._wire.model_names import key_of
-from ollama_otel._wire.vocabularies import CARD_PATH, DIGESTS_PATH, card_request, read_card, read_digest
+from ollama_otel._wire.vocabularies import (
+    CARD_PATH,
+    DIGESTS_PATH,
+    card_request,
+    read_card,
+    read_digest,
+)
 
 __all__ = ["Answer", "Directory", "Question"]
 

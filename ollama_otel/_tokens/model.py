@@ -18,7 +18,7 @@ from ollama_otel._tokens.vocabulary import Vocabulary, vocabulary_of
 from ollama_otel._wire.prompts import Prompt
 from ollama_otel._wire.vocabularies import ModelCard
 
-__all__ = ["ROOM_OF_MESSAGE", "CountedPrompt", "ModelFacts", "ModelTokens", "facts_of"]
+__all__ = ["ROOM_OF_MESSAGE", "CountedPrompt", "ModelFacts", "ModelTokens", "facts_of", "kind_of_prompt"]
 
 Base = Literal["vocabulary", "cl100k", "bytes"]
 """What a number of tokens is estimated by."""
@@ -95,6 +95,11 @@ class CountedPrompt:
     def room(self) -> int:
         """More tokens than the template adds."""
         return _ROOM_OF_PROMPT + ROOM_OF_MESSAGE * len(self.contents) + 2 * self.more
+
+
+def kind_of_prompt(endpoint: str, think: object) -> Hashable:
+    """Return a key for prompts that go through the same part of a template."""
+    return endpoint, think
 
 
 def roles_of(prompt: Prompt, begin: int = 0) -> Roles:

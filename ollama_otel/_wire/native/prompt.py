@@ -9,7 +9,7 @@ from typing import Any, Final
 from ollama_otel._wire.prompts import Prompt
 from ollama_otel.records import Endpoint
 
-__all__ = ["read_prompt", "render_request"]
+__all__ = ["read_prompt"]
 
 _ANOTHER: Final = ("suffix", "template", "context")
 """Fields that change the prompt in a way that only the server knows."""
@@ -67,18 +67,3 @@ def _more(body: Mapping[str, Any], messages: list[Mapping[str, Any]]) -> Iterato
             yield json.dumps(calls, ensure_ascii=False)
         if _END_OF_THINKING in (text := _text(message.get("content"))):
             yield text if message.get("role") == "assistant" else ""
-
-
-def render_request(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a chat request to which the server answers with the whole prompt as text.
-
-    Since 0.11.5; it loads the model, and an older server may answer with one token instead.
-    """
-    options = body.get("options")
-    return {
-        **body,
-        "stream": False,
-        "truncate": False,
-        "_debug_render_only": True,
-        "options": {**(options if isinstance(options, Mapping) else {}), "num_predict": 1},
-    }
