@@ -12,7 +12,7 @@ The logic is outside the two classes, without I/O; they differ by `await` only.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -23,10 +23,12 @@ from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
 from ollama_otel._client_instrumentation import instrument_client, instrument_replacement
+from ollama_otel._counting import CountSteps, MessageLike, ToolLike, begin_count
 from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
 from ollama_otel._streams.connection import opened
 from ollama_otel._structured.calls import _AsyncStructuredCalls, _StructuredCalls
+from ollama_otel._tokens.counts import TokenCount
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.errors import InstrumentationError
 from ollama_otel.settings import Settings
@@ -248,6 +250,11 @@ def _make_resilient(client: Any, resilience: Resilience) -> None:
     make_resilient(client, resilience)
 
 
+def _counted(count: CountSteps) -> TokenCount:
+    assert count.result is not None  # noqa: S101 - there is no question left
+    return count.result
+
+
 class _Instrumented:
     """The constructor of both clients."""
 
@@ -284,6 +291,7 @@ class _Instrumented:
         if resilience is not None:
             _make_resilient(self, resilience)
         self._recorded: Any = self._client
+        self._settings = settings
 
     def _record_replacement(self) -> None:
         """Record the calls of another httpx client that was put in later, as those before."""
@@ -318,6 +326,39 @@ class Client(_Instrumented, _StructuredCalls):
                 response.close()
             response.raise_for_status()
         return _read_document(cls, document)
+
+    def count_tokens(
+        self,
+        model: str,
+        messages: Sequence[MessageLike] | str,
+        *,
+        tools: Sequence[ToolLike] = (),
+        think: bool | str | None = None,
+        options: Mapping[str, Any] | None = None,
+        render: bool = False,
+    ) -> TokenCount:
+        """Return the number of tokens of a prompt, and how exact it is; see `TokenCount`.
+
+        A text instead of messages is counted without a template. The first count of a model reads
+        its vocabulary from the server; later ones need no request. With `render` the server
+        renders each prompt, which makes the count exact for every template and for tools; it loads
+        the model with these `options`. Images are not counted: the number is then None.
+
+        Raises what the other methods raise if the server cannot be reached.
+        """
+        count = begin_count(
+            *(self._client, self._settings, model, messages, tools),
+            think=think,
+            options=options,
+            render=render,
+        )
+        count.advance()
+        with _official_errors:
+            while count.question is not None:
+                with count.asking():
+                    response = self._client.request(**count.question)
+                count.advance(response)
+        return _counted(count)
 
     def _parts(self, cls: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         request = self._requests.build(self._client, *args, **kwargs)
@@ -365,6 +406,33 @@ class AsyncClient(_Instrumented, _AsyncStructuredCalls):
                 await response.aclose()
             response.raise_for_status()
         return _read_document(cls, document)
+
+    async def count_tokens(
+        self,
+        model: str,
+        messages: Sequence[MessageLike] | str,
+        *,
+        tools: Sequence[ToolLike] = (),
+        think: bool | str | None = None,
+        options: Mapping[str, Any] | None = None,
+        render: bool = False,
+    ) -> TokenCount:
+        """Return the number of tokens of a prompt; see `Client.count_tokens`."""
+        from anyio.to_thread import run_sync  # noqa: PLC0415 - few apps count
+
+        count = begin_count(
+            *(self._client, self._settings, model, messages, tools),
+            think=think,
+            options=options,
+            render=render,
+        )
+        await run_sync(count.advance)
+        with _official_errors:
+            while count.question is not None:
+                with count.asking():
+                    response = await self._client.request(**count.question)
+                await run_sync(count.advance, response)
+        return _counted(count)
 
     async def _parts(self, cls: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         request = self._requests.build(self._client, *args, **kwargs)

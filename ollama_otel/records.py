@@ -44,6 +44,9 @@ __all__ = [
     "ToolCall",
     "ToolDefinition",
     "ToolResult",
+    "Truncation",
+    "TruncationCertainty",
+    "TruncationKind",
 ]
 
 Outcome = Literal["completed", "abandoned", "cancelled", "failed"]
@@ -138,6 +141,19 @@ of a long job. `usage`: token counts. `opaque`: only a possible error is read.
 
 ReloadCause = str
 """Why a model was loaded again: an option that changed (`num_ctx`), `evicted`, `expired`, ..."""
+
+TruncationKind = Literal["prompt_cut", "history_dropped", "context_shift"]
+"""What a server left out without saying so.
+
+`prompt_cut`: the middle of the prompt, to about half of the context. `history_dropped`: the
+oldest messages of a chat. `context_shift`: the beginning of the context, while it generated.
+"""
+
+TruncationCertainty = Literal["confirmed", "suspected"]
+"""`confirmed`: a count of the prompt's tokens shows it, or the response's own numbers do.
+`suspected`: the number of tokens is that of a prompt that was cut, which one call in some
+thousands has by chance.
+"""
 
 # A caller that does not read can fill the socket buffer; the server then waits for it. Above
 # these limits the server's timings may include time of the caller.
@@ -444,11 +460,37 @@ class CallResilience(Struct, frozen=True, kw_only=True, gc=False):
     """Model that a fallback requested in place of the caller's."""
 
 
+class Truncation(Struct, frozen=True, kw_only=True, gc=False):
+    """What the server left out of a call without saying so: a section that an enricher adds.
+
+    Source: the tokens that the server reported, and a count of the request's own. All None: it
+    left out nothing, or that cannot be known.
+    """
+
+    section: ClassVar[str] = "truncation"
+
+    kind: TruncationKind | None = None
+    certainty: TruncationCertainty | None = None
+    context_length: int | None = None
+    """Tokens of context that the call had."""
+    prompt_tokens: int | None = None
+    """Tokens of the prompt before anything was left out; about, unless the template is known."""
+    lost_tokens: int | None = None
+    """Tokens of the prompt that the model did not read, as exact as `prompt_tokens`. Of a context
+    shift: the tokens by which prompt and answer exceed the context.
+    """
+    dropped_messages: int | None = None
+    """Messages of the chat that the model did not read."""
+
+
 _NO_REQUEST: Final = RequestFacts()
 _NO_RESPONSE: Final = ResponseFacts()
 _NO_PROGRESS: Final = Progress()
 _NO_RESIDENCY: Final = ModelResidency()
 _NO_RESILIENCE: Final = CallResilience()
+
+
+_NO_TRUNCATION: Final = Truncation()
 _NO_CONTEXT: Final = CallContext()
 
 
@@ -564,6 +606,9 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     """The state of the model in the server's memory; filled while residency is on."""
     resilience: CallResilience = _NO_RESILIENCE
     """What was done around the attempts of the call; filled if its client has resilience."""
+
+    truncation: Truncation = _NO_TRUNCATION
+    """What the server left out; filled while truncation is looked for."""
     sent_at: float = 0.0
     """Monotonic clock when the request was sent, seconds."""
     content_type: str | None = None

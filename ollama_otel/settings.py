@@ -11,9 +11,10 @@ from ollama_otel._admission import is_host_name
 from ollama_otel._display import logger
 from ollama_otel.errors import SettingsError
 
-__all__ = ["ContentMode", "Profile", "Settings"]
+__all__ = ["ContentMode", "Profile", "Settings", "TruncationMode"]
 
 Profile = Literal["v1.41", "gen-ai-dev"]
+TruncationMode = Literal["off", "screen", "count", "check"]
 ContentMode = Literal["no_content", "span_only", "event_only", "span_and_event"]
 
 _PREFIX = "OLLAMA_OTEL_"
@@ -105,6 +106,19 @@ def _content_mode(text: str) -> ContentMode:
     raise ValueError("NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT")
 
 
+def _truncation_mode(text: str) -> TruncationMode:
+    match text.strip().lower():
+        case "off" | "false":
+            return "off"
+        case "screen":
+            return "screen"
+        case "count" | "true":
+            return "count"
+        case "check":
+            return "check"
+    raise ValueError("off, screen, count or check")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean NAME?)` with the most similar name, or nothing if none is similar."""
     from difflib import get_close_matches  # noqa: PLC0415 - few programs need it
@@ -127,6 +141,13 @@ def _report_unknown_variables(environ: Mapping[str, str]) -> None:
 def _in_home(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return the path with the home folder in place of a leading `~` or `~user`."""
     return os.path.expanduser(path) if str(path).startswith("~") else path  # noqa: PTH111 - any path
+
+
+def _is_path(value: object) -> bool:
+    """Whether a value is a path, or None."""
+    if value is None:
+        return True
+    return isinstance(value, str | os.PathLike) and str(value) != "" and "\0" not in str(value)
 
 
 def _is_number(value: object, kind: type | tuple[type, ...], least: int) -> bool:
@@ -226,6 +247,16 @@ class Settings:
     residency_interval: float = _setting(5.0, _interval, "OLLAMA_OTEL_RESIDENCY_INTERVAL")
     """Polling interval of `/api/ps`, seconds."""
 
+    truncation: TruncationMode = _setting("off", _truncation_mode, "OLLAMA_OTEL_TRUNCATION")
+    """How prompts that a server cuts without saying so are found: `off`; `screen`, by the facts of
+    a call; `count`, by counting prompts on a thread; `check`, also before they are sent.
+    """
+
+    vocabulary_cache: str | os.PathLike[str] | None = _setting(
+        "~/.cache/ollama_otel/vocabularies", str, "OLLAMA_OTEL_VOCABULARY_CACHE"
+    )
+    """Folder for the vocabularies of models, to count with; None: they are not stored."""
+
     auto_configure: bool = _setting(False, _boolean, "OLLAMA_OTEL_AUTO_CONFIGURE")
     """Whether the first call of a process calls `configure()`, unless the app has done that."""
 
@@ -281,15 +312,14 @@ class Settings:
                 _is_number(self.queue_threshold, (int, float), 0),
                 "seconds, 0 or more",
             ),
+            *(
+                (name, _is_path(getattr(self, name)), "a path or None")
+                for name in ("replay_log", "vocabulary_cache")
+            ),
             (
-                "replay_log",
-                self.replay_log is None
-                or (
-                    isinstance(self.replay_log, str | os.PathLike)
-                    and str(self.replay_log) != ""
-                    and "\0" not in str(self.replay_log)
-                ),
-                "a path or None",
+                "truncation",
+                self.truncation in get_args(TruncationMode),
+                "'off', 'screen', 'count' or 'check'",
             ),
             *(
                 (name, getattr(self, name) in (True, False), "True or False")
@@ -324,9 +354,10 @@ class Settings:
             if not holds:
                 found = getattr(self, name)
                 raise SettingsError(f"the setting {name} must be {expected}, not {found!r}")
-        if self.replay_log is not None:
-            # No shell expands the value of a keyword, or of a variable in a service's file.
-            object.__setattr__(self, "replay_log", _in_home(self.replay_log))
+        for name in ("replay_log", "vocabulary_cache"):
+            if (path := getattr(self, name)) is not None:
+                # No shell expands the value of a keyword, or of a variable in a service's file.
+                object.__setattr__(self, name, _in_home(path))
 
     @property
     def content_on_spans(self) -> bool:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Final
 
+from msgspec.structs import fields
+
 from ollama_otel._facts.fact import Column, Fact, FactType, Line
 from ollama_otel._facts.log_line import LogLine, plain
-from ollama_otel.records import CallRecord, CallStart
+from ollama_otel.records import SECTIONS, CallRecord, CallStart
 
 __all__ = ["FactTable"]
 
@@ -125,23 +127,29 @@ def _compiled(rows: Iterable[Fact], *, below: str = "") -> Callable[[Any], dict[
     """Compile rows to one function that returns their attributes for a record.
 
     It runs for every call; generic look-ups took four times as long (6 us). For each attribute
-    it has a line `if (value := response.model) is not None: found["..."] = value`.
+    it has a line `if (value := response.model) is not None: found["..."] = value`; those of a
+    section that no enricher has added are skipped at once.
     """
     body: list[str] = []
     owners: dict[str, str] = {"": "source"}
     scope: dict[str, Any] = {}
+    absent = {field.name: field.default for field in fields(CallRecord) if field.type in SECTIONS}
     for number, row in enumerate(rows):
         owner, _, name = row.path.removeprefix(below).rpartition(".")
         if owner not in owners:
             owners[owner] = owner.replace(".", "_")
             body.append(f"{owners[owner]} = source.{owner}")
+            if owner in absent:
+                scope[f"absent_{owner}"] = absent[owner]
+                body.append(f"if {owner} is not absent_{owner}:")
+        margin = "    " if owner in absent else ""
         test = "is not None" if row.absent is None else f"not in (None, absent_{number})"
         scope[f"absent_{number}"], scope[f"spread_{number}"] = row.absent, row.spread
-        body.append(f"if (value := {owners[owner]}.{name}) {test}:")
+        body.append(f"{margin}if (value := {owners[owner]}.{name}) {test}:")
         if row.spread is not None:
-            body.append(f"    found.update(spread_{number}(value))")
+            body.append(f"{margin}    found.update(spread_{number}(value))")
         else:
-            body.append(f"    found[{row.attribute!r}] = value")
+            body.append(f"{margin}    found[{row.attribute!r}] = value")
     lines = ["def attributes(source):", "    found = {}", *(f"    {line}" for line in body)]
     exec("\n".join([*lines, "    return found"]), scope)  # noqa: S102 - our own table, no input
     compiled: Callable[[Any], dict[str, Any]] = scope["attributes"]

@@ -33,6 +33,7 @@ from ollama_otel.records import (
     RequestFacts,
     ResponseFacts,
     SpanIds,
+    Truncation,
 )
 
 __all__ = [
@@ -297,6 +298,7 @@ def _record(start: CallStart, line: Mapping[str, Any]) -> tuple[_End, CallRecord
         progress=Progress(**fields.get("progress", _ABSENT)),
         residency=ModelResidency(**fields.get("residency", _ABSENT)),
         resilience=CallResilience(**fields.get("resilience", _ABSENT)),
+        truncation=Truncation(**fields.get("truncation", _ABSENT)),
         **fields[""],
     )
 

@@ -130,7 +130,8 @@ def build_instrumentation(
     messages = MessageWriter(settings) if keeps_content else None
     tracer = get_tracer(names.SCOPE, _version(), tracer_provider, schema_url=schema_url)
     instruments = _instruments_of(meter_provider, settings.profile)
-    all_observers: list[Observer] = [MetricObserver(instruments, settings)]
+    metric_observer = MetricObserver(instruments, settings)
+    all_observers: list[Observer] = [metric_observer]
     replay_log = replay_log_of(settings)
     if replay_log is not None:
         all_observers.append(replay_log)
@@ -149,6 +150,13 @@ def build_instrumentation(
         own_enrichers.append(
             residency_enricher(meter_provider, logger_provider, settings, _version())
         )
+    counts_prompts = settings.truncation in {"count", "check"}
+    if settings.truncation != "off":
+        # After residency, whose facts it uses. Imported on use: it is off by default.
+        from ollama_otel._telemetry.truncation import truncation_enricher  # noqa: PLC0415
+
+        logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
+        own_enrichers.append(truncation_enricher(settings, metric_observer, logger))
     all_observers += observers
     logs = [each for each in all_observers if isinstance(each, LoggingObserver)]
     instruments.losses.update(log.losses() for log in logs)
@@ -162,7 +170,7 @@ def build_instrumentation(
         agents=AgentTelemetry(tracer, instruments, settings, messages),
         is_suppressed=_is_suppressed,
         keeps_content=keeps_content,
-        keeps_request=any(log.keeps_request for log in logs),
+        keeps_request=counts_prompts or any(log.keeps_request for log in logs),
         cold_start_threshold=settings.cold_start_threshold,
     )
 
@@ -189,7 +197,7 @@ class _Following:
         settings = arguments.get("settings") or Settings.from_environ(lenient=True)
         self._arguments = {**arguments, "settings": settings}
         # Each look-up costs time on every call, so those that change nothing are left out.
-        sends_logs = settings.details_event or settings.residency
+        sends_logs = settings.details_event or settings.residency or settings.truncation != "off"
         self._look_ups: list[Callable[[], object]] = []
         if arguments.get("tracer_provider") is None:
             self._look_ups.append(get_tracer_provider)

@@ -311,6 +311,15 @@ STRUCTURED_ANSWERS: Final = _counter(
     requires="event",
     emitted_by="calls with a type as format",
 )
+TRUNCATIONS: Final = _counter(
+    name="ollama.client.truncations",
+    unit="{call}",
+    description="Calls of which the server left out a part without saying so, by "
+    "ollama.truncation.kind.",
+    labels=(*CALL_LABELS, names.TRUNCATION_KIND),
+    requires="event",
+    emitted_by="configure(truncation='count') and calls that the server cut",
+)
 LOG_DROPPED: Final = _counter(
     name="ollama.client.replay_log.dropped",
     unit="{item}",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec.structs import replace
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter
 from opentelemetry.metrics import Observation as Measurement
 
 from ollama_otel import _names as names
@@ -25,7 +25,7 @@ from ollama_otel._telemetry.label_values import LabelValues
 from ollama_otel._telemetry.resilience_metrics import ResilienceInstruments
 from ollama_otel._telemetry.spans import operation_of
 from ollama_otel._wire.model_names import key_of
-from ollama_otel.records import CallRecord, CallStart, Phase
+from ollama_otel.records import CallRecord, CallStart, Phase, TruncationKind
 from ollama_otel.settings import Profile, Settings
 
 __all__ = ["Instruments", "MetricObserver"]
@@ -158,6 +158,7 @@ class Instruments:
             answers.name, unit=answers.unit, description=answers.description
         )
         self.resilience = ResilienceInstruments(meter)
+        self.truncations = _counter(meter, rows.TRUNCATIONS)
         self._observe(meter, rows.ACTIVE_REQUESTS, Instruments._active)
         self._observe(meter, rows.PHASE_TIME, Instruments._phases)
         self._observe(meter, rows.TRANSFER_SIZE, Instruments._transfers)
@@ -243,6 +244,10 @@ def _histogram(meter: Meter, row: Instrument) -> Histogram:
         description=row.description,
         explicit_bucket_boundaries_advisory=row.buckets,
     )
+
+
+def _counter(meter: Meter, row: Instrument) -> Counter:
+    return meter.create_counter(row.name, unit=row.unit, description=row.description)
 
 
 def _server_of(start: CallStart) -> str:
@@ -410,6 +415,11 @@ class MetricObserver:
                 names.STRUCTURED_IS_FINAL: is_final,
             },
         )
+
+    def count_truncation(self, start: CallStart, kind: TruncationKind) -> None:
+        """Count a call of which the server left out a part; on any thread."""
+        labels = {**self._series_for(start).base, names.TRUNCATION_KIND: kind}
+        self.instruments.truncations.add(1, labels)
 
     def _response_model(self, record: CallRecord, model: str) -> str:
         instruments, most = self.instruments, self._settings.max_models

@@ -18,6 +18,7 @@ from msgspec import Struct
 from ollama_otel._wire.failures import error_text
 from ollama_otel._wire.framing import Framing
 from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.prompts import Prompt
 from ollama_otel.records import (
     Conversation,
     Endpoint,
@@ -122,6 +123,10 @@ class Dialect(ABC):
     @abstractmethod
     def conversation(self, endpoint: Endpoint, body: Mapping[str, Any]) -> Conversation:
         """Read the content of a request."""
+
+    def prompt(self, endpoint: Endpoint, body: Mapping[str, Any]) -> Prompt | None:  # noqa: ARG002
+        """Read the text that becomes the model's prompt; None if it is not known."""
+        return None
 
     def canonical(self, endpoint: Endpoint | None, body: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return a normalised request: equal for requests that the server treats the same."""

@@ -13,8 +13,9 @@ from typing import Any
 
 from ollama_otel._wire.model_names import full_name, key_of
 
-__all__ = ["LoadedModel", "read_count", "read_models", "read_version"]
+__all__ = ["LOADED_PATH", "LoadedModel", "read_count", "read_models", "read_version"]
 
+LOADED_PATH = "/api/ps"
 _FAR_AHEAD = 100 * 365.25 * 86_400.0
 """Seconds; the server writes "never" as a date about 292 years ahead."""
 _TOO_LARGE = 2**63

@@ -89,7 +89,13 @@ class Connection:
         self._is_closed = False
 
     def get(self, path: str) -> PollResponse:
-        """Send a GET request.
+        """Send a GET request; raises as `send`."""
+        return self.send("GET", path)
+
+    def send(
+        self, method: str, path: str, content: bytes = b"", *, max_body: int = _MAX_BODY
+    ) -> PollResponse:
+        """Send a request; of the response's body `max_body` bytes are read.
 
         Raises `BusyError`, `RefusedError`, `UnreachableError` or `CannotPollError`; the next
         request then uses a new connection.
@@ -99,7 +105,7 @@ class Connection:
         while True:
             attempts -= 1
             try:
-                return self._get(path)
+                return self._send(method, path, content, max_body)
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 self.drop()
                 if not attempts or not isinstance(error, _BROKEN):
@@ -119,7 +125,7 @@ class Connection:
         if transport is not None:
             transport.close()
 
-    def _get(self, path: str) -> PollResponse:
+    def _send(self, method: str, path: str, content: bytes, max_body: int) -> PollResponse:
         if self._is_closed:
             raise UnreachableError("closed")
         if self._transport is None:
@@ -127,9 +133,10 @@ class Connection:
         until = time.perf_counter() + self._timeout
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
         request = httpx.Request(
-            "GET",
+            method,
             self._url + path,
             headers=_HEADERS,
+            content=content or None,
             extensions={"timeout": timeouts, "trace": self._follow},
         )
         response = send_hidden(self._transport, request)
@@ -137,7 +144,7 @@ class Connection:
             body = bytearray()
             for part in response.iter_raw():
                 body += part
-                if len(body) >= _MAX_BODY:
+                if len(body) >= max_body:
                     break
                 if time.perf_counter() > until:
                     raise httpx.ReadTimeout("the response does not end")
@@ -145,7 +152,7 @@ class Connection:
             response.close()
         return PollResponse(
             status=response.status_code,
-            body=bytes(body[:_MAX_BODY]),
+            body=bytes(body[:max_body]),
             date=_date(response.headers.get("date")),
         )
 

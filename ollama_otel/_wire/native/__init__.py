@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import parse_object
-from ollama_otel._wire.native import request, response, serving
+from ollama_otel._wire.native import prompt, request, response, serving
 from ollama_otel._wire.native.images import parse_without_images
 from ollama_otel._wire.ndjson import NDJSON
 from ollama_otel.records import ResponseFacts
@@ -49,6 +49,7 @@ class NativeDialect(Dialect):
     # Plain functions are used as methods: that saves a Python call each.
     read_request = staticmethod(request.read_request)
     conversation = staticmethod(request.read_conversation)
+    prompt = staticmethod(prompt.read_prompt)
     canonical = staticmethod(request.canonical)
     is_silent = staticmethod(response.has_no_answer)
     has_tool_calls = staticmethod(response.has_tool_calls)

@@ -1,0 +1,95 @@
+"""The models whose tokens are counted, by server and name; what it needs to know, it asks for.
+
+`find` is without I/O: it yields questions, and is sent the answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+from msgspec import Struct
+
+from ollama_otel._tokens.model import ModelFacts, ModelTokens, facts_of
+from ollama_otel._tokens.stored import StoredFacts
+from ollama_otel._wire.model_names import key_of
+from ollama_otel._wire.vocabularies import (
+    CARD_PATH,
+    DIGESTS_PATH,
+    card_request,
+    read_card,
+    read_digest,
+)
+
+__all__ = ["Answer", "Directory", "Question"]
+
+_MOST: Final = 64
+_FRESH: Final = 300.0
+"""Seconds for which a model is taken to be the same under its name."""
+_PATIENCE: Final = 60.0
+"""Seconds after which a server that did not answer is asked again."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """A request to the server."""
+
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+
+
+Answer = Any
+"""The JSON of a response; None if there is none."""
+
+
+class _Entry(Struct):
+    model: ModelTokens
+    digest: str | None
+    asked_at: float
+    is_known: bool
+
+
+class Directory:
+    """Finds what is known of a model; used by any thread."""
+
+    def __init__(
+        self, stored: StoredFacts | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`stored` keeps vocabularies between processes; `clock` returns seconds."""
+        self._stored = stored
+        self._clock = clock
+        self._entries: dict[tuple[str, str], _Entry] = {}
+
+    def known(self, url: str, name: str) -> ModelTokens | None:
+        """Return a model that was found before."""
+        entry = self._entries.get((url, key_of(name)))
+        return None if entry is None else entry.model
+
+    def find(self, url: str, name: str) -> Generator[Question, Answer, ModelTokens]:
+        """Return what is known of a model, and ask the server for the rest."""
+        key, now = (url, key_of(name)), self._clock()
+        entry = self._entries.get(key)
+        if entry is not None and now - entry.asked_at < (_FRESH if entry.is_known else _PATIENCE):
+            return entry.model
+        digest = read_digest((yield Question(method="GET", path=DIGESTS_PATH)), name)
+        if entry is not None and entry.is_known and digest in {entry.digest, None}:
+            entry.asked_at = now
+            return entry.model
+        facts = None if digest is None or self._stored is None else self._stored.load(digest)
+        if facts is None:
+            question = Question(method="POST", path=CARD_PATH, body=card_request(name))
+            card = read_card((yield question))
+            facts = None if card is None else facts_of(card)
+            if facts is not None and digest is not None and self._stored is not None:
+                self._stored.save(digest, facts)
+        entry = _Entry(
+            model=ModelTokens(facts or ModelFacts()),
+            digest=digest,
+            asked_at=now,
+            is_known=facts is not None,
+        )
+        if len(self._entries) >= _MOST:
+            self._entries.pop(next(iter(self._entries)), None)
+        self._entries[key] = entry
+        return entry.model

@@ -1,0 +1,274 @@
+"""What is known of the tokens of one model on one server."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from ollama_otel._tokens.cl100k import count_cl100k
+from ollama_otel._tokens.counts import UNKNOWN, TokenCount
+from ollama_otel._tokens.overheads import Overheads, Roles
+from ollama_otel._tokens.ratios import ContentKind, Ratio, kind_of
+from ollama_otel._tokens.vocabulary import Vocabulary, vocabulary_of
+from ollama_otel._wire.prompts import Prompt
+from ollama_otel._wire.vocabularies import ModelCard
+
+__all__ = [
+    "ROOM_OF_MESSAGE",
+    "CountedPrompt",
+    "ModelFacts",
+    "ModelTokens",
+    "facts_of",
+    "kind_of_prompt",
+]
+
+Base = Literal["vocabulary", "cl100k", "bytes"]
+"""What a number of tokens is estimated by."""
+
+_SHARES: Final[Mapping[Base, tuple[float, ...]]] = {
+    "vocabulary": (1.0, 0.0, 4.0, 3.0),
+    "cl100k": (1.0, 0.0, 4.0, 3.0),
+    "bytes": (0.0, 0.25, 4.0, 3.0),
+}
+"""Before anything is learnt: of the base's tokens, of bytes, of messages, and of each prompt."""
+_CHECKS: Final = 64
+"""Calls whose reported number is compared with the vocabulary's."""
+_SMALLEST_CONTEXT: Final = 2048
+"""No server has a smaller one by default; a model file or a request may set it."""
+_ROOM_OF_PROMPT: Final = 64
+ROOM_OF_MESSAGE: Final = 16
+"""More tokens than templates add, without a system prompt of the model's own."""
+
+
+class ModelFacts(Struct, frozen=True, kw_only=True):
+    """What a server says of a model, without what only its engine needs."""
+
+    vocabulary: Vocabulary | None = None
+    """None: the counts would not be exact."""
+    num_ctx: int | None = None
+    num_keep: int | None = None
+    longest_context: int | None = None
+    keeps_bos: bool = False
+    """Whether the first token of each prompt is kept in addition to `num_keep`."""
+
+
+def facts_of(card: ModelCard) -> ModelFacts:
+    """Return what is needed of a server's description of a model."""
+    table = card.vocabulary
+    return ModelFacts(
+        vocabulary=None if table is None else vocabulary_of(table),
+        num_ctx=card.num_ctx,
+        num_keep=card.num_keep,
+        longest_context=card.longest_context,
+        keeps_bos=table is not None and bool(table.adds_bos),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedPrompt:
+    """The tokens of the texts of one prompt, by the model's own vocabulary."""
+
+    prompt: Prompt
+    kind: Hashable
+    """Prompts of the same kind go through the same part of the template."""
+    contents: tuple[int, ...]
+    """Tokens of the text of each message."""
+    more: int
+    """Tokens of the texts that the template may leave out."""
+    frame: int
+    """Tokens that the model adds to each prompt."""
+
+    @property
+    def total(self) -> int:
+        """Tokens of all messages' texts."""
+        return sum(self.contents)
+
+    @property
+    def has_clean_edges(self) -> bool:
+        """Whether no text can join with the template's own: it has no white space at its ends."""
+        return all(text and text == text.strip() for _, text in self.prompt.messages)
+
+    @property
+    def slack(self) -> int:
+        """Tokens that the texts may lose when they join with the template."""
+        return 2 * len(self.contents) + 2
+
+    @property
+    def room(self) -> int:
+        """More tokens than the template adds."""
+        return _ROOM_OF_PROMPT + ROOM_OF_MESSAGE * len(self.contents) + 2 * self.more
+
+
+def kind_of_prompt(endpoint: str, think: object) -> Hashable:
+    """Return a key for prompts that go through the same part of a template."""
+    return endpoint, think
+
+
+def roles_of(prompt: Prompt, begin: int = 0) -> Roles:
+    """Return the number of messages of each role, those before `begin` left out but for `system`."""
+    return Counter(
+        role
+        for place, (role, _) in enumerate(prompt.messages)
+        if place >= begin or role == "system"
+    )
+
+
+@dataclass(slots=True)
+class ModelTokens:
+    """Counts the tokens of one model, and learns from its calls; used by any thread."""
+
+    facts: ModelFacts
+    context: int | None = None
+    """Context of the model in memory, when it was last seen; tokens."""
+    lessons: int = 0
+    """Calls that it learnt from."""
+    added: int = _ROOM_OF_PROMPT
+    """Most tokens that a prompt had beyond its texts."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _overheads: Overheads = field(default_factory=Overheads)
+    _ratios: dict[tuple[Base, ContentKind], Ratio] = field(default_factory=dict)
+    _agreements: deque[bool] = field(default_factory=lambda: deque(maxlen=_CHECKS))
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether a late call reported another number than the vocabulary says."""
+        return not all(self._agreements)
+
+    # --- counting -------------------------------------------------------------------------
+
+    def measure(self, prompt: Prompt, kind: Hashable = None) -> CountedPrompt | None:
+        """Count the texts of a prompt; None without the model's vocabulary."""
+        vocabulary = self.facts.vocabulary
+        if vocabulary is None:
+            return None
+        try:
+            return CountedPrompt(
+                prompt=prompt,
+                kind=kind,
+                contents=tuple(vocabulary.count(text) for _, text in prompt.messages),
+                more=vocabulary.count(prompt.more),
+                frame=vocabulary.frame,
+            )
+        except (ImportError, ValueError):
+            return None
+
+    def exact(self, counted: CountedPrompt) -> int | None:
+        """Return the exact number of tokens of a prompt; None if it cannot be known."""
+        if self.is_doubted:
+            return None
+        if counted.prompt.is_raw:
+            return counted.total + counted.frame
+        overhead = self.overhead(counted)
+        return counted.total + overhead if overhead is not None else None
+
+    def overhead(self, counted: CountedPrompt, begin: int = 0) -> int | None:
+        """Return exactly what the template adds if the messages before `begin` are dropped."""
+        if counted.more or not counted.has_clean_edges:
+            return None
+        with self._lock:
+            found = self._overheads.predict(counted.kind, roles_of(counted.prompt, begin))
+        return found.tokens if found is not None and found.is_exact else None
+
+    def estimated(self, counted: CountedPrompt, begin: int = 0) -> int:
+        """Return about what the template adds if the messages before `begin` are dropped."""
+        roles = roles_of(counted.prompt, begin)
+        with self._lock:
+            found = self._overheads.predict(counted.kind, roles)
+        if found is not None:
+            return found.tokens
+        *_, message, prompt = _SHARES["vocabulary"]
+        return round(prompt + message * sum(roles.values()))
+
+    def count(self, prompt: Prompt, kind: Hashable = None) -> TokenCount:
+        """Return the number of tokens of a prompt, as far as it can be known."""
+        if prompt.has_media or not prompt.is_known:
+            return UNKNOWN
+        counted = self.measure(prompt, kind)
+        if counted is not None and (tokens := self.exact(counted)) is not None:
+            return TokenCount(tokens=tokens, tier="exact", error=0.0, error_p95=0.0)
+        bases = _bases(prompt, counted)
+        content = kind_of(_text_of(prompt))
+        with self._lock:
+            for base, features in bases.items():
+                ratio = self._ratio(base, content)
+                if base == "cl100k" and not ratio.is_learnt:
+                    continue
+                return TokenCount(
+                    tokens=ratio.predict(features),
+                    tier="bytes" if base == "bytes" else "calibrated",
+                    error=ratio.error,
+                    error_p95=ratio.error_p95,
+                )
+        return UNKNOWN
+
+    def _ratio(self, base: Base, content: ContentKind) -> Ratio:
+        found = self._ratios.get((base, content))
+        if found is None:
+            found = self._ratios[base, content] = Ratio(_SHARES[base])
+        return found
+
+    # --- learning -------------------------------------------------------------------------
+
+    def learn(
+        self, prompt: Prompt, counted: CountedPrompt | None, evaluated: int, context: int | None
+    ) -> None:
+        """Take the number of tokens that a server reported for a prompt that it did not cut.
+
+        Nothing is learnt from a prompt that may have been cut.
+        """
+        if prompt.has_media or not prompt.is_known or evaluated <= 0:
+            return
+        if not _surely_fits(prompt, counted, context or _SMALLEST_CONTEXT):
+            return
+        with self._lock:
+            self.lessons += 1
+            if counted is not None:
+                self.added = max(self.added, evaluated - counted.total)
+                self._check(counted, evaluated)
+            content = kind_of(_text_of(prompt))
+            for base, features in _bases(prompt, counted).items():
+                self._ratio(base, content).learn(features, evaluated)
+
+    def _check(self, counted: CountedPrompt, evaluated: int) -> None:
+        if counted.prompt.is_raw:
+            self._agreements.append(evaluated == counted.total + counted.frame)
+            return
+        self._agreements.append(evaluated >= counted.total - counted.slack)
+        if not counted.more and counted.has_clean_edges:
+            roles = roles_of(counted.prompt)
+            self._overheads.learn(counted.kind, roles, evaluated - counted.total)
+
+
+def _surely_fits(prompt: Prompt, counted: CountedPrompt | None, context: int) -> bool:
+    if counted is not None:
+        return counted.total + counted.frame + counted.room < context
+    # No token is shorter than a byte.
+    room = _ROOM_OF_PROMPT + ROOM_OF_MESSAGE * len(prompt.messages)
+    return _size_of(prompt) + len(prompt.more) + room < context
+
+
+def _text_of(prompt: Prompt) -> str:
+    return "\n".join((*(text for _, text in prompt.messages), prompt.more))
+
+
+def _size_of(prompt: Prompt) -> int:
+    texts = (*(text for _, text in prompt.messages), prompt.more)
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
+
+def _bases(prompt: Prompt, counted: CountedPrompt | None) -> dict[Base, tuple[float, ...]]:
+    """Return what each base makes of a prompt, the best base first."""
+    around = (0, 0) if prompt.is_raw else (len(prompt.messages), 1)
+    size = _size_of(prompt)
+    found: dict[Base, tuple[float, ...]] = {}
+    if counted is not None:
+        found["vocabulary"] = (counted.total + counted.more, 0, *around)
+    elif (tokens := count_cl100k(_text_of(prompt))) is not None:
+        found["cl100k"] = (tokens, size, *around)
+    found["bytes"] = (0, size, *around)
+    return found

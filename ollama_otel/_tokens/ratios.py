@@ -1,0 +1,108 @@
+"""How many tokens a model makes of a text, learnt from what servers reported.
+
+The number is a sum of shares: of the tokens of another vocabulary, of the bytes, of the messages.
+The shares are those with the smallest relative errors over the last calls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from statistics import median, quantiles
+from typing import Final, Literal
+
+__all__ = ["ContentKind", "Ratio", "kind_of"]
+
+ContentKind = Literal["text", "code", "script"]
+"""`text`: words in Latin letters. `code`: many signs. `script`: mostly other letters."""
+
+_SAMPLE: Final = 4096
+_SIGNS: Final = re.compile(r"[{}()\[\];=<>_\\/|&#]")
+_MOST_SIGNS: Final = 0.06
+_MOST_OTHERS: Final = 0.2
+
+_MOST: Final = 64
+"""Calls that are remembered."""
+ENOUGH: Final = 5
+"""Calls after which the shares are used."""
+_PRIOR_WEIGHT: Final = 0.001
+
+
+def kind_of(text: str) -> ContentKind:
+    """Return the kind of a text, by its first characters."""
+    sample = text[:_SAMPLE]
+    others = sum(letter > "\u024f" for letter in sample)
+    if others > _MOST_OTHERS * len(sample):
+        return "script"
+    signs = len(_SIGNS.findall(sample))
+    return "code" if signs > _MOST_SIGNS * len(sample) else "text"
+
+
+class Ratio:
+    """The shares of one model and one kind of content."""
+
+    def __init__(self, prior: Sequence[float]) -> None:
+        self._prior = tuple(prior)
+        self._shares = self._prior
+        self._seen: deque[tuple[tuple[float, ...], int]] = deque(maxlen=_MOST)
+        self._errors: deque[float] = deque(maxlen=_MOST)
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the shares come from calls."""
+        return len(self._seen) >= ENOUGH
+
+    @property
+    def error(self) -> float | None:
+        """Median of the relative errors that it made; None if it made too few predictions."""
+        return median(self._errors) if len(self._errors) >= ENOUGH else None
+
+    @property
+    def error_p95(self) -> float | None:
+        """Their 95th percentile."""
+        if len(self._errors) < ENOUGH:
+            return None
+        return quantiles(self._errors, n=20, method="inclusive")[-1]
+
+    def predict(self, features: Sequence[float]) -> int:
+        """Return the number of tokens of a prompt."""
+        shares = zip(self._shares, features, strict=True)
+        return max(0, round(sum(share * feature for share, feature in shares)))
+
+    def learn(self, features: Sequence[float], tokens: int) -> None:
+        """Take the number that a server reported; more than 0."""
+        if self.is_learnt:
+            # Before it learns from this call, so that the error is that of a prediction.
+            self._errors.append(abs(self.predict(features) - tokens) / tokens)
+        self._seen.append((tuple(features), tokens))
+        self._shares = self._fitted()
+
+    def _fitted(self) -> tuple[float, ...]:
+        places = range(len(self._prior))
+        rows = [[value / tokens for value in features] for features, tokens in self._seen]
+        matrix = [[sum(row[i] * row[j] for row in rows) for j in places] for i in places]
+        vector = [sum(row[i] for row in rows) for i in places]
+        for place in places:
+            weight = _PRIOR_WEIGHT * matrix[place][place] + 1e-12
+            matrix[place][place] += weight
+            vector[place] += weight * self._prior[place]
+        return tuple(_solved(matrix, vector))
+
+
+def _solved(matrix: list[list[float]], vector: list[float]) -> list[float]:
+    """Solve a small system of equations whose matrix is symmetric and positive."""
+    rows = [[*row, value] for row, value in zip(matrix, vector, strict=True)]
+    for place, row in enumerate(rows):
+        for other in rows[place + 1 :]:
+            factor = other[place] / row[place]
+            other[place:] = [
+                value - factor * above
+                for value, above in zip(other[place:], row[place:], strict=True)
+            ]
+    found = [0.0] * len(rows)
+    for place in reversed(range(len(rows))):
+        row = rows[place]
+        known = sum(row[other] * found[other] for other in range(place + 1, len(rows)))
+        found[place] = (row[-1] - known) / row[place]
+    return found

@@ -1,0 +1,22 @@
+"""The text of a request that becomes the model's prompt, the same for every dialect."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+__all__ = ["Prompt"]
+
+
+class Prompt(Struct, frozen=True, kw_only=True):
+    """What a server renders into a prompt; the template around it is not known."""
+
+    messages: tuple[tuple[str, str], ...] = ()
+    """Role and text of each message, in order; an instruction of its own is one of `system`."""
+    more: str = ""
+    """Text that the template may write in any form, or leave out: tools, tool calls, thinking."""
+    has_media: bool = False
+    """Whether it has images or sounds, whose tokens are not known."""
+    is_raw: bool = False
+    """Whether the text goes to the model as it is, without a template."""
+    is_known: bool = True
+    """Whether nothing else goes into the prompt, such as a template in the request."""

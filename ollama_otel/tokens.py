@@ -1,0 +1,5 @@
+"""Counting tokens: `Client.count_tokens` returns a `TokenCount`."""
+
+from ollama_otel._tokens.counts import CountTier, TokenCount
+
+__all__ = ["CountTier", "TokenCount"]
