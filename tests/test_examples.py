@@ -172,6 +172,27 @@ def test_the_test_with_replay_passes_and_asks_nobody(collector: Collector) -> No
     assert collector.outcomes() == []
 
 
+def test_the_code_reviewer_s_tests_pass_and_ask_nobody(collector: Collector) -> None:
+    options = ("-p", "no:cacheprovider", "--import-mode=prepend")
+    replay = ("--ollama-record=none", "--ollama-strict")
+    said = run(collector, "-m", "pytest", *options, *replay, EXAMPLES / "code_reviewer")
+    assert " passed" in said
+    assert collector.outcomes() == []
+
+
+def test_the_code_reviewer_says_what_it_expected() -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "code_reviewer" / "reviewer.py"],
+        env={**os.environ, "OTEL_SDK_DISABLED": "true"},
+        input="no diff",
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "expected a diff as `git diff` prints it, found none" in done.stderr
+
+
 def test_every_example_has_a_test_and_a_line_in_the_readme() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
@@ -179,5 +200,8 @@ def test_every_example_has_a_test_and_a_line_in_the_readme() -> None:
         *("debug_yesterday.py", "test_with_replay.py"),
         "gunicorn_workers.py",  # in test_workers.py
     }
+    folders = {path.parent.name for path in EXAMPLES.glob("*/*.py")}
+    assert folders == {"code_reviewer", "live_chat"}  # the second one in real/test_live_chat.py
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert all(f"]({name})" in readme for name in names)
+    assert all(f"]({name}/" in readme for name in folders)

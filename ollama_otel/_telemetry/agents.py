@@ -28,6 +28,7 @@ from ollama_otel._exchange.agent_runs import (
 from ollama_otel._telemetry.attribute_limits import span_limit
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments
+from ollama_otel._telemetry.spans import context_attributes
 from ollama_otel.settings import Settings
 
 __all__ = ["AgentTelemetry"]
@@ -68,9 +69,7 @@ class AgentTelemetry(AgentTracing):
             names.AGENT_NAME: start.agent,
             names.REQUEST_MODEL: start.model,
             names.OUTPUT_TYPE: "json" if start.asks_for_json else None,
-            names.CONVERSATION_ID: start.context.conversation_id,
-            names.USER_ID: start.context.user_id,
-            **{names.TAG_PREFIX + key: value for key, value in start.context.tags.items()},
+            **context_attributes(start.context),
         }
         span = self.tracer.start_span(
             name, kind=SpanKind.INTERNAL, attributes=_known(attributes), start_time=start.started_at

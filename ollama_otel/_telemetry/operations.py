@@ -17,8 +17,9 @@ from ollama_otel._attempt import StructuredOutcome
 from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.metrics import MetricObserver
-from ollama_otel._telemetry.spans import SpanTracing
+from ollama_otel._telemetry.spans import SpanTracing, context_attributes
 from ollama_otel._wire.bounds import bounded_name
+from ollama_otel.context import current_call_context
 from ollama_otel.records import Outcome
 
 __all__ = ["Operation"]
@@ -59,6 +60,7 @@ class Operation:
                 names.OLLAMA_OPERATION_NAME: name,
                 names.PROVIDER_NAME: names.PROVIDER,
                 names.REQUEST_MODEL: model,
+                **context_attributes(current_call_context()),
                 **attributes,
             },
         )

@@ -18,12 +18,19 @@ from ollama_otel._exchange.observers import CallTrace, Tracing
 from ollama_otel._facts import FACTS
 from ollama_otel._telemetry.attribute_limits import span_limit
 from ollama_otel._telemetry.messages import MessageWriter
+from ollama_otel.context import CallContext
 from ollama_otel.records import CallRecord, CallStart, SpanIds
 from ollama_otel.settings import Profile, Settings
 
 _MAX_CACHED_STARTS = 1024
 
-__all__ = ["SpanTracing", "final_attributes", "operation_of", "start_attributes"]
+__all__ = [
+    "SpanTracing",
+    "context_attributes",
+    "final_attributes",
+    "operation_of",
+    "start_attributes",
+]
 
 
 def operation_of(start: CallStart) -> tuple[str, str]:
@@ -43,6 +50,13 @@ def start_attributes(start: CallStart) -> dict[str, AttributeValue]:
         names.PROVIDER_NAME: names.PROVIDER,
         **FACTS.start_attributes(start),
     }
+
+
+def context_attributes(context: CallContext) -> dict[str, str]:
+    """Return conversation, user and tags, for the spans that stand above calls."""
+    own = {names.CONVERSATION_ID: context.conversation_id, names.USER_ID: context.user_id}
+    tags = {names.TAG_PREFIX + key: value for key, value in context.tags.items()}
+    return {key: value for key, value in own.items() if value is not None} | tags
 
 
 def final_attributes(
