@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ollama_otel.redaction._engine import Span
+from ollama_otel.redaction._engine import Span, matches
 from ollama_otel.redaction._names import secrecy
 
 __all__ = ["find_in_commands"]
@@ -178,10 +178,10 @@ def find_in_commands(text: str) -> list[Span]:
         Span(*found.span("value"), "secret")
         for word, pattern in (_COMMANDS if " -" in text else _STATEMENTS)
         if word in text
-        for found in pattern.finditer(text)
+        for found in matches(pattern, text)
     ]
     if "alues" in text or "VALUES" in text:
-        spans += [span for found in _INSERT.finditer(text) for span in _inserted(found)]
+        spans += [span for found in matches(_INSERT, text) for span in _inserted(found)]
     return spans
 
 

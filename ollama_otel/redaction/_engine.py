@@ -13,7 +13,7 @@ from functools import wraps
 from html import unescape
 from typing import NamedTuple
 
-__all__ = ["MARK", "MARK_BEGIN", "Finder", "Redactor", "Span", "redactor"]
+__all__ = ["MARK", "MARK_BEGIN", "Finder", "Redactor", "Span", "matches", "redactor"]
 
 Redactor = Callable[[str], str]
 """Returns a string without its secrets. It gets single strings, never a JSON document."""
@@ -34,6 +34,10 @@ MARK_BEGIN = "[redacted: "
 MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
 _BLOCK = 4096
 """Characters after which the next line starts a new block."""
+_WINDOW, _REACH = 4096, 2048
+"""Characters in which a match may begin in one search, and characters after them that it sees."""
+_SIGHT = 128
+"""Characters behind a match that may forbid it."""
 # Any number of levels: JSON in JSON, a URL in a URL.
 _ESCAPE = re.compile(
     r"(?<!\\)\\++(?:u00([2-7][0-9A-Fa-f])|(u000[9AaDd]|[nrt])|([\"'/]))"
@@ -63,6 +67,31 @@ def redactor(
     redact.__module__ = "ollama_otel.redaction"
     redact.__doc__ = doc
     return _by_blocks(redact) if by_lines else redact
+
+
+def matches(
+    pattern: re.Pattern[str], text: str, start: int = 0, end: int | None = None
+) -> Iterator[re.Match[str]]:
+    """Yield what `pattern.finditer` would, for matches that are decided within 2,048 characters.
+
+    A regular expression holds Python's global lock for as long as one search takes. Here each
+    search is of a short part of the text, so that other threads can run in between.
+    """
+    end = len(text) if end is None else end
+    while start < end:
+        limit = min(start + _WINDOW + _REACH, end)
+        found = pattern.search(text, start, limit)
+        if found is None or found.start() >= start + _WINDOW:
+            start += _WINDOW
+            continue
+        if limit < end and found.end() > limit - _SIGHT:
+            # What stands behind the window may lengthen the match, or forbid it.
+            start = found.start() + 1
+            found = pattern.match(text, found.start(), end)
+            if found is None:
+                continue
+        yield found
+        start = max(found.end(), found.start() + 1)
 
 
 def _by_blocks(redact_block: Redactor) -> Redactor:

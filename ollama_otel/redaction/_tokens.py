@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from ollama_otel.redaction._engine import Span
+from ollama_otel.redaction._engine import Span, matches
 
 __all__ = ["SHORTEST_TOKEN", "find_bearer_tokens", "find_tokens", "is_random"]
 
@@ -25,7 +25,7 @@ _HEX = "[0-9a-f]"
 _SHAPES = (
     # Language models, and what is built around them.
     rf"sk-(?:proj|svcacct|admin|None|ant|or|lf|kimi|cp|ws)-{_WD}{{16,}}",  # OpenAI, Anthropic, ...
-    rf"sk-(?=[a-z_-]{{0,64}}[A-Z0-9]){_WD}{{16,}}",
+    rf"sk-(?=[a-z_-]{{0,64}}+[A-Z0-9]){_WD}{{16,}}",
     rf"(?:sess|pk-lf)-{_WD}{{20,}}",
     rf"(?:hf|api_org)_{_W}{{30,}}",  # Hugging Face
     rf"gsk_{_W}{{30,}}|xai-{_W}{{40,}}|r8_{_W}{{30,}}|nvapi-{_WD}{{40,}}|pplx-{_W}{{30,}}",
@@ -38,7 +38,7 @@ _SHAPES = (
     rf"bedrock-api-key-[A-Za-z0-9+/=]{{40,}}|amzn\.mws\.{_HEX}{{8}}-[0-9a-f-]{{27}}",
     rf"AIza{_WD}{{30,}}|ya29\.{_WD}{{20,}}|GOCSPX-{_WD}{{20,}}|AQ\.Ab{_WD}{{30,}}|1//0{_WD}{{30,}}",
     r"[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}",  # Microsoft Entra
-    r"[A-Za-z0-9+/]{30,90}(?:AzFu|AzSe|AIoT|\+ASt|\+ACR|\+AEh|\+ABa|ACDb|AzCa|APIM|JQQJ99)[A-Za-z0-9+/]{5,}={0,2}",
+    r"[A-Za-z0-9+/]{28,90}(?:AzFu|AzSe|AIoT|\+ASt|\+ACR|\+AEh|\+ABa|ACDb|AzCa|APIM|JQQJ99)[A-Za-z0-9+/]{5,}={0,2}",
     rf"do[opr]_v1_{_HEX}{{40,}}|LTAI{_W}{{12,}}|AKID{_W}{{32}}|AKLT{_WD}{{30,}}|bce-v3/ALTAK-[A-Za-z0-9/]{{20,}}",
     rf"HRKU-{_WD}{{30,}}|fm[12]_[A-Za-z0-9+/=]{{40,}}|fo1_{_WD}{{30,}}|vc[paikr]_{_W}{{20,}}|nf[pcoub]_{_W}{{30,}}",
     rf"rnd_{_W}{{20,}}|cf(?:ut|at|k|ut2)_{_WD}{{30,}}|v1\.0-{_HEX}{{24}}-{_HEX}{{100,}}|SCW{_W}{{17}}(?!{_W})",
@@ -50,7 +50,7 @@ _SHAPES = (
     rf"npm_{_W}{{30,}}|pypi-{_WD}{{50,}}|rubygems_{_HEX}{{40,}}|oy2[a-z0-9]{{40,}}|CLOJARS_[a-z0-9]{{40,}}|cio{_W}{{32}}(?!{_W})",
     rf"dckr_[a-z]{{3}}_{_WD}{{20,}}|AKCp{_W}{{50,}}|cmVmd{_W}{{50,}}|packagist_[a-z]{{3}}_{_HEX}{{40,}}",
     rf"CCIP(?:AT|RJ)_{_WD}{{20,}}|bk[a-z]{{2}}_{_HEX}{{30,}}|pul-{_HEX}{{30,}}|{_W}{{14}}\.atlasv1\.{_WD}{{50,}}",
-    rf"hv[sbr]\.{_WD}{{24,}}|[sbr]\.(?=[A-Za-z]{{0,23}}[0-9]){_W}{{24}}(?!{_W})|dp\.[a-z]{{2,5}}\.(?:[a-z0-9_-]{{1,40}}\.)?{_W}{{30,}}",
+    rf"hv[sbr]\.{_WD}{{24,}}|[sbr]\.(?=[A-Za-z]{{0,23}}+[0-9]){_W}{{24}}(?!{_W})|dp\.[a-z]{{2,5}}\.(?:[a-z0-9_-]{{1,40}}\.)?{_W}{{30,}}",
     rf"st\.[0-9a-f-]{{8,}}\.{_W}{{20,}}(?:\.{_W}{{20,}})?|ops_eyJ{_WD}{{100,}}|A3-[A-Z0-9]{{6}}-[A-Z0-9-]{{20,}}",
     rf"sq[upa]_{_HEX}{{30,}}|sgp_(?:{_HEX}{{16}}_|local_)?{_HEX}{{30,}}|slk_{_HEX}{{40,}}|snyk_[a-z]{{3}}\.{_WD}{{20,}}",
     rf"sha256~{_WD}{{30,}}|infracost-?{_W}{{30,}}|ico-{_W}{{30,}}|AGE-SECRET-KEY-1[A-Za-z0-9]{{50,}}",
@@ -64,7 +64,7 @@ _SHAPES = (
     rf"sntry[su]_[A-Za-z0-9_=+/-]{{40,}}|dt0[a-z][0-9]{{2}}\.(?:{_W}{{8,30}}\.{_W}{{40,}}|{_W}{{20,}})|hc[a-z](?:ik|mk|lk)_{_W}{{30,}}|cu_{_HEX}{{30,}}",
     # Messages and mail.
     rf"xox[abeoprs](?:\.xox[a-z])?-{_WD}{{10,}}|xapp-[0-9]-{_WD}{{20,}}|xwfp-{_WD}{{20,}}",
-    rf"SG\.{_WD}{{16,}}(?:\.{_WD}{{20,}})?|(?:xkeysib|xsmtpsib)-{_HEX}{{40,}}(?:-{_W}{{10,}})?|re_(?=[A-Za-z]{{0,30}}[0-9]){_W}{{8,}}_?{_W}{{12,}}|mlsn\.{_HEX}{{40,}}",
+    rf"SG\.{_WD}{{16,}}(?:\.{_WD}{{20,}})?|(?:xkeysib|xsmtpsib)-{_HEX}{{40,}}(?:-{_W}{{10,}})?|re_(?=[A-Za-z]{{0,30}}+[0-9]){_W}{{8,}}_?{_W}{{12,}}|mlsn\.{_HEX}{{40,}}",
     rf"(?:pub)?key-{_HEX}{{32}}|{_HEX}{{32}}-us[0-9]{{1,2}}|md-{_WD}{{22}}|SK{_HEX}{{32}}",
     rf"[MNO]{_WD}{{22,27}}\.{_WD}{{6}}\.{_WD}{{27,}}|(?:bot)?[0-9]{{8,10}}:A[A-Za-z0-9]{_WD}{{32,34}}",
     # Money and shops.
@@ -78,9 +78,9 @@ _SHAPES = (
     rf"[sp]k\.eyJ{_WD}{{20,}}\.{_WD}{{16,}}|(?:sdk|mob|api)-[0-9a-f]{{8}}-(?:[0-9a-f]{{4}}-){{3}}[0-9a-f]{{12}}|rdme_[a-z0-9]{{50,}}",
     rf"p8e-{_HEX}{{30,}}|API-[A-Z0-9]{{26,}}(?!{_W})|KEY[0-9A-F]{{30,}}_{_W}{{20,}}|tk-us-{_WD}{{40,}}|sm_(?:aat|pat|sat)_{_W}{{14,}}|fio-u-{_WD}{{50,}}|ory_[a-z]{{2,4}}_{_WD}{{30,}}",
     # Prefixes of their kind that are not in this list yet.
-    rf"[A-Za-z][A-Za-z0-9]{{1,15}}[_-](?:(?:live|test|prod|dev|api|pat|sk|secret|key|token|admin)[_-]){{1,2}}(?=[A-Za-z_-]{{0,99}}[0-9]){_W}{{16,}}",
+    rf"[A-Za-z][A-Za-z0-9]{{1,15}}[_-](?:(?:live|test|prod|dev|api|pat|sk|secret|key|token|admin)[_-]){{1,2}}(?=[A-Za-z_-]{{0,99}}+[0-9]){_W}{{16,}}",
 )
-_SHAPE = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_SHAPES)})")
+_SHAPE = re.compile(rf"(?<![A-Za-z0-9])(?=[A-Za-z0-9_~.])(?:{'|'.join(_SHAPES)})")
 # In words with capitals, small letters and digits, the shapes above need not know the prefix.
 _RANDOM = re.compile(
     r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]{0,15}[_.-](?:[A-Za-z0-9]{1,10}[_-]){0,2}([A-Za-z0-9]{24,})(?![A-Za-z0-9])"
@@ -106,9 +106,9 @@ _JWT = re.compile(
 def find_tokens(text: str) -> list[Span]:
     """Find tokens of vendors in the long words of a text."""
     words = [found.span() for found in _LONG_WORD.finditer(text)]
-    found = [shape for word in words for shape in _SHAPE.finditer(text, *word)]
+    found = [shape for word in words for shape in matches(_SHAPE, text, *word)]
     found += [
-        word for span in words for word in _RANDOM.finditer(text, *span) if is_random(word[1])
+        word for span in words for word in matches(_RANDOM, text, *span) if is_random(word[1])
     ]
     return [Span(*each.span(), "api_key") for each in found]
 
