@@ -13,7 +13,7 @@ from functools import wraps
 from html import unescape
 from typing import NamedTuple
 
-__all__ = ["MARK", "MARK_BEGIN", "Finder", "Redactor", "Span", "matches", "redactor"]
+__all__ = ["MARK", "MARK_BEGIN", "Finder", "Redactor", "Span", "matches", "next_match", "redactor"]
 
 Redactor = Callable[[str], str]
 """Returns a string without its secrets. It gets single strings, never a JSON document."""
@@ -69,10 +69,10 @@ def redactor(
     return _by_blocks(redact) if by_lines else redact
 
 
-def matches(
+def next_match(
     pattern: re.Pattern[str], text: str, start: int = 0, end: int | None = None
-) -> Iterator[re.Match[str]]:
-    """Yield what `pattern.finditer` would, for matches that are decided within 2,048 characters.
+) -> re.Match[str] | None:
+    """Return what `pattern.search` would, for matches that are decided within 2,048 characters.
 
     A regular expression holds Python's global lock for as long as one search takes. Here each
     search is of a short part of the text, so that other threads can run in between.
@@ -90,6 +90,15 @@ def matches(
             found = pattern.match(text, found.start(), end)
             if found is None:
                 continue
+        return found
+    return None
+
+
+def matches(
+    pattern: re.Pattern[str], text: str, start: int = 0, end: int | None = None
+) -> Iterator[re.Match[str]]:
+    """Yield what `pattern.finditer` would, found by `next_match`."""
+    while (found := next_match(pattern, text, start, end)) is not None:
         yield found
         start = max(found.end(), found.start() + 1)
 
@@ -172,7 +181,7 @@ class _View:
         escapes: list[int] = []
         ends: list[int] = []
         position = length = 0
-        for found in _ESCAPE.finditer(text):
+        for found in matches(_ESCAPE, text):
             pieces += [text[position : found.start()], _plain(found)]
             length += found.start() - position
             escapes.append(length)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from ollama_otel.redaction._engine import Span
+from ollama_otel.redaction._engine import Span, next_match
 
 __all__ = ["find_cards", "find_ibans"]
 
@@ -81,7 +81,7 @@ def find_cards(text: str) -> list[Span]:
 
 def _runs(text: str) -> Iterator[_Run]:
     """Yield all groups of digits that gaps join, at most 200 at a time."""
-    found = _RUN.search(text)
+    found = next_match(_RUN, text)
     is_continued = False
     while found is not None:
         parts = list(_DIGITS.finditer(text, *found.span()))
@@ -93,7 +93,7 @@ def _runs(text: str) -> Iterator[_Run]:
             parts.pop()
         if parts:
             yield _Run(text, parts, is_continued=is_continued, goes_on=goes_on)
-        found = next_run if goes_on else _RUN.search(text, found.end())
+        found = next_run if goes_on else next_match(_RUN, text, found.end())
         is_continued = goes_on
 
 
@@ -195,7 +195,7 @@ def find_ibans(text: str) -> list[Span]:
     """Find account numbers (IBAN): the length of their country and a valid checksum."""
     spans: list[Span] = []
     search = 0
-    while found := _IBAN.search(text, search):
+    while found := next_match(_IBAN, text, search):
         length = _iban_length(text, found)
         search = found.start() + (length or 1)
         if length:
