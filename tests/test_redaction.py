@@ -8,7 +8,7 @@ import string
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,14 +16,9 @@ from hypothesis import strategies as st
 
 from ollama_otel import redaction
 from ollama_otel.errors import SettingsError
-from ollama_otel.redaction import BUILT_IN, is_secret_key, pattern
+from ollama_otel.redaction import BUILT_IN, is_secret_key, pattern, redact
 from tests.fake_secrets import KINDS, is_luhn, secrets
-
-
-def redact(text: str) -> str:
-    for redactor in BUILT_IN:
-        text = redactor(text)
-    return text
+from tests.secret_shapes import Part, shapes
 
 
 @pytest.mark.parametrize(
@@ -278,6 +273,63 @@ def test_redacting_twice_changes_nothing(text: str) -> None:
     assert redact(once) == once
 
 
+_SHAPES = [shape.text for part in get_args(Part) for _, shape in shapes(part)]
+_GLUE = (
+    *(
+        "",
+        " ",
+        "\n",
+        ", ",
+        ": ",
+        "=",
+        '"',
+        "'",
+        "`",
+        "|",
+        "\\n",
+        "%3D",
+        "&amp;",
+        "@",
+        "(",
+        ")",
+        "[",
+    ),
+    *("]", "\u2026", "\u00bb", " - ", "<", ">", "- ", "**", "[redacted: secret]", "[redacted: "),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(_SHAPES).flatmap(
+                lambda text: st.sampled_from((text, text[: len(text) // 2], text[len(text) // 2 :]))
+            ),
+            st.sampled_from(_GLUE),
+        ).map("".join),
+        max_size=5,
+    ).map("".join)
+)
+@example("login bob password Summer862kvMy password is: Tr0Ub4Dor-173qm, see")
+@example("my password is Falcon573kb[redacted: my password is Falcon573kb")
+@example("Use Zq9-hunter as password: **API key**: `Hunter_136tz`")
+def test_redacting_shapes_of_secrets_twice_changes_nothing(text: str) -> None:
+    once = redact(text)
+    assert redact(once) == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[redacted: my password is Falcon573kb",
+        "[redacted: Authorization: Bearer Falcon573kb",
+        "[redacted: Cookie: sid=Falcon573kb",
+    ],
+)
+def test_what_only_begins_like_a_mark_hides_nothing(text: str) -> None:
+    assert "Falcon573kb" not in redact(text)
+
+
 @pytest.mark.parametrize("redactor", BUILT_IN, ids=lambda redactor: redactor.__name__)
 @pytest.mark.parametrize(
     "unit",
@@ -527,7 +579,7 @@ def test_every_redactor_offered_is_built_in() -> None:
     names = {
         name
         for name in redaction.__all__
-        if name not in {"BUILT_IN", "Redactor", "pattern", "is_innocent", "is_secret_key"}
+        if name not in {"BUILT_IN", "Redactor", "pattern", "is_innocent", "is_secret_key", "redact"}
     }
     assert {redactor.__name__ for redactor in BUILT_IN} == names
 

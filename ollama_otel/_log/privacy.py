@@ -15,7 +15,7 @@ from ollama_otel._log.response_body import ResponseBody
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel._wire.media import data_urls, encoded_bytes, is_data_url, is_media, omitted
-from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
+from ollama_otel.redaction import Redactor, is_innocent, redact
 
 __all__ = ["BodyPolicy", "KeptMedia"]
 
@@ -38,20 +38,19 @@ class BodyPolicy:
     If a redactor raises or does not return a string, the text becomes `[redaction failed]`.
     """
 
-    __slots__ = ("_given", "_keeps_answered", "_keeps_asked", "_redactors")
+    __slots__ = ("_keeps_answered", "_keeps_asked", "_redactors")
 
     def __init__(
         self, redactors: Sequence[Redactor] = (), *, keeps_media: KeptMedia = False
     ) -> None:
-        self._given = tuple(redactors)
-        self._redactors = (*BUILT_IN, *redactors)
+        self._redactors = tuple(redactors)
         self._keeps_asked = keeps_media is True
         self._keeps_answered = bool(keeps_media)
 
     def text(self, value: str) -> str:
         """Return a text without secrets."""
-        redacted = value
-        for redactor in self._given if is_innocent(value) else self._redactors:
+        redacted = value if is_innocent(value) else redact(value)
+        for redactor in self._redactors:
             try:
                 result: object = redactor(redacted)
             except Exception:  # noqa: BLE001  a redactor is foreign code; its error may quote the text

@@ -89,6 +89,21 @@ _COMMANDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             rf"\becho[ \t]+(?:-\w+[ \t]+)?{_Q}{_V}{_Q}[ \t]*\|[^|\r\n]{{0,99}}(?:--?password-stdin|sudo[ \t]+-\w*S|passwd[ \t]+--stdin|--with-token)",
         ),
         ("with-token", rf"--with-token[ \t]+(?!<){_Q}{_V}"),
+        ("openssl", rf"\bopenssl{_OTHERS}-[kK][ \t]+{_Q}{_V}"),
+        ("SecureString", rf"ConvertTo-SecureString[ \t]+(?:-String[ \t]+)?{_Q}(?![$(]){_V}"),
+        # Windows, Oracle, routers
+        ("/user:", rf"/user:\S{{1,64}}[ \t]+(?!/){_Q}{_V}"),
+        ("jdbc:oracle", r"jdbc:oracle:\w{1,8}:[\w.-]{1,64}/(?P<value>[^\s@\"']{3,64})(?=@)"),
+        ("sqlplus", r"\bsqlplus[ \t]+(?:-\w+[ \t]+)?[\w.-]{1,64}/(?P<value>[^\s@\"']{3,64})"),
+        ("community", r"\bsnmp-server[ ]community[ ](?P<value>\S{3,64})"),
+        (
+            "enable",
+            r"(?m:^)[ \t]*enable[ ](?:secret|password)[ ](?:[0-9][ ])?(?P<value>\S{3,128})[ \t]*(?m:$)",
+        ),
+        (
+            "username",
+            r"(?m:^)[ \t]*username[ ]\S{1,64}[ ][^\r\n]{0,40}?(?:secret|password)[ ](?:[0-9][ ])?(?P<value>\S{3,128})[ \t]*(?m:$)",
+        ),
         # SQL
         (
             "DENTIFIED",

@@ -32,6 +32,9 @@ Finder = Callable[[str], list[Span]]
 
 MARK_BEGIN = "[redacted: "
 MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
+_MOST_ROUNDS = 6
+"""A mark may uncover a secret beside it. Without a limit, text that is made for it would take
+quadratic time."""
 _BLOCK = 4096
 """Characters after which the next line starts a new block."""
 _WINDOW, _REACH = 4096, 2048
@@ -57,11 +60,16 @@ def redactor(
     """
 
     def redact(text: str) -> str:
-        spans = find(text)
-        view = _View.of(text) if has_view else None
-        if view is not None:
-            spans = [*spans, *map(view.in_source, find(view.text))]
-        return _replaced(text, spans) if spans else text
+        for _ in range(_MOST_ROUNDS):
+            spans = find(text)
+            view = _View.of(text) if has_view else None
+            if view is not None:
+                spans = [*spans, *map(view.in_source, find(view.text))]
+            redacted = _replaced(text, spans) if spans else text
+            if redacted == text:
+                break
+            text = redacted
+        return text
 
     redact.__name__ = redact.__qualname__ = name
     redact.__module__ = "ollama_otel.redaction"

@@ -13,7 +13,7 @@ __all__ = ["find_authorization", "find_cookies"]
 _AFTER_NAME = r"""["'`\])*]{0,4} [ \t]{0,8} (?: (?P<colon>:) | => | [=,] ) [ \t]{0,8} [\[(]? [bfru]? ["'`*]{0,3} [ \t]?"""
 _AUTHORIZATION = re.compile(
     rf"""
-    (?<!\[redacted:[ ]) authorization {_AFTER_NAME}
+    (?! (?<=\[redacted:[ ]) authorization\] ) authorization {_AFTER_NAME}
     (?!\[redacted)
     (?P<value>
         (?:digest|oauth|hawk|signature|aws4-hmac-sha256) [ \t] [^\r\n]*
@@ -28,7 +28,7 @@ _AUTHORIZATION = re.compile(
 )
 _COOKIE = re.compile(
     r"""
-    (?<!\[redacted:[ ]) cookie2? ["'`\])]{0,3} [ \t]{0,8} [:=] [ \t]{0,8} ["'`]?
+    (?! (?<=\[redacted:[ ]) cookie\] ) cookie2? ["'`\])]{0,3} [ \t]{0,8} [:=] [ \t]{0,8} ["'`]?
     (?!\[redacted)
     (?P<value>
       [^\s=;,"'\\:{}()<>]{1,256} (?: ="[^"\r\n]*" | = )
