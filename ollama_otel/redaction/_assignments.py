@@ -248,7 +248,7 @@ def _whole_word(text: str, value: Value, sign: str) -> Value:
     """Extend a value in a line of its own, such as `PASSWORD=a&b;c`, to the next space."""
     if sign.strip() != sign:
         return value
-    found = BARE.match(text, value.start)
+    found = BARE.match(text, value.start, value.start + LOOKED_AT)
     if (
         found is None
         or text[found.end() : found.end() + 1] not in ("", "\n", "\r")
