@@ -164,11 +164,8 @@ BUILT_IN: tuple[Redactor, ...] = (
 
 def redact(text: str) -> str:
     """Return a text without what the built-in redactors find."""
-    for _ in range(_MOST_ROUNDS):
-        redacted = text
-        for each in BUILT_IN:
-            redacted = each(redacted)
-        if redacted == text:
-            break
-        text = redacted
+    settled: dict[Redactor, str] = {}
+    for each in BUILT_IN * _MOST_ROUNDS:
+        if settled.get(each) != text:
+            text = settled[each] = each(text)
     return text

@@ -15,7 +15,18 @@ __all__ = ["Name", "names_in"]
 _CORES = (
     *("passw", "passphrase", "passcode", "passkey", "pwd", "secret", "token", "key", "credential"),
     *("creds", "cookie", "auth", "jwt", "session", "connection", "phrase", "contrase", "passord"),
-    *("senha", "wachtwoord", "kennwort", "bindpw", "rootpw", "mot de passe", "requirepass", "mnemonic", "signature", "bearer"),
+    *(
+        "senha",
+        "wachtwoord",
+        "kennwort",
+        "bindpw",
+        "rootpw",
+        "mot de passe",
+        "requirepass",
+        "mnemonic",
+        "signature",
+        "bearer",
+    ),
     *("пароль", "密码", "密碼", "パスワード", "비밀번호"),
 )
 # These are parts of other words, too, and count as whole words only.

@@ -205,6 +205,36 @@ def test_images_within_a_text_are_omitted_and_the_text_stays() -> None:
     assert kept["messages"][0]["content"] == text.replace("joe@example.com", HIDDEN)
 
 
+PICTURE_OF_LINES = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(200)))
+WRAPPED = "\n".join(re.findall(".{1,76}", PICTURE_OF_LINES.decode()))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "DATA:IMAGE/PNG;BASE64," + PICTURE_OF_LINES.decode(),
+        "data:image/png;name=a.png;base64," + PICTURE_OF_LINES.decode(),
+        "data:image/png; base64, " + PICTURE_OF_LINES.decode(),
+        "data:image/png;base64," + WRAPPED,
+        "data:image/png;base64,\n" + WRAPPED.replace("\n", "\r\n"),
+        "data:image/png;base64," + base64.urlsafe_b64encode(b"\xfb\xef\xbe" * 50).decode(),
+    ],
+)
+@pytest.mark.parametrize(
+    "around", ["look: {} what is it?", "![a]({})", '<img src="{}">', "{}\nwhat?"]
+)
+def test_an_image_within_a_text_goes_however_its_url_is_written(url: str, around: str) -> None:
+    before, after = around.split("{}")
+    stored, changes = POLICY.request(
+        json.dumps({"prompt": f"x {before}{url}{after}"}).encode(), NATIVE
+    )
+    assert re.fullmatch(
+        rf'x {re.escape(before)}\{{"ollama_otel":"omitted"[^}}]*\}}{re.escape(after)}',
+        stored["prompt"],
+    )
+    assert changes == {"images"}
+
+
 def test_a_policy_for_playing_keeps_what_was_answered() -> None:
     policy = BodyPolicy(keeps_media="answers")
     vectors = [b'{"embeddings":[[0.25,0.5]]}']
