@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from ollama_otel._bounds import (
+    LONGEST_NAME,
+    MOST_TOOLS,
+    bounded_name,
+    bounded_names,
+    bounded_options,
+)
 from ollama_otel._frozen import FrozenDict, frozen
-from ollama_otel._wire.bounds import LONGEST_NAME, bounded_name
 from ollama_otel._wire.durations import read_keep_alive
 from ollama_otel._wire.media import is_mark, media_of
 from ollama_otel._wire.model_names import short_name
@@ -88,6 +94,11 @@ def tool_name(tool: object) -> str:
     return name if isinstance(name, str) else ""
 
 
+def _tool_names(tools: Sequence[object]) -> tuple[str, ...]:
+    # One more than are kept, so that the names say that there are more.
+    return bounded_names([tool_name(tool) for tool in tools[: MOST_TOOLS + 1]], MOST_TOOLS)
+
+
 def _length(value: object) -> int:
     return len(value) if isinstance(value, (list, tuple)) else 0
 
@@ -122,7 +133,7 @@ def read_request(
         model=_name(get("model")) or _name(get("name")) or _name(get("source")),
         stream=stream and endpoint.streams_by_default is not None,
         purpose=_purpose(endpoint, body),
-        options=frozen(options) if options and isinstance(options, dict) else _NO_OPTIONS,
+        options=bounded_options(options) if options and isinstance(options, dict) else _NO_OPTIONS,
         think=think if think is None else _think(think),
         keep_alive=_keep_alive(get("keep_alive")),
         asks_for_json=bool(get("format")),
@@ -131,9 +142,7 @@ def read_request(
         dimensions=_dimensions(get("dimensions")),
         input_count=input_count,
         image_count=image_count,
-        tools=tuple(bounded_name(tool_name(tool)) for tool in tools)
-        if isinstance(tools, (list, tuple))
-        else (),
+        tools=_tool_names(tools) if isinstance(tools, (list, tuple)) else (),
         size=size,
     )
 
