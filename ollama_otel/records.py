@@ -302,7 +302,8 @@ class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
     dimensions: int | None = None
     input_count: int | None = None
     """Messages of a chat, texts of an embedding request."""
-    image_count: int = 0
+    image_count: int | None = 0
+    """None if the request has too many values to be read; see `docs/untrusted-input.md`."""
     tools: tuple[str, ...] = ()
     """Names of the tools offered; the last is `ResponseFacts.MORE_NAMES` if there are more."""
     size: int | None = None
@@ -579,7 +580,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
             self.response_size > _BACKPRESSURE_BYTES
             and (self.held_by_caller or 0.0) > _BACKPRESSURE_SHARE * total
         )
-        if runs_twice or request.image_count or stalls:
+        if runs_twice or request.image_count != 0 or stalls:
             return None
         return max(0.0, total - load - prompt - generation)
 

@@ -128,10 +128,12 @@ class Pipeline:
         body, changes, missing = None, frozenset[str](), entry.missing
         if self._bodies and missing is None and start.content:
             dialect = dialect_of(start.endpoint)
-            if self._policy.covers(dialect):
-                body, changes = self._policy.request(start.content, dialect)
-            else:
+            if not self._policy.covers(dialect):
                 missing = "dialect"
+            elif is_costly(start.content):
+                missing = "too_long"
+            else:
+                body, changes = self._policy.request(start.content, dialect)
         if self._bodies and missing is None and changes.isdisjoint(_UNCLEAN):
             self._clean_requests[entry.id] = None
             if len(self._clean_requests) > _MOST_CALLS:

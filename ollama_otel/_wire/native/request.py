@@ -15,6 +15,7 @@ from ollama_otel._bounds import (
 )
 from ollama_otel._frozen import FrozenDict, frozen
 from ollama_otel._wire.durations import read_keep_alive
+from ollama_otel._wire.lenient_json import LEFT_OUT, FieldReader
 from ollama_otel._wire.media import is_mark, media_of
 from ollama_otel._wire.model_names import short_name
 from ollama_otel.records import (
@@ -32,7 +33,14 @@ from ollama_otel.records import (
     ToolResult,
 )
 
-__all__ = ["canonical", "read_conversation", "read_request", "tool_calls", "tool_name"]
+__all__ = [
+    "canonical",
+    "read_conversation",
+    "read_fields",
+    "read_request",
+    "tool_calls",
+    "tool_name",
+]
 
 _NO_OPTIONS: Final[Mapping[str, Any]] = FrozenDict()
 _TOO_LARGE: Final = 2**63
@@ -42,6 +50,14 @@ _THINK_LEVEL: Final = re.compile(r"minimal|low|medium|x?high|max")
 
 _SETTINGS: Final = ("format", "think", "keep_alive", "stream", "raw", "truncate")
 """Fields besides the options that affect the response."""
+
+read_fields: Final = FieldReader(
+    (
+        *("model", "name", "source", "stream", "options", "tools", "messages", "prompt", "input"),
+        *("images", "format", "think", "keep_alive", "raw", "truncate", "dimensions"),
+    )
+)
+"""Reads the fields that are facts of a request."""
 
 
 def _text(value: object) -> str | None:
@@ -118,7 +134,8 @@ def read_request(
     if not isinstance(stream, bool):
         stream = bool(endpoint.streams_by_default)
     think, options, tools, messages = get("think"), get("options"), get("tools"), get("messages")
-    image_count = _length(get("images"))
+    images = get("images")
+    image_count = _length(images)
     input_count: int | None = None
     if isinstance(messages, (list, tuple)):
         input_count = len(messages)
@@ -127,7 +144,8 @@ def read_request(
                 image_count += _length(message["images"])
     elif endpoint.response == "embedding":
         inputs = get(endpoint.input_field or "")
-        input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
+        if inputs is not LEFT_OUT:
+            input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
     raw, truncate = get("raw"), get("truncate")
     return RequestFacts(
         model=_name(get("model")) or _name(get("name")) or _name(get("source")),
@@ -141,7 +159,7 @@ def read_request(
         truncate=truncate if isinstance(truncate, bool) else None,
         dimensions=_dimensions(get("dimensions")),
         input_count=input_count,
-        image_count=image_count,
+        image_count=None if images is LEFT_OUT or messages is LEFT_OUT else image_count,
         tools=_tool_names(tools) if isinstance(tools, (list, tuple)) else (),
         size=size,
     )
