@@ -66,7 +66,7 @@ class NativeDialect(Dialect):
         """Return a request's JSON object; a large one loses its images, or all that is long."""
         if len(content) <= _LARGE_REQUEST:
             return parse_object(content)
-        return parse_without_images(content, request.read_fields)
+        return parse_without_images(content)
 
     def read_stream(
         self,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ollama_otel._wire.lenient_json import is_costly, parse_object
+from ollama_otel._wire.native.request import read_fields
 
 __all__ = ["parse_without_images", "without_images"]
 
@@ -18,13 +19,11 @@ _LOOKED_AT: Final = 256
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]*")
 
 
-def parse_without_images(
-    body: bytes, read_fields: Callable[[bytes], dict[str, Any] | None]
-) -> dict[str, Any] | None:
+def parse_without_images(body: bytes) -> dict[str, Any] | None:
     """Return a request's JSON object with an empty text for each image.
 
-    The request is parsed whole if there is any doubt that only images are left out, and read with
-    `read_fields` if it is costly to parse without images.
+    The request is parsed whole if there is any doubt that only images are left out. One that is
+    costly to parse without images is read by field.
     """
     smaller, count = without_images(body)
     if is_costly(smaller):
