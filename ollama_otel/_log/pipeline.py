@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -102,7 +103,7 @@ class Pipeline:
         self._max_body = max_body
         self._ids = ids
         self._bodies = bodies
-        self._clean_requests: dict[str, None] = {}
+        self._clean_requests: OrderedDict[str, None] = OrderedDict()
         """Ids of calls whose request is known to hold no secret, the oldest first."""
 
     def render(self, entry: Begun | Ended) -> bytes:
@@ -137,7 +138,7 @@ class Pipeline:
         if self._bodies and missing is None and changes.isdisjoint(_UNCLEAN):
             self._clean_requests[entry.id] = None
             if len(self._clean_requests) > _MOST_CALLS:
-                del self._clean_requests[next(iter(self._clean_requests))]
+                self._clean_requests.popitem(last=False)
         return request_line(entry.id, start, body=body, changes=changes, missing=missing)
 
     def _end(self, entry: Ended) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads a log: joins the lines of all its files to calls, in constant memory."""
+"""Reads a log: joins the lines of all its files to calls, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import heapq
 import os
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
 from ollama_otel._log.format import VERSION, call_from
 from ollama_otel._log.own_files import is_regular
-from ollama_otel._wire.lenient_json import parse_exactly
+from ollama_otel._wire.lenient_json import is_costly, parse_exactly
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["Skipped", "read"]
@@ -34,8 +35,15 @@ _SHOWN: Final = 60
 _ATTEMPTS: Final = 20
 _LONGEST_LINE: Final = 256 << 20
 """Bytes; a small gzip may hold a line of any length."""
+_MOST_VALUES: Final = 10_000_000
+"""JSON values in a line; a log of this library has a tenth as many."""
+_MOST_WAITING: Final = 20_000
+"""Lines that wait for the other line of their call."""
+_LARGEST_WAITING: Final = 512 << 20
+"""Bytes of these lines."""
 _LONGEST: Final = 300
 """Characters of an error message."""
+_LONE_END: Final = "an end line without its request line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +90,53 @@ class _Line(NamedTuple):
     values: dict[str, Any]
     file: Path
     number: int
+    size: int
+    """Bytes."""
+
+
+class _Waiting:
+    """Lines that wait for the other line of their call, the oldest first; bounded."""
+
+    def __init__(self, skips: _Skips, replaced: str) -> None:
+        """`replaced` is the reason why the first of two lines with the same id is skipped."""
+        self._skips = skips
+        self._replaced = replaced
+        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        self._size = 0
+
+    def take(self, call_id: str) -> _Line | None:
+        """Remove and return the line of a call; None if it has none."""
+        line = self._lines.pop(call_id, None)
+        if line is not None:
+            self._size -= line.size
+        return line
+
+    def add(self, call_id: str, line: _Line) -> Iterable[_Line]:
+        """Add a line; return the oldest ones if they are too many."""
+        if same := self.take(call_id):
+            self._skips.add(same.file, same.number, self._replaced)
+        self._lines[call_id] = line
+        self._size += line.size
+        if len(self._lines) <= _MOST_WAITING and self._size <= _LARGEST_WAITING:
+            return ()
+        return list(self._displaced())
+
+    def _displaced(self) -> Iterator[_Line]:
+        while len(self._lines) > _MOST_WAITING or self._size > _LARGEST_WAITING:
+            _, oldest = self._lines.popitem(last=False)
+            self._size -= oldest.size
+            yield oldest
+
+    def rest(self) -> Iterable[_Line]:
+        """Return the lines that still wait."""
+        return self._lines.values()
 
 
 def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Iterator[RecordedCall]:
     """Return the calls of a log in the order of their ends; those without an end come last.
+
+    Of more than 20,000 calls that are open at the same time, or of 512 MiB of their lines, the
+    oldest come earlier, as calls without an end; if their ends follow, these are skipped.
 
     `path` is a file, with its archived files and those of other processes, a folder of such
     files, or a cassette. `report` gets what was skipped, because a process was killed while it
@@ -168,27 +219,31 @@ def _explain_refused(
 
 def _joined(lines: Iterable[_Line], skips: _Skips) -> Iterator[RecordedCall]:
     """Join requests and ends."""
-    requests: dict[str, _Line] = {}
-    early_ends: dict[str, _Line] = {}
+    requests = _Waiting(skips, "a request line with the id of a later one")
+    early_ends = _Waiting(skips, _LONE_END)
     for line in lines:
+        call_id = line.values.get("id", "")
         match line.values.get("event"):
             case "request":
-                call_id = line.values.get("id", "")
                 # The clock was set back between the files.
-                if end := early_ends.pop(call_id, None):
+                if end := early_ends.take(call_id):
                     yield _call(line, end)
                 else:
-                    requests[call_id] = line
+                    for oldest in requests.add(call_id, line):
+                        yield _call(oldest, None)
             case "end":
-                call_id = line.values.get("id", "")
-                if request := requests.pop(call_id, None):
+                if request := requests.take(call_id):
                     yield _call(request, line)
                 else:
-                    early_ends[call_id] = line
-    for end in early_ends.values():
-        skips.add(end.file, end.number, "an end line without its request line")
-    for request in requests.values():
+                    _skip_ends(early_ends.add(call_id, line), skips)
+    _skip_ends(early_ends.rest(), skips)
+    for request in requests.rest():
         yield _call(request, None)
+
+
+def _skip_ends(ends: Iterable[_Line], skips: _Skips) -> None:
+    for end in ends:
+        skips.add(end.file, end.number, _LONE_END)
 
 
 def _call(request: _Line, end: _Line | None) -> RecordedCall:
@@ -217,6 +272,11 @@ def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
                     f"{file}:{number}: expected lines of at most {_LONGEST_LINE >> 20} MiB, found "
                     "a longer one: it was not written by ollama_otel, or its file is damaged"
                 )
+            if is_costly(raw, most=_MOST_VALUES):
+                raise ReplayLogError(
+                    f"{file}:{number}: expected lines of at most {_MOST_VALUES:,} values, found "
+                    "one with more: it was not written by ollama_otel"
+                )
             values = _parsed(raw)
             if torn is not None:
                 _explain(file, number - 1, torn, values, skips)
@@ -226,7 +286,7 @@ def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
                 continue
             _check_version(values, file, number)
             _check_texts(values, file, number)
-            yield _Line(values.get("at", ""), values, file, number)
+            yield _Line(values.get("at", ""), values, file, number, len(raw))
     except (OSError, EOFError, zlib.error) as error:
         raise ReplayLogError(f"{file}:{number + 1}: cannot be read: {error}") from error
     if torn is not None:

@@ -39,8 +39,8 @@ _LONGEST_FIELD: Final = 64 * 1024
 """Bytes of a field that is read alone."""
 
 
-def is_costly(document: bytes, marks: bytes = VALUES) -> bool:
-    """Whether parsing takes long, and many times the memory: it has very many values.
+def is_costly(document: bytes, marks: bytes = VALUES, most: int = _MOST_VALUES) -> bool:
+    """Whether parsing takes long, and many times the memory: it has more than `most` values.
 
     Some megabytes of one text or image do not; as many of empty lists do. `marks` are the
     characters that are counted, `VALUES` or `VALUES_BESIDE_VECTORS`.
@@ -53,7 +53,7 @@ def is_costly(document: bytes, marks: bytes = VALUES) -> bool:
         for start in range(0, len(document), LARGE):
             part = bytes(view[start : start + LARGE])
             count += len(part) - len(part.translate(None, marks))
-            if count > _MOST_VALUES:
+            if count > most:
                 return True
     return False
 
