@@ -35,6 +35,8 @@ from ollama_otel.records import (
 )
 
 __all__ = [
+    "LONGEST_LINE",
+    "MOST_VALUES",
     "VERSION",
     "LoggedEnd",
     "LoggedStart",
@@ -47,6 +49,10 @@ __all__ = [
 ]
 
 VERSION: Final = 2
+LONGEST_LINE: Final = 256 << 20
+"""Bytes that a reader takes; a small gzip may hold a line of any length."""
+MOST_VALUES: Final = 10_000_000
+"""JSON values in a line that a reader takes; a log of this library has a tenth as many."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

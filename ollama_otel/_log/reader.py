@@ -20,7 +20,7 @@ from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
-from ollama_otel._log.format import VERSION, call_from
+from ollama_otel._log.format import LONGEST_LINE, MOST_VALUES, VERSION, call_from
 from ollama_otel._log.own_files import is_regular
 from ollama_otel._wire.lenient_json import is_costly, parse_exactly
 from ollama_otel.errors import ReplayLogError
@@ -33,10 +33,6 @@ _decode: Final = Decoder().decode
 _SHOWN: Final = 60
 """Bytes of a malformed line that are shown."""
 _ATTEMPTS: Final = 20
-_LONGEST_LINE: Final = 256 << 20
-"""Bytes; a small gzip may hold a line of any length."""
-_MOST_VALUES: Final = 10_000_000
-"""JSON values in a line; a log of this library has a tenth as many."""
 _MOST_WAITING: Final = 20_000
 """Lines that wait for the other line of their call."""
 _LARGEST_WAITING: Final = 512 << 20
@@ -265,16 +261,16 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
 def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
     number, torn = 0, None
     try:
-        while raw := stream.readline(_LONGEST_LINE):
+        while raw := stream.readline(LONGEST_LINE):
             number += 1
-            if len(raw) == _LONGEST_LINE:
+            if len(raw) == LONGEST_LINE:
                 raise ReplayLogError(
-                    f"{file}:{number}: expected lines of at most {_LONGEST_LINE >> 20} MiB, found "
+                    f"{file}:{number}: expected lines of at most {LONGEST_LINE >> 20} MiB, found "
                     "a longer one: it was not written by ollama_otel, or its file is damaged"
                 )
-            if is_costly(raw, most=_MOST_VALUES):
+            if is_costly(raw, most=MOST_VALUES):
                 raise ReplayLogError(
-                    f"{file}:{number}: expected lines of at most {_MOST_VALUES:,} values, found "
+                    f"{file}:{number}: expected lines of at most {MOST_VALUES:,} values, found "
                     "one with more: it was not written by ollama_otel"
                 )
             values = _parsed(raw)
