@@ -77,11 +77,19 @@ class BodyPolicy:
         return dialect.response_fields != _NO_FIELDS
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of facts without secrets."""
-        return {
-            name: fact if type(fact) in _HARMLESS else self._facts(fact)
+        """Return a copy of facts without secrets; a count that looks like one is left out.
+
+        A text in its place would be a fact of the wrong type.
+        """
+        copies = {
+            name: fact if type(fact) in _HARMLESS else self._fact(fact)
             for name, fact in facts.items()
         }
+        return {name: copy for name, copy in copies.items() if copy is not None}
+
+    def _fact(self, fact: Any) -> Any:
+        copied = self._facts(fact)
+        return None if type(fact) is int and type(copied) is not int else copied
 
     def request(self, content: bytes, dialect: Dialect) -> tuple[Any, frozenset[str]]:
         """Return the JSON of a request to store, and the changes to it.

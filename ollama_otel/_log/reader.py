@@ -16,6 +16,7 @@ from typing import IO, Any, Final, NamedTuple
 
 from msgspec.json import Decoder
 
+from ollama_otel._bounds import cut
 from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, read_cassette
@@ -254,7 +255,7 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
         where = request if end is None else end
         raise ReplayLogError(
             f"{where.file}:{where.number}: expected the {where.values['event']} line of a call, "
-            f"found a malformed one ({type(error).__name__}: {error})"
+            f"found a malformed one ({type(error).__name__}: {cut(str(error), _LONGEST)})"
         ) from error
 
 
@@ -333,10 +334,10 @@ def _check_version(values: dict[str, Any], file: Path, number: int) -> None:
     if type(version) is not int or version < 1:
         raise ReplayLogError(
             f'{file}:{number}: expected a line of a replay log with its version "v", '
-            f"found the keys {', '.join(map(str, values)) or 'none'}"
+            f"found the keys {cut(', '.join(values), _LONGEST) or 'none'}"
         )
     if version > VERSION:
         raise ReplayLogError(
-            f"{file}:{number}: written in version {version} of the format, and this ollama_otel "
-            f"reads up to {VERSION}: upgrade it"
+            f"{file}:{number}: written in version {cut(str(version), _LONGEST)} of the format, and "
+            f"this ollama_otel reads up to {VERSION}: upgrade it"
         )

@@ -432,3 +432,53 @@ def test_a_line_of_very_many_values_is_an_error(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 5 * len(bomb)
     finally:
         tracemalloc.stop()
+
+
+# --- values that no log of ours has -------------------------------------------------------------
+
+ODD = [
+    *("NaN", "-Infinity", "1e999", "1" + "0" * 10_000, "-" + "9" * 4_000, "18446744073709551616"),
+    *(r'"\u0000"', r'"\ud800"', r'"\udfff\ud800"', '"' + "x" * 100_000 + '"', r'{"\ud800":[]}'),
+    *(
+        '"9999999-01-01T00:00:00Z"',
+        '"9998-12-31T23:59:59.999999-14:00"',
+        '"1970-01-01T00:00:00+14:00"',
+    ),
+    *(
+        "[" * 150 + "]" * 150,
+        "[" * 5_000 + "]" * 5_000,
+        '{"a":' * 300 + "1" + "}" * 300,
+        '{"a":1,"a":2}',
+    ),
+    *(
+        '[[NaN,"x"]]',
+        '[[1e9,"x"],[1e9,"y"]]',
+        r'[[0,{"base64":"\ud800"}]]',
+        "[[0,{}]]",
+        '[["0","x"]]',
+    ),
+    *("null", "true", "-0.0", '""', "[]", "{}"),
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_whatever_stands_for_a_value_it_is_read_or_told_in_a_short_sentence(
+    tmp_path: Path, odd: str
+) -> None:
+    log = [
+        request("1", tags={"a": "b"}, trace_id="ab" * 16, span_id="cd" * 8, body={"model": "m"}),
+        end("1", chunks=[[0.5, "{}"]], status=200, response={"done": True}, size=2),
+    ]
+    for number, changed in enumerate(log):
+        for key in [*changed, *(f"request.{key}" for key in ("model", "options", "size", "tools"))]:
+            section, _, name = key.rpartition(".")
+            holder = {**changed.get(section, {}), name: "@"} if section else "@"
+            lines = [*log[:number], {**changed, section or key: holder}, *log[number + 1 :]]
+            text = "\n".join(json.dumps(line).replace('"@"', odd, 1) for line in lines)
+            path = tmp_path / "a.jsonl"
+            path.write_text(text + "\n")
+            try:
+                for call in read(path, report=lambda skipped: None):
+                    call.answer()
+            except ReplayLogError as error:
+                assert len(str(error)) < 1_000 + len(str(path))
