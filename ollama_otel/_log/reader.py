@@ -23,7 +23,7 @@ from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
 from ollama_otel._log.format import LONGEST_LINE, MOST_VALUES, VERSION, call_from
 from ollama_otel._log.own_files import is_regular
-from ollama_otel._wire.lenient_json import is_costly, parse_exactly
+from ollama_otel._wire.lenient_json import LARGE, is_costly, parse_exactly
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["Skipped", "read"]
@@ -269,7 +269,7 @@ def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
                     f"{file}:{number}: expected lines of at most {LONGEST_LINE >> 20} MiB, found "
                     "a longer one: it was not written by ollama_otel, or its file is damaged"
                 )
-            if is_costly(raw, most=MOST_VALUES):
+            if len(raw) > LARGE and is_costly(raw, most=MOST_VALUES):
                 raise ReplayLogError(
                     f"{file}:{number}: expected lines of at most {MOST_VALUES:,} values, found "
                     "one with more: it was not written by ollama_otel"
@@ -281,8 +281,7 @@ def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
             if values is None:
                 torn = raw
                 continue
-            _check_version(values, file, number)
-            _check_texts(values, file, number)
+            _check(values, file, number)
             yield _Line(values.get("at", ""), values, file, number, len(raw))
     except (OSError, EOFError, zlib.error) as error:
         raise ReplayLogError(f"{file}:{number + 1}: cannot be read: {error}") from error
@@ -317,13 +316,19 @@ def _explain(
     skips.add(file, number, "an unfinished line is skipped")
 
 
-def _check_texts(values: dict[str, Any], file: Path, number: int) -> None:
-    """Raise for keys that ordering and joining need and that are not texts."""
+def _check(values: dict[str, Any], file: Path, number: int) -> None:
+    """Raise for a line of a newer version, or one that cannot be ordered and joined."""
     get = values.get
-    if type(get("at", "")) is type(get("id", "")) is type(get("event", "")) is str:
+    version = get("v")
+    if (
+        type(version) is int
+        and 1 <= version <= VERSION
+        and type(get("at", "")) is type(get("id", "")) is type(get("event", "")) is str
+    ):
         return
+    _check_version(values, file, number)
     for key in ("at", "id", "event"):
-        if type(values.get(key, "")) is not str:
+        if type(get(key, "")) is not str:
             raise ReplayLogError(
                 f"{file}:{number}: expected a text as {key!r}, found {values[key]!r}"[:_LONGEST]
             )
