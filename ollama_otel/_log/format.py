@@ -194,13 +194,19 @@ def chunks_as_lists(
 
     Times are rounded before they are subtracted, so that errors do not add up.
     """
+    texts: list[str | dict[str, str]]
+    try:
+        # A call for each piece would take as long as the rest.
+        texts = [piece.decode() for piece in pieces]
+    except UnicodeDecodeError:
+        texts = [_as_text(piece) for piece in pieces]
     chunks: list[list[Any]] = []
     before = 0
-    for piece, arrival in zip(pieces, arrivals, strict=True):
-        if not piece:
+    for text, arrival in zip(texts, arrivals, strict=True):
+        if not text:
             continue
         now = round((arrival - sent_at) * 1e6)
-        chunks.append([(now - before) / 1e6, _as_text(piece)])
+        chunks.append([(now - before) / 1e6, text])
         before = now
     return chunks
 
