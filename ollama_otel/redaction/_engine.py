@@ -50,17 +50,23 @@ _ESCAPE = re.compile(
 
 
 def redactor(
-    find: Finder, name: str, doc: str, *, by_lines: bool = True, has_view: bool = True
+    find: Finder,
+    name: str,
+    doc: str,
+    *,
+    by_lines: bool = True,
+    has_view: bool = True,
+    rounds: int = _MOST_ROUNDS,
 ) -> Redactor:
     """Return a redactor of what `find` finds.
 
     With `by_lines`, a long text is searched a few lines at a time, so that other threads can run
     in between; the finder's secrets must not span lines. With `has_view`, the finder also sees
-    the text without escapes.
+    the text without escapes. While marks uncover secrets, it searches again, at most `rounds` times.
     """
 
     def redact(text: str) -> str:
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(rounds):
             spans = find(text)
             view = _View.of(text) if has_view else None
             if view is not None:
