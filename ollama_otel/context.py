@@ -5,15 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar, Token
-from functools import wraps
+from functools import cache, wraps
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from msgspec import Struct
 
 from ollama_otel._bounds import LONGEST_NAME, LONGEST_TEXT, MOST_TAGS, cut
 from ollama_otel._display import logger
 from ollama_otel._frozen import FrozenDict
+from ollama_otel._guard import guard
+
+if TYPE_CHECKING:
+    from ollama_otel.redaction._json import JsonRedaction
 
 __all__ = ["CallContext", "ContextBlock", "call_context", "current_call_context"]
 
@@ -71,6 +75,8 @@ class _Entries(NamedTuple):
         return _Entries((*self.entries, entry), context)
 
 
+_LONGEST_SEARCHED: Final = 4 * LONGEST_TEXT
+"""Characters of a tag's value in which secrets are searched."""
 _warned: set[str] = set()
 """What `call_context` has warned of."""
 _NOTHING = _Entries((), CallContext())
@@ -117,8 +123,9 @@ def call_context(
 
     Keys and values that are not text are converted with `str()`; one that has no text is left out.
     An id or the name of a tag of more than 512 characters is left out as well, as a part of it
-    would be another one. The value of a tag is cut after 2,048 characters, and a call has at most
-    32 tags, the outermost first. The first that is too long or too many is logged as a warning.
+    would be another one. What looks like a secret in a tag is redacted. The value of a tag is cut
+    after 2,048 characters, and a call has at most 32 tags, the outermost first. The first that is
+    too long or too many is logged as a warning.
     """
     return ContextBlock(
         CallContext(
@@ -153,21 +160,34 @@ def _tags(tags: Mapping[str, str] | None) -> Mapping[str, str]:
         items = [] if tags is None else list(dict(tags).items())
     except Exception:  # noqa: BLE001 - it is not a mapping, or a foreign one; the call goes on
         return FrozenDict()
-    texts = [(_id("the name of a tag", key), _tag_value(value)) for key, value in items]
+    texts = [(_id("the name of a tag", key), _text(value)) for key, value in items]
     return _first_tags(
-        {key: value for key, value in texts if key is not None and value is not None}
+        dict(_tag(key, value) for key, value in texts if key is not None and value is not None)
     )
 
 
-def _tag_value(value: object) -> str | None:
-    text = _text(value)
-    if text is None or len(text) <= LONGEST_TEXT:
-        return text
-    _warn(
-        "the value of a tag",
-        f"a text of at most {LONGEST_TEXT} characters, found {len(text)}; it is cut",
-    )
-    return cut(text, LONGEST_TEXT)
+def _tag(name: str, value: str) -> tuple[str, str]:
+    if len(value) > LONGEST_TEXT:
+        _warn(
+            "the value of a tag",
+            f"a text of at most {LONGEST_TEXT} characters, found {len(value)}; it is cut",
+        )
+    try:
+        # Cutting to the final length first could remove what shows that a secret follows.
+        [(name, text)] = _redaction()({name: cut(value, _LONGEST_SEARCHED)}).items()
+    except Exception as fault:  # noqa: BLE001 - the caller's block is entered
+        guard.caught("redacting a tag", fault)
+        text = "[redaction failed]"
+    return name, cut(text, LONGEST_TEXT)
+
+
+@cache
+def _redaction() -> JsonRedaction:
+    # Imported on use: the patterns take some time to compile, and most programs have no tags.
+    from ollama_otel.redaction import redact  # noqa: PLC0415
+    from ollama_otel.redaction._json import JsonRedaction  # noqa: PLC0415
+
+    return JsonRedaction(redact, on_hidden=lambda: None)
 
 
 def _first_tags(tags: Mapping[str, str]) -> Mapping[str, str]:

@@ -352,3 +352,20 @@ def test_tags_are_bounded_in_number_over_all_blocks(
             assert [*context.tags][29:] == ["outer 29", "inner 0", "inner 1"]
         assert len(current_call_context().tags) == 30
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ({"password": "hunter2"}, {"password": "[redacted: password]"}),
+        ({"note": "password=hunter2secret"}, {"note": "password=[redacted: secret]"}),
+        ({"owner": "ada@example.org"}, {"owner": "[redacted: email]"}),
+        ({"team": "blue", "build": "1234"}, {"team": "blue", "build": "1234"}),
+        ({"long": "x" * 2000 + " password: hunter2secret" + " y" * 9000}, None),
+    ],
+)
+def test_secrets_in_tags_are_redacted(tags: dict[str, str], found: dict[str, str] | None) -> None:
+    with call_context(tags=tags, user_id="ada@example.org") as context:
+        assert context.user_id == "ada@example.org"
+        assert found is None or context.tags == found
+        assert "hunter2" not in str(context.tags)

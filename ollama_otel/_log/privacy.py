@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from ollama_otel._log.edits import Edit, recut, within_replacement
-from ollama_otel._log.json_redaction import JsonRedaction
 from ollama_otel._log.response_body import ResponseBody
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel._wire.media import data_urls, encoded_bytes, is_data_url, is_media, omitted
 from ollama_otel.redaction import Redactor, is_innocent, redact
+from ollama_otel.redaction._json import JsonRedaction
 
 __all__ = ["BodyPolicy", "KeptMedia"]
 

@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from pydantic_core import from_json
 
 from ollama_otel._log.edits import Edit, distributed
-from ollama_otel._log.json_redaction import JsonRedaction, MediaCopier
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
+from ollama_otel.redaction._json import JsonRedaction, MediaCopier
 from ollama_otel.redaction._names import secrecy
 
 __all__ = ["ResponseBody"]

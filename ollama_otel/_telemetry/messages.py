@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from ollama_otel import _names as names
 from ollama_otel._telemetry.attribute_limits import Fitted, json_within, values_within
-from ollama_otel._telemetry.content import ContentPolicy, plain
+from ollama_otel._telemetry.content import ContentPolicy
 from ollama_otel._wire.dialect import ROLES
 from ollama_otel._wire.failures import shortened
 from ollama_otel.records import (
@@ -35,7 +35,9 @@ class MessageWriter:
 
     def __init__(self, settings: Settings) -> None:
         self._policy = ContentPolicy(
-            redactors=settings.redactors, max_length=settings.content_max_length
+            finds_secrets=settings.content_redaction,
+            redactors=settings.redactors,
+            max_length=settings.content_max_length,
         )
 
     def as_values(self, record: CallRecord, limit: int | None = None) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class MessageWriter:
                     "type": "tool_call",
                     "id": self._id(part.id),
                     "name": (policy.cut if part.name in offered else policy.apply)(part.name),
-                    "arguments": plain(part.arguments, policy.apply),
+                    "arguments": policy.values(part.arguments),
                 }
             case ToolResult():
                 return self._tool_response(part)
@@ -122,11 +124,11 @@ class MessageWriter:
 
     def _tool_response(self, result: ToolResult) -> dict[str, Any]:
         # Parsed before redaction, so that JSON escapes do not hide characters from a redactor.
-        parsed, apply = _json_object(result.text), self._policy.apply
+        parsed, policy = _json_object(result.text), self._policy
         return {
             "type": "tool_call_response",
             "id": self._id(result.id),
-            "response": apply(result.text) if parsed is None else plain(parsed, apply),
+            "response": policy.apply(result.text) if parsed is None else policy.values(parsed),
         }
 
     def _definition(self, tool: ToolDefinition) -> dict[str, Any]:
@@ -135,7 +137,7 @@ class MessageWriter:
         if tool.description:
             definition["description"] = policy.apply(tool.description)
         if tool.parameters is not None:
-            definition["parameters"] = plain(tool.parameters, policy.apply)
+            definition["parameters"] = policy.values(tool.parameters)
         return definition
 
     def _id(self, value: str | None) -> str | None:
