@@ -111,7 +111,7 @@ def _count(value: Any, most: int) -> int:
 def _with_texts_cut(value: Any) -> Any:
     """Cut the texts of a read-only JSON value, which is not nested deeply."""
     if isinstance(value, str):
-        return bounded_name(value)
+        return value if len(value) <= LONGEST_NAME else bounded_name(value)
     if isinstance(value, dict):
         return FrozenDict(
             {
@@ -119,4 +119,4 @@ def _with_texts_cut(value: Any) -> Any:
                 for name, item in value.items()
             }
         )
-    return tuple(map(_with_texts_cut, value)) if isinstance(value, tuple) else value
+    return tuple([_with_texts_cut(item) for item in value]) if isinstance(value, tuple) else value
