@@ -188,6 +188,9 @@ class Settings:
     redactors: tuple[Callable[[str], str], ...] = _setting(())
     """Functions that run in order over every captured text before it is stored or sent."""
 
+    content_redaction: bool = _setting(True, _boolean, "OLLAMA_OTEL_CONTENT_REDACTION")
+    """Whether captured content goes through the built-in redactors, too, before the others."""
+
     content_max_length: int = _setting(32_768, _positive_integer, "OLLAMA_OTEL_CONTENT_MAX_LENGTH")
     """Characters kept of each captured text; fewer if the SDK limits the length of attributes."""
 
@@ -325,6 +328,7 @@ class Settings:
                 (name, getattr(self, name) in (True, False), "True or False")
                 for name in (
                     *("propagate_baggage", "replay_bodies", "replay_media", "log_calls"),
+                    "content_redaction",
                     *("residency", "auto_configure", "shutdown_on_sigterm"),
                 )
             ),

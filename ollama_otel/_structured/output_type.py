@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import SchemaError, from_json
 
-from ollama_otel._wire.bounds import bounded_name
+from ollama_otel._bounds import bounded_name
 from ollama_otel.errors import FormatError
 
 __all__ = ["Format", "OutputType", "is_type", "output_type"]

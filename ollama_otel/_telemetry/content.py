@@ -9,10 +9,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from ollama_otel._wire.bounds import cut_mark
-from ollama_otel.redaction import Redactor
+from ollama_otel._bounds import cut_mark
+from ollama_otel.redaction import Redactor, card_numbers, redact
+from ollama_otel.redaction._json import JsonRedaction
 
 __all__ = ["ContentPolicy", "as_json", "plain"]
 
@@ -20,6 +22,12 @@ _REDACTION_FAILED = "[redaction failed]"
 _NESTED_TOO_DEEPLY = "[nested too deeply]"
 _UNPRINTABLE = "[unprintable]"
 
+_BEYOND_CUT = 8192
+"""Characters behind those kept that are searched as well, as a secret may begin before the cut."""
+_LONGEST_REMEMBERED = 4096
+"""Characters."""
+_MOST_REMEMBERED = 512
+"""Texts."""
 _MAX_DEPTH = 32
 """Levels of nesting kept in tool arguments and schemas."""
 
@@ -31,6 +39,8 @@ _JSON_LIMIT = 10**300
 class ContentPolicy:
     """Redacts each string before it leaves the process, and then cuts it."""
 
+    finds_secrets: bool = False
+    """Whether the built-in redactors run before the others."""
     redactors: tuple[Redactor, ...] = ()
     """Functions that run in this order over every string of the user or the model, keys of tool
     arguments included; keys that become equal are merged. Ids, known roles and names
@@ -46,7 +56,12 @@ class ContentPolicy:
 
     def apply(self, text: str) -> str:
         """Redact, then cut: cutting first could hide half of a secret from a redactor."""
-        return self.cut(self._redacted(text))
+        return self.cut(self._redacted(self._searched(text) if self.finds_secrets else text))
+
+    def values(self, value: Any) -> Any:
+        """Return a copy as plain JSON, without secrets and with each string cut."""
+        copied = plain(value, self.apply)
+        return _hide_secret_keys(copied) if self.finds_secrets else copied
 
     def cut(self, text: str) -> str:
         """Cut only: for names and ids."""
@@ -55,6 +70,15 @@ class ContentPolicy:
         if excess <= 0:
             return text
         return text[: self.max_length] + cut_mark(excess)
+
+    def _searched(self, text: str) -> str:
+        """Return a text without what the built-in redactors find."""
+        end = self.max_length + _BEYOND_CUT
+        if len(text) <= end or self.redactors:
+            return _without_secrets(text)
+        shown = _without_secrets(text[:end])
+        # What is cut off need not be searched; redaction may have made the rest shorter.
+        return shown + text[end:] if len(shown) >= self.max_length else _without_secrets(text)
 
     def _redacted(self, text: str) -> str:
         for redactor in self.redactors:
@@ -66,6 +90,16 @@ class ContentPolicy:
                 return _REDACTION_FAILED
             text = redacted
         return text
+
+
+def _without_secrets(text: str) -> str:
+    """Redact; the messages of a conversation come back with each of its calls."""
+    return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else redact(text)
+
+
+_remembered = lru_cache(maxsize=_MOST_REMEMBERED)(redact)
+_hide_secret_keys = JsonRedaction(card_numbers, on_hidden=lambda: None)
+"""Strings have been redacted; this is for keys and for whole numbers."""
 
 
 def as_json(value: Any) -> str:

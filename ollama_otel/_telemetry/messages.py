@@ -10,14 +10,14 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from typing import Any, assert_never
 
 from ollama_otel import _names as names
+from ollama_otel._bounds import cut
 from ollama_otel._telemetry.attribute_limits import (
     Fitted,
     json_within,
     value_within,
     values_within,
 )
-from ollama_otel._telemetry.content import ContentPolicy, plain
-from ollama_otel._wire.bounds import cut
+from ollama_otel._telemetry.content import ContentPolicy
 from ollama_otel._wire.dialect import ROLES
 from ollama_otel._wire.failures import shortened
 from ollama_otel.records import (
@@ -41,7 +41,9 @@ class MessageWriter:
 
     def __init__(self, settings: Settings) -> None:
         self._policy = ContentPolicy(
-            redactors=settings.redactors, max_length=settings.content_max_length
+            finds_secrets=settings.content_redaction,
+            redactors=settings.redactors,
+            max_length=settings.content_max_length,
         )
 
     def as_values(self, record: CallRecord, limit: int | None = None) -> dict[str, Any]:
@@ -77,14 +79,14 @@ class MessageWriter:
 
     def arguments(self, arguments: Any, limit: int | None) -> str | None:
         """Return the arguments of a tool call as JSON; None if nothing of it fits."""
-        return value_within(plain(arguments, self._policy.apply), limit)
+        return value_within(self._policy.values(arguments), limit)
 
     def result(self, text: str, limit: int | None) -> str | None:
         """Return the result of a tool call: JSON if it is an object, otherwise the text."""
         parsed = _json_object(text)
         if parsed is None:
             return self.description(text, limit)
-        return value_within(plain(parsed, self._policy.apply), limit)
+        return value_within(self._policy.values(parsed), limit)
 
     def failure(self, text: str) -> str:
         """Return what went wrong in a tool call: redacted, then cut to 1024 characters."""
@@ -146,7 +148,7 @@ class MessageWriter:
                     "type": "tool_call",
                     "id": self._id(part.id),
                     "name": (policy.cut if part.name in offered else policy.apply)(part.name),
-                    "arguments": plain(part.arguments, policy.apply),
+                    "arguments": policy.values(part.arguments),
                 }
             case ToolResult():
                 return self._tool_response(part)
@@ -156,11 +158,11 @@ class MessageWriter:
 
     def _tool_response(self, result: ToolResult) -> dict[str, Any]:
         # Parsed before redaction, so that JSON escapes do not hide characters from a redactor.
-        parsed, apply = _json_object(result.text), self._policy.apply
+        parsed, policy = _json_object(result.text), self._policy
         return {
             "type": "tool_call_response",
             "id": self._id(result.id),
-            "response": apply(result.text) if parsed is None else plain(parsed, apply),
+            "response": policy.apply(result.text) if parsed is None else policy.values(parsed),
         }
 
     def _definition(self, tool: ToolDefinition) -> dict[str, Any]:
@@ -169,7 +171,7 @@ class MessageWriter:
         if tool.description:
             definition["description"] = policy.apply(tool.description)
         if tool.parameters is not None:
-            definition["parameters"] = plain(tool.parameters, policy.apply)
+            definition["parameters"] = policy.values(tool.parameters)
         return definition
 
     def _id(self, value: str | None) -> str | None:

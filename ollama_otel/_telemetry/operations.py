@@ -14,11 +14,11 @@ from opentelemetry.util.types import AttributeValue
 
 from ollama_otel import _names as names
 from ollama_otel._attempt import StructuredOutcome
+from ollama_otel._bounds import bounded_name
 from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.metrics import MetricObserver
 from ollama_otel._telemetry.spans import SpanTracing, context_attributes
-from ollama_otel._wire.bounds import bounded_name
 from ollama_otel.context import current_call_context
 from ollama_otel.records import Outcome
 

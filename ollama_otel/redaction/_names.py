@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 __all__ = ["Secrecy", "is_secret_key", "secrecy"]
 
@@ -25,7 +25,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[0-9]+")
 _PASSWORD = re.compile(
     r".*(?:password|passwort|passwd|passphrase|passcode|passkey|pwd|secret)s?"
     r"|pass?wo?r?ds?|psw|pword|passord|senha|contrasen[ya]|contrase.a|wachtwoord|haslo|has.o|parola"
-    r"|jelszo|heslo|l.senord|mdp|motdepasse|salasana|pasahitza|kodeord|adgangskode"
+    r"|jelszo|heslo|l.senord|mdp|motdepasse|salasana|pasahitza|kodeord|adgangskode|kennwort|(?:bind|root|user|admin|db|my)pw"
     r"|credentials?|creds?|mnemonic|jwt|bearer|authorization|(?:http|proxy)authorization"
     r"|(?:set)?cookies?2?|"
     r".*(?:api|access|secret|private|signing|encryption|account|master|license|licence|subscription"
@@ -126,10 +126,17 @@ _NO_SECRET_FIRST = _words(
     "cache dict map keyboard"
 )
 
+_LONGEST_REMEMBERED: Final = 128
+"""Characters."""
 
-@lru_cache(maxsize=4096)
+
 def secrecy(name: str) -> Secrecy | None:
     """Return what a name says about its value; None if nothing."""
+    # Only short names are remembered: a body may have keys of a megabyte.
+    return _remembered(name) if len(name) <= _LONGEST_REMEMBERED else _secrecy(name)
+
+
+def _secrecy(name: str) -> Secrecy | None:
     words = [word.lower() for word in _WORD.findall(name)]
     while len(words) > 1 and (words[-1].isdigit() or words[-1] in _VARIANTS):
         words.pop()
@@ -144,6 +151,9 @@ def secrecy(name: str) -> Secrecy | None:
     if pair in _LIKELY_PAIRS or (last in _LIKELY and pair[0] not in _NO_TOKEN_BEFORE):
         return "likely"
     return None
+
+
+_remembered = lru_cache(maxsize=4096)(_secrecy)
 
 
 def _is_certain(words: list[str], pair: tuple[str, str]) -> bool:

@@ -74,7 +74,11 @@ def written(
     endpoint = find_endpoint("POST", PATHS.get(operation, "/api/create"))
     assert endpoint is not None
     writer = MessageWriter(
-        Settings(redactors=policy.redactors, content_max_length=policy.max_length)
+        Settings(
+            redactors=policy.redactors,
+            content_max_length=policy.max_length,
+            content_redaction=policy.finds_secrets,
+        )
     )
     record = CallRecord(
         start=CallStart(endpoint=endpoint, conversation=NATIVE.conversation(endpoint, request)),
@@ -129,7 +133,7 @@ def answer(**facts: Any) -> list[dict[str, Any]]:
         "tool_calls": None,
         "finish_reason": None,
     }
-    return output_messages(**{**nothing, **facts}, policy=facts.get("policy", PLAIN))
+    return output_messages(**{**nothing, "policy": PLAIN, **facts})
 
 
 # The worked example
@@ -434,6 +438,79 @@ def test_a_text_is_redacted_before_it_is_cut() -> None:
     assert policy.apply("my secret") == "my ***"
 
 
+@pytest.mark.parametrize("text", ["My password is hunter2secret", "Bearer hunter2secret", "x"])
+def test_secrets_are_found_wherever_content_may_stand(text: str) -> None:
+    policy = ContentPolicy(finds_secrets=True)
+    request = {
+        "system": text,
+        "messages": [
+            {"role": "system", "content": text},
+            {"role": "user", "content": text},
+            {
+                "role": "tool",
+                "tool_name": "t",
+                "content": json.dumps({"a": text, "token": "hunter2secret"}),
+            },
+        ],
+        "tools": [
+            {
+                "function": {
+                    "name": "t",
+                    "description": text,
+                    "parameters": {
+                        "properties": {"password": {"type": "string", "default": "hunter2secret"}}
+                    },
+                }
+            }
+        ],
+    }
+    call = {"function": {"name": "t", "arguments": {"a": [text], "api_key": "hunter2secret"}}}
+    captured = as_json(
+        [
+            input_messages("chat", request, policy),
+            system_instructions("chat", request, policy),
+            system_instructions("text_completion", request, policy),
+            tool_definitions(request, policy),
+            answer(text=text, thinking=text, tool_calls=[call], policy=policy),
+        ]
+    )
+    assert "hunter2" not in captured
+    assert captured.count("[redacted: ") >= 3
+
+
+def test_a_card_number_among_the_arguments_is_no_number_any_more() -> None:
+    policy = ContentPolicy(finds_secrets=True)
+    assert policy.values({"n": 4111111111111111}) == {"n": "[redacted: card_number]"}
+    assert policy.values({"n": 4111111111111112}) == {"n": 4111111111111112}
+
+
+@pytest.mark.parametrize("place", range(80, 130, 7))
+def test_a_secret_across_the_cut_is_found(place: int) -> None:
+    policy = ContentPolicy(finds_secrets=True, max_length=100)
+    text = "x " * (place // 2) + "password: hunter2secret " + "y " * 20_000
+    assert "hunter" not in policy.apply(text)
+
+
+def test_what_redaction_brings_before_the_cut_is_searched_too() -> None:
+    secret = "sk-ant-api03-" + "Ab1" * 3_000 + " "
+    text = secret * 3 + "password: hunter2secret"
+    assert "hunter2" not in ContentPolicy(finds_secrets=True, max_length=200).apply(text)
+    # A user's redactor may make room, too.
+    policy = ContentPolicy(
+        finds_secrets=True, redactors=(lambda text: text.replace("x", ""),), max_length=100
+    )
+    assert "hunter2" not in policy.apply("x" * 20_000 + " password: hunter2secret")
+
+
+def test_the_count_of_what_is_cut_is_that_of_the_whole_text() -> None:
+    policy = ContentPolicy(finds_secrets=True, max_length=10)
+    assert policy.apply("word " * 4_000) == "word word ... [cut 19990 characters]"
+
+
+def test_the_search_for_secrets_can_be_turned_off() -> None:
+    assert ContentPolicy().apply("password: hunter2secret") == "password: hunter2secret"
+
+
 def test_a_long_text_is_cut_and_says_so() -> None:
     assert ContentPolicy(max_length=3).apply("abc") == "abc"
     assert ContentPolicy(max_length=3).apply("abcd") == "abc... [cut 1 characters]"
@@ -554,6 +631,7 @@ policies = st.builds(
         st.sampled_from([str.upper, fails, returns_nothing, lambda text: "same"]), max_size=2
     ).map(tuple),
     max_length=st.integers(min_value=1, max_value=40),
+    finds_secrets=st.booleans(),
 )
 
 
