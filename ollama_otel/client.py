@@ -20,8 +20,8 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
-from ollama_otel._counting import CountSteps, MessageLike, ToolLike, begin_count
 from ollama_otel._client_instrumentation import instrument_client, instrument_replacement
+from ollama_otel._counting import CountSteps, MessageLike, ToolLike, begin_count
 from ollama_otel._display import logger
 from ollama_otel._exchange.observers import Enricher, Instrumentation, Observer
 from ollama_otel._tokens.counts import TokenCount

@@ -34,6 +34,7 @@ FACADES = {
         "ollama_otel.replay",
     ),
     *("ollama_otel.residency", "ollama_otel.telemetry", "ollama_otel.testing"),
+    "ollama_otel.tokens",
 }
 # Shared among our own rooms, and not for others.
 SHARED = {

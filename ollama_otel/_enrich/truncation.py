@@ -34,6 +34,21 @@ _MAX_PROMPT: Final = 8 * 1024 * 1024
 _LESSONS: Final = 16
 """Calls to a model that are counted although they cannot have been cut, to learn from them."""
 _MOST_WARNINGS: Final = 256
+_WILL_NOT_FIT: Final = (
+    "a prompt to %s has %s tokens and does not fit into its context of %s: the server will cut it "
+    "without saying so; set the option num_ctx to %s or more, or shorten the prompt (said once "
+    "for each model)"
+)
+_CUT: Final = (
+    "the server cut %s to %s without saying so: about %s of %s tokens were lost, as the context "
+    "is %s; set the option num_ctx to %s or more, shorten the prompt, or send truncate=false to "
+    "get an error instead (said once for each model)"
+)
+_SHIFTED: Final = (
+    "an answer of %s did not fit into its context of %s: the server dropped the beginning of the "
+    "context while it generated; set the option num_ctx higher, or num_predict to limit the "
+    "answer (said once for each model)"
+)
 _ENGINE_STEP: Final = 256
 """The engine rounds its context up to a multiple of it (llama.cpp, build 10488)."""
 
@@ -101,7 +116,9 @@ class TruncationEnricher:
             _count(start, job)
             self._check(start, job)
             return job
-        is_queued = counting.worker.put(partial(_find_and_count, counting, start, job), len(content))
+        is_queued = counting.worker.put(
+            partial(_find_and_count, counting, start, job), len(content)
+        )
         return job if is_queued else None
 
     def _check(self, start: CallStart, job: _Job) -> None:
@@ -113,12 +130,7 @@ class TruncationEnricher:
         context = min(contexts) if contexts else model.context
         tokens = model.exact(counted) or counted.total
         if context is not None and tokens >= context and self._is_first(start, "check"):
-            _log.warning(
-                "a prompt to %s has %d tokens and does not fit into its context of %d: the server "
-                "will cut it without saying so; set the option num_ctx to %d or more, or shorten "
-                "the prompt (said once for each model)",
-                *(start.request.model, tokens, context, _enough(tokens)),
-            )
+            _log.warning(_WILL_NOT_FIT, start.request.model, tokens, context, _enough(tokens))
 
     # --- the end of the call --------------------------------------------------------------
 
@@ -250,9 +262,7 @@ def _asked_context(counting: Counting, start: CallStart) -> int | None:
 # --- limits -------------------------------------------------------------------------------
 
 
-def _contexts(
-    start: CallStart, seen: int | None, model: ModelTokens | None
-) -> Iterator[int]:
+def _contexts(start: CallStart, seen: int | None, model: ModelTokens | None) -> Iterator[int]:
     """Yield the contexts that a call may have had, tokens; `seen` is that of the loaded model."""
     sent = load_options(start.request.options).get("num_ctx")
     facts = None if model is None else model.facts
@@ -269,12 +279,12 @@ def _contexts(
 def _limits(record: CallRecord, model: ModelTokens | None, asked: int | None = None) -> Limits:
     seen = record.residency.context_length or asked
     contexts = tuple(dict.fromkeys(_contexts(record.start, seen, model)))
-    keep = load_options_keep(record, model)
+    keep = _kept_tokens(record, model)
     more = (keep, keep + 1) if model is None or model.facts.keeps_bos else (keep,)
     return Limits(contexts=contexts, keeps=more)
 
 
-def load_options_keep(record: CallRecord, model: ModelTokens | None) -> int:
+def _kept_tokens(record: CallRecord, model: ModelTokens | None) -> int:
     """Return the tokens that the server keeps at the beginning of a prompt that it cuts."""
     sent = record.start.request.options.get("num_keep")
     if isinstance(sent, int):
@@ -319,19 +329,10 @@ def _enough(tokens: int) -> int:
 
 
 def _message(start: CallStart, found: Truncation) -> tuple[object, ...]:
+    """Return a format for a log line, and its arguments."""
     model, context = start.request.model, found.context_length
     if found.kind == "context_shift":
-        return (
-            "an answer of %s did not fit into its context of %s: the server dropped the beginning "
-            "of the context while it generated; set the option num_ctx higher, or num_predict to "
-            "limit the answer (said once for each model)",
-            *(model, context),
-        )
+        return _SHIFTED, model, context
     what = "the oldest messages of a chat" if found.kind == "history_dropped" else "a prompt"
-    return (
-        "the server cut %s to %s without saying so: about %s of %s tokens were lost, as the "
-        "context is %s; set the option num_ctx to %s or more, shorten the prompt, or send "
-        "truncate=false to get an error instead (said once for each model)",
-        *(what, model, found.lost_tokens, found.prompt_tokens, context),
-        _enough(found.prompt_tokens or 0),
-    )
+    lost, tokens = found.lost_tokens, found.prompt_tokens or 0
+    return _CUT, what, model, lost, tokens, context, _enough(tokens)

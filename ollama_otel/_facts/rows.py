@@ -588,7 +588,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.kind",
         "text",
-        "count",
+        "counting",
         "What the server left out: `prompt_cut`, `history_dropped` or `context_shift`.",
         names.TRUNCATION_KIND,
         column="truncation_kind",
@@ -596,7 +596,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.certainty",
         "text",
-        "count",
+        "counting",
         "`confirmed` or `suspected`.",
         names.TRUNCATION_CERTAINTY,
         column="truncation_certainty",
@@ -604,7 +604,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.context_length",
         "integer {token}",
-        "count",
+        "counting",
         "Context that the call had.",
         names.TRUNCATION_CONTEXT_LENGTH,
         column="truncation_context_length",
@@ -612,7 +612,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.prompt_tokens",
         "integer {token}",
-        "count",
+        "counting",
         "Tokens of the prompt before anything was left out.",
         names.TRUNCATION_PROMPT_TOKENS,
         column="truncation_prompt_tokens",
@@ -620,7 +620,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.lost_tokens",
         "integer {token}",
-        "count",
+        "counting",
         "Tokens that the model did not read.",
         names.TRUNCATION_LOST_TOKENS,
         column="truncation_lost_tokens",
@@ -628,7 +628,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.dropped_messages",
         "integer",
-        "count",
+        "counting",
         "Messages of the chat that the model did not read.",
         names.TRUNCATION_DROPPED_MESSAGES,
         column="truncation_dropped_messages",

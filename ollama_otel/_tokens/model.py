@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -18,7 +18,14 @@ from ollama_otel._tokens.vocabulary import Vocabulary, vocabulary_of
 from ollama_otel._wire.prompts import Prompt
 from ollama_otel._wire.vocabularies import ModelCard
 
-__all__ = ["ROOM_OF_MESSAGE", "CountedPrompt", "ModelFacts", "ModelTokens", "facts_of", "kind_of_prompt"]
+__all__ = [
+    "ROOM_OF_MESSAGE",
+    "CountedPrompt",
+    "ModelFacts",
+    "ModelTokens",
+    "facts_of",
+    "kind_of_prompt",
+]
 
 Base = Literal["vocabulary", "cl100k", "bytes"]
 """What a number of tokens is estimated by."""
@@ -84,7 +91,7 @@ class CountedPrompt:
     @property
     def has_clean_edges(self) -> bool:
         """Whether no text can join with the template's own: it has no white space at its ends."""
-        return all(text and text == text.strip() for _, text in self.prompt.messages)
+        return all(text and text == text.strip() for text in _texts_of(self.prompt))
 
     @property
     def slack(self) -> int:
@@ -103,11 +110,11 @@ def kind_of_prompt(endpoint: str, think: object) -> Hashable:
 
 
 def roles_of(prompt: Prompt, begin: int = 0) -> Roles:
-    """Return the number of messages of each role, those before `begin` left out but for `system`."""
+    """Return the number of messages of each role, without those that are dropped before `begin`."""
     return Counter(
-        role
-        for place, (role, _) in enumerate(prompt.messages)
-        if place >= begin or role == "system"
+        message.role
+        for place, message in enumerate(prompt.messages)
+        if place >= begin or message.stays
     )
 
 
@@ -143,7 +150,7 @@ class ModelTokens:
             return CountedPrompt(
                 prompt=prompt,
                 kind=kind,
-                contents=tuple(vocabulary.count(text) for _, text in prompt.messages),
+                contents=tuple(map(vocabulary.count, _texts_of(prompt))),
                 more=vocabulary.count(prompt.more),
                 frame=vocabulary.frame,
             )
@@ -245,12 +252,16 @@ def _surely_fits(prompt: Prompt, counted: CountedPrompt | None, context: int) ->
     return _size_of(prompt) + len(prompt.more) + room < context
 
 
+def _texts_of(prompt: Prompt) -> Iterator[str]:
+    return (message.text for message in prompt.messages)
+
+
 def _text_of(prompt: Prompt) -> str:
-    return "\n".join((*(text for _, text in prompt.messages), prompt.more))
+    return "\n".join((*_texts_of(prompt), prompt.more))
 
 
 def _size_of(prompt: Prompt) -> int:
-    texts = (*(text for _, text in prompt.messages), prompt.more)
+    texts = (*_texts_of(prompt), prompt.more)
     return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 

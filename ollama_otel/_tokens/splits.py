@@ -42,9 +42,7 @@ _DIGITS: Final = Split(
     pattern=r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 )
 _LLAMA_3: Final = rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_SIGNS}"
-_QWEN_2: Final = Split(
-    pattern=rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_SIGNS}"
-)
+_QWEN_2: Final = Split(pattern=rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_SIGNS}")
 _SIGNS_AND_SLASHES: Final = _SIGNS.replace(r"[\r\n]*", r"[\r\n/]*", 1)
 _TEKKEN: Final = Split(
     pattern=rf"{_CASES % ('', '')}|\p{{N}}|{_SIGNS_AND_SLASHES}",
@@ -52,7 +50,8 @@ _TEKKEN: Final = Split(
     adds_bos=True,
 )
 _GPT_4O: Final = Split(
-    pattern=rf"{_CASES % (_CONTRACTION + '?', _CONTRACTION + '?')}|\p{{N}}{{1,3}}|{_SIGNS_AND_SLASHES}"
+    pattern=_CASES % (f"{_CONTRACTION}?", f"{_CONTRACTION}?")
+    + rf"|\p{{N}}{{1,3}}|{_SIGNS_AND_SLASHES}"
 )
 
 SPLITS: Final[Mapping[str, Split]] = {

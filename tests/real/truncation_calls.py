@@ -62,7 +62,7 @@ class Labeller:
     def __init__(self, server: RealOllama, **settings: Any) -> None:
         self.url = server.url
         self.capture = Capture()
-        chosen = Settings(truncation="count", vocabulary_cache=None, **settings)
+        chosen = Settings(truncation="confirm", vocabulary_cache=None, **settings)
         self.client = Client(server.url, settings=chosen, **self.capture.options)
 
     def call(self, route: str, body: Body) -> Any:
@@ -101,7 +101,12 @@ class Labeller:
         """The tokens of a chat without the messages that the server drops."""
         shown = ask("POST", self.url + CHAT, {**body, "stream": False, "_debug_render_only": True})
         prompt = shown["_debug_info"]["rendered_template"]
-        request = {"model": body["model"], "prompt": prompt, "raw": True, "options": body["options"]}
+        request = {
+            "model": body["model"],
+            "prompt": prompt,
+            "raw": True,
+            "options": body["options"],
+        }
         return self.length(GENERATE, request)
 
     def shifted(self, body: Body) -> Labelled:
@@ -159,23 +164,27 @@ def _paths() -> Iterator[tuple[str, str, Any]]:
     yield "generate", GENERATE, lambda n: _generate("Why" + word * n)
     yield "generate, system", GENERATE, lambda n: _generate("Why" + word * n, system="Be brief.")
     yield "raw", GENERATE, lambda n: _generate("Why" + word * n, raw=True)
-    yield "raw, num_keep", GENERATE, lambda n: _generate(
-        "Why" + word * n, raw=True, options={"num_keep": 50}
+    yield (
+        "raw, num_keep",
+        GENERATE,
+        lambda n: _generate("Why" + word * n, raw=True, options={"num_keep": 50}),
     )
-    yield "raw, num_keep -1", GENERATE, lambda n: _generate(
-        "Why" + word * n, raw=True, options={"num_keep": -1}
+    yield (
+        "raw, num_keep -1",
+        GENERATE,
+        lambda n: _generate("Why" + word * n, raw=True, options={"num_keep": -1}),
     )
     yield "raw, other letters", GENERATE, lambda n: _generate("Größe 漢字 🙂" + word * n, raw=True)
     for count in (3, 9, 25):
         texts = [f"What is {place} * 2?" for place in range(count - 1)]
         yield f"chat of {count}", CHAT, lambda n, texts=texts: _chat(*texts, "Why" + word * n)
-        yield f"chat of {count}, long first", CHAT, lambda n, texts=texts: _chat(
-            "Why" + word * n, *texts
+        yield (
+            f"chat of {count}, long first",
+            CHAT,
+            lambda n, texts=texts: _chat("Why" + word * n, *texts),
         )
     texts = [f"What is {place} * 2?" for place in range(8)]
-    yield "chat of 9, system", CHAT, lambda n: _chat(
-        *texts, "Why" + word * n, system="Be brief."
-    )
+    yield "chat of 9, system", CHAT, lambda n: _chat(*texts, "Why" + word * n, system="Be brief.")
 
 
 def _lengths_of_cut_prompts() -> Iterator[int]:

@@ -119,8 +119,12 @@ def test_all_that_goes_out_stands_in_the_table(profile: Any) -> None:
     assert all_of(everything(profile)) - TABLE == {"ollama.tag.team"}
 
 
-# `tests/residency/test_telemetry.py` has the first ones, `tests/real/test_boards.py` the SDK's own.
-NOT_OF_CALLS = ("ollama.server.", "ollama.model.", "ollama.reload.", "hw.", "otel.sdk.")
+# `tests/residency/test_telemetry.py` has the first ones, `tests/enrich/test_truncation.py` those of
+# truncation, `tests/real/test_boards.py` the SDK's own.
+NOT_OF_CALLS = (
+    *("ollama.server.", "ollama.model.", "ollama.reload.", "ollama.truncation", "hw."),
+    *("ollama.client.truncations", "otel.sdk."),
+)
 NOT_OF_CALLS_EITHER = {
     names.UNLOAD_REASON,
     names.MEMORY_TYPE,
@@ -198,6 +202,7 @@ def test_our_own_instruments_have_these_kinds_and_units() -> None:
         "ollama.client.phase.time": ("counter", "s", True),
         "ollama.client.request.active": ("updowncounter", "{request}", True),
         "ollama.client.transfer.size": ("counter", "By", True),
+        "ollama.client.truncations": ("counter", "{call}", True),
         "ollama.client.replay_log.dropped": ("counter", "{item}", True),
         "ollama.client.replay_log.pending": ("updowncounter", "{line}", True),
         "ollama.client.replay_log.failed_writes": ("counter", "{write}", True),
