@@ -89,6 +89,7 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
 ]
 REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_PROFILE", "v1.36", "v1.41 or gen-ai-dev"),
+    ("OLLAMA_OTEL_TRUNCATION", "always", "off, screen, confirm or check"),
     (CONTENT, "yes", "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT"),
     (EVENTS, "maybe", "true or false"),
     ("OLLAMA_OTEL_CONTENT_MAX_LENGTH", "0", "a whole number of at least 1"),
@@ -170,7 +171,8 @@ def test_every_setting_but_the_redactors_has_a_variable_and_every_variable_stand
     assert {row.name for row in fields(Settings) if not row.metadata["variables"]} == {"redactors"}
     assert known == {variable for variable, *_ in VARIABLES} - {"OTEL_SEMCONV_STABILITY_OPT_IN"}
     # Any text is a path.
-    assert known == {variable for variable, *_ in REFUSED} | {"OLLAMA_OTEL_REPLAY_LOG"}
+    paths = {"OLLAMA_OTEL_REPLAY_LOG", "OLLAMA_OTEL_VOCABULARY_CACHE"}
+    assert known == {variable for variable, *_ in REFUSED} | paths
 
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
