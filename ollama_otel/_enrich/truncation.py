@@ -7,7 +7,7 @@ always there when the call ends; if not, the call is `suspected`, and the findin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
@@ -31,8 +31,6 @@ _log = logger("ollama_otel.truncation")
 
 _MAX_PROMPT: Final = 8 * 1024 * 1024
 """Bytes of a request above which it is not counted."""
-_LESSONS: Final = 16
-"""Calls to a model that are counted although they cannot have been cut, to learn from them."""
 _MOST_WARNINGS: Final = 256
 _WILL_NOT_FIT: Final = (
     "a prompt to %s has %s tokens and does not fit into its context of %s: the server will cut it "
@@ -216,7 +214,7 @@ def _is_worth_it(model: ModelTokens, start: CallStart, size: int) -> bool:
     contexts = tuple(_contexts(start, None, model))
     context = min(contexts) if contexts else model.context
     # No token is shorter than a byte, but what the model file adds is not in the request.
-    return model.lessons < _LESSONS or context is None or size + model.added >= context
+    return context is None or size + model.added >= context or model.wants(_kind_of(start))
 
 
 def _find_and_count(counting: Counting, start: CallStart, job: _Job) -> None:
@@ -235,9 +233,13 @@ def _count(start: CallStart, job: _Job) -> None:
     body = dialect.parse_request(start.content or b"")
     job.prompt = None if body is None else dialect.prompt(start.endpoint, body)
     if job.prompt is not None and job.model is not None:
-        kind = kind_of_prompt(start.endpoint.name, start.request.think)
-        job.counted = job.model.measure(job.prompt, kind)
+        job.counted = job.model.measure(job.prompt, _kind_of(start))
     job.is_done = True
+
+
+def _kind_of(start: CallStart) -> Hashable:
+    request = start.request
+    return kind_of_prompt(start.endpoint.name, request.think, is_raw=bool(request.raw))
 
 
 def _has_lost(job: _Job, record: CallRecord) -> bool:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from ollama_otel._tokens.cl100k import count_cl100k
 from ollama_otel._tokens.counts import UNKNOWN, TokenCount
 from ollama_otel._tokens.overheads import Overheads, Roles
-from ollama_otel._tokens.ratios import ContentKind, Ratio, kind_of
+from ollama_otel._tokens.ratios import ContentKind, Ratio, features_of, kind_of
 from ollama_otel._tokens.vocabulary import Vocabulary, vocabulary_of
 from ollama_otel._wire.prompts import Prompt
 from ollama_otel._wire.vocabularies import ModelCard
@@ -31,11 +31,16 @@ Base = Literal["vocabulary", "cl100k", "bytes"]
 """What a number of tokens is estimated by."""
 
 _SHARES: Final[Mapping[Base, tuple[float, ...]]] = {
-    "vocabulary": (1.0, 0.0, 4.0, 3.0),
-    "cl100k": (1.0, 0.0, 4.0, 3.0),
-    "bytes": (0.0, 0.25, 4.0, 3.0),
+    "vocabulary": (1.0, 0.0, 0.0, 0.0, 0.0, 4.0, 3.0),
+    "cl100k": (1.0, 0.0, 0.0, 0.0, 0.0, 4.0, 3.0),
+    "bytes": (0.0, 0.25, 0.0, 0.0, 0.0, 4.0, 3.0),
 }
-"""Before anything is learnt: of the base's tokens, of bytes, of messages, and of each prompt."""
+"""Before anything is learnt: of the base's tokens, of bytes, digits, signs and capital letters, of
+messages, and of each prompt.
+"""
+_LESSONS: Final = 16
+"""Calls of one kind that are counted although they cannot have been cut; then one of so many."""
+_MOST_KINDS: Final = 32
 _CHECKS: Final = 64
 """Calls whose reported number is compared with the vocabulary's."""
 _SMALLEST_CONTEXT: Final = 2048
@@ -104,9 +109,9 @@ class CountedPrompt:
         return _ROOM_OF_PROMPT + ROOM_OF_MESSAGE * len(self.contents) + 2 * self.more
 
 
-def kind_of_prompt(endpoint: str, think: object) -> Hashable:
+def kind_of_prompt(operation: str, think: object, *, is_raw: bool) -> Hashable:
     """Return a key for prompts that go through the same part of a template."""
-    return endpoint, think
+    return operation, think, is_raw
 
 
 def roles_of(prompt: Prompt, begin: int = 0) -> Roles:
@@ -125,8 +130,8 @@ class ModelTokens:
     facts: ModelFacts
     context: int | None = None
     """Context of the model in memory, when it was last seen; tokens."""
-    lessons: int = 0
-    """Calls that it learnt from."""
+    _lessons: Counter[Hashable] = field(default_factory=Counter)
+    _offers: Counter[Hashable] = field(default_factory=Counter)
     added: int = _ROOM_OF_PROMPT
     """Most tokens that a prompt had beyond its texts."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -214,6 +219,14 @@ class ModelTokens:
 
     # --- learning -------------------------------------------------------------------------
 
+    def wants(self, kind: Hashable) -> bool:
+        """Whether to count a prompt of this kind only to learn from it: the first, then a few."""
+        with self._lock:
+            if kind not in self._offers and len(self._offers) >= _MOST_KINDS:
+                return False
+            self._offers[kind] += 1
+            return self._lessons[kind] < _LESSONS or self._offers[kind] % _LESSONS == 0
+
     def learn(
         self, prompt: Prompt, counted: CountedPrompt | None, evaluated: int, context: int | None
     ) -> None:
@@ -226,8 +239,8 @@ class ModelTokens:
         if not _surely_fits(prompt, counted, context or _SMALLEST_CONTEXT):
             return
         with self._lock:
-            self.lessons += 1
             if counted is not None:
+                self._lessons[counted.kind] += 1
                 self.added = max(self.added, evaluated - counted.total)
                 self._check(counted, evaluated)
             content = kind_of(_text_of(prompt))
@@ -267,12 +280,12 @@ def _size_of(prompt: Prompt) -> int:
 
 def _bases(prompt: Prompt, counted: CountedPrompt | None) -> dict[Base, tuple[float, ...]]:
     """Return what each base makes of a prompt, the best base first."""
+    text = _text_of(prompt)
     around = (0, 0) if prompt.is_raw else (len(prompt.messages), 1)
-    size = _size_of(prompt)
     found: dict[Base, tuple[float, ...]] = {}
     if counted is not None:
-        found["vocabulary"] = (counted.total + counted.more, 0, *around)
-    elif (tokens := count_cl100k(_text_of(prompt))) is not None:
-        found["cl100k"] = (tokens, size, *around)
-    found["bytes"] = (0, size, *around)
+        found["vocabulary"] = (counted.total + counted.more, 0, 0, 0, 0, *around)
+    elif (tokens := count_cl100k(text)) is not None:
+        found["cl100k"] = (tokens, *features_of(text), *around)
+    found["bytes"] = (0, *features_of(text), *around)
     return found

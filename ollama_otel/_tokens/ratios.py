@@ -1,7 +1,8 @@
 """How many tokens a model makes of a text, learnt from what servers reported.
 
-The number is a sum of shares: of the tokens of another vocabulary, of the bytes, of the messages.
-The shares are those with the smallest relative errors over the last calls.
+The number is a sum of shares: of the tokens of another vocabulary, of bytes, digits, signs and
+capital letters, and of messages. The shares are those with the smallest relative errors over the
+last calls.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Sequence
 from statistics import median, quantiles
 from typing import Final, Literal
 
-__all__ = ["ContentKind", "Ratio", "kind_of"]
+__all__ = ["ContentKind", "Ratio", "features_of", "kind_of"]
 
 ContentKind = Literal["text", "code", "script"]
 """`text`: words in Latin letters. `code`: many signs. `script`: mostly other letters."""
 
+_DIGIT: Final = re.compile(r"[0-9]")
+_SIGN: Final = re.compile(r"[^\w\s]")
+_CAPITAL: Final = re.compile(r"[A-Z]")
 _SAMPLE: Final = 4096
 _SIGNS: Final = re.compile(r"[{}()\[\];=<>_\\/|&#]")
 _MOST_SIGNS: Final = 0.06
@@ -37,6 +41,12 @@ def kind_of(text: str) -> ContentKind:
         return "script"
     signs = len(_SIGNS.findall(sample))
     return "code" if signs > _MOST_SIGNS * len(sample) else "text"
+
+
+def features_of(text: str) -> tuple[int, int, int, int]:
+    """Return the numbers of bytes, digits, signs and capital letters."""
+    digits, signs, capitals = (len(each.findall(text)) for each in (_DIGIT, _SIGN, _CAPITAL))
+    return len(text.encode("utf-8", "replace")), digits, signs, capitals
 
 
 class Ratio:

@@ -27,7 +27,9 @@ def counted(
         rendered = read_rendered((yield question))
         if rendered is not None:
             return _of_rendered(known, rendered)
-    return known.count(request.prompt, kind_of_prompt(request.operation, request.think))
+    is_raw = request.prompt.is_raw
+    kind = kind_of_prompt(request.operation, request.think, is_raw=is_raw)
+    return known.count(request.prompt, kind)
 
 
 def _of_rendered(model: ModelTokens, rendered: str) -> TokenCount:
