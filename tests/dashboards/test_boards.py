@@ -15,7 +15,12 @@ from dashboards.src import __main__ as command
 from dashboards.src.layout import board_json
 from dashboards.src.vocabulary import BY_MODEL
 from ollama_otel._monitoring.promql_selectors import selectors_of
-from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
+from ollama_otel._telemetry.instruments import (
+    TRUNCATIONS,
+    Instrument,
+    all_instruments,
+    instruments_of,
+)
 from ollama_otel._telemetry.metric_names import (
     HISTOGRAM_SUFFIXES,
     instrument_of,
@@ -26,9 +31,12 @@ from ollama_otel._telemetry.metric_names import (
 BOARDS: list[dict[str, Any]] = [json.loads(board_json(board)) for board in command.all_boards()]
 OF_DEFAULT_PROFILE = set(instruments_of("v1.41"))
 NOT_ON_A_BOARD: Mapping[str, str] = {
-    metric_name(row): "boards use the names of the default profile; README.md says so"
-    for row in instruments_of("gen-ai-dev")
-    if row not in OF_DEFAULT_PROFILE
+    **{
+        metric_name(row): "boards use the names of the default profile; README.md says so"
+        for row in instruments_of("gen-ai-dev")
+        if row not in OF_DEFAULT_PROFILE
+    },
+    metric_name(TRUNCATIONS): "off by default; docs/truncation.md has a query",
 }
 """Metrics that no panel shows, and the reason."""
 
