@@ -21,9 +21,7 @@ COST = {"user": 5, "assistant": 7, "system": 9}
 def tokens_of(found: Prompt, begin: int = 0) -> int:
     """What a server counts: texts of one token a word, and a template."""
     kept = [
-        message
-        for place, message in enumerate(found.messages)
-        if place >= begin or message.stays
+        message for place, message in enumerate(found.messages) if place >= begin or message.stays
     ]
     texts = sum(2 * message.text.count("hello") - 1 for message in kept)
     return texts if found.is_raw else 3 + texts + sum(COST[message.role] for message in kept)
@@ -104,18 +102,20 @@ def test_raw_prompts_need_no_lesson(count: int, context: int) -> None:
     assert (found is not None) == (served(text, context) < tokens_of(text))
 
 
-@given(
-    st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(200, 400), st.booleans()
-)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(200, 400), st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_without_lessons_there_is_no_false_alarm(
     shape: list[int], context: int, is_at_the_length_of_a_cut: bool
 ) -> None:
     text = prompt(*map(words, shape))
     if is_at_the_length_of_a_cut:
-        context = next(
-            size for size in range(50, 2000) if length_after_cut(size, KEEP) == tokens_of(text)
-        ) if tokens_of(text) > 60 else context
+        context = (
+            next(
+                size for size in range(50, 2000) if length_after_cut(size, KEEP) == tokens_of(text)
+            )
+            if tokens_of(text) > 60
+            else context
+        )
     found = cut_of(model(), text, context)
     if served(text, context) == tokens_of(text):
         assert found is None

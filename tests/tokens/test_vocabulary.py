@@ -147,11 +147,12 @@ def test_parameters_that_are_no_text_are_unknown() -> None:
 
 
 def test_the_digest_of_a_model_is_read() -> None:
-    rows = [{"name": "a:latest", "digest": "1" * 64}, {"name": "B:x", "digest": "sha256:" + "2" * 64}]
+    rows = [
+        {"name": "a:latest", "digest": "1" * 64},
+        {"name": "B:x", "digest": "sha256:" + "2" * 64},
+    ]
     assert read_digest({"models": rows}, "a") == "1" * 64
     assert read_digest({"models": rows}, "b:x") == "2" * 64
     assert read_digest({"models": rows}, "c") is None
     assert read_digest({"models": [{"name": "c:latest", "digest": "../../etc"}, 7]}, "c") is None
     assert read_digest({"models": None}, "c") is None
-
-
