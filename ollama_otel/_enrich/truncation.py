@@ -177,8 +177,8 @@ class TruncationEnricher:
         if cut is None:
             if model is not None and job.prompt is not None:
                 context = min(limits.contexts, default=None)
-                lesson = partial(model.learn, job.prompt, job.counted, evaluated, context)
-                counting.worker.put(lesson)
+                about = job.prompt, job.counted, evaluated, context, _kind_of(record.start)
+                counting.worker.put(partial(model.learn, *about))
             found = _shift(record, limits)
         else:
             found = Truncation(
@@ -213,6 +213,8 @@ def _is_worth_it(model: ModelTokens, start: CallStart, size: int) -> bool:
     """Whether a request may have been cut, or is one to learn from; `size` in bytes."""
     contexts = tuple(_contexts(start, None, model))
     context = min(contexts) if contexts else model.context
+    if model.facts.vocabulary is None:
+        return model.wants(_kind_of(start))
     # No token is shorter than a byte, but what the model file adds is not in the request.
     return context is None or size + model.added >= context or model.wants(_kind_of(start))
 

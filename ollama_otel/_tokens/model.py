@@ -228,7 +228,12 @@ class ModelTokens:
             return self._lessons[kind] < _LESSONS or self._offers[kind] % _LESSONS == 0
 
     def learn(
-        self, prompt: Prompt, counted: CountedPrompt | None, evaluated: int, context: int | None
+        self,
+        prompt: Prompt,
+        counted: CountedPrompt | None,
+        evaluated: int,
+        context: int | None,
+        kind: Hashable = None,
     ) -> None:
         """Take the number of tokens that a server reported for a prompt that it did not cut.
 
@@ -239,8 +244,8 @@ class ModelTokens:
         if not _surely_fits(prompt, counted, context or _SMALLEST_CONTEXT):
             return
         with self._lock:
+            self._lessons[kind] += 1
             if counted is not None:
-                self._lessons[counted.kind] += 1
                 self.added = max(self.added, evaluated - counted.total)
                 self._check(counted, evaluated)
             content = kind_of(_text_of(prompt))

@@ -55,7 +55,10 @@ class Ratio:
     def __init__(self, prior: Sequence[float]) -> None:
         self._prior = tuple(prior)
         self._shares = self._prior
-        self._seen: deque[tuple[tuple[float, ...], int]] = deque(maxlen=_MOST)
+        self._seen: deque[tuple[float, ...]] = deque(maxlen=_MOST)
+        """The features of each call, for one token that was reported."""
+        self._matrix = [[0.0] * len(prior) for _ in prior]
+        self._vector = [0.0] * len(prior)
         self._errors: deque[float] = deque(maxlen=_MOST)
 
     @property
@@ -85,18 +88,27 @@ class Ratio:
         if self.is_learnt:
             # Before it learns from this call, so that the error is that of a prediction.
             self._errors.append(abs(self.predict(features) - tokens) / tokens)
-        self._seen.append((tuple(features), tokens))
+        if len(self._seen) == _MOST:
+            self._add(self._seen[0], -1.0)
+        row = tuple(value / tokens for value in features)
+        self._seen.append(row)
+        self._add(row, 1.0)
         self._shares = self._fitted()
 
+    def _add(self, row: tuple[float, ...], sign: float) -> None:
+        """Add a call to the sums that the shares follow from, or take it out."""
+        for i, value in enumerate(row):
+            self._vector[i] += sign * value
+            sums = self._matrix[i]
+            for j, other in enumerate(row):
+                sums[j] += sign * value * other
+
     def _fitted(self) -> tuple[float, ...]:
-        places = range(len(self._prior))
-        rows = [[value / tokens for value in features] for features, tokens in self._seen]
-        matrix = [[sum(row[i] * row[j] for row in rows) for j in places] for i in places]
-        vector = [sum(row[i] for row in rows) for i in places]
-        for place in places:
-            weight = _PRIOR_WEIGHT * matrix[place][place] + 1e-12
+        matrix, vector = [[*sums] for sums in self._matrix], [*self._vector]
+        for place, prior in enumerate(self._prior):
+            weight = _PRIOR_WEIGHT * abs(matrix[place][place]) + 1e-9
             matrix[place][place] += weight
-            vector[place] += weight * self._prior[place]
+            vector[place] += weight * prior
         return tuple(_solved(matrix, vector))
 
 

@@ -117,7 +117,7 @@ def test_a_few_prompts_of_each_kind_are_lessons() -> None:
         if found.wants(kind):
             wanted += 1
             text = prompt("hello")
-            found.learn(text, found.measure(text, kind), 9, 4096)
+            found.learn(text, found.measure(text, kind), 9, 4096, kind)
     assert wanted == 16 + 9
     assert found.wants(kind_of_prompt("chat", True, is_raw=False))
     for number in range(100):
