@@ -81,7 +81,8 @@ class Directory:
             question = Question(method="POST", path=CARD_PATH, body=card_request(name))
             card = read_card((yield question))
             facts = None if card is None else facts_of(card)
-            if facts is not None and digest is not None and self._stored is not None:
+            has_vocabulary = facts is not None and facts.vocabulary is not None
+            if facts and has_vocabulary and digest is not None and self._stored is not None:
                 self._stored.save(digest, facts)
         entry = _Entry(
             model=ModelTokens(facts or ModelFacts()),
