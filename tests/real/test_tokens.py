@@ -31,13 +31,13 @@ def test_exact_counts_are_those_of_the_server(real_ollama: RealOllama) -> None:
 def test_every_split_is_that_of_the_engine(real_ollama: RealOllama, split: str) -> None:
     name = f"split-{split}"
     _create(real_ollama.url, name, with_split((MODELS / "tiny-agent.gguf").read_bytes(), split))
-    client = Client(real_ollama.url, settings=QUIET)
     order = random.Random(split)
     prompts = [*("".join(order.choices(SIGNS, k=40)) for _ in range(24)), *list(texts())[-4:]]
-    for prompt in prompts:
-        count = client.count_tokens(name, prompt)
-        answer = client.generate(name, prompt, raw=True, options={"num_predict": 1})
-        assert (count.tokens, count.tier) == (answer.prompt_eval_count, "exact"), prompt
+    with Client(real_ollama.url, settings=QUIET) as client:
+        for prompt in prompts:
+            count = client.count_tokens(name, prompt)
+            answer = client.generate(name, prompt, raw=True, options={"num_predict": 1})
+            assert (count.tokens, count.tier) == (answer.prompt_eval_count, "exact"), prompt
     ask("DELETE", f"{real_ollama.url}/api/delete", {"model": name})
 
 
@@ -46,16 +46,17 @@ def test_a_rendered_prompt_is_exact_with_tools(real_ollama: RealOllama) -> None:
         """Multiply two numbers."""
         return a * b
 
-    client = Client(real_ollama.url, settings=QUIET)
     messages = [{"role": "user", "content": "What is 3 * 4?"}]
-    count = client.count_tokens("tiny-agent", messages, tools=[multiply], render=True)
-    answer = client.chat("tiny-agent", messages, tools=[multiply])
+    with Client(real_ollama.url, settings=QUIET) as client:
+        count = client.count_tokens("tiny-agent", messages, tools=[multiply], render=True)
+        answer = client.chat("tiny-agent", messages, tools=[multiply])
     assert (count.tokens, count.tier) == (answer.prompt_eval_count, "exact")
 
 
 def test_a_vocabulary_is_stored_by_its_digest(real_ollama: RealOllama, tmp_path: Path) -> None:
     settings = Settings(vocabulary_cache=tmp_path)
-    Client(real_ollama.url, settings=settings).count_tokens("tiny-agent", "Hello")
+    with Client(real_ollama.url, settings=settings) as client:
+        client.count_tokens("tiny-agent", "Hello")
     [stored] = tmp_path.iterdir()
     rows = ask("GET", f"{real_ollama.url}/api/tags")["models"]
     [digest] = [row["digest"] for row in rows if row["name"] == "tiny-agent:latest"]

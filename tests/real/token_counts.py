@@ -70,10 +70,8 @@ class Counted:
 class Counter:
     """Counts prompts, sends them, and compares."""
 
-    def __init__(self, server: RealOllama) -> None:
-        self.capture = Capture()
-        settings = Settings(truncation="confirm", vocabulary_cache=None)
-        self.client = Client(server.url, settings=settings, **self.capture.options)
+    def __init__(self, client: Client) -> None:
+        self.client = client
 
     def text(self, text: str) -> Counted:
         """Count a bare text."""
@@ -89,7 +87,7 @@ class Counter:
         options = {"num_ctx": 2048, "num_predict": 1}
         request = {"model": MODEL, "stream": False, "options": options, **body}
         answer = self.client._client.post(path, json=request).raise_for_status().json()
-        assert worker().drain(20)
+        assert worker().drain(60)
         return Counted(kind=kind, count=count, reported=answer["prompt_eval_count"])
 
 
@@ -134,19 +132,25 @@ def chats(count: int) -> Iterator[list[dict[str, Any]]]:
 
 def exact_counts(server: RealOllama) -> Iterator[Counted]:
     """Counts by the server's vocabulary."""
-    counter = Counter(server)
-    for text in texts():
-        yield counter.text(text)
-    for messages in chats(80):
-        yield counter.chat(messages)
+    with _client(server) as client:
+        counter = Counter(client)
+        for text in texts():
+            yield counter.text(text)
+        for messages in chats(80):
+            yield counter.chat(messages)
+
+
+def _client(server: RealOllama) -> Client:
+    settings = Settings(truncation="confirm", vocabulary_cache=None)
+    return Client(server.url, settings=settings, **Capture().options)
 
 
 def learnt_counts(server: RealOllama, tier: CountTier, passages: list[str]) -> Iterator[Counted]:
     """Counts without a vocabulary, as a model of an unknown kind gets them."""
-    counter = Counter(server)
     model = ModelTokens(ModelFacts())
     none = mock.patch.object(model_tokens, "count_cl100k", return_value=None)
-    with none if tier == "bytes" else nullcontext():
+    with none if tier == "bytes" else nullcontext(), _client(server) as client:
+        counter = Counter(client)
         for text in passages:
             reported = counter.text(text).reported
             prompt = Prompt(messages=(PromptMessage("", text),), is_raw=True)

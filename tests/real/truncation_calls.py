@@ -69,7 +69,7 @@ class Labeller:
     def call(self, route: str, body: Body) -> Any:
         """Make one call as an app does; return its record."""
         self.client._client.post(route, json={"stream": False, **body}).raise_for_status()
-        assert worker().drain(20)
+        assert worker().drain(60)
         return self.capture.records[-1]
 
     def labelled(self, path: str, route: str, body: Body) -> Labelled:
@@ -214,6 +214,11 @@ def _lengths_of_cut_prompts() -> Iterator[int]:
 def labelled_calls(server: RealOllama) -> Iterator[Labelled]:
     """All calls, in a repeatable order."""
     labeller = Labeller(server)
+    with labeller.client:
+        yield from _calls(labeller)
+
+
+def _calls(labeller: Labeller) -> Iterator[Labelled]:
     _teach(labeller)
     order = random.Random(1)
     cases = [
