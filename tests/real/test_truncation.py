@@ -42,7 +42,8 @@ def test_the_context_is_that_of_the_model_in_memory(
     client = Client(real_ollama.url, settings=settings, **capture.options)
     try:
         # More than the model was trained with: the server gives it less.
-        client.chat("tiny-agent", [{"role": "user", "content": LONG}], options={"num_ctx": 9999})
+        options = {"num_ctx": 9999, "num_predict": 1}
+        client.chat("tiny-agent", [{"role": "user", "content": LONG}], options=options)
         assert worker().drain(60)
     finally:
         client.close()
