@@ -96,21 +96,25 @@ class TruncationEnricher:
         counting = self._counting
         if counting is None:
             return self._screen
-        job = self._begun(counting, start)
-        return self._screen if job is None else partial(self._end, counting, job)
+        model = counting.directory.known(str(start.base_url), request.model)
+        job = self._begun(counting, start, model)
+        if job is None:
+            return partial(self._screen, model=model)
+        return partial(self._end, counting, job)
 
     # --- counting -------------------------------------------------------------------------
 
-    def _begun(self, counting: Counting, start: CallStart) -> _Job | None:
+    def _begun(
+        self, counting: Counting, start: CallStart, model: ModelTokens | None
+    ) -> _Job | None:
         """Begin to count a prompt; None if it need not or cannot be counted."""
         content = start.content
         if not content or len(content) > _MAX_PROMPT:
             return None
-        job = _Job()
-        job.model = counting.directory.known(str(start.base_url), str(start.request.model))
-        if job.model is not None and not _is_worth_it(job.model, start, len(content)):
+        if model is not None and not _is_worth_it(model, start, len(content)):
             return None
-        if counting.is_before and job.model is not None:
+        job = _Job(model=model)
+        if counting.is_before and model is not None:
             _count(start, job)
             self._check(start, job)
             return job
@@ -132,11 +136,11 @@ class TruncationEnricher:
 
     # --- the end of the call --------------------------------------------------------------
 
-    def _screen(self, record: CallRecord) -> Truncation | None:
+    def _screen(self, record: CallRecord, model: ModelTokens | None = None) -> Truncation | None:
         """Return what the facts of the call alone show."""
         if record.outcome != "completed":
             return None
-        limits = _limits(record, None)
+        limits = _limits(record, model)
         shift = _shift(record, limits)
         if shift is None:
             return _suspicion(record, limits)
@@ -148,14 +152,20 @@ class TruncationEnricher:
             return None
         if not job.is_done:
             limits = _limits(record, None)
-            counting.worker.put(partial(self._end_later, counting, job, record))
+            self._put_off(counting, job, record)
             return _shift(record, limits) or _suspicion(record, limits)
+        if job.model is not None and record.residency.context_length is not None:
+            job.model.context = record.residency.context_length
         limits = _limits(record, job.model)
         if limits.contexts or not _has_lost(job, record):
             return self._judged(counting, job, record, limits)
         # Without the context nothing is certain; the server knows it.
-        counting.worker.put(partial(self._end_later, counting, job, record))
+        self._put_off(counting, job, record)
         return Truncation(certainty="suspected")
+
+    def _put_off(self, counting: Counting, job: _Job, record: CallRecord) -> None:
+        size = len(record.start.content or b"")
+        counting.worker.put(partial(self._end_later, counting, job, record), size)
 
     def _end_later(self, counting: Counting, job: _Job, record: CallRecord) -> None:
         if job.model is None:
@@ -178,7 +188,8 @@ class TruncationEnricher:
             if model is not None and job.prompt is not None:
                 context = min(limits.contexts, default=None)
                 about = job.prompt, job.counted, evaluated, context, _kind_of(record.start)
-                counting.worker.put(partial(model.learn, *about))
+                size = len(record.start.content or b"")
+                counting.worker.put(partial(model.learn, *about), size)
             found = _shift(record, limits)
         else:
             found = Truncation(

@@ -233,6 +233,14 @@ def test_a_context_shift_needs_no_count(
     assert len(scene.events()) == bool(shift)
 
 
+def test_a_shift_of_a_short_prompt_is_found_by_the_context_of_the_model_file(scene: Scene) -> None:
+    scene.server.shown = show()
+    for _ in range(40):
+        assert scene.raw("hello", read=1, written=255) == Truncation()
+    found = scene.raw("hello", read=1, written=256)
+    assert (found.kind, found.context_length, found.lost_tokens) == ("context_shift", CONTEXT, 1)
+
+
 def test_the_screen_only_suspects(server: Server, capture: Capture) -> None:
     scene = Scene(server, capture, "screen")
     found = scene.raw(LONG, read=258, num_ctx=512)
@@ -286,7 +294,8 @@ def test_short_prompts_are_counted_to_learn_and_then_left_alone(scene: Scene) ->
     scene.worker.put = note  # type: ignore[method-assign]
     for _ in range(16):
         scene.raw("hello", read=1, num_ctx=2048)
-    assert sum(size > 0 for size in counted) == 1
+    # Of one: the count, and what is learnt from it.
+    assert sum(size > 0 for size in counted) == 2
 
 
 def test_one_warning_says_what_to_do(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

@@ -61,7 +61,9 @@ def test_after_a_while_only_the_digest_is_asked_for() -> None:
     directory = Directory(clock=clock)
     found = server.find(directory)
     clock.now += 301
+    assert directory.known(URL, "m") is None
     assert server.find(directory) is found
+    assert directory.known(URL, "m") is found
     assert server.asked == ["/api/tags", "/api/show", "/api/tags"]
 
 
