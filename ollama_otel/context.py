@@ -11,10 +11,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 
+from ollama_otel._bounds import LONGEST_NAME, LONGEST_TEXT, MOST_TAGS, cut
+from ollama_otel._display import logger
 from ollama_otel._frozen import FrozenDict
 
 __all__ = ["CallContext", "ContextBlock", "call_context", "current_call_context"]
 
+_log = logger()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -63,11 +66,13 @@ class _Entries(NamedTuple):
                 outer.conversation_id if inner.conversation_id is None else inner.conversation_id
             ),
             user_id=outer.user_id if inner.user_id is None else inner.user_id,
-            tags=FrozenDict({**outer.tags, **inner.tags}),
+            tags=_first_tags({**outer.tags, **inner.tags}),
         )
         return _Entries((*self.entries, entry), context)
 
 
+_warned: set[str] = set()
+"""What `call_context` has warned of."""
 _NOTHING = _Entries((), CallContext())
 _current: ContextVar[_Entries] = ContextVar("ollama_otel_call_context", default=_NOTHING)
 
@@ -111,12 +116,25 @@ def call_context(
     context holds while a generator runs, and not while it waits for its caller.
 
     Keys and values that are not text are converted with `str()`; one that has no text is left out.
+    An id or the name of a tag of more than 512 characters is left out as well, as a part of it
+    would be another one. The value of a tag is cut after 2,048 characters, and a call has at most
+    32 tags, the outermost first. The first that is too long or too many is logged as a warning.
     """
     return ContextBlock(
         CallContext(
-            conversation_id=_text(conversation_id), user_id=_text(user_id), tags=_tags(tags)
+            conversation_id=_id("conversation_id", conversation_id),
+            user_id=_id("user_id", user_id),
+            tags=_tags(tags),
         )
     )
+
+
+def _id(kind: str, value: object) -> str | None:
+    text = _text(value)
+    if text is None or len(text) <= LONGEST_NAME:
+        return text
+    _warn(kind, f"a text of at most {LONGEST_NAME} characters, found {len(text)}; it is left out")
+    return None
 
 
 def _text(value: object) -> str | None:
@@ -135,8 +153,35 @@ def _tags(tags: Mapping[str, str] | None) -> Mapping[str, str]:
         items = [] if tags is None else list(dict(tags).items())
     except Exception:  # noqa: BLE001 - it is not a mapping, or a foreign one; the call goes on
         return FrozenDict()
-    texts = [(_text(key), _text(value)) for key, value in items]
-    return FrozenDict({key: value for key, value in texts if key is not None and value is not None})
+    texts = [(_id("the name of a tag", key), _tag_value(value)) for key, value in items]
+    return _first_tags(
+        {key: value for key, value in texts if key is not None and value is not None}
+    )
+
+
+def _tag_value(value: object) -> str | None:
+    text = _text(value)
+    if text is None or len(text) <= LONGEST_TEXT:
+        return text
+    _warn(
+        "the value of a tag",
+        f"a text of at most {LONGEST_TEXT} characters, found {len(text)}; it is cut",
+    )
+    return cut(text, LONGEST_TEXT)
+
+
+def _first_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    if len(tags) > MOST_TAGS:
+        _warn("tags", f"at most {MOST_TAGS} of them, found {len(tags)}; the last are left out")
+        tags = dict(list(tags.items())[:MOST_TAGS])
+    return FrozenDict(tags)
+
+
+def _warn(kind: str, problem: str) -> None:
+    """Log a mistake of a kind once in a process, without the text, which may be private."""
+    if kind not in _warned:
+        _warned.add(kind)
+        _log.warning("call_context expected as %s %s", kind, problem)
 
 
 class ContextBlock:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 from msgspec import Struct
 from msgspec.structs import fields
 
+from ollama_otel._bounds import MORE_NAMES
 from ollama_otel._frozen import FrozenDict
 from ollama_otel.context import CallContext
 
@@ -317,23 +318,25 @@ class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
     dimensions: int | None = None
     input_count: int | None = None
     """Messages of a chat, texts of an embedding request."""
-    image_count: int = 0
+    image_count: int | None = 0
+    """None if the request has too many values to be read; see `docs/untrusted-input.md`."""
     tools: tuple[str, ...] = ()
-    """Names of the tools offered."""
+    """Names of the tools offered; the last is `ResponseFacts.MORE_NAMES` if there are more."""
     size: int | None = None
     """Bytes of the request's body."""
 
     @property
     def tool_count(self) -> int | None:
-        """How many tools are offered; None if none."""
-        return len(self.tools) or None
+        """How many tools are offered; None if none, or if `tools` does not have all names."""
+        tools = self.tools
+        return None if not tools or tools[-1] == MORE_NAMES else len(tools)
 
 
 class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     """Facts that the server reported; None means that it did not report them."""
 
-    MORE_NAMES: ClassVar[str] = "... [more]"
-    """Stands for further names, at the end of `tool_calls`."""
+    MORE_NAMES: ClassVar[str] = MORE_NAMES
+    """Stands for further names, at the end of `tool_calls` or of a request's `tools`."""
 
     model: str | None = None
     remote_model: str | None = None
@@ -619,7 +622,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
             self.response_size > _BACKPRESSURE_BYTES
             and (self.held_by_caller or 0.0) > _BACKPRESSURE_SHARE * total
         )
-        if runs_twice or request.image_count or stalls:
+        if runs_twice or request.image_count != 0 or stalls:
             return None
         return max(0.0, total - load - prompt - generation)
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from tests import attack_shapes
+
 __all__ = ["FAMILIES", "Family", "Shape", "is_held", "shapes"]
 
 Part = Literal["tuned", "held_out"]
@@ -152,6 +154,7 @@ _PASSWORDS_IN_PROSE = Family(
     ),
     secret=_password,
 )
+_ATTACK = Family(tuned=attack_shapes.TUNED, held_out=attack_shapes.HELD_OUT, secret=_password)
 _MARKDOWN = Family(
     tuned=(
         "**Password:** {s}",
@@ -434,6 +437,13 @@ _TOKENS: dict[Part, tuple[tuple[str, str, int], ...]] = {
     "tuned": (
         ("sk-proj-{}", ALNUM + "_-", 120),
         ("sk-{}", ALNUM, 48),
+        ("sk-{}", LOWER, 48),
+        ("0123456789abcdef0123456789abcdef.{}", ALNUM + "_-", 24),
+        ("snyk_uat.0123abcd.{}", ALNUM + "_-", 60),
+        ("2/1234567890123456/1234567890123456:{}", HEX, 32),
+        ("ak-{}", ALNUM, 22),
+        ("secret_{}", ALNUM, 20),
+        ("tr_prod_{}", ALNUM, 20),
         ("sk-ant-api03-{}", ALNUM + "_-", 95),
         ("sk-or-v1-{}", HEX, 64),
         ("ghp_{}", ALNUM, 36),
@@ -727,6 +737,7 @@ def _pems() -> Iterator[Shape]:
 
 FAMILIES: dict[str, Callable[[], Iterator[Shape]]] = {
     "passwords in prose": lambda: _templates("passwords in prose", _PASSWORDS_IN_PROSE),
+    "forms of an attacker": lambda: _templates("forms of an attacker", _ATTACK),
     "Markdown": lambda: _templates("Markdown", _MARKDOWN),
     "configuration": lambda: _templates("configuration", _CONFIG),
     "commands": lambda: _templates("commands", _COMMANDS),

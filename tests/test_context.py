@@ -301,3 +301,54 @@ def test_values_that_are_not_text_lose_at_most_themselves() -> None:
     for bad in (5, "ab", ["ab", 3], object()):
         with call_context(user_id="u", tags=bad) as context:
             assert context.user_id == "u"
+
+
+# --- bounds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["conversation_id", "user_id"])
+def test_an_id_that_is_too_long_is_left_out_and_said_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ollama_otel.context._warned", set())
+    with call_context(**{kind: "é" * 512}) as context:
+        assert getattr(context, kind) == "é" * 512
+    assert caplog.messages == []
+    for number in range(3):
+        # A part of an id would be the id of another.
+        with call_context(**{kind: f"{'x' * 512}{number}"}) as context:
+            assert context == CallContext()
+    assert caplog.messages == [
+        f"call_context expected as {kind} a text of at most 512 characters, found 513; "
+        "it is left out"
+    ]
+
+
+def test_tags_are_bounded_in_length(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ollama_otel.context._warned", set())
+    with call_context(tags={"n" * 512: "v" * 2048}) as context:
+        assert context.tags == {"n" * 512: "v" * 2048}
+    assert caplog.messages == []
+    with call_context(tags={"n" * 513: "1", "long": "v" * 1_000_000, "a": "1"}) as context:
+        assert context.tags.keys() == {"long", "a"}
+        assert len(context.tags["long"]) <= 2048
+        assert context.tags["long"].endswith(" characters]")
+    assert len(caplog.messages) == 2
+    assert not any("nnn" in message or "vvv" in message for message in caplog.messages)
+
+
+def test_tags_are_bounded_in_number_over_all_blocks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ollama_otel.context._warned", set())
+    with call_context(tags={f"outer {number}": "1" for number in range(30)}):
+        with call_context(tags={"outer 3": "2", "inner": "2", "last": "2"}) as context:
+            assert len(context.tags) == 32
+            assert (context.tags["outer 3"], context.tags["last"]) == ("2", "2")
+        assert caplog.messages == []
+        with call_context(tags={f"inner {number}": "1" for number in range(10_000)}) as context:
+            assert [*context.tags][29:] == ["outer 29", "inner 0", "inner 1"]
+        assert len(current_call_context().tags) == 30
+    assert len(caplog.messages) == 1

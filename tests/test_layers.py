@@ -16,7 +16,7 @@ PACKAGE = Path(ollama_otel.__file__).parent
 
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("errors", "_display", "_frozen", "_hidden"),
+    ("errors", "_display", "_frozen", "_hidden", "_bounds"),
     ("settings", "context", "redaction", "_admission", "_asgi", "_guard", "_process"),
     ("records", "_names"),
     ("_wire", "_facts"),
@@ -74,7 +74,13 @@ def test_the_wire_knows_the_standard_library_and_a_json_reader(path: Path) -> No
         assert (
             name.partition(".")[0] in {*sys.stdlib_module_names, "msgspec", "pydantic_core"}
             or name.startswith("ollama_otel._wire")
-            or name in {"ollama_otel.errors", "ollama_otel.records", "ollama_otel._frozen"}
+            or name
+            in {
+                "ollama_otel.errors",
+                "ollama_otel.records",
+                "ollama_otel._frozen",
+                "ollama_otel._bounds",
+            }
         ), name
 
 

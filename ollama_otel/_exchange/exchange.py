@@ -29,7 +29,7 @@ from ollama_otel._exchange.verdict import judge
 from ollama_otel._guard import guard
 from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel._wire.failures import redactable
-from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.lenient_json import is_costly, parse_object
 from ollama_otel.context import current_call_context
 from ollama_otel.records import (
     SECTIONS,
@@ -46,6 +46,9 @@ _PORTS = {"http": 80, "https": 443}
 
 _PATIENCE = 0.1
 """Seconds to wait for a thread that is processing pieces of a call that has to end."""
+
+_LONGEST_CONTENT = 32 * 1024 * 1024
+"""Bytes of a request; with images in base64 it has a quarter less."""
 
 _NO_FACTS = ResponseFacts()
 
@@ -159,7 +162,8 @@ class Exchange:
         `content` is its body, None if it is not in memory; `size` its length in bytes; `body` its
         JSON object, if the caller has it already.
         """
-        dialect, keeps_content = dialect_of(endpoint), instrumentation.keeps_content
+        dialect = dialect_of(endpoint)
+        keeps_content = instrumentation.keeps_content and _can_be_kept(content)
         if body is None and content:
             # Captured content includes media, by hash.
             body = parse_object(content) if keeps_content else dialect.parse_request(content)
@@ -392,6 +396,11 @@ class Exchange:
             is_from_network=self._is_from_network,
             **values,
         )
+
+
+def _can_be_kept(content: bytes | None) -> bool:
+    """Whether a request's content is kept: reading and hashing take time on the caller's thread."""
+    return content is None or (len(content) <= _LONGEST_CONTENT and not is_costly(content))
 
 
 def _with_section(record: CallRecord, section: object) -> CallRecord:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ollama_otel._bounds import cut
 from ollama_otel._log import format as log_format
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.own_files import replace_file
@@ -30,6 +31,8 @@ FORMAT: Final = "ollama_otel.cassette"
 
 _VERSION: Final = 1
 _BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"format"\s*:\s*"ollama_otel\.cassette"')
+_LONGEST: Final = 300
+"""Characters of an error message."""
 _HEAD_SIZE: Final = 256
 """Bytes that are read to recognise a cassette."""
 _CALL_BEGINS = b'      "request": {'
@@ -182,7 +185,8 @@ def read_cassette(path: Path) -> Iterator[RecordedCall]:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ReplayLogError(
                 f"{path}, line {line}: expected call {number} in the format of a cassette, "
-                f"found a malformed one ({type(error).__name__}: {error}): record it again"
+                f"found a malformed one ({type(error).__name__}: {cut(str(error), _LONGEST)}): "
+                "record it again"
             ) from error
         yield recorded
 
@@ -201,7 +205,8 @@ def _calls(path: Path, content: bytes) -> Sequence[Any]:
     version, calls = cassette.get("v"), cassette.get("calls")
     if type(version) is not int or version > _VERSION:
         raise ReplayLogError(
-            f"{path}: expected a cassette of version {_VERSION} or older, found {version!r}: "
+            f"{path}: expected a cassette of version {_VERSION} or older, "
+            f"found {cut(repr(version), _LONGEST)}: "
             "update ollama_otel to read it, or record it again"
         )
     if not isinstance(calls, list):

@@ -36,6 +36,8 @@ from ollama_otel.records import (
 )
 
 __all__ = [
+    "LONGEST_LINE",
+    "MOST_VALUES",
     "VERSION",
     "LoggedEnd",
     "LoggedStart",
@@ -48,6 +50,10 @@ __all__ = [
 ]
 
 VERSION: Final = 2
+LONGEST_LINE: Final = 256 << 20
+"""Bytes that a reader takes; a small gzip may hold a line of any length."""
+MOST_VALUES: Final = 10_000_000
+"""JSON values in a line that a reader takes; a log of this library has a tenth as many."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -189,13 +195,19 @@ def chunks_as_lists(
 
     Times are rounded before they are subtracted, so that errors do not add up.
     """
+    texts: list[str | dict[str, str]]
+    try:
+        # A call for each piece would take as long as the rest.
+        texts = [piece.decode() for piece in pieces]
+    except UnicodeDecodeError:
+        texts = [_as_text(piece) for piece in pieces]
     chunks: list[list[Any]] = []
     before = 0
-    for piece, arrival in zip(pieces, arrivals, strict=True):
-        if not piece:
+    for text, arrival in zip(texts, arrivals, strict=True):
+        if not text:
             continue
         now = round((arrival - sent_at) * 1e6)
-        chunks.append([(now - before) / 1e6, _as_text(piece)])
+        chunks.append([(now - before) / 1e6, text])
         before = now
     return chunks
 

@@ -1,4 +1,4 @@
-"""Renders queued calls as lines: a structlog pipeline, on the writer's thread."""
+"""Renders queued calls as lines, without their secrets, on the writer's thread."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import re
 import secrets
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from typing import Any, Final
 
-import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 from pydantic_core import PydanticSerializationError, to_json
-from structlog.typing import EventDict
 
 from ollama_otel._log.format import (
     VERSION,
@@ -104,20 +103,13 @@ class Pipeline:
         self._max_body = max_body
         self._ids = ids
         self._bodies = bodies
-        self._clean_requests: dict[str, None] = {}
+        self._clean_requests: OrderedDict[str, None] = OrderedDict()
         """Ids of calls whose request is known to hold no secret, the oldest first."""
-        self._log = structlog.wrap_logger(
-            structlog.ReturnLogger(),
-            processors=[self._describe, structlog.processors.JSONRenderer(_as_json)],
-            wrapper_class=structlog.make_filtering_bound_logger(0),
-            cache_logger_on_first_use=True,
-        ).bind()
 
     def render(self, entry: Begun | Ended) -> bytes:
         """Return the line of an entry, with its line end."""
-        event = "request" if isinstance(entry, Begun) else "end"
-        line: bytes = self._log.info(event, entry=entry)
-        return line + b"\n"
+        line = self._request(entry) if isinstance(entry, Begun) else self._end(entry)
+        return _as_json(self._private(line))
 
     def header_line(self) -> bytes:
         """Return the line that names the process that writes the following lines."""
@@ -127,32 +119,26 @@ class Pipeline:
         """Return the line that counts the lines and bodies missing before it."""
         return self._note("dropped", lines=lines, bodies=bodies)
 
-    def _note(self, event: str, **values: Any) -> bytes:
-        line: bytes = self._log.info(event, **values)
-        return line + b"\n"
-
-    def _describe(self, logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: ARG002
-        entry = event.get("entry")
-        match entry:
-            case Begun():
-                return self._private(self._request(entry))
-            case Ended():
-                return self._private(self._end(entry))
-        return {"v": VERSION, "event": event.pop("event"), "at": timestamp(time.time_ns()), **event}
+    @staticmethod
+    def _note(event: str, **values: Any) -> bytes:
+        now = timestamp(time.time_ns())
+        return _as_json({"v": VERSION, "event": event, "at": now, **values})
 
     def _request(self, entry: Begun) -> dict[str, Any]:
         start = entry.start
         body, changes, missing = None, frozenset[str](), entry.missing
         if self._bodies and missing is None and start.content:
             dialect = dialect_of(start.endpoint)
-            if self._policy.covers(dialect):
-                body, changes = self._policy.request(start.content, dialect)
-            else:
+            if not self._policy.covers(dialect):
                 missing = "dialect"
+            elif is_costly(start.content):
+                missing = "too_long"
+            else:
+                body, changes = self._policy.request(start.content, dialect)
         if self._bodies and missing is None and changes.isdisjoint(_UNCLEAN):
             self._clean_requests[entry.id] = None
             if len(self._clean_requests) > _MOST_CALLS:
-                del self._clean_requests[next(iter(self._clean_requests))]
+                self._clean_requests.popitem(last=False)
         return request_line(entry.id, start, body=body, changes=changes, missing=missing)
 
     def _end(self, entry: Ended) -> dict[str, Any]:
@@ -252,9 +238,9 @@ def _without_encoding(pieces: Sequence[bytes], encoding: str, most: int) -> list
     return decoded
 
 
-def _as_json(line: dict[str, Any], **options: Any) -> bytes:  # noqa: ARG001 - a serializer's signature
+def _as_json(line: dict[str, Any]) -> bytes:
     try:
-        return to_json(line)
+        return to_json(line) + b"\n"
     except (PydanticSerializationError, ValueError):
         # Half a surrogate pair, which has no UTF-8.
-        return json.dumps(line, separators=(",", ":"), default=str).encode()
+        return json.dumps(line, separators=(",", ":"), default=str).encode() + b"\n"

@@ -15,7 +15,7 @@ from ollama_otel._log.response_body import ResponseBody
 from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel._wire.media import data_urls, encoded_bytes, is_data_url, is_media, omitted
-from ollama_otel.redaction import BUILT_IN, Redactor, is_innocent
+from ollama_otel.redaction import Redactor, is_innocent, redact
 
 __all__ = ["BodyPolicy", "KeptMedia"]
 
@@ -24,6 +24,9 @@ KeptMedia = bool | Literal["answers"]
 
 _UNCHANGED: frozenset[str] = frozenset()
 _HARMLESS: Final = frozenset((bool, float))
+_LONGEST_REMEMBERED: Final = 64
+"""Characters."""
+_MOST_REMEMBERED: Final = 2048
 _NO_FIELDS: Final = Fields()
 _REDACTION_FAILED = "[redaction failed]"
 
@@ -38,32 +41,32 @@ class BodyPolicy:
     If a redactor raises or does not return a string, the text becomes `[redaction failed]`.
     """
 
-    __slots__ = ("_given", "_keeps_answered", "_keeps_asked", "_redactors")
+    __slots__ = ("_clean", "_facts", "_given", "_keeps_answered", "_keeps_asked")
 
     def __init__(
         self, redactors: Sequence[Redactor] = (), *, keeps_media: KeptMedia = False
     ) -> None:
         self._given = tuple(redactors)
-        self._redactors = (*BUILT_IN, *redactors)
+        self._clean: set[str] = set()
+        """Short texts that the built-in redactors do not change: names and options come back."""
+        self._facts = JsonRedaction(self.text, on_hidden=lambda: None)
         self._keeps_asked = keeps_media is True
         self._keeps_answered = bool(keeps_media)
 
     def text(self, value: str) -> str:
         """Return a text without secrets."""
-        redacted = value
-        for redactor in self._given if is_innocent(value) else self._redactors:
-            try:
-                result: object = redactor(redacted)
-            except Exception:  # noqa: BLE001  a redactor is foreign code; its error may quote the text
-                return _REDACTION_FAILED
-            if not isinstance(result, str):
-                return _REDACTION_FAILED
-            redacted = result
-        return redacted
+        if value in self._clean:
+            return _redacted(value, self._given) if self._given else value
+        found = value if is_innocent(value) else redact(value)
+        if found == value and len(value) <= _LONGEST_REMEMBERED:
+            if len(self._clean) >= _MOST_REMEMBERED:
+                self._clean.clear()
+            self._clean.add(value)
+        return _redacted(found, self._given)
 
     def values(self, value: Any) -> Any:
         """Return a copy of a JSON value without secrets; tuples become lists."""
-        return JsonRedaction(self.text, on_hidden=lambda: None)(value)
+        return self._facts(value)
 
     @staticmethod
     def covers(dialect: Dialect) -> bool:
@@ -74,11 +77,19 @@ class BodyPolicy:
         return dialect.response_fields != _NO_FIELDS
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of facts without secrets."""
-        copied = JsonRedaction(self.text, on_hidden=lambda: None)
-        return {
-            name: fact if type(fact) in _HARMLESS else copied(fact) for name, fact in facts.items()
+        """Return a copy of facts without secrets; a count that looks like one is left out.
+
+        A text in its place would be a fact of the wrong type.
+        """
+        copies = {
+            name: fact if type(fact) in _HARMLESS else self._fact(fact)
+            for name, fact in facts.items()
         }
+        return {name: copy for name, copy in copies.items() if copy is not None}
+
+    def _fact(self, fact: Any) -> Any:
+        copied = self._facts(fact)
+        return None if type(fact) is int and type(copied) is not int else copied
 
     def request(self, content: bytes, dialect: Dialect) -> tuple[Any, frozenset[str]]:
         """Return the JSON of a request to store, and the changes to it.
@@ -162,6 +173,18 @@ class BodyPolicy:
             changes |= {"token_ids"} if response.had_ids else set()
             changes |= {"images"} if images.were_omitted else set()
         return kept, frozenset(changes)
+
+
+def _redacted(text: str, redactors: Sequence[Redactor]) -> str:
+    for redactor in redactors:
+        try:
+            result: object = redactor(text)
+        except Exception:  # noqa: BLE001  a redactor is foreign code; its error may quote the text
+            return _REDACTION_FAILED
+        if not isinstance(result, str):
+            return _REDACTION_FAILED
+        text = result
+    return text
 
 
 def _vectors_edit(body: bytes, dialect: Dialect) -> Edit[bytes] | None:

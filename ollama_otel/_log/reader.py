@@ -1,4 +1,4 @@
-"""Reads a log: joins the lines of all its files to calls, in constant memory."""
+"""Reads a log: joins the lines of all its files to calls, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import heapq
 import os
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ from typing import IO, Any, Final, NamedTuple
 
 from msgspec.json import Decoder
 
+from ollama_otel._bounds import cut
 from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.cassette import is_cassette, read_cassette
 from ollama_otel._log.files import base_of, files_of
-from ollama_otel._log.format import VERSION, call_from
+from ollama_otel._log.format import LONGEST_LINE, MOST_VALUES, VERSION, call_from
 from ollama_otel._log.own_files import is_regular
-from ollama_otel._wire.lenient_json import parse_exactly
+from ollama_otel._wire.lenient_json import LARGE, is_costly, parse_exactly
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["Skipped", "read"]
@@ -32,10 +34,13 @@ _decode: Final = Decoder().decode
 _SHOWN: Final = 60
 """Bytes of a malformed line that are shown."""
 _ATTEMPTS: Final = 20
-_LONGEST_LINE: Final = 256 << 20
-"""Bytes; a small gzip may hold a line of any length."""
+_MOST_WAITING: Final = 20_000
+"""Lines that wait for the other line of their call."""
+_LARGEST_WAITING: Final = 512 << 20
+"""Bytes of these lines."""
 _LONGEST: Final = 300
 """Characters of an error message."""
+_LONE_END: Final = "an end line without its request line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +87,53 @@ class _Line(NamedTuple):
     values: dict[str, Any]
     file: Path
     number: int
+    size: int
+    """Bytes."""
+
+
+class _Waiting:
+    """Lines that wait for the other line of their call, the oldest first; bounded."""
+
+    def __init__(self, skips: _Skips, replaced: str) -> None:
+        """`replaced` is the reason why the first of two lines with the same id is skipped."""
+        self._skips = skips
+        self._replaced = replaced
+        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        self._size = 0
+
+    def take(self, call_id: str) -> _Line | None:
+        """Remove and return the line of a call; None if it has none."""
+        line = self._lines.pop(call_id, None)
+        if line is not None:
+            self._size -= line.size
+        return line
+
+    def add(self, call_id: str, line: _Line) -> Iterable[_Line]:
+        """Add a line; return the oldest ones if they are too many."""
+        if same := self.take(call_id):
+            self._skips.add(same.file, same.number, self._replaced)
+        self._lines[call_id] = line
+        self._size += line.size
+        if len(self._lines) <= _MOST_WAITING and self._size <= _LARGEST_WAITING:
+            return ()
+        return list(self._displaced())
+
+    def _displaced(self) -> Iterator[_Line]:
+        while len(self._lines) > _MOST_WAITING or self._size > _LARGEST_WAITING:
+            _, oldest = self._lines.popitem(last=False)
+            self._size -= oldest.size
+            yield oldest
+
+    def rest(self) -> Iterable[_Line]:
+        """Return the lines that still wait."""
+        return self._lines.values()
 
 
 def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Iterator[RecordedCall]:
     """Return the calls of a log in the order of their ends; those without an end come last.
+
+    Of more than 20,000 calls that are open at the same time, or of 512 MiB of their lines, the
+    oldest come earlier, as calls without an end; if their ends follow, these are skipped.
 
     `path` is a file, with its archived files and those of other processes, a folder of such
     files, or a cassette. `report` gets what was skipped, because a process was killed while it
@@ -168,27 +216,31 @@ def _explain_refused(
 
 def _joined(lines: Iterable[_Line], skips: _Skips) -> Iterator[RecordedCall]:
     """Join requests and ends."""
-    requests: dict[str, _Line] = {}
-    early_ends: dict[str, _Line] = {}
+    requests = _Waiting(skips, "a request line with the id of a later one")
+    early_ends = _Waiting(skips, _LONE_END)
     for line in lines:
+        call_id = line.values.get("id", "")
         match line.values.get("event"):
             case "request":
-                call_id = line.values.get("id", "")
                 # The clock was set back between the files.
-                if end := early_ends.pop(call_id, None):
+                if end := early_ends.take(call_id):
                     yield _call(line, end)
                 else:
-                    requests[call_id] = line
+                    for oldest in requests.add(call_id, line):
+                        yield _call(oldest, None)
             case "end":
-                call_id = line.values.get("id", "")
-                if request := requests.pop(call_id, None):
+                if request := requests.take(call_id):
                     yield _call(request, line)
                 else:
-                    early_ends[call_id] = line
-    for end in early_ends.values():
-        skips.add(end.file, end.number, "an end line without its request line")
-    for request in requests.values():
+                    _skip_ends(early_ends.add(call_id, line), skips)
+    _skip_ends(early_ends.rest(), skips)
+    for request in requests.rest():
         yield _call(request, None)
+
+
+def _skip_ends(ends: Iterable[_Line], skips: _Skips) -> None:
+    for end in ends:
+        skips.add(end.file, end.number, _LONE_END)
 
 
 def _call(request: _Line, end: _Line | None) -> RecordedCall:
@@ -203,19 +255,24 @@ def _call(request: _Line, end: _Line | None) -> RecordedCall:
         where = request if end is None else end
         raise ReplayLogError(
             f"{where.file}:{where.number}: expected the {where.values['event']} line of a call, "
-            f"found a malformed one ({type(error).__name__}: {error})"
+            f"found a malformed one ({type(error).__name__}: {cut(str(error), _LONGEST)})"
         ) from error
 
 
 def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
     number, torn = 0, None
     try:
-        while raw := stream.readline(_LONGEST_LINE):
+        while raw := stream.readline(LONGEST_LINE):
             number += 1
-            if len(raw) == _LONGEST_LINE:
+            if len(raw) == LONGEST_LINE:
                 raise ReplayLogError(
-                    f"{file}:{number}: expected lines of at most {_LONGEST_LINE >> 20} MiB, found "
+                    f"{file}:{number}: expected lines of at most {LONGEST_LINE >> 20} MiB, found "
                     "a longer one: it was not written by ollama_otel, or its file is damaged"
+                )
+            if len(raw) > LARGE and is_costly(raw, most=MOST_VALUES):
+                raise ReplayLogError(
+                    f"{file}:{number}: expected lines of at most {MOST_VALUES:,} values, found "
+                    "one with more: it was not written by ollama_otel"
                 )
             values = _parsed(raw)
             if torn is not None:
@@ -224,9 +281,8 @@ def _lines(file: Path, stream: IO[bytes], skips: _Skips) -> Iterator[_Line]:
             if values is None:
                 torn = raw
                 continue
-            _check_version(values, file, number)
-            _check_texts(values, file, number)
-            yield _Line(values.get("at", ""), values, file, number)
+            _check(values, file, number)
+            yield _Line(values.get("at", ""), values, file, number, len(raw))
     except (OSError, EOFError, zlib.error) as error:
         raise ReplayLogError(f"{file}:{number + 1}: cannot be read: {error}") from error
     if torn is not None:
@@ -260,10 +316,19 @@ def _explain(
     skips.add(file, number, "an unfinished line is skipped")
 
 
-def _check_texts(values: dict[str, Any], file: Path, number: int) -> None:
-    """Raise for keys that ordering and joining need and that are not texts."""
+def _check(values: dict[str, Any], file: Path, number: int) -> None:
+    """Raise for a line of a newer version, or one that cannot be ordered and joined."""
+    get = values.get
+    version = get("v")
+    if (
+        type(version) is int
+        and 1 <= version <= VERSION
+        and type(get("at", "")) is type(get("id", "")) is type(get("event", "")) is str
+    ):
+        return
+    _check_version(values, file, number)
     for key in ("at", "id", "event"):
-        if type(values.get(key, "")) is not str:
+        if type(get(key, "")) is not str:
             raise ReplayLogError(
                 f"{file}:{number}: expected a text as {key!r}, found {values[key]!r}"[:_LONGEST]
             )
@@ -274,10 +339,10 @@ def _check_version(values: dict[str, Any], file: Path, number: int) -> None:
     if type(version) is not int or version < 1:
         raise ReplayLogError(
             f'{file}:{number}: expected a line of a replay log with its version "v", '
-            f"found the keys {', '.join(map(str, values)) or 'none'}"
+            f"found the keys {cut(', '.join(values), _LONGEST) or 'none'}"
         )
     if version > VERSION:
         raise ReplayLogError(
-            f"{file}:{number}: written in version {version} of the format, and this ollama_otel "
-            f"reads up to {VERSION}: upgrade it"
+            f"{file}:{number}: written in version {cut(str(version), _LONGEST)} of the format, and "
+            f"this ollama_otel reads up to {VERSION}: upgrade it"
         )

@@ -25,13 +25,19 @@ from ollama_otel.redaction._names import secrecy
 
 __all__ = ["ResponseBody"]
 
-_is_timestamp = re.compile(
+_TIMESTAMP: Final = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
     r"(?:Z|[+-][0-9]{2}:[0-9]{2})"
-).fullmatch
+)
+_is_timestamp = re.compile(_TIMESTAMP).fullmatch
+_are_timestamps = re.compile(rf"(?:{_TIMESTAMP}(?:\n|\Z))*+").fullmatch
 
-_decode = Decoder().decode
-_encode = Encoder().encode
+_decoder: Final = Decoder()
+_decode = _decoder.decode
+_encoder: Final = Encoder()
+_encode = _encoder.encode
+_ESCAPED: Final = ((b"\\u003c", b"<"), (b"\\u003e", b">"), (b"\\u0026", b"&"))
+"""What Go's encoder escapes besides what JSON demands."""
 _LONGEST_NAME = 200
 """Characters; a longer text is checked alone, as it may be an image."""
 _SAID: Final = frozenset(("text", "repeat"))
@@ -115,6 +121,7 @@ class ResponseBody:
         self._fragments: dict[_Name, list[str]] = defaultdict(list)
         self._root = _Place(dialect.response_fields, (), self._fragments)
         self._others: set[str] = set()
+        self._times: list[str] = []
         self._shapes: set[tuple[str, ...]] = set()
         self._is_clean = True
 
@@ -182,7 +189,9 @@ class ResponseBody:
                     texts[key].append(value)
                 elif len(value) > _LONGEST_NAME:
                     self._collect_other(key, value)
-                elif field != "time" or not _is_timestamp(value):
+                elif field == "time":
+                    self._times.append(value)
+                else:
                     self._others.add(value)
             elif kind is dict and key in inner:
                 self._collect_object(value, inner[key])
@@ -219,6 +228,9 @@ class ResponseBody:
 
     def _are_others_clean(self) -> bool:
         keys = {key for shape in self._shapes for key in shape}
+        # One search over all is faster than one for each.
+        if not _are_timestamps("\n".join(self._times)):
+            self._others.update(time for time in self._times if not _is_timestamp(time))
         return (
             self._is_clean
             and not any(map(secrecy, keys))
@@ -327,15 +339,16 @@ class ResponseBody:
         if framing.has_other_lines:
             return None
         try:
+            values = _decoder.decode_lines(self._body)
+            if set(map(type, values)) != {dict}:
+                return None
+            if _are_as_written(values, self._body):
+                return values
             payloads = [payload for payload in framing.payloads(self._body) if payload]
             values = [_decode(payload) for payload in payloads]
-            if not all(type(value) is dict for value in values):
-                return None
-            if any(map(_is_ambiguous, payloads, values)):
-                return None
-        except (ValueError, RecursionError):
+            return None if any(map(_is_ambiguous, payloads, values)) else values
+        except (ValueError, TypeError, RecursionError):
             return None
-        return values
 
     def _units(self) -> Iterator[_Unit]:
         """Divide a body into messages and the text between them, or into one document."""
@@ -370,10 +383,25 @@ class ResponseBody:
         return line._replace(value=value, is_torn=True) if is_message else line
 
 
+def _as_encoded(document: bytes) -> bytes:
+    """Return JSON of Go's encoder as ours would write it, if it has no other differences."""
+    if b"\\u00" in document:
+        for escaped, plain in _ESCAPED:
+            document = document.replace(escaped, plain)
+    return document
+
+
+def _are_as_written(values: list[Any], body: bytes) -> bool:
+    """Whether a body has these values, one a line, and no key twice: all that equality shows."""
+    lines = _encoder.encode_lines(values)
+    body = _as_encoded(body)
+    return lines == body or lines[:-1] == body
+
+
 def _is_ambiguous(document: bytes, value: Any) -> bool:
     """Whether an object in a JSON document has a key twice; `value` has the last of each."""
     try:
-        if _encode(value) == document:
+        if _encode(value) == _as_encoded(document):
             return False
     except (ValueError, TypeError, RecursionError):
         # Half a surrogate pair; the document is looked at below.

@@ -12,14 +12,19 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 from typing import Final, Self
 
 from ollama_otel._log.files import base_of, files_of
-from ollama_otel._log.format import LoggedEnd, LoggedStart, event_from
+from ollama_otel._log.format import (
+    LONGEST_LINE,
+    MOST_VALUES,
+    LoggedEnd,
+    LoggedStart,
+    event_from,
+)
 from ollama_otel._log.own_files import is_regular
-from ollama_otel._wire.lenient_json import parse_exactly
+from ollama_otel._wire.lenient_json import is_costly, parse_exactly
 from ollama_otel.errors import ReplayLogError
 
 __all__ = ["LogTail", "LoggedEvent"]
@@ -164,20 +169,23 @@ def _start_of_last_lines(file: io.FileIO, count: int) -> int:
 
 
 def _whole_lines(file: io.FileIO, position: int) -> Iterator[bytes]:
-    """Yield the complete lines from a position on."""
+    """Yield the complete lines from a position on; one that is too long comes in parts."""
     file.seek(position)
     reader = io.BufferedReader(file, _BLOCK)
     try:
-        # Lines added after the first end of the file are read the next time.
-        yield from takewhile(lambda line: line.endswith(b"\n"), reader)
+        while line := reader.readline(LONGEST_LINE):
+            if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+                # Lines added after the first end of the file are read the next time.
+                break
+            yield line
     finally:
         # Otherwise its garbage collection would close the file.
         reader.detach()
 
 
 def _event(line: bytes) -> LoggedEvent | None:
-    """Read a line; None if it is malformed, or not about a call."""
-    values = parse_exactly(line)
+    """Read a line; None if it is malformed, too long, or not about a call."""
+    values = None if is_costly(line, most=MOST_VALUES) else parse_exactly(line)
     if not isinstance(values, dict):
         return None
     try:

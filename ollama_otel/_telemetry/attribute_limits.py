@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from ollama_otel._bounds import cut
 from ollama_otel._telemetry.content import as_json, plain
-from ollama_otel._wire.bounds import cut
 
 __all__ = ["Fitted", "json_within", "log_limit", "span_limit", "values_within"]
 

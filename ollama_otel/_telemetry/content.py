@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_otel._wire.bounds import cut_mark
+from ollama_otel._bounds import cut_mark
 from ollama_otel.redaction import Redactor
 
 __all__ = ["ContentPolicy", "as_json", "plain"]

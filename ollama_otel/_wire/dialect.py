@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from ollama_otel._wire.failures import error_text
 from ollama_otel._wire.framing import Framing
-from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.lenient_json import is_costly, parse_object
 from ollama_otel._wire.prompts import Prompt
 from ollama_otel.records import (
     Conversation,
@@ -111,8 +111,11 @@ class Dialect(ABC):
     # --- requests -------------------------------------------------------------------------
 
     def parse_request(self, content: bytes) -> dict[str, Any] | None:
-        """Return a request's JSON object for reading its facts; media may be left out."""
-        return parse_object(content)
+        """Return a request's JSON object for reading its facts; media may be left out.
+
+        None if it is no JSON object, or costly to parse.
+        """
+        return None if is_costly(content) else parse_object(content)
 
     @abstractmethod
     def read_request(

@@ -28,12 +28,17 @@ MARK: Final = f'"ollama_otel":"{OMITTED}"'.encode()
 """The bytes that mark omitted media in a logged body."""
 
 _DATA_URL: Final = r"data:(?:image|audio|video)/"
-_ENCODED: Final = rf"{_DATA_URL}[\w.+-]+;base64,"
+_ENCODED: Final = (
+    rf"{_DATA_URL}[\w.+-]+(?:;[ ]?[\w.-]{{1,32}}=[\w.-]{{1,64}}){{0,4}};[ ]?base64,[ ]?"
+)
 _begins_as_data_url = re.compile(rf"\s*{_DATA_URL}", re.IGNORECASE).match
 _header = re.compile(rf"\s*{_ENCODED}", re.IGNORECASE).match
 _is_base64 = re.compile(r"[A-Za-z0-9+/\r\n]*={0,2}[\r\n]*").fullmatch
 _data_urls = re.compile(
-    rf"{_ENCODED}(?P<content>[A-Za-z0-9+/]{{16,}}={{0,2}})", re.IGNORECASE
+    # Base64 of one line, or of lines as mail and command-line tools wrap it.
+    rf"{_ENCODED}(?P<content>(?:\r?\n)?[A-Za-z0-9+/_-]{{16,}}(?:\r?\n[A-Za-z0-9+/_-]{{60,76}})*+"
+    r"(?:(?<=[^=\s]{60})\r?\n[A-Za-z0-9+/_-]{4,}(?=[=\s\"')>]|\Z))?={0,2})",
+    re.IGNORECASE,
 ).finditer
 _HEAD: Final = 64
 """Characters of base64 that show the type of media."""
@@ -82,7 +87,7 @@ def is_media(text: str) -> bool:
 def data_urls(text: str) -> Iterator[tuple[int, int, bytes]]:
     """Yield start, end and bytes of the media in `data:` URLs within a text."""
     # Nearly no text has one, and this test is fast.
-    for found in _data_urls(text) if ";base64," in text else ():
+    for found in _data_urls(text) if "base64," in text or "BASE64," in text else ():
         yield (*found.span(), _decoded_or_text(found["content"]))
 
 

@@ -68,16 +68,17 @@ _QUERY_NAMES = frozenset(
 )
 
 _CLOSE = r"(?:[\"'`’”´]|\*{1,3}|__|~~|\)|\]|</\w{1,10}>){0,4}"
-_MARKUP = r"(?:\*{1,3}(?=[^\s*])|\*{2}[ \t]|__[ \t]?|~~|</?(?:b|i|em|td|th|dd|dt|code|span|strong|pre|string|p)>|[ \t]){0,8}"
+_MARKUP = r"(?:\*{1,3}(?=[^\s*])|\*{2,3}[ \t]|[!&]\w{1,16}[ ]|__[ \t]?|~~|</?(?:b|i|em|td|th|dd|dt|code|span|strong|pre|string|p)>|[ \t]){0,8}"
 _TYPE = r"(?:[ \t]{0,4}&?(?:'\w{1,12}[ ])?[A-Za-z_][\w.]{0,40}(?:[\[<][\w., |\[\]]{0,40}[\]>])?[?!]?(?:[ ]\|[ ]\w{1,20})?[ \t]{0,4}=(?![=>])[ \t]{0,4})?"
 _SIGN = re.compile(
-    rf"{_CLOSE}(?:[ ]?\([^()\r\n]{{1,40}}\)|[ ]?[.·…_?]{{1,40}}(?=[ ]?[:=]))?[ \t\u00a0]{{0,8}}"
-    rf"(?:(?P<colon>(?::(?![:=])|[：﹕꞉]){_TYPE})|(?P<equals>[=＝](?![=>])|[ ][\w.*&<>?\[\]]{{2,30}}[ ]=[ ](?=[\"'`])|[ ]?\{{[^{{}}\r\n]{{1,40}}\}}[ ]=[ ](?=\"))"
-    rf"|(?P<compared>[=!]==?(?!=))|(?:\[\][ \t]{{0,4}}=|:=|=>|->|<-|→|⇒|➜|\|\|=|\?\?=|\?=|(?:\|\||\?\?|or)[ ](?=[\"'`])|[ ][—–-][ ]|(?<=[ ])[—–-](?=[ ])))"
+    rf"{_CLOSE}(?:[ ]?\([^()\r\n]{{1,40}}\)|[ ]\[(?!redacted)[^\[\]\r\n]{{1,40}}\](?=[ ]?:)|[ ]?[.·…_?]{{1,40}}(?=[ ]?[:=]))?[ \t\u00a0]{{0,8}}"
+    rf"(?:(?P<colon>(?::(?![:=])|[：﹕꞉]){_TYPE})|(?P<equals>[=＝](?![=>])|[ ][\w.*&<>?\[\]]{{2,30}}[ ]=[ ](?=[\"'`])|[ ]?\{{[^{{}}\r\n]{{1,40}}\}}[ ]=[ ](?=\")"
+    rf"|[ ]\{{\s{{1,8}}(?:\w{{1,20}}\s{{1,8}}=[ ][^\r\n{{}}]{{1,60}}\r?\n\s{{1,8}}){{0,4}}(?:default|value)\s{{1,8}}=[ ](?=\"))"
+    rf"|(?P<compared>[=!]==?(?!=))|(?:\[\][ \t]{{0,4}}=|:=|=>|->|<-|→|⇒|➜|»|›|…|[ ][.·_]{{2,60}}[ ]|\|\|=|\?\?=|\?=|(?:\|\||\?\?|or)[ ](?=[\"'`])|[ ][—–-][ ]|(?<=[ ])[—–-](?=[ ])))"
     rf"{_MARKUP}"
 )
 _NEXT_LINE = re.compile(
-    r"[ \t]{0,8}(?P<block>[|>][-+]?)?[ \t]{0,8}\r?\n[ \t>]{0,16}(?:\r?\n[ \t>]{0,16})?(?:(?:```|~~~)\w{0,12}\r?\n[ \t]{0,8})?"
+    r"[ \t]{0,8}(?P<block>[|>][-+]?)?[ \t]{0,8}\r?\n[ \t>]{0,16}(?:\r?\n[ \t>]{0,16})?(?:[-*+•][ ])?(?:(?:```|~~~)\w{0,12}\r?\n[ \t]{0,8})?"
 )
 _HEADING = re.compile(
     rf"{_CLOSE}[ \t]{{0,8}}\r?\n[ \t>]{{0,16}}(?:\r?\n[ \t>]{{0,16}})?(?:(?:```|~~~)\w{{0,12}}\r?\n[ \t]{{0,8}})?"
@@ -98,7 +99,7 @@ _ARGUMENT = re.compile(
 _SPACE = re.compile(rf"{_CLOSE}[ \t]{{1,8}}[\[(]?")
 _IS = re.compile(
     rf"{_CLOSE}(?:['’]s(?=\s))?(?:[ ](?:for|to|of|on|in|at|für|de|pour)[ ](?:the[ ]|my[ ]|our[ ]|your[ ]|this[ ]|user[ ]|account[ ]|le[ ]){{0,2}}[\w.@-]{{1,40}}(?:[ ](?!is\b|was\b)[\w.-]{{1,20}}){{0,2}})?"
-    rf"(?:[ ]?(?:(?i:(?:(?<=[ ])(?:is|was|are|of|equals|ist|lautet|est|es|é|è|jest|has|been|will|be|now|set|changed|reset|updated|to|as|still|currently|called|becomes|with)\b))|=|:|[是为為はが])){{1,5}}:?{_MARKUP}[\[(]?"
+    rf"(?:[ ]?(?:(?i:(?:(?<=[ ])(?:is|was|are|of|equals|ist|lautet|est|es|é|è|jest|has|been|will|be|now|set|changed|reset|updated|from|to|as|still|currently|called|becomes|with)\b))|=|:|[是为為はが])){{1,5}}:?{_MARKUP}[\[(]?"
     rf"|{_CLOSE}(?:[ ][\w'’@.-]{{1,24}}){{1,4}}(?:[ ]\([^()\r\n]{{1,40}}\))?[ ]?[:：=]{_MARKUP}"
     rf"|{_CLOSE}[ ](?:for|to|of)[ ](?:the[ ]|my[ ]|our[ ]){{0,1}}[\w.@-]{{1,40}}(?:[ ][\w.-]{{1,20}})?[ ]?[:=]{_MARKUP}"
     rf"|{_CLOSE}['’]s[ ]{_MARKUP}"
@@ -106,6 +107,11 @@ _IS = re.compile(
 _BEFORE = re.compile(
     r"(?:(?P<quote>[\"'`])(?P<quoted>[^\s\"'`]{4,64})[\"'`]|(?<![^\s(,:])(?P<bare>[^\s\"'`\]]{4,64}))"
     r"[ ](?:as|is|for|be)[ ](?:(?:the|my|our|your|a|his|her|their|its|new|old|root|admin|user|db|default)[ ]){0,3}\Z"
+)
+
+_FALLBACK = re.compile(
+    r"[A-Za-z_$][\w.]{0,60}(?:\([ ]?[\"'][\w.-]{1,60}[\"'][ ]?,|\[[\"'][\w.-]{1,60}[\"']\]|\([ ]?[\"'][\w.-]{1,60}[\"'][ ]?\))?"
+    r"[^\r\n\"'`,;]{0,40}(?:(?<=,)|\"\"|[ ](?:\|\||\?\?|or|\?[^\r\n\"'`]{0,40}:))[^\r\n\"'`,;]{0,20}(?=[\"'`])"
 )
 
 _LONGEST_HEAD = 400
@@ -190,6 +196,8 @@ def _after_sign(text: str, name: Name, found: re.Match[str]) -> Value | None:
     value = value_at(text, position, is_code=is_equals)
     if value is None:
         return None
+    if not value.is_quoted and (other := _fallback(text, name, value)) is not None:
+        return other
     if is_equals and not value.is_quoted and _begins_line(text, name.start):
         value = _whole_word(text, value, found[0])
     if found["compared"] is not None and not value.is_quoted:
@@ -197,6 +205,17 @@ def _after_sign(text: str, name: Name, found: re.Match[str]) -> Value | None:
     if not _is_plain(found, value, name) and not looks_random(value.text):
         return None
     return value if is_secret(value, name.secrecy) else None
+
+
+def _fallback(text: str, name: Name, value: Value) -> Value | None:
+    """Return the literal in `password = getenv("X", "literal")` or `x || "literal"`."""
+    if name.secrecy != "certain":
+        return None
+    found = _FALLBACK.match(text, value.start)
+    other = value_at(text, found.end(), is_code=True) if found is not None else None
+    if other is None or " " in other.text or not is_secret(other, "certain"):
+        return None
+    return other if looks_random(other.text) else None
 
 
 def _is_plain(found: re.Match[str], value: Value, name: Name) -> bool:
@@ -229,7 +248,7 @@ def _whole_word(text: str, value: Value, sign: str) -> Value:
     """Extend a value in a line of its own, such as `PASSWORD=a&b;c`, to the next space."""
     if sign.strip() != sign:
         return value
-    found = BARE.match(text, value.start)
+    found = BARE.match(text, value.start, value.start + LOOKED_AT)
     if (
         found is None
         or text[found.end() : found.end() + 1] not in ("", "\n", "\r")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ollama_otel.redaction._engine import Span
+from ollama_otel.redaction._engine import Span, matches
 from ollama_otel.redaction._names import secrecy
 
 __all__ = ["find_in_commands"]
@@ -89,6 +89,21 @@ _COMMANDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             rf"\becho[ \t]+(?:-\w+[ \t]+)?{_Q}{_V}{_Q}[ \t]*\|[^|\r\n]{{0,99}}(?:--?password-stdin|sudo[ \t]+-\w*S|passwd[ \t]+--stdin|--with-token)",
         ),
         ("with-token", rf"--with-token[ \t]+(?!<){_Q}{_V}"),
+        ("openssl", rf"\bopenssl{_OTHERS}-[kK][ \t]+{_Q}{_V}"),
+        ("SecureString", rf"ConvertTo-SecureString[ \t]+(?:-String[ \t]+)?{_Q}(?![$(]){_V}"),
+        # Windows, Oracle, routers
+        ("/user:", rf"/user:\S{{1,64}}[ \t]+(?!/){_Q}{_V}"),
+        ("jdbc:oracle", r"jdbc:oracle:\w{1,8}:[\w.-]{1,64}/(?P<value>[^\s@\"']{3,64})(?=@)"),
+        ("sqlplus", r"\bsqlplus[ \t]+(?:-\w+[ \t]+)?[\w.-]{1,64}/(?P<value>[^\s@\"']{3,64})"),
+        ("community", r"\bsnmp-server[ ]community[ ](?P<value>\S{3,64})"),
+        (
+            "enable",
+            r"(?m:^)[ \t]*enable[ ](?:secret|password)[ ](?:[0-9][ ])?(?P<value>\S{3,128})[ \t]*(?m:$)",
+        ),
+        (
+            "username",
+            r"(?m:^)[ \t]*username[ ]\S{1,64}[ ][^\r\n]{0,40}?(?:secret|password)[ ](?:[0-9][ ])?(?P<value>\S{3,128})[ \t]*(?m:$)",
+        ),
         # SQL
         (
             "DENTIFIED",
@@ -178,10 +193,10 @@ def find_in_commands(text: str) -> list[Span]:
         Span(*found.span("value"), "secret")
         for word, pattern in (_COMMANDS if " -" in text else _STATEMENTS)
         if word in text
-        for found in pattern.finditer(text)
+        for found in matches(pattern, text)
     ]
     if "alues" in text or "VALUES" in text:
-        spans += [span for found in _INSERT.finditer(text) for span in _inserted(found)]
+        spans += [span for found in matches(_INSERT, text) for span in _inserted(found)]
     return spans
 
 

@@ -13,7 +13,7 @@ from functools import wraps
 from html import unescape
 from typing import NamedTuple
 
-__all__ = ["MARK", "MARK_BEGIN", "Finder", "Redactor", "Span", "redactor"]
+__all__ = ["MARK", "MARK_BEGIN", "Finder", "Redactor", "Span", "matches", "next_match", "redactor"]
 
 Redactor = Callable[[str], str]
 """Returns a string without its secrets. It gets single strings, never a JSON document."""
@@ -32,8 +32,15 @@ Finder = Callable[[str], list[Span]]
 
 MARK_BEGIN = "[redacted: "
 MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
+_MOST_ROUNDS = 6
+"""A mark may uncover a secret beside it. Without a limit, text that is made for it would take
+quadratic time."""
 _BLOCK = 4096
 """Characters after which the next line starts a new block."""
+_WINDOW, _REACH = 4096, 2048
+"""Characters in which a match may begin in one search, and characters after them that it sees."""
+_SIGHT = 128
+"""Characters behind a match that may forbid it."""
 # Any number of levels: JSON in JSON, a URL in a URL.
 _ESCAPE = re.compile(
     r"(?<!\\)\\++(?:u00([2-7][0-9A-Fa-f])|(u000[9AaDd]|[nrt])|([\"'/]))"
@@ -43,26 +50,71 @@ _ESCAPE = re.compile(
 
 
 def redactor(
-    find: Finder, name: str, doc: str, *, by_lines: bool = True, has_view: bool = True
+    find: Finder,
+    name: str,
+    doc: str,
+    *,
+    by_lines: bool = True,
+    has_view: bool = True,
+    rounds: int = _MOST_ROUNDS,
 ) -> Redactor:
     """Return a redactor of what `find` finds.
 
     With `by_lines`, a long text is searched a few lines at a time, so that other threads can run
     in between; the finder's secrets must not span lines. With `has_view`, the finder also sees
-    the text without escapes.
+    the text without escapes. While marks uncover secrets, it searches again, at most `rounds` times.
     """
 
     def redact(text: str) -> str:
-        spans = find(text)
-        view = _View.of(text) if has_view else None
-        if view is not None:
-            spans = [*spans, *map(view.in_source, find(view.text))]
-        return _replaced(text, spans) if spans else text
+        for _ in range(rounds):
+            spans = find(text)
+            view = _View.of(text) if has_view else None
+            if view is not None:
+                spans = [*spans, *map(view.in_source, find(view.text))]
+            redacted = _replaced(text, spans) if spans else text
+            if redacted == text:
+                break
+            text = redacted
+        return text
 
     redact.__name__ = redact.__qualname__ = name
     redact.__module__ = "ollama_otel.redaction"
     redact.__doc__ = doc
     return _by_blocks(redact) if by_lines else redact
+
+
+def next_match(
+    pattern: re.Pattern[str], text: str, start: int = 0, end: int | None = None
+) -> re.Match[str] | None:
+    """Return what `pattern.search` would, for matches that are decided within 2,048 characters.
+
+    A regular expression holds Python's global lock for as long as one search takes. Here each
+    search is of a short part of the text, so that other threads can run in between.
+    """
+    end = len(text) if end is None else end
+    while start < end:
+        limit = min(start + _WINDOW + _REACH, end)
+        found = pattern.search(text, start, limit)
+        if found is None or found.start() >= start + _WINDOW:
+            start += _WINDOW
+            continue
+        if limit < end and found.end() > limit - _SIGHT:
+            # What stands behind the window may lengthen the match, or forbid it.
+            start = found.start() + 1
+            found = pattern.match(text, found.start(), end)
+            if found is None:
+                continue
+        return found
+    return None
+
+
+def matches(
+    pattern: re.Pattern[str], text: str, start: int = 0, end: int | None = None
+) -> Iterator[re.Match[str]]:
+    """Yield what `pattern.finditer` would, found by `next_match`."""
+    while (found := next_match(pattern, text, start, end)) is not None:
+        yield found
+        start = max(found.end(), found.start() + 1)
 
 
 def _by_blocks(redact_block: Redactor) -> Redactor:
@@ -143,7 +195,7 @@ class _View:
         escapes: list[int] = []
         ends: list[int] = []
         position = length = 0
-        for found in _ESCAPE.finditer(text):
+        for found in matches(_ESCAPE, text):
             pieces += [text[position : found.start()], _plain(found)]
             length += found.start() - position
             escapes.append(length)

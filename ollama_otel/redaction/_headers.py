@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from ollama_otel.redaction._engine import Span
+from ollama_otel.redaction._engine import Span, matches
 
 __all__ = ["find_authorization", "find_cookies"]
 
@@ -12,7 +13,7 @@ __all__ = ["find_authorization", "find_cookies"]
 _AFTER_NAME = r"""["'`\])*]{0,4} [ \t]{0,8} (?: (?P<colon>:) | => | [=,] ) [ \t]{0,8} [\[(]? [bfru]? ["'`*]{0,3} [ \t]?"""
 _AUTHORIZATION = re.compile(
     rf"""
-    (?<!\[redacted:[ ]) authorization {_AFTER_NAME}
+    (?! (?<=\[redacted:[ ]) authorization\] ) authorization {_AFTER_NAME}
     (?!\[redacted)
     (?P<value>
         (?:digest|oauth|hawk|signature|aws4-hmac-sha256) [ \t] [^\r\n]*
@@ -27,7 +28,7 @@ _AUTHORIZATION = re.compile(
 )
 _COOKIE = re.compile(
     r"""
-    (?<!\[redacted:[ ]) cookie2? ["'`\])]{0,3} [ \t]{0,8} [:=] [ \t]{0,8} ["'`]?
+    (?! (?<=\[redacted:[ ]) cookie\] ) cookie2? ["'`\])]{0,3} [ \t]{0,8} [:=] [ \t]{0,8} ["'`]?
     (?!\[redacted)
     (?P<value>
       [^\s=;,"'\\:{}()<>]{1,256} (?: ="[^"\r\n]*" | = )
@@ -59,11 +60,11 @@ def find_authorization(text: str) -> list[Span]:
     """Find the values of `Authorization` headers, and passwords and tokens in addresses."""
     spans = []
     if "://" in text:
-        spans += _values(_URL_PASSWORD, text, "password")
-        spans += _values(_URL_TOKEN, text, "password")
-        spans += _values(_WEBHOOK, text, "webhook")
+        spans += _values(matches(_URL_PASSWORD, text), "password")
+        spans += _values(matches(_URL_TOKEN, text), "password")
+        spans += _values(matches(_WEBHOOK, text), "webhook")
     if "uthorization" in text or "AUTHORIZATION" in text:
-        spans += _values(_AUTHORIZATION, text, "authorization")
+        spans += _values(matches(_AUTHORIZATION, text), "authorization")
     return spans
 
 
@@ -71,8 +72,8 @@ def find_cookies(text: str) -> list[Span]:
     """Find the values of `Cookie` and `Set-Cookie` headers."""
     if "ookie" not in text and "COOKIE" not in text:
         return []
-    return _values(_COOKIE, text, "cookie")
+    return _values(_COOKIE.finditer(text), "cookie")
 
 
-def _values(pattern: re.Pattern[str], text: str, kind: str) -> list[Span]:
-    return [Span(*found.span("value"), kind) for found in pattern.finditer(text)]
+def _values(found: Iterable[re.Match[str]], kind: str) -> list[Span]:
+    return [Span(*each.span("value"), kind) for each in found]

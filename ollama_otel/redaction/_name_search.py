@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ollama_otel.redaction._engine import MARK_BEGIN
+from ollama_otel.redaction._engine import MARK, MARK_BEGIN
 from ollama_otel.redaction._names import Secrecy, secrecy
 
 __all__ = ["Name", "names_in"]
@@ -15,7 +15,18 @@ __all__ = ["Name", "names_in"]
 _CORES = (
     *("passw", "passphrase", "passcode", "passkey", "pwd", "secret", "token", "key", "credential"),
     *("creds", "cookie", "auth", "jwt", "session", "connection", "phrase", "contrase", "passord"),
-    *("senha", "wachtwoord", "mot de passe", "requirepass", "mnemonic", "signature", "bearer"),
+    *(
+        "senha",
+        "wachtwoord",
+        "kennwort",
+        "bindpw",
+        "rootpw",
+        "mot de passe",
+        "requirepass",
+        "mnemonic",
+        "signature",
+        "bearer",
+    ),
     *("пароль", "密码", "密碼", "パスワード", "비밀번호"),
 )
 # These are parts of other words, too, and count as whole words only.
@@ -80,7 +91,8 @@ def _is_word(text: str, start: int, end: int) -> bool:
 
 def _is_in_mark(text: str, start: int) -> bool:
     mark = text.rfind(MARK_BEGIN, max(0, start - _LONGEST_NAME - len(MARK_BEGIN)), start)
-    return mark >= 0 and "]" not in text[mark:start]
+    found = MARK.match(text, mark) if mark >= 0 else None
+    return found is not None and found.end() > start
 
 
 def _name_around(text: str, start: int, end: int) -> Name:

@@ -25,7 +25,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[0-9]+")
 _PASSWORD = re.compile(
     r".*(?:password|passwort|passwd|passphrase|passcode|passkey|pwd|secret)s?"
     r"|pass?wo?r?ds?|psw|pword|passord|senha|contrasen[ya]|contrase.a|wachtwoord|haslo|has.o|parola"
-    r"|jelszo|heslo|l.senord|mdp|motdepasse|salasana|pasahitza|kodeord|adgangskode"
+    r"|jelszo|heslo|l.senord|mdp|motdepasse|salasana|pasahitza|kodeord|adgangskode|kennwort|(?:bind|root|user|admin|db|my)pw"
     r"|credentials?|creds?|mnemonic|jwt|bearer|authorization|(?:http|proxy)authorization"
     r"|(?:set)?cookies?2?|"
     r".*(?:api|access|secret|private|signing|encryption|account|master|license|licence|subscription"

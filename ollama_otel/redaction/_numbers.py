@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from itertools import pairwise
 
-from ollama_otel.redaction._engine import Span
+from ollama_otel.redaction._engine import Span, next_match
 
 __all__ = ["find_cards", "find_ibans"]
 
@@ -17,8 +17,13 @@ _SPACE = r"[ \t\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]"
 _DASH = r"[-\u00ad\u2010-\u2015\u2043\u2212\ufe58\ufe63\uff0d]"
 _GAP = rf"(?:{_SPACE}{{1,2}}(?:{_DASH}{_SPACE}{{1,2}})?|{_DASH}|[.\u00b7](?=\d{{4}}))"
 _DIGITS = re.compile(r"\d+")
-_RUN = re.compile(rf"(?<![\w])(?<!\d\.)\d{{1,19}}(?:{_GAP}\d{{1,19}})*+(?!\w)(?!\.\d)")
+_RUN = re.compile(rf"(?<![\w])(?<!\d\.)\d{{1,19}}(?:{_GAP}\d{{1,19}}){{0,199}}+")
+_LONGEST_RUN = 200
+"""Groups that are looked at together; a longer run is continued with its last groups."""
+_GOES_ON = re.compile(r"\w|\.\d")
+"""Behind a run, it makes the last group a part of something else."""
 _FEWEST, _MOST = 13, 19
+_MOST_GROUPS = 6
 # Visa; Mastercard; Mir; American Express; Diners; JCB; Discover; UnionPay; Maestro; RuPay.
 _ISSUED = re.compile(
     r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|5[1-5][0-9]{14}"
@@ -46,47 +51,75 @@ _LINE_BEFORE = re.compile(rf"(?<!\S)(?P<row>{_FOURS})[ \t|,;]*\r?\n[ \t|]*\Z")
 _LINE_AFTER = re.compile(rf"[ \t|,;]*\r?\n[ \t|]*(?P<row>{_FOURS})(?!\S)")
 
 
-class _Run(NamedTuple):
-    """Groups of digits with gaps between them."""
+class _Run:
+    """Groups of digits with gaps between them, and the range in which a card may begin."""
 
-    start: int
-    groups: Sequence[str]
-    gaps: Sequence[str]
+    def __init__(
+        self, text: str, parts: Sequence[re.Match[str]], *, is_continued: bool, goes_on: bool
+    ) -> None:
+        self.start, self.end = parts[0].start(), parts[-1].end()
+        self.starts = [part.start() for part in parts]
+        self.groups = [_as_ascii(part[0]) for part in parts]
+        self.gaps = [text[one.end() : other.start()].strip() for one, other in pairwise(parts)]
+        self.candidates = range(
+            _MOST_GROUPS if is_continued else 0, len(parts) - (_MOST_GROUPS if goes_on else 0)
+        )
+
+
+def _as_ascii(digits: str) -> str:
+    return digits if digits.isascii() else "".join(str(int(digit)) for digit in digits)
 
 
 def find_cards(text: str) -> list[Span]:
     """Find payment card numbers: 13 to 19 digits, a known issuer, a valid checksum."""
     spans: list[Span] = []
-    for found in _RUN.finditer(text):
-        if found.end() - found.start() >= _FEWEST and not _in_table(text, found):
-            spans += _cards_in(found)
+    for run in _runs(text):
+        if run.end - run.start >= _FEWEST and not _in_table(text, run):
+            spans += _cards_in(run)
     return spans
 
 
-def _in_table(text: str, found: re.Match[str]) -> bool:
+def _runs(text: str) -> Iterator[_Run]:
+    """Yield all groups of digits that gaps join, at most 200 at a time."""
+    found = next_match(_RUN, text)
+    is_continued = False
+    while found is not None:
+        parts = list(_DIGITS.finditer(text, *found.span()))
+        next_run = None
+        if len(parts) == _LONGEST_RUN:
+            next_run = _RUN.match(text, parts[-2 * _MOST_GROUPS].start())
+        goes_on = next_run is not None and next_run.end() > found.end()
+        if _GOES_ON.match(text, found.end()):
+            parts.pop()
+        if parts:
+            yield _Run(text, parts, is_continued=is_continued, goes_on=goes_on)
+        found = next_run if goes_on else next_match(_RUN, text, found.end())
+        is_continued = goes_on
+
+
+def _in_table(text: str, run: _Run) -> bool:
     """Whether a line of numbers of four digits is beside another one that holds no card."""
-    if len(found[0]) > _LONGEST_ROW or _ROW_OF_FOURS.fullmatch(found[0]) is None:
+    if (
+        run.end - run.start > _LONGEST_ROW
+        or _ROW_OF_FOURS.fullmatch(text, run.start, run.end) is None
+    ):
         return False
-    before = _LINE_BEFORE.search(text[max(0, found.start() - _LONGEST_ROW) : found.start()])
-    after = _LINE_AFTER.match(text, found.end())
+    before = _LINE_BEFORE.search(text[max(0, run.start - _LONGEST_ROW) : run.start])
+    after = _LINE_AFTER.match(text, run.end)
     rows = [line["row"] for line in (before, after) if line is not None]
     return any(not _is_card(re.sub(r"\D", "", row), [_ROW] * 4) for row in rows)
 
 
-def _cards_in(found: re.Match[str]) -> Iterator[Span]:
-    whole = found[0]
-    groups = _DIGITS.findall(whole)
-    gaps = [gap for gap in _DIGITS.split(whole) if gap]
-    run = _Run(found.start(), groups, gaps)
-    starts = [run.start + part.start() for part in _DIGITS.finditer(whole)]
-    index = 0
-    while index < len(groups):
-        count = _card_at(run, index)
-        if count:
-            last = index + count - 1
-            yield Span(starts[index], starts[last] + len(groups[last]), "card_number")
-            index = last
-        index += 1
+def _cards_in(run: _Run) -> Iterator[Span]:
+    end = 0
+    for index in run.candidates:
+        if index >= end and (count := _card_at(run, index)):
+            end = index + count
+            yield Span(
+                run.starts[index],
+                run.starts[end - 1] + len(run.groups[end - 1]),
+                "card_number",
+            )
 
 
 def _card_at(run: _Run, index: int) -> int:
@@ -94,10 +127,10 @@ def _card_at(run: _Run, index: int) -> int:
     digits = ""
     lengths: list[int] = []
     best = 0
-    for count, group in enumerate(run.groups[index : index + 6], 1):
-        digits += "".join(str(int(digit)) for digit in group)
+    for count, group in enumerate(run.groups[index : index + _MOST_GROUPS], 1):
+        digits += group
         lengths.append(len(group))
-        if len(digits) > _MOST or not _is_even(run.gaps[index : index + count - 1]):
+        if len(digits) > _MOST or len(set(run.gaps[index : index + count - 1])) > 1:
             break
         if len(digits) >= _FEWEST and _is_card(digits, lengths) and not _in_row(run, index, count):
             best = count
@@ -113,21 +146,17 @@ def _is_card(digits: str, lengths: Sequence[int]) -> bool:
     return _ISSUED_IN_GROUPS.fullmatch(digits) is not None and _has_luhn_checksum(digits)
 
 
-def _is_even(gaps: Sequence[str]) -> bool:
-    return len({gap.strip() for gap in gaps}) <= 1
-
-
 def _in_row(run: _Run, index: int, count: int) -> bool:
     """Whether a group of the same kind is beside a candidate, which is part of a row then."""
     if count == 1:
         # A fraction, or digits that belong to it.
         return any("." in gap for gap in run.gaps[max(0, index - 1) : index + 1])
-    gap = run.gaps[index].strip()
+    gap = run.gaps[index]
     last = index + count - 1
-    before = index and run.gaps[index - 1].strip() == gap and len(run.groups[index - 1]) == _ROW
+    before = index and run.gaps[index - 1] == gap and len(run.groups[index - 1]) == _ROW
     after = (
         last + 1 < len(run.groups)
-        and run.gaps[last].strip() == gap
+        and run.gaps[last] == gap
         and len(run.groups[last + 1]) == _ROW
         and len(run.groups[0]) == _ROW
     )
@@ -166,7 +195,7 @@ def find_ibans(text: str) -> list[Span]:
     """Find account numbers (IBAN): the length of their country and a valid checksum."""
     spans: list[Span] = []
     search = 0
-    while found := _IBAN.search(text, search):
+    while found := next_match(_IBAN, text, search):
         length = _iban_length(text, found)
         search = found.start() + (length or 1)
         if length:

@@ -38,8 +38,8 @@ _OPENING = re.compile(
 LOOKED_AT = 512
 """Characters of a value that decide; the rest is taken with them, so that the time is linear."""
 _SIZE = rf"{{1,{LOOKED_AT}}}+"
-BARE = re.compile(rf"(?:[^\s\"'`<>|\\“”]|\\(?![nrtu\"'/\\])|(?<=\w)'(?=\w)){_SIZE}")
-_BARE_IN_CODE = re.compile(rf"(?:[^\s\"'`<>|\\“”,;&(){{}}\[\]]|\\(?![nrtu\"'/\\])){_SIZE}")
+BARE = re.compile(r"(?:[^\s\"'`<>|\\“”]++|\\(?![nrtu\"'/\\])|(?<=\w)'(?=\w))++")
+_BARE_IN_CODE = re.compile(r"(?:[^\s\"'`<>|\\“”,;&(){}\[\]]++|\\(?![nrtu\"'/\\]))++")
 BARE_IN_QUERY = re.compile(rf"[^\s\"'`<>|\\&#;,()\[\]{{}}]{_SIZE}")
 REST = re.compile(r"[^\s\"'`<>|\\]*")
 TAIL = ".,;:!?)]}*_~"
@@ -60,6 +60,7 @@ CODE_WORD = re.compile(
 )
 _MEMBER = re.compile(r"[A-Za-z_$]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?![\w@!#%^*+?~-])")
 SHORTEST, SHORTEST_TOKEN, SHORTEST_QUERY, _LONGEST_SHORT = 3, 6, 8, 12
+_DIGIT = re.compile(r"\d")
 _SPECIAL = re.compile(r"[^\s]*[A-Za-z0-9][!@#$%^&*+~?=][^\s]*[A-Za-z0-9!@#$%^&*]")
 
 
@@ -77,7 +78,7 @@ def value_at(text: str, position: int, *, is_code: bool) -> Value | None:
     if found is not None and (found["quote"] or found["other"]):
         quote = found["quote"] or _QUOTES[found["other"]]
         return _quoted(text, found.end(), quote)
-    bare = (_BARE_IN_CODE if is_code else BARE).match(text, position)
+    bare = (_BARE_IN_CODE if is_code else BARE).match(text, position, position + LOOKED_AT)
     if bare is None:
         return None
     value = bare[0].rstrip(TAIL)
@@ -129,7 +130,7 @@ def is_secret(value: Value, kind: Secrecy | None) -> bool:
         return False
     if kind == "certain":
         return value.is_quoted or (len(shown) >= SHORTEST and not reads_as_code(shown, value.after))
-    if " " in shown or not any(map(str.isdigit, shown)) or _MEMBER.fullmatch(shown):
+    if " " in shown or _DIGIT.search(shown) is None or _MEMBER.fullmatch(shown):
         return False
     if kind == "short":
         return SHORTEST <= len(shown) <= _LONGEST_SHORT and value.after not in ("(", "[")
@@ -145,7 +146,7 @@ def is_secret_value(value: object, kind: Secrecy) -> bool:
     if not isinstance(value, str | int):
         return False
     text = str(value)
-    if not any(map(str.isdigit, text)) or any(map(str.isspace, text)):
+    if _DIGIT.search(text) is None or any(map(str.isspace, text)):
         return False
     if kind == "short":
         return len(text) >= SHORTEST
@@ -166,7 +167,7 @@ def reads_as_code(value: str, after: str) -> bool:
         return True
     if re.match(r"[A-Za-z_][\w.]{0,64}[(\[]", value):
         return True
-    return _MEMBER.fullmatch(value) is not None and not any(map(str.isdigit, value))
+    return _MEMBER.fullmatch(value) is not None and _DIGIT.search(value) is None
 
 
 def looks_random(value: str) -> bool:
@@ -179,4 +180,4 @@ def looks_random(value: str) -> bool:
         re.IGNORECASE,
     ):
         return value.isdigit()
-    return any(map(str.isdigit, value)) or _SPECIAL.fullmatch(value) is not None
+    return _DIGIT.search(value) is not None or _SPECIAL.fullmatch(value) is not None

@@ -56,7 +56,9 @@ def presidio(
         found = engine.analyze(text, language, list(entities), score_threshold=score)
         return [Span(item.start, item.end, item.entity_type.lower()) for item in found]
 
-    return redactor(find, "presidio", presidio.__doc__ or "", by_lines=False, has_view=False)
+    return redactor(
+        find, "presidio", presidio.__doc__ or "", by_lines=False, has_view=False, rounds=1
+    )
 
 
 @cache

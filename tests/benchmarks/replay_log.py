@@ -5,8 +5,9 @@
 Every round runs each variant once, in turn, on an in-process transport; a difference is
 taken within its round and the median over rounds is shown. The time is that of the
 caller's thread alone (`time.thread_time`), and beside it that of the whole process; the
-log's own thread is drained between two measurements. Then a log of `--calls` calls is
-written and read.
+log's own thread is drained between two measurements. Then lines are rendered as the log's
+thread does it, without the thread, and a log of `--calls` calls is written and read; both are
+compared with the plain encoding or decoding of the same lines.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import ollama
 
 from ollama_otel import instrument_client
+from ollama_otel._log.pipeline import Begun, CallIds, Ended, Pipeline
+from ollama_otel._log.privacy import BodyPolicy
+from ollama_otel.instrumentation import CallFollower
+from ollama_otel.records import CallRecord, CallStart
 from ollama_otel.replay import ReplayLog, read
 
 from .overhead import DOCUMENT, LAST_CHUNK, MESSAGES, InProcess, Telemetry, chunk
@@ -109,6 +115,86 @@ def measure(rounds: int, folder: Path) -> dict[str, dict[str, dict[str, float]]]
     return figures
 
 
+class _Entries:
+    """An observer that keeps what the log would queue."""
+
+    keeps_request = True
+
+    def __init__(self) -> None:
+        self.kept: list[Begun | Ended] = []
+
+    def begin(self, start: CallStart) -> CallFollower:
+        call_id = str(len(self.kept))
+        self.kept.append(Begun(id=call_id, start=start, missing=None))
+        return _Follower(self, call_id)
+
+
+class _Follower(CallFollower):
+    def __init__(self, entries: _Entries, call_id: str) -> None:
+        self._entries, self._id = entries, call_id
+        self._pieces: list[bytes] = []
+        self._arrivals: list[float] = []
+
+    def pieces(self, pieces: Any, arrivals: Any) -> None:
+        self._pieces += pieces
+        self._arrivals += arrivals
+
+    def end(self, record: CallRecord) -> None:
+        self._entries.kept.append(
+            Ended(id=self._id, record=record, pieces=self._pieces, arrivals=self._arrivals)
+        )
+
+
+def _queued(transport: InProcess, calls: int, *, stream: bool) -> list[Begun | Ended]:
+    entries = _Entries()
+    client: Any = instrument_client(
+        ollama.Client(transport=transport), observers=[entries], **Telemetry.create().options
+    )
+    for number in range(calls):
+        # Each prompt is another one, as in an application.
+        prompt = f"Question {number}: why is the sky blue at noon, and why is it red at night?"
+        answer = client.chat("llama3.2", [{"role": "user", "content": prompt}], stream=stream)
+        if stream:
+            list(answer)
+    return entries.kept
+
+
+def _without_body(entry: Begun | Ended) -> Begun | Ended:
+    return msgspec.structs.replace(entry, pieces=None) if isinstance(entry, Ended) else entry
+
+
+def measure_rendering(rounds: int) -> dict[str, dict[str, float]]:
+    """Return what the log's thread needs for one call: microseconds, and plain encodings."""
+    document, stream = InProcess([DOCUMENT], _JSON), _scenarios()["short stream"][2]
+    variants = {
+        "facts": (False, _queued(document, 200, stream=False)),
+        "bodies": (True, _queued(document, 200, stream=False)),
+        f"bodies, {SHORT} chunks": (True, _queued(stream, 20, stream=True)),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for name, (bodies, queued) in variants.items():
+        entries = queued if bodies else list(map(_without_body, queued))
+        pipeline = Pipeline(BodyPolicy(), CallIds(), bodies=bodies, max_body=1 << 24)
+        values = [msgspec.json.decode(pipeline.render(entry)) for entry in entries]
+        spent: list[float] = []
+        ratios: list[float] = []
+        for _ in range(rounds):
+            began = time.process_time()
+            for entry in entries:
+                pipeline.render(entry)
+            rendered = time.process_time()
+            for _ in range(10):
+                for value in values:
+                    msgspec.json.encode(value)
+            spent.append((rendered - began) / len(entries) * 2e6)
+            ratios.append((rendered - began) / (time.process_time() - rendered) * 10)
+        found[name] = {
+            "us a call": statistics.median(spent),
+            "plain encodings": statistics.median(ratios),
+        }
+    return found
+
+
 def measure_reading(calls: int, folder: Path) -> dict[str, float]:
     """Write a log of so many calls, facts only, and read it: seconds, and bytes at the peak."""
     path = folder / "many.jsonl"
@@ -126,9 +212,14 @@ def measure_reading(calls: int, folder: Path) -> dict[str, float]:
         for copy in range(calls // 100):
             # Each call has a name of its own.
             file.writelines(line.replace('"id":"', f'"id":"{copy}.', 1) for line in lines)
-    began = time.perf_counter()
+    began = time.process_time()
     count = sum(1 for _ in read(path))
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
+    began = time.process_time()
+    with path.open("rb") as lines_of_bytes:
+        for line in lines_of_bytes:
+            msgspec.json.decode(line)
+    plain = time.process_time() - began
     tracemalloc.start()
     iterator = read(path)
     for _ in range(1000):
@@ -144,6 +235,7 @@ def measure_reading(calls: int, folder: Path) -> dict[str, float]:
         "lines": count * 2,
         "seconds": seconds,
         "seconds per 1,000,000 lines": seconds / (count * 2) * 1e6,
+        "plain decodings": seconds / plain,
         "bytes more at the peak": peak - early,
     }
 
@@ -156,15 +248,20 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(arguments.rounds, Path(folder))
+        rendering = measure_rendering(arguments.rounds)
         reading = measure_reading(arguments.calls, Path(folder))
     if arguments.json:
-        print(json.dumps({"writing": figures, "reading": reading}, indent=1))
+        found = {"writing": figures, "rendering": rendering, "reading": reading}
+        print(json.dumps(found, indent=1))
         return
     for clock, by_figure in figures.items():
         for figure, by_variant in by_figure.items():
             for name, extra in by_variant.items():
                 if name != "no log":
                     print(f"{clock:8} {figure:12} {name:8} {extra:+8.2f} us")
+    for variant, costs in rendering.items():
+        shown = ", ".join(f"{value:,.1f} {unit}" for unit, value in costs.items())
+        print(f"rendering {variant:18} {shown}")
     for name, value in reading.items():
         print(f"{name:30} {value:,.2f}")
 

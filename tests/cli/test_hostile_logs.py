@@ -234,7 +234,7 @@ def test_a_bar_is_never_longer_than_its_place(
 def test_a_line_of_any_length_needs_bounded_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(reader, "LONGEST_LINE", 1 << 20)
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"v":1,"event":"x","a":"' + b"a" * (64 << 20) + b'"}\n'))
     assert main(["show", str(path)]) == 2

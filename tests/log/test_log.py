@@ -486,6 +486,33 @@ def post(path: Path, transport: httpx.BaseTransport, content: Any, **options: An
 CONTEXT = b'{"message":{"content":"ok"},"done":true,"context":[9001,9002]}\n'
 
 
+@pytest.mark.parametrize("bodies", [False, True])
+def test_a_count_that_looks_like_a_card_number_does_not_spoil_the_log(
+    tmp_path: Path, *, bodies: bool
+) -> None:
+    card = 4_111_111_111_111_111
+    content = json.dumps({"model": "m", "dimensions": card, "options": {"seed": card}})
+    answer = (
+        b'{"message":{"content":"x"},"done":true,"prompt_eval_count":%d,"eval_count":7}\n' % card
+    )
+    path = tmp_path / "calls.jsonl"
+    call = post(path, Scripted([answer]), content, bodies=bodies)
+    assert str(card) not in path.read_text()
+    assert call.start.request.dimensions is None
+    assert call.record is not None
+    assert (call.record.response.input_tokens, call.record.response.output_tokens) == (None, 7)
+
+
+def test_a_request_of_very_many_values_is_left_out(tmp_path: Path) -> None:
+    content = b'{"model":"m","messages":[' + b"[]," * 400_000 + b"{}]}"
+    call = post(tmp_path / "calls.jsonl", Scripted([CONTEXT]), content)
+    assert (call.request_body, call.missing) == (None, "too_long")
+    request = call.start.request
+    assert (request.model, request.size, request.input_count) == ("m", len(content), None)
+    # The request may have held what the answer repeats as token ids or log probabilities.
+    assert call.body == CONTEXT.replace(b"[9001,9002]", b"[]")
+
+
 def test_a_request_that_is_too_long_is_left_out(tmp_path: Path) -> None:
     content = json.dumps({"model": "m", "messages": [{"content": "x" * 2000}]})
     call = post(tmp_path / "calls.jsonl", Scripted([CONTEXT]), content, max_body=1000)

@@ -205,6 +205,36 @@ def test_images_within_a_text_are_omitted_and_the_text_stays() -> None:
     assert kept["messages"][0]["content"] == text.replace("joe@example.com", HIDDEN)
 
 
+PICTURE_OF_LINES = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(200)))
+WRAPPED = "\n".join(re.findall(".{1,76}", PICTURE_OF_LINES.decode()))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "DATA:IMAGE/PNG;BASE64," + PICTURE_OF_LINES.decode(),
+        "data:image/png;name=a.png;base64," + PICTURE_OF_LINES.decode(),
+        "data:image/png; base64, " + PICTURE_OF_LINES.decode(),
+        "data:image/png;base64," + WRAPPED,
+        "data:image/png;base64,\n" + WRAPPED.replace("\n", "\r\n"),
+        "data:image/png;base64," + base64.urlsafe_b64encode(b"\xfb\xef\xbe" * 50).decode(),
+    ],
+)
+@pytest.mark.parametrize(
+    "around", ["look: {} what is it?", "![a]({})", '<img src="{}">', "{}\nwhat?"]
+)
+def test_an_image_within_a_text_goes_however_its_url_is_written(url: str, around: str) -> None:
+    before, after = around.split("{}")
+    stored, changes = POLICY.request(
+        json.dumps({"prompt": f"x {before}{url}{after}"}).encode(), NATIVE
+    )
+    assert re.fullmatch(
+        rf'x {re.escape(before)}\{{"ollama_otel":"omitted"[^}}]*\}}{re.escape(after)}',
+        stored["prompt"],
+    )
+    assert changes == {"images"}
+
+
 def test_a_policy_for_playing_keeps_what_was_answered() -> None:
     policy = BodyPolicy(keeps_media="answers")
     vectors = [b'{"embeddings":[[0.25,0.5]]}']
@@ -728,6 +758,38 @@ def test_token_ids_never_stay() -> None:
     assert answered(b'{\n"response": "Hi", "context": [9001]}')[1] == {"token_ids"}
 
 
+def test_short_texts_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+
+    def search(text: str) -> str:
+        searched.append(text)
+        return text.replace("hunter2", "[redacted: test]")
+
+    def own(text: str) -> str:
+        own_searched.append(text)
+        return text
+
+    monkeypatch.setattr("ollama_otel._log.privacy.redact", search)
+    own_searched: list[str] = []
+    policy = BodyPolicy([own])
+    clean, secret = "llama3.2:latest of 2024", "the word is hunter2"
+    for _ in range(3):
+        assert policy.text(clean) == clean
+        assert policy.text(secret) == "the word is [redacted: test]"
+    assert searched.count(clean) == 1
+    # A secret is not remembered, and a user's redactor may return something else each time.
+    assert searched.count(secret) == 3
+    assert own_searched.count(clean) == 3
+
+
+def test_few_texts_are_remembered() -> None:
+    policy = BodyPolicy()
+    for number in range(10_000):
+        assert policy.text(f"name {number}") == f"name {number}"
+        assert policy.text("x " * 50) == "x " * 50
+    assert 0 < sum(map(len, policy._clean)) < 200_000
+
+
 # --- JSON that says a thing twice -------------------------------------------------------------
 
 
@@ -749,6 +811,31 @@ def test_a_value_that_another_one_replaces_is_not_stored(body: bytes) -> None:
         assert b"joe@" not in b"".join(kept)
         assert changes == {"redacted"}
         assert len(kept) == len(pieces)
+
+
+@pytest.mark.parametrize(
+    "before", [b"", chat("a < b && c > d").replace(b"<", b"\\u003c").replace(b"&", b"\\u0026")]
+)
+@pytest.mark.parametrize("key", [b"thinking", b"\\u0074hinking", b"a<b", b"a\\u003cb"])
+def test_a_message_of_a_stream_that_says_a_thing_twice_is_rewritten(
+    before: bytes, key: bytes
+) -> None:
+    twice = b'{"message":{"%s":"password: hunter22","%s":"x"},"done":false}' % (
+        key,
+        key.replace(b"\\u003c", b"<"),
+    )
+    stored, changes = answered(before, twice + b"\n", chat("ok"))
+    assert b"hunter22" not in b"".join(stored)
+    assert stored[::2] == [before, chat("ok")]
+    assert changes == {"redacted"}
+
+
+def test_what_go_escapes_is_stored_as_it_came() -> None:
+    pieces = [
+        chat(text).replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
+        for text in ("<b>", "a && b", "\\u003c", "plain")
+    ]
+    assert answered(*pieces) == (pieces, frozenset())
 
 
 @pytest.mark.parametrize(

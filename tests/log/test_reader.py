@@ -335,3 +335,150 @@ def test_a_log_is_read_while_it_grows(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write(json.dumps(end("2")) + "\n")
     assert [call.record is not None for call in read(path)] == [True, True]
+
+
+# --- bounds -----------------------------------------------------------------------------------
+
+
+def test_requests_that_never_end_do_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_otel._log.reader._MOST_WAITING", 500)
+    path = tmp_path / "a.jsonl"
+    with path.open("w") as file:
+        for number in range(10_000):
+            file.write(json.dumps(request(str(number))) + "\n")
+            if number % 2:
+                file.write(json.dumps(end(str(number))) + "\n")
+    calls = read(path)
+    for _ in range(4_000):
+        next(calls)
+    tracemalloc.start()
+    try:
+        rest = sum(1 for _ in calls)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # All of them are read, once.
+    assert rest == 6_000
+    # As many wait as did before; all of them would be ten times as much.
+    assert peak < 1_500_000
+
+
+def test_of_too_many_open_calls_the_oldest_come_without_their_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_otel._log.reader._MOST_WAITING", 3)
+    names = ["1", "2", "3", "4", "5"]
+    lines = [*(request(name) for name in names), *(end(name) for name in ["5", "1", "3"])]
+    skipped: list[Skipped] = []
+    calls = list(read(write(tmp_path / "a.jsonl", lines), report=skipped.append))
+    assert [(call.id, call.record is not None) for call in calls] == [
+        ("1", False),
+        ("2", False),
+        ("5", True),
+        ("3", True),
+        ("4", False),
+    ]
+    [told] = skipped
+    assert (told.line, told.reason) == (7, "an end line without its request line")
+
+
+def test_large_requests_that_never_end_are_bounded_by_their_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_otel._log.reader._LARGEST_WAITING", 10_000)
+    lines = [request(name, body={"prompt": "x" * 4_000}) for name in ("1", "2", "3")]
+    path = write(tmp_path / "a.jsonl", [*lines, end("2"), end("3")])
+    assert ids(path) == ["1", "2", "3"]
+    # One that is larger than all may be comes at once.
+    path = write(tmp_path / "b.jsonl", [request("1"), request("2", body="x" * 20_000), end("1")])
+    skipped: list[Skipped] = []
+    calls = list(read(path, report=skipped.append))
+    assert [(call.id, call.record) for call in calls] == [("1", None), ("2", None)]
+    assert [told.line for told in skipped] == [3]
+
+
+def test_early_ends_without_a_begin_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_otel._log.reader._MOST_WAITING", 2)
+    lines = [*(end(name, 1.0) for name in "1234"), end("4", 1.0), request("4"), request("1")]
+    skipped: list[Skipped] = []
+    calls = list(read(write(tmp_path / "a.jsonl", lines), report=skipped.append))
+    assert [(call.id, call.record is not None) for call in calls] == [("4", True), ("1", False)]
+    assert [(told.line, told.count) for told in skipped] == [(1, 4)]
+
+
+def test_an_id_that_two_requests_have_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [request("1"), request("1"), end("1"), request("2")])
+    skipped: list[Skipped] = []
+    calls = list(read(path, report=skipped.append))
+    assert [(call.id, call.line) for call in calls] == [("1", 2), ("2", 4)]
+    assert [str(told).partition(": ")[2] for told in skipped] == [
+        "a request line with the id of a later one"
+    ]
+
+
+def test_a_line_of_very_many_values_is_an_error(tmp_path: Path) -> None:
+    bomb = b'{"v":2,"event":"request","body":[' + b"[]," * 5_100_000 + b"1]}\n"
+    path = write(tmp_path / "a.jsonl.gz", [request("1"), end("1"), bomb])
+    calls = read(path)
+    assert next(calls).id == "1"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ReplayLogError, match=r"a\.jsonl\.gz:3: .* 10,000,000 values"):
+            next(calls)
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(bomb)
+    finally:
+        tracemalloc.stop()
+
+
+# --- values that no log of ours has -------------------------------------------------------------
+
+ODD = [
+    *("NaN", "-Infinity", "1e999", "1" + "0" * 10_000, "-" + "9" * 4_000, "18446744073709551616"),
+    *(r'"\u0000"', r'"\ud800"', r'"\udfff\ud800"', '"' + "x" * 100_000 + '"', r'{"\ud800":[]}'),
+    *(
+        '"9999999-01-01T00:00:00Z"',
+        '"9998-12-31T23:59:59.999999-14:00"',
+        '"1970-01-01T00:00:00+14:00"',
+    ),
+    *(
+        "[" * 150 + "]" * 150,
+        "[" * 5_000 + "]" * 5_000,
+        '{"a":' * 300 + "1" + "}" * 300,
+        '{"a":1,"a":2}',
+    ),
+    *(
+        '[[NaN,"x"]]',
+        '[[1e9,"x"],[1e9,"y"]]',
+        r'[[0,{"base64":"\ud800"}]]',
+        "[[0,{}]]",
+        '[["0","x"]]',
+    ),
+    *("null", "true", "-0.0", '""', "[]", "{}"),
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_whatever_stands_for_a_value_it_is_read_or_told_in_a_short_sentence(
+    tmp_path: Path, odd: str
+) -> None:
+    log = [
+        request("1", tags={"a": "b"}, trace_id="ab" * 16, span_id="cd" * 8, body={"model": "m"}),
+        end("1", chunks=[[0.5, "{}"]], status=200, response={"done": True}, size=2),
+    ]
+    for number, changed in enumerate(log):
+        for key in [*changed, *(f"request.{key}" for key in ("model", "options", "size", "tools"))]:
+            section, _, name = key.rpartition(".")
+            holder = {**changed.get(section, {}), name: "@"} if section else "@"
+            lines = [*log[:number], {**changed, section or key: holder}, *log[number + 1 :]]
+            text = "\n".join(json.dumps(line).replace('"@"', odd, 1) for line in lines)
+            path = tmp_path / "a.jsonl"
+            path.write_text(text + "\n")
+            try:
+                for call in read(path, report=lambda skipped: None):
+                    call.answer()
+            except ReplayLogError as error:
+                assert len(str(error)) < 1_000 + len(str(path))

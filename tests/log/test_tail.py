@@ -260,3 +260,32 @@ def test_an_end_that_does_not_fit_is_passed_over(log: Path, fields: dict[str, An
     append(log, line(1), end(1, **fields), end(2))
     with LogTail(log) as tail:
         assert numbers(tail.latest(10)) == [1, 2]
+
+
+def test_a_line_without_end_is_passed_over_in_bounded_memory(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_otel._log.tail.LONGEST_LINE", 100_000)
+    append(log, line(1), b'{"v":2,"a":"' + b"x" * 10_000_000)
+    with LogTail(log) as followed:
+        tracemalloc.start()
+        try:
+            assert numbers(followed.latest(10)) == [1]
+            assert followed.new() == []
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
+        append(log, b'"}\n', line(2))
+        assert numbers(followed.new()) == [2]
+
+
+def test_a_line_of_very_many_values_is_passed_over(log: Path) -> None:
+    bomb = b'{"v":2,"event":"request","body":[' + b"[]," * 5_100_000 + b"1]}\n"
+    append(log, line(1), bomb, line(2))
+    with LogTail(log) as followed:
+        tracemalloc.start()
+        try:
+            assert numbers(followed.latest(10)) == [1, 2]
+            assert tracemalloc.get_traced_memory()[1] < 5 * len(bomb)
+        finally:
+            tracemalloc.stop()

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ollama_otel._wire.lenient_json import parse_object
+from ollama_otel._wire.lenient_json import is_costly, parse_object
+from ollama_otel._wire.native.request import read_fields
 
 __all__ = ["parse_without_images", "without_images"]
 
@@ -21,9 +22,12 @@ _BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]*")
 def parse_without_images(body: bytes) -> dict[str, Any] | None:
     """Return a request's JSON object with an empty text for each image.
 
-    The request is parsed whole if there is any doubt that only images are left out.
+    The request is parsed whole if there is any doubt that only images are left out. One that is
+    costly to parse without images is read by field.
     """
     smaller, count = without_images(body)
+    if is_costly(smaller):
+        return read_fields(smaller)
     if count:
         request = parse_object(smaller)
         # The caller's own data may have arrays of that name, such as a tool call's arguments.

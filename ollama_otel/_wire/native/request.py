@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from ollama_otel._bounds import (
+    LONGEST_NAME,
+    MOST_TOOLS,
+    bounded_name,
+    bounded_names,
+    bounded_options,
+)
 from ollama_otel._frozen import FrozenDict, frozen
-from ollama_otel._wire.bounds import LONGEST_NAME, bounded_name
 from ollama_otel._wire.durations import read_keep_alive
+from ollama_otel._wire.lenient_json import LEFT_OUT, FieldReader
 from ollama_otel._wire.media import is_mark, media_of
 from ollama_otel._wire.model_names import short_name
 from ollama_otel.records import (
@@ -26,7 +33,14 @@ from ollama_otel.records import (
     ToolResult,
 )
 
-__all__ = ["canonical", "read_conversation", "read_request", "tool_calls", "tool_name"]
+__all__ = [
+    "canonical",
+    "read_conversation",
+    "read_fields",
+    "read_request",
+    "tool_calls",
+    "tool_name",
+]
 
 _NO_OPTIONS: Final[Mapping[str, Any]] = FrozenDict()
 _TOO_LARGE: Final = 2**63
@@ -36,6 +50,14 @@ _THINK_LEVEL: Final = re.compile(r"minimal|low|medium|x?high|max")
 
 _SETTINGS: Final = ("format", "think", "keep_alive", "stream", "raw", "truncate")
 """Fields besides the options that affect the response."""
+
+read_fields: Final = FieldReader(
+    (
+        *("model", "name", "source", "stream", "options", "tools", "messages", "prompt", "input"),
+        *("images", "format", "think", "keep_alive", "raw", "truncate", "dimensions"),
+    )
+)
+"""Reads the fields that are facts of a request."""
 
 
 def _text(value: object) -> str | None:
@@ -88,6 +110,11 @@ def tool_name(tool: object) -> str:
     return name if isinstance(name, str) else ""
 
 
+def _tool_names(tools: Sequence[object]) -> tuple[str, ...]:
+    # One more than are kept, so that the names say that there are more.
+    return bounded_names([tool_name(tool) for tool in tools[: MOST_TOOLS + 1]], MOST_TOOLS)
+
+
 def _length(value: object) -> int:
     return len(value) if isinstance(value, (list, tuple)) else 0
 
@@ -107,7 +134,8 @@ def read_request(
     if not isinstance(stream, bool):
         stream = bool(endpoint.streams_by_default)
     think, options, tools, messages = get("think"), get("options"), get("tools"), get("messages")
-    image_count = _length(get("images"))
+    images = get("images")
+    image_count = _length(images)
     input_count: int | None = None
     if isinstance(messages, (list, tuple)):
         input_count = len(messages)
@@ -116,13 +144,14 @@ def read_request(
                 image_count += _length(message["images"])
     elif endpoint.response == "embedding":
         inputs = get(endpoint.input_field or "")
-        input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
+        if inputs is not LEFT_OUT:
+            input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
     raw, truncate = get("raw"), get("truncate")
     return RequestFacts(
         model=_name(get("model")) or _name(get("name")) or _name(get("source")),
         stream=stream and endpoint.streams_by_default is not None,
         purpose=_purpose(endpoint, body),
-        options=frozen(options) if options and isinstance(options, dict) else _NO_OPTIONS,
+        options=bounded_options(options) if options and isinstance(options, dict) else _NO_OPTIONS,
         think=think if think is None else _think(think),
         keep_alive=_keep_alive(get("keep_alive")),
         asks_for_json=bool(get("format")),
@@ -130,10 +159,8 @@ def read_request(
         truncate=truncate if isinstance(truncate, bool) else None,
         dimensions=_dimensions(get("dimensions")),
         input_count=input_count,
-        image_count=image_count,
-        tools=tuple(bounded_name(tool_name(tool)) for tool in tools)
-        if isinstance(tools, (list, tuple))
-        else (),
+        image_count=None if images is LEFT_OUT or messages is LEFT_OUT else image_count,
+        tools=_tool_names(tools) if isinstance(tools, (list, tuple)) else (),
         size=size,
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from ollama_otel._wire.bounds import LONGEST_NAME, bounded_name, bounded_names
+from ollama_otel._bounds import LONGEST_NAME, bounded_name, bounded_names
 from ollama_otel._wire.dialect import ProgressTally, Speech, VectorSpan
 from ollama_otel._wire.lenient_json import parse_message, parse_object
 from ollama_otel._wire.native.request import tool_calls, tool_name

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from ollama_otel._wire.bounds import LONGEST_NAME, bounded_name, bounded_names
+from ollama_otel._bounds import (
+    LONGEST_NAME,
+    MOST_OPTIONS,
+    MOST_TOOLS,
+    MOST_VALUES,
+    bounded_name,
+    bounded_names,
+    bounded_options,
+)
 from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel._wire.native import NATIVE
 from ollama_otel._wire.native.response import Tally
-from ollama_otel.records import Progress, ResponseFacts
+from ollama_otel.records import Progress, RequestFacts, ResponseFacts
 
 LONG = "x" * 1_000_000
 
@@ -87,3 +96,69 @@ def test_the_digest_of_a_layer_is_bounded() -> None:
     tally = Tally()
     tally.add({"digest": LONG, "total": 2, "completed": 1}, now=0.0)
     assert tally.total() == Progress()
+
+
+# --- options and tools of requests -------------------------------------------------------------
+
+
+def facts_of(**fields: Any) -> RequestFacts:
+    endpoint = find_endpoint("POST", "/api/chat")
+    assert endpoint is not None
+    return NATIVE.read_request(endpoint, {"model": "m", **fields}, size=None)
+
+
+def test_ordinary_options_are_facts_as_they_were_sent() -> None:
+    options = {"temperature": 0.5, "num_ctx": 4096, "stop": ["###", "x" * 512], "use_mmap": True}
+    assert facts_of(options=options).options == {**options, "stop": ("###", "x" * 512)}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        LONG,
+        [LONG] * 200,
+        ["x"] * 1_000_000,
+        {"a": [{"b": LONG}]},
+        {LONG: 1},
+        {f"key {number}": number for number in range(100_000)},
+        [[[LONG] * 20] * 10],
+        [["x"] * 250] * 250,
+        [{}] * 1_000_000,
+    ],
+    ids=range(9),
+)
+def test_the_value_of_an_option_is_bounded(value: Any) -> None:
+    options = facts_of(options={**dict.fromkeys("abcdef", value), "num_ctx": 8}).options
+    assert options["num_ctx"] == 8
+    assert len(json.dumps(options)) < 2 * LONGEST_NAME * MOST_VALUES
+
+
+def test_an_option_of_too_many_values_is_left_out() -> None:
+    assert facts_of(options={"stop": ["x"] * MOST_VALUES}).options == {"stop": ("x",) * MOST_VALUES}
+    assert facts_of(options={"stop": ["x"] * (MOST_VALUES + 1)}).options == {}
+
+
+def test_options_are_bounded_in_number_and_names() -> None:
+    many = {f"option {number}": number for number in range(100_000)}
+    assert bounded_options(many) == dict(list(many.items())[:MOST_OPTIONS])
+    assert bounded_options({LONG: 1, 5: 1, "a": 1}) == {"a": 1}  # type: ignore[dict-item]
+
+
+def test_an_option_that_is_nested_without_end_is_bounded() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert facts_of(options={"stop": deep, "seed": 1}).options == {"seed": 1}
+    deep = [LONG]
+    for _ in range(200):
+        deep = [deep]
+    assert "nested too deeply" in json.dumps(facts_of(options={"stop": deep}).options)
+
+
+def test_more_tools_than_are_listed_are_not_counted_wrongly() -> None:
+    tool = {"function": {"name": "f"}}
+    facts = facts_of(tools=[tool] * MOST_TOOLS)
+    assert (len(facts.tools), facts.tool_count) == (MOST_TOOLS, MOST_TOOLS)
+    facts = facts_of(tools=[tool] * (MOST_TOOLS + 1))
+    assert facts.tools == ("f",) * MOST_TOOLS + (ResponseFacts.MORE_NAMES,)
+    assert facts.tool_count is None
