@@ -25,7 +25,7 @@ _FACTS_PAGE = """\
 Every fact that a record holds: what it means, where it comes from, and its name in each output.
 An unknown fact is absent: it is never written as `null` or 0.
 
-- **Source**: `request`: the request as sent. `server`: the response. `client`: the client's clock and counts. `caller`: `call_context`. `residency`: polls of `/api/ps`. `estimate`: computed from other facts, not exact.
+- **Source**: `request`: the request as sent. `server`: the response. `client`: the client's clock and counts. `caller`: `call_context`. `residency`: polls of `/api/ps`. `counting`: tokens of the request, counted by this library. `estimate`: computed from other facts, not exact.
 - **Span attribute**: set on the span of the call, if the fact is known.
 - **Log line**: the line of the replay log (`request` or `end`) and the key in it.
 - **Column**: the name in `ollama-otel show --json`, and in tables for analysis.
@@ -99,6 +99,7 @@ Metrics `gen_ai.invoke_agent.*`, `gen_ai.execute_tool.duration` and `ollama.agen
 A name of a tool that the model invented is `_OTHER`, and so are names of agents and tools beyond the first 100 and 200.
 
 With residency on, and OpenTelemetry's logs set up, these log events are sent: `ollama.model.load`, `ollama.model.unload`, `ollama.model.reload`, `ollama.model.reload_thrash` (with `ollama.reload.count`), `ollama.server.down` and `ollama.server.up`.
+With truncation on, each call of which the server left out a part sends the log event `ollama.truncation`, in the context of its span.
 """
 _ERRORS_PAGE = """\
 # Error types

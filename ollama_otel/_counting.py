@@ -19,7 +19,9 @@ from ollama_otel.settings import Settings
 __all__ = ["CountSteps", "MessageLike", "ToolLike", "begin_count"]
 
 MessageLike = Mapping[str, Any] | ollama.Message
+"""A message as the methods of the official client take it."""
 ToolLike = Mapping[str, Any] | ollama.Tool | Callable[..., Any]
+"""A tool as they take it: a definition, or a function."""
 
 
 class CountSteps:

@@ -14,7 +14,7 @@ from ollama_otel.errors import SettingsError
 __all__ = ["ContentMode", "Profile", "Settings", "TruncationMode"]
 
 Profile = Literal["v1.41", "gen-ai-dev"]
-TruncationMode = Literal["off", "screen", "count", "check"]
+TruncationMode = Literal["off", "screen", "confirm", "check"]
 ContentMode = Literal["no_content", "span_only", "event_only", "span_and_event"]
 
 _PREFIX = "OLLAMA_OTEL_"
@@ -112,11 +112,11 @@ def _truncation_mode(text: str) -> TruncationMode:
             return "off"
         case "screen":
             return "screen"
-        case "count" | "true":
-            return "count"
+        case "confirm" | "true":
+            return "confirm"
         case "check":
             return "check"
-    raise ValueError("off, screen, count or check")
+    raise ValueError("off, screen, confirm or check")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -252,7 +252,7 @@ class Settings:
 
     truncation: TruncationMode = _setting("off", _truncation_mode, "OLLAMA_OTEL_TRUNCATION")
     """How prompts that a server cuts without saying so are found: `off`; `screen`, by the facts of
-    a call; `count`, by counting prompts on a thread; `check`, also before they are sent.
+    a call; `confirm`, by counting prompts on a thread; `check`, also before they are sent.
     """
 
     vocabulary_cache: str | os.PathLike[str] | None = _setting(
@@ -322,7 +322,7 @@ class Settings:
             (
                 "truncation",
                 self.truncation in get_args(TruncationMode),
-                "'off', 'screen', 'count' or 'check'",
+                "'off', 'screen', 'confirm' or 'check'",
             ),
             *(
                 (name, getattr(self, name) in (True, False), "True or False")

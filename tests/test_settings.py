@@ -72,12 +72,25 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
     ("OLLAMA_OTEL_LOG_CALLS", "log_calls", {"yes": True, "false": False}),
     ("OLLAMA_OTEL_RESIDENCY", "residency", {"1": True, "off": False}),
     ("OLLAMA_OTEL_RESIDENCY_INTERVAL", "residency_interval", {"30": 30.0, "0.5": 0.5}),
+    (
+        "OLLAMA_OTEL_TRUNCATION",
+        "truncation",
+        {
+            "off": "off",
+            "Screen": "screen",
+            "confirm": "confirm",
+            "true": "confirm",
+            "check": "check",
+        },
+    ),
+    ("OLLAMA_OTEL_VOCABULARY_CACHE", "vocabulary_cache", {"cache": "cache"}),
     ("OLLAMA_OTEL_AUTO_CONFIGURE", "auto_configure", {"true": True, "0": False}),
     ("OLLAMA_OTEL_SHUTDOWN_TIMEOUT", "shutdown_timeout", {"10": 10.0, "0.5": 0.5}),
     ("OLLAMA_OTEL_SHUTDOWN_ON_SIGTERM", "shutdown_on_sigterm", {"true": True, "0": False}),
 ]
 REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_PROFILE", "v1.36", "v1.41 or gen-ai-dev"),
+    ("OLLAMA_OTEL_TRUNCATION", "always", "off, screen, confirm or check"),
     (CONTENT, "yes", "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT"),
     (EVENTS, "maybe", "true or false"),
     ("OLLAMA_OTEL_CONTENT_MAX_LENGTH", "0", "a whole number of at least 1"),
@@ -137,6 +150,8 @@ def test_the_defaults() -> None:
         log_calls=False,
         residency=False,
         residency_interval=5.0,
+        truncation="off",
+        vocabulary_cache="~/.cache/ollama_otel/vocabularies",
         shutdown_timeout=3.0,
         shutdown_on_sigterm=False,
     )
@@ -159,7 +174,8 @@ def test_every_setting_but_the_redactors_has_a_variable_and_every_variable_stand
     assert {row.name for row in fields(Settings) if not row.metadata["variables"]} == {"redactors"}
     assert known == {variable for variable, *_ in VARIABLES} - {"OTEL_SEMCONV_STABILITY_OPT_IN"}
     # Any text is a path.
-    assert known == {variable for variable, *_ in REFUSED} | {"OLLAMA_OTEL_REPLAY_LOG"}
+    paths = {"OLLAMA_OTEL_REPLAY_LOG", "OLLAMA_OTEL_VOCABULARY_CACHE"}
+    assert known == {variable for variable, *_ in REFUSED} | paths
 
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +326,9 @@ def test_an_unknown_keyword_is_refused() -> None:
         ("residency", "http://127.0.0.1:11434"),
         ("residency_interval", 0),
         ("residency_interval", float("inf")),
+        ("truncation", "maybe"),
+        ("truncation", True),
+        ("vocabulary_cache", ""),
         ("shutdown_timeout", 0),
         ("shutdown_timeout", float("nan")),
         ("shutdown_on_sigterm", "TERM"),

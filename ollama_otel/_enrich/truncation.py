@@ -7,7 +7,7 @@ always there when the call ends; if not, the call is `suspected`, and the findin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
@@ -31,9 +31,22 @@ _log = logger("ollama_otel.truncation")
 
 _MAX_PROMPT: Final = 8 * 1024 * 1024
 """Bytes of a request above which it is not counted."""
-_LESSONS: Final = 16
-"""Calls to a model that are counted although they cannot have been cut, to learn from them."""
 _MOST_WARNINGS: Final = 256
+_WILL_NOT_FIT: Final = (
+    "a prompt to %s has %s tokens and does not fit into its context of %s: the server will cut it "
+    "without saying so; set the option num_ctx to %s or more, or shorten the prompt (said once "
+    "for each model)"
+)
+_CUT: Final = (
+    "the server cut %s to %s without saying so: about %s of %s tokens were lost, as the context "
+    "is %s; set the option num_ctx to %s or more, shorten the prompt, or send truncate=false to "
+    "get an error instead (said once for each model)"
+)
+_SHIFTED: Final = (
+    "an answer of %s did not fit into its context of %s: the server dropped the beginning of the "
+    "context while it generated; set the option num_ctx higher, or num_predict to limit the "
+    "answer (said once for each model)"
+)
 _ENGINE_STEP: Final = 256
 """The engine rounds its context up to a multiple of it (llama.cpp, build 10488)."""
 
@@ -83,21 +96,25 @@ class TruncationEnricher:
         counting = self._counting
         if counting is None:
             return self._screen
-        job = self._begun(counting, start)
-        return self._screen if job is None else partial(self._end, counting, job)
+        model = counting.directory.known(str(start.base_url), request.model)
+        job = self._begun(counting, start, model)
+        if job is None:
+            return partial(self._screen, model=model)
+        return partial(self._end, counting, job)
 
     # --- counting -------------------------------------------------------------------------
 
-    def _begun(self, counting: Counting, start: CallStart) -> _Job | None:
+    def _begun(
+        self, counting: Counting, start: CallStart, model: ModelTokens | None
+    ) -> _Job | None:
         """Begin to count a prompt; None if it need not or cannot be counted."""
         content = start.content
         if not content or len(content) > _MAX_PROMPT:
             return None
-        job = _Job()
-        job.model = counting.directory.known(str(start.base_url), str(start.request.model))
-        if job.model is not None and not _is_worth_it(job.model, start, len(content)):
+        if model is not None and not _is_worth_it(model, start, len(content)):
             return None
-        if counting.is_before and job.model is not None:
+        job = _Job(model=model)
+        if counting.is_before and model is not None:
             _count(start, job)
             self._check(start, job)
             return job
@@ -115,20 +132,15 @@ class TruncationEnricher:
         context = min(contexts) if contexts else model.context
         tokens = model.exact(counted) or counted.total
         if context is not None and tokens >= context and self._is_first(start, "check"):
-            _log.warning(
-                "a prompt to %s has %d tokens and does not fit into its context of %d: the server "
-                "will cut it without saying so; set the option num_ctx to %d or more, or shorten "
-                "the prompt (said once for each model)",
-                *(start.request.model, tokens, context, _enough(tokens)),
-            )
+            _log.warning(_WILL_NOT_FIT, start.request.model, tokens, context, _enough(tokens))
 
     # --- the end of the call --------------------------------------------------------------
 
-    def _screen(self, record: CallRecord) -> Truncation | None:
+    def _screen(self, record: CallRecord, model: ModelTokens | None = None) -> Truncation | None:
         """Return what the facts of the call alone show."""
         if record.outcome != "completed":
             return None
-        limits = _limits(record, None)
+        limits = _limits(record, model)
         shift = _shift(record, limits)
         if shift is None:
             return _suspicion(record, limits)
@@ -140,14 +152,20 @@ class TruncationEnricher:
             return None
         if not job.is_done:
             limits = _limits(record, None)
-            counting.worker.put(partial(self._end_later, counting, job, record))
+            self._put_off(counting, job, record)
             return _shift(record, limits) or _suspicion(record, limits)
+        if job.model is not None and record.residency.context_length is not None:
+            job.model.context = record.residency.context_length
         limits = _limits(record, job.model)
         if limits.contexts or not _has_lost(job, record):
             return self._judged(counting, job, record, limits)
         # Without the context nothing is certain; the server knows it.
-        counting.worker.put(partial(self._end_later, counting, job, record))
+        self._put_off(counting, job, record)
         return Truncation(certainty="suspected")
+
+    def _put_off(self, counting: Counting, job: _Job, record: CallRecord) -> None:
+        size = len(record.start.content or b"")
+        counting.worker.put(partial(self._end_later, counting, job, record), size)
 
     def _end_later(self, counting: Counting, job: _Job, record: CallRecord) -> None:
         if job.model is None:
@@ -169,8 +187,9 @@ class TruncationEnricher:
         if cut is None:
             if model is not None and job.prompt is not None:
                 context = min(limits.contexts, default=None)
-                lesson = partial(model.learn, job.prompt, job.counted, evaluated, context)
-                counting.worker.put(lesson)
+                about = job.prompt, job.counted, evaluated, context, _kind_of(record.start)
+                size = len(record.start.content or b"")
+                counting.worker.put(partial(model.learn, *about), size)
             found = _shift(record, limits)
         else:
             found = Truncation(
@@ -205,8 +224,10 @@ def _is_worth_it(model: ModelTokens, start: CallStart, size: int) -> bool:
     """Whether a request may have been cut, or is one to learn from; `size` in bytes."""
     contexts = tuple(_contexts(start, None, model))
     context = min(contexts) if contexts else model.context
+    if model.facts.vocabulary is None:
+        return model.wants(_kind_of(start))
     # No token is shorter than a byte, but what the model file adds is not in the request.
-    return model.lessons < _LESSONS or context is None or size + model.added >= context
+    return context is None or size + model.added >= context or model.wants(_kind_of(start))
 
 
 def _find_and_count(counting: Counting, start: CallStart, job: _Job) -> None:
@@ -225,9 +246,13 @@ def _count(start: CallStart, job: _Job) -> None:
     body = dialect.parse_request(start.content or b"")
     job.prompt = None if body is None else dialect.prompt(start.endpoint, body)
     if job.prompt is not None and job.model is not None:
-        kind = kind_of_prompt(start.endpoint.name, start.request.think)
-        job.counted = job.model.measure(job.prompt, kind)
+        job.counted = job.model.measure(job.prompt, _kind_of(start))
     job.is_done = True
+
+
+def _kind_of(start: CallStart) -> Hashable:
+    request = start.request
+    return kind_of_prompt(start.endpoint.name, request.think, is_raw=bool(request.raw))
 
 
 def _has_lost(job: _Job, record: CallRecord) -> bool:
@@ -269,12 +294,12 @@ def _contexts(start: CallStart, seen: int | None, model: ModelTokens | None) -> 
 def _limits(record: CallRecord, model: ModelTokens | None, asked: int | None = None) -> Limits:
     seen = record.residency.context_length or asked
     contexts = tuple(dict.fromkeys(_contexts(record.start, seen, model)))
-    keep = load_options_keep(record, model)
+    keep = _kept_tokens(record, model)
     more = (keep, keep + 1) if model is None or model.facts.keeps_bos else (keep,)
     return Limits(contexts=contexts, keeps=more)
 
 
-def load_options_keep(record: CallRecord, model: ModelTokens | None) -> int:
+def _kept_tokens(record: CallRecord, model: ModelTokens | None) -> int:
     """Return the tokens that the server keeps at the beginning of a prompt that it cuts."""
     sent = record.start.request.options.get("num_keep")
     if isinstance(sent, int):
@@ -319,19 +344,10 @@ def _enough(tokens: int) -> int:
 
 
 def _message(start: CallStart, found: Truncation) -> tuple[object, ...]:
+    """Return a format for a log line, and its arguments."""
     model, context = start.request.model, found.context_length
     if found.kind == "context_shift":
-        return (
-            "an answer of %s did not fit into its context of %s: the server dropped the beginning "
-            "of the context while it generated; set the option num_ctx higher, or num_predict to "
-            "limit the answer (said once for each model)",
-            *(model, context),
-        )
+        return _SHIFTED, model, context
     what = "the oldest messages of a chat" if found.kind == "history_dropped" else "a prompt"
-    return (
-        "the server cut %s to %s without saying so: about %s of %s tokens were lost, as the "
-        "context is %s; set the option num_ctx to %s or more, shorten the prompt, or send "
-        "truncate=false to get an error instead (said once for each model)",
-        *(what, model, found.lost_tokens, found.prompt_tokens, context),
-        _enough(found.prompt_tokens or 0),
-    )
+    lost, tokens = found.lost_tokens, found.prompt_tokens or 0
+    return _CUT, what, model, lost, tokens, context, _enough(tokens)

@@ -10,12 +10,12 @@ from msgspec import Struct
 __all__ = ["Attributes", "Column", "Fact", "FactType", "Line", "Source"]
 
 FactType = Literal["text", "integer", "number", "boolean", "texts", "object"]
-Source = Literal["caller", "request", "server", "client", "estimate", "residency", "count"]
+Source = Literal["caller", "request", "server", "client", "estimate", "residency", "counting"]
 """Where a fact comes from.
 
 `caller`: `call_context`. `request`: the request as sent. `server`: the response. `client`: the
 client's clock and counts. `estimate`: computed from other facts, not exact. `residency`: polls
-of `/api/ps`. `count`: the request's tokens, counted by this library.
+of `/api/ps`. `counting`: the request's tokens, counted by this library.
 """
 Line = Literal["request", "end"]
 Attributes = Iterable[tuple[str, Any]]

@@ -667,7 +667,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.kind",
         "text",
-        "count",
+        "counting",
         "What the server left out: `prompt_cut`, `history_dropped` or `context_shift`.",
         names.TRUNCATION_KIND,
         column="truncation_kind",
@@ -675,7 +675,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.certainty",
         "text",
-        "count",
+        "counting",
         "`confirmed` or `suspected`.",
         names.TRUNCATION_CERTAINTY,
         column="truncation_certainty",
@@ -683,7 +683,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.context_length",
         "integer {token}",
-        "count",
+        "counting",
         "Context that the call had.",
         names.TRUNCATION_CONTEXT_LENGTH,
         column="truncation_context_length",
@@ -691,7 +691,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.prompt_tokens",
         "integer {token}",
-        "count",
+        "counting",
         "Tokens of the prompt before anything was left out.",
         names.TRUNCATION_PROMPT_TOKENS,
         column="truncation_prompt_tokens",
@@ -699,7 +699,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.lost_tokens",
         "integer {token}",
-        "count",
+        "counting",
         "Tokens that the model did not read.",
         names.TRUNCATION_LOST_TOKENS,
         column="truncation_lost_tokens",
@@ -707,7 +707,7 @@ ROWS: Final[tuple[Fact, ...]] = (
     _fact(
         "truncation.dropped_messages",
         "integer",
-        "count",
+        "counting",
         "Messages of the chat that the model did not read.",
         names.TRUNCATION_DROPPED_MESSAGES,
         column="truncation_dropped_messages",

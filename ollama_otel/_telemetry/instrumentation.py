@@ -150,7 +150,7 @@ def build_instrumentation(
         own_enrichers.append(
             residency_enricher(meter_provider, logger_provider, settings, _version())
         )
-    counts_prompts = settings.truncation in {"count", "check"}
+    counts_prompts = settings.truncation in {"confirm", "check"}
     if settings.truncation != "off":
         # After residency, whose facts it uses. Imported on use: it is off by default.
         from ollama_otel._telemetry.truncation import truncation_enricher  # noqa: PLC0415

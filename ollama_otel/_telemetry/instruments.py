@@ -318,7 +318,7 @@ TRUNCATIONS: Final = _counter(
     "ollama.truncation.kind.",
     labels=(*CALL_LABELS, names.TRUNCATION_KIND),
     requires="event",
-    emitted_by="configure(truncation='count') and calls that the server cut",
+    emitted_by="configure(truncation='confirm') and calls that the server cut",
 )
 LOG_DROPPED: Final = _counter(
     name="ollama.client.replay_log.dropped",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
+from importlib.util import find_spec
 from typing import Final
 
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
@@ -11,6 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from ollama_otel import _names as names
+from ollama_otel._display import logger as library_logger
 from ollama_otel._enrich.truncation import Counting, TruncationEnricher
 from ollama_otel._telemetry.metrics import MetricObserver
 from ollama_otel._telemetry.spans import start_attributes
@@ -23,6 +26,7 @@ from ollama_otel.settings import Settings
 
 __all__ = ["directory_of", "truncation_enricher"]
 
+_log = library_logger("ollama_otel.truncation")
 _lock = threading.Lock()
 _directories: Final[dict[str, Directory]] = {}
 _workers: Final[list[Worker]] = []
@@ -58,7 +62,7 @@ def truncation_enricher(
 ) -> TruncationEnricher:
     """Return an enricher that reports to these."""
     counting = None
-    if settings.truncation != "screen":
+    if settings.truncation != "screen" and _can_count():
         counting = Counting(
             directory=directory_of(settings),
             worker=worker(),
@@ -66,6 +70,18 @@ def truncation_enricher(
             is_before=settings.truncation == "check",
         )
     return TruncationEnricher(_Reports(metrics, logger), counting)
+
+
+@cache
+def _can_count() -> bool:
+    """Whether the extra is installed; if not, say so once."""
+    if find_spec("tiktoken") is not None:
+        return True
+    _log.warning(
+        "prompts are not counted, so that truncation is only suspected: "
+        "pip install 'ollama_otel[tokens]'"
+    )
+    return False
 
 
 class _Reports:

@@ -26,7 +26,7 @@ _PATTERN: Final = (
 
 
 def count_cl100k(text: str) -> int | None:
-    """Return the number of tokens of a text; None without the packages, or if it cannot be split."""
+    """Return the tokens of a text; None without the packages, or if it cannot be split."""
     encoding = _encoding()
     if encoding is None:
         return None

@@ -130,14 +130,12 @@ def _texts(counted: CountedPrompt, begin: int) -> int:
     """Return the tokens of the texts that stay if the messages before `begin` are dropped."""
     pairs = zip(counted.prompt.messages, counted.contents, strict=True)
     return sum(
-        tokens
-        for place, ((role, _), tokens) in enumerate(pairs)
-        if place >= begin or role == "system"
+        tokens for place, (message, tokens) in enumerate(pairs) if place >= begin or message.stays
     )
 
 
 def _dropped(counted: CountedPrompt, begin: int) -> int:
-    return sum(role != "system" for role, _ in counted.prompt.messages[:begin])
+    return sum(not message.stays for message in counted.prompt.messages[:begin])
 
 
 def _cut(

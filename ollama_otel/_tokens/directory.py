@@ -62,15 +62,19 @@ class Directory:
         self._entries: dict[tuple[str, str], _Entry] = {}
 
     def known(self, url: str, name: str) -> ModelTokens | None:
-        """Return a model that was found before."""
+        """Return a model that was found lately; None if it has to be found first."""
         entry = self._entries.get((url, key_of(name)))
-        return None if entry is None else entry.model
+        return entry.model if entry is not None and self._is_fresh(entry) else None
+
+    def _is_fresh(self, entry: _Entry) -> bool:
+        age = self._clock() - entry.asked_at
+        return age < (_FRESH if entry.is_known else _PATIENCE)
 
     def find(self, url: str, name: str) -> Generator[Question, Answer, ModelTokens]:
         """Return what is known of a model, and ask the server for the rest."""
         key, now = (url, key_of(name)), self._clock()
         entry = self._entries.get(key)
-        if entry is not None and now - entry.asked_at < (_FRESH if entry.is_known else _PATIENCE):
+        if entry is not None and self._is_fresh(entry):
             return entry.model
         digest = read_digest((yield Question(method="GET", path=DIGESTS_PATH)), name)
         if entry is not None and entry.is_known and digest in {entry.digest, None}:
@@ -81,7 +85,8 @@ class Directory:
             question = Question(method="POST", path=CARD_PATH, body=card_request(name))
             card = read_card((yield question))
             facts = None if card is None else facts_of(card)
-            if facts is not None and digest is not None and self._stored is not None:
+            has_vocabulary = facts is not None and facts.vocabulary is not None
+            if facts and has_vocabulary and digest is not None and self._stored is not None:
                 self._stored.save(digest, facts)
         entry = _Entry(
             model=ModelTokens(facts or ModelFacts()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 from ollama_otel._tokens.cl100k import count_cl100k
 from ollama_otel._tokens.counts import UNKNOWN, TokenCount
 from ollama_otel._tokens.overheads import Overheads, Roles
-from ollama_otel._tokens.ratios import ContentKind, Ratio, kind_of
+from ollama_otel._tokens.ratios import ContentKind, Ratio, features_of, kind_of
 from ollama_otel._tokens.vocabulary import Vocabulary, vocabulary_of
 from ollama_otel._wire.prompts import Prompt
 from ollama_otel._wire.vocabularies import ModelCard
@@ -31,11 +31,16 @@ Base = Literal["vocabulary", "cl100k", "bytes"]
 """What a number of tokens is estimated by."""
 
 _SHARES: Final[Mapping[Base, tuple[float, ...]]] = {
-    "vocabulary": (1.0, 0.0, 4.0, 3.0),
-    "cl100k": (1.0, 0.0, 4.0, 3.0),
-    "bytes": (0.0, 0.25, 4.0, 3.0),
+    "vocabulary": (1.0, 0.0, 0.0, 0.0, 0.0, 4.0, 3.0),
+    "cl100k": (1.0, 0.0, 0.0, 0.0, 0.0, 4.0, 3.0),
+    "bytes": (0.0, 0.25, 0.0, 0.0, 0.0, 4.0, 3.0),
 }
-"""Before anything is learnt: of the base's tokens, of bytes, of messages, and of each prompt."""
+"""Before anything is learnt: of the base's tokens, of bytes, digits, signs and capital letters, of
+messages, and of each prompt.
+"""
+_LESSONS: Final = 16
+"""Calls of one kind that are counted although they cannot have been cut; then one of so many."""
+_MOST_KINDS: Final = 32
 _CHECKS: Final = 64
 """Calls whose reported number is compared with the vocabulary's."""
 _SMALLEST_CONTEXT: Final = 2048
@@ -91,7 +96,7 @@ class CountedPrompt:
     @property
     def has_clean_edges(self) -> bool:
         """Whether no text can join with the template's own: it has no white space at its ends."""
-        return all(text and text == text.strip() for _, text in self.prompt.messages)
+        return all(text and text == text.strip() for text in _texts_of(self.prompt))
 
     @property
     def slack(self) -> int:
@@ -104,17 +109,17 @@ class CountedPrompt:
         return _ROOM_OF_PROMPT + ROOM_OF_MESSAGE * len(self.contents) + 2 * self.more
 
 
-def kind_of_prompt(endpoint: str, think: object) -> Hashable:
+def kind_of_prompt(operation: str, think: object, *, is_raw: bool) -> Hashable:
     """Return a key for prompts that go through the same part of a template."""
-    return endpoint, think
+    return operation, think, is_raw
 
 
 def roles_of(prompt: Prompt, begin: int = 0) -> Roles:
-    """Return the number of messages of each role, those before `begin` left out but for `system`."""
+    """Return the number of messages of each role, without those that are dropped before `begin`."""
     return Counter(
-        role
-        for place, (role, _) in enumerate(prompt.messages)
-        if place >= begin or role == "system"
+        message.role
+        for place, message in enumerate(prompt.messages)
+        if place >= begin or message.stays
     )
 
 
@@ -125,8 +130,8 @@ class ModelTokens:
     facts: ModelFacts
     context: int | None = None
     """Context of the model in memory, when it was last seen; tokens."""
-    lessons: int = 0
-    """Calls that it learnt from."""
+    _lessons: Counter[Hashable] = field(default_factory=Counter)
+    _offers: Counter[Hashable] = field(default_factory=Counter)
     added: int = _ROOM_OF_PROMPT
     """Most tokens that a prompt had beyond its texts."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -150,7 +155,7 @@ class ModelTokens:
             return CountedPrompt(
                 prompt=prompt,
                 kind=kind,
-                contents=tuple(vocabulary.count(text) for _, text in prompt.messages),
+                contents=tuple(map(vocabulary.count, _texts_of(prompt))),
                 more=vocabulary.count(prompt.more),
                 frame=vocabulary.frame,
             )
@@ -214,8 +219,21 @@ class ModelTokens:
 
     # --- learning -------------------------------------------------------------------------
 
+    def wants(self, kind: Hashable) -> bool:
+        """Whether to count a prompt of this kind only to learn from it: the first, then a few."""
+        with self._lock:
+            if kind not in self._offers and len(self._offers) >= _MOST_KINDS:
+                return False
+            self._offers[kind] += 1
+            return self._lessons[kind] < _LESSONS or self._offers[kind] % _LESSONS == 0
+
     def learn(
-        self, prompt: Prompt, counted: CountedPrompt | None, evaluated: int, context: int | None
+        self,
+        prompt: Prompt,
+        counted: CountedPrompt | None,
+        evaluated: int,
+        context: int | None,
+        kind: Hashable = None,
     ) -> None:
         """Take the number of tokens that a server reported for a prompt that it did not cut.
 
@@ -226,7 +244,7 @@ class ModelTokens:
         if not _surely_fits(prompt, counted, context or _SMALLEST_CONTEXT):
             return
         with self._lock:
-            self.lessons += 1
+            self._lessons[kind] += 1
             if counted is not None:
                 self.added = max(self.added, evaluated - counted.total)
                 self._check(counted, evaluated)
@@ -252,23 +270,27 @@ def _surely_fits(prompt: Prompt, counted: CountedPrompt | None, context: int) ->
     return _size_of(prompt) + len(prompt.more) + room < context
 
 
+def _texts_of(prompt: Prompt) -> Iterator[str]:
+    return (message.text for message in prompt.messages)
+
+
 def _text_of(prompt: Prompt) -> str:
-    return "\n".join((*(text for _, text in prompt.messages), prompt.more))
+    return "\n".join((*_texts_of(prompt), prompt.more))
 
 
 def _size_of(prompt: Prompt) -> int:
-    texts = (*(text for _, text in prompt.messages), prompt.more)
+    texts = (*_texts_of(prompt), prompt.more)
     return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 
 def _bases(prompt: Prompt, counted: CountedPrompt | None) -> dict[Base, tuple[float, ...]]:
     """Return what each base makes of a prompt, the best base first."""
+    text = _text_of(prompt)
     around = (0, 0) if prompt.is_raw else (len(prompt.messages), 1)
-    size = _size_of(prompt)
     found: dict[Base, tuple[float, ...]] = {}
     if counted is not None:
-        found["vocabulary"] = (counted.total + counted.more, 0, *around)
-    elif (tokens := count_cl100k(_text_of(prompt))) is not None:
-        found["cl100k"] = (tokens, size, *around)
-    found["bytes"] = (0, size, *around)
+        found["vocabulary"] = (counted.total + counted.more, 0, 0, 0, 0, *around)
+    elif (tokens := count_cl100k(text)) is not None:
+        found["cl100k"] = (tokens, *features_of(text), *around)
+    found["bytes"] = (0, *features_of(text), *around)
     return found

@@ -1,7 +1,8 @@
 """How many tokens a model makes of a text, learnt from what servers reported.
 
-The number is a sum of shares: of the tokens of another vocabulary, of the bytes, of the messages.
-The shares are those with the smallest relative errors over the last calls.
+The number is a sum of shares: of the tokens of another vocabulary, of bytes, digits, signs and
+capital letters, and of messages. The shares are those with the smallest relative errors over the
+last calls.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Sequence
 from statistics import median, quantiles
 from typing import Final, Literal
 
-__all__ = ["ContentKind", "Ratio", "kind_of"]
+__all__ = ["ContentKind", "Ratio", "features_of", "kind_of"]
 
 ContentKind = Literal["text", "code", "script"]
 """`text`: words in Latin letters. `code`: many signs. `script`: mostly other letters."""
 
+_DIGIT: Final = re.compile(r"[0-9]")
+_SIGN: Final = re.compile(r"[^\w\s]")
+_CAPITAL: Final = re.compile(r"[A-Z]")
 _SAMPLE: Final = 4096
 _SIGNS: Final = re.compile(r"[{}()\[\];=<>_\\/|&#]")
 _MOST_SIGNS: Final = 0.06
@@ -39,13 +43,22 @@ def kind_of(text: str) -> ContentKind:
     return "code" if signs > _MOST_SIGNS * len(sample) else "text"
 
 
+def features_of(text: str) -> tuple[int, int, int, int]:
+    """Return the numbers of bytes, digits, signs and capital letters."""
+    digits, signs, capitals = (len(each.findall(text)) for each in (_DIGIT, _SIGN, _CAPITAL))
+    return len(text.encode("utf-8", "replace")), digits, signs, capitals
+
+
 class Ratio:
     """The shares of one model and one kind of content."""
 
     def __init__(self, prior: Sequence[float]) -> None:
         self._prior = tuple(prior)
         self._shares = self._prior
-        self._seen: deque[tuple[tuple[float, ...], int]] = deque(maxlen=_MOST)
+        self._seen: deque[tuple[float, ...]] = deque(maxlen=_MOST)
+        """The features of each call, for one token that was reported."""
+        self._matrix = [[0.0] * len(prior) for _ in prior]
+        self._vector = [0.0] * len(prior)
         self._errors: deque[float] = deque(maxlen=_MOST)
 
     @property
@@ -75,18 +88,27 @@ class Ratio:
         if self.is_learnt:
             # Before it learns from this call, so that the error is that of a prediction.
             self._errors.append(abs(self.predict(features) - tokens) / tokens)
-        self._seen.append((tuple(features), tokens))
+        if len(self._seen) == _MOST:
+            self._add(self._seen[0], -1.0)
+        row = tuple(value / tokens for value in features)
+        self._seen.append(row)
+        self._add(row, 1.0)
         self._shares = self._fitted()
 
+    def _add(self, row: tuple[float, ...], sign: float) -> None:
+        """Add a call to the sums that the shares follow from, or take it out."""
+        for i, value in enumerate(row):
+            self._vector[i] += sign * value
+            sums = self._matrix[i]
+            for j, other in enumerate(row):
+                sums[j] += sign * value * other
+
     def _fitted(self) -> tuple[float, ...]:
-        places = range(len(self._prior))
-        rows = [[value / tokens for value in features] for features, tokens in self._seen]
-        matrix = [[sum(row[i] * row[j] for row in rows) for j in places] for i in places]
-        vector = [sum(row[i] for row in rows) for i in places]
-        for place in places:
-            weight = _PRIOR_WEIGHT * matrix[place][place] + 1e-12
+        matrix, vector = [[*sums] for sums in self._matrix], [*self._vector]
+        for place, prior in enumerate(self._prior):
+            weight = _PRIOR_WEIGHT * abs(matrix[place][place]) + 1e-9
             matrix[place][place] += weight
-            vector[place] += weight * self._prior[place]
+            vector[place] += weight * prior
         return tuple(_solved(matrix, vector))
 
 

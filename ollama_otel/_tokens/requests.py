@@ -9,7 +9,7 @@ from ollama_otel._tokens.counts import TokenCount
 from ollama_otel._tokens.directory import Answer, Directory, Question
 from ollama_otel._tokens.model import ModelTokens, kind_of_prompt
 from ollama_otel._wire.count_requests import CountRequest, read_rendered
-from ollama_otel._wire.prompts import Prompt
+from ollama_otel._wire.prompts import Prompt, PromptMessage
 
 __all__ = ["counted"]
 
@@ -27,11 +27,13 @@ def counted(
         rendered = read_rendered((yield question))
         if rendered is not None:
             return _of_rendered(known, rendered)
-    return known.count(request.prompt, kind_of_prompt(request.operation, request.think))
+    is_raw = request.prompt.is_raw
+    kind = kind_of_prompt(request.operation, request.think, is_raw=is_raw)
+    return known.count(request.prompt, kind)
 
 
 def _of_rendered(model: ModelTokens, rendered: str) -> TokenCount:
-    found = model.count(Prompt(messages=(("user", rendered),), is_raw=True))
+    found = model.count(Prompt(messages=(PromptMessage("", rendered),), is_raw=True))
     if found.tier != "exact" or not rendered.startswith(_BEGINNINGS):
         return found
     vocabulary = model.facts.vocabulary

@@ -50,7 +50,8 @@ _TEKKEN: Final = Split(
     adds_bos=True,
 )
 _GPT_4O: Final = Split(
-    pattern=rf"{_CASES % (_CONTRACTION + '?', _CONTRACTION + '?')}|\p{{N}}{{1,3}}|{_SIGNS_AND_SLASHES}"
+    pattern=_CASES % (f"{_CONTRACTION}?", f"{_CONTRACTION}?")
+    + rf"|\p{{N}}{{1,3}}|{_SIGNS_AND_SLASHES}"
 )
 
 SPLITS: Final[Mapping[str, Split]] = {

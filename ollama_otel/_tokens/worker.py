@@ -29,7 +29,7 @@ class Worker:
     def __init__(self) -> None:
         self._reset()
         _process.at_fork(after_in_child=self._reset)
-        _process.at_exit(self.drain, is_first=True)
+        _process.at_exit(self._drain_at_exit, is_first=True)
 
     def _reset(self) -> None:
         self._changed = threading.Condition()
@@ -60,7 +60,10 @@ class Worker:
             self._changed.notify_all()
         return True
 
-    def drain(self, timeout: float = _LAST_WAIT) -> bool:
+    def _drain_at_exit(self) -> None:
+        self.drain(_LAST_WAIT)
+
+    def drain(self, timeout: float) -> bool:
         """Wait until nothing waits; False if the time was over first."""
         until = time.monotonic() + timeout
         with self._changed:

@@ -40,7 +40,7 @@ def count_request(
 ) -> CountRequest:
     """Return the request with these messages; a bare text goes to the model without a template."""
     if isinstance(messages, str):
-        return _read(_GENERATE, {"prompt": messages, "raw": True}, think, None)
+        return _read(_GENERATE, {"prompt": messages, "raw": True})
     body: dict[str, Any] = {"model": model, "messages": [*messages], "tools": [*tools]}
     if think is not None:
         body["think"] = think
@@ -51,18 +51,20 @@ def count_request(
         "_debug_render_only": True,
         "options": {**(options or {}), "num_predict": 1},
     }
-    return _read(_CHAT, body, think, rendering)
+    return _read(_CHAT, body, rendering)
 
 
-def _read(
-    path: str, body: dict[str, Any], think: bool | str | None, rendering: dict[str, Any] | None
-) -> CountRequest:
+def _read(path: str, body: dict[str, Any], rendering: dict[str, Any] | None = None) -> CountRequest:
     endpoint = find_endpoint("POST", path)
     assert endpoint is not None  # noqa: S101 - a row of our own table
     prompt = dialect_of(endpoint).prompt(endpoint, body)
     assert prompt is not None  # noqa: S101 - of a completion
     return CountRequest(
-        operation=endpoint.name, think=think, prompt=prompt, path=path, rendering=rendering
+        operation=endpoint.name,
+        think=body.get("think"),
+        prompt=prompt,
+        path=path,
+        rendering=rendering,
     )
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["Prompt"]
+__all__ = ["Prompt", "PromptMessage"]
+
+
+class PromptMessage(Struct, frozen=True, gc=False):
+    """The text of one message."""
+
+    role: str
+    text: str
+    stays: bool = False
+    """Whether the server keeps it if it drops messages: an instruction."""
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
     """What a server renders into a prompt; the template around it is not known."""
 
-    messages: tuple[tuple[str, str], ...] = ()
-    """Role and text of each message, in order; an instruction of its own is one of `system`."""
+    messages: tuple[PromptMessage, ...] = ()
+    """In order; an instruction that has a field of its own is the first one."""
     more: str = ""
     """Text that the template may write in any form, or leave out: tools, tool calls, thinking."""
     has_media: bool = False

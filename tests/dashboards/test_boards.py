@@ -17,6 +17,7 @@ from dashboards.src.vocabulary import BY_MODEL
 from ollama_otel._monitoring.promql_selectors import selectors_of
 from ollama_otel._telemetry.instruments import (
     STRUCTURED_ANSWERS,
+    TRUNCATIONS,
     Instrument,
     all_instruments,
     instruments_of,
@@ -31,10 +32,14 @@ from ollama_otel._telemetry.metric_names import (
 BOARDS: list[dict[str, Any]] = [json.loads(board_json(board)) for board in command.all_boards()]
 OF_DEFAULT_PROFILE = set(instruments_of("v1.41"))
 NOT_ON_A_BOARD: Mapping[str, str] = {
-    metric_name(row): "boards use the names of the default profile; README.md says so"
-    for row in instruments_of("gen-ai-dev")
-    if row not in OF_DEFAULT_PROFILE
-} | {metric_name(STRUCTURED_ANSWERS): "only apps that request typed values have it"}
+    **{
+        metric_name(row): "boards use the names of the default profile; README.md says so"
+        for row in instruments_of("gen-ai-dev")
+        if row not in OF_DEFAULT_PROFILE
+    },
+    metric_name(STRUCTURED_ANSWERS): "only apps that request typed values have it",
+    metric_name(TRUNCATIONS): "off by default; docs/truncation.md has a query",
+}
 """Metrics that no panel shows, and the reason."""
 
 LABELS = {label_name(label) for row in all_instruments() for label in row.labels}

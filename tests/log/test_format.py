@@ -41,6 +41,9 @@ from ollama_otel.records import (
     ResponseFacts,
     SpanIds,
     ToolCall,
+    Truncation,
+    TruncationCertainty,
+    TruncationKind,
 )
 from ollama_otel.replay import RecordedCall, read
 
@@ -125,6 +128,15 @@ starts = st.builds(
     ),
     span=maybe(spans),
 ).map(lambda start: replace(start, path=start.endpoint.path))
+truncations = st.builds(
+    Truncation,
+    kind=maybe(st.sampled_from(get_args(TruncationKind))),
+    certainty=maybe(st.sampled_from(get_args(TruncationCertainty))),
+    context_length=maybe(count),
+    prompt_tokens=maybe(count),
+    lost_tokens=maybe(count),
+    dropped_messages=maybe(count),
+)
 records = st.builds(
     CallRecord,
     start=starts,
@@ -145,6 +157,7 @@ records = st.builds(
     cold_start=maybe(st.booleans()),
     progress=progresses,
     residency=residencies,
+    truncation=truncations,
     is_from_network=st.booleans(),
     content_type=maybe(st.sampled_from(["application/json", "application/x-ndjson"])),
     content_encoding=maybe(st.just("gzip")),
@@ -306,6 +319,14 @@ FULL = CallRecord(
         reload_after="2",
         evicted_by="m",
     ),
+    truncation=Truncation(
+        kind="history_dropped",
+        certainty="confirmed",
+        context_length=4,
+        prompt_tokens=6,
+        lost_tokens=3,
+        dropped_messages=1,
+    ),
     content_type="application/json",
     content_encoding="gzip",
     is_from_network=True,
@@ -330,7 +351,7 @@ def test_every_described_key_is_written_and_no_other() -> None:
     end = end_line("1", record, chunks=[], changes="a", missing="m")
     general = {"v", "event"}
     assert keys_of(request, {"request"}) - general == set(described("request"))
-    sections = {"response", "progress", "residency"}
+    sections = {"response", "progress", "residency", "truncation"}
     assert keys_of(end, sections) - general == set(described("end"))
 
 

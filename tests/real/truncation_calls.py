@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ollama_otel import Client, Settings
+from ollama_otel import _names as names
 from ollama_otel._telemetry.truncation import worker
-from ollama_otel.records import Truncation
+from ollama_otel.records import CallRecord, Truncation
 from ollama_otel.testing import Capture
 
 from .servers import RealOllama, UnexpectedAnswerError, ask, create_models, run_ollama
@@ -62,13 +63,13 @@ class Labeller:
     def __init__(self, server: RealOllama, **settings: Any) -> None:
         self.url = server.url
         self.capture = Capture()
-        chosen = Settings(truncation="count", vocabulary_cache=None, **settings)
+        chosen = Settings(truncation="confirm", vocabulary_cache=None, **settings)
         self.client = Client(server.url, settings=chosen, **self.capture.options)
 
     def call(self, route: str, body: Body) -> Any:
         """Make one call as an app does; return its record."""
         self.client._client.post(route, json={"stream": False, **body}).raise_for_status()
-        assert worker().drain(20)
+        assert worker().drain(60)
         return self.capture.records[-1]
 
     def labelled(self, path: str, route: str, body: Body) -> Labelled:
@@ -85,7 +86,24 @@ class Labeller:
             label = "history_dropped"
         assert (lost == 0) == (label == "whole"), (path, body, whole, left, evaluated)
         about = f"{path}: {whole} tokens, {evaluated} read"
-        return Labelled(path=path, label=label, found=record.truncation, lost=lost, about=about)
+        return Labelled(path=path, label=label, found=self.found(record), lost=lost, about=about)
+
+    def found(self, record: CallRecord) -> Truncation:
+        """What the span or, if the count came after its end, the event says."""
+        for event in self.capture.events:
+            of_event = event.log_record.span_id, event.log_record.event_name
+            if of_event == (record.start.span.span, names.TRUNCATION_EVENT):
+                said = event.log_record.attributes
+                return Truncation(
+                    kind=said[names.TRUNCATION_KIND],
+                    certainty=said[names.TRUNCATION_CERTAINTY],
+                    context_length=said[names.TRUNCATION_CONTEXT_LENGTH],
+                    prompt_tokens=said[names.TRUNCATION_PROMPT_TOKENS],
+                    lost_tokens=said[names.TRUNCATION_LOST_TOKENS],
+                    dropped_messages=said.get(names.TRUNCATION_DROPPED_MESSAGES),
+                )
+        assert record.truncation.certainty != "confirmed", "confirmed, but not reported"
+        return record.truncation
 
     def length(self, route: str, body: Body) -> int:
         """The tokens of a whole prompt, as the server says."""
@@ -119,7 +137,7 @@ class Labeller:
         return Labelled(
             path="long answer",
             label="context_shift" if is_shifted else "whole",
-            found=record.truncation,
+            found=self.found(record),
             lost=lost,
             about=f"long answer: {written} written, {limited['eval_count']} without a shift",
         )
@@ -196,6 +214,11 @@ def _lengths_of_cut_prompts() -> Iterator[int]:
 def labelled_calls(server: RealOllama) -> Iterator[Labelled]:
     """All calls, in a repeatable order."""
     labeller = Labeller(server)
+    with labeller.client:
+        yield from _calls(labeller)
+
+
+def _calls(labeller: Labeller) -> Iterator[Labelled]:
     _teach(labeller)
     order = random.Random(1)
     cases = [

@@ -155,10 +155,12 @@ def test_all_that_goes_out_stands_in_the_table(profile: Any) -> None:
     assert all_of(everything(profile)) - TABLE == {"ollama.tag.team"}
 
 
-# `tests/residency/test_telemetry.py` has the first ones, `tests/real/test_boards.py` the SDK's own.
-# `tests/test_structured.py` has those of typed values, which are of several calls.
+# `tests/residency/test_telemetry.py` has the first ones, `tests/enrich/test_truncation.py` those of
+# truncation, `tests/real/test_boards.py` the SDK's own. `tests/test_structured.py` has those of
+# typed values, which are of several calls.
 NOT_OF_CALLS = (
-    *("ollama.server.", "ollama.model.", "ollama.reload.", "hw.", "otel.sdk."),
+    *("ollama.server.", "ollama.model.", "ollama.reload.", "ollama.truncation", "hw."),
+    *("ollama.client.truncations", "otel.sdk."),
     *("ollama.structured.", "ollama.client.structured."),
 )
 NOT_OF_CALLS_EITHER = {
@@ -242,6 +244,7 @@ def test_our_own_instruments_have_these_kinds_and_units() -> None:
         "ollama.client.request.active": ("updowncounter", "{request}", True),
         "ollama.client.transfer.size": ("counter", "By", True),
         "ollama.client.structured.answers": ("counter", "{answer}", True),
+        "ollama.client.truncations": ("counter", "{call}", True),
         "ollama.client.replay_log.dropped": ("counter", "{item}", True),
         "ollama.client.replay_log.pending": ("updowncounter", "{line}", True),
         "ollama.client.replay_log.failed_writes": ("counter", "{write}", True),

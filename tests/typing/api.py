@@ -57,6 +57,7 @@ from ollama_otel.records import (
     RequestFacts,
     ResponseFacts,
     ToolCall,
+    Truncation,
 )
 from ollama_otel.redaction import Redactor, emails, pattern
 from ollama_otel.replay import (
@@ -98,6 +99,7 @@ from ollama_otel.structured import (
 )
 from ollama_otel.telemetry import OtlpProtocol, ScrapeEndpoint
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault, Point, Reply, TickingClock
+from ollama_otel.tokens import CountTier, MessageLike, TokenCount
 
 # --- observers and enrichers --------------------------------------------------------------
 
@@ -415,6 +417,24 @@ def residency() -> None:
 
 
 def print_event(event: Event) -> None: ...
+
+
+# --- counting -----------------------------------------------------------------------------
+
+
+async def counts(client: Client, other: AsyncClient, record: CallRecord) -> None:
+    said = official.Message(role="user", content="Hi")
+    messages: list[MessageLike] = [{"role": "user", "content": "Hi"}, said]
+    count = client.count_tokens("llama3.2", messages, tools=[official.ps], render=True)
+    assert_type(count, TokenCount)
+    assert_type(await other.count_tokens("llama3.2", "Hi"), TokenCount)
+    assert_type(count.tokens, int | None)
+    assert_type(count.tier, CountTier)
+    assert_type(record.truncation, Truncation)
+    assert_type(record.truncation.lost_tokens, int | None)
+    configure(truncation="confirm")
+    Settings(truncation="confirm", vocabulary_cache=Path("cache"))
+    Settings(truncation="always")  # type: ignore[arg-type]
 
 
 # --- testing ------------------------------------------------------------------------------

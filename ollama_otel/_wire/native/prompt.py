@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ollama_otel._wire.prompts import Prompt
+from ollama_otel._wire.prompts import Prompt, PromptMessage
 from ollama_otel.records import Endpoint
 
 __all__ = ["read_prompt"]
 
 _ANOTHER: Final = ("suffix", "template", "context")
 """Fields that change the prompt in a way that only the server knows."""
+_SYSTEM: Final = "system"
 _END_OF_THINKING: Final = "</think>"
 
 
@@ -35,7 +36,7 @@ def _of_generate(body: Mapping[str, Any]) -> Prompt:
     is_raw = body.get("raw") is True
     system, text = _text(body.get("system")), _text(body.get("prompt"))
     return Prompt(
-        messages=((("system", system),) if system else ()) + (("user", text),),
+        messages=(*_instructions(system), PromptMessage("user", text)),
         has_media=bool(body.get("images")),
         is_raw=is_raw,
         is_known=not any(body.get(name) for name in _ANOTHER),
@@ -54,10 +55,16 @@ def _of_chat(body: Mapping[str, Any]) -> Prompt:
     )
 
 
-def _spoken(message: Mapping[str, Any]) -> tuple[str, str]:
+def _instructions(text: str) -> Iterator[PromptMessage]:
+    if text:
+        yield PromptMessage(_SYSTEM, text, stays=True)
+
+
+def _spoken(message: Mapping[str, Any]) -> PromptMessage:
     role, text = _text(message.get("role")).lower(), _text(message.get("content"))
     # The server takes the thinking out of earlier answers, for some models.
-    return role, "" if role == "assistant" and _END_OF_THINKING in text else text
+    is_cleaned = role == "assistant" and _END_OF_THINKING in text
+    return PromptMessage(role, "" if is_cleaned else text, stays=role == _SYSTEM)
 
 
 def _more(body: Mapping[str, Any], messages: list[Mapping[str, Any]]) -> Iterator[str]:
