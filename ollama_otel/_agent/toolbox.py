@@ -89,6 +89,10 @@ def _known(given: Any) -> KnownTool:
     )
     if tool.timeout is not None and tool.timeout <= 0:
         raise ToolSchemaError(f"tool {name!r}: expected a timeout above 0 s, found {tool.timeout}")
+    if tool.max_result_size is not None and tool.max_result_size < 1:
+        raise ToolSchemaError(
+            f"tool {name!r}: expected a max_result_size of 1 or more, found {tool.max_result_size}"
+        )
     return KnownTool(
         name=name,
         description=about.description,

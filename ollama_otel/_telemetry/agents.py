@@ -28,6 +28,7 @@ from ollama_otel._exchange.agent_runs import (
 from ollama_otel._telemetry.attribute_limits import span_limit
 from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments
+from ollama_otel._wire.bounds import bounded_name
 from ollama_otel.settings import Settings
 
 __all__ = ["AgentTelemetry"]
@@ -130,7 +131,7 @@ class _Run(_Current, RunTrace):
             names.OPERATION_NAME: _EXECUTE,
             names.TOOL_NAME: name,
             names.TOOL_TYPE: _FUNCTION,
-            names.TOOL_CALL_ID: start.call.id,
+            names.TOOL_CALL_ID: None if start.call.id is None else bounded_name(start.call.id),
         }
         if settings.profile == "gen-ai-dev":
             attributes[names.AGENT_NAME] = self._start.agent

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -242,6 +244,31 @@ def test_what_stops_the_program_in_a_tool_comes_through(
     assert stage.attributes("execute_tool interrupt")["ollama.tool.outcome"] == "cancelled"
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, Stop])
+@pytest.mark.parametrize("colour", COLOURS[1:])
+def test_what_stops_the_program_in_a_tool_on_a_thread_comes_through(stop: Any, colour: str) -> None:
+    def interrupt() -> str:
+        """Interrupt."""
+        raise stop
+
+    stage = BalancedStage(colour).script(wants(("interrupt", {}), ("_sleep_forever", {})))
+    with pytest.raises(stop):
+        stage.run([interrupt, _sleep_forever])
+    stage.check("cancelled")
+
+
+@pytest.mark.parametrize("colour", COLOURS[1:])
+def test_what_stops_the_program_in_an_async_tool_comes_through(colour: str) -> None:
+    async def interrupt() -> str:
+        """Interrupt."""
+        raise Stop
+
+    stage = BalancedStage(colour).script(wants(("interrupt", {}), ("_sleep_forever", {})))
+    with pytest.raises(Stop):
+        stage.run([interrupt, _sleep_forever])
+    stage.check("cancelled")
+
+
 def test_an_interrupt_of_a_call_of_the_model_comes_through() -> None:
     class Interrupting(httpx.BaseTransport):
         def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -368,30 +395,78 @@ def test_the_end_of_the_telemetry_ends_the_spans_and_not_the_run(in_tool: bool) 
 
 
 HANGS = """
-import sys, threading
-from ollama_otel import Client
-from ollama_otel.testing import FakeOllama, Reply
+import asyncio, sys, threading
+from ollama_otel import AsyncClient, Client
+from ollama_otel.testing import Capture, FakeOllama, Reply
 from ollama_otel.tools import Agent
 
 def hang() -> str:
     "Hang."
+    print("hangs", flush=True)
     threading.Event().wait()
 
-fake = FakeOllama()
+fake, capture = FakeOllama(), Capture()
 call = {"function": {"name": "hang", "arguments": {}}}
 message = {"role": "assistant", "content": "", "tool_calls": [call]}
 fake.script("/api/chat", Reply.json({"model": "llama3.2", "message": message, "done": True}))
-with Client("http://fake", transport=fake.transport()) as client:
-    run = Agent(client, "llama3.2", [hang], tool_timeout=0.1).run("Go")
-print(run.tool_results[0].outcome)
+
+async def go(timeout):
+    async with AsyncClient("http://fake", transport=fake.transport(), **capture.options) as client:
+        return await Agent(client, "llama3.2", [hang], tool_timeout=timeout).arun("Go")
+
+kind, timeout = sys.argv[1], float(sys.argv[2]) or None
+try:
+    if kind == "async":
+        run = asyncio.run(go(timeout))
+    else:
+        client = Client("http://fake", transport=fake.transport(), **capture.options)
+        run = Agent(client, "llama3.2", [hang], tool_timeout=timeout).run("Go")
+    print(run.tool_results[0].outcome)
+except KeyboardInterrupt:
+    print("interrupted")
+for span in capture.spans:
+    if "chat" not in span.name:
+        kind = "ending" if "agent" in span.name else "outcome"
+        print(span.name, *[v for k, v in span.attributes.items() if k.endswith(kind)])
 """
 
 
-def test_a_tool_that_hangs_does_not_keep_the_process_alive() -> None:
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_tool_that_hangs_does_not_keep_the_process_alive(kind: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", HANGS, kind, "0.1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "timed_out\n", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        *("hangs", "timed_out", "execute_tool hang timed_out", "invoke_agent answered")
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGINT to send")
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_interrupt_stops_a_run_whose_tool_hangs(kind: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGS, kind, "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "hangs\n"
+        running.send_signal(signal.SIGINT)
+        try:
+            said, complaint = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert (running.returncode, complaint) == (0, "")
+    assert said.splitlines() == [
+        *("interrupted", "execute_tool hang cancelled", "invoke_agent cancelled")
+    ]
 
 
 # --- anything -----------------------------------------------------------------------------

@@ -211,8 +211,9 @@ class App:
         agent = Agent(self.client, AGENT, [get_current_weather, multiply], name="helper")
         agent.run("Compare the weather in Paris and Tokyo.")
         agent.run("What is 12 * 7?")
+        hurried = Agent(self.client, AGENT, [get_current_weather], name="hurried", max_rounds=3)
         with expecting(AgentRunError):
-            agent.run("Keep watching the weather in Paris.")
+            hurried.run("Keep watching the weather in Paris.")
 
     def streams_that_end_early(self) -> None:
         # The server may never free the slot of a stream that was left. Each of these has another
