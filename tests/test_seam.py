@@ -184,7 +184,7 @@ ALLOWED: Mapping[str, str] = {
     "_agent/chat.py": "assistant tool",
     "_agent/leaks.py": "arguments function name parameters",
     "_agent/session.py": "system",
-    "_agent/toolbox.py": "function name parameters",
+    "_agent/toolbox.py": "function parameters",
     "_telemetry/agents.py": "function",
     # The hooks of an httpx client, and the one field that the official client itself looks for.
     "client.py": "error response",

@@ -294,6 +294,21 @@ async def asyncio_failing(city: str) -> str:
     raise OutOfOrderError(f"no weather in {city}")
 
 
+class SilentError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("error", [SilentError(), KeyError()])
+def test_an_exception_without_a_text_is_told_by_its_class(stage: Stage, error: Exception) -> None:
+    def silent() -> None:
+        """Be silent."""
+        raise error
+
+    [result] = stage.script(wants(("silent", {})), said("Sorry.")).run([silent]).tool_results
+    assert result.text == f"The call failed: {type(error).__name__}"
+
+
 def test_a_tool_that_returns_what_json_cannot_hold(stage: Stage) -> None:
     def handle() -> object:
         """Handle."""

@@ -12,6 +12,7 @@ from dirty_equals import IsFloat, IsPositiveFloat
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
 
 from ollama_otel import Client, call_context, uninstrument_client
@@ -304,6 +305,24 @@ def test_a_result_that_is_an_object_is_json_and_others_are_text() -> None:
         if span.name == "execute_tool look"
     ]
     assert sorted(results) == ["plain", '{"a":1}']
+
+
+@pytest.mark.parametrize("given", ["prompt text of the user", "x" * 65, ""])
+def test_an_id_that_is_a_text_is_left_out(given: str) -> None:
+    answer = wants(ROME)
+    answer["message"]["tool_calls"][0]["id"] = given
+    stage = Stage().script(answer, said("Rain."))
+    stage.run([weather])
+    assert "gen_ai.tool.call.id" not in stage.attributes("execute_tool weather")
+
+
+def test_an_unsampled_run_has_metrics() -> None:
+    stage = Stage().script(wants(ROME), said("Rain."))
+    stage.capture = Capture(sampler=ALWAYS_OFF)
+    stage.run([weather])
+    assert stage.capture.spans == []
+    assert stage.capture.total("gen_ai.invoke_agent.duration") == 1
+    assert stage.capture.total("gen_ai.execute_tool.duration") == 1
 
 
 # --- labels -------------------------------------------------------------------------------
