@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -12,14 +16,25 @@ from typing import get_args
 import pytest
 
 from ollama_otel import _names as names
+from ollama_otel._exchange.agent_runs import RunEnding
 from ollama_otel._facts import FACTS, Fact, FactTable
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._wire.failures import ERROR_TYPES
 from ollama_otel.records import Outcome
 from ollama_otel.settings import Profile, Settings
+from ollama_otel.testing import FakeOllama
+from ollama_otel.tools import Agent
+
+from .collector import collecting
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```$", (DOCS / "agents.md").read_text(), re.MULTILINE | re.DOTALL
+)
+"""Of the page on agents; `test_workers.py` runs those of the other page."""
+OF_CHAT = {"client", "model", "tools", "think", "keep_alive"}
+"""Parameters of an agent that are as in a chat."""
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
 
 
@@ -116,3 +131,32 @@ def test_links_lead_somewhere(path: Path) -> None:
                 re.sub(r"[^\w\- ]", "", each).strip().lower().replace(" ", "-") for each in headings
             }
             assert anchor in slugs, f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+def test_every_block_about_agents_runs(code: str) -> None:
+    with FakeOllama().serve() as url, collecting() as sink:
+        environment = {
+            "OLLAMA_HOST": url,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
+            "OLLAMA_OTEL_AUTO_CONFIGURE": "true",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout
+        assert any(name.startswith("invoke_agent") for _, name in sink.spans())
+
+
+def test_the_page_on_agents_lists_every_ending_and_setting() -> None:
+    text = (DOCS / "agents.md").read_text(encoding="utf-8")
+    for ending in get_args(RunEnding):
+        assert f"`{ending}`" in text
+    for setting in inspect.signature(Agent).parameters.keys() - OF_CHAT:
+        assert re.search(rf"\b{setting}\b", text), setting

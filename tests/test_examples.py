@@ -69,6 +69,20 @@ def test_the_existing_app(collector: Collector) -> None:
     }
 
 
+def test_the_weather_agent(collector: Collector) -> None:
+    said = run(collector, EXAMPLES / "weather_agent.py")
+    assert "-> multiply {'a': 1, 'b': 1}\n" in said
+    assert "<- succeeded: 1\n" in said
+    assert "2 rounds, " in said
+    assert {service for service, _ in collector.spans()} == {"weather-agent"}
+    [(root, children)] = collector.tree().items()
+    assert root == "invoke_agent weather"
+    assert sorted(children) == [
+        *("chat llama3.2", "chat llama3.2"),
+        *("execute_tool multiply", "execute_tool weather"),
+    ]
+
+
 # A server of ASGI in 30 lines: it asks once, and its reader goes away after so many pieces.
 ASGI = """
 import asyncio, sys
@@ -197,7 +211,7 @@ def test_every_example_has_a_test_and_a_line_in_the_readme() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
         *("plain_chat.py", "web_stream.py", "existing_app.py"),
-        *("debug_yesterday.py", "test_with_replay.py"),
+        *("debug_yesterday.py", "test_with_replay.py", "weather_agent.py"),
         "gunicorn_workers.py",  # in test_workers.py
     }
     folders = {path.parent.name for path in EXAMPLES.glob("*/*.py")}

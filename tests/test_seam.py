@@ -184,7 +184,7 @@ ALLOWED: Mapping[str, str] = {
     "_agent/chat.py": "assistant tool",
     "_agent/leaks.py": "arguments function name parameters",
     "_agent/session.py": "system",
-    "_agent/toolbox.py": "function name parameters",
+    "_agent/toolbox.py": "function parameters",
     "_telemetry/agents.py": "function",
     # The role of an answer in a message for the official client.
     "_structured/requests.py": "assistant",

@@ -18,14 +18,14 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import anyio
-import anyio.to_thread
 import ollama
+from anyio.from_thread import BlockingPortal
 
 from ollama_otel._agent.chat import AnswerReader, ChatPart, as_message, user_message
 from ollama_otel._agent.job import ToolJob
 from ollama_otel._agent.machine import Ask, AtLimit, End, Limits, OnError, OnLeak
 from ollama_otel._agent.session import Plan, Session
-from ollama_otel._agent.threads import run_async, run_on_threads
+from ollama_otel._agent.threads import run_async, run_on_thread, run_on_threads
 from ollama_otel._agent.toolbox import AgentTool, Toolbox
 from ollama_otel._agent.values import (
     AgentRun,
@@ -321,12 +321,11 @@ def _parts(
         yield answer
         return
     with closing(answer):
-        while True:
-            with session.current():
-                part = next(answer, None)
-            if part is None:
-                return
+        with session.current():  # the first part sends the request
+            part = next(answer, None)
+        while part is not None:
             yield part
+            part = next(answer, None)
 
 
 def _decide(session: Session, jobs: Sequence[ToolJob]) -> None:
@@ -395,12 +394,11 @@ async def _aparts(
         yield answer
         return
     async with aclosing(answer):
-        while True:
-            with session.current():
-                part = await anext(answer, None)
-            if part is None:
-                return
+        with session.current():  # the first part sends the request
+            part = await anext(answer, None)
+        while part is not None:
             yield part
+            part = await anext(answer, None)
 
 
 async def _adecide(session: Session, jobs: Sequence[ToolJob]) -> None:
@@ -415,26 +413,32 @@ async def _adecide(session: Session, jobs: Sequence[ToolJob]) -> None:
 
 
 async def _acall(session: Session, jobs: Sequence[ToolJob]) -> None:
-    most = session.plan.max_concurrency
-    places, threads = anyio.Semaphore(most), anyio.CapacityLimiter(most)
-    async with anyio.create_task_group() as group:
-        for job in session.ready(jobs):
-            group.start_soon(_acall_one, job, places, threads)
+    waiting, places = session.ready(jobs), anyio.Semaphore(session.plan.max_concurrency)
+    stops: list[BaseException] = []
+    async with BlockingPortal() as portal, anyio.create_task_group() as group:
+
+        async def call(job: ToolJob) -> None:
+            try:
+                async with places:
+                    await _acall_one(job, portal)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as stop:  # noqa: BLE001 - raised below, and not in a group
+                stops.append(stop)
+                group.cancel_scope.cancel()
+
+        for job in waiting:
+            group.start_soon(call, job)
+    for stop in stops:
+        raise stop
 
 
-async def _acall_one(job: ToolJob, places: anyio.Semaphore, threads: anyio.CapacityLimiter) -> None:
-    async with places:
-        with anyio.move_on_after(job.timeout) as scope, job.running():
-            if job.is_async:
-                value = job.run()
-            else:
-                # In a box: trio takes a coroutine that comes from a thread for a mistake.
-                [value] = await anyio.to_thread.run_sync(
-                    lambda: [job.run()], abandon_on_cancel=True, limiter=threads
-                )
-            if inspect.isawaitable(value):
-                with job.current():
-                    value = await value
-            job.returned(value)
-        if scope.cancelled_caught:
-            job.time_out()
+async def _acall_one(job: ToolJob, portal: BlockingPortal) -> None:
+    with anyio.move_on_after(job.timeout) as scope, job.running():
+        value = job.run() if job.is_async else await run_on_thread(job.run, portal)
+        if inspect.isawaitable(value):
+            with job.current():
+                value = await value
+        job.returned(value)
+    if scope.cancelled_caught:
+        job.time_out()

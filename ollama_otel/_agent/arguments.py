@@ -70,10 +70,6 @@ class Parameters:
         """Take the types of a JSON schema's properties; what it says beyond them is not checked."""
         properties = schema.get("properties") or {}
         required = schema.get("required") or ()
-        if not isinstance(properties, Mapping) or not isinstance(required, list | tuple):
-            raise ToolSchemaError(
-                f"tool {tool!r}: expected `properties` as an object and `required` as a list"
-            )
         if missing := [name for name in required if name not in properties]:
             raise ToolSchemaError(f"tool {tool!r}: {missing[0]!r} is required, and no property")
         found = {

@@ -12,7 +12,7 @@ import ollama
 from msgspec import Struct
 from pydantic import BaseModel
 
-from ollama_otel._agent.results import clean
+from ollama_otel._agent.results import clean, cleaned
 from ollama_otel._agent.values import Event, TextEvent, ThinkingEvent
 from ollama_otel.records import ToolCall
 
@@ -82,13 +82,17 @@ class AnswerReader:
         self._last = part
         message = part.message
         if message.thinking:
-            self._thinking.append(message.thinking)
+            self._thinking.append(clean(message.thinking))
             yield ThinkingEvent(message.thinking)
         if message.content:
-            self._text.append(message.content)
+            self._text.append(clean(message.content))
             yield TextEvent(message.content)
         self._calls += [
-            ToolCall(name=each.function.name, arguments=dict(each.function.arguments), id=each.id)
+            ToolCall(
+                name=clean(each.function.name),
+                arguments=cleaned(each.function.arguments),
+                id=None if each.id is None else clean(each.id),
+            )
             for each in message.tool_calls or ()
         ]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
-__all__ = ["ResultText", "UnwritableResultError", "clean", "result_text"]
+__all__ = ["ResultText", "UnwritableResultError", "clean", "cleaned", "result_text"]
 
 
 class UnwritableResultError(TypeError):
@@ -47,3 +48,12 @@ def _as_json(value: Any) -> str:
 def clean(text: str) -> str:
     """Replace halves of surrogate pairs, which a request cannot hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def cleaned(value: Any) -> Any:
+    """Return a value of JSON with all texts in it `clean`."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean(key): cleaned(item) for key, item in value.items()}
+    return [cleaned(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,8 @@
-"""Runs the tool calls of a round on threads, and async functions, for the sync shell."""
+"""Runs tools on threads, for both shells, and async functions for the sync one.
+
+The threads are daemons, unlike those of anyio and `concurrent.futures`: a thread cannot be stopped,
+and a tool that hangs must not keep the process alive.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,18 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from ollama_otel._agent.job import ToolJob
 
-__all__ = ["run_async", "run_on_threads"]
+__all__ = ["run_async", "run_on_thread", "run_on_threads"]
 
+_T = TypeVar("_T")
 _NAME: Final = "ollama_otel tool"
 
 
@@ -73,10 +82,39 @@ def _started(
             running.error = error
         ended.put(running)
 
-    # Of this thread: the span of the run, and the caller's own variables.
+    _start(work)
+    return running
+
+
+def _start(work: Callable[[], None]) -> None:
+    # In a copy of this context: the span of the run, and the caller's own variables.
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(work,), name=_NAME, daemon=True).start()
-    return running
+
+
+async def run_on_thread(call: Callable[[], _T], portal: BlockingPortal) -> _T:
+    """Return what `call` returns on a thread, or raise what it raises.
+
+    If this task is cancelled, the call goes on in the background.
+    """
+    ended = anyio.Event()
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # noqa: BLE001 - the task raises it
+            errors.append(error)
+        # Nobody waits any more if the portal is closed, or its loop.
+        with suppress(RuntimeError):
+            portal.start_task_soon(ended.set)
+
+    _start(work)
+    await ended.wait()
+    for error in errors:
+        raise error
+    return results[0]
 
 
 def run_async(value: Awaitable[Any]) -> Any:

@@ -55,9 +55,6 @@ class Toolbox:
                 raise ToolSchemaError(f"two tools have the name {known.name!r}: rename one")
             self._tools[known.name] = known
 
-    def __len__(self) -> int:
-        return len(self._tools)
-
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._tools)
@@ -85,10 +82,14 @@ def _known(given: Any) -> KnownTool:
     parameters = (
         Parameters.of_function(resolved_signature(function, name), name)
         if function is not None and tool.schema is None
-        else Parameters.of_schema(_parameters(definition), name)
+        else Parameters.of_schema(definition["function"].get("parameters") or {}, name)
     )
     if tool.timeout is not None and tool.timeout <= 0:
         raise ToolSchemaError(f"tool {name!r}: expected a timeout above 0 s, found {tool.timeout}")
+    if tool.max_result_size is not None and tool.max_result_size < 1:
+        raise ToolSchemaError(
+            f"tool {name!r}: expected a max_result_size of 1 or more, found {tool.max_result_size}"
+        )
     return KnownTool(
         name=name,
         description=about.description,
@@ -161,11 +162,3 @@ def _checked(schema: Mapping[str, Any] | ollama.Tool) -> Mapping[str, Any]:
     except ValueError as error:
         raise ToolSchemaError(f"this is not the schema of a tool: {error}") from error
     return schema
-
-
-def _parameters(definition: Mapping[str, Any]) -> Mapping[str, Any]:
-    about = definition["function"]
-    found = about.get("parameters") or {}
-    if not isinstance(found, Mapping):
-        raise ToolSchemaError(f"tool {about.get('name')!r}: expected `parameters` as an object")
-    return found

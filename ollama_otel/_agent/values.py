@@ -116,6 +116,9 @@ class AgentRunError(AgentError):
         self.run = run
         """The whole trajectory; `run.ending` says why it ended."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.run)
+
 
 # --- events -------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ them twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -37,6 +38,7 @@ _INVOKE: Final = "invoke_agent"
 _EXECUTE: Final = "execute_tool"
 _FUNCTION: Final = "function"
 """The type of all tools of an agent: the client runs them."""
+_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _MAX_AGENTS: Final = 100
 _MAX_TOOLS: Final = 200
 _MAX_ERRORS: Final = 50
@@ -129,7 +131,7 @@ class _Run(_Current, RunTrace):
             names.OPERATION_NAME: _EXECUTE,
             names.TOOL_NAME: name,
             names.TOOL_TYPE: _FUNCTION,
-            names.TOOL_CALL_ID: start.call.id,
+            names.TOOL_CALL_ID: _id(start.call.id),
         }
         if settings.profile == "gen-ai-dev":
             attributes[names.AGENT_NAME] = self._start.agent
@@ -246,6 +248,11 @@ def _error_type(record: ToolCallRecord) -> str | None:
     kind = type(record.error)
     is_builtin = kind.__module__ == "builtins"
     return kind.__qualname__ if is_builtin else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _id(given: str | None) -> str | None:
+    """Return the id of a tool call; None for a text that a server may have put in its place."""
+    return given if given is not None and _ID.fullmatch(given) else None
 
 
 def _known(attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import pickle
 import threading
 import time
 from contextvars import ContextVar
@@ -15,7 +17,7 @@ import ollama
 import pytest
 
 from ollama_otel.errors import AgentError, InstrumentationError, SettingsError
-from ollama_otel.testing import FakeOllama
+from ollama_otel.testing import FakeOllama, Reply
 from ollama_otel.tools import (
     Agent,
     AgentRunError,
@@ -192,6 +194,13 @@ def test_the_limit_of_rounds_has_the_whole_trajectory(stage: Stage) -> None:
     assert len(stage.requests) == 3
 
 
+def test_the_error_can_be_pickled() -> None:
+    with pytest.raises(AgentRunError) as caught:
+        Stage().script(said("")).run()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.run) == (str(caught.value), caught.value.run)
+
+
 def test_a_last_answer_at_the_limit(stage: Stage) -> None:
     stage.script(*[wants(ROME)] * 2, said("It rained all the time."))
     run = stage.run([weather], max_rounds=3, at_limit="answer")
@@ -283,6 +292,21 @@ async def asyncio_failing(city: str) -> str:
     """Fail."""
     await asyncio.sleep(0)
     raise OutOfOrderError(f"no weather in {city}")
+
+
+class SilentError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("error", [SilentError(), KeyError()])
+def test_an_exception_without_a_text_is_told_by_its_class(stage: Stage, error: Exception) -> None:
+    def silent() -> None:
+        """Be silent."""
+        raise error
+
+    [result] = stage.script(wants(("silent", {})), said("Sorry.")).run([silent]).tool_results
+    assert result.text == f"The call failed: {type(error).__name__}"
 
 
 def test_a_tool_that_returns_what_json_cannot_hold(stage: Stage) -> None:
@@ -434,6 +458,49 @@ def test_a_tool_that_takes_too_long(stage: Stage) -> None:
         ("timed_out", "The call took more than 0.2 s."),
         ("succeeded", "rain in Rome"),
     ]
+
+
+def test_a_call_that_timed_out_gives_its_place_to_the_next(stage: Stage) -> None:
+    let_go = threading.Event()
+
+    def wait() -> None:
+        """Wait."""
+        let_go.wait(30)
+
+    stage.script(wants(("wait", {}), ROME), said("Hm."))
+    try:
+        run = stage.run([AgentTool(function=wait, timeout=0.05), weather], max_concurrency=1)
+    finally:
+        let_go.set()
+    assert [each.outcome for each in run.tool_results] == ["timed_out", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    "error", [StopIteration, StopAsyncIteration, ExceptionGroup("", [OSError()])]
+)
+def test_a_tool_may_raise_anything(stage: Stage, error: Any) -> None:
+    def odd() -> None:
+        """Odd."""
+        raise error
+
+    [result] = stage.script(wants(("odd", {})), said("Hm.")).run([odd]).tool_results
+    assert result.outcome == "failed"
+
+
+def test_half_of_a_surrogate_pair_does_not_stop_a_run(stage: Stage) -> None:
+    answer = wants(("echo", {"text": "x\ud800"}), thinking="\ud800")
+    answer["message"]["content"] = "\ud800"
+
+    def echo(text: str) -> str:
+        """Echo."""
+        return text + "\ud800"
+
+    answer = json.loads(json.dumps(answer))
+    body = json.dumps(answer).encode() + b"\n"
+    stage.fake.script("/api/chat", Reply.whole(body, "application/x-ndjson"))
+    stage.script(said("Done."))
+    run = stage.run([echo], prompt="\ud800", keep_thinking=True)
+    assert run.tool_results[0].text == "x??"
 
 
 def test_a_time_out_can_be_raised(stage: Stage) -> None:

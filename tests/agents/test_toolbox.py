@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Optional
 
@@ -135,9 +135,23 @@ def variadic(*values: int) -> None:
     """Variadic."""
 
 
+def indescribable(function: Callable[[], int]) -> None:
+    """Indescribable."""
+
+
+class Unsigned:
+    __signature__ = "none"
+
+    def __call__(self) -> None:
+        """Unsigned."""
+
+
 @pytest.mark.parametrize(
     ("tools", "message"),
     [
+        ([indescribable], "'indescribable': the official client cannot describe it"),
+        ([Unsigned()], "'Unsigned' has no signature that can be read"),
+        ([AgentTool(function=weather, max_result_size=0)], "max_result_size of 1 or more, found 0"),
         ([lambda x: x], "'<lambda>' is none: define the function with `def`"),
         ([weather, weather], "two tools have the name 'weather'"),
         ([weather, schema()], "two tools have the name 'weather'"),
@@ -149,7 +163,7 @@ def variadic(*values: int) -> None:
         ([{"type": "function", "function": "weather"}], "this is not the schema of a tool"),
         ([schema(type="array")], "this is not the schema of a tool"),
         ([schema(required=["city"])], "'city' is required, and no property"),
-        ([schema(properties={}, required="city")], "this is not the schema|`required` as a list"),
+        ([schema(properties={}, required="city")], "this is not the schema of a tool"),
         ([AgentTool()], "needs a function, a schema, or both"),
         ([AgentTool(function=weather, timeout=0)], "timeout above 0 s, found 0"),
         ([undefined], "'undefined': a type in its signature is not known"),

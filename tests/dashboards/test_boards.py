@@ -95,13 +95,14 @@ def test_a_file_that_differs_or_is_of_no_board_is_reported(tmp_path: Path) -> No
 
 
 def test_a_further_board_is_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "agents.py").write_text(
+    (tmp_path / "costs.py").write_text(
         "from dashboards.src.layout import Board\n"
-        "BOARD = Board(uid='ollama-otel-agents', title='Agents', description='Tools.', rows=())\n"
+        "BOARD = Board(uid='ollama-otel-costs', title='Costs', description='Money.', rows=())\n"
     )
     monkeypatch.setattr(command.boards, "__path__", [*command.boards.__path__, str(tmp_path)])
     assert [board.uid for board in command.all_boards()] == [
         "ollama-otel-agents",
+        "ollama-otel-costs",
         "ollama-otel-latency",
         "ollama-otel-overview",
         "ollama-otel-server",

@@ -33,6 +33,7 @@ from ollama_otel import (
     call_context,
     configure,
 )
+from ollama_otel.tools import Agent, AgentRunError
 
 EVICTION_CYCLES = 3
 """Times per round that two models evict each other."""
@@ -198,6 +199,22 @@ class App:
         list(client.chat(AGENT, messages=asked(question), tools=[WEATHER], stream=True))
         client.chat(AGENT, messages=asked("Extract the product."), format="json")
 
+    def agents(self) -> None:
+        def get_current_weather(location: str) -> str:
+            """Current weather."""
+            return "18 C, sunny"
+
+        def multiply(a: int, b: int) -> int:
+            """Multiply two numbers."""
+            raise OverflowError
+
+        agent = Agent(self.client, AGENT, [get_current_weather, multiply], name="helper")
+        agent.run("Compare the weather in Paris and Tokyo.")
+        agent.run("What is 12 * 7?")
+        hurried = Agent(self.client, AGENT, [get_current_weather], name="hurried", max_rounds=3)
+        with expecting(AgentRunError):
+            hurried.run("Keep watching the weather in Paris.")
+
     def streams_that_end_early(self) -> None:
         # The server may never free the slot of a stream that was left. Each of these has another
         # `num_ctx` than the next call, for which the server starts a new engine with a free slot.
@@ -338,6 +355,7 @@ def run(plan: Plan) -> None:
     app = App(plan)
     for number in range(plan.rounds):
         app.ordinary_calls()
+        app.agents()
         app.streams_that_end_early()
         app.errors()
         app.engine_dies()
