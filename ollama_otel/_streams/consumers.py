@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import queue
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -43,7 +43,7 @@ class AsyncConsumer(Protocol):
 
     async def take(self, part: Part) -> None: ...
 
-    async def end(self, end: StreamEnd) -> None: ...
+    def end(self, end: StreamEnd) -> Coroutine[Any, Any, None]: ...
 
 
 def consumer(target: Any, patience: float, is_over: Callable[[], bool]) -> Consumer:

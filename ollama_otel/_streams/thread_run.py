@@ -99,8 +99,7 @@ class StreamRun:
     def _run(self) -> None:
         delivery = self._delivery
         try:
-            with noting(self._opened):
-                self._deliver()
+            self._deliver()
             self._close()
             try:
                 self._consumer.end(delivery.end)
@@ -117,7 +116,9 @@ class StreamRun:
             delivery.over("consumer_failed", error)
         while not delivery.is_over:
             try:
-                part = next(self._stream)
+                # Not around the consumer, which may open streams of its own.
+                with noting(self._opened):
+                    part = next(self._stream)
             except StopIteration:
                 delivery.exhausted()
                 return
