@@ -64,7 +64,10 @@ def is_instrumented(client: object) -> bool:
 
 def recording_of(client: object) -> Instrumentation | None:
     """Return what records this client's calls now; None if they are not recorded."""
-    target = _httpx_client_of(client)
+    try:
+        target = _httpx_client_of(client)
+    except InstrumentationError:
+        return None
     outermost = target._transport  # noqa: SLF001
     shells = [outermost] if isinstance(outermost, Shell) else _made.get(target, ())
     return next((instrumentation_of(shell) for shell in shells if is_on(shell)), None)

@@ -460,6 +460,42 @@ def test_a_closed_receiver_ends_the_stream(name: str) -> None:
     assert source.closings == 1
 
 
+def test_a_queue_that_is_joined_does_not_wait_for_what_was_dropped() -> None:
+    items = queue.Queue[Any](maxsize=2)
+    run = stream_to(endless().sync(), items)
+    until(items.full)
+    run.stop()
+    run.wait(HANG)
+    while not isinstance(items.get(), StreamEnd):
+        items.task_done()
+    items.task_done()
+    items.join()
+
+
+@pytest.mark.parametrize("name", COLOURS[1:])
+def test_an_end_takes_the_time_that_it_needs(name: str) -> None:
+    """More than a cancelled task would wait for it."""
+    from ollama_otel._streams import task_run
+
+    class Slow(Recorder):
+        async def on_end(self, end: StreamEnd) -> None:
+            await anyio.sleep(0.2)
+            self.ends.append(end)
+
+    handler = Slow()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_run, "_CLEAN_UP", 0.05)
+        deliver(Colour(name), Source().asynchronous(), handler)
+        assert [end.ending for end in handler.ends] == ["completed"]
+
+        async def cancelled() -> None:
+            with anyio.move_on_after(0.05):
+                await stream_to(endless().asynchronous(), handler).run()
+
+        Colour(name).run(cancelled)
+    assert [end.ending for end in handler.ends] == ["completed"]
+
+
 # --- stopped from outside -----------------------------------------------------------------
 
 

@@ -6,7 +6,9 @@ import asyncio
 import json
 import pickle
 import re
+import sys
 import traceback
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +71,12 @@ class Typed(TypedDict):
 class Tree(BaseModel):
     name: str
     children: list[Tree] = []
+
+
+class PlainTyped(typing.TypedDict):
+    """Of a Python that pydantic can use from 3.12 on."""
+
+    name: str
 
 
 class Odd:
@@ -316,6 +324,10 @@ def test_types_are_known(form: Any) -> None:
         (Odd, {}, "no JSON schema can be made of Odd"),
         (dict[str, Odd], {}, "no JSON schema can be made of dict"),
         (Annotated[list[Odd], {"unhashable": []}], {}, "no JSON schema can be made of"),
+        pytest.param(
+            *(PlainTyped, {}, "use `typing_extensions.TypedDict`"),
+            marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes it"),
+        ),
         (Callable[[int], int], {}, "no JSON schema can be made of"),
         (Model, {"attempts": 0}, "attempts must be a whole number of at least 1, not 0"),
         (Model, {"attempts": 1.5}, "attempts must be a whole number of at least 1, not 1.5"),
@@ -414,6 +426,17 @@ def test_the_error_says_nothing_that_the_model_said(scene: Scene) -> None:
     assert SECRET in caught.value.text
     recorded = [(span.attributes, span.events, span.status) for span in scene.capture.spans]
     assert SECRET not in str([[dict(a), e, s.description] for a, e, s in recorded])
+
+
+def test_the_error_can_be_sent_to_another_process(colour: Colour) -> None:
+    scene = Scene(colour, "chat", stream=False)
+    scene.answer(NEGATIVE)
+    with pytest.raises(OutputMismatchError) as caught:
+        scene.ask()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is OutputMismatchError
+    assert (str(again), again.text) == (str(caught.value), NEGATIVE)
+    assert again.reasons == caught.value.reasons
 
 
 def test_of_many_faults_the_first_are_said(colour: Colour) -> None:
@@ -701,6 +724,54 @@ def test_a_client_that_is_not_recorded_gives_values_too() -> None:
     assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
     assert capture.spans == []
     assert capture.metrics() == {}
+
+
+def test_a_client_over_something_else_gives_values_too() -> None:
+    """Somebody replaced the httpx client; the calls are not recorded, and made."""
+    server = FakeOllama()
+    server.script("/api/chat", reply(GOOD))
+    client = Client(HOST, transport=server.transport())
+    inner = client._client
+
+    class Wrapper:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+    client._client = Wrapper()
+    assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
+
+
+def test_an_open_stream_ends_with_the_telemetry(colour: Colour) -> None:
+    from ollama_otel._exchange import open_calls
+
+    scene = Scene(colour, "chat", stream=True)
+    scene.answer(GOOD)
+
+    async def scenario() -> None:
+        client = colour.ours(HOST, transport=scene.server.transport(), **scene.capture.options)
+        stream = each(await done(client.chat("m", ASK, format=Model, stream=True)))
+        await anext(stream)
+        with open_calls.ending_all(60.0) as has_ended:
+            assert has_ended
+        parts = [part async for part in stream]
+        assert parts[-1].parsed == Model(name="Photon", price=3)
+        await closed(client)
+
+    colour.run(scenario)
+    assert {span.attributes["ollama.outcome"] for span in scene.capture.spans} == {"cancelled"}
+    assert len(scene.capture.spans) == 2
+    scene.parent()
+
+
+def test_no_operation_stays_open(scene: Scene) -> None:
+    from ollama_otel._exchange import open_calls
+
+    scene.answer(GOOD)
+    scene.ask()
+    with pytest.raises(ollama.ResponseError):
+        scene.ask()
+    assert open_calls._open == set()
+    assert open_calls._ending == set()
 
 
 def test_the_span_is_not_current_while_the_caller_has_a_part() -> None:

@@ -1,4 +1,7 @@
-"""The calls of this process that have not ended, so that its end can end them."""
+"""The calls of this process that have not ended, so that its end can end them.
+
+So are the operations that have not: what several calls belong to.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from ollama_otel import _process
 from ollama_otel._display import logger
 
-if TYPE_CHECKING:
-    from ollama_otel._exchange.exchange import Exchange
-
-__all__ = ["add", "end_all", "ending_all", "has_ended", "holds", "is_closed", "take"]
+__all__ = ["OpenCall", "add", "end_all", "ending_all", "has_ended", "holds", "is_closed", "take"]
 
 _AT_EXIT: Final = 3.0
 """Seconds that the exit of the process takes for it."""
@@ -23,25 +23,34 @@ _LOOK_AGAIN: Final = 0.005
 
 _log = logger()
 
+
+class OpenCall(Protocol):
+    """What can be open; each is equal to itself only."""
+
+    def shut_down(self) -> None:
+        """End as cancelled, and take itself out; from any thread."""
+        ...
+
+
 # Each operation on the set is one step of the interpreter, so no lock is needed: the garbage
 # collector may interrupt a thread here and end another call. An exchange does not refer to the
 # body that the caller reads, so an abandoned body is still collected.
-_open: set[Exchange] = set()
-_ending: set[tuple[int, Exchange]] = set()
+_open: set[OpenCall] = set()
+_ending: set[tuple[int, OpenCall]] = set()
 """Threads, by `get_ident`, and the calls whose records they hand to the observers."""
 _is_hooked = False
 _closed_by = 0
 """How many shutdowns are under way."""
 
 
-def add(call: Exchange) -> None:
+def add(call: OpenCall) -> None:
     """Take in a call that begins."""
     if not _is_hooked:
         _hook()
     _open.add(call)
 
 
-def take(call: Exchange) -> bool:
+def take(call: OpenCall) -> bool:
     """Take out a call that ends; True for the first of all threads that try.
 
     That thread has to call `has_ended` when all observers have the record.
@@ -59,12 +68,12 @@ def take(call: Exchange) -> bool:
     return True
 
 
-def has_ended(call: Exchange) -> None:
+def has_ended(call: OpenCall) -> None:
     """Note that the observers have the record of the call that this thread took, or never will."""
     _ending.discard((get_ident(), call))
 
 
-def holds(call: Exchange) -> bool:
+def holds(call: OpenCall) -> bool:
     return call in _open
 
 
@@ -89,12 +98,12 @@ def end_all(timeout: float = _AT_EXIT) -> bool:
     return True
 
 
-def _of_others() -> set[tuple[int, Exchange]]:
+def _of_others() -> set[tuple[int, OpenCall]]:
     """What other threads are ending; this one may have been interrupted while it ended a call."""
     return {each for each in _ending.copy() if each[0] != get_ident()}
 
 
-def _have_ended(calls: set[tuple[int, Exchange]], until: float) -> bool:
+def _have_ended(calls: set[tuple[int, OpenCall]], until: float) -> bool:
     while not calls.isdisjoint(_ending):
         if time.monotonic() > until:
             return False

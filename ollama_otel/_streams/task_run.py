@@ -21,7 +21,7 @@ from ollama_otel.transport import abandon
 __all__ = ["AsyncStreamRun"]
 
 _CLEAN_UP: Final = 5.0
-"""Seconds in which a consumer is told the end; a cancelled task waits for it."""
+"""Seconds that a cancelled task waits until the request is closed and the consumer told."""
 
 
 class AsyncStreamRun:
@@ -91,7 +91,8 @@ class AsyncStreamRun:
                 # The scope cannot be left without its event loop.
                 return delivery.end
             delivery.over("cancelled")
-            await self._finish()
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLEAN_UP):
+                await self._finish()
             raise
         await self._finish()
         return delivery.result()
@@ -151,18 +152,19 @@ class AsyncStreamRun:
         self._response = response
 
     async def _finish(self) -> None:
-        """Close the request and tell the consumer, also if the task is being cancelled."""
+        """Close the request and tell the consumer."""
         delivery = self._delivery
         self._response = None
         try:
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLEAN_UP):
+                # How the stream ended is known already.
                 with suppress(Exception):
                     await self._close()
-                try:
-                    if delivery.claims_end():
-                        await self._consumer.end(delivery.end)
-                except Exception as error:  # noqa: BLE001 - who waits gets it
-                    delivery.raised_at_end(error)
+            try:
+                if delivery.claims_end():
+                    await self._consumer.end(delivery.end)
+            except Exception as error:  # noqa: BLE001 - who waits gets it
+                delivery.raised_at_end(error)
         finally:
             self._ended.set()
 

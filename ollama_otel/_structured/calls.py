@@ -20,6 +20,8 @@ import ollama
 from ollama import ChatResponse, GenerateResponse, Image, Message, Options, Tool
 
 from ollama_otel._client_instrumentation import recording_of
+from ollama_otel._exchange.observers import Instrumentation
+from ollama_otel._guard import guard
 from ollama_otel._structured.output_type import Format, is_type, output_type
 from ollama_otel._structured.requests import ChatInput, PromptInput, RequestInput
 from ollama_otel._structured.responses import (
@@ -61,6 +63,14 @@ class GenerateOptions(ChatOptions, total=False):
 def _refuse_without_type(attempts: int | None, *, schema_in_prompt: bool) -> None:
     if attempts is not None or schema_in_prompt:
         raise TypeError("attempts and schema_in_prompt need a type as format")
+
+
+def _recording_of(client: object) -> Instrumentation | None:
+    try:
+        return recording_of(client)
+    except Exception as fault:  # noqa: BLE001 - the calls are made, recorded or not
+        guard.caught("looking for what records a call", fault)
+        return None
 
 
 def _asked(
@@ -485,7 +495,7 @@ class _AsyncStructuredCalls(ollama.AsyncClient):
 
 
 def _whole(client: object, plan: Plan[Any], call: Any, options: dict[str, Any]) -> Any:
-    with Run(plan, recording_of(client)) as run:
+    with Run(plan, _recording_of(client)) as run:
         while True:
             with run.calling():
                 response = call(plan.model, run.input, format=run.schema, **options)
@@ -497,7 +507,7 @@ def _whole(client: object, plan: Plan[Any], call: Any, options: dict[str, Any]) 
 def _stream(
     client: object, plan: Plan[Any], call: Any, options: dict[str, Any]
 ) -> Generator[Any, None, None]:
-    with Run(plan, recording_of(client)) as run:
+    with Run(plan, _recording_of(client)) as run:
         while not run.is_over:
             parts = call(plan.model, run.input, format=run.schema, stream=True, **options)
             try:
@@ -514,7 +524,7 @@ def _stream(
 
 
 async def _async_whole(client: object, plan: Plan[Any], call: Any, options: dict[str, Any]) -> Any:
-    with Run(plan, recording_of(client)) as run:
+    with Run(plan, _recording_of(client)) as run:
         while True:
             with run.calling():
                 response = await call(plan.model, run.input, format=run.schema, **options)
@@ -526,7 +536,7 @@ async def _async_whole(client: object, plan: Plan[Any], call: Any, options: dict
 async def _async_stream(
     client: object, plan: Plan[Any], call: Any, options: dict[str, Any]
 ) -> AsyncGenerator[Any, None]:
-    with Run(plan, recording_of(client)) as run:
+    with Run(plan, _recording_of(client)) as run:
         while not run.is_over:
             parts = await call(plan.model, run.input, format=run.schema, stream=True, **options)
             try:
