@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import queue
 import re
@@ -321,6 +322,18 @@ def test_what_a_handler_raises_reaches_who_waits(
     assert [name for name, _ in handler.told][-2:] == [method, "on_end"]
     assert source.closings == (0 if method == "on_start" else 1)
     assert source.read <= 4
+
+
+def test_the_stream_is_closed_before_its_consumer_is_told(colour: Colour) -> None:
+    class Looking(Recorder):
+        def on_end(self, end: StreamEnd) -> None:
+            closings.append(source.closings)
+
+    for raises_in in ("on_text", ""):
+        source, closings = endless() if raises_in else Source(), list[int]()
+        with pytest.raises(OopsError) if raises_in else contextlib.nullcontext():
+            deliver(colour, source.of(colour), Looking(raises_in=raises_in))
+        assert closings == [1]
 
 
 def test_what_is_raised_at_the_end_reaches_who_waits(colour: Colour) -> None:
@@ -884,6 +897,7 @@ def test_a_consumer_may_have_a_stream_of_its_own(colour: Colour) -> None:
     """To stop the run must not close that."""
     server, capture = FakeOllama(), Capture()
     server.script("/api/chat", script("Hi there"), script("Inner"))
+    runs: list[Any] = []
     inner: list[Any] = []
 
     async def scenario() -> None:
@@ -891,24 +905,27 @@ def test_a_consumer_may_have_a_stream_of_its_own(colour: Colour) -> None:
 
         class Asking(StreamHandler):
             def on_text(self, text: str) -> Any:
-                if inner:
-                    return None
-                inner.append(client.chat("m", ASK, stream=True))
-                return self.begin() if colour.is_async else inner.append(next(inner[0]))
+                stream = client.chat("m", ASK, stream=True)
+                if colour.is_async:
+                    return self.begin(stream)
+                until(lambda: bool(runs))
+                inner.extend([stream, next(stream)])
+                return runs[0].stop()
 
-            async def begin(self) -> None:
-                inner[0] = await inner[0]
-                inner.append(await anext(inner[0]))
+            async def begin(self, stream: Any) -> None:
+                stream = await stream
+                inner.extend([stream, await anext(stream)])
+                runs[0].stop()
 
-        run = stream_to(client.chat("m", ASK, stream=True), Asking())
-        await run.run() if colour.is_async else run.wait(HANG)
-        run.stop()
-        rest = [p async for p in inner[0]] if colour.is_async else list(inner[0])
-        assert "".join(p.message.content for p in [inner[1], *rest]) == "Inner"
+        runs.append(stream_to(client.chat("m", ASK, stream=True), Asking()))
+        await runs[0].run() if colour.is_async else runs[0].wait(HANG)
+        stream, first = inner
+        rest = [p async for p in stream] if colour.is_async else list(stream)
+        assert "".join(p.message.content for p in [first, *rest]) == "Inner"
         await closed(client)
 
     colour.run(scenario)
-    assert [record.outcome for record in capture.records] == ["completed"] * 2
+    assert [record.outcome for record in capture.records] == ["abandoned", "completed"]
 
 
 class Answer(BaseModel):

@@ -18,7 +18,7 @@ import ollama
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from ollama_otel import Client, uninstrument_client
@@ -369,6 +369,7 @@ OUTCOMES: list[tuple[str, dict[str, Any], StructuredOutcome]] = [
     ("", {}, "schema_ignored"),
     ("", {"thinking": '{"name": "Photon", "price": 3}'}, "schema_ignored"),
     ('{"name": "Pho', {"done_reason": "length"}, "cut_by_num_predict"),
+    ('{"name": "Photon", "price": 3', {"done_reason": "length"}, "cut_by_num_predict"),
     ("", {"done_reason": "length", "thinking": "Let me see"}, "cut_by_num_predict"),
     ('{"name": "Pho', {"done": False, "done_reason": None}, "incomplete"),
     ("", {"done": False, "done_reason": None}, "incomplete"),
@@ -385,6 +386,7 @@ def test_what_became_of_an_answer_has_a_name(
     error = caught.value
     assert (error.outcome, error.text) == (outcome, text)
     assert error.reasons
+    assert [part.parsed for part in scene.parts if part.done] in ([], [None])
     assert [attempt.outcome for attempt in error.attempts] == [outcome]
     assert isinstance(error, ValueError)
     span = scene.parent()
@@ -582,6 +584,39 @@ def test_parts_can_be_looked_at_later(colour: Colour) -> None:
     assert scene.parts[12].partial == {"name": "Pho"}
     assert scene.parts[0].partial == {}
     assert [part.message.content for part in scene.parts[:-1]] == list(GOOD)
+
+
+def second_word(name: str) -> str:
+    return name.split()[1]
+
+
+def test_a_validator_that_needs_the_whole_value_gets_it(colour: Colour) -> None:
+    scene = Scene(colour, "chat", stream=True)
+    scene.answer('["Ada Lovelace"]')
+    value = scene.ask(list[Annotated[str, AfterValidator(second_word)]])
+    assert value == scene.parts[-1].parsed == ["Lovelace"]
+    assert scene.parts[3].parsed is None
+    assert scene.parts[3].partial == ["Ad"]
+
+
+def test_what_a_validator_raises_by_mistake_is_the_callers(scene: Scene) -> None:
+    scene.answer('["Ada"]')
+    with pytest.raises(IndexError):
+        scene.ask(list[Annotated[str, AfterValidator(second_word)]])
+    span = scene.parent()
+    assert span.attributes["ollama.outcome"] == "failed"
+    assert span.attributes["error.type"] == "_OTHER"
+
+
+@pytest.mark.parametrize("text", ["[" * 500, '{"name":' * 500, "9" * 5_000, "\x00"], ids=len)
+def test_no_text_breaks_the_judgement(scene: Scene, text: str) -> None:
+    scene.answer(text)
+    with pytest.raises(OutputMismatchError) as caught:
+        scene.ask()
+    assert caught.value.text == text
+    for part in [*scene.parts[:3], *scene.parts[-3:]]:
+        assert part.parsed is None
+        assert part.partial or not part.partial  # it can be read
 
 
 def test_a_part_of_no_json_has_no_value(colour: Colour) -> None:
