@@ -19,6 +19,7 @@ import ollama
 import pytest
 from pydantic import BaseModel
 
+from ollama_otel import Client
 from ollama_otel.streams import (
     AsyncStreamRun,
     ConsumerTimeoutError,
@@ -302,6 +303,40 @@ def test_a_sync_stream_has_no_async_handler(method: str) -> None:
         deliver(Colour("sync"), Source().sync(), handler)
 
 
+class Later:
+    """An awaitable that is no coroutine."""
+
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize("result", [Later(), None], ids=["awaitable", "None"])
+def test_a_function_for_a_sync_stream_returns_nothing_to_await(result: Any) -> None:
+    expected = pytest.raises(TypeError) if result else contextlib.nullcontext()
+    with expected:
+        deliver(Colour("sync"), Source().sync(), lambda part: result)
+
+
+class Plain:
+    """An async iterator that cannot be closed."""
+
+    def __init__(self) -> None:
+        self.parts = iter(PARTS)
+
+    def __aiter__(self) -> Plain:
+        return self
+
+    async def __anext__(self) -> Any:
+        for each_part in self.parts:
+            return each_part
+        raise StopAsyncIteration
+
+
+def test_a_stream_may_have_nothing_to_close(colour: Colour) -> None:
+    stream = Plain() if colour.is_async else iter(PARTS)
+    assert deliver(colour, stream, StreamHandler()).ending == "completed"
+
+
 # --- how streams end ----------------------------------------------------------------------
 
 
@@ -350,6 +385,19 @@ def test_of_two_errors_the_second_has_the_first_as_its_context(colour: Colour) -
         deliver(colour, Source(error=broken).of(colour), handler)
     assert caught.value.__context__ is broken
     assert len(handler.ends) == 1
+
+
+def test_an_error_at_the_end_keeps_its_own_context(colour: Colour) -> None:
+    class Chained(Recorder):
+        def on_end(self, end: StreamEnd) -> None:
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise OopsError from None
+
+    with pytest.raises(OopsError) as caught:
+        deliver(colour, Source(error=RuntimeError()).of(colour), Chained())
+    assert isinstance(caught.value.__context__, KeyError)
 
 
 def test_what_a_stream_raises_reaches_who_waits(colour: Colour) -> None:
@@ -483,6 +531,19 @@ def test_a_queue_that_is_joined_does_not_wait_for_what_was_dropped() -> None:
         items.task_done()
     items.task_done()
     items.join()
+
+
+def test_a_queue_need_not_count_what_is_done() -> None:
+    class Bare:
+        def __init__(self) -> None:
+            self.inner = queue.Queue[Any](maxsize=1)
+            self.put, self.get = self.inner.put, self.inner.get
+
+    bare = Bare()
+    run = stream_to(endless().sync(), bare)
+    until(bare.inner.full)
+    run.stop()
+    assert bare.get() == run.wait(HANG)
 
 
 @pytest.mark.parametrize("name", COLOURS[1:])
@@ -782,6 +843,60 @@ def test_a_coroutine_that_is_dropped_tells_its_consumer() -> None:
     assert [end.ending for end in handler.ends] == ["cancelled"]
 
 
+class Failing(AsyncRecorder):
+    def on_end(self, end: StreamEnd) -> Any:
+        self.ends.append(end)
+        raise OopsError
+
+
+class Waiting(AsyncRecorder):
+    async def on_end(self, end: StreamEnd) -> None:
+        self.ends.append(end)
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("kind", [Failing, Waiting])
+def test_a_dropped_coroutine_ends_whatever_its_consumer_does(kind: type[Recorder]) -> None:
+    handler = kind()
+
+    async def scenario() -> None:
+        run = stream_to(endless().asynchronous(), handler)
+        coroutine = run.run()
+        coroutine.send(None)
+        coroutine.close()
+        run._at_exit()
+
+    asyncio.run(scenario())
+    assert [end.ending for end in handler.ends] == ["cancelled"]
+
+
+def test_at_exit_a_run_is_cancelled_once() -> None:
+    source, handler = endless(), Recorder()
+    run = stream_to(source.sync(), handler)
+    run._at_exit()
+    run._at_exit()
+    assert run.wait(HANG).ending == "cancelled"
+    assert len(handler.ends) == 1
+
+
+def test_an_exit_while_a_loop_runs_tells_the_consumer_once() -> None:
+    runs: list[AsyncStreamRun] = []
+
+    class Exiting(Recorder):
+        def on_text(self, text: str) -> None:
+            runs[0]._at_exit()
+
+    handler = Exiting()
+
+    async def scenario() -> None:
+        runs.append(stream_to(endless().asynchronous(), handler))
+        assert (await runs[0].run()).ending == "cancelled"
+        runs[0]._at_exit()
+
+    asyncio.run(scenario())
+    assert [end.ending for end in handler.ends] == ["cancelled"]
+
+
 # --- with clients -------------------------------------------------------------------------
 
 
@@ -890,6 +1005,20 @@ def test_a_stall_of_the_server_does_not_hold_up_the_stop(colour: Colour) -> None
     with server.serve() as url:
         colour.run(lambda: scenario(url))
     assert [end.ending for end in handler.ends] == ["stopped"]
+    assert [record.outcome for record in capture.records] == ["abandoned"]
+
+
+def test_a_stop_before_the_first_part_closes_the_request_when_that_comes() -> None:
+    server, capture = FakeOllama(), Capture()
+    reply = script("Hi there")
+    server.script("/api/chat", Reply(chunks=reply.chunks, delays=[0.3]))
+    handler = Recorder()
+    with server.serve() as url, Client(url, trust_env=False, **capture.options) as client:
+        run = stream_to(client.chat("m", ASK, stream=True), handler)
+        until(lambda: bool(server.requests))
+        run.stop()
+        assert run.wait(HANG) == StreamEnd(ending="stopped", part_count=0)
+    assert handler.told == [("on_start", None), ("on_end", "stopped")]
     assert [record.outcome for record in capture.records] == ["abandoned"]
 
 

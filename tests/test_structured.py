@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from ollama_otel import Client, uninstrument_client
+from ollama_otel import Client, Instrumentation, uninstrument_client
 from ollama_otel._attempt import StructuredOutcome
 from ollama_otel._structured.output_type import OutputType, is_type
 from ollama_otel.structured import (
@@ -834,7 +834,18 @@ def test_model_names_on_the_counter_are_bounded() -> None:
     assert "_OTHER" in models
 
 
-def test_a_fault_of_the_telemetry_is_not_the_callers(quiet_guard: None) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ollama_otel._telemetry.metrics.MetricObserver.answered",
+        "ollama_otel._structured.calls.recording_of",
+        "ollama_otel._telemetry.operations.bounded_name",
+        "opentelemetry.sdk.trace.Span.set_attributes",
+    ],
+)
+def test_a_fault_of_the_telemetry_is_not_the_callers(
+    quiet_guard: None, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server, capture = FakeOllama(), Capture()
     server.script("/api/chat", reply(GOOD))
     client = Client(HOST, transport=server.transport(), **capture.options)
@@ -842,11 +853,29 @@ def test_a_fault_of_the_telemetry_is_not_the_callers(quiet_guard: None) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("broken")
 
-    from ollama_otel._telemetry.metrics import MetricObserver
+    monkeypatch.setattr(place, fail)
+    assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MetricObserver, "answered", fail)
-        assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
+
+def test_without_spans_there_is_no_span() -> None:
+    server = FakeOllama()
+    server.script("/api/chat", reply(GOOD))
+    client = Client(HOST, transport=server.transport(), instrumentation=Instrumentation())
+    assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
+
+
+def test_a_part_made_by_hand_has_no_value() -> None:
+    part: ChatPart[Model] = ChatPart(message=ollama.Message(role="assistant", content=GOOD))
+    assert (part.parsed, part.partial, part.attempt) == (None, None, 1)
+
+
+def test_a_part_can_be_sent_to_another_process(colour: Colour) -> None:
+    scene = Scene(colour, "chat", stream=True)
+    scene.answer(GOOD)
+    scene.ask()
+    for part in (scene.parts[3], scene.parts[-1]):
+        again = pickle.loads(pickle.dumps(part))
+        assert (again.parsed, again.partial) == (part.parsed, part.partial)
 
 
 # --- the page -----------------------------------------------------------------------------
