@@ -543,7 +543,8 @@ def test_a_queue_need_not_count_what_is_done() -> None:
     run = stream_to(endless().sync(), bare)
     until(bare.inner.full)
     run.stop()
-    assert bare.get() == run.wait(HANG)
+    end = run.wait(HANG)
+    assert bare.get() == end
 
 
 @pytest.mark.parametrize("name", COLOURS[1:])

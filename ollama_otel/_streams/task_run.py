@@ -142,6 +142,8 @@ class AsyncStreamRun:
             except Exception as error:  # noqa: BLE001
                 delivery.over("stream_failed", error)
                 return
+            if delivery.is_over:
+                return
             delivery.came(part)
             try:
                 await self._consumer.take(part)

@@ -125,6 +125,8 @@ class StreamRun:
             except BaseException as error:  # noqa: BLE001
                 delivery.over("stream_failed", error)
                 return
+            if delivery.is_over:
+                return
             delivery.came(part)
             try:
                 self._consumer.take(part)
