@@ -681,6 +681,29 @@ def test_a_block_ends_with_the_stream_and_its_error(colour: Colour) -> None:
     assert [end.ending for end in handler.ends] == ["stream_failed"]
 
 
+def test_nothing_is_delivered_after_a_stop(colour: Colour) -> None:
+    """Also a part that the stream has ready: here it stops its own run before it gives one."""
+    runs: list[Any] = []
+    handler = Recorder()
+
+    def sync() -> Iterator[Any]:
+        until(lambda: bool(runs))
+        runs[0].stop()
+        yield chat_part("late")
+
+    async def asynchronous() -> AsyncIterator[Any]:
+        runs[0].stop()
+        yield chat_part("late")
+
+    async def scenario() -> None:
+        runs.append(stream_to(asynchronous() if colour.is_async else sync(), handler))
+        end = await runs[0].run() if colour.is_async else runs[0].wait(HANG)
+        assert end == StreamEnd(ending="stopped", part_count=0)
+
+    colour.run(scenario)
+    assert handler.told == [("on_start", None), ("on_end", "stopped")]
+
+
 @pytest.mark.parametrize("name", COLOURS[1:])
 @pytest.mark.parametrize("waits_in", ["stream", "consumer"])
 def test_a_cancelled_task_cleans_up_and_is_cancelled(name: str, waits_in: str) -> None:

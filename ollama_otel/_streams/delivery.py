@@ -19,7 +19,7 @@ class Delivery:
         self._untold = [True]
         """Empty as soon as somebody tells the consumer the end."""
 
-    @property
+    # No property: type checkers take one for constant, and another thread may end this.
     def is_over(self) -> bool:
         """Whether nothing more is delivered."""
         return self._ending is not None

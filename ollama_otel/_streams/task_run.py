@@ -123,32 +123,36 @@ class AsyncStreamRun:
 
     async def _deliver(self) -> None:
         delivery = self._delivery
-        if delivery.is_over:
+        if delivery.is_over():
             return
         try:
             await self._consumer.start()
         except Exception as error:  # noqa: BLE001 - who waits gets it
             delivery.over("consumer_failed", error)
-        while not delivery.is_over:
+        while not delivery.is_over():
             try:
-                if inspect.isawaitable(self._stream):
-                    self._stream = await self._stream
-                # Not around the consumer, which may open streams of its own.
-                with noting(self._opened):
-                    part = await anext(self._stream)
+                part = await self._next()
             except StopAsyncIteration:
                 delivery.exhausted()
                 return
             except Exception as error:  # noqa: BLE001
                 delivery.over("stream_failed", error)
                 return
-            if delivery.is_over:
+            if delivery.is_over():
                 return
             delivery.came(part)
             try:
                 await self._consumer.take(part)
             except Exception as error:  # noqa: BLE001
                 delivery.over("consumer_failed", error)
+
+    async def _next(self) -> Part:
+        if inspect.isawaitable(self._stream):
+            self._stream = await self._stream
+        # Not around the consumer, which may open streams of its own.
+        with noting(self._opened):
+            part: Part = await anext(self._stream)
+        return part
 
     def _opened(self, response: Any) -> None:
         self._response = response
