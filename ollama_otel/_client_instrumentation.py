@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, Unpack
 import httpx
 
 from ollama_otel._exchange.observers import Instrumentation
+from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions
 from ollama_otel.errors import InstrumentationError
 from ollama_otel.transport import (
@@ -67,12 +68,18 @@ def is_instrumented(client: object) -> bool:
 def instrumentation_of(client: object) -> Instrumentation:
     """Return what records the calls of this client now; it records nothing if none does.
 
-    Raises `InstrumentationError` for what is no client.
+    Never raises: what the library does around several calls does not depend on their record.
     """
-    target = _httpx_client_of(client)
-    outermost = target._transport  # noqa: SLF001
-    shells = [outermost] if isinstance(outermost, Shell) else list(_made.get(target, ()))
-    return next((recorded_by(shell) for shell in shells if is_on(shell)), NOTHING_RECORDED)
+    try:
+        target = _httpx_client_of(client)
+        outermost = target._transport  # noqa: SLF001
+        shells = [outermost] if isinstance(outermost, Shell) else list(_made.get(target, ()))
+        return next((recorded_by(shell) for shell in shells if is_on(shell)), NOTHING_RECORDED)
+    except InstrumentationError:
+        return NOTHING_RECORDED
+    except Exception as fault:  # noqa: BLE001 - the calls are made, recorded or not
+        guard.caught("looking for what records a call", fault)
+        return NOTHING_RECORDED
 
 
 def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]) -> ClientT:

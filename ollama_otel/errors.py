@@ -97,6 +97,9 @@ class OutputMismatchError(StructuredOutputError, ValueError):
         self.attempts = tuple(attempts)
         """All answers, the first one first."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.attempts)
+
     @property
     def outcome(self) -> StructuredOutcome:
         """What became of the last answer."""

@@ -6,7 +6,9 @@ import asyncio
 import json
 import pickle
 import re
+import sys
 import traceback
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,10 @@ import ollama
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from ollama_otel import Client, uninstrument_client
+from ollama_otel import Client, Instrumentation, uninstrument_client
 from ollama_otel._attempt import StructuredOutcome
 from ollama_otel._structured.output_type import OutputType, is_type
 from ollama_otel.structured import (
@@ -69,6 +71,12 @@ class Typed(TypedDict):
 class Tree(BaseModel):
     name: str
     children: list[Tree] = []
+
+
+class PlainTyped(typing.TypedDict):
+    """Of a Python that pydantic can use from 3.12 on."""
+
+    name: str
 
 
 class Odd:
@@ -316,6 +324,10 @@ def test_types_are_known(form: Any) -> None:
         (Odd, {}, "no JSON schema can be made of Odd"),
         (dict[str, Odd], {}, "no JSON schema can be made of dict"),
         (Annotated[list[Odd], {"unhashable": []}], {}, "no JSON schema can be made of"),
+        pytest.param(
+            *(PlainTyped, {}, "use `typing_extensions.TypedDict`"),
+            marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes it"),
+        ),
         (Callable[[int], int], {}, "no JSON schema can be made of"),
         (Model, {"attempts": 0}, "attempts must be a whole number of at least 1, not 0"),
         (Model, {"attempts": 1.5}, "attempts must be a whole number of at least 1, not 1.5"),
@@ -357,6 +369,7 @@ OUTCOMES: list[tuple[str, dict[str, Any], StructuredOutcome]] = [
     ("", {}, "schema_ignored"),
     ("", {"thinking": '{"name": "Photon", "price": 3}'}, "schema_ignored"),
     ('{"name": "Pho', {"done_reason": "length"}, "cut_by_num_predict"),
+    ('{"name": "Photon", "price": 3', {"done_reason": "length"}, "cut_by_num_predict"),
     ("", {"done_reason": "length", "thinking": "Let me see"}, "cut_by_num_predict"),
     ('{"name": "Pho', {"done": False, "done_reason": None}, "incomplete"),
     ("", {"done": False, "done_reason": None}, "incomplete"),
@@ -373,6 +386,7 @@ def test_what_became_of_an_answer_has_a_name(
     error = caught.value
     assert (error.outcome, error.text) == (outcome, text)
     assert error.reasons
+    assert [part.parsed for part in scene.parts if part.done] in ([], [None])
     assert [attempt.outcome for attempt in error.attempts] == [outcome]
     assert isinstance(error, ValueError)
     span = scene.parent()
@@ -414,6 +428,17 @@ def test_the_error_says_nothing_that_the_model_said(scene: Scene) -> None:
     assert SECRET in caught.value.text
     recorded = [(span.attributes, span.events, span.status) for span in scene.capture.spans]
     assert SECRET not in str([[dict(a), e, s.description] for a, e, s in recorded])
+
+
+def test_the_error_can_be_sent_to_another_process(colour: Colour) -> None:
+    scene = Scene(colour, "chat", stream=False)
+    scene.answer(NEGATIVE)
+    with pytest.raises(OutputMismatchError) as caught:
+        scene.ask()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is OutputMismatchError
+    assert (str(again), again.text) == (str(caught.value), NEGATIVE)
+    assert again.reasons == caught.value.reasons
 
 
 def test_of_many_faults_the_first_are_said(colour: Colour) -> None:
@@ -561,6 +586,39 @@ def test_parts_can_be_looked_at_later(colour: Colour) -> None:
     assert [part.message.content for part in scene.parts[:-1]] == list(GOOD)
 
 
+def second_word(name: str) -> str:
+    return name.split()[1]
+
+
+def test_a_validator_that_needs_the_whole_value_gets_it(colour: Colour) -> None:
+    scene = Scene(colour, "chat", stream=True)
+    scene.answer('["Ada Lovelace"]')
+    value = scene.ask(list[Annotated[str, AfterValidator(second_word)]])
+    assert value == scene.parts[-1].parsed == ["Lovelace"]
+    assert scene.parts[3].parsed is None
+    assert scene.parts[3].partial == ["Ad"]
+
+
+def test_what_a_validator_raises_by_mistake_is_the_callers(scene: Scene) -> None:
+    scene.answer('["Ada"]')
+    with pytest.raises(IndexError):
+        scene.ask(list[Annotated[str, AfterValidator(second_word)]])
+    span = scene.parent()
+    assert span.attributes["ollama.outcome"] == "failed"
+    assert span.attributes["error.type"] == "_OTHER"
+
+
+@pytest.mark.parametrize("text", ["[" * 500, '{"name":' * 500, "9" * 5_000, "\x00"], ids=len)
+def test_no_text_breaks_the_judgement(scene: Scene, text: str) -> None:
+    scene.answer(text)
+    with pytest.raises(OutputMismatchError) as caught:
+        scene.ask()
+    assert caught.value.text == text
+    for part in [*scene.parts[:3], *scene.parts[-3:]]:
+        assert part.parsed is None
+        assert part.partial or not part.partial  # it can be read
+
+
 def test_a_part_of_no_json_has_no_value(colour: Colour) -> None:
     scene = Scene(colour, "chat", stream=True)
     scene.answer("Hello")
@@ -703,6 +761,54 @@ def test_a_client_that_is_not_recorded_gives_values_too() -> None:
     assert capture.metrics() == {}
 
 
+def test_a_client_over_something_else_gives_values_too() -> None:
+    """Somebody replaced the httpx client; the calls are not recorded, and made."""
+    server = FakeOllama()
+    server.script("/api/chat", reply(GOOD))
+    client = Client(HOST, transport=server.transport())
+    inner = client._client
+
+    class Wrapper:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+    client._client = Wrapper()
+    assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
+
+
+def test_an_open_stream_ends_with_the_telemetry(colour: Colour) -> None:
+    from ollama_otel._exchange import open_calls
+
+    scene = Scene(colour, "chat", stream=True)
+    scene.answer(GOOD)
+
+    async def scenario() -> None:
+        client = colour.ours(HOST, transport=scene.server.transport(), **scene.capture.options)
+        stream = each(await done(client.chat("m", ASK, format=Model, stream=True)))
+        await anext(stream)
+        with open_calls.ending_all(60.0) as has_ended:
+            assert has_ended
+        parts = [part async for part in stream]
+        assert parts[-1].parsed == Model(name="Photon", price=3)
+        await closed(client)
+
+    colour.run(scenario)
+    assert {span.attributes["ollama.outcome"] for span in scene.capture.spans} == {"cancelled"}
+    assert len(scene.capture.spans) == 2
+    scene.parent()
+
+
+def test_no_operation_stays_open(scene: Scene) -> None:
+    from ollama_otel._exchange import open_calls
+
+    scene.answer(GOOD)
+    scene.ask()
+    with pytest.raises(ollama.ResponseError):
+        scene.ask()
+    assert open_calls._open == set()
+    assert open_calls._ending == set()
+
+
 def test_the_span_is_not_current_while_the_caller_has_a_part() -> None:
     from opentelemetry.trace import INVALID_SPAN, get_current_span
 
@@ -728,7 +834,18 @@ def test_model_names_on_the_counter_are_bounded() -> None:
     assert "_OTHER" in models
 
 
-def test_a_fault_of_the_telemetry_is_not_the_callers(quiet_guard: None) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ollama_otel._telemetry.metrics.MetricObserver.answered",
+        "ollama_otel._client_instrumentation.recorded_by",
+        "ollama_otel._telemetry.operations.bounded_name",
+        "opentelemetry.sdk.trace.Span.set_attributes",
+    ],
+)
+def test_a_fault_of_the_telemetry_is_not_the_callers(
+    quiet_guard: None, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server, capture = FakeOllama(), Capture()
     server.script("/api/chat", reply(GOOD))
     client = Client(HOST, transport=server.transport(), **capture.options)
@@ -736,11 +853,29 @@ def test_a_fault_of_the_telemetry_is_not_the_callers(quiet_guard: None) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("broken")
 
-    from ollama_otel._telemetry.metrics import MetricObserver
+    monkeypatch.setattr(place, fail)
+    assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MetricObserver, "answered", fail)
-        assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
+
+def test_without_spans_there_is_no_span() -> None:
+    server = FakeOllama()
+    server.script("/api/chat", reply(GOOD))
+    client = Client(HOST, transport=server.transport(), instrumentation=Instrumentation())
+    assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
+
+
+def test_a_part_made_by_hand_has_no_value() -> None:
+    part: ChatPart[Model] = ChatPart(message=ollama.Message(role="assistant", content=GOOD))
+    assert (part.parsed, part.partial, part.attempt) == (None, None, 1)
+
+
+def test_a_part_can_be_sent_to_another_process(colour: Colour) -> None:
+    scene = Scene(colour, "chat", stream=True)
+    scene.answer(GOOD)
+    scene.ask()
+    for part in (scene.parts[3], scene.parts[-1]):
+        again = pickle.loads(pickle.dumps(part))
+        assert (again.parsed, again.partial) == (part.parsed, part.partial)
 
 
 # --- the page -----------------------------------------------------------------------------

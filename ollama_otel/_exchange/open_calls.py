@@ -1,4 +1,7 @@
-"""The calls and runs of this process that have not ended, so that its end can end them."""
+"""What has not ended in this process, so that its end can end it.
+
+That is calls, and what several calls belong to: operations and runs of agents.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,11 @@ _log = logger()
 
 
 class OpenCall(Protocol):
-    """A call, or the run of an agent."""
+    """What can be open; each is equal to itself only."""
 
     def shut_down(self) -> None:
-        """The telemetry of the process ends while this is open; from any thread."""
+        """End as cancelled, and take itself out; from any thread."""
+        ...
 
 
 # Each operation on the set is one step of the interpreter, so no lock is needed: the garbage

@@ -9,12 +9,13 @@ import asyncio
 import inspect
 import queue
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import anyio
 from anyio.abc import ObjectSendStream
+from ollama import GenerateResponse, Message
 
 from ollama_otel._streams.handler import Part, StreamEnd, StreamHandler
 from ollama_otel._structured.answers import text_of
@@ -43,7 +44,7 @@ class AsyncConsumer(Protocol):
 
     async def take(self, part: Part) -> None: ...
 
-    async def end(self, end: StreamEnd) -> None: ...
+    def end(self, end: StreamEnd) -> Coroutine[Any, Any, None]: ...
 
 
 def consumer(target: Any, patience: float, is_over: Callable[[], bool]) -> Consumer:
@@ -101,21 +102,20 @@ def _steps(handler: StreamHandler, part: Part) -> Iterator[Awaitable[None] | Non
         yield handler.on_tool_call(call)
 
 
-def _contents(part: Part) -> tuple[str | None, str, Any]:
-    message = getattr(part, "message", None)
-    if message is None:
-        return getattr(part, "thinking", None), text_of(part), ()
-    return message.thinking, text_of(part), message.tool_calls or ()
+def _contents(part: Part) -> tuple[str | None, str, Iterable[Message.ToolCall]]:
+    if isinstance(part, GenerateResponse):
+        return part.thinking, text_of(part), ()
+    return part.message.thinking, text_of(part), part.message.tool_calls or ()
 
 
 # --- handlers -----------------------------------------------------------------------------
 
 
-def _plain(result: Awaitable[None] | None) -> None:
-    if result is not None and inspect.isawaitable(result):
+def _plain(result: object) -> None:
+    if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()
-        raise TypeError("the handler of a sync stream has an async method")
+        raise TypeError("the consumer of a sync stream has an async method")
 
 
 class _Handler:
@@ -164,7 +164,7 @@ class _Callback:
         pass
 
     def take(self, part: Part) -> None:
-        self._callback(part)
+        _plain(self._callback(part))
 
     def end(self, end: StreamEnd) -> None:
         pass
@@ -189,6 +189,12 @@ class _AsyncCallback:
 
 def _gone(patience: float) -> ConsumerTimeoutError:
     return ConsumerTimeoutError(f"the consumer took nothing from its full queue for {patience:g} s")
+
+
+def _count_as_done(target: Any) -> None:
+    """Let `join` of a queue not wait for an item that was dropped; not every queue counts."""
+    if hasattr(target, "task_done"):
+        target.task_done()
 
 
 class _Queue:
@@ -225,6 +231,7 @@ class _Queue:
             except queue.Full:
                 with suppress(queue.Empty):
                     self._queue.get(block=False)
+                    _count_as_done(self._queue)
             else:
                 return
 
@@ -255,6 +262,7 @@ class _AsyncQueue:
             except asyncio.QueueFull:
                 with suppress(asyncio.QueueEmpty):
                     self._queue.get_nowait()
+                    _count_as_done(self._queue)
             else:
                 return
 
@@ -281,7 +289,8 @@ class _AsyncSendStream:
                 await self.take(end)
                 return
             # Its receivers may be gone; those that are not learn of the end by the closing.
-            with anyio.move_on_after(_LOOK_AGAIN), suppress(anyio.BrokenResourceError):
+            gone = anyio.BrokenResourceError, anyio.ClosedResourceError
+            with anyio.move_on_after(_LOOK_AGAIN), suppress(*gone):
                 await self._stream.send(end)
         finally:
             await self._stream.aclose()

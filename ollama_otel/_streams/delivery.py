@@ -16,8 +16,10 @@ class Delivery:
         self._raised_at_end: BaseException | None = None
         self._last: Part | None = None
         self._part_count = 0
+        self._untold = [True]
+        """Empty as soon as somebody tells the consumer the end."""
 
-    @property
+    # No property: type checkers take one for constant, and another thread may end this.
     def is_over(self) -> bool:
         """Whether nothing more is delivered."""
         return self._ending is not None
@@ -37,6 +39,14 @@ class Delivery:
         if self._ending is None:
             self._error = error
             self._ending = ending
+
+    def claims_end(self) -> bool:
+        """Whether the caller has to tell the consumer the end: the first of all threads has to."""
+        try:
+            self._untold.pop()
+        except IndexError:
+            return False
+        return True
 
     def raised_at_end(self, error: BaseException) -> None:
         """Note what the consumer raised when it was told the end."""

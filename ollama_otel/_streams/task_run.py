@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import anyio
 from anyio.abc import TaskGroup
 
+from ollama_otel import _process
 from ollama_otel._streams.connection import noting
 from ollama_otel._streams.consumers import async_consumer
 from ollama_otel._streams.delivery import Delivery
@@ -20,7 +21,7 @@ from ollama_otel.transport import abandon
 __all__ = ["AsyncStreamRun"]
 
 _CLEAN_UP: Final = 5.0
-"""Seconds in which a consumer is told the end; a cancelled task waits for it."""
+"""Seconds that a cancelled task waits until the request is closed and the consumer told."""
 
 
 class AsyncStreamRun:
@@ -44,6 +45,7 @@ class AsyncStreamRun:
         self._response: Any = None
         self._scope: anyio.CancelScope | None = None
         self._has_begun = False
+        self._has_left = False
         self._ended = anyio.Event()
         self._groups: list[TaskGroup] = []
         """The task group of the block that has been entered."""
@@ -78,18 +80,19 @@ class AsyncStreamRun:
         if self._has_begun:
             raise RuntimeError("the stream is delivered already")
         self._has_begun = True
+        # A loop that is closed in the middle may keep its tasks for ever: anyio refers to them.
+        _process.at_exit(self._at_exit)
         delivery = self._delivery
         try:
-            with noting(self._opened), anyio.CancelScope() as self._scope:
-                await self._deliver()
-        except GeneratorExit:
-            # The event loop has gone: nothing can be awaited any more.
-            delivery.over("cancelled")
-            self._leave()
-            raise
+            with anyio.CancelScope() as self._scope:
+                await self._deliver_or_leave()
         except BaseException:
+            if self._has_left:
+                # The scope cannot be left without its event loop.
+                return delivery.end
             delivery.over("cancelled")
-            await self._finish()
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLEAN_UP):
+                await self._finish()
             raise
         await self._finish()
         return delivery.result()
@@ -120,22 +123,22 @@ class AsyncStreamRun:
 
     async def _deliver(self) -> None:
         delivery = self._delivery
-        if delivery.is_over:
+        if delivery.is_over():
             return
         try:
             await self._consumer.start()
         except Exception as error:  # noqa: BLE001 - who waits gets it
             delivery.over("consumer_failed", error)
-        while not delivery.is_over:
+        while not delivery.is_over():
             try:
-                if inspect.isawaitable(self._stream):
-                    self._stream = await self._stream
-                part = await anext(self._stream)
+                part = await self._next()
             except StopAsyncIteration:
                 delivery.exhausted()
                 return
             except Exception as error:  # noqa: BLE001
                 delivery.over("stream_failed", error)
+                return
+            if delivery.is_over():
                 return
             delivery.came(part)
             try:
@@ -143,21 +146,31 @@ class AsyncStreamRun:
             except Exception as error:  # noqa: BLE001
                 delivery.over("consumer_failed", error)
 
+    async def _next(self) -> Part:
+        if inspect.isawaitable(self._stream):
+            self._stream = await self._stream
+        # Not around the consumer, which may open streams of its own.
+        with noting(self._opened):
+            part: Part = await anext(self._stream)
+        return part
+
     def _opened(self, response: Any) -> None:
         self._response = response
 
     async def _finish(self) -> None:
-        """Close the request and tell the consumer, also if the task is being cancelled."""
+        """Close the request and tell the consumer."""
         delivery = self._delivery
         self._response = None
         try:
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLEAN_UP):
+                # How the stream ended is known already.
                 with suppress(Exception):
                     await self._close()
-                try:
+            try:
+                if delivery.claims_end():
                     await self._consumer.end(delivery.end)
-                except Exception as error:  # noqa: BLE001 - who waits gets it
-                    delivery.raised_at_end(error)
+            except Exception as error:  # noqa: BLE001 - who waits gets it
+                delivery.raised_at_end(error)
         finally:
             self._ended.set()
 
@@ -170,8 +183,24 @@ class AsyncStreamRun:
         if close is not None:
             await close()
 
+    def _at_exit(self) -> None:
+        if self.is_running:
+            self._leave()
+
+    async def _deliver_or_leave(self) -> None:
+        try:
+            await self._deliver()
+        except GeneratorExit:
+            # The coroutine is dropped: its event loop has gone, and nothing can be awaited.
+            self._has_left = True
+            self._leave()
+            raise
+
     def _leave(self) -> None:
         """Tell the consumer as far as that works without an event loop."""
+        self._delivery.over("cancelled")
+        if not self._delivery.claims_end():
+            return
         ending = self._consumer.end(self._delivery.end)
         try:
             ending.send(None)

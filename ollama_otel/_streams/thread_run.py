@@ -32,7 +32,7 @@ class StreamRun:
     def __init__(self, stream: Iterable[Part], target: Any, patience: float) -> None:
         self._delivery = Delivery()
         self._stream: Any = iter(stream)
-        self._consumer = consumer(target, patience, lambda: self._delivery.is_over)
+        self._consumer = consumer(target, patience, self._delivery.is_over)
         self._response: Any = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -99,8 +99,7 @@ class StreamRun:
     def _run(self) -> None:
         delivery = self._delivery
         try:
-            with noting(self._opened):
-                self._deliver()
+            self._deliver()
             self._close()
             try:
                 self._consumer.end(delivery.end)
@@ -115,14 +114,18 @@ class StreamRun:
             self._consumer.start()
         except BaseException as error:  # noqa: BLE001 - who waits gets it
             delivery.over("consumer_failed", error)
-        while not delivery.is_over:
+        while not delivery.is_over():
             try:
-                part = next(self._stream)
+                # Not around the consumer, which may open streams of its own.
+                with noting(self._opened):
+                    part = next(self._stream)
             except StopIteration:
                 delivery.exhausted()
                 return
             except BaseException as error:  # noqa: BLE001
                 delivery.over("stream_failed", error)
+                return
+            if delivery.is_over():
                 return
             delivery.came(part)
             try:
@@ -133,7 +136,7 @@ class StreamRun:
     def _opened(self, response: Any) -> None:
         with self._lock:
             self._response = response
-        if self._delivery.is_over:
+        if self._delivery.is_over():
             self.stop()
 
     def _close(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, overload
 
 import ollama
 from ollama import ChatResponse, GenerateResponse, Image, Message, Options, Tool
@@ -58,9 +58,7 @@ class GenerateOptions(ChatOptions, total=False):
     steps: int | None
 
 
-def _refuse_without_type(attempts: int | None, *, schema_in_prompt: bool) -> None:
-    if attempts is not None or schema_in_prompt:
-        raise TypeError("attempts and schema_in_prompt need a type as format")
+_NEEDS_TYPE: Final = "attempts and schema_in_prompt need a type as format"
 
 
 def _asked(
@@ -167,8 +165,9 @@ class _StructuredCalls(ollama.Client):
         a value of the type; a stream raises that after its last part.
         """
         call: Any = super().chat
-        if not is_type(format):
-            _refuse_without_type(attempts, schema_in_prompt=schema_in_prompt)
+        if format is None or not is_type(format):
+            if attempts is not None or schema_in_prompt:
+                raise TypeError(_NEEDS_TYPE)
             return call(model, messages, tools=tools, stream=stream, format=format, **options)
         plan = _plan(
             format,
@@ -246,8 +245,9 @@ class _StructuredCalls(ollama.Client):
     ) -> Any:
         """As the official method; with a type as `format`, as `chat`."""
         call: Any = super().generate
-        if not is_type(format):
-            _refuse_without_type(attempts, schema_in_prompt=schema_in_prompt)
+        if format is None or not is_type(format):
+            if attempts is not None or schema_in_prompt:
+                raise TypeError(_NEEDS_TYPE)
             return call(model, prompt, suffix, stream=stream, format=format, **options)
         plan = _plan(
             format,
@@ -363,8 +363,9 @@ class _AsyncStructuredCalls(ollama.AsyncClient):
         a value of the type; a stream raises that after its last part.
         """
         call: Any = super().chat
-        if not is_type(format):
-            _refuse_without_type(attempts, schema_in_prompt=schema_in_prompt)
+        if format is None or not is_type(format):
+            if attempts is not None or schema_in_prompt:
+                raise TypeError(_NEEDS_TYPE)
             return await call(model, messages, tools=tools, stream=stream, format=format, **options)
         plan = _plan(
             format,
@@ -444,8 +445,9 @@ class _AsyncStructuredCalls(ollama.AsyncClient):
     ) -> Any:
         """As the official method; with a type as `format`, as `chat`."""
         call: Any = super().generate
-        if not is_type(format):
-            _refuse_without_type(attempts, schema_in_prompt=schema_in_prompt)
+        if format is None or not is_type(format):
+            if attempts is not None or schema_in_prompt:
+                raise TypeError(_NEEDS_TYPE)
             return await call(model, prompt, suffix, stream=stream, format=format, **options)
         plan = _plan(
             format,

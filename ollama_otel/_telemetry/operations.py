@@ -15,6 +15,7 @@ from opentelemetry.util.types import AttributeValue
 from ollama_otel import _names as names
 from ollama_otel._attempt import StructuredOutcome
 from ollama_otel._bounds import bounded_name
+from ollama_otel._exchange import open_calls
 from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.metrics import MetricObserver
@@ -64,6 +65,7 @@ class Operation:
                 **attributes,
             },
         )
+        open_calls.add(self)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -94,14 +96,19 @@ class Operation:
         error_type: str | None = None,
     ) -> None:
         """End the span; a later end does nothing. Only a failure has an `error_type`."""
-        span, self._span = self._span, None
-        if span is None:
+        if self._span is None or not open_calls.take(self):
             return
         try:
-            span.set_attributes({names.OUTCOME: outcome, **attributes})
+            self._span.set_attributes({names.OUTCOME: outcome, **attributes})
             if error_type is not None:
-                span.set_attribute(names.ERROR_TYPE, error_type)
-                span.set_status(Status(StatusCode.ERROR))
-            span.end()
+                self._span.set_attribute(names.ERROR_TYPE, error_type)
+                self._span.set_status(Status(StatusCode.ERROR))
+            self._span.end()
         except Exception as fault:  # noqa: BLE001 - the caller has its result
             guard.caught("ending the span of an operation", fault)
+        finally:
+            open_calls.has_ended(self)
+
+    def shut_down(self) -> None:
+        """End the span as cancelled: the telemetry of the process ends; from any thread."""
+        self.end("cancelled", {})

@@ -5,10 +5,13 @@ A line with `type: ignore` has to be an error; the checkers report the comment i
 
 from __future__ import annotations
 
+import asyncio
+import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import assert_type
 
+import anyio
 import httpx
 import ollama as official
 from ollama import ChatResponse, EmbedResponse, GenerateResponse
@@ -86,6 +89,14 @@ from ollama_otel.replay import (
 )
 from ollama_otel.residency import Event, Listener, ModelReload, Residency, ServerState
 from ollama_otel.settings import ContentMode, Profile
+from ollama_otel.streams import (
+    AsyncStreamRun,
+    StreamEnd,
+    StreamEnding,
+    StreamHandler,
+    StreamRun,
+    stream_to,
+)
 from ollama_otel.structured import (
     Attempt,
     ChatPart,
@@ -274,6 +285,46 @@ async def async_typed_calls(client: AsyncClient) -> None:
         assert_type(part, GeneratePart[Product])
         assert_type(part.parsed, Product | None)
     assert_type(await client.extract(Product, "Hello", model="llama3.2"), Product)
+
+
+# --- streams to consumers ------------------------------------------------------------------
+
+
+class Shown(StreamHandler):
+    def on_text(self, text: str) -> None:
+        print(text)
+
+    def on_tool_call(self, call: official.Message.ToolCall) -> None:
+        print(call.function.name)
+
+    def on_end(self, end: StreamEnd) -> None:
+        assert_type(end.ending, StreamEnding)
+        assert_type(end.last, ChatResponse | GenerateResponse | None)
+
+
+class AsyncShown(StreamHandler):
+    async def on_text(self, text: str) -> None:
+        print(text)
+
+
+def streams(client: Client, parts: queue.Queue[object]) -> None:
+    with stream_to(client.chat("llama3.2", stream=True), Shown()) as run:
+        assert_type(run, StreamRun)
+        assert_type(run.wait(1.5), StreamEnd)
+        run.stop()
+    stream_to(client.generate("llama3.2", "Hello", stream=True), parts, patience=5)
+    stream_to(client.chat("llama3.2", format=Product, stream=True), print)
+    stream_to(client.chat("llama3.2", stream=True), 5)  # type: ignore[call-overload]
+
+
+async def async_streams(client: AsyncClient, parts: asyncio.Queue[object]) -> None:
+    async with stream_to(client.chat("llama3.2", stream=True), AsyncShown()) as run:
+        assert_type(run, AsyncStreamRun)
+        assert_type(await run.wait(), StreamEnd)
+    later = stream_to(await client.generate("llama3.2", "Hello", stream=True), parts)
+    assert_type(await later.run(), StreamEnd)
+    send, _ = anyio.create_memory_object_stream[object]()
+    stream_to(client.chat("llama3.2", format=Product, stream=True), send)
 
 
 def mismatches(error: OutputMismatchError) -> None:
