@@ -42,6 +42,15 @@ Spans also have these attributes:
 | `gen_ai.request.stop_sequences` | content, only if capture is on |
 | `ollama.content.is_cut` | whether messages are missing from the content: the answer was longer than what is kept, or the SDK's limit for the length of attributes left no place for them |
 
+The span of a call whose client has [resilience](../resilience.md) may have these events:
+
+| Event | Meaning | Attributes |
+| --- | --- | --- |
+| `ollama.call.limiter_wait` | the call had to wait in the limiter's queue | `ollama.limiter.wait` |
+| `ollama.call.retry` | an attempt failed, and another one follows after a wait | `error.type`, `ollama.attempts` (so far), `ollama.attempts.backoff` |
+| `ollama.call.fallback` | another server or model gets the call | `error.type`, `server.address`, `server.port`, `ollama.fallback.model` |
+| `ollama.call.rejection` | an attempt was not sent | `ollama.rejection` |
+
 Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty` and `.max_tokens`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
 """
 _METRICS_PAGE = """\

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 import httpx
 
-from ollama_otel._client_instrumentation import replace_transports
+from ollama_otel._client_instrumentation import httpx_client_of, replace_transports
 from ollama_otel._exchange.exchange import Exchange
 from ollama_otel._resilience.course import (
     Close,
@@ -36,6 +36,8 @@ from ollama_otel.transport import RECORDED_BY, Relay, Shell
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport", "make_resilient"]
 
+ClientT = TypeVar("ClientT")
+
 _NO_PIECES: Final[list[bytes]] = []
 
 
@@ -49,12 +51,14 @@ class _Body:
         self._ending = ending
 
     def __del__(self) -> None:
-        # Nobody has closed it, so nobody knows how it ended.
+        # Nobody has closed it: it is not known how it ended.
         self._ending.end(has_failed=None)
 
     def _broke(self, error: BaseException) -> None:
-        # The caller has closed the body, or was cancelled: that says nothing bad of the server.
-        self._ending.has_failed = isinstance(error, httpx.TransportError)
+        # A caller that leaves early, or is cancelled, closes the body: its slot is in use until
+        # then.
+        if isinstance(error, Exception):
+            self._ending.end(has_failed=isinstance(error, httpx.TransportError))
 
 
 class _SyncBody(_Body, httpx.SyncByteStream):
@@ -301,7 +305,7 @@ class AsyncResilientTransport(_Resilient, httpx.AsyncBaseTransport):
         await self.inner.__aexit__(exc_type, exc_value, traceback)
 
 
-def make_resilient(client: Any, resilience: Resilience) -> Any:
+def make_resilient(client: ClientT, resilience: Resilience) -> ClientT:
     """Give a client resilience, and return that client.
 
     `client` is an official `ollama.Client` or `ollama.AsyncClient`, ours, or any `httpx.Client` or
@@ -309,16 +313,18 @@ def make_resilient(client: Any, resilience: Resilience) -> Any:
     client's calls, whichever comes first. A client that has resilience gets this one in its place.
     Raises `InstrumentationError` for any other client.
     """
-    replace_transports(client, lambda transport: _with(transport, resilience))
+    target = httpx_client_of(client)
+    is_async = isinstance(target, httpx.AsyncClient)
+    kind = AsyncResilientTransport if is_async else ResilientTransport
+
+    def wrap(transport: Any) -> Any:
+        if transport is None:
+            return None
+        if isinstance(transport, Shell):
+            transport.inner = wrap(transport.inner)
+            return transport
+        inner = transport.inner if isinstance(transport, _Resilient) else transport
+        return kind(inner, resilience)
+
+    replace_transports(target, wrap)
     return client
-
-
-def _with(transport: Any, resilience: Resilience) -> Any:
-    if transport is None:
-        return None
-    if isinstance(transport, Shell):
-        transport.inner = _with(transport.inner, resilience)
-        return transport
-    inner = transport.inner if isinstance(transport, _Resilient) else transport
-    is_async = isinstance(inner, httpx.AsyncBaseTransport)
-    return (AsyncResilientTransport if is_async else ResilientTransport)(inner, resilience)
