@@ -14,7 +14,7 @@ from ollama_otel import settings
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
 from ollama_otel._wire.failures import ERROR_MEANINGS
-from ollama_otel.settings import Profile, Settings
+from ollama_otel.settings import ClientDefaults, Profile, Settings
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 
@@ -96,6 +96,13 @@ _SETTINGS_PAGE = """\
 A keyword of `configure()` or a `Settings` object overrides its variable, a variable overrides the default.
 
 """
+_CLIENT_DEFAULTS = """
+## Defaults of clients
+
+`Client(defaults=ClientDefaults(model=...))` and the same for `AsyncClient`: what a call uses that does not say otherwise.
+A keyword overrides its variable; without both, the client sends what the official one sends.
+
+"""
 _GENERATED = """
 This page is generated: run `python docs/generate.py` after a change to {}.
 """
@@ -140,7 +147,17 @@ def errors_page() -> str:
 
 def settings_page() -> str:
     """Return the page of settings; their meaning is the text below each field."""
-    meanings = _texts_below_fields(Settings)
+    return (
+        _SETTINGS_PAGE
+        + _rows_of(Settings)
+        + _CLIENT_DEFAULTS
+        + _rows_of(ClientDefaults)
+        + _GENERATED.format("`ollama_otel/settings.py`")
+    )
+
+
+def _rows_of(cls: type[Settings | ClientDefaults]) -> str:
+    meanings = _texts_below_fields(cls)
     rows = (
         (
             f"`{row.name}`",
@@ -148,10 +165,9 @@ def settings_page() -> str:
             f"`{row.default!r}`",
             meanings[row.name],
         )
-        for row in fields(Settings)
+        for row in fields(cls)
     )
-    head = ("Setting", "Variable", "Default", "Meaning")
-    return _SETTINGS_PAGE + _table(head, rows) + _GENERATED.format("`ollama_otel/settings.py`")
+    return _table(("Setting", "Variable", "Default", "Meaning"), rows)
 
 
 def _texts_below_fields(cls: type) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ LAYERS = [
     ("_telemetry",),
     ("_auth_rounds", "transport", "instrumentation", "telemetry"),
     ("_client_instrumentation",),
-    ("_resilient_transport", "resilience"),
+    ("_resilient_transport", "resilience", "_client_defaults"),
     ("client",),
     ("ollama", "instrumentor", "replay", "_monitoring"),
     ("testing", "pytest_plugin"),

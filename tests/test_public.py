@@ -72,6 +72,7 @@ def test_the_package_offers_exactly_this() -> None:
         "CallRecord",
         "CallStart",
         "Client",
+        "ClientDefaults",
         "Enricher",
         "Instrumentation",
         "InstrumentationError",
