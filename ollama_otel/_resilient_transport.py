@@ -16,6 +16,7 @@ import httpx
 
 from ollama_otel._client_instrumentation import httpx_client_of, replace_transports
 from ollama_otel._exchange.exchange import Exchange
+from ollama_otel._guard import guard
 from ollama_otel._resilience.course import (
     Close,
     Course,
@@ -131,9 +132,13 @@ class _Resilient(Relay):
         endpoint = find_endpoint(request.method, request.url.path)
         if endpoint is None or is_disabled():
             return None
-        recorder = request.extensions.get(RECORDED_BY)
-        reporter = recorder if isinstance(recorder, Exchange) else None
-        return Course(self._resilience, httpx, request, endpoint, reporter)
+        try:
+            recorder = request.extensions.get(RECORDED_BY)
+            reporter = recorder if isinstance(recorder, Exchange) else None
+            return Course(self._resilience, httpx, request, endpoint, reporter)
+        except Exception as fault:  # noqa: BLE001 - the call is made, with resilience or without
+            guard.caught("starting the attempts of a call", fault)
+            return None
 
     def _response(self, result: Result) -> httpx.Response:
         """Return the response for the caller, with a body that ends the attempt."""

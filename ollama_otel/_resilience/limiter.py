@@ -172,7 +172,7 @@ class Limiter:
         max_waiting: int = 1000,
         max_wait: float = 60.0,
         key: Key = "user",
-        ageing: float = 0.02,
+        ageing: float = 0.005,
         memory: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -91,7 +91,7 @@ class Simulation:
                 tokens_per_minute=None,
                 max_waiting=10**6,
                 max_wait=1e9,
-                ageing=0.02,
+                ageing=0.005,
                 memory=60.0,
             )
         )

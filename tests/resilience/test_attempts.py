@@ -15,7 +15,9 @@ import tenacity
 
 from ollama_otel import instrument_client
 from ollama_otel._guard import guard
+from ollama_otel._wire.rewritten import for_model
 from ollama_otel.context import call_context
+from ollama_otel.errors import SettingsError
 from ollama_otel.records import CallRecord
 from ollama_otel.resilience import (
     AsyncResilientTransport,
@@ -366,6 +368,15 @@ def test_it_can_be_turned_off_for_tests(
     assert clients.run(lambda: clients.post(clients.httpx(retries=retries())))[0] == 200
 
 
+def test_a_wait_strategy_that_fails_does_not_break_the_call(
+    clients: Clients, fake: FakeOllama, quiet_guard: None
+) -> None:
+    fake.script(CHAT, Reply.error(503, BUSY))
+    client = clients.httpx(retries=retries(wait=lambda state: 1 / 0))
+    assert clients.run(lambda: clients.post(client))[0] == 503
+    assert guard.faults
+
+
 # --- the deadline -----------------------------------------------------------------------------
 
 
@@ -447,7 +458,6 @@ def test_a_slot_is_held_until_the_body_is_closed(clients: Clients, capture: Capt
         clients.run(scenario)
     record = only(capture)
     assert record.resilience.limiter_wait == 0.0
-    assert capture.total("ollama.client.limiter.wait") == 1
 
 
 def test_a_body_that_nobody_closes_gives_its_slot_back(clients: Clients) -> None:
@@ -509,6 +519,7 @@ def test_rejections_are_typed_and_counted(clients: Clients, capture: Capture) ->
     assert sum(waited.phases.values()) == pytest.approx(waited.duration)
     reason = {"ollama_rejection": "queue_timeout"}
     assert capture.total("ollama.client.rejections", **reason) == 1
+    assert capture.total("ollama.client.limiter.wait") == 1, "only one has waited"
     for limiter in (full, slow):
         assert limiter.states() == {clients.url: LimiterState(1, 0)}
 
@@ -691,6 +702,35 @@ def test_an_answer_is_worth_more_than_a_fallback_that_was_not_asked(
     assert record.resilience.rejection is None
     assert record.resilience.server_port is None
     assert record.error_type == "server_busy"
+
+
+def test_a_fallback_that_cannot_be_made_does_not_break_the_call(
+    clients: Clients, fake: FakeOllama, quiet_guard: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.script(CHAT, Reply.error(503, BUSY))
+    monkeypatch.setattr("ollama_otel._resilience.course.fallback_target", lambda *_: 1 / 0)
+    client = clients.httpx(fallback=[Fallback(model="m")])
+    assert clients.run(lambda: clients.post(client))[0] == 503
+    assert guard.faults
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"model":"a","keep":[1.5,"\xc3\xa9"]}', '{"model":"m","keep":[1.5,"é"]}'.encode()),
+        (b'{"messages":[]}', None),
+        (b"not json", None),
+        (b'["model"]', None),
+    ],
+)
+def test_a_request_is_rewritten_for_another_model(content: bytes, expected: bytes | None) -> None:
+    assert for_model(content, "m") == expected
+
+
+@pytest.mark.parametrize("bad", [{}, {"host": ""}, {"host": "http://"}, {"host": "::1"}])
+def test_a_fallback_to_nowhere_is_refused(bad: Any) -> None:
+    with pytest.raises(SettingsError, match="fallback"):
+        Fallback(**bad)
 
 
 def test_a_path_prefix_of_either_server_is_kept(clients: Clients, fake: FakeOllama) -> None:
