@@ -33,7 +33,7 @@ from ollama_otel._resilience.limiter import Place
 from ollama_otel._resilience.policy import Resilience, is_disabled
 from ollama_otel._resilience.signals import AsyncSignal, ThreadSignal
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel.transport import RECORDED_BY, Relay, Shell
+from ollama_otel.transport import RECORDED_BY, Shell, _Relay
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport", "make_resilient"]
 
@@ -117,7 +117,7 @@ class _KeptBody(httpx.SyncByteStream, httpx.AsyncByteStream):
             raise self._kept.error
 
 
-class _Resilient(Relay):
+class _Resilient(_Relay):
     """The common part: for which requests there is a course."""
 
     _body: type[_SyncBody | _AsyncBody]

@@ -46,7 +46,7 @@ SHARED = {
     "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
-        *("RECORDED_BY", "REQUEST_BODY", "Relay", "Shell", "Shells", "shells_for", "watched_body"),
+        *("RECORDED_BY", "REQUEST_BODY", "Shell", "Shells", "shells_for", "watched_body"),
         *("is_on", "is_patched", "record_as", "turn_off"),
     },
 }

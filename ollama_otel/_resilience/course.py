@@ -192,7 +192,7 @@ class Course:
         if wait is None or (left is not None and wait >= left):
             return None
         breaker = self._policy.breaker
-        return wait if breaker is None or breaker.admits(result.target.server) else None
+        return wait if breaker is None or breaker._admits(result.target.server) else None  # noqa: SLF001 - of the same package
 
     def _attempt(self, target: Target) -> Generator[Step, Any, Result]:
         result = Result(target)
@@ -250,12 +250,12 @@ class Course:
         if left is not None and left <= 0:
             raise self._too_late()
         # Before the queue, so that nobody waits for a server that gets no calls.
-        if breaker is not None and not breaker.admits(server):
+        if breaker is not None and not breaker._admits(server):  # noqa: SLF001 - of the same package
             raise _circuit_open(server)
         place = None if self._limiter is None else (yield from self._place(target, left))
         trip: Trip | None = None
         if breaker is not None:
-            trip = breaker.enter(server)
+            trip = breaker._enter(server)  # noqa: SLF001 - of the same package
             if trip is None:
                 if place is not None:
                     place.leave()
@@ -265,7 +265,7 @@ class Course:
     def _place(self, target: Target, left: float | None) -> Generator[Step, Any, Place]:
         limiter = self._limiter
         assert limiter is not None  # noqa: S101 - for type checkers
-        place, waited = limiter.enter(target.server, target.request, at_most=left), 0.0
+        place, waited = limiter._enter(target.server, target.request, at_most=left), 0.0  # noqa: SLF001 - of the same package
         if place.state == "waiting":
             try:
                 yield Queue(place)
@@ -318,7 +318,7 @@ class Course:
     def _settle(self, server: str, record: CallRecord) -> None:
         facts = record.response
         if self._limiter is not None:
-            self._limiter.settle(server, (facts.input_tokens or 0) + (facts.output_tokens or 0))
+            self._limiter._settle(server, (facts.input_tokens or 0) + (facts.output_tokens or 0))  # noqa: SLF001 - of the same package
 
 
 def _circuit_open(server: str) -> CircuitOpenError:

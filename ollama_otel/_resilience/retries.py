@@ -73,7 +73,7 @@ class Retries:
         self._wait: Any = wait or wait_random_exponential(multiplier=first_wait, max=longest_wait)
         self._longest_retry_after = longest_retry_after
         self._error_types = frozenset(error_types)
-        self.attempts = attempts
+        self.attempts: int = attempts
 
     def wait_after(
         self, attempt: int, error_type: ErrorType, retry_after: float | None

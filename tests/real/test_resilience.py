@@ -128,7 +128,7 @@ def test_one_call_does_not_wait_for_a_batch(real_ollama: RealOllama, capture: Ca
         with call_context(user_id=user):
             client.chat(MODEL, HELLO)
 
-    held = limiter.enter(real_ollama.url, None)
+    held = limiter._enter(real_ollama.url, None)
     batch = [threading.Thread(target=call, args=("batch",)) for _ in range(20)]
     for thread in batch:
         thread.start()

@@ -425,7 +425,7 @@ def test_the_deadline_ends_a_body_that_goes_on(
 
 def test_the_deadline_holds_in_the_queue(clients: Clients, capture: Capture) -> None:
     limiter = Limiter(concurrency=1)
-    place = limiter.enter(clients.url, None)
+    place = limiter._enter(clients.url, None)
 
     async def scenario() -> None:
         with pytest.raises(DeadlineError):
@@ -497,7 +497,7 @@ def test_no_fault_keeps_a_slot(clients: Clients, fake: FakeOllama, fault: Fault 
 def test_rejections_are_typed_and_counted(clients: Clients, capture: Capture) -> None:
     full, slow = Limiter(concurrency=1, max_waiting=0), Limiter(concurrency=1, max_wait=0.1)
     for limiter in (full, slow):
-        limiter.enter(clients.url, None)
+        limiter._enter(clients.url, None)
 
     async def scenario() -> None:
         with pytest.raises(QueueFullError, match="queue is full"):
@@ -526,7 +526,7 @@ def test_rejections_are_typed_and_counted(clients: Clients, capture: Capture) ->
 
 def test_model_management_needs_no_slot(clients: Clients) -> None:
     limiter = Limiter(concurrency=1, max_wait=0)
-    limiter.enter(clients.url, None)
+    limiter._enter(clients.url, None)
 
     async def scenario() -> Any:
         return await done(clients.ours(limiter=limiter).list())
@@ -688,7 +688,7 @@ def test_an_answer_is_worth_more_than_a_fallback_that_was_not_asked(
 ) -> None:
     fake.script(CHAT, Reply.error(503, BUSY))
     breaker = Breaker(minimum_calls=1, open_for=1000)
-    trip = breaker.enter("http://127.0.0.1:1")
+    trip = breaker._enter("http://127.0.0.1:1")
     assert trip is not None
     trip.end(has_failed=True)
 

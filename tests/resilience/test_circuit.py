@@ -128,10 +128,10 @@ def test_values_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
 
 def test_each_server_has_its_own_circuit() -> None:
     breaker = Breaker(minimum_calls=1, clock=lambda: 0.0)
-    trip = breaker.enter("http://a:1")
+    trip = breaker._enter("http://a:1")
     assert trip is not None
     trip.end(has_failed=True)
     trip.end(has_failed=False)  # only the first end counts
-    assert not breaker.admits("http://a:1")
-    assert breaker.admits("http://b:1")
+    assert not breaker._admits("http://a:1")
+    assert breaker._admits("http://b:1")
     assert breaker.states() == {"http://a:1": "open", "http://b:1": "closed"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import threading
 import time
 import tracemalloc
@@ -188,10 +189,10 @@ def test_cancelled_calls_give_their_places_back(library: str) -> None:
 def test_a_call_of_an_event_loop_that_has_ended_does_not_keep_the_slot() -> None:
     """Its task was never told: nobody else would give the slot on."""
     limiter = Limiter(concurrency=1)
-    first, places = limiter.enter(SERVER, None), []
+    first, places = limiter._enter(SERVER, None), []
 
     async def wait() -> None:
-        place = limiter.enter(SERVER, None)
+        place = limiter._enter(SERVER, None)
         place.listen(AsyncSignal())
         places.append(place)
 
@@ -199,7 +200,7 @@ def test_a_call_of_an_event_loop_that_has_ended_does_not_keep_the_slot() -> None
         asyncio.run(wait())
     trio.run(wait)
     assert limiter.states() == {SERVER: LimiterState(1, 4)}
-    last = limiter.enter(SERVER, None)
+    last = limiter._enter(SERVER, None)
     first.leave()
     assert [place.state for place in places] == ["released"] * 4
     assert last.state == "granted"
@@ -207,7 +208,7 @@ def test_a_call_of_an_event_loop_that_has_ended_does_not_keep_the_slot() -> None
 
 def test_a_signal_of_another_kind_is_not_swallowed() -> None:
     limiter = Limiter(concurrency=1, max_wait=0.05)
-    limiter.enter(SERVER, None)
+    limiter._enter(SERVER, None)
     with sync_client(limiter, Server()) as client, pytest.raises(QueueTimeoutError):
         client.post(URL, json={})
     assert limiter.states() == {SERVER: LimiterState(1, 0)}
@@ -240,7 +241,7 @@ def test_depth_and_positions_can_be_seen() -> None:
     limiter = Limiter(concurrency=1, key="conversation")
     for conversation in ("a", "a", "a", "b"):
         with call_context(conversation_id=conversation):
-            limiter.enter("http://seen:1", None)
+            limiter._enter("http://seen:1", None)
     assert limiter.states() == {"http://seen:1": LimiterState(1, 3)}
     assert [(call.position, call.key) for call in limiter.waiting()] == [
         (0, "b"),
@@ -254,10 +255,10 @@ def test_depth_and_positions_can_be_seen() -> None:
 def test_states_of_several_limiters_add_up() -> None:
     limiters = [Limiter(concurrency=1) for _ in range(2)]
     for limiter in limiters:
-        limiter.enter("http://added:1", None)
+        limiter._enter("http://added:1", None)
     assert limiter_states()["http://added:1"] == LimiterState(2, 0)
     breaker = Breaker(minimum_calls=1)
-    trip = breaker.enter("http://added:1")
+    trip = breaker._enter("http://added:1")
     assert trip is not None
     assert open_circuits()["http://added:1"] == 0
     trip.end(has_failed=True)
@@ -267,7 +268,7 @@ def test_states_of_several_limiters_add_up() -> None:
 def test_idle_servers_are_forgotten() -> None:
     limiter = Limiter(concurrency=1)
     for number in range(1000):
-        limiter.enter(f"http://server:{number}", None).leave()
+        limiter._enter(f"http://server:{number}", None).leave()
     assert len(limiter.states()) <= 256
 
 
@@ -296,18 +297,19 @@ def test_values_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_has_all_slots_and_the_parent_loses_none() -> None:
     limiter, breaker = Limiter(concurrency=1), Breaker(minimum_calls=1)
-    held = limiter.enter(SERVER, None)
-    waiting = limiter.enter(SERVER, None)
+    held = limiter._enter(SERVER, None)
+    waiting = limiter._enter(SERVER, None)
     limiter._servers[SERVER]._lock.acquire()  # as by another thread at the moment of the fork
     breaker._lock.acquire()
     pid = os.fork()
     if pid == 0:
+        signal.alarm(30)  # a child that hangs ends with a status of its own
         try:
             held.leave()
             waiting.leave()
-            is_free = limiter.enter(SERVER, None).state == "granted"
-            is_full = limiter.enter(SERVER, None).state == "waiting"
-            os._exit(0 if is_free and is_full and breaker.admits(SERVER) else 1)
+            is_free = limiter._enter(SERVER, None).state == "granted"
+            is_full = limiter._enter(SERVER, None).state == "waiting"
+            os._exit(0 if is_free and is_full and breaker._admits(SERVER) else 1)
         finally:
             os._exit(2)
     limiter._servers[SERVER]._lock.release()
@@ -336,7 +338,7 @@ def test_ten_thousand_calls_wait_in_a_fair_order() -> None:
             place.leave()
 
     async def many() -> None:
-        places = [limiter.enter(SERVER, None) for _ in range(4)]
+        places = [limiter._enter(SERVER, None) for _ in range(4)]
         async with async_client(limiter, server) as client:
             await asyncio.gather(
                 *(call(client, "batch") for _ in range(9_900)),
@@ -355,9 +357,9 @@ def test_ten_thousand_calls_wait_in_a_fair_order() -> None:
 
 def test_a_waiting_call_takes_little_memory() -> None:
     limiter = Limiter(concurrency=1, max_waiting=10_000)
-    limiter.enter(SERVER, None)
+    limiter._enter(SERVER, None)
     tracemalloc.start()
-    places = [limiter.enter(SERVER, None) for _ in range(10_001)]
+    places = [limiter._enter(SERVER, None) for _ in range(10_001)]
     used = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert [place.state for place in places[-2:]] == ["waiting", "queue_full"]

@@ -137,8 +137,8 @@ def resilient_calls(capture: Capture, settings: Settings) -> None:
     with httpx.Client(transport=httpx.MockTransport(answer)) as client:
         instrument_client(make_resilient(client, policy), **options)
         client.post("http://first/api/chat", json=HELLO)
-        limiter.enter("http://first:80", None)
-        limiter.enter("http://other:1", None)
+        limiter._enter("http://first:80", None)
+        limiter._enter("http://other:1", None)
         with pytest.raises(QueueTimeoutError):
             client.post("http://first/api/chat", json=HELLO)
 
