@@ -15,7 +15,7 @@ from ollama_otel._exchange.agent_runs import RunEnding, ToolOutcome
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
 from ollama_otel._wire.failures import ERROR_MEANINGS
-from ollama_otel.settings import Profile, Settings
+from ollama_otel.settings import ClientDefaults, Profile, Settings
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 
@@ -54,6 +54,15 @@ A request for a [typed value](../structured.md) has a span `structured_output {m
 | `ollama.structured.outcome` | what became of the last answer: `parsed`, `schema_ignored`, `cut_by_num_predict`, `incomplete` or `schema_mismatch`; absent if no answer was the last one |
 | `ollama.outcome` | `completed` if there is a value, else `abandoned`, `cancelled` or `failed` |
 | `error.type` | of a failure: the outcome of the last answer, or the type of the error that ended a call |
+
+The span of a call whose client has [resilience](../resilience.md) may have these events:
+
+| Event | Meaning | Attributes |
+| --- | --- | --- |
+| `ollama.call.limiter_wait` | the call had to wait in the limiter's queue | `ollama.limiter.wait` |
+| `ollama.call.retry` | an attempt failed, and another one follows after a wait | `error.type`, `ollama.attempts` (so far), `ollama.attempts.backoff` |
+| `ollama.call.fallback` | another server or model gets the call | `error.type`, `server.address`, `server.port`, `ollama.fallback.model` |
+| `ollama.call.rejection` | an attempt was not sent | `ollama.rejection` |
 
 Options that were sent become `gen_ai.request.seed`, `.top_k`, `.top_p`, `.temperature`, `.frequency_penalty`, `.presence_penalty` and `.max_tokens`, if the conventions define them, and `ollama.request.num_ctx`, `.num_keep`, `.num_batch`, `.num_gpu`, `.main_gpu`, `.num_thread`, `.draft_num_predict`, `.repeat_last_n`, `.repeat_penalty`, `.min_p` and `.typical_p`. `num_predict` is `gen_ai.request.max_tokens`, or `ollama.request.num_predict` if it means "no limit".
 """
@@ -124,6 +133,13 @@ _SETTINGS_PAGE = """\
 A keyword of `configure()` or a `Settings` object overrides its variable, a variable overrides the default.
 
 """
+_CLIENT_DEFAULTS = """
+## Defaults of clients
+
+`Client(defaults=ClientDefaults(model=...))` and the same for `AsyncClient`: what a call uses that does not say otherwise.
+A keyword overrides its variable; without both, the client sends what the official one sends.
+
+"""
 _GENERATED = """
 This page is generated: run `python docs/generate.py` after a change to {}.
 """
@@ -174,7 +190,17 @@ def errors_page() -> str:
 
 def settings_page() -> str:
     """Return the page of settings; their meaning is the text below each field."""
-    meanings = _texts_below_fields(Settings)
+    return (
+        _SETTINGS_PAGE
+        + _rows_of(Settings)
+        + _CLIENT_DEFAULTS
+        + _rows_of(ClientDefaults)
+        + _GENERATED.format("`ollama_otel/settings.py`")
+    )
+
+
+def _rows_of(cls: type[Settings | ClientDefaults]) -> str:
+    meanings = _texts_below_fields(cls)
     rows = (
         (
             f"`{row.name}`",
@@ -182,10 +208,9 @@ def settings_page() -> str:
             f"`{row.default!r}`",
             meanings[row.name],
         )
-        for row in fields(Settings)
+        for row in fields(cls)
     )
-    head = ("Setting", "Variable", "Default", "Meaning")
-    return _SETTINGS_PAGE + _table(head, rows) + _GENERATED.format("`ollama_otel/settings.py`")
+    return _table(("Setting", "Variable", "Default", "Meaning"), rows)
 
 
 def _texts_below_fields(cls: type) -> Mapping[str, str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from ollama_otel.instrumentor import OllamaInstrumentor
     from ollama_otel.records import CallRecord, CallStart
-    from ollama_otel.settings import Settings
+    from ollama_otel.settings import ClientDefaults, Settings
     from ollama_otel.transport import AsyncTransport, Transport
 
     __version__: str
@@ -38,6 +38,7 @@ __all__ = [
     "CallRecord",
     "CallStart",
     "Client",
+    "ClientDefaults",
     "Enricher",
     "Instrumentation",
     "InstrumentationError",
@@ -69,7 +70,7 @@ _ROOMS = {
     "context": ("call_context",),
     "errors": ("InstrumentationError", "MissingExtraError", "OllamaOtelError", "SettingsError"),
     "instrumentor": ("OllamaInstrumentor",),
-    "settings": ("Settings",),
+    "settings": ("ClientDefaults", "Settings"),
     "transport": ("AsyncTransport", "Transport"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

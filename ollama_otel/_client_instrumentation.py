@@ -28,6 +28,7 @@ from ollama_otel.transport import (
 )
 
 __all__ = [
+    "httpx_client_of",
     "instrument_client",
     "instrument_replacement",
     "instrumentation_of",
@@ -39,7 +40,7 @@ __all__ = [
 ClientT = TypeVar("ClientT")
 
 
-def _httpx_client_of(client: object) -> httpx.Client | httpx.AsyncClient:
+def httpx_client_of(client: object) -> httpx.Client | httpx.AsyncClient:
     """Return the httpx client itself, or the one inside an official client."""
     if isinstance(client, (httpx.Client, httpx.AsyncClient)):
         return client
@@ -58,7 +59,7 @@ _made: Final[weakref.WeakKeyDictionary[Any, weakref.WeakSet[Shell]]] = weakref.W
 
 def is_instrumented(client: object) -> bool:
     """Whether calls of this client are recorded; raises `InstrumentationError` as below."""
-    target = _httpx_client_of(client)
+    target = httpx_client_of(client)
     outermost = target._transport  # noqa: SLF001
     if isinstance(outermost, Shell):
         return is_on(outermost)
@@ -92,7 +93,7 @@ def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]
     `configure`. Raises `InstrumentationError` for any other client, and `SettingsError` if
     `instrumentation` is combined with other keywords.
     """
-    _instrument(_httpx_client_of(client), lambda shell, transport: shell(transport, **options))
+    _instrument(httpx_client_of(client), lambda shell, transport: shell(transport, **options))
     return client
 
 
@@ -101,7 +102,7 @@ def instrument_replacement(replaced: Any, client: object) -> None:
 
     Raises `InstrumentationError` as `instrument_client` does.
     """
-    target = _httpx_client_of(client)
+    target = httpx_client_of(client)
     before = getattr(replaced, "_transport", None)
     if not isinstance(before, Shell):
         return
@@ -132,7 +133,7 @@ def _instrument(target: Any, wrapped: Callable[[Any, Any], Shell]) -> None:
         made.add(new)
         return new
 
-    _replace_transports(target, wrap)
+    replace_transports(target, wrap)
 
 
 def uninstrument_client(client: ClientT) -> ClientT:
@@ -142,10 +143,10 @@ def uninstrument_client(client: ClientT) -> ClientT:
     stops. A client that is not instrumented is not changed. Raises `InstrumentationError` as
     `instrument_client` does.
     """
-    target = _httpx_client_of(client)
+    target = httpx_client_of(client)
     for shell in _made.pop(target, ()):
         turn_off(shell)
-    _replace_transports(target, _unwrapped)
+    replace_transports(target, _unwrapped)
     return client
 
 
@@ -160,15 +161,8 @@ def _unwrapped(transport: Any) -> Any:
     return transport
 
 
-def replace_transports(client: object, replaced: Callable[[Any], Any]) -> None:
-    """Put `replaced(transport)` in the place of each transport of a client.
-
-    Raises `InstrumentationError` as `instrument_client` does.
-    """
-    _replace_transports(_httpx_client_of(client), replaced)
-
-
-def _replace_transports(target: Any, replaced: Any) -> None:
+def replace_transports(target: Any, replaced: Callable[[Any], Any]) -> None:
+    """Put `replaced(transport)` in the place of each transport of an httpx client."""
     target._transport = replaced(target._transport)  # noqa: SLF001
     target._mounts = {  # noqa: SLF001
         pattern: replaced(mount)

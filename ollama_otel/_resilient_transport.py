@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 import httpx
 
-from ollama_otel._client_instrumentation import replace_transports
+from ollama_otel._client_instrumentation import httpx_client_of, replace_transports
 from ollama_otel._exchange.exchange import Exchange
+from ollama_otel._guard import guard
 from ollama_otel._resilience.course import (
     Close,
     Course,
@@ -32,9 +33,11 @@ from ollama_otel._resilience.limiter import Place
 from ollama_otel._resilience.policy import Resilience, is_disabled
 from ollama_otel._resilience.signals import AsyncSignal, ThreadSignal
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel.transport import RECORDED_BY, Relay, Shell
+from ollama_otel.transport import RECORDED_BY, Shell, _Relay
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport", "make_resilient"]
+
+ClientT = TypeVar("ClientT")
 
 _NO_PIECES: Final[list[bytes]] = []
 
@@ -49,12 +52,14 @@ class _Body:
         self._ending = ending
 
     def __del__(self) -> None:
-        # Nobody has closed it, so nobody knows how it ended.
+        # Nobody has closed it: it is not known how it ended.
         self._ending.end(has_failed=None)
 
     def _broke(self, error: BaseException) -> None:
-        # The caller has closed the body, or was cancelled: that says nothing bad of the server.
-        self._ending.has_failed = isinstance(error, httpx.TransportError)
+        # A caller that leaves early, or is cancelled, closes the body: its slot is in use until
+        # then.
+        if isinstance(error, Exception):
+            self._ending.end(has_failed=isinstance(error, httpx.TransportError))
 
 
 class _SyncBody(_Body, httpx.SyncByteStream):
@@ -112,7 +117,7 @@ class _KeptBody(httpx.SyncByteStream, httpx.AsyncByteStream):
             raise self._kept.error
 
 
-class _Resilient(Relay):
+class _Resilient(_Relay):
     """The common part: for which requests there is a course."""
 
     _body: type[_SyncBody | _AsyncBody]
@@ -127,9 +132,13 @@ class _Resilient(Relay):
         endpoint = find_endpoint(request.method, request.url.path)
         if endpoint is None or is_disabled():
             return None
-        recorder = request.extensions.get(RECORDED_BY)
-        reporter = recorder if isinstance(recorder, Exchange) else None
-        return Course(self._resilience, httpx, request, endpoint, reporter)
+        try:
+            recorder = request.extensions.get(RECORDED_BY)
+            reporter = recorder if isinstance(recorder, Exchange) else None
+            return Course(self._resilience, httpx, request, endpoint, reporter)
+        except Exception as fault:  # noqa: BLE001 - the call is made, with resilience or without
+            guard.caught("starting the attempts of a call", fault)
+            return None
 
     def _response(self, result: Result) -> httpx.Response:
         """Return the response for the caller, with a body that ends the attempt."""
@@ -301,7 +310,7 @@ class AsyncResilientTransport(_Resilient, httpx.AsyncBaseTransport):
         await self.inner.__aexit__(exc_type, exc_value, traceback)
 
 
-def make_resilient(client: Any, resilience: Resilience) -> Any:
+def make_resilient(client: ClientT, resilience: Resilience) -> ClientT:
     """Give a client resilience, and return that client.
 
     `client` is an official `ollama.Client` or `ollama.AsyncClient`, ours, or any `httpx.Client` or
@@ -309,16 +318,18 @@ def make_resilient(client: Any, resilience: Resilience) -> Any:
     client's calls, whichever comes first. A client that has resilience gets this one in its place.
     Raises `InstrumentationError` for any other client.
     """
-    replace_transports(client, lambda transport: _with(transport, resilience))
+    target = httpx_client_of(client)
+    is_async = isinstance(target, httpx.AsyncClient)
+    kind = AsyncResilientTransport if is_async else ResilientTransport
+
+    def wrap(transport: Any) -> Any:
+        if transport is None:
+            return None
+        if isinstance(transport, Shell):
+            transport.inner = wrap(transport.inner)
+            return transport
+        inner = transport.inner if isinstance(transport, _Resilient) else transport
+        return kind(inner, resilience)
+
+    replace_transports(target, wrap)
     return client
-
-
-def _with(transport: Any, resilience: Resilience) -> Any:
-    if transport is None:
-        return None
-    if isinstance(transport, Shell):
-        transport.inner = _with(transport.inner, resilience)
-        return transport
-    inner = transport.inner if isinstance(transport, _Resilient) else transport
-    is_async = isinstance(inner, httpx.AsyncBaseTransport)
-    return (AsyncResilientTransport if is_async else ResilientTransport)(inner, resilience)

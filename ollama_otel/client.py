@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -22,6 +23,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
+from ollama_otel._client_defaults import add_to_calls, httpx_options
 from ollama_otel._client_instrumentation import instrument_client, instrument_replacement
 from ollama_otel._counting import CountSteps, MessageLike, ToolLike, begin_count
 from ollama_otel._display import logger
@@ -31,7 +33,7 @@ from ollama_otel._structured.calls import _AsyncStructuredCalls, _StructuredCall
 from ollama_otel._tokens.counts import TokenCount
 from ollama_otel._wire.lines import LineCutter
 from ollama_otel.errors import InstrumentationError
-from ollama_otel.settings import Settings
+from ollama_otel.settings import ClientDefaults, Settings
 from ollama_otel.transport import (
     REQUEST_BODY,
     watched_body,
@@ -255,12 +257,19 @@ def _counted(count: CountSteps) -> TokenCount:
     return count.result
 
 
+def _within(resilience: Resilience | None, defaults: ClientDefaults) -> Resilience:
+    from ollama_otel._resilience.policy import Resilience as Made  # noqa: PLC0415 - as above
+
+    known = Made() if resilience is None else resilience
+    return known if known.deadline is not None else replace(known, deadline=defaults.deadline)
+
+
 class _Instrumented:
     """The constructor of both clients."""
 
     _client: Any
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a keyword of its own
         self,
         host: str | None = None,
         *,
@@ -272,10 +281,20 @@ class _Instrumented:
         observers: Sequence[Observer] = (),
         enrichers: Sequence[Enricher] = (),
         resilience: Resilience | None = None,
+        defaults: ClientDefaults | None = None,
         **kwargs: Any,
     ) -> None:
-        """Create a client; `host` and `kwargs` are those of the official client."""
-        super().__init__(host, **kwargs)  # type: ignore[call-arg]  # the official client's
+        """Create a client; `host` and `kwargs` are those of the official client.
+
+        `resilience` has the retries, the limiter, the breaker and the fallbacks of its calls,
+        `defaults` what they use if they do not say otherwise; see `ClientDefaults` for its
+        variables.
+        """
+        known = ClientDefaults.from_environ(lenient=True)
+        known = known if defaults is None else defaults.over(known)
+        options = httpx_options(known, kwargs)
+        super().__init__(host or known.base_url, **options)  # type: ignore[call-arg]  # the official client's
+        add_to_calls(self, known)
         self._requests = _Requests()
         instrument_client(
             self,
@@ -287,9 +306,9 @@ class _Instrumented:
             observers=observers,
             enrichers=enrichers,
         )
-        self._resilience = resilience
-        if resilience is not None:
-            _make_resilient(self, resilience)
+        self._resilience = resilience if known.deadline is None else _within(resilience, known)
+        if self._resilience is not None:
+            _make_resilient(self, self._resilience)
         self._recorded: Any = self._client
         self._settings = settings
 

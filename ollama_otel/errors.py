@@ -15,7 +15,7 @@ OllamaOtelError
 │   ├── QueueFullError      the limiter's queue is full
 │   ├── QueueTimeoutError   the call has waited too long in the limiter's queue
 │   ├── CircuitOpenError    too many calls to the server have failed
-│   └── DeadlineError       the time for the call has run out; also while its body is read
+│   └── DeadlineError       the time for the call had run out before it was sent
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request

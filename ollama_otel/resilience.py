@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ollama_otel._resilience.breaker import Breaker
-from ollama_otel._resilience.limiter import Limiter, WaitingCall
+from ollama_otel._resilience.limiter import Limiter, LimiterKey, WaitingCall
 from ollama_otel._resilience.policy import Fallback, Resilience, disabled
 from ollama_otel._resilience.registry import CircuitState, LimiterState
 from ollama_otel._resilience.rejections import (
@@ -29,6 +29,7 @@ __all__ = [
     "DeadlineError",
     "Fallback",
     "Limiter",
+    "LimiterKey",
     "LimiterState",
     "QueueFullError",
     "QueueTimeoutError",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from ollama_otel._admission import is_host_name
 from ollama_otel._display import logger
+from ollama_otel._frozen import FrozenDict
 from ollama_otel.errors import SettingsError
 
-__all__ = ["ContentMode", "Profile", "Settings", "TruncationMode"]
+__all__ = ["ClientDefaults", "ContentMode", "Profile", "Settings", "TruncationMode"]
 
 Profile = Literal["v1.41", "gen-ai-dev"]
 TruncationMode = Literal["off", "screen", "confirm", "check"]
@@ -78,6 +80,27 @@ def _interval(text: str) -> float:
     return number
 
 
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object")  # noqa: TRY004 - its message is the expectation
+    return value
+
+
+def _is_text(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value != "")
+
+
 def _profile(text: str) -> Profile:
     match text.strip().lower():
         case "v1.41":
@@ -130,7 +153,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _report_unknown_variables(environ: Mapping[str, str]) -> None:
-    known = {variable for row in fields(Settings) for variable in row.metadata["variables"]}
+    rows = (*fields(Settings), *fields(ClientDefaults))
+    known = {variable for row in rows for variable in row.metadata["variables"]}
     found = {variable for variable in environ if variable.startswith(_PREFIX)}
     for variable in sorted(found - known - _VARIABLES_OF_OTHERS - _reported):
         _reported.add(variable)
@@ -161,6 +185,95 @@ def _setting(
 ) -> Any:
     """Return one row; the first of several variables that is set wins."""
     return field(default=default, metadata={"parsed_by": parsed_by, "variables": variables})
+
+
+def _read(cls: Any, environ: Mapping[str, str], *, lenient: bool) -> dict[str, Any]:
+    """Read the variables of a class's rows, as `Settings.from_environ` says."""
+    values: dict[str, Any] = {}
+    for row in fields(cls):
+        for variable in row.metadata.get("variables", ()):
+            # An empty variable counts as unset, as everywhere in OpenTelemetry.
+            if not (text := environ.get(variable, "").strip()):
+                continue
+            try:
+                values[row.name] = row.metadata["parsed_by"](text)
+            except ValueError as expected:
+                message = f"{variable} must be {expected}, not {text!r}"
+                if not lenient:
+                    raise SettingsError(message) from None
+                _log.warning("%s; using the default", message)
+            break
+    return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientDefaults:
+    """What a `Client` or `AsyncClient` does if a call does not say otherwise.
+
+    A keyword overrides its variable. Without both, the client sends what the official one sends.
+    """
+
+    base_url: str | None = _setting(None, str, "OLLAMA_OTEL_BASE_URL")
+    """Address of the server, for clients that are given no host; it comes before `OLLAMA_HOST`."""
+
+    model: str | None = _setting(None, str, "OLLAMA_OTEL_MODEL")
+    """Model of calls that name none."""
+
+    keep_alive: str | float | None = _setting(None, _number_or_text, "OLLAMA_OTEL_KEEP_ALIVE")
+    """How long the model stays in memory, for calls that do not say: seconds or a duration."""
+
+    options: Mapping[str, Any] | None = _setting(None, _json_object, "OLLAMA_OTEL_OPTIONS")
+    """Options of the model, for each one that a call does not give; a JSON object."""
+
+    deadline: float | None = _setting(None, _interval, "OLLAMA_OTEL_DEADLINE")
+    """Time for a whole call, seconds; see `Resilience.deadline`."""
+
+    pool_size: int | None = _setting(None, _positive_integer, "OLLAMA_OTEL_POOL_SIZE")
+    """Connections of the client; further calls wait for one. None: httpx's default."""
+
+    def __post_init__(self) -> None:
+        expectations: tuple[tuple[str, bool, str], ...] = (
+            *((name, _is_text(getattr(self, name)), "a text") for name in ("base_url", "model")),
+            (
+                "keep_alive",
+                isinstance(self.keep_alive, str | int | float | None)
+                and self.keep_alive not in ("", True, False),
+                "seconds, or a duration such as '5m'",
+            ),
+            ("options", isinstance(self.options, Mapping | None), "a mapping"),
+            (
+                "deadline",
+                self.deadline is None
+                or (
+                    _is_number(self.deadline, (int, float), 0) and 0 < self.deadline < float("inf")
+                ),
+                "seconds above 0",
+            ),
+            (
+                "pool_size",
+                self.pool_size is None or _is_number(self.pool_size, int, 1),
+                "a whole number of at least 1",
+            ),
+        )
+        for name, holds, expected in expectations:
+            if not holds:
+                found = getattr(self, name)
+                raise SettingsError(f"the default {name} must be {expected}, not {found!r}")
+        if self.options is not None:
+            object.__setattr__(self, "options", FrozenDict(self.options))
+
+    @classmethod
+    def from_environ(
+        cls, environ: Mapping[str, str] | None = None, *, lenient: bool = False
+    ) -> ClientDefaults:
+        """Read the variables, as `Settings.from_environ` does."""
+        return cls(**_read(cls, os.environ if environ is None else environ, lenient=lenient))
+
+    def over(self, other: ClientDefaults) -> ClientDefaults:
+        """Return these defaults, and those of `other` where these have none."""
+        names = [row.name for row in fields(self)]
+        own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(other, **own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,18 +510,6 @@ class Settings:
         values: dict[str, Any] = {}
         if text := environ.get("OTEL_SEMCONV_STABILITY_OPT_IN"):
             values["profile"] = _stability_opt_in(text)
-        for row in fields(cls):
-            for variable in row.metadata.get("variables", ()):
-                # An empty variable counts as unset, as everywhere in OpenTelemetry.
-                if not (text := environ.get(variable, "").strip()):
-                    continue
-                try:
-                    values[row.name] = row.metadata["parsed_by"](text)
-                except ValueError as expected:
-                    message = f"{variable} must be {expected}, not {text!r}"
-                    if not lenient:
-                        raise SettingsError(message) from None
-                    _log.warning("%s; using the default", message)
-                break
+        values |= _read(cls, environ, lenient=lenient)
         values |= {name: value for name, value in overrides.items() if value is not None}
         return cls(**values)

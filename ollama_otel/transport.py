@@ -152,14 +152,14 @@ def disconnect(response: httpx.Response) -> None:
 # --- transports ---------------------------------------------------------------------------
 
 
-class Relay:
+class _Relay:
     """A transport of ours that passes requests on to `inner`."""
 
     inner: Any
     """The transport that sends the requests."""
 
 
-class _Shell(Relay):
+class _Shell(_Relay):
     """The common part of the transports: which requests are recorded, and how."""
 
     http: Any
@@ -224,7 +224,7 @@ class _Shell(Relay):
         It compares the code and not the method, as instrumentors wrap methods.
         """
         inner = self.inner
-        while isinstance(inner, Relay):
+        while isinstance(inner, _Relay):
             inner = inner.inner
         method = getattr(type(inner), self._sends, None)
         return self.network_code is not None and (

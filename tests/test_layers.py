@@ -30,7 +30,7 @@ LAYERS = [
     ("_client_instrumentation", "_counting", "tokens"),
     ("_structured", "structured"),
     ("_streams", "streams"),
-    ("_resilient_transport", "resilience"),
+    ("_resilient_transport", "resilience", "_client_defaults"),
     ("client",),
     ("_agent", "tools"),
     ("ollama", "instrumentor", "replay", "_monitoring"),

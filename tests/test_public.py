@@ -44,7 +44,7 @@ SHARED = {
     "ollama_otel.records": {"SECTIONS"},
     "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
-        *("NOTHING_RECORDED", "RECORDED_BY", "REQUEST_BODY", "Relay", "Shell", "Shells"),
+        *("NOTHING_RECORDED", "RECORDED_BY", "REQUEST_BODY", "Shell", "Shells"),
         *("shells_for", "watched_body"),
         *("abandon", "disconnect", "is_on", "is_patched", "record_as", "recorded_by", "turn_off"),
     },
@@ -71,6 +71,7 @@ def test_the_package_offers_exactly_this() -> None:
         "CallRecord",
         "CallStart",
         "Client",
+        "ClientDefaults",
         "Enricher",
         "Instrumentation",
         "InstrumentationError",

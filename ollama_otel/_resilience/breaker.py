@@ -79,12 +79,12 @@ class Breaker:
             now = self._clock()
             return {server: circuit.state(now) for server, circuit in self._circuits.items()}
 
-    def admits(self, server: str) -> bool:
+    def _admits(self, server: str) -> bool:
         """Whether a call would be sent now."""
         with self._lock:
             return self._circuit(server).admits(self._clock())
 
-    def enter(self, server: str) -> Trip | None:
+    def _enter(self, server: str) -> Trip | None:
         """Begin a call; None if it may not be sent."""
         with self._lock:
             circuit = self._circuit(server)

@@ -11,11 +11,12 @@ import time
 from collections.abc import Generator
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from ollama_otel._guard import guard
 from ollama_otel._resilience.breaker import Trip
 from ollama_otel._resilience.ending import Ending
 from ollama_otel._resilience.journal import Journal, Reporter
 from ollama_otel._resilience.limiter import Place
-from ollama_otel._resilience.policy import Resilience
+from ollama_otel._resilience.policy import Fallback, Resilience
 from ollama_otel._resilience.rejections import (
     CircuitOpenError,
     DeadlineError,
@@ -146,11 +147,15 @@ class Course:
     def _fallbacks(self) -> list[Target]:
         if not (self._policy.fallback and self._is_in_memory and self._endpoint.moves_model):
             return []
-        targets = (
-            fallback_target(self._http, self._request, self._endpoint, fallback)
-            for fallback in self._policy.fallback
-        )
+        targets = map(self._fallback_target, self._policy.fallback)
         return [target for target in targets if target is not None]
+
+    def _fallback_target(self, fallback: Fallback) -> Target | None:
+        try:
+            return fallback_target(self._http, self._request, self._endpoint, fallback)
+        except Exception as fault:  # noqa: BLE001 - the caller gets what came so far
+            guard.caught("making a request for a fallback", fault)
+            return None
 
     # --- attempts -------------------------------------------------------------------------
 
@@ -178,12 +183,16 @@ class Course:
         if not is_repeatable(self._endpoint, error_type):
             return None
         header = None if response is None else response.headers.get("retry-after")
-        wait = retries.wait_after(attempt, error_type, seconds_of(header, time.time()))
+        try:
+            wait = retries.wait_after(attempt, error_type, seconds_of(header, time.time()))
+        except Exception as fault:  # noqa: BLE001 - a foreign strategy; the caller gets what came
+            guard.caught("choosing the wait before another attempt", fault)
+            return None
         left = self._left()
         if wait is None or (left is not None and wait >= left):
             return None
         breaker = self._policy.breaker
-        return wait if breaker is None or breaker.admits(result.target.server) else None
+        return wait if breaker is None or breaker._admits(result.target.server) else None  # noqa: SLF001 - of the same package
 
     def _attempt(self, target: Target) -> Generator[Step, Any, Result]:
         result = Result(target)
@@ -241,12 +250,12 @@ class Course:
         if left is not None and left <= 0:
             raise self._too_late()
         # Before the queue, so that nobody waits for a server that gets no calls.
-        if breaker is not None and not breaker.admits(server):
+        if breaker is not None and not breaker._admits(server):  # noqa: SLF001 - of the same package
             raise _circuit_open(server)
         place = None if self._limiter is None else (yield from self._place(target, left))
         trip: Trip | None = None
         if breaker is not None:
-            trip = breaker.enter(server)
+            trip = breaker._enter(server)  # noqa: SLF001 - of the same package
             if trip is None:
                 if place is not None:
                     place.leave()
@@ -256,22 +265,23 @@ class Course:
     def _place(self, target: Target, left: float | None) -> Generator[Step, Any, Place]:
         limiter = self._limiter
         assert limiter is not None  # noqa: S101 - for type checkers
-        place = limiter.enter(target.server, target.request, at_most=left)
+        place, waited = limiter._enter(target.server, target.request, at_most=left), 0.0  # noqa: SLF001 - of the same package
         if place.state == "waiting":
             try:
                 yield Queue(place)
             except BaseException:
                 place.leave()
                 raise
-        self._journal.has_waited(place.waited)
+            waited = place.waited
+        self._journal.has_waited(waited)
         if place.state == "granted":
             return place
-        waited = f"after {place.waited:.3g} s in the queue for {target.server}"
+        after = f"after {waited:.3g} s in the queue for {target.server}"
         if place.state == "queue_full":
-            raise QueueFullError(f"the limiter's queue is full: the call was rejected {waited}")
-        if left is not None and place.waited >= left:
+            raise QueueFullError(f"the limiter's queue is full: the call was rejected {after}")
+        if left is not None and waited >= left:
             raise self._too_late()
-        raise QueueTimeoutError(f"the limiter had no slot for the call {waited}")
+        raise QueueTimeoutError(f"the limiter had no slot for the call {after}")
 
     def _too_late(self) -> DeadlineError:
         return DeadlineError(f"the call took longer than its deadline of {self._policy.deadline} s")
@@ -308,7 +318,7 @@ class Course:
     def _settle(self, server: str, record: CallRecord) -> None:
         facts = record.response
         if self._limiter is not None:
-            self._limiter.settle(server, (facts.input_tokens or 0) + (facts.output_tokens or 0))
+            self._limiter._settle(server, (facts.input_tokens or 0) + (facts.output_tokens or 0))  # noqa: SLF001 - of the same package
 
 
 def _circuit_open(server: str) -> CircuitOpenError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
+import httpx
+
 from ollama_otel._resilience.breaker import Trip
 from ollama_otel._resilience.limiter import Place
-from ollama_otel._resilience.rejections import DeadlineError
 
 __all__ = ["Ending"]
 
@@ -38,6 +39,6 @@ class Ending:
             place.leave()
 
     def check_deadline(self) -> None:
-        """Raise `DeadlineError` if the time for the call has run out."""
+        """Raise `httpx.ReadTimeout` if the time for the call has run out."""
         if self._due_at is not None and time.monotonic() > self._due_at:
-            raise DeadlineError("the time for the call has run out while its body was read")
+            raise httpx.ReadTimeout("the deadline of the call has passed while its body was read")

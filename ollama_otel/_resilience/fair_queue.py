@@ -26,13 +26,13 @@ class Ticket:
     __slots__ = ("arrived_at", "cost", "is_queued", "key", "start", "tag")
 
     def __init__(self, key: str, arrived_at: float, start: float, cost: float, tag: float) -> None:
-        self.key = key
-        self.arrived_at = arrived_at
-        self.start = start
-        self.cost = cost
+        self.key: str = key
+        self.arrived_at: float = arrived_at
+        self.start: float = start
+        self.cost: float = cost
         """Seconds of a slot that it was expected to use."""
-        self.tag = tag
-        self.is_queued = False
+        self.tag: float = tag
+        self.is_queued: bool = False
 
 
 class _Use:

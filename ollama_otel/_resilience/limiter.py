@@ -18,11 +18,12 @@ from ollama_otel._resilience.signals import Signal
 from ollama_otel._resilience.slots import Call, CallState, Limits, Slots
 from ollama_otel.context import current_call_context
 
-__all__ = ["Limiter", "Place", "WaitingCall"]
+__all__ = ["Limiter", "LimiterKey", "Place", "WaitingCall"]
 
 _MANY_SERVERS: Final = 256
 
-Key = Literal["user", "conversation"] | Callable[[Any], str]
+LimiterKey = Literal["user", "conversation"] | Callable[[Any], str]
+"""Who shares the slots fairly: of `call_context`, or a function of the request."""
 
 
 class WaitingCall(Struct, frozen=True, kw_only=True):
@@ -41,10 +42,10 @@ class _Server:
     """The slots of one server, their lock, and who listens."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
-        self.slots = Slots(limits)
-        self.clock = clock
+        self.slots: Slots = Slots(limits)
+        self.clock: Callable[[], float] = clock
         self.signals: dict[Call, Signal] = {}
-        self.is_of_parent = False
+        self.is_of_parent: bool = False
         """Whether another process uses it: this one was forked while it was in use."""
         self._lock = threading.Lock()
         self._dropped: deque[Call] = deque()
@@ -171,8 +172,8 @@ class Limiter:
         tokens_per_minute: int | None = None,
         max_waiting: int = 1000,
         max_wait: float = 60.0,
-        key: Key = "user",
-        ageing: float = 0.02,
+        key: LimiterKey = "user",
+        ageing: float = 0.005,
         memory: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -240,14 +241,14 @@ class Limiter:
             for position, call in enumerate(server.queued())
         ]
 
-    def enter(self, server: str, request: Any, *, at_most: float | None = None) -> Place:
+    def _enter(self, server: str, request: Any, *, at_most: float | None = None) -> Place:
         """Take a place for a call; it waits no longer than `at_most` seconds."""
         key = self._key_of(request)
         patience = self._limits.max_wait if at_most is None else min(self._limits.max_wait, at_most)
         known = self._server(server)
         return Place(known, known.change(lambda now: known.slots.enter(key, now, patience)))
 
-    def settle(self, server: str, tokens: int) -> None:
+    def _settle(self, server: str, tokens: int) -> None:
         """Count the tokens of a call that has ended."""
         if self._limits.tokens_per_minute is not None:
             known = self._server(server)

@@ -29,7 +29,7 @@ class CircuitOpenError(CallRejectedError, httpx.TransportError):
 
 
 class DeadlineError(CallRejectedError, httpx.TimeoutException):
-    """The time for the call has run out: before it was sent, or while its body was read."""
+    """The time for the call had run out before it was sent."""
 
 
 _NAMES: dict[type[CallRejectedError], Rejection] = {

@@ -73,7 +73,7 @@ class Retries:
         self._wait: Any = wait or wait_random_exponential(multiplier=first_wait, max=longest_wait)
         self._longest_retry_after = longest_retry_after
         self._error_types = frozenset(error_types)
-        self.attempts = attempts
+        self.attempts: int = attempts
 
     def wait_after(
         self, attempt: int, error_type: ErrorType, retry_after: float | None
@@ -104,7 +104,7 @@ def seconds_of(retry_after: str | None, now: float) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -42,10 +42,10 @@ class Call:
     __slots__ = ("due_at", "entered_at", "granted_at", "look_at", "state", "ticket")
 
     def __init__(self, ticket: Ticket, due_at: float) -> None:
-        self.ticket = ticket
+        self.ticket: Ticket = ticket
         self.state: CallState = "waiting"
-        self.entered_at = ticket.arrived_at
-        self.due_at = due_at
+        self.entered_at: float = ticket.arrived_at
+        self.due_at: float = due_at
         """When it gives up."""
         self.granted_at: float | None = None
         self.look_at: float | None = None
@@ -62,7 +62,7 @@ class Slots:
         self._requests = _window(limits.requests_per_minute)
         self._tokens = _window(limits.tokens_per_minute)
         self._mean = _EXPECTED
-        self.active = 0
+        self.active: int = 0
         """Calls that have a slot."""
         self.changed: list[Call] = []
         """Calls whose state or `look_at` was changed by an event of another call."""

@@ -236,9 +236,9 @@ ACTIVE_REQUESTS: Final = Instrument(
 )
 LIMITER_WAIT: Final = _seconds(
     name="ollama.client.limiter.wait",
-    description="Time that a call waited in the queue of a limiter; 0 if it did not have to.",
+    description="Time that a call waited in the queue of a limiter; only calls that waited.",
     requires="event",
-    emitted_by="calls of a client with a limiter (resilience=)",
+    emitted_by="calls that wait in a limiter (resilience=)",
 )
 LIMITER_ACTIVE: Final = Instrument(
     name="ollama.client.limiter.active",

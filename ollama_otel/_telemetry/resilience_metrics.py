@@ -42,7 +42,7 @@ class ResilienceInstruments:
 
     def record(self, done: CallResilience, labels: Labels, *, is_inference: bool) -> None:
         """Record what was done for one call; `labels` are those of the call."""
-        if done.limiter_wait is not None and is_inference:
+        if done.limiter_wait and is_inference:
             self._wait.record(done.limiter_wait, labels)
         for error_type in done.retried:
             self._retries.add(1, {**labels, names.ERROR_TYPE: error_type})

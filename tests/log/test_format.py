@@ -31,6 +31,7 @@ from ollama_otel._wire.endpoints import ENDPOINTS
 from ollama_otel.context import CallContext
 from ollama_otel.records import (
     CallRecord,
+    CallResilience,
     CallStart,
     Ending,
     ErrorType,
@@ -311,6 +312,17 @@ FULL = CallRecord(
     held_by_caller=0.0,
     cold_start=False,
     progress=Progress(total_bytes=2, moved_bytes=1, moving_time=1.0),
+    resilience=CallResilience(
+        attempts=3,
+        delay=1.5,
+        retried=("connect", "server_busy"),
+        limiter_wait=0.25,
+        backoff=0.75,
+        rejection="deadline",
+        server_address="other",
+        server_port=11434,
+        model="m2",
+    ),
     residency=ModelResidency(
         gpu_share=0.0,
         context_length=1,
@@ -351,7 +363,7 @@ def test_every_described_key_is_written_and_no_other() -> None:
     end = end_line("1", record, chunks=[], changes="a", missing="m")
     general = {"v", "event"}
     assert keys_of(request, {"request"}) - general == set(described("request"))
-    sections = {"response", "progress", "residency", "truncation"}
+    sections = {"response", "progress", "residency", "resilience", "truncation"}
     assert keys_of(end, sections) - general == set(described("end"))
 
 
@@ -371,7 +383,8 @@ def test_of_what_is_not_known_nothing_is_written() -> None:
 
 
 def test_what_follows_from_facts_is_written_and_computed_anew_when_read() -> None:
-    record = replace(FULL, start=replace(FULL.start, request=RequestFacts(model="m")))
+    start = replace(FULL.start, request=RequestFacts(model="m"))
+    record = replace(FULL, start=start, resilience=CallResilience())
     line = through_json(end_line("1", record))
     assert line["queue_estimate"] == 1.5
     assert line["phases"] == {

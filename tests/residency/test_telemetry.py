@@ -6,6 +6,7 @@ import gc
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -41,6 +42,7 @@ from ollama_otel.residency import (
     ServerUp,
 )
 from ollama_otel.residency._gpu import GpuReader
+from ollama_otel.resilience import Fallback, Resilience
 from ollama_otel.testing import Capture, FakeModel, FakeOllama
 
 INTERVAL = 0.05
@@ -212,6 +214,23 @@ def test_a_call_that_fails_is_no_load(client: Client, capture: Capture) -> None:
         client.chat("nothing", HELLO)
     until(lambda: value(capture, rows.MODELS_LOADED) == 0)
     assert value(capture, rows.LOADS) is None
+
+
+def test_an_answer_of_a_fallback_says_nothing_of_the_server_that_was_asked(
+    url: str, capture: Capture
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    policy = Resilience(fallback=[Fallback(host=url)])
+    down = f"http://127.0.0.1:{port}"
+    with Client(down, settings=SETTINGS, resilience=policy, **capture.options) as client:
+        client.chat("m", HELLO)
+        client.chat("m", HELLO, options={"num_ctx": 512})
+        until(lambda: value(capture, rows.SERVER_UP, server_port=port) is not None)
+        assert value(capture, rows.SERVER_UP, server_port=port) == 0
+        assert value(capture, rows.LOADS, server_port=port) is None
+    assert names.RELOAD_CAUSE not in last_span(capture)
 
 
 def test_all_clients_of_a_process_share_one_watcher(url: str, fake: FakeOllama) -> None:

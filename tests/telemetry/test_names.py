@@ -12,13 +12,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx
 import pytest
 
 import ollama_otel
-from ollama_otel import Client
+from ollama_otel import Client, instrument_client
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel.context import CallContext, call_context
+from ollama_otel.resilience import (
+    Breaker,
+    Fallback,
+    Limiter,
+    QueueTimeoutError,
+    Resilience,
+    Retries,
+    make_resilient,
+)
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture, FakeOllama, Reply
 from ollama_otel.tools import Agent
@@ -100,8 +110,39 @@ def everything(profile: Any) -> Capture:
     scene.play(b'{"error":"server busy"}', status=503, content_type=JSON)
     scene.play(chat("x"), final(), stops_after=1)
     scene.play(asyncio.CancelledError())
+    resilient_calls(capture, settings)
     _run_an_agent(capture, settings)
     return capture
+
+
+_alive: list[Resilience] = []
+"""Metrics show limiters and breakers as long as they live."""
+
+
+def resilient_calls(capture: Capture, settings: Settings) -> None:
+    """A call that is repeated and falls back, and one that waits and is rejected."""
+    limiter = Limiter(concurrency=1, max_wait=0.01)
+    policy = Resilience(
+        retries=Retries(2, first_wait=0),
+        limiter=limiter,
+        breaker=Breaker(),
+        fallback=[Fallback(host="http://other:1", model="m2")],
+    )
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        is_first = request.url.host == "first"
+        error = {"error": "server busy"}
+        return httpx.Response(503 if is_first else 200, json=error if is_first else {"done": True})
+
+    _alive.append(policy)
+    options = capture.options | {"settings": settings}
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        instrument_client(make_resilient(client, policy), **options)
+        client.post("http://first/api/chat", json=HELLO)
+        limiter._enter("http://first:80", None)
+        limiter._enter("http://other:1", None)
+        with pytest.raises(QueueTimeoutError):
+            client.post("http://first/api/chat", json=HELLO)
 
 
 def _run_an_agent(capture: Capture, settings: Settings) -> None:
@@ -139,6 +180,7 @@ def _run_an_agent(capture: Capture, settings: Settings) -> None:
 
 def attributes_of(capture: Capture) -> set[str]:
     found = {name for span in capture.spans for name in span.attributes or {}}
+    found |= {name for s in capture.spans for event in s.events for name in event.attributes or {}}
     found |= {name for event in capture.events for name in event.log_record.attributes or {}}
     for points in capture.metrics().values():
         found |= {name for point in points for name in point.attributes}
@@ -147,6 +189,7 @@ def attributes_of(capture: Capture) -> set[str]:
 
 def all_of(capture: Capture) -> set[str]:
     events = {str(event.log_record.event_name) for event in capture.events}
+    events |= {event.name for span in capture.spans for event in span.events}
     return attributes_of(capture) | set(capture.metrics()) | events
 
 
@@ -245,6 +288,13 @@ def test_our_own_instruments_have_these_kinds_and_units() -> None:
         "ollama.client.transfer.size": ("counter", "By", True),
         "ollama.client.structured.answers": ("counter", "{answer}", True),
         "ollama.client.truncations": ("counter", "{call}", True),
+        "ollama.client.limiter.wait": ("histogram", "s", False),
+        "ollama.client.limiter.active": ("updowncounter", "{call}", True),
+        "ollama.client.limiter.waiting": ("updowncounter", "{call}", True),
+        "ollama.client.breaker.open": ("updowncounter", "{circuit}", True),
+        "ollama.client.retries": ("counter", "{attempt}", True),
+        "ollama.client.fallbacks": ("counter", "{call}", True),
+        "ollama.client.rejections": ("counter", "{call}", True),
         "ollama.client.replay_log.dropped": ("counter", "{item}", True),
         "ollama.client.replay_log.pending": ("updowncounter", "{line}", True),
         "ollama.client.replay_log.failed_writes": ("counter", "{write}", True),

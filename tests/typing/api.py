@@ -29,6 +29,7 @@ from ollama_otel import (
     CallRecord,
     CallStart,
     Client,
+    ClientDefaults,
     Enricher,
     Instrumentation,
     InstrumentationOptions,
@@ -49,6 +50,7 @@ from ollama_otel.errors import OllamaOtelError, ReplayMissError
 from ollama_otel.instrumentation import Backlog, CallTrace, LoggingObserver, Section, Tracing
 from ollama_otel.pytest_plugin import ReplayedTest
 from ollama_otel.records import (
+    CallResilience,
     Conversation,
     Ending,
     Endpoint,
@@ -57,6 +59,7 @@ from ollama_otel.records import (
     ModelResidency,
     Outcome,
     Phase,
+    Rejection,
     RequestFacts,
     ResponseFacts,
     ToolCall,
@@ -88,6 +91,16 @@ from ollama_otel.replay import (
     rerun,
 )
 from ollama_otel.residency import Event, Listener, ModelReload, Residency, ServerState
+from ollama_otel.resilience import (
+    Breaker,
+    Fallback,
+    Limiter,
+    LimiterState,
+    Resilience,
+    Retries,
+    WaitingCall,
+    make_resilient,
+)
 from ollama_otel.settings import ContentMode, Profile
 from ollama_otel.streams import (
     AsyncStreamRun,
@@ -508,3 +521,30 @@ def fakes() -> None:
 
 def errors(error: ReplayMissError) -> OllamaOtelError:
     return error
+
+
+# --- resilience ---------------------------------------------------------------------------
+
+
+def resilient(sync: httpx.Client, asynchronous: httpx.AsyncClient) -> None:
+    limiter = Limiter(concurrency=4, requests_per_minute=60, key=lambda request: request.url.host)
+    policy = Resilience(
+        retries=Retries(3),
+        limiter=limiter,
+        breaker=Breaker(),
+        fallback=[Fallback(host="http://other:11434"), Fallback(model="m")],
+        deadline=60,
+    )
+    assert_type(make_resilient(sync, policy), httpx.Client)
+    assert_type(make_resilient(asynchronous, policy), httpx.AsyncClient)
+    assert_type(limiter.states(), Mapping[str, LimiterState])
+    assert_type(limiter.waiting(), list[WaitingCall])
+    Client(resilience=policy, defaults=ClientDefaults(model="m", options={"seed": 1}))
+    AsyncClient(resilience=policy)
+    Resilience(Retries())  # type: ignore[call-arg]
+
+
+def resilience_of(record: CallRecord) -> None:
+    assert_type(record.resilience, CallResilience)
+    assert_type(record.resilience.rejection, Rejection | None)
+    assert_type(record.resilience.retried, tuple[ErrorType, ...])

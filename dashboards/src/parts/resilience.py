@@ -20,7 +20,7 @@ RESILIENCE: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Wait in the limiter by model",
-            means="p90 of the time that calls waited in the queue of the app's limiter.",
+            means="p90 of the calls that waited in the queue of the app's limiter.",
             do="Long: more calls arrive than the limiter lets through. Raise its limits if the "
             "server has slots free, or add servers.",
             no_value=_NONE,

@@ -1,0 +1,65 @@
+"""Puts the defaults of a client into its calls."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Final
+
+import httpx
+from pydantic import BaseModel
+
+from ollama_otel.settings import ClientDefaults
+
+__all__ = ["add_to_calls", "httpx_options"]
+
+_METHODS: Final = ("chat", "embed", "embeddings", "generate")
+
+
+def httpx_options(defaults: ClientDefaults, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the keywords for httpx's client, with the defaults where none are given."""
+    size = defaults.pool_size
+    if size is None or "limits" in given or "transport" in given:
+        return given
+    limits = httpx.Limits(max_connections=size, max_keepalive_connections=size)
+    return {**given, "limits": limits}
+
+
+def add_to_calls(client: Any, defaults: ClientDefaults) -> None:
+    """Make the methods of this client use the defaults; without any, nothing changes."""
+    if defaults.model is None and defaults.keep_alive is None and not defaults.options:
+        return
+    for name in _METHODS:
+        setattr(client, name, _with_defaults(getattr(client, name), defaults))
+
+
+def _with_defaults(method: Callable[..., Any], defaults: ClientDefaults) -> Callable[..., Any]:
+    @wraps(method)
+    def call(
+        model: Any = "", *args: Any, options: Any = None, keep_alive: Any = None, **kwargs: Any
+    ) -> Any:
+        return method(
+            model or defaults.model or "",
+            *args,
+            options=_merged(defaults.options, options),
+            keep_alive=defaults.keep_alive if keep_alive is None else keep_alive,
+            **kwargs,
+        )
+
+    if not inspect.iscoroutinefunction(method):
+        return call
+
+    @wraps(method)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        return await call(*args, **kwargs)
+
+    return call_async
+
+
+def _merged(defaults: Mapping[str, Any] | None, given: Any) -> Any:
+    if not defaults:
+        return given
+    if isinstance(given, BaseModel):
+        given = given.model_dump(exclude_none=True)
+    return {**defaults, **(given or {})}

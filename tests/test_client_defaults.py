@@ -1,0 +1,225 @@
+"""Defaults of a client: by argument and environment; without any it sends the official bytes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import httpx
+import ollama
+import pytest
+
+from ollama_otel import ClientDefaults
+from ollama_otel.errors import SettingsError
+from ollama_otel.testing import FakeOllama
+
+from .colours import COLOURS, Colour, done
+
+HELLO = [{"role": "user", "content": "Hello"}]
+VARIABLES = {
+    "OLLAMA_OTEL_BASE_URL": ("base_url", "http://h:1", "http://h:1"),
+    "OLLAMA_OTEL_MODEL": ("model", "llama3.2", "llama3.2"),
+    "OLLAMA_OTEL_KEEP_ALIVE": ("keep_alive", "5m", "5m"),
+    "OLLAMA_OTEL_OPTIONS": ("options", '{"seed": 1}', {"seed": 1}),
+    "OLLAMA_OTEL_DEADLINE": ("deadline", "2.5", 2.5),
+    "OLLAMA_OTEL_POOL_SIZE": ("pool_size", "3", 3),
+}
+CALLS: list[Callable[[Any], Any]] = [
+    lambda client: client.chat("llama3.2", HELLO),
+    lambda client: client.generate("llama3.2", "Hello"),
+    lambda client: client.embed("nomic-embed-text", "Hello"),
+    lambda client: client.embeddings("nomic-embed-text", "Hello"),
+    lambda client: client.list(),
+]
+
+
+@pytest.fixture(params=COLOURS)
+def colour(request: pytest.FixtureRequest) -> Colour:
+    return Colour(request.param)
+
+
+@pytest.fixture
+def fake() -> FakeOllama:
+    return FakeOllama()
+
+
+@pytest.fixture
+def url(fake: FakeOllama) -> Iterator[str]:
+    with fake.serve() as url:
+        yield url
+
+
+def run(colour: Colour, client: Any, *calls: Callable[[Any], Any]) -> None:
+    async def scenario() -> None:
+        try:
+            for call in calls:
+                await done(call(client))
+        finally:
+            await colour.close(client._client)
+
+    colour.run(scenario)
+
+
+def test_without_defaults_the_bytes_are_the_official_ones(
+    colour: Colour, fake: FakeOllama, url: str
+) -> None:
+    run(colour, colour.ours(url, trust_env=False), *CALLS)
+    run(colour, colour.official(url, trust_env=False), *CALLS)
+    ours, official = fake.requests[: len(CALLS)], fake.requests[len(CALLS) :]
+    assert [request.body for request in ours] == [request.body for request in official]
+    client = colour.ours(url, trust_env=False)
+    assert "chat" not in vars(client)
+    run(colour, client)
+
+
+def test_calls_use_the_defaults_and_what_they_say_wins(
+    colour: Colour, fake: FakeOllama, url: str
+) -> None:
+    defaults = ClientDefaults(model="llama3.2", keep_alive="9m", options={"seed": 1, "top_k": 2})
+    run(
+        colour,
+        colour.ours(url, trust_env=False, defaults=defaults),
+        lambda client: client.chat(messages=HELLO),
+        lambda client: client.chat("m", HELLO, options={"seed": 7}, keep_alive=0),
+        lambda client: client.generate(prompt="Hello", options=ollama.Options(top_k=5)),
+    )
+    said = [request.json() for request in fake.requests]
+    assert [each["model"] for each in said] == ["llama3.2", "m", "llama3.2"]
+    assert [each["keep_alive"] for each in said] == ["9m", 0, "9m"]
+    assert [each["options"] for each in said] == [
+        {"seed": 1, "top_k": 2},
+        {"seed": 7, "top_k": 2},
+        {"seed": 1, "top_k": 5},
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _missing_models_are_answers(fake: FakeOllama) -> None:
+    """A model named `m` is not installed; only its request matters."""
+    from ollama_otel.testing import Reply
+
+    fake.script("/api/chat", *[Reply.json({"message": {"role": "assistant"}, "done": True})] * 2)
+
+
+def test_streams_and_functions_stay_what_they_were(
+    colour: Colour, fake: FakeOllama, url: str
+) -> None:
+    client = colour.ours(url, trust_env=False, defaults=ClientDefaults(model="llama3.2"))
+    assert inspect.iscoroutinefunction(client.chat) == colour.is_async
+    assert client.chat.__name__ == "chat"
+
+    async def parts(client: Any) -> None:
+        stream = await done(client.chat(messages=HELLO, stream=True))
+        got = [p async for p in stream] if colour.is_async else list(stream)
+        assert got[-1].done
+
+    run(colour, client, parts)
+
+
+def test_a_keyword_wins_over_its_variable(
+    colour: Colour, fake: FakeOllama, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:1")
+    monkeypatch.setenv("OLLAMA_OTEL_BASE_URL", url)
+    monkeypatch.setenv("OLLAMA_OTEL_MODEL", "from-env")
+    monkeypatch.setenv("OLLAMA_OTEL_KEEP_ALIVE", "1m")
+    client = colour.ours(trust_env=False, defaults=ClientDefaults(model="llama3.2"))
+    run(colour, client, lambda each: each.chat(messages=HELLO))
+    (request,) = fake.requests
+    assert (request.json()["model"], request.json()["keep_alive"]) == ("llama3.2", "1m")
+
+
+def test_a_host_wins_over_the_default_address(colour: Colour, fake: FakeOllama, url: str) -> None:
+    defaults = ClientDefaults(base_url="http://127.0.0.1:1")
+    run(colour, colour.ours(url, trust_env=False, defaults=defaults), lambda each: each.list())
+    assert fake.requests
+
+
+def test_the_pool_has_its_size_and_given_limits_win(colour: Colour) -> None:
+    defaults = ClientDefaults(pool_size=3)
+    client = colour.ours("http://h:1", trust_env=False, defaults=defaults)
+    assert client._client._transport._pool._max_connections == 3
+    given = colour.ours(
+        "http://h:1", trust_env=False, defaults=defaults, limits=httpx.Limits(max_connections=9)
+    )
+    assert given._client._transport._pool._max_connections == 9
+    for each in (client, given):
+        run(colour, each)
+
+
+def test_the_deadline_is_that_of_resilience(colour: Colour) -> None:
+    from ollama_otel.resilience import Resilience, Retries
+
+    defaults = ClientDefaults(deadline=5)
+    retries = Retries()
+    for resilience, expected in (
+        (None, Resilience(deadline=5)),
+        (Resilience(retries=retries), Resilience(retries=retries, deadline=5)),
+        (Resilience(deadline=9), Resilience(deadline=9)),
+    ):
+        client = colour.ours(
+            "http://h:1", trust_env=False, defaults=defaults, resilience=resilience
+        )
+        assert client._resilience == expected
+        run(colour, client)
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+def test_every_default_has_a_variable_and_it_is_read() -> None:
+    known = {v: row.name for row in fields(ClientDefaults) for v in row.metadata["variables"]}
+    assert known == {variable: name for variable, (name, *_) in VARIABLES.items()}
+    for variable, (name, text, value) in VARIABLES.items():
+        assert getattr(ClientDefaults.from_environ({variable: text}), name) == value
+    assert ClientDefaults.from_environ({}) == ClientDefaults()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("OLLAMA_OTEL_OPTIONS", "seed=1", "a JSON object"),
+        ("OLLAMA_OTEL_OPTIONS", "[1]", "a JSON object"),
+        ("OLLAMA_OTEL_DEADLINE", "0", "a number of seconds above 0"),
+        ("OLLAMA_OTEL_POOL_SIZE", "0", "a whole number of at least 1"),
+    ],
+)
+def test_a_wrong_variable_is_refused_and_logged_where_a_client_is_made(
+    variable: str,
+    text: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(SettingsError, match=f"{variable} must be {expected}"):
+        ClientDefaults.from_environ({variable: text})
+    assert ClientDefaults.from_environ({variable: text}, lenient=True) == ClientDefaults()
+    assert f"{variable} must be {expected}, not {text!r}; using the default" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base_url", ""),
+        ("model", 7),
+        ("keep_alive", ""),
+        ("keep_alive", True),
+        ("options", "seed"),
+        ("deadline", 0),
+        ("deadline", float("inf")),
+        ("pool_size", 0),
+        ("pool_size", True),
+    ],
+)
+def test_a_value_given_in_code_is_checked(name: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=f"the default {name} must be"):
+        ClientDefaults(**{name: value})
+
+
+def test_defaults_do_not_change_with_the_callers_mapping() -> None:
+    options = {"seed": 1}
+    defaults = ClientDefaults(options=options)
+    options["seed"] = 2
+    assert defaults.options == {"seed": 1}
