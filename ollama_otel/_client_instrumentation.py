@@ -72,7 +72,7 @@ def instrumentation_of(client: object) -> Instrumentation:
     Never raises: what the library does around several calls does not depend on their record.
     """
     try:
-        target = _httpx_client_of(client)
+        target = httpx_client_of(client)
         outermost = target._transport  # noqa: SLF001
         shells = [outermost] if isinstance(outermost, Shell) else list(_made.get(target, ()))
         return next((recorded_by(shell) for shell in shells if is_on(shell)), NOTHING_RECORDED)
