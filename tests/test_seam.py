@@ -188,6 +188,8 @@ ALLOWED: Mapping[str, str] = {
     "_telemetry/agents.py": "function",
     # The role of an answer in a message for the official client.
     "_structured/requests.py": "assistant",
+    # The official client's parameter of `generate`.
+    "_structured/calls.py": "suffix",
     # Methods of the official client.
     "_client_defaults.py": "embeddings",
     # The hooks of an httpx client, and the one field that the official client itself looks for.
