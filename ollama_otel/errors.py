@@ -94,7 +94,7 @@ class OutputMismatchError(StructuredOutputError, ValueError):
 
     def __init__(self, message: str, attempts: Sequence[Attempt]) -> None:
         super().__init__(message)
-        self.attempts = tuple(attempts)
+        self.attempts: tuple[Attempt, ...] = tuple(attempts)
         """All answers, the first one first."""
 
     def __reduce__(self) -> tuple[object, ...]:
