@@ -45,6 +45,8 @@ _ERROR = b'"error"'
 _MAX_KEPT = 64
 """Paths whose URL and headers are kept; the official client uses fewer."""
 
+_NO_STREAM: Final = httpx.ByteStream(b"")
+
 _HttpxClient = httpx.Client | httpx.AsyncClient
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -134,6 +136,16 @@ def _raw_body(client: _HttpxClient, response: httpx.Response) -> Any:
     ):
         return None
     return watched_body(response)
+
+
+def _untie(client: _HttpxClient, response: httpx.Response) -> None:
+    """Take the stream from a closed response: they refer to each other.
+
+    So both are freed at once, and the garbage collector has nothing to do. A response that a hook
+    may have kept stays as it is.
+    """
+    if not client.event_hooks["response"]:
+        response.stream = _NO_STREAM
 
 
 def _read_document(cls: Any, body: bytes) -> Any:
@@ -296,6 +308,7 @@ class Client(_Instrumented, ollama.Client):
                     document = response.read() if body is None else b"".join(body)
             finally:
                 response.close()
+                _untie(self._client, response)
             response.raise_for_status()
         return _read_document(cls, document)
 
@@ -317,6 +330,7 @@ class Client(_Instrumented, ollama.Client):
                     yield part
         finally:
             response.close()
+            _untie(self._client, response)
 
 
 class AsyncClient(_Instrumented, ollama.AsyncClient):
@@ -342,6 +356,7 @@ class AsyncClient(_Instrumented, ollama.AsyncClient):
                     )
             finally:
                 await response.aclose()
+                _untie(self._client, response)
             response.raise_for_status()
         return _read_document(cls, document)
 
@@ -363,3 +378,4 @@ class AsyncClient(_Instrumented, ollama.AsyncClient):
                     yield part
         finally:
             await response.aclose()
+            _untie(self._client, response)

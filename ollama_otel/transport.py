@@ -15,7 +15,7 @@ import httpx
 
 from ollama_otel._auth_rounds import AuthRounds
 from ollama_otel._exchange.body import PIECES_AT_ONCE
-from ollama_otel._exchange.exchange import Exchange, Url
+from ollama_otel._exchange.exchange import ENDED, EndedExchange, Exchange, Url
 from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, instrumentation_for
@@ -74,11 +74,16 @@ class _Body:
     """A body on its way to the caller."""
 
     def __init__(self, exchange: Exchange, inner: Any) -> None:
-        self._exchange = exchange
+        self._exchange: Exchange | EndedExchange = exchange
         self._inner = inner
 
-    def __del__(self) -> None:
+    def _end(self) -> None:
         self._exchange.close()
+        # A response of httpx refers to itself, so the body waits for the garbage collector; what
+        # was recorded does not.
+        self._exchange = ENDED
+
+    __del__ = _end
 
 
 class _SyncBody(_Body):
@@ -97,7 +102,7 @@ class _SyncBody(_Body):
         try:
             self._inner.close()
         finally:
-            self._exchange.close()
+            self._end()
 
 
 class _AsyncBody(_Body):
@@ -116,7 +121,7 @@ class _AsyncBody(_Body):
         try:
             await self._inner.aclose()
         finally:
-            self._exchange.close()
+            self._end()
 
 
 def watched_body(response: httpx.Response) -> Any:

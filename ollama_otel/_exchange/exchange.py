@@ -7,8 +7,9 @@ HTTP library, no OpenTelemetry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -39,7 +40,7 @@ from ollama_otel.records import (
     ResponseFacts,
 )
 
-__all__ = ["Exchange", "Url", "body_reader"]
+__all__ = ["ENDED", "EndedExchange", "Exchange", "Url", "body_reader"]
 
 _FIRST_REDIRECT = 300
 _PORTS = {"http": 80, "https": 443}
@@ -475,3 +476,19 @@ def _ignore(value: object) -> None:
 
 
 _IGNORED = Inlets(lambda: 0.0, _ignore, _ignore, _ignore, [], lambda: None)
+
+
+class EndedExchange:
+    """Stands for an exchange that has ended, so that nothing of the call is kept with its body."""
+
+    __slots__ = ()
+
+    def receiving(self) -> AbstractContextManager[Inlets]:
+        """Return a block as that of `Exchange.receiving`; it reports nothing."""
+        return nullcontext(_IGNORED)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+ENDED: Final = EndedExchange()
