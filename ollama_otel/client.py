@@ -93,19 +93,16 @@ class _Requests:
             self._known = client.base_url, headers, by_path
         key = method, path, json is None
         url, like = by_path.get(key, (path, None))
-        extensions = {} if json is None else {REQUEST_BODY: json}
+        extensions: dict[str, Any] = {} if json is None else {REQUEST_BODY: json}
         if like is None or client.params or client.cookies:
             request = client.build_request(method, url, json=json, extensions=extensions)
             if self._encodes_as_httpx and _is_plain(request, headers) and len(by_path) < _MAX_KEPT:
                 by_path[key] = request.url, httpx.Headers(request.headers)
             return request
         content = b"" if json is None else self._encode(json)
+        extensions["timeout"] = client.timeout.as_dict()
         request = httpx.Request(
-            method,
-            url,
-            headers=like,
-            stream=httpx.ByteStream(content),
-            extensions={**extensions, "timeout": client.timeout.as_dict()},
+            method, url, headers=like, stream=httpx.ByteStream(content), extensions=extensions
         )
         if json is not None:
             request.headers["Content-Length"] = str(len(content))

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar, Token
 from functools import wraps
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -68,7 +68,10 @@ class _Entries(NamedTuple):
         return _Entries((*self.entries, entry), context)
 
 
-_NOTHING = _Entries((), CallContext())
+NO_CONTEXT: Final = CallContext()
+"""The context of calls outside of any block."""
+
+_NOTHING = _Entries((), NO_CONTEXT)
 _current: ContextVar[_Entries] = ContextVar("ollama_otel_call_context", default=_NOTHING)
 
 

@@ -6,15 +6,14 @@ are seconds as floats, sizes are bytes; None means unknown, 0 means zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, ClassVar, Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import fields
 
 from ollama_otel._frozen import FrozenDict
-from ollama_otel.context import CallContext
+from ollama_otel.context import NO_CONTEXT, CallContext
 
 __all__ = [
     "CallRecord",
@@ -406,11 +405,27 @@ class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
         return None if self.gpu_share is None else self.gpu_share < self.on_cpu_below
 
 
+_T = TypeVar("_T")
+
+
+class _computed_once(Generic[_T]):  # noqa: N801 - a decorator
+    """As `functools.cached_property`, which takes a lock and costs four times as much."""
+
+    def __init__(self, compute: Callable[[Any], _T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, record: Any, owner: type) -> _T:
+        # Found in the record's `__dict__` from now on, before this descriptor.
+        value = record.__dict__[self._name] = self._compute(record)
+        return value
+
+
 _NO_REQUEST: Final = RequestFacts()
 _NO_RESPONSE: Final = ResponseFacts()
 _NO_PROGRESS: Final = Progress()
 _NO_RESIDENCY: Final = ModelResidency()
-_NO_CONTEXT: Final = CallContext()
 
 
 class CallStart(Struct, frozen=True, kw_only=True):
@@ -429,7 +444,7 @@ class CallStart(Struct, frozen=True, kw_only=True):
     """Nanoseconds since the epoch, by the wall clock."""
     is_for_network: bool = False
     """Whether the request certainly goes to a real server; False also if that is unknown."""
-    context: CallContext = _NO_CONTEXT
+    context: CallContext = NO_CONTEXT
     span: SpanIds | None = None
     """The call's span; None if tracing makes none."""
     conversation: Conversation | None = None
@@ -560,7 +575,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
         reason = self.finish_reason if is_answer else None
         return None if reason is None else (reason,)
 
-    @cached_property
+    @_computed_once
     def queue_estimate(self) -> float | None:
         """Estimated seconds of waiting for a slot: the server's total without its phases.
 
@@ -581,18 +596,20 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
             return None
         return max(0.0, total - load - prompt - generation)
 
-    @cached_property
+    @_computed_once
     def phases(self) -> Mapping[Phase, float]:
         """Seconds of each known phase; they add up to the duration."""
         response = self.response
         total, queue = response.total_duration, self.queue_estimate
-        known: tuple[tuple[Phase, float | None], ...] = (
-            ("load", response.load_duration),
-            ("queue_estimate", queue),
-            ("prompt_eval", response.prompt_eval_duration),
-            ("eval", response.eval_duration),
-        )
-        phases: dict[Phase, float] = {name: spent for name, spent in known if spent is not None}
+        phases: dict[Phase, float] = {}
+        if response.load_duration is not None:
+            phases["load"] = response.load_duration
+        if queue is not None:
+            phases["queue_estimate"] = queue
+        if response.prompt_eval_duration is not None:
+            phases["prompt_eval"] = response.prompt_eval_duration
+        if response.eval_duration is not None:
+            phases["eval"] = response.eval_duration
         rest = (self.duration if total is None else total) - sum(phases.values())
         if queue is None and rest > 0:
             phases["unaccounted"] = rest

@@ -48,9 +48,8 @@ def _content_of(http: Any, request: Any) -> bytes | None:
     return content
 
 
-def _size_of(request: Any, content: bytes | None) -> int | None:
-    if content is not None:
-        return len(content)
+def _size_of(request: Any) -> int | None:
+    """Return the size of a body that is not in memory."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isdecimal() else None
 
@@ -172,7 +171,7 @@ class _Shell:
                 endpoint,
                 Url(url.scheme, url.host, url.port, path),
                 content=content,
-                size=_size_of(request, content),
+                size=_size_of(request) if content is None else len(content),
                 body=known if isinstance(known, Mapping) else None,
                 is_for_network=bool(instrumentation.enrichers) and self._reaches_network(),
             )

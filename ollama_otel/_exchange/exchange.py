@@ -346,10 +346,10 @@ class Exchange:
         except Exception as fault:  # noqa: BLE001
             guard.caught("leaving a span", fault)
 
-    def _kept(self, error_text: str | None) -> str | None:
+    def _kept(self, error_text: str) -> str | None:
         """Return the text of an error if content is captured or bodies are logged."""
         if self._instrumentation.keeps_content or self._instrumentation.keeps_request:
-            return None if error_text is None else redactable(error_text)
+            return redactable(error_text)
         return None
 
     def _record(
@@ -381,7 +381,7 @@ class Exchange:
             ending=verdict.ending,
             error_type=verdict.error_type,
             error_message=verdict.message,
-            error_text=self._kept(verdict.text),
+            error_text=None if verdict.text is None else self._kept(verdict.text),
             exception_type=type(cause).__name__ if verdict.ending == "exception" else None,
             http_status=self._status,
             response=without_content(facts, self.start.request, verdict.message),

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import methodcaller
 from typing import Any, Literal
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter
@@ -52,7 +55,7 @@ class _Series:
         self.output = {**base, names.TOKEN_TYPE: "output"}
         self.by_end: dict[tuple[str, str | None], Labels] = {}
         self.active = 0
-        self._sums: dict[Sum, float] = {}
+        self._sums: defaultdict[Sum, float] = defaultdict(float)
         self._pending: list[CallRecord] = []
 
     def add(self, record: CallRecord) -> None:
@@ -63,10 +66,10 @@ class _Series:
             self._add_up()
 
     def _add_up(self) -> None:
-        sums = self._sums
-        for record in self._pending:
-            for name, amount in _amounts(record):
-                sums[name] = sums.get(name, 0) + amount
+        # Column by column, without a step of the interpreter for each amount.
+        amounts = list(map(_amounts, self._pending))
+        for name in dict.fromkeys(chain.from_iterable(amounts)):
+            self._sums[name] += sum(map(methodcaller("get", name, 0), amounts))
         self._pending.clear()
 
     @property
@@ -79,7 +82,7 @@ class _Series:
         """Return the same sums, without the running calls."""
         series = _Series(self.base)
         series.is_settled = self.is_settled
-        series._sums = dict(self.sums)
+        series._sums.update(self.sums)
         return series
 
     def ended(self, outcome: str, error_type: str | None) -> Labels:
@@ -93,16 +96,18 @@ class _Series:
         return labels
 
 
-def _amounts(record: CallRecord) -> Iterator[tuple[Sum, float]]:
-    """Yield the amounts that a call adds to the sums."""
+def _amounts(record: CallRecord) -> Mapping[Any, float]:
+    """Return the amounts that a call adds to the sums."""
     if not record.start.is_inference:
-        if moved := record.progress.moved_bytes:
-            yield "moved", moved
-        return
-    yield from record.phases.items()
-    if record.start.endpoint.response == "completion":
-        yield "input_tokens", record.response.input_tokens or 0
-        yield "output_tokens", record.response.output_tokens or 0
+        moved = record.progress.moved_bytes
+        return {"moved": moved} if moved else {}
+    if record.start.endpoint.response != "completion":
+        return record.phases
+    return {
+        **record.phases,
+        "input_tokens": record.response.input_tokens or 0,
+        "output_tokens": record.response.output_tokens or 0,
+    }
 
 
 class Instruments:
@@ -368,28 +373,29 @@ class MetricObserver:
             return instruments.response_models.label(model, most)
 
     def _waits(self, series: _Series, record: CallRecord) -> None:
-        instruments, queue = self.instruments, record.queue_estimate
-        load = record.response.load_duration if record.cold_start else None
-        if queue is not None and queue < self._settings.queue_threshold:
-            queue = None
-        for seconds, histogram in (
-            (record.time_to_first_chunk, instruments.time_to_first_chunk),
-            (record.longest_gap, instruments.longest_gap),
-            (load, instruments.load_duration),
-            (queue, instruments.queue_duration),
-        ):
-            if seconds is not None:
-                histogram.record(seconds, series.base)
+        instruments, labels = self.instruments, series.base
+        if record.time_to_first_chunk is not None:
+            instruments.time_to_first_chunk.record(record.time_to_first_chunk, labels)
+        if record.longest_gap is not None:
+            instruments.longest_gap.record(record.longest_gap, labels)
+        if record.cold_start and (load := record.response.load_duration) is not None:
+            instruments.load_duration.record(load, labels)
+        queue = record.queue_estimate
+        if queue is not None and queue >= self._settings.queue_threshold:
+            instruments.queue_duration.record(queue, labels)
 
     def _tokens(self, series: _Series, record: CallRecord) -> None:
         instruments, response = self.instruments, record.response
-        for tokens, usage_labels, histogram in (
-            (response.input_tokens, series.input, instruments.input_tokens),
-            (response.output_tokens, series.output, instruments.output_tokens),
-        ):
-            if tokens is None:
-                continue
-            if instruments.token_usage is not None:
-                instruments.token_usage.record(tokens, usage_labels)
-            elif histogram is not None and record.start.endpoint.response == "completion":
-                histogram.record(tokens, series.base)
+        usage = instruments.token_usage
+        if usage is not None:
+            if response.input_tokens is not None:
+                usage.record(response.input_tokens, series.input)
+            if response.output_tokens is not None:
+                usage.record(response.output_tokens, series.output)
+        elif record.start.endpoint.response == "completion":
+            for tokens, histogram in (
+                (response.input_tokens, instruments.input_tokens),
+                (response.output_tokens, instruments.output_tokens),
+            ):
+                if tokens is not None and histogram is not None:
+                    histogram.record(tokens, series.base)

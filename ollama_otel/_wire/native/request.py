@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from ollama_otel._frozen import FrozenDict, frozen
@@ -96,6 +96,31 @@ def _dimensions(value: object) -> int | None:
     return value if type(value) is int and 0 < value < _TOO_LARGE else None
 
 
+def _options(value: object) -> Mapping[str, Any]:
+    return frozen(value) if value and isinstance(value, dict) else _NO_OPTIONS
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _tool_names(value: object) -> tuple[str, ...]:
+    tools = value if isinstance(value, (list, tuple)) else ()
+    return tuple(bounded_name(tool_name(tool)) for tool in tools)
+
+
+_READERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "options": _options,
+    "think": _think,
+    "keep_alive": _keep_alive,
+    "raw": _flag,
+    "truncate": _flag,
+    "dimensions": _dimensions,
+    "tools": _tool_names,
+}
+"""Fields of a request that are facts of the same name."""
+
+
 def read_request(
     endpoint: Endpoint, body: Mapping[str, Any] | None, *, size: int | None
 ) -> RequestFacts:
@@ -106,8 +131,8 @@ def read_request(
     stream = get("stream")
     if not isinstance(stream, bool):
         stream = bool(endpoint.streams_by_default)
-    think, options, tools, messages = get("think"), get("options"), get("tools"), get("messages")
-    image_count = _length(get("images"))
+    messages = get("messages")
+    image_count = _length(body["images"]) if "images" in body else 0
     input_count: int | None = None
     if isinstance(messages, (list, tuple)):
         input_count = len(messages)
@@ -117,24 +142,16 @@ def read_request(
     elif endpoint.response == "embedding":
         inputs = get(endpoint.input_field or "")
         input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
-    raw, truncate = get("raw"), get("truncate")
     return RequestFacts(
         model=_name(get("model")) or _name(get("name")) or _name(get("source")),
         stream=stream and endpoint.streams_by_default is not None,
         purpose=_purpose(endpoint, body),
-        options=frozen(options) if options and isinstance(options, dict) else _NO_OPTIONS,
-        think=think if think is None else _think(think),
-        keep_alive=_keep_alive(get("keep_alive")),
         asks_for_json=bool(get("format")),
-        raw=raw if isinstance(raw, bool) else None,
-        truncate=truncate if isinstance(truncate, bool) else None,
-        dimensions=_dimensions(get("dimensions")),
         input_count=input_count,
         image_count=image_count,
-        tools=tuple(bounded_name(tool_name(tool)) for tool in tools)
-        if isinstance(tools, (list, tuple))
-        else (),
         size=size,
+        # Most requests have none of these fields.
+        **{name: _READERS[name](body[name]) for name in _READERS.keys() & body.keys()},
     )
 
 
