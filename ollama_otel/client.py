@@ -218,6 +218,8 @@ class _OfficialErrors:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, httpx.HTTPStatusError):
             raise _refusal(error.response) from None
         if isinstance(error, httpx.ConnectError):

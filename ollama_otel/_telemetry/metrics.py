@@ -25,7 +25,7 @@ from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.label_values import LabelValues
 from ollama_otel._telemetry.spans import operation_of
 from ollama_otel._wire.model_names import key_of
-from ollama_otel.records import CallRecord, CallStart, Phase
+from ollama_otel.records import CallRecord, CallStart, Phase, ResponseKind
 from ollama_otel.settings import Profile, Settings
 
 __all__ = ["Instruments", "MetricObserver"]
@@ -45,9 +45,22 @@ _MAX_PENDING = 16
 class _Series:
     """Counts and sums of calls with the same labels; guarded by the lock of `Instruments`."""
 
-    __slots__ = ("_pending", "_sums", "active", "base", "by_end", "input", "is_settled", "output")
+    __slots__ = (
+        "_pending",
+        "_sums",
+        "active",
+        "base",
+        "by_end",
+        "input",
+        "is_inference",
+        "is_settled",
+        "output",
+        "response",
+    )
 
-    def __init__(self, base: Labels) -> None:
+    def __init__(self, base: Labels, response: ResponseKind, *, is_inference: bool) -> None:
+        # These are the same for all of its calls, as the labels name the operation.
+        self.response, self.is_inference = response, is_inference
         self.is_settled = False
         """Whether the names of these calls have answered, and have label values of their own."""
         self.base = base
@@ -67,10 +80,23 @@ class _Series:
 
     def _add_up(self) -> None:
         # Column by column, without a step of the interpreter for each amount.
-        amounts = list(map(_amounts, self._pending))
+        amounts = list(map(self._amounts, self._pending))
         for name in dict.fromkeys(chain.from_iterable(amounts)):
             self._sums[name] += sum(map(methodcaller("get", name, 0), amounts))
         self._pending.clear()
+
+    def _amounts(self, record: CallRecord) -> Mapping[Any, float]:
+        """Return the amounts that a call adds to the sums."""
+        if not self.is_inference:
+            moved = record.progress.moved_bytes
+            return {"moved": moved} if moved else {}
+        if self.response != "completion":
+            return record.phases
+        return {
+            **record.phases,
+            "input_tokens": record.response.input_tokens or 0,
+            "output_tokens": record.response.output_tokens or 0,
+        }
 
     @property
     def sums(self) -> Mapping[Sum, float]:
@@ -80,7 +106,7 @@ class _Series:
 
     def without_calls(self) -> _Series:
         """Return the same sums, without the running calls."""
-        series = _Series(self.base)
+        series = _Series(self.base, self.response, is_inference=self.is_inference)
         series.is_settled = self.is_settled
         series._sums.update(self.sums)
         return series
@@ -94,20 +120,6 @@ class _Series:
                 labels[names.ERROR_TYPE] = error_type
             self.by_end[outcome, error_type] = labels
         return labels
-
-
-def _amounts(record: CallRecord) -> Mapping[Any, float]:
-    """Return the amounts that a call adds to the sums."""
-    if not record.start.is_inference:
-        moved = record.progress.moved_bytes
-        return {"moved": moved} if moved else {}
-    if record.start.endpoint.response != "completion":
-        return record.phases
-    return {
-        **record.phases,
-        "input_tokens": record.response.input_tokens or 0,
-        "output_tokens": record.response.output_tokens or 0,
-    }
 
 
 class Instruments:
@@ -321,7 +333,9 @@ class MetricObserver:
             ):
                 if value is not None:
                     base[name] = value
-            series = instruments.series[key] = _Series(base)
+            series = instruments.series[key] = _Series(
+                base, start.endpoint.response, is_inference=start.is_inference
+            )
             return series
 
     def _settled(self, record: CallRecord) -> _Series:
@@ -342,8 +356,8 @@ class MetricObserver:
 
     def record(self, series: _Series, record: CallRecord) -> None:
         """Record an ended call, in the context of its span, for exemplars."""
-        start, response = record.start, record.response
-        with self.instruments.lock:
+        instruments = self.instruments
+        with instruments.lock:
             series.active -= 1
             if record.is_hop:
                 return
@@ -351,15 +365,16 @@ class MetricObserver:
                 series = self._settled(record)
             series.add(record)
         ended = series.ended(record.outcome, record.error_type)
-        if self._settings.response_model_on_metrics and response.model is not None:
-            ended = {**ended, names.RESPONSE_MODEL: self._response_model(record, response.model)}
-        instruments = self.instruments
-        if not start.is_inference:
+        model = record.response.model
+        if self._settings.response_model_on_metrics and model is not None:
+            ended = {**ended, names.RESPONSE_MODEL: self._response_model(record, model)}
+        if not series.is_inference:
             instruments.management_duration.record(record.duration, ended)
             return
-        is_embedding = start.endpoint.response == "embedding"
         duration = (
-            instruments.embeddings_duration if is_embedding else instruments.inference_duration
+            instruments.embeddings_duration
+            if series.response == "embedding"
+            else instruments.inference_duration
         )
         duration.record(record.duration, ended)
         self._tokens(series, record)
@@ -392,7 +407,7 @@ class MetricObserver:
                 usage.record(response.input_tokens, series.input)
             if response.output_tokens is not None:
                 usage.record(response.output_tokens, series.output)
-        elif record.start.endpoint.response == "completion":
+        elif series.response == "completion":
             for tokens, histogram in (
                 (response.input_tokens, instruments.input_tokens),
                 (response.output_tokens, instruments.output_tokens),
