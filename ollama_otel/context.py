@@ -68,10 +68,10 @@ class _Entries(NamedTuple):
         return _Entries((*self.entries, entry), context)
 
 
-NO_CONTEXT: Final = CallContext()
+_NO_CONTEXT: Final = CallContext()
 """The context of calls outside of any block."""
 
-_NOTHING = _Entries((), NO_CONTEXT)
+_NOTHING = _Entries((), _NO_CONTEXT)
 _current: ContextVar[_Entries] = ContextVar("ollama_otel_call_context", default=_NOTHING)
 
 

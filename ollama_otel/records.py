@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from ollama_otel._frozen import FrozenDict
-from ollama_otel.context import NO_CONTEXT, CallContext
+from ollama_otel.context import _NO_CONTEXT, CallContext
 
 __all__ = [
     "CallRecord",
@@ -444,7 +444,7 @@ class CallStart(Struct, frozen=True, kw_only=True):
     """Nanoseconds since the epoch, by the wall clock."""
     is_for_network: bool = False
     """Whether the request certainly goes to a real server; False also if that is unknown."""
-    context: CallContext = NO_CONTEXT
+    context: CallContext = _NO_CONTEXT
     span: SpanIds | None = None
     """The call's span; None if tracing makes none."""
     conversation: Conversation | None = None
