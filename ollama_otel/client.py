@@ -56,6 +56,8 @@ _ERROR = b'"error"'
 _MAX_KEPT = 64
 """Paths whose URL and headers are kept; the official client uses fewer."""
 
+_NO_STREAM: Final = httpx.ByteStream(b"")
+
 _HttpxClient = httpx.Client | httpx.AsyncClient
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -102,19 +104,16 @@ class _Requests:
             self._known = client.base_url, headers, by_path
         key = method, path, json is None
         url, like = by_path.get(key, (path, None))
-        extensions = {} if json is None else {REQUEST_BODY: json}
+        extensions: dict[str, Any] = {} if json is None else {REQUEST_BODY: json}
         if like is None or client.params or client.cookies:
             request = client.build_request(method, url, json=json, extensions=extensions)
             if self._encodes_as_httpx and _is_plain(request, headers) and len(by_path) < _MAX_KEPT:
                 by_path[key] = request.url, httpx.Headers(request.headers)
             return request
         content = b"" if json is None else self._encode(json)
+        extensions["timeout"] = client.timeout.as_dict()
         request = httpx.Request(
-            method,
-            url,
-            headers=like,
-            stream=httpx.ByteStream(content),
-            extensions={**extensions, "timeout": client.timeout.as_dict()},
+            method, url, headers=like, stream=httpx.ByteStream(content), extensions=extensions
         )
         if json is not None:
             request.headers["Content-Length"] = str(len(content))
@@ -145,6 +144,16 @@ def _raw_body(client: _HttpxClient, response: httpx.Response) -> Any:
     ):
         return None
     return watched_body(response)
+
+
+def _untie(client: _HttpxClient, response: httpx.Response) -> None:
+    """Take the stream from a closed response: they refer to each other.
+
+    So both are freed at once, and the garbage collector has nothing to do. A response that a hook
+    may have kept stays as it is.
+    """
+    if not client.event_hooks["response"]:
+        response.stream = _NO_STREAM
 
 
 def _read_document(cls: Any, body: bytes) -> Any:
@@ -220,6 +229,8 @@ class _OfficialErrors:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, httpx.HTTPStatusError):
             raise _refusal(error.response) from None
         if isinstance(error, httpx.ConnectError):
@@ -343,6 +354,7 @@ class Client(_Instrumented, _StructuredCalls):
                     document = response.read() if body is None else b"".join(body)
             finally:
                 response.close()
+                _untie(self._client, response)
             response.raise_for_status()
         return _read_document(cls, document)
 
@@ -398,6 +410,7 @@ class Client(_Instrumented, _StructuredCalls):
                     yield part
         finally:
             response.close()
+            _untie(self._client, response)
 
 
 class AsyncClient(_Instrumented, _AsyncStructuredCalls):
@@ -423,6 +436,7 @@ class AsyncClient(_Instrumented, _AsyncStructuredCalls):
                     )
             finally:
                 await response.aclose()
+                _untie(self._client, response)
             response.raise_for_status()
         return _read_document(cls, document)
 
@@ -472,3 +486,4 @@ class AsyncClient(_Instrumented, _AsyncStructuredCalls):
                     yield part
         finally:
             await response.aclose()
+            _untie(self._client, response)

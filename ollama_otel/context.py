@@ -79,7 +79,10 @@ _LONGEST_SEARCHED: Final = 4 * LONGEST_TEXT
 """Characters of a tag's value in which secrets are searched."""
 _warned: set[str] = set()
 """What `call_context` has warned of."""
-_NOTHING = _Entries((), CallContext())
+_NO_CONTEXT: Final = CallContext()
+"""The context of calls outside of any block."""
+
+_NOTHING = _Entries((), _NO_CONTEXT)
 _current: ContextVar[_Entries] = ContextVar("ollama_otel_call_context", default=_NOTHING)
 
 

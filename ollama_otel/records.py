@@ -6,16 +6,15 @@ are seconds as floats, sizes are bytes; None means unknown, 0 means zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, ClassVar, Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import fields
 
 from ollama_otel._bounds import MORE_NAMES
 from ollama_otel._frozen import FrozenDict
-from ollama_otel.context import CallContext
+from ollama_otel.context import _NO_CONTEXT, CallContext
 
 __all__ = [
     "CallRecord",
@@ -486,6 +485,23 @@ class Truncation(Struct, frozen=True, kw_only=True, gc=False):
     """Messages of the chat that the model did not read."""
 
 
+_T = TypeVar("_T")
+
+
+class _computed_once(Generic[_T]):  # noqa: N801 - a decorator
+    """As `functools.cached_property`, which takes a lock and costs four times as much."""
+
+    def __init__(self, compute: Callable[[Any], _T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, record: Any, owner: type) -> _T:
+        # Found in the record's `__dict__` from now on, before this descriptor.
+        value = record.__dict__[self._name] = self._compute(record)
+        return value
+
+
 _NO_REQUEST: Final = RequestFacts()
 _NO_RESPONSE: Final = ResponseFacts()
 _NO_PROGRESS: Final = Progress()
@@ -494,7 +510,6 @@ _NO_RESILIENCE: Final = CallResilience()
 
 
 _NO_TRUNCATION: Final = Truncation()
-_NO_CONTEXT: Final = CallContext()
 
 
 class CallStart(Struct, frozen=True, kw_only=True):
@@ -649,7 +664,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
         reason = self.finish_reason if is_answer else None
         return None if reason is None else (reason,)
 
-    @cached_property
+    @_computed_once
     def queue_estimate(self) -> float | None:
         """Estimated seconds of waiting for a slot: the server's total without its phases.
 
@@ -670,21 +685,25 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
             return None
         return max(0.0, total - load - prompt - generation)
 
-    @cached_property
+    @_computed_once
     def phases(self) -> Mapping[Phase, float]:
         """Seconds of each known phase; they add up to the duration."""
         response = self.response
         total, queue = response.total_duration, self.queue_estimate
-        known: tuple[tuple[Phase, float | None], ...] = (
-            ("resilience", self.resilience.delay),
-            ("load", response.load_duration),
-            ("queue_estimate", queue),
-            ("prompt_eval", response.prompt_eval_duration),
-            ("eval", response.eval_duration),
-        )
-        phases: dict[Phase, float] = {name: spent for name, spent in known if spent is not None}
-        delay = self.resilience.delay or 0.0
-        rest = (self.duration if total is None else total + delay) - sum(phases.values())
+        phases: dict[Phase, float] = {}
+        delay = self.resilience.delay
+        if delay is not None:
+            phases["resilience"] = delay
+        if response.load_duration is not None:
+            phases["load"] = response.load_duration
+        if queue is not None:
+            phases["queue_estimate"] = queue
+        if response.prompt_eval_duration is not None:
+            phases["prompt_eval"] = response.prompt_eval_duration
+        if response.eval_duration is not None:
+            phases["eval"] = response.eval_duration
+        rest = self.duration if total is None else total + (delay or 0.0)
+        rest -= sum(phases.values())
         if queue is None and rest > 0:
             phases["unaccounted"] = rest
         if total is not None:

@@ -17,7 +17,7 @@ import httpx
 
 from ollama_otel._auth_rounds import AuthRounds
 from ollama_otel._exchange.body import PIECES_AT_ONCE
-from ollama_otel._exchange.exchange import Exchange, Url
+from ollama_otel._exchange.exchange import ENDED, EndedExchange, Exchange, Url
 from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._guard import guard
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, instrumentation_for
@@ -55,9 +55,8 @@ def _content_of(http: Any, request: Any) -> bytes | None:
     return content
 
 
-def _size_of(request: Any, content: bytes | None) -> int | None:
-    if content is not None:
-        return len(content)
+def _size_of(request: Any) -> int | None:
+    """Return the size of a body that is not in memory."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isdecimal() else None
 
@@ -81,11 +80,16 @@ class _Body:
     """A body on its way to the caller."""
 
     def __init__(self, exchange: Exchange, inner: Any) -> None:
-        self._exchange = exchange
+        self._exchange: Exchange | EndedExchange = exchange
         self._inner = inner
 
-    def __del__(self) -> None:
+    def _end(self) -> None:
         self._exchange.close()
+        # A response of httpx refers to itself, so the body waits for the garbage collector; what
+        # was recorded does not.
+        self._exchange = ENDED
+
+    __del__ = _end
 
 
 class _SyncBody(_Body):
@@ -104,7 +108,7 @@ class _SyncBody(_Body):
         try:
             self._inner.close()
         finally:
-            self._exchange.close()
+            self._end()
 
 
 class _AsyncBody(_Body):
@@ -123,7 +127,7 @@ class _AsyncBody(_Body):
         try:
             await self._inner.aclose()
         finally:
-            self._exchange.close()
+            self._end()
 
 
 def watched_body(response: httpx.Response) -> Any:
@@ -195,7 +199,7 @@ class _Shell(_Relay):
                 endpoint,
                 Url(url.scheme, url.host, url.port, path),
                 content=content,
-                size=_size_of(request, content),
+                size=_size_of(request) if content is None else len(content),
                 body=known if isinstance(known, Mapping) else None,
                 is_for_network=bool(instrumentation.enrichers) and self._reaches_network(),
             )

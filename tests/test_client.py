@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import inspect
 import json
@@ -22,6 +23,7 @@ from pydantic import BaseModel
 import ollama_otel
 from ollama_otel import client as our_module
 from ollama_otel import uninstrument_client
+from ollama_otel._exchange.exchange import Exchange
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from ollama_otel.transport import AsyncTransport, Transport
 
@@ -771,6 +773,64 @@ def test_any_object_becomes_the_same_value(data: st.DataObject, stream: bool) ->
     cls, value = data.draw(st.sampled_from(OBJECTS))
     body = json.dumps(data.draw(with_something_else(value))).encode()
     assert_read_alike(Colour("sync"), cls, [body], stream=stream)
+
+
+# --- memory -------------------------------------------------------------------------------
+
+
+def alive(kind: type) -> int:
+    return sum(type(each) is kind for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "document"])
+def test_a_call_leaves_nothing_to_the_garbage_collector(
+    colour_on_asyncio: Colour, stream: bool
+) -> None:
+    colour = colour_on_asyncio
+    kinds = (httpx.Response, Exchange)
+
+    async def scenario() -> None:
+        client = colour.ours(HOST, transport=Body([LINE, LAST][not stream :]), **UNREAD.options)
+
+        async def ask() -> None:
+            answer = await done(client.chat("m", HELLO, stream=stream))
+            if stream:
+                assert [part.done async for part in each(answer)] == [False, True]
+
+        await ask()
+        gc.collect()
+        gc.disable()
+        try:
+            before = [*map(alive, kinds)]
+            await ask()
+            assert [*map(alive, kinds)] == before
+        finally:
+            gc.enable()
+        await closed(client)
+
+    colour.run(scenario)
+
+
+def test_a_response_that_a_hook_keeps_stays_as_it_is(colour_on_asyncio: Colour) -> None:
+    colour = colour_on_asyncio
+    kept: list[Any] = []
+
+    async def keep_async(response: httpx.Response) -> None:
+        kept.append((response, response.stream))
+
+    def keep(response: httpx.Response) -> None:
+        kept.append((response, response.stream))
+
+    async def scenario() -> None:
+        client = colour.ours(HOST, transport=Body([LAST]), **UNREAD.options)
+        hook = keep_async if colour.is_async else keep
+        client._client.event_hooks = {"response": [hook]}
+        await done(client.chat("m", HELLO))
+        [(response, stream)] = kept
+        assert response.stream is stream
+        await closed(client)
+
+    colour.run(scenario)
 
 
 # --- laziness -----------------------------------------------------------------------------

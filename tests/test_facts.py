@@ -187,6 +187,26 @@ def test_every_attribute_of_a_call_is_in_the_table() -> None:
 # --- one more row -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("part", ["context", "request", "response", "progress", "residency"])
+def test_a_default_part_of_a_record_has_no_attributes(part: str) -> None:
+    # So a call may pass over it.
+    is_of_start = part in {"context", "request"}
+    rows = [row for row in FACTS.rows if row.path.split(".")[-2:-1] == [part]]
+    default = getattr(CallStart(endpoint=CHAT), part) if is_of_start else getattr(NOTHING, part)
+    values = {row.path: getattr(default, row.path.rpartition(".")[2]) for row in rows}
+    absent = {row.path: row.absent for row in rows}
+    found = {path for path, value in values.items() if value is not None and value != absent[path]}
+    assert rows
+    assert found == set()
+
+
+def test_a_part_that_is_not_the_default_has_its_attributes() -> None:
+    for part in (Progress(total_bytes=0), ModelResidency(gpu_share=0.0)):
+        name = "progress" if isinstance(part, Progress) else "residency"
+        attributes = FACTS.end_attributes(replace(NOTHING, **{name: part}))
+        assert 0 in attributes.values()
+
+
 def test_an_added_fact_is_an_attribute() -> None:
     assert "ollama.response.is_redirect" not in FACTS.end_attributes(RECORD)
     assert ADDED.end_attributes(RECORD)["ollama.response.is_redirect"] is False

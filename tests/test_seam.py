@@ -110,8 +110,22 @@ def words(source: str) -> Iterator[Word]:
             yield from (Word(each, use, node.lineno) for each in found)
 
 
+def struct_fields(source: str) -> Iterator[str]:
+    """The fields of the structs that JSON is converted to."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef) and "Struct" in map(ast.unparse, node.bases):
+            for each in node.body:
+                if isinstance(each, ast.AnnAssign):
+                    yield ast.unparse(each.target)
+
+
 FIELDS = {
     *(row.input_field for row in ENDPOINTS if row.input_field),
+    *(
+        field
+        for path in (PACKAGE / "_wire" / "native").rglob("*.py")
+        for field in struct_fields(path.read_text(encoding="utf-8"))
+    ),
     *(
         word.text
         for path in (PACKAGE / "_wire" / "native").rglob("*.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import gzip
 import hashlib
 import json
@@ -37,6 +38,7 @@ from ollama_otel import (
     uninstrument_client,
 )
 from ollama_otel._client_instrumentation import is_instrumented
+from ollama_otel._exchange.exchange import Exchange
 from ollama_otel._telemetry.instrumentation import instrumentation_for
 from ollama_otel._wire.native.images import parse_without_images, without_images
 from ollama_otel.records import Media
@@ -145,6 +147,44 @@ async def send(colour: Colour, transport: Any, request: httpx.Request) -> httpx.
 
 def chat_request(**body: Any) -> httpx.Request:
     return httpx.Request("POST", f"{HOST}/api/chat", json=CHAT | body)
+
+
+def exchanges() -> int:
+    return sum(type(each) is Exchange for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_response_that_is_kept_keeps_nothing_of_its_call(
+    colour: Colour, capture: Capture, reads: bool
+) -> None:
+    async def scenario() -> None:
+        transport = colour.transport(Canned(), **capture.options)
+        gc.collect()
+        gc.disable()
+        try:
+            before = exchanges()
+            response = await send(colour, transport, chat_request())
+            assert exchanges() == before + 1
+            if reads:
+                await read(response, is_async=colour.is_async)
+            await colour.close(response)
+            assert exchanges() == before
+            # Once more, as some clients do.
+            await colour.close(response)
+        finally:
+            gc.enable()
+
+    colour.run(scenario)
+    assert [record.outcome for record in capture.records] == ["completed" if reads else "abandoned"]
+
+
+def test_a_body_can_be_read_and_closed_after_its_call_has_ended(capture: Capture) -> None:
+    inner = Canned()
+    stream = Transport(inner, **capture.options).handle_request(chat_request()).stream
+    stream.close()
+    assert list(stream) == [DOCUMENT]
+    stream.close()
+    assert [record.outcome for record in capture.records] == ["abandoned"]
 
 
 # --- in and out of clients ----------------------------------------------------------------

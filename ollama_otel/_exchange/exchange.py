@@ -7,8 +7,9 @@ HTTP library, no OpenTelemetry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -40,7 +41,7 @@ from ollama_otel.records import (
     ResponseFacts,
 )
 
-__all__ = ["Exchange", "Url", "body_reader"]
+__all__ = ["ENDED", "EndedExchange", "Exchange", "Url", "body_reader"]
 
 _FIRST_REDIRECT = 300
 _PORTS = {"http": 80, "https": 443}
@@ -361,10 +362,10 @@ class Exchange:
         except Exception as fault:  # noqa: BLE001
             guard.caught("leaving a span", fault)
 
-    def _kept(self, error_text: str | None) -> str | None:
+    def _kept(self, error_text: str) -> str | None:
         """Return the text of an error if content is captured or bodies are logged."""
         if self._instrumentation.keeps_content or self._instrumentation.keeps_request:
-            return None if error_text is None else redactable(error_text)
+            return redactable(error_text)
         return None
 
     def _record(
@@ -396,7 +397,7 @@ class Exchange:
             ending=verdict.ending,
             error_type=verdict.error_type,
             error_message=verdict.message,
-            error_text=self._kept(verdict.text),
+            error_text=None if verdict.text is None else self._kept(verdict.text),
             exception_type=type(cause).__name__ if verdict.ending == "exception" else None,
             http_status=self._status,
             response=without_content(facts, self.start.request, verdict.message),
@@ -496,3 +497,19 @@ def _ignore(value: object) -> None:
 
 
 _IGNORED = Inlets(lambda: 0.0, _ignore, _ignore, _ignore, [], lambda: None)
+
+
+class EndedExchange:
+    """Stands for an exchange that has ended, so that nothing of the call is kept with its body."""
+
+    __slots__ = ()
+
+    def receiving(self) -> AbstractContextManager[Inlets]:
+        """Return a block as that of `Exchange.receiving`; it reports nothing."""
+        return nullcontext(_IGNORED)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+ENDED: Final = EndedExchange()

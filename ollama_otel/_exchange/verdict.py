@@ -31,6 +31,12 @@ class Verdict(NamedTuple):
     """The whole text of the server or the exception: content."""
 
 
+_FINAL_MESSAGE: Final = Verdict("completed", "final_message")
+_NOT_PROTOCOL: Final = Verdict(
+    "failed", "not_protocol", "protocol", "the answer is not what an Ollama server sends"
+)
+
+
 def judge(
     start: CallStart,
     status: int | None,
@@ -88,19 +94,16 @@ def _redirected(method: str, status: int) -> Verdict:
 
 def _without_error(reader: BodyReader | None, facts: ResponseFacts, *, is_whole: bool) -> Verdict:
     """Return how a call ended that reported no error."""
-    not_protocol = Verdict(
-        "failed", "not_protocol", "protocol", "the answer is not what an Ollama server sends"
-    )
     if not is_whole and reader is not None and reader.is_refused:
-        return not_protocol
+        return _NOT_PROTOCOL
     if facts.done:
-        return Verdict("completed", "final_message")
+        return _FINAL_MESSAGE
     if not is_whole:
         return Verdict("abandoned", "closed_early")
     if reader is not None and reader.is_unreadable:
         # The body is complete, but in an encoding that only the caller can decode.
         return Verdict("completed", "whole_body")
     if reader is not None and reader.is_malformed:
-        return not_protocol
+        return _NOT_PROTOCOL
     text = "the answer ended without its final message"
     return Verdict("failed", "no_final_message", "incomplete", text)

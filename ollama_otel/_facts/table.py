@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import fields
 
 from ollama_otel._facts.fact import Column, Fact, FactType, Line
 from ollama_otel._facts.log_line import LogLine, plain
-from ollama_otel.records import SECTIONS, CallRecord, CallStart
+from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["FactTable"]
 
@@ -22,6 +24,13 @@ _SQL_TYPES: Final[Mapping[FactType, str]] = {
     "texts": "VARCHAR[]",
     "object": "JSON",
 }
+_DEFAULTS: Final[Mapping[str, Struct]] = {
+    prefix + field.name: field.default
+    for prefix, record in (("", CallRecord), ("start.", CallStart))
+    for field in fields(record)
+    if isinstance(field.default, Struct)
+}
+"""The parts of a record that have a default, by path."""
 _SHOWN: Final[Mapping[FactType, str]] = {"texts": "list of texts"}
 
 
@@ -131,29 +140,40 @@ def _compiled(rows: Iterable[Fact], *, below: str = "") -> Callable[[Any], dict[
     section that no enricher has added are skipped at once.
     """
     body: list[str] = []
-    owners: dict[str, str] = {"": "source"}
     scope: dict[str, Any] = {}
-    absent = {field.name: field.default for field in fields(CallRecord) if field.type in SECTIONS}
-    for number, row in enumerate(rows):
-        owner, _, name = row.path.removeprefix(below).rpartition(".")
-        if owner not in owners:
-            owners[owner] = owner.replace(".", "_")
-            body.append(f"{owners[owner]} = source.{owner}")
-            if owner in absent:
-                scope[f"absent_{owner}"] = absent[owner]
-                body.append(f"if {owner} is not absent_{owner}:")
-        margin = "    " if owner in absent else ""
-        test = "is not None" if row.absent is None else f"not in (None, absent_{number})"
-        scope[f"absent_{number}"], scope[f"spread_{number}"] = row.absent, row.spread
-        body.append(f"{margin}if (value := {owners[owner]}.{name}) {test}:")
-        if row.spread is not None:
-            body.append(f"{margin}    found.update(spread_{number}(value))")
-        else:
-            body.append(f"{margin}    found[{row.attribute!r}] = value")
+    for owner, group in groupby(rows, lambda row: _owner(row, below)):
+        part = owner.replace(".", "_") or "source"
+        lines = [line for row in group for line in _assignment(row, part, scope)]
+        default = _DEFAULTS.get(below + owner)
+        if default is not None:
+            scope[f"default_{part}"] = default
+            body.append(f"if ({part} := source.{owner}) is not default_{part}:")
+            lines = [f"    {line}" for line in lines]
+        elif owner:
+            body.append(f"{part} = source.{owner}")
+        body += lines
     lines = ["def attributes(source):", "    found = {}", *(f"    {line}" for line in body)]
     exec("\n".join([*lines, "    return found"]), scope)  # noqa: S102 - our own table, no input
     compiled: Callable[[Any], dict[str, Any]] = scope["attributes"]
     return compiled
+
+
+def _owner(row: Fact, below: str) -> str:
+    return row.path.removeprefix(below).rpartition(".")[0]
+
+
+def _assignment(row: Fact, part: str, scope: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that add one attribute; what they call goes into `scope`."""
+    test = " is not None" if row.absent is None else f" not in (None, {row.absent!r})"
+    if row.absent is not None and not row.absent:
+        # It is the only falsy value of its type.
+        test = ""
+    yield f"if (value := {part}.{row.path.rpartition('.')[2]}){test}:"
+    if row.spread is not None:
+        scope[f"spread_{len(scope)}"] = row.spread
+        yield f"    found.update(spread_{len(scope) - 1}(value))"
+    else:
+        yield f"    found[{row.attribute!r}] = value"
 
 
 def _code(text: str | None) -> str:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import methodcaller
 from typing import Any, Literal
 
 from msgspec.structs import replace
@@ -25,7 +28,7 @@ from ollama_otel._telemetry.label_values import LabelValues
 from ollama_otel._telemetry.resilience_metrics import ResilienceInstruments
 from ollama_otel._telemetry.spans import operation_of
 from ollama_otel._wire.model_names import key_of
-from ollama_otel.records import CallRecord, CallStart, Phase, TruncationKind
+from ollama_otel.records import CallRecord, CallStart, Phase, ResponseKind, TruncationKind
 from ollama_otel.settings import Profile, Settings
 
 __all__ = ["Instruments", "MetricObserver"]
@@ -45,9 +48,22 @@ _MAX_PENDING = 16
 class _Series:
     """Counts and sums of calls with the same labels; guarded by the lock of `Instruments`."""
 
-    __slots__ = ("_pending", "_sums", "active", "base", "by_end", "input", "is_settled", "output")
+    __slots__ = (
+        "_pending",
+        "_sums",
+        "active",
+        "base",
+        "by_end",
+        "input",
+        "is_inference",
+        "is_settled",
+        "output",
+        "response",
+    )
 
-    def __init__(self, base: Labels) -> None:
+    def __init__(self, base: Labels, response: ResponseKind, *, is_inference: bool) -> None:
+        # These are the same for all of its calls, as the labels name the operation.
+        self.response, self.is_inference = response, is_inference
         self.is_settled = False
         """Whether the names of these calls have answered, and have label values of their own."""
         self.base = base
@@ -55,7 +71,7 @@ class _Series:
         self.output = {**base, names.TOKEN_TYPE: "output"}
         self.by_end: dict[tuple[str, str | None], Labels] = {}
         self.active = 0
-        self._sums: dict[Sum, float] = {}
+        self._sums: defaultdict[Sum, float] = defaultdict(float)
         self._pending: list[CallRecord] = []
 
     def add(self, record: CallRecord) -> None:
@@ -66,11 +82,24 @@ class _Series:
             self._add_up()
 
     def _add_up(self) -> None:
-        sums = self._sums
-        for record in self._pending:
-            for name, amount in _amounts(record):
-                sums[name] = sums.get(name, 0) + amount
+        # Column by column, without a step of the interpreter for each amount.
+        amounts = list(map(self._amounts, self._pending))
+        for name in dict.fromkeys(chain.from_iterable(amounts)):
+            self._sums[name] += sum(map(methodcaller("get", name, 0), amounts))
         self._pending.clear()
+
+    def _amounts(self, record: CallRecord) -> Mapping[Any, float]:
+        """Return the amounts that a call adds to the sums."""
+        if not self.is_inference:
+            moved = record.progress.moved_bytes
+            return {"moved": moved} if moved else {}
+        if self.response != "completion":
+            return record.phases
+        return {
+            **record.phases,
+            "input_tokens": record.response.input_tokens or 0,
+            "output_tokens": record.response.output_tokens or 0,
+        }
 
     @property
     def sums(self) -> Mapping[Sum, float]:
@@ -80,9 +109,9 @@ class _Series:
 
     def without_calls(self) -> _Series:
         """Return the same sums, without the running calls."""
-        series = _Series(self.base)
+        series = _Series(self.base, self.response, is_inference=self.is_inference)
         series.is_settled = self.is_settled
-        series._sums = dict(self.sums)
+        series._sums.update(self.sums)
         return series
 
     def ended(self, outcome: str, error_type: str | None) -> Labels:
@@ -94,18 +123,6 @@ class _Series:
                 labels[names.ERROR_TYPE] = error_type
             self.by_end[outcome, error_type] = labels
         return labels
-
-
-def _amounts(record: CallRecord) -> Iterator[tuple[Sum, float]]:
-    """Yield the amounts that a call adds to the sums."""
-    if not record.start.is_inference:
-        if moved := record.progress.moved_bytes:
-            yield "moved", moved
-        return
-    yield from record.phases.items()
-    if record.start.endpoint.response == "completion":
-        yield "input_tokens", record.response.input_tokens or 0
-        yield "output_tokens", record.response.output_tokens or 0
 
 
 class Instruments:
@@ -347,7 +364,9 @@ class MetricObserver:
             ):
                 if value is not None:
                     base[name] = value
-            series = instruments.series[key] = _Series(base)
+            series = instruments.series[key] = _Series(
+                base, start.endpoint.response, is_inference=start.is_inference
+            )
             return series
 
     def _settled(self, record: CallRecord) -> _Series:
@@ -368,8 +387,8 @@ class MetricObserver:
 
     def record(self, series: _Series, record: CallRecord) -> None:
         """Record an ended call, in the context of its span, for exemplars."""
-        start, response = record.start, record.response
-        with self.instruments.lock:
+        instruments = self.instruments
+        with instruments.lock:
             series.active -= 1
             if record.is_hop:
                 return
@@ -380,19 +399,20 @@ class MetricObserver:
                 series = self._settled(record)
             series.add(record)
         ended = series.ended(record.outcome, record.error_type)
-        if self._settings.response_model_on_metrics and response.model is not None:
-            ended = {**ended, names.RESPONSE_MODEL: self._response_model(record, response.model)}
-        instruments = self.instruments
+        model = record.response.model
+        if self._settings.response_model_on_metrics and model is not None:
+            ended = {**ended, names.RESPONSE_MODEL: self._response_model(record, model)}
         if record.resilience.attempts is not None:
             instruments.resilience.record(
-                record.resilience, series.base, is_inference=start.is_inference
+                record.resilience, series.base, is_inference=series.is_inference
             )
-        if not start.is_inference:
+        if not series.is_inference:
             instruments.management_duration.record(record.duration, ended)
             return
-        is_embedding = start.endpoint.response == "embedding"
         duration = (
-            instruments.embeddings_duration if is_embedding else instruments.inference_duration
+            instruments.embeddings_duration
+            if series.response == "embedding"
+            else instruments.inference_duration
         )
         duration.record(record.duration, ended)
         self._tokens(series, record)
@@ -429,28 +449,29 @@ class MetricObserver:
             return instruments.response_models.label(model, most)
 
     def _waits(self, series: _Series, record: CallRecord) -> None:
-        instruments, queue = self.instruments, record.queue_estimate
-        load = record.response.load_duration if record.cold_start else None
-        if queue is not None and queue < self._settings.queue_threshold:
-            queue = None
-        for seconds, histogram in (
-            (record.time_to_first_chunk, instruments.time_to_first_chunk),
-            (record.longest_gap, instruments.longest_gap),
-            (load, instruments.load_duration),
-            (queue, instruments.queue_duration),
-        ):
-            if seconds is not None:
-                histogram.record(seconds, series.base)
+        instruments, labels = self.instruments, series.base
+        if record.time_to_first_chunk is not None:
+            instruments.time_to_first_chunk.record(record.time_to_first_chunk, labels)
+        if record.longest_gap is not None:
+            instruments.longest_gap.record(record.longest_gap, labels)
+        if record.cold_start and (load := record.response.load_duration) is not None:
+            instruments.load_duration.record(load, labels)
+        queue = record.queue_estimate
+        if queue is not None and queue >= self._settings.queue_threshold:
+            instruments.queue_duration.record(queue, labels)
 
     def _tokens(self, series: _Series, record: CallRecord) -> None:
         instruments, response = self.instruments, record.response
-        for tokens, usage_labels, histogram in (
-            (response.input_tokens, series.input, instruments.input_tokens),
-            (response.output_tokens, series.output, instruments.output_tokens),
-        ):
-            if tokens is None:
-                continue
-            if instruments.token_usage is not None:
-                instruments.token_usage.record(tokens, usage_labels)
-            elif histogram is not None and record.start.endpoint.response == "completion":
-                histogram.record(tokens, series.base)
+        usage = instruments.token_usage
+        if usage is not None:
+            if response.input_tokens is not None:
+                usage.record(response.input_tokens, series.input)
+            if response.output_tokens is not None:
+                usage.record(response.output_tokens, series.output)
+        elif series.response == "completion":
+            for tokens, histogram in (
+                (response.input_tokens, instruments.input_tokens),
+                (response.output_tokens, instruments.output_tokens),
+            ):
+                if tokens is not None and histogram is not None:
+                    histogram.record(tokens, series.base)

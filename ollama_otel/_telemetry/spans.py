@@ -143,8 +143,8 @@ class _SpanTrace(CallTrace):
         headers: dict[str, str] = {}
         context = self._context
         # An app's baggage is meant for its own services, and may name its users. Propagators of
-        # every format (W3C, Jaeger, OT) read it from the context.
-        if not self._tracing.propagates_baggage and baggage.get_all(context):
+        # every format (W3C, Jaeger, OT) read it from the context. With the span alone it has none.
+        if len(context) > 1 and not self._tracing.propagates_baggage and baggage.get_all(context):
             context = baggage.clear(context)
         propagate.inject(headers, context=context)
         return headers

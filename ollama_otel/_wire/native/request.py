@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from ollama_otel._bounds import (
@@ -110,17 +110,38 @@ def tool_name(tool: object) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _tool_names(tools: Sequence[object]) -> tuple[str, ...]:
-    # One more than are kept, so that the names say that there are more.
-    return bounded_names([tool_name(tool) for tool in tools[: MOST_TOOLS + 1]], MOST_TOOLS)
-
-
 def _length(value: object) -> int:
     return len(value) if isinstance(value, (list, tuple)) else 0
 
 
 def _dimensions(value: object) -> int | None:
     return value if type(value) is int and 0 < value < _TOO_LARGE else None
+
+
+def _options(value: object) -> Mapping[str, Any]:
+    return bounded_options(value) if value and isinstance(value, dict) else _NO_OPTIONS
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _tool_names(value: object) -> tuple[str, ...]:
+    tools = value if isinstance(value, (list, tuple)) else ()
+    # One more than are kept, so that the names say that there are more.
+    return bounded_names([tool_name(tool) for tool in tools[: MOST_TOOLS + 1]], MOST_TOOLS)
+
+
+_READERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "options": _options,
+    "think": _think,
+    "keep_alive": _keep_alive,
+    "raw": _flag,
+    "truncate": _flag,
+    "dimensions": _dimensions,
+    "tools": _tool_names,
+}
+"""Fields of a request that are facts of the same name."""
 
 
 def read_request(
@@ -133,9 +154,8 @@ def read_request(
     stream = get("stream")
     if not isinstance(stream, bool):
         stream = bool(endpoint.streams_by_default)
-    think, options, tools, messages = get("think"), get("options"), get("tools"), get("messages")
-    images = get("images")
-    image_count = _length(images)
+    messages, images = get("messages"), get("images")
+    image_count = 0 if images is None else _length(images)
     input_count: int | None = None
     if isinstance(messages, (list, tuple)):
         input_count = len(messages)
@@ -146,22 +166,16 @@ def read_request(
         inputs = get(endpoint.input_field or "")
         if inputs is not LEFT_OUT:
             input_count = len(inputs) if isinstance(inputs, (list, tuple)) else int(bool(inputs))
-    raw, truncate = get("raw"), get("truncate")
     return RequestFacts(
         model=_name(get("model")) or _name(get("name")) or _name(get("source")),
         stream=stream and endpoint.streams_by_default is not None,
         purpose=_purpose(endpoint, body),
-        options=bounded_options(options) if options and isinstance(options, dict) else _NO_OPTIONS,
-        think=think if think is None else _think(think),
-        keep_alive=_keep_alive(get("keep_alive")),
         asks_for_json=bool(get("format")),
-        raw=raw if isinstance(raw, bool) else None,
-        truncate=truncate if isinstance(truncate, bool) else None,
-        dimensions=_dimensions(get("dimensions")),
         input_count=input_count,
         image_count=None if images is LEFT_OUT or messages is LEFT_OUT else image_count,
-        tools=_tool_names(tools) if isinstance(tools, (list, tuple)) else (),
         size=size,
+        # Most requests have none of these fields.
+        **{name: _READERS[name](body[name]) for name in _READERS.keys() & body.keys()},
     )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import replace
 
 from ollama_otel._bounds import LONGEST_NAME, bounded_name, bounded_names
@@ -48,19 +49,23 @@ _VECTORS: Final = re.compile(rb'"(?:embeddings?)"\s*:\s*(\[[][0-9eE+\-.,\s]*(?:\
 _OMITTED: Final = re.compile(rb'"(?:embeddings?)"\s*:\s*(\{[^{}]*"count":\s*([0-9]{1,9})[^{}]*\})')
 
 
-# Key of the server, field of the record, and type; float: nanoseconds that become seconds.
-_FACTS: Final[tuple[tuple[str, str, type], ...]] = (
-    ("model", "model", str),
-    ("remote_model", "remote_model", str),
-    ("remote_host", "remote_host", str),
-    ("done_reason", "done_reason", str),
-    ("prompt_eval_count", "input_tokens", int),
-    ("eval_count", "output_tokens", int),
-    ("total_duration", "total_duration", float),
-    ("load_duration", "load_duration", float),
-    ("prompt_eval_duration", "prompt_eval_duration", float),
-    ("eval_duration", "eval_duration", float),
-)
+_Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
+_Count = Annotated[int, Meta(ge=0, le=_TOO_LARGE - 1)]
+
+
+class _Final(Struct, gc=False):
+    """The facts in the last part of a completion, with the server's names; nanoseconds."""
+
+    model: _Name | None = None
+    remote_model: _Name | None = None
+    remote_host: _Name | None = None
+    done_reason: _Name | None = None
+    prompt_eval_count: _Count | None = None
+    eval_count: _Count | None = None
+    total_duration: _Count | None = None
+    load_duration: _Count | None = None
+    prompt_eval_duration: _Count | None = None
+    eval_duration: _Count | None = None
 
 
 def _count(value: object) -> int | None:
@@ -135,27 +140,47 @@ def read_completion(
     calls = [call for part in tool_parts for call in tool_calls_of(part)]
     if "tool_calls" in answer:
         calls += tool_calls_of(final)
-    facts = _known(final)
-    if calls:
-        facts["tool_calls"] = bounded_names([tool_name(call) for call in calls])
-    if has_thinking or answer.get("thinking"):
-        facts["has_thinking"] = True
-    if "error" in final:
-        facts["error"] = _error_of(final)
-    return ResponseFacts(done=final.get("done") is True, **facts)
+    known = _known(final)
+    total, load = known.total_duration, known.load_duration
+    prompt, generation = known.prompt_eval_duration, known.eval_duration
+    return ResponseFacts(
+        model=known.model,
+        remote_model=known.remote_model,
+        remote_host=known.remote_host,
+        done=final.get("done") is True,
+        done_reason=known.done_reason,
+        input_tokens=known.prompt_eval_count,
+        output_tokens=known.eval_count,
+        total_duration=None if total is None else total / 1e9,
+        load_duration=None if load is None else load / 1e9,
+        prompt_eval_duration=None if prompt is None else prompt / 1e9,
+        eval_duration=None if generation is None else generation / 1e9,
+        tool_calls=bounded_names([tool_name(call) for call in calls]) if calls else (),
+        has_thinking=has_thinking or bool(answer.get("thinking")),
+        error=_error_of(final) if "error" in final else None,
+    )
 
 
-def _known(final: Mapping[str, Any]) -> dict[str, Any]:
+def _known(final: Mapping[str, Any]) -> _Final:
     """Return the facts that have the right type."""
-    facts: dict[str, Any] = {}
-    for key, name, kind in _FACTS:
-        value = final.get(key)
-        if kind is str:
-            if isinstance(value, str) and value:
-                facts[name] = value if len(value) <= LONGEST_NAME else bounded_name(value)
-        elif type(value) is int and 0 <= value < _TOO_LARGE:
-            facts[name] = value if kind is int else value / 1e9
-    return facts
+    try:
+        return convert(final, _Final)
+    except ValidationError:
+        # One that has not is left out; a long name is cut.
+        bounded = {
+            name: bounded_name(value) if isinstance(value, str) else value
+            for name, value in final.items()
+            if name in _Final.__struct_fields__
+        }
+        return convert({k: v for k, v in bounded.items() if _is_valid(k, v)}, _Final)
+
+
+def _is_valid(name: str, value: object) -> bool:
+    try:
+        convert({name: value}, _Final)
+    except ValidationError:
+        return False
+    return True
 
 
 def joined(messages: Sequence[Mapping[str, Any]], *, is_cut: bool) -> Message:
