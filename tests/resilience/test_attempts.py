@@ -817,3 +817,11 @@ def test_a_response_in_memory_gives_its_slot_back(colour: Colour, capture: Captu
 
 async def _now(client: Any) -> Any:
     return client.post(f"http://mock{CHAT}", json=BODY)
+
+
+def test_a_response_in_memory_is_returned_as_it_is() -> None:
+    limiter, known = Limiter(concurrency=1), httpx.Response(200, json={"done": True})
+    inner = httpx.MockTransport(lambda request: known)
+    transport = ResilientTransport(inner, Resilience(limiter=limiter))
+    assert transport.handle_request(httpx.Request("POST", f"http://mock{CHAT}")) is known
+    assert limiter.states() == {"http://mock:80": LimiterState(0, 0)}, "nobody will close it"
