@@ -702,12 +702,12 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
             phases["prompt_eval"] = response.prompt_eval_duration
         if response.eval_duration is not None:
             phases["eval"] = response.eval_duration
-        rest = self.duration if total is None else total + (delay or 0.0)
-        rest -= sum(phases.values())
+        waited = delay or 0.0
+        rest = (self.duration if total is None else total + waited) - sum(phases.values())
         if queue is None and rest > 0:
             phases["unaccounted"] = rest
         if total is not None:
-            phases["client"] = max(0.0, self.duration - total - delay)
+            phases["client"] = max(0.0, self.duration - total - waited)
         return FrozenDict(phases)
 
     @property
