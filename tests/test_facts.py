@@ -109,13 +109,16 @@ ADDED = FactTable(
     )
 )
 
-# Names of metrics, events, log records and of watched servers: they are not facts of a call.
+# Names of metrics, events, log records, watched servers, and of what several calls belong to: they
+# are not facts of a call.
 NOT_OF_A_CALL = {
     *("SCOPE", "PROVIDER", "OTHER", "TAG_PREFIX", "REQUEST_PREFIX", "PROVIDER_NAME"),
     *("PHASE", "LOG_ITEM", "TOKEN_TYPE", "TOKEN_MODALITY", "EXCEPTION_MESSAGE"),
     *("MODEL_NAME", "MEMORY_TYPE", "UNLOAD_REASON", "RELOAD_COUNT", "SERVER_VERSION"),
     *("HARDWARE_ID", "HARDWARE_NAME", "HARDWARE_PARENT", "HARDWARE_TYPE"),
     *("GPU_TASK", "SENSOR_LOCATION", "COMPONENT_NAME", "COMPONENT_TYPE"),
+    *(name for name in vars(names) if name.startswith(("AGENT_", "STRUCTURED_"))),
+    *(name for name in vars(names) if name.startswith("TOOL_") and name != "TOOL_DEFINITIONS"),
 }
 # Captured content, and which of two names says what was asked.
 NOT_IN_THE_TABLE = {

@@ -124,6 +124,25 @@ from ollama_otel.structured import (
 from ollama_otel.telemetry import OtlpProtocol, ScrapeEndpoint
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault, Point, Reply, TickingClock
 from ollama_otel.tokens import CountTier, MessageLike, TokenCount
+from ollama_otel.tools import (
+    Agent,
+    AgentRun,
+    AgentRunError,
+    AgentTool,
+    Allow,
+    Decision,
+    Defer,
+    Deny,
+    EndEvent,
+    RunEnding,
+    TextEvent,
+    ThinkingEvent,
+    ToolCallEvent,
+    ToolOutcome,
+    ToolResultEvent,
+    tool_message,
+)
+from ollama_otel.tools import Event as AgentEvent
 
 # --- observers and enrichers --------------------------------------------------------------
 
@@ -499,6 +518,65 @@ async def counts(client: Client, other: AsyncClient, record: CallRecord) -> None
     configure(truncation="confirm")
     Settings(truncation="confirm", vocabulary_cache=Path("cache"))
     Settings(truncation="always")  # type: ignore[arg-type]
+
+
+# --- agents -------------------------------------------------------------------------------
+
+
+def look_up(key: str) -> str:
+    return key
+
+
+async def look_up_later(key: str) -> int:
+    return len(key)
+
+
+def decide(call: ToolCall) -> Decision:
+    return Allow({"key": call.name}) if call.id else Deny("No.")
+
+
+async def decide_later(call: ToolCall) -> Decision:
+    return Defer()
+
+
+def agents(client: Client, schema: Mapping[str, object], tool: official.Tool) -> None:
+    agent = Agent(
+        client,
+        "llama3.2",
+        [look_up, look_up_later, schema, tool, AgentTool(function=look_up, timeout=1.0)],
+        before_tool=decide,
+        at_limit="answer",
+    )
+    run = agent.run("Go", history=[{"role": "user", "content": "Hi"}])
+    assert_type(run, AgentRun)
+    assert_type(run.ending, RunEnding | None)
+    assert_type(run.deferred, tuple[ToolCall, ...])
+    again = [*run.history, *(tool_message(call, "x") for call in run.deferred)]
+    with agent.stream(None, history=again) as stream:
+        for event in stream:
+            match event:
+                case TextEvent(text) | ThinkingEvent(text):
+                    assert_type(text, str)
+                case ToolCallEvent(call):
+                    assert_type(call, ToolCall)
+                case ToolResultEvent(result):
+                    assert_type(result.outcome, ToolOutcome)
+                case EndEvent(ended):
+                    assert_type(ended, AgentRun)
+    Agent(client, "llama3.2", at_limit="stop")  # type: ignore[arg-type]
+    Agent(client, "llama3.2", before_tool=look_up)  # type: ignore[arg-type]
+
+
+async def async_agents(client: AsyncClient) -> None:
+    agent = Agent(client, "llama3.2", [look_up], before_tool=decide_later)
+    assert_type(await agent.arun("Go"), AgentRun)
+    async with agent.astream("Go") as stream:
+        async for event in stream:
+            assert_type(event, AgentEvent)
+
+
+def run_error(error: AgentRunError) -> AgentRun:
+    return error.run
 
 
 # --- testing ------------------------------------------------------------------------------

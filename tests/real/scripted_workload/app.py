@@ -83,6 +83,7 @@ class Fact:
     """One call as seen by the observer of the app; times in seconds."""
 
     trace_id: str
+    span_id: str
     operation: str
     """As named in metrics, for inference and management."""
     is_inference: bool
@@ -129,6 +130,7 @@ class _CallWriterFollower(CallFollower):
         self._writer.facts.append(
             Fact(
                 trace_id=trace.format_trace_id(context.trace_id),
+                span_id=trace.format_span_id(context.span_id),
                 operation=f"{start.request.purpose}_model" if moves_the_model else operation or "",
                 is_inference=is_inference,
                 is_completion=start.endpoint.response == "completion",
