@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final
@@ -33,23 +34,28 @@ def serve(
     *,
     head_seconds: float = _HEAD_SECONDS,
     most_connections: int = _MOST_CONNECTIONS,
+    announce: Callable[[], object] = lambda: None,
 ) -> None:
-    """Serve an ASGI application until an interrupt."""
+    """Serve an ASGI application until an interrupt; `announce` is called when all is ready."""
+    uvicorn = _module("uvicorn")
+    config = uvicorn.Config(
+        app,
+        http=_protocol(head_seconds, most_connections),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        # At lower levels uvicorn logs every response that breaks off, as logged ones may.
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    # Its imports come before the announcement: an interrupt of code that `exec` runs, as many
+    # imports do, lets Python end by the signal, although the exception is caught.
+    config.load()
     # An interrupt is the normal end of a server, from the moment that it is announced.
     with suppress(KeyboardInterrupt):
-        uvicorn = _module("uvicorn")
-        config = uvicorn.Config(
-            app,
-            http=_protocol(head_seconds, most_connections),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            # At lower levels uvicorn logs every response that breaks off, as logged ones may.
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        )
+        announce()
         uvicorn.Server(config).run(sockets=[listener])
 
 

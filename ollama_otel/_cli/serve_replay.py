@@ -107,9 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _listening(arguments.listen) as listener:
         host, port = listener.getsockname()[:2]
         place = Address(scheme="http", host=host, port=port, path="")
-        for line in _start_lines(app, place):
-            _print(line)
-        serve(app, listener)
+        serve(app, listener, announce=lambda: _print("\n".join(_start_lines(app, place))))
     return 0
 
 

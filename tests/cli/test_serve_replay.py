@@ -356,3 +356,16 @@ def test_a_missing_extra_is_named(
         "ollama-otel: serve-replay needs a package that is not installed: pip install "
         "'ollama_otel[server]'\n"
     )
+
+
+def test_an_interrupt_from_the_announcement_on_is_the_normal_end(log: Path) -> None:
+    loaded: set[str] = set()
+
+    def announced() -> None:
+        loaded.update(sys.modules)
+        raise KeyboardInterrupt
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serve(ReplayApp(log), listener, announce=announced)
+        # An interrupt while these are imported would end the process by the signal.
+        assert {"uvicorn.server", "uvicorn.protocols.http.h11_impl"} <= loaded
