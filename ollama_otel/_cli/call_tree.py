@@ -12,7 +12,7 @@ from ollama_otel import records
 from ollama_otel._cli.terminal import OUTCOME_STYLES
 from ollama_otel._cli.units import seconds
 from ollama_otel._display import visible, visible_line
-from ollama_otel.records import CallRecord
+from ollama_otel.records import CallRecord, CallResilience, Truncation
 
 __all__ = ["Phase", "call_tree", "phases_of"]
 
@@ -86,6 +86,42 @@ def _facts(record: CallRecord) -> Iterator[Text]:
     for facts in (_waits(record), _tokens(record)):
         if facts:
             yield Text(", ".join(facts))
+    if facts := _detours(record.resilience):
+        yield Text(visible_line(", ".join(facts)), style="magenta")
+    if (cut := _cut(record.truncation)) is not None:
+        yield Text(visible_line(cut), style="yellow")
+
+
+def _detours(resilience: CallResilience) -> list[str]:
+    """Return what retries, limiter and fallbacks did, if that was more than to send the call."""
+    facts = []
+    if resilience.rejection is not None:
+        facts.append(f"not sent: {resilience.rejection}")
+    if resilience.retried:
+        facts.append(f"{resilience.attempts} attempts, before: {', '.join(resilience.retried)}")
+    if resilience.limiter_wait:
+        facts.append(f"{seconds(resilience.limiter_wait)} in the limiter's queue")
+    if resilience.server_address is not None or resilience.model is not None:
+        place = (
+            resilience.server_address and f"{resilience.server_address}:{resilience.server_port}"
+        )
+        facts.append(f"served by the fallback {' '.join(filter(None, (place, resilience.model)))}")
+    return facts
+
+
+def _cut(truncation: Truncation) -> str | None:
+    """Return what the server left out; None if nothing is known of it."""
+    if truncation.kind is None:
+        return None
+    what = {
+        "prompt_cut": "prompt cut",
+        "history_dropped": f"{truncation.dropped_messages or 'oldest'} messages dropped",
+        "context_shift": "beginning of the context dropped while generating",
+    }.get(truncation.kind, truncation.kind)
+    how_sure = ", suspected" if truncation.certainty == "suspected" else ""
+    lost = "some" if truncation.lost_tokens is None else f"about {truncation.lost_tokens}"
+    of = f" of {truncation.prompt_tokens}" if truncation.prompt_tokens is not None else ""
+    return f"{what}{how_sure}: {lost}{of} tokens lost, context {truncation.context_length or '?'}"
 
 
 def _waits(record: CallRecord) -> list[str]:
