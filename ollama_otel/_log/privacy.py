@@ -15,6 +15,7 @@ from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.lenient_json import NOT_JSON, parse
 from ollama_otel._wire.media import data_urls, encoded_bytes, is_data_url, is_media, omitted
 from ollama_otel.redaction import Redactor, is_innocent, redact
+from ollama_otel.redaction._given import run_given
 from ollama_otel.redaction._json import JsonRedaction
 
 __all__ = ["BodyPolicy", "KeptMedia"]
@@ -28,7 +29,6 @@ _LONGEST_REMEMBERED: Final = 64
 """Characters."""
 _MOST_REMEMBERED: Final = 2048
 _NO_FIELDS: Final = Fields()
-_REDACTION_FAILED = "[redaction failed]"
 
 _LONGEST_NAME = 200
 """Characters; a longer text that begins with as much base64 is an image, not its file name."""
@@ -56,13 +56,13 @@ class BodyPolicy:
     def text(self, value: str) -> str:
         """Return a text without secrets."""
         if value in self._clean:
-            return _redacted(value, self._given) if self._given else value
+            return run_given(self._given, value) if self._given else value
         found = value if is_innocent(value) else redact(value)
         if found == value and len(value) <= _LONGEST_REMEMBERED:
             if len(self._clean) >= _MOST_REMEMBERED:
                 self._clean.clear()
             self._clean.add(value)
-        return _redacted(found, self._given)
+        return run_given(self._given, found)
 
     def values(self, value: Any) -> Any:
         """Return a copy of a JSON value without secrets; tuples become lists."""
@@ -173,18 +173,6 @@ class BodyPolicy:
             changes |= {"token_ids"} if response.had_ids else set()
             changes |= {"images"} if images.were_omitted else set()
         return kept, frozenset(changes)
-
-
-def _redacted(text: str, redactors: Sequence[Redactor]) -> str:
-    for redactor in redactors:
-        try:
-            result: object = redactor(text)
-        except Exception:  # noqa: BLE001  a redactor is foreign code; its error may quote the text
-            return _REDACTION_FAILED
-        if not isinstance(result, str):
-            return _REDACTION_FAILED
-        text = result
-    return text
 
 
 def _vectors_edit(body: bytes, dialect: Dialect) -> Edit[bytes] | None:

@@ -14,11 +14,11 @@ from typing import Any
 
 from ollama_otel._bounds import cut_mark
 from ollama_otel.redaction import Redactor, card_numbers, redact
+from ollama_otel.redaction._given import run_given
 from ollama_otel.redaction._json import JsonRedaction
 
 __all__ = ["ContentPolicy", "as_json", "plain"]
 
-_REDACTION_FAILED = "[redaction failed]"
 _NESTED_TOO_DEEPLY = "[nested too deeply]"
 _UNPRINTABLE = "[unprintable]"
 
@@ -56,7 +56,8 @@ class ContentPolicy:
 
     def apply(self, text: str) -> str:
         """Redact, then cut: cutting first could hide half of a secret from a redactor."""
-        return self.cut(self._redacted(self._searched(text) if self.finds_secrets else text))
+        searched = self._searched(text) if self.finds_secrets else text
+        return self.cut(run_given(self.redactors, searched))
 
     def values(self, value: Any) -> Any:
         """Return a copy as plain JSON, without secrets and with each string cut."""
@@ -79,17 +80,6 @@ class ContentPolicy:
         shown = _without_secrets(text[:end])
         # What is cut off need not be searched; redaction may have made the rest shorter.
         return shown + text[end:] if len(shown) >= self.max_length else _without_secrets(text)
-
-    def _redacted(self, text: str) -> str:
-        for redactor in self.redactors:
-            try:
-                redacted: object = redactor(text)
-            except Exception:  # noqa: BLE001  a redactor is foreign code; its error may quote the text
-                return _REDACTION_FAILED
-            if not isinstance(redacted, str):
-                return _REDACTION_FAILED
-            text = redacted
-        return text
 
 
 def _without_secrets(text: str) -> str:
