@@ -98,6 +98,7 @@ def test_the_workload_contains_everything(workload: Workload) -> None:
         "context_exceeded",
         "invalid_request",
         "model_not_found",
+        "rejected",
         "timeout",
         "unsupported",
         "upstream",

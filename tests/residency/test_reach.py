@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -21,6 +21,7 @@ from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.residency import residency_of
 from ollama_otel.residency import Event, Residency, ServerDown, ServerUp
+from ollama_otel.residency._http import Connection
 from ollama_otel.residency._reach import PollResult, Reach
 from ollama_otel.testing import Capture, FakeModel, FakeOllama
 
@@ -299,9 +300,14 @@ def test_many_calls_to_a_server_that_polls_cannot_reach_are_not_as_many_polls(
 ) -> None:
     residency.set_interval(30.0)
     sent: list[str] = []
+
+    def unreachable(connection: Connection, method: str, path: str, *more: Any) -> NoReturn:
+        sent.append(path)
+        raise httpx.ConnectError("no")
+
     monkeypatch.setattr(
-        "ollama_otel.residency._http.Connection._get",
-        lambda self, path: sent.append(path) or (_ for _ in ()).throw(httpx.ConnectError("no")),
+        "ollama_otel.residency._http.Connection._send",
+        unreachable,
     )
     with fake.serve() as url, by_socket(url, tmp_path) as http:
         client = instrument_client(http, settings=SETTINGS, **capture.options)

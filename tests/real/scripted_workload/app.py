@@ -33,6 +33,14 @@ from ollama_otel import (
     call_context,
     configure,
 )
+from ollama_otel.resilience import (
+    Breaker,
+    CallRejectedError,
+    Fallback,
+    Limiter,
+    Resilience,
+    Retries,
+)
 from ollama_otel.tools import Agent, AgentRunError
 
 EVICTION_CYCLES = 3
@@ -135,8 +143,8 @@ class _CallWriterFollower(CallFollower):
                 is_inference=is_inference,
                 is_completion=start.endpoint.response == "completion",
                 model=start.request.model,
-                address=start.server_address,
-                port=start.server_port,
+                address=record.resilience.server_address or start.server_address,
+                port=record.resilience.server_port or start.server_port,
                 outcome=record.outcome,
                 error_type=record.error_type,
                 duration=record.duration,
@@ -184,6 +192,12 @@ class App:
         self.client = Client(plan.server)
         self.narrow = Client(plan.narrow_server)
         self.dead = Client(plan.dead_server)
+        self.policy = Resilience(
+            retries=Retries(2, first_wait=0),
+            limiter=Limiter(concurrency=1, max_wait=0.05),
+            breaker=Breaker(),
+            fallback=[Fallback(host=plan.server)],
+        )
 
     def ordinary_calls(self) -> None:
         client = self.client
@@ -216,6 +230,18 @@ class App:
         hurried = Agent(self.client, AGENT, [get_current_weather], name="hurried", max_rounds=3)
         with expecting(AgentRunError):
             hurried.run("Keep watching the weather in Paris.")
+
+    def resilient_calls(self) -> None:
+        hello = asked("Hello")
+        with Client(self.plan.dead_server, resilience=self.policy) as client:
+            client.chat(AGENT, messages=hello)
+        alone = Resilience(limiter=self.policy.limiter)
+        with Client(self.plan.server, resilience=alone) as client:
+            stream = client.chat(AGENT, messages=hello, stream=True)
+            next(stream)
+            with expecting(CallRejectedError):
+                client.chat(AGENT, messages=hello)
+            list(stream)
 
     def streams_that_end_early(self) -> None:
         # The server may never free the slot of a stream that was left. Each of these has another
@@ -358,6 +384,7 @@ def run(plan: Plan) -> None:
     for number in range(plan.rounds):
         app.ordinary_calls()
         app.agents()
+        app.resilient_calls()
         app.streams_that_end_early()
         app.errors()
         app.engine_dies()
