@@ -706,7 +706,9 @@ def test_the_wrong_port_is_told() -> None:
         thread = threading.Thread(target=reset)
         thread.start()
         port = grpc_like.getsockname()[1]
-        ran = run(f"configure(endpoint='http://127.0.0.1:{port}')\nchat()", **SHORT)
+        # Time enough to see the connection break off, on a busy machine too.
+        patient = {"OLLAMA_OTEL_SHUTDOWN_TIMEOUT": "10"}
+        ran = run(f"configure(endpoint='http://127.0.0.1:{port}')\nchat()", **patient)
         grpc_like.shutdown(socket.SHUT_RDWR)
     thread.join()
     [line] = ran.stderr.splitlines()
@@ -715,7 +717,8 @@ def test_the_wrong_port_is_told() -> None:
 
 def test_grpc_sent_to_http_is_told(collector: Collector) -> None:
     pytest.importorskip("grpc")
-    ran = run(f"configure(endpoint={collector.url!r}, protocol='grpc')\nchat()", **SHORT)
+    patient = {"OLLAMA_OTEL_SHUTDOWN_TIMEOUT": "10"}
+    ran = run(f"configure(endpoint={collector.url!r}, protocol='grpc')\nchat()", **patient)
     [line] = ran.stderr.splitlines()
     assert "no gRPC is spoken there; if HTTP is spoken there, as usual on port 4318" in line
 

@@ -758,7 +758,8 @@ def test_a_client_that_is_not_recorded_gives_values_too() -> None:
     uninstrument_client(client)
     assert client.extract(Model, ASK, model="m") == Model(name="Photon", price=3)
     assert capture.spans == []
-    assert capture.metrics() == {}
+    # Limiters and breakers of other tests may still be alive: they are on all metrics.
+    assert not [name for name in capture.metrics() if name.startswith(("gen_ai.", ANSWERS))]
 
 
 def test_a_client_over_something_else_gives_values_too() -> None:
