@@ -19,6 +19,7 @@ from ollama_otel.tools import Agent
 from .colours import COLOURS, Colour, done, each
 
 HELLO = [{"role": "user", "content": "Hello"}]
+DONE = {"done": True, "done_reason": "stop"}
 VARIABLES = {
     "OLLAMA_OTEL_BASE_URL": ("base_url", "http://h:1", "http://h:1"),
     "OLLAMA_OTEL_MODEL": ("model", "llama3.2", "llama3.2"),
@@ -120,7 +121,7 @@ def test_agents_use_the_defaults_and_what_they_say_wins(colour: Colour, streams:
         async for _ in each(stream):
             pass
 
-    said = {"message": {"role": "assistant", "content": "Hi."}, "done": True}
+    said = {"message": {"role": "assistant", "content": "Hi."}, **DONE}
     fake.script("/api/chat", *[Reply.stream([said]) if streams else Reply.json(said)] * 3)
     run(
         colour,
@@ -135,6 +136,26 @@ def test_agents_use_the_defaults_and_what_they_say_wins(colour: Colour, streams:
         {"seed": 7, "top_k": 2},
         {"seed": 1, "top_k": 5},
     ]
+
+
+def test_extract_and_counts_use_the_defaults(colour: Colour) -> None:
+    fake = FakeOllama()
+    fake.script("/api/chat", Reply.json({"message": {"role": "assistant", "content": "7"}, **DONE}))
+    run(
+        colour,
+        colour.ours(
+            "http://fake",
+            transport=fake.transport(),
+            defaults=ClientDefaults(model="llama3.2", options={"num_ctx": 512}),
+        ),
+        lambda client: client.extract(int, "Seven"),
+        lambda client: client.count_tokens("", HELLO, render=True),
+    )
+    extracted, counted = [one.json() for one in fake.requests if one.path == "/api/chat"]
+    assert (extracted["model"], counted["model"]) == ("llama3.2", "llama3.2")
+    assert extracted["options"] == {"num_ctx": 512}
+    # Other options would load the model again.
+    assert counted["options"]["num_ctx"] == 512
 
 
 def test_streams_and_functions_stay_what_they_were(
