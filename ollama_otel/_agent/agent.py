@@ -22,7 +22,7 @@ import ollama
 from anyio.from_thread import BlockingPortal
 
 from ollama_otel._agent.chat import AnswerReader, ChatPart, as_message, user_message
-from ollama_otel._agent.job import ToolJob
+from ollama_otel._agent.job import MOST_NESTED, ToolJob, nesting
 from ollama_otel._agent.machine import Ask, AtLimit, End, Limits, OnError, OnLeak
 from ollama_otel._agent.session import Plan, Session
 from ollama_otel._agent.settings import (
@@ -242,6 +242,8 @@ class Agent:
             messages.append(user_message(prompt) if isinstance(prompt, str) else as_message(prompt))
         if not messages:
             raise AgentError("there is nothing to answer: give a prompt, a history, or both")
+        if nesting() >= MOST_NESTED:
+            raise AgentError(f"agents run as tools of each other, more than {MOST_NESTED} deep")
         return Session(self._plan, instrumentation_of(self._client), messages)
 
 
