@@ -134,10 +134,13 @@ class _Run(_Current, RunTrace):
             names.TOOL_NAME: name,
             names.TOOL_TYPE: _FUNCTION,
             names.TOOL_CALL_ID: _id(start.call.id),
+            **context_attributes(self._start.context),
         }
-        if settings.profile == "gen-ai-dev":
+        if settings.profile == "v1.41":
+            # These conventions do not have it on tool calls.
+            attributes.pop(names.CONVERSATION_ID, None)
+        else:
             attributes[names.AGENT_NAME] = _bounded(self._start.agent)
-            attributes[names.CONVERSATION_ID] = self._start.context.conversation_id
         if messages is not None and not start.is_known:
             attributes[names.TOOL_NAME] = bounded_name(messages.name(start.call.name))
         span = self._telemetry.tracer.start_span(

@@ -91,6 +91,8 @@ def test_the_attributes_of_a_run_and_of_a_tool_call(stage: Stage) -> None:
         "gen_ai.tool.name": "weather",
         "gen_ai.tool.type": "function",
         "gen_ai.tool.call.id": "call_0",
+        "user.id": "u1",
+        "ollama.tag.team": "blue",
         "ollama.tool.outcome": "succeeded",
     }
     assert all(each.status.status_code is StatusCode.UNSET for each in stage.capture.spans)
