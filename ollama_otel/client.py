@@ -377,11 +377,12 @@ class Client(_Instrumented, _StructuredCalls):
 
         Raises what the other methods raise if the server cannot be reached.
         """
-        model, options, _ = filled(defaults_of(self), model, options, None)
+        model, options, keep_alive = filled(defaults_of(self), model, options, None)
         count = begin_count(
             *(self._client, self._settings, model, messages, tools),
             think=think,
             options=options,
+            keep_alive=keep_alive,
             render=render,
         )
         count.advance()
@@ -454,11 +455,12 @@ class AsyncClient(_Instrumented, _AsyncStructuredCalls):
         """Return the number of tokens of a prompt; see `Client.count_tokens`."""
         from anyio.to_thread import run_sync  # noqa: PLC0415 - few apps count
 
-        model, options, _ = filled(defaults_of(self), model, options, None)
+        model, options, keep_alive = filled(defaults_of(self), model, options, None)
         count = begin_count(
             *(self._client, self._settings, model, messages, tools),
             think=think,
             options=options,
+            keep_alive=keep_alive,
             render=render,
         )
         await run_sync(count.advance)

@@ -146,7 +146,7 @@ def test_extract_and_counts_use_the_defaults(colour: Colour) -> None:
         colour.ours(
             "http://fake",
             transport=fake.transport(),
-            defaults=ClientDefaults(model="llama3.2", options={"num_ctx": 512}),
+            defaults=ClientDefaults(model="llama3.2", options={"num_ctx": 512}, keep_alive=-1),
         ),
         lambda client: client.extract(int, "Seven"),
         lambda client: client.count_tokens("", HELLO, render=True),
@@ -154,8 +154,8 @@ def test_extract_and_counts_use_the_defaults(colour: Colour) -> None:
     extracted, counted = [one.json() for one in fake.requests if one.path == "/api/chat"]
     assert (extracted["model"], counted["model"]) == ("llama3.2", "llama3.2")
     assert extracted["options"] == {"num_ctx": 512}
-    # Other options would load the model again.
-    assert counted["options"]["num_ctx"] == 512
+    # Other options would load the model again, and no time would be the server's own.
+    assert (counted["options"]["num_ctx"], counted["keep_alive"]) == (512, -1)
 
 
 def test_streams_and_functions_stay_what_they_were(
