@@ -48,7 +48,7 @@ A request for a [typed value](../structured.md) has a span `structured_output {m
 | Span attribute | Meaning |
 | --- | --- |
 | `ollama.operation.name` | `structured_output` |
-| `gen_ai.provider.name`, `gen_ai.request.model` | as on its calls |
+| `gen_ai.provider.name`, `gen_ai.request.model`, `gen_ai.conversation.id`, `user.id`, `ollama.tag.*` | as on its calls |
 | `ollama.structured.type` | the name of the type |
 | `ollama.structured.attempt_count` | answers that were requested: 1, and more if the model was asked again |
 | `ollama.structured.outcome` | what became of the last answer: `parsed`, `schema_ignored`, `cut_by_num_predict`, `incomplete` or `schema_mismatch`; absent if no answer was the last one |
@@ -75,7 +75,9 @@ A run of an agent has a span `invoke_agent {name}` of kind INTERNAL; its calls o
 | --- | --- | --- |
 | `gen_ai.operation.name` | both | `invoke_agent` or `execute_tool` |
 | `gen_ai.agent.name` | run | name that the application gave the agent; with the profile `gen-ai-dev` on tool calls too |
-| `gen_ai.request.model`, `gen_ai.output.type`, `gen_ai.conversation.id`, `user.id`, `ollama.tag.*` | run | as on calls |
+| `gen_ai.request.model`, `gen_ai.output.type` | run | as on calls |
+| `user.id`, `ollama.tag.*` | both | as on calls: those of `call_context` when the run began |
+| `gen_ai.conversation.id` | run | as on calls; with the profile `gen-ai-dev` on tool calls too |
 | `ollama.agent.ending` | run | why the run ended: {endings} |
 | `ollama.agent.rounds` | run | calls of the model, failed ones included |
 | `ollama.agent.tool_calls` | run | tool calls that the model asked for, rejected ones included |

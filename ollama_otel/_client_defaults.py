@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from ollama_otel.settings import ClientDefaults
 
-__all__ = ["add_to_calls", "httpx_options"]
+__all__ = ["add_to_calls", "defaults_of", "filled", "httpx_options"]
 
 _METHODS: Final = ("chat", "embed", "embeddings", "generate")
+_NONE: Final = ClientDefaults()
 
 
 def httpx_options(defaults: ClientDefaults, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -30,8 +31,26 @@ def add_to_calls(client: Any, defaults: ClientDefaults) -> None:
     """Make the methods of this client use the defaults; without any, nothing changes."""
     if defaults.model is None and defaults.keep_alive is None and not defaults.options:
         return
+    client._ollama_otel_defaults = defaults  # noqa: SLF001 - for agents, which call no method
     for name in _METHODS:
         setattr(client, name, _with_defaults(getattr(client, name), defaults))
+
+
+def defaults_of(client: object) -> ClientDefaults:
+    """Return what the calls of a client use; an official one has no defaults."""
+    defaults: ClientDefaults = getattr(client, "_ollama_otel_defaults", _NONE)
+    return defaults
+
+
+def filled(
+    defaults: ClientDefaults, model: Any, options: Any, keep_alive: Any
+) -> tuple[Any, Any, Any]:
+    """Return the model, the options and the keep-alive of a call, with the defaults in them."""
+    return (
+        model or defaults.model or "",
+        _merged(defaults.options, options),
+        defaults.keep_alive if keep_alive is None else keep_alive,
+    )
 
 
 def _with_defaults(method: Callable[..., Any], defaults: ClientDefaults) -> Callable[..., Any]:
@@ -39,13 +58,8 @@ def _with_defaults(method: Callable[..., Any], defaults: ClientDefaults) -> Call
     def call(
         model: Any = "", *args: Any, options: Any = None, keep_alive: Any = None, **kwargs: Any
     ) -> Any:
-        return method(
-            model or defaults.model or "",
-            *args,
-            options=_merged(defaults.options, options),
-            keep_alive=defaults.keep_alive if keep_alive is None else keep_alive,
-            **kwargs,
-        )
+        model, options, keep_alive = filled(defaults, model, options, keep_alive)
+        return method(model, *args, options=options, keep_alive=keep_alive, **kwargs)
 
     if not inspect.iscoroutinefunction(method):
         return call

@@ -74,6 +74,7 @@ def begin_count(
     *,
     think: bool | str | None,
     options: Mapping[str, Any] | None,
+    keep_alive: float | str | None,
     render: bool,
 ) -> CountSteps:
     """Return the steps of one count for an httpx client."""
@@ -83,6 +84,7 @@ def begin_count(
         [_as_json(_as_tool(each)) for each in tools],
         think=think,
         options=options,
+        keep_alive=keep_alive,
     )
     url = parse_host(str(client.base_url)).url
     return CountSteps(counted(_directory(settings), url, model, request, render=render))

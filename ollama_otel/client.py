@@ -23,7 +23,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic import BaseModel, ValidationError
 
-from ollama_otel._client_defaults import add_to_calls, httpx_options
+from ollama_otel._client_defaults import add_to_calls, defaults_of, filled, httpx_options
 from ollama_otel._client_instrumentation import instrument_client, instrument_replacement
 from ollama_otel._counting import CountSteps, MessageLike, ToolLike, begin_count
 from ollama_otel._display import logger
@@ -377,10 +377,12 @@ class Client(_Instrumented, _StructuredCalls):
 
         Raises what the other methods raise if the server cannot be reached.
         """
+        model, options, keep_alive = filled(defaults_of(self), model, options, None)
         count = begin_count(
             *(self._client, self._settings, model, messages, tools),
             think=think,
             options=options,
+            keep_alive=keep_alive,
             render=render,
         )
         count.advance()
@@ -453,10 +455,12 @@ class AsyncClient(_Instrumented, _AsyncStructuredCalls):
         """Return the number of tokens of a prompt; see `Client.count_tokens`."""
         from anyio.to_thread import run_sync  # noqa: PLC0415 - few apps count
 
+        model, options, keep_alive = filled(defaults_of(self), model, options, None)
         count = begin_count(
             *(self._client, self._settings, model, messages, tools),
             think=think,
             options=options,
+            keep_alive=keep_alive,
             render=render,
         )
         await run_sync(count.advance)

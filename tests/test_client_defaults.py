@@ -13,11 +13,13 @@ import pytest
 
 from ollama_otel import ClientDefaults
 from ollama_otel.errors import SettingsError
-from ollama_otel.testing import FakeOllama
+from ollama_otel.testing import FakeOllama, Reply
+from ollama_otel.tools import Agent
 
-from .colours import COLOURS, Colour, done
+from .colours import COLOURS, Colour, done, each
 
 HELLO = [{"role": "user", "content": "Hello"}]
+DONE = {"done": True, "done_reason": "stop"}
 VARIABLES = {
     "OLLAMA_OTEL_BASE_URL": ("base_url", "http://h:1", "http://h:1"),
     "OLLAMA_OTEL_MODEL": ("model", "llama3.2", "llama3.2"),
@@ -98,9 +100,62 @@ def test_calls_use_the_defaults_and_what_they_say_wins(
 @pytest.fixture(autouse=True)
 def _missing_models_are_answers(fake: FakeOllama) -> None:
     """A model named `m` is not installed; only its request matters."""
-    from ollama_otel.testing import Reply
-
     fake.script("/api/chat", *[Reply.json({"message": {"role": "assistant"}, "done": True})] * 2)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_agents_use_the_defaults_and_what_they_say_wins(colour: Colour, streams: bool) -> None:
+    fake = FakeOllama()
+    defaults = ClientDefaults(model="llama3.2", keep_alive="9m", options={"seed": 1, "top_k": 2})
+    settings: list[dict[str, Any]] = [
+        {},
+        {"model": "m", "options": {"seed": 7}, "keep_alive": 0},
+        {"options": ollama.Options(top_k=5)},
+    ]
+
+    async def answered(agent: Agent) -> None:
+        if not streams:
+            await done(agent.arun("Hi") if colour.is_async else agent.run("Hi"))
+            return
+        stream: Any = agent.astream("Hi") if colour.is_async else agent.stream("Hi")
+        async for _ in each(stream):
+            pass
+
+    said = {"message": {"role": "assistant", "content": "Hi."}, **DONE}
+    fake.script("/api/chat", *[Reply.stream([said]) if streams else Reply.json(said)] * 3)
+    run(
+        colour,
+        colour.ours("http://fake", transport=fake.transport(), defaults=defaults),
+        *(lambda client, given=given: answered(Agent(client, **given)) for given in settings),
+    )
+    sent = [request.json() for request in fake.requests]
+    assert [one["model"] for one in sent] == ["llama3.2", "m", "llama3.2"]
+    assert [one["keep_alive"] for one in sent] == ["9m", 0, "9m"]
+    assert [one["options"] for one in sent] == [
+        {"seed": 1, "top_k": 2},
+        {"seed": 7, "top_k": 2},
+        {"seed": 1, "top_k": 5},
+    ]
+
+
+def test_extract_and_counts_use_the_defaults(colour: Colour) -> None:
+    fake = FakeOllama()
+    fake.script("/api/chat", Reply.json({"message": {"role": "assistant", "content": "7"}, **DONE}))
+    run(
+        colour,
+        colour.ours(
+            "http://fake",
+            transport=fake.transport(),
+            defaults=ClientDefaults(model="llama3.2", options={"num_ctx": 512}, keep_alive=-1),
+        ),
+        lambda client: client.extract(int, "Seven"),
+        lambda client: client.count_tokens("", HELLO, render=True),
+    )
+    extracted, counted = [one.json() for one in fake.requests if one.path == "/api/chat"]
+    assert (extracted["model"], counted["model"]) == ("llama3.2", "llama3.2")
+    assert extracted["options"] == {"num_ctx": 512}
+    # Other options would load the model again, and no time would be the server's own.
+    assert (counted["options"]["num_ctx"], counted["keep_alive"]) == (512, -1)
 
 
 def test_streams_and_functions_stay_what_they_were(
@@ -145,8 +200,8 @@ def test_the_pool_has_its_size_and_given_limits_win(colour: Colour) -> None:
         "http://h:1", trust_env=False, defaults=defaults, limits=httpx.Limits(max_connections=9)
     )
     assert given._client._transport._pool._max_connections == 9
-    for each in (client, given):
-        run(colour, each)
+    for one in (client, given):
+        run(colour, one)
 
 
 def test_the_deadline_is_that_of_resilience(colour: Colour) -> None:

@@ -195,9 +195,11 @@ ALLOWED: Mapping[str, str] = {
     "_monitoring/prometheus_api.py": "error name query status success version",
     "_monitoring/promql_selectors.py": "count",
     # The official client's roles and definitions of tools; tool calls that models write as text.
+    "_agent/agent.py": "name system",
     "_agent/chat.py": "assistant tool",
     "_agent/leaks.py": "arguments function name parameters",
     "_agent/session.py": "system",
+    "_agent/settings.py": "format",
     "_agent/toolbox.py": "function parameters",
     "_telemetry/agents.py": "function",
     # The role of an answer in a message for the official client.

@@ -31,6 +31,7 @@ from ollama_otel.streams import (
 )
 from ollama_otel.structured import OutputMismatchError
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault, Reply
+from ollama_otel.tools import Agent, TextEvent
 
 from .colours import COLOURS, Colour, closed, done
 from .scripts import run_script
@@ -410,6 +411,32 @@ def test_what_a_stream_raises_reaches_who_waits(colour: Colour) -> None:
         StreamEnd(ending="stream_failed", part_count=2, last=PARTS[1], error=broken)
     ]
     assert source.closings == 1
+
+
+@pytest.mark.parametrize("target", ["handler", "function"])
+@pytest.mark.parametrize("stranger", [TextEvent("Hi"), ("model", "llama3.2"), {"done": True}, None])
+def test_a_stream_of_something_else_ends_and_says_so(
+    colour: Colour, stranger: Any, target: str
+) -> None:
+    """An agent's events, the fields of a whole response, the lines of an SDK, ..."""
+    source, handler, got = Source([*PARTS[:1], stranger, *PARTS]), Recorder(), []
+    with pytest.raises(TypeError, match=rf"has a {type(stranger).__name__}: iterate it yourself"):
+        deliver(colour, source.of(colour), handler if target == "handler" else got.append)
+    assert got == ([] if target == "handler" else PARTS[:1])
+    assert [end.ending for end in handler.ends] == ["stream_failed"] * (target == "handler")
+    assert source.closings == 1
+
+
+def test_the_stream_of_an_agent_is_refused_and_its_run_is_over(colour: Colour) -> None:
+    fake, capture, handler = FakeOllama(), Capture(), Recorder()
+    fake.script("/api/chat", Reply.stream([part.model_dump() for part in (*PARTS[1:3], LAST)]))
+    client = colour.ours("http://fake", transport=fake.transport(), **capture.options)
+    agent = Agent(client, "llama3.2")
+    with pytest.raises(TypeError, match="has a TextEvent"):
+        deliver(colour, agent.astream("Hi") if colour.is_async else agent.stream("Hi"), handler)
+    assert [end.ending for end in handler.ends] == ["stream_failed"]
+    [run] = [span for span in capture.spans if span.name == "invoke_agent"]
+    assert (run.attributes or {})["ollama.agent.ending"] == "abandoned"
 
 
 @pytest.mark.parametrize("parts", [PARTS[:2], []], ids=len)

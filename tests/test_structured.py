@@ -243,6 +243,22 @@ def test_a_response_is_an_official_one(colour: Colour, call: str) -> None:
     assert again.parsed == Model(name="Photon", price=3)
 
 
+@pytest.mark.parametrize("kind", [None, "json", 5, {"type": "object"}, Model(name="x", price=1)])
+def test_extract_takes_types_only(colour: Colour, kind: Any) -> None:
+    server = FakeOllama()
+
+    async def scenario() -> None:
+        client = colour.ours(HOST, transport=server.transport())
+        with pytest.raises(FormatError, match="expected a type to extract, found"):
+            await done(client.extract(kind, "Seven", model="m"))
+        with pytest.raises(TypeError, match="stream"):
+            await done(client.extract(int, "Seven", model="m", stream=True))
+        await closed(client)
+
+    colour.run(scenario)
+    assert server.requests == []
+
+
 def test_extract_gives_the_value(colour: Colour) -> None:
     server = FakeOllama()
     server.script("/api/chat", reply(NEGATIVE), reply(GOOD), reply("[1, 2]"))

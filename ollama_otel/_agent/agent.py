@@ -22,9 +22,17 @@ import ollama
 from anyio.from_thread import BlockingPortal
 
 from ollama_otel._agent.chat import AnswerReader, ChatPart, as_message, user_message
-from ollama_otel._agent.job import ToolJob
+from ollama_otel._agent.job import MOST_NESTED, ToolJob, nesting
 from ollama_otel._agent.machine import Ask, AtLimit, End, Limits, OnError, OnLeak
 from ollama_otel._agent.session import Plan, Session
+from ollama_otel._agent.settings import (
+    expect_choice,
+    expect_format,
+    expect_seconds,
+    expect_text,
+    expect_whole_number,
+    unexpected,
+)
 from ollama_otel._agent.threads import run_async, run_on_thread, run_on_threads
 from ollama_otel._agent.toolbox import AgentTool, Toolbox
 from ollama_otel._agent.values import (
@@ -35,8 +43,9 @@ from ollama_otel._agent.values import (
     ToolCallEvent,
     ToolResultEvent,
 )
+from ollama_otel._client_defaults import defaults_of, filled
 from ollama_otel._client_instrumentation import instrumentation_of
-from ollama_otel.errors import AgentError, SettingsError
+from ollama_otel.errors import AgentError
 from ollama_otel.records import ToolCall
 
 __all__ = [
@@ -67,7 +76,7 @@ class Agent:
     def __init__(  # noqa: PLR0913 - the settings of an agent
         self,
         client: ollama.Client | ollama.AsyncClient,
-        model: str,
+        model: str = "",
         tools: Sequence[ToolLike] = (),
         *,
         name: str | None = None,
@@ -85,7 +94,7 @@ class Agent:
         keep_thinking: bool = False,
         format: Mapping[str, Any] | Literal["", "json"] | None = None,  # noqa: A002 - as in `chat`
         think: bool | Literal["low", "medium", "high"] | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | ollama.Options | None = None,
         keep_alive: float | str | None = None,
     ) -> None:
         """Describe the tools to the model; makes no calls.
@@ -93,7 +102,8 @@ class Agent:
         Args:
             client: a client for `run` and `stream`, an async one for `arun` and `astream`. Spans
                 and metrics of runs go where those of its calls go.
-            model: as in `client.chat`.
+            model: as in `client.chat`; like `options` and `keep_alive`, what is not given is the
+                client's default.
             tools: functions, sync or async; schemas, whose calls are deferred; or `AgentTool`s.
             name: the agent's name, on spans and metrics. Choose one per agent, not per run.
             system: the system message of each call.
@@ -111,23 +121,44 @@ class Agent:
                 `run` and `stream` with 1 they run on the caller's, unless they have a time limit.
             max_result_size: characters of a result that the model is told.
             keep_thinking: whether the model sees its own thinking of earlier rounds.
-            format: as in `client.chat`; asked for in a last round without tools, as a format keeps
-                the model from calling them.
+            format: a JSON schema or "json"; asked for in a last round without tools, as a format
+                keeps the model from calling them.
             think: as in `client.chat`.
             options: as in `client.chat`.
             keep_alive: as in `client.chat`.
 
-        Raises `ToolSchemaError` for a tool that cannot be described, and `SettingsError` for
-        values out of range.
+        Raises `ToolSchemaError` for a tool that cannot be described, `SettingsError` for a setting
+        that cannot be, and `AgentError` for what is no client.
         """
+        if not isinstance(client, ollama.Client | ollama.AsyncClient):
+            raise AgentError(
+                f"expected a Client or an AsyncClient, found {type(client).__qualname__}"
+            )
         toolbox = Toolbox(tools)
-        needs_last_round = bool(tools) and (bool(format) or at_limit == "answer")
-        _expect("max_rounds", max_rounds, 2 if needs_last_round else 1)
-        _expect("max_tool_calls", max_tool_calls, 0)
-        _expect("max_concurrency", max_concurrency, 1)
-        _expect("max_result_size", max_result_size, 1)
-        if tool_timeout is not None and tool_timeout <= 0:
-            raise SettingsError(f"expected a tool_timeout above 0 s, found {tool_timeout}")
+        model, options, keep_alive = filled(defaults_of(client), model, options, keep_alive)
+        if isinstance(options, ollama.Options):
+            options = options.model_dump(exclude_none=True)
+        needs_last_round = bool(toolbox.names) and (bool(format) or at_limit == "answer")
+        expect_text("model", model)
+        expect_format(format)
+        if name is not None:
+            expect_text("name", name)
+        if system is not None and not isinstance(system, str):
+            raise unexpected("system", "a text", system)
+        expect_whole_number("max_rounds", max_rounds, 2 if needs_last_round else 1)
+        expect_whole_number("max_tool_calls", max_tool_calls, 0)
+        expect_whole_number("max_concurrency", max_concurrency, 1)
+        expect_whole_number("max_result_size", max_result_size, 1)
+        expect_choice("at_limit", at_limit, AtLimit)
+        expect_choice("on_bad_call", on_bad_call, OnError)
+        expect_choice("on_tool_error", on_tool_error, OnError)
+        expect_choice("on_leaked_call", on_leaked_call, OnLeak)
+        if tool_timeout is not None:
+            expect_seconds("tool_timeout", tool_timeout)
+        if before_tool is not None and not callable(before_tool):
+            raise unexpected("before_tool", "a function", before_tool)
+        if options is not None and not isinstance(options, Mapping):
+            raise unexpected("options", "a mapping", options)
         self._client = client
         self._plan = Plan(
             model=model,
@@ -211,13 +242,9 @@ class Agent:
             messages.append(user_message(prompt) if isinstance(prompt, str) else as_message(prompt))
         if not messages:
             raise AgentError("there is nothing to answer: give a prompt, a history, or both")
+        if nesting() >= MOST_NESTED:
+            raise AgentError(f"agents run as tools of each other, more than {MOST_NESTED} deep")
         return Session(self._plan, instrumentation_of(self._client), messages)
-
-
-def _expect(setting: str, value: int, least: int) -> None:
-    if value < least:
-        why = ": the last round is without tools" if least > 1 else ""
-        raise SettingsError(f"expected {setting} of {least} or more, found {value}{why}")
 
 
 # --- streams ------------------------------------------------------------------------------

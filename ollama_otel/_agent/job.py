@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -16,7 +17,17 @@ from ollama_otel._agent.trace import GuardedToolTrace
 from ollama_otel._agent.values import Allow, Decision, Defer, Deny, ToolCallResult
 from ollama_otel._exchange.agent_runs import ToolCallRecord, ToolCallStart, ToolOutcome
 
-__all__ = ["ToolJob"]
+__all__ = ["MOST_NESTED", "ToolJob", "nesting"]
+
+MOST_NESTED: Final = 20
+"""Agents that run inside each other's tools. Python's limit of recursion does not hold them, as
+each tool has a thread of its own."""
+_nesting: ContextVar[int] = ContextVar("ollama_otel_agent_nesting", default=0)
+
+
+def nesting() -> int:
+    """Return in how many tool calls this code runs, each inside a tool call of another run."""
+    return _nesting.get()
 
 
 class ToolJob:
@@ -44,6 +55,7 @@ class ToolJob:
         self._arguments: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._result: ToolCallResult | None = None
+        self._nesting = nesting() + 1
 
     @property
     def is_open(self) -> bool:
@@ -117,12 +129,19 @@ class ToolJob:
     def run(self) -> Any:
         """Call the function, with the span current; what it returns may have to be awaited."""
         assert self.tool is not None and self.tool.function is not None  # noqa: S101, PT018
-        with self._trace.current():
+        with self.current():
             return self.tool.function(**self._arguments)
 
-    def current(self) -> Any:
-        """Return a block in which the span is current, for what has to be awaited."""
-        return self._trace.current()
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Stand around what the tool does; its span is current, also for what is awaited."""
+        token = _nesting.set(self._nesting)
+        try:
+            with self._trace.current():
+                yield
+        finally:
+            with suppress(ValueError):  # without its event loop, a coroutine ends elsewhere
+                _nesting.reset(token)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -11,7 +11,8 @@ from msgspec import Struct
 from ollama._utils import convert_function_to_tool
 
 from ollama_otel._agent.arguments import Parameters, resolved_signature
-from ollama_otel.errors import ToolSchemaError
+from ollama_otel._agent.settings import expect_seconds, expect_whole_number
+from ollama_otel.errors import SettingsError, ToolSchemaError
 
 __all__ = ["AgentTool", "KnownTool", "Toolbox"]
 
@@ -48,6 +49,8 @@ class Toolbox:
 
     def __init__(self, tools: Iterable[Any]) -> None:
         """Raises `ToolSchemaError` for a tool that cannot be described, and for equal names."""
+        if not isinstance(tools, Iterable) or isinstance(tools, str | Mapping | ollama.Tool):
+            raise ToolSchemaError("expected a list of tools: for a single one, a list with it")
         self._tools: dict[str, KnownTool] = {}
         for tool in tools:
             known = _known(tool)
@@ -84,12 +87,13 @@ def _known(given: Any) -> KnownTool:
         if function is not None and tool.schema is None
         else Parameters.of_schema(definition["function"].get("parameters") or {}, name)
     )
-    if tool.timeout is not None and tool.timeout <= 0:
-        raise ToolSchemaError(f"tool {name!r}: expected a timeout above 0 s, found {tool.timeout}")
-    if tool.max_result_size is not None and tool.max_result_size < 1:
-        raise ToolSchemaError(
-            f"tool {name!r}: expected a max_result_size of 1 or more, found {tool.max_result_size}"
-        )
+    try:
+        if tool.timeout is not None:
+            expect_seconds("timeout", tool.timeout)
+        if tool.max_result_size is not None:
+            expect_whole_number("max_result_size", tool.max_result_size, 1)
+    except SettingsError as error:
+        raise ToolSchemaError(f"tool {name!r}: {error}") from None
     return KnownTool(
         name=name,
         description=about.description,

@@ -8,10 +8,21 @@ from typing import Literal
 
 from ollama import ChatResponse, GenerateResponse, Message
 
-__all__ = ["Part", "StreamEnd", "StreamEnding", "StreamHandler"]
+__all__ = ["Part", "StreamEnd", "StreamEnding", "StreamHandler", "expect_part"]
 
 Part = ChatResponse | GenerateResponse
 """A part of a stream, as the official client gives it."""
+
+
+def expect_part(given: object) -> Part:
+    """Return what a stream gave; raises TypeError if it is no part, but an agent's event or so."""
+    if isinstance(given, Part):
+        return given
+    raise TypeError(
+        "stream_to delivers what `chat` or `generate` return with stream=True, and this stream "
+        f"has a {type(given).__qualname__}: iterate it yourself"
+    )
+
 
 StreamEnding = Literal[
     "completed", "incomplete", "stopped", "consumer_failed", "stream_failed", "cancelled"

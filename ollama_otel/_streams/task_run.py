@@ -15,7 +15,7 @@ from ollama_otel import _process
 from ollama_otel._streams.connection import noting
 from ollama_otel._streams.consumers import async_consumer
 from ollama_otel._streams.delivery import Delivery
-from ollama_otel._streams.handler import Part, StreamEnd
+from ollama_otel._streams.handler import Part, StreamEnd, expect_part
 from ollama_otel.transport import abandon
 
 __all__ = ["AsyncStreamRun"]
@@ -151,8 +151,7 @@ class AsyncStreamRun:
             self._stream = await self._stream
         # Not around the consumer, which may open streams of its own.
         with noting(self._opened):
-            part: Part = await anext(self._stream)
-        return part
+            return expect_part(await anext(self._stream))
 
     def _opened(self, response: Any) -> None:
         self._response = response

@@ -13,7 +13,7 @@ from ollama_otel import _process
 from ollama_otel._streams.connection import noting
 from ollama_otel._streams.consumers import consumer
 from ollama_otel._streams.delivery import Delivery
-from ollama_otel._streams.handler import Part, StreamEnd
+from ollama_otel._streams.handler import Part, StreamEnd, expect_part
 from ollama_otel.transport import abandon, disconnect
 
 __all__ = ["StreamRun"]
@@ -118,7 +118,7 @@ class StreamRun:
             try:
                 # Not around the consumer, which may open streams of its own.
                 with noting(self._opened):
-                    part = next(self._stream)
+                    part = expect_part(next(self._stream))
             except StopIteration:
                 delivery.exhausted()
                 return

@@ -29,6 +29,7 @@ from ollama_otel._structured.responses import (
     ParsedGenerateResponse,
 )
 from ollama_otel._structured.run import Plan, Run
+from ollama_otel.errors import FormatError
 
 __all__ = ["ChatOptions", "GenerateOptions"]
 
@@ -65,6 +66,12 @@ def _asked(
     source: str | Sequence[Mapping[str, Any] | Message],
 ) -> Sequence[Mapping[str, Any] | Message]:
     return [Message(role="user", content=source)] if isinstance(source, str) else source
+
+
+def _checked(output_type: Format[T]) -> Format[T]:
+    if not is_type(output_type):
+        raise FormatError(f"expected a type to extract, found {output_type!r}")
+    return output_type
 
 
 def _plan(
@@ -264,7 +271,7 @@ class _StructuredCalls(ollama.Client):
         output_type: Format[T],
         source: str | Sequence[Mapping[str, Any] | Message],
         *,
-        model: str,
+        model: str = "",
         attempts: int = 1,
         schema_in_prompt: bool = False,
         **options: Unpack[ChatOptions],
@@ -276,7 +283,8 @@ class _StructuredCalls(ollama.Client):
         response = self.chat(
             model,
             _asked(source),
-            format=output_type,
+            stream=False,
+            format=_checked(output_type),
             attempts=attempts,
             schema_in_prompt=schema_in_prompt,
             **options,
@@ -466,7 +474,7 @@ class _AsyncStructuredCalls(ollama.AsyncClient):
         output_type: Format[T],
         source: str | Sequence[Mapping[str, Any] | Message],
         *,
-        model: str,
+        model: str = "",
         attempts: int = 1,
         schema_in_prompt: bool = False,
         **options: Unpack[ChatOptions],
@@ -478,7 +486,8 @@ class _AsyncStructuredCalls(ollama.AsyncClient):
         response = await self.chat(
             model,
             _asked(source),
-            format=output_type,
+            stream=False,
+            format=_checked(output_type),
             attempts=attempts,
             schema_in_prompt=schema_in_prompt,
             **options,

@@ -17,6 +17,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from opentelemetry.util.types import AttributeValue
 
 from ollama_otel import _names as names
+from ollama_otel._bounds import bounded_name
 from ollama_otel._exchange.agent_runs import (
     AgentTracing,
     RunRecord,
@@ -63,13 +64,14 @@ class AgentTelemetry(AgentTracing):
 
     def begin(self, start: RunStart) -> RunTrace:
         """Begin the span of a run."""
-        name = _INVOKE if start.agent is None else f"{_INVOKE} {start.agent}"
+        agent = _bounded(start.agent)
+        name = _INVOKE if agent is None else f"{_INVOKE} {agent}"
         attributes: dict[str, Any] = {
             names.OPERATION_NAME: _INVOKE,
             # The later conventions have it on calls of a remote agent only.
             names.PROVIDER_NAME: names.PROVIDER if self.settings.profile == "v1.41" else None,
-            names.AGENT_NAME: start.agent,
-            names.REQUEST_MODEL: start.model,
+            names.AGENT_NAME: agent,
+            names.REQUEST_MODEL: bounded_name(start.model),
             names.OUTPUT_TYPE: "json" if start.asks_for_json else None,
             **context_attributes(start.context),
         }
@@ -126,18 +128,21 @@ class _Run(_Current, RunTrace):
 
     def tool(self, start: ToolCallStart) -> ToolTrace:
         messages, settings = self._telemetry.messages, self._telemetry.settings
-        name = start.call.name if start.is_known else names.OTHER
+        name = bounded_name(start.call.name) if start.is_known else names.OTHER
         attributes: dict[str, Any] = {
             names.OPERATION_NAME: _EXECUTE,
             names.TOOL_NAME: name,
             names.TOOL_TYPE: _FUNCTION,
             names.TOOL_CALL_ID: _id(start.call.id),
+            **context_attributes(self._start.context),
         }
-        if settings.profile == "gen-ai-dev":
-            attributes[names.AGENT_NAME] = self._start.agent
-            attributes[names.CONVERSATION_ID] = self._start.context.conversation_id
+        if settings.profile == "v1.41":
+            # These conventions do not have it on tool calls.
+            attributes.pop(names.CONVERSATION_ID, None)
+        else:
+            attributes[names.AGENT_NAME] = _bounded(self._start.agent)
         if messages is not None and not start.is_known:
-            attributes[names.TOOL_NAME] = messages.name(start.call.name)
+            attributes[names.TOOL_NAME] = bounded_name(messages.name(start.call.name))
         span = self._telemetry.tracer.start_span(
             f"{_EXECUTE} {name}",
             context=set_span_in_context(self._span),
@@ -253,6 +258,10 @@ def _error_type(record: ToolCallRecord) -> str | None:
 def _id(given: str | None) -> str | None:
     """Return the id of a tool call; None for a text that a server may have put in its place."""
     return given if given is not None and _ID.fullmatch(given) else None
+
+
+def _bounded(name: str | None) -> str | None:
+    return None if name is None else bounded_name(name)
 
 
 def _known(attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:

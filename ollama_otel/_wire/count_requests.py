@@ -37,6 +37,7 @@ def count_request(
     *,
     think: bool | str | None = None,
     options: Mapping[str, Any] | None = None,
+    keep_alive: float | str | None = None,
 ) -> CountRequest:
     """Return the request with these messages; a bare text goes to the model without a template."""
     if isinstance(messages, str):
@@ -51,6 +52,9 @@ def count_request(
         "_debug_render_only": True,
         "options": {**(options or {}), "num_predict": 1},
     }
+    if keep_alive is not None:
+        # Without it the server would go back to its own for a model that is in memory.
+        rendering["keep_alive"] = keep_alive
     return _read(_CHAT, body, rendering)
 
 

@@ -15,8 +15,9 @@ import anyio.lowlevel
 import httpx
 import ollama
 import pytest
+from pydantic import BaseModel
 
-from ollama_otel.errors import AgentError, SettingsError
+from ollama_otel.errors import AgentError, SettingsError, ToolSchemaError
 from ollama_otel.testing import FakeOllama, Reply
 from ollama_otel.tools import (
     Agent,
@@ -612,6 +613,11 @@ def test_a_deferred_call_is_answered_later(stage: Stage) -> None:
     ]
 
 
+def test_options_may_be_the_official_ones(stage: Stage) -> None:
+    stage.script(said("Hello.")).run(options=ollama.Options(seed=1))
+    assert stage.requests[0]["options"] == {"seed": 1}
+
+
 def test_a_schema_without_a_function_is_deferred(stage: Stage) -> None:
     schema = {"type": "function", "function": {"name": "elsewhere", "parameters": {}}}
     run = stage.script(wants(("elsewhere", {"x": 1}))).run([schema])
@@ -620,6 +626,10 @@ def test_a_schema_without_a_function_is_deferred(stage: Stage) -> None:
 
 
 # --- wrong use ----------------------------------------------------------------------------
+
+
+class Person(BaseModel):
+    name: str
 
 
 @pytest.mark.parametrize(
@@ -639,6 +649,56 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
         Stage().run([weather], **settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": ""}, "model to be a text that is not empty, found ''"),
+        ({"model": None}, "model to be a text that is not empty"),
+        ({"model": 5}, "model to be a text that is not empty, found 5"),
+        ({"name": ""}, "name to be a text that is not empty"),
+        ({"name": 5}, "name to be a text that is not empty"),
+        ({"system": 5}, "system to be a text, found 5"),
+        ({"max_rounds": "3"}, "max_rounds to be a whole number, found '3'"),
+        ({"max_tool_calls": 2.5}, "max_tool_calls to be a whole number"),
+        ({"max_concurrency": None}, "max_concurrency to be a whole number"),
+        ({"max_result_size": True}, "max_result_size to be a whole number"),
+        ({"tool_timeout": "3"}, "tool_timeout to be a number of seconds, found '3'"),
+        ({"tool_timeout": float("nan")}, "tool_timeout to be a number of seconds"),
+        ({"at_limit": "stop"}, "at_limit to be 'raise' or 'answer', found 'stop'"),
+        ({"on_bad_call": "tel"}, "on_bad_call to be 'tell' or 'raise'"),
+        ({"on_tool_error": "ignore"}, "on_tool_error to be 'tell' or 'raise'"),
+        ({"on_leaked_call": []}, "on_leaked_call to be 'raise' or 'recover'"),
+        ({"before_tool": "ask"}, "before_tool to be a function"),
+        ({"options": 5}, "options to be a mapping"),
+        ({"format": "xml"}, "format to be a JSON schema or 'json'"),
+        ({"format": Person}, r"model_json_schema\(\)\), found <class .*Person'>"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_any_run(
+    settings: dict[str, Any], message: str
+) -> None:
+    """Not in the last of ten rounds, and a mistyped choice is not taken for the other one."""
+    with pytest.raises(SettingsError, match=message):
+        Agent(**{"client": ollama.Client(), "model": MODEL, "tools": [weather], **settings})
+
+
+@pytest.mark.parametrize("client", [None, object(), "http://127.0.0.1:11434", ollama.Client])
+def test_what_is_no_client_is_refused(client: Any) -> None:
+    with pytest.raises(AgentError, match="expected a Client or an AsyncClient, found"):
+        Agent(client, MODEL)
+
+
+@pytest.mark.parametrize("tools", [weather, "weather", {"type": "function"}, ollama.Tool(), 5])
+def test_one_tool_without_a_list_is_refused(tools: Any) -> None:
+    with pytest.raises(ToolSchemaError, match="expected a list of tools"):
+        Agent(ollama.Client(), MODEL, tools)
+
+
+def test_tools_may_come_from_a_generator_that_has_none(stage: Stage) -> None:
+    tools: Any = (each for each in ())
+    assert stage.script(said("Hi.")).run(tools, max_rounds=1, at_limit="answer").text == "Hi."
+
+
 def test_a_client_of_the_other_colour_is_refused() -> None:
     agent = Agent(ollama.AsyncClient(), MODEL)
     with pytest.raises(AgentError, match="async client: use `arun` or `astream`"):
@@ -650,12 +710,6 @@ def test_a_client_of_the_other_colour_is_refused() -> None:
 def test_nothing_to_say_is_refused(stage: Stage) -> None:
     with pytest.raises(AgentError, match="nothing to answer"):
         stage.run(prompt=None)
-
-
-def test_what_is_no_client_is_refused() -> None:
-    client: Any = object()
-    with pytest.raises(AgentError):
-        Agent(client, MODEL).run("Hi")
 
 
 def test_an_official_client_works_without_telemetry() -> None:

@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from ollama_otel import Client
+from ollama_otel._agent.job import MOST_NESTED, nesting
 from ollama_otel._exchange import open_calls
+from ollama_otel.errors import AgentError
 from ollama_otel.testing import FakeOllama, Fault, Reply
 from ollama_otel.tools import Agent, AgentRunError
-from tests.colours import COLOURS, each
+from tests.colours import COLOURS, done, each
 
 from .scripted import MODEL, Stage, multiply, said, wants, weather
 
@@ -543,3 +545,41 @@ def test_any_answers_end_with_all_spans(
     assert names.count("execute_tool") == len(run.tool_results)
     assert names.count("chat") == len(run.rounds)
     assert names.count("invoke_agent") == 1
+
+
+@pytest.mark.parametrize("most", [1, 8], ids=["own thread", "threads"])
+def test_agents_that_call_each_other_without_end_come_to_an_end(colour: str, most: int) -> None:
+    stage, depths = BalancedStage(colour), [0]
+    answers = [wants(("expert", {})) for _ in range(MOST_NESTED)]
+    stage.script(*answers, *(said("Done.") for _ in range(MOST_NESTED)))
+    errors: list[str] = []
+
+    def agent(client: Any) -> Agent:
+        async def expert() -> str:
+            """Ask the expert, which is this agent."""
+            depths[0] += 1
+            try:
+                run: Any = agent(client).arun if stage.colour.is_async else agent(client).run
+                found = await done(run("Go"))
+            except AgentError as error:
+                errors.append(str(error))
+                raise
+            return str(found.text)
+
+        return Agent(client, MODEL, [expert], max_concurrency=most)
+
+    async def scenario(client: Any) -> Any:
+        return await stage.through(agent(client), "Go")
+
+    assert stage.play(scenario).text == "Done."
+    assert depths == [MOST_NESTED]
+    assert errors == ["agents run as tools of each other, more than 20 deep"]
+    assert stage.balance.open == set()
+    assert nesting() == 0
+
+
+def test_agents_side_by_side_are_not_nested(colour: str) -> None:
+    stage = BalancedStage(colour)
+    rounds = MOST_NESTED + 5
+    stage.script(*(wants(ROME) for _ in range(rounds)), said("Done."))
+    assert stage.run([weather], max_rounds=rounds + 1).text == "Done."

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
 
 from ollama_otel import Client, call_context, uninstrument_client
+from ollama_otel._bounds import LONGEST_NAME
 from ollama_otel._exchange.agent_runs import AgentTracing
 from ollama_otel._guard import guard
 from ollama_otel.instrumentation import Instrumentation, build_instrumentation
@@ -90,6 +91,8 @@ def test_the_attributes_of_a_run_and_of_a_tool_call(stage: Stage) -> None:
         "gen_ai.tool.name": "weather",
         "gen_ai.tool.type": "function",
         "gen_ai.tool.call.id": "call_0",
+        "user.id": "u1",
+        "ollama.tag.team": "blue",
         "ollama.tool.outcome": "succeeded",
     }
     assert all(each.status.status_code is StatusCode.UNSET for each in stage.capture.spans)
@@ -356,6 +359,31 @@ def test_invented_names_and_many_names_make_few_series() -> None:
 
 
 # --- where it goes ------------------------------------------------------------------------
+
+
+def test_long_names_are_cut_as_those_of_calls_are() -> None:
+    long = "n" * 100_000
+
+    def tool() -> str:
+        """Return nothing."""
+        return ""
+
+    tool.__name__ = long
+    settings = Settings(capture_content="span_only", profile="gen-ai-dev")
+    stage = Stage(settings=settings).script(wants((long, {}), ("u" * 100_000, {})), said("Done."))
+    client = stage.client()
+    Agent(client, long, [tool], name=long).run("Go")
+    for span in stage.capture.spans:
+        attributes = dict(span.attributes or {})
+        assert len(span.name) < 600
+        for name in ("gen_ai.agent.name", "gen_ai.request.model", "gen_ai.tool.name"):
+            assert len(str(attributes.get(name, ""))) <= LONGEST_NAME, (span.name, name)
+    models = {
+        span.attributes["gen_ai.request.model"]
+        for span in stage.capture.spans
+        if span.attributes and "gen_ai.request.model" in span.attributes
+    }
+    assert len(models) == 1
 
 
 def test_it_goes_where_the_clients_calls_go() -> None:
