@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final
 
 import httpx
+import ollama
 from pydantic import BaseModel
 
 from ollama_otel.settings import ClientDefaults
@@ -31,21 +32,30 @@ def add_to_calls(client: Any, defaults: ClientDefaults) -> None:
     if defaults.model is None and defaults.keep_alive is None and not defaults.options:
         return
     for name in _METHODS:
-        setattr(client, name, _with_defaults(getattr(client, name), defaults))
+        _, *order = inspect.signature(getattr(ollama.Client, name)).parameters
+        setattr(client, name, _with_defaults(getattr(client, name), order, defaults))
 
 
-def _with_defaults(method: Callable[..., Any], defaults: ClientDefaults) -> Callable[..., Any]:
+def _with_defaults(
+    method: Callable[..., Any], order: Sequence[str], defaults: ClientDefaults
+) -> Callable[..., Any]:
+    """Return the method with defaults; `order` names its parameters, as some go by position."""
+    changes: Mapping[str, Callable[[Any], Any]] = {
+        "model": lambda given: given or defaults.model or "",
+        "options": lambda given: _merged(defaults.options, given),
+        "keep_alive": lambda given: defaults.keep_alive if given is None else given,
+    }
+
     @wraps(method)
-    def call(
-        model: Any = "", *args: Any, options: Any = None, keep_alive: Any = None, **kwargs: Any
-    ) -> Any:
-        return method(
-            model or defaults.model or "",
-            *args,
-            options=_merged(defaults.options, options),
-            keep_alive=defaults.keep_alive if keep_alive is None else keep_alive,
-            **kwargs,
-        )
+    def call(*args: Any, **kwargs: Any) -> Any:
+        changed = [*args]
+        for name, change in changes.items():
+            place = order.index(name)
+            if place < len(args):
+                changed[place] = change(args[place])
+            else:
+                kwargs[name] = change(kwargs.get(name))
+        return method(*changed, **kwargs)
 
     if not inspect.iscoroutinefunction(method):
         return call
