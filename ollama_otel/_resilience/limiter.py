@@ -21,6 +21,10 @@ from ollama_otel.context import current_call_context
 __all__ = ["Limiter", "LimiterKey", "Place", "WaitingCall"]
 
 _MANY_SERVERS: Final = 256
+_PULSE: Final = 5.0
+"""Seconds after which each call looks whether a rate allows the next one: the call whose task that
+is may be unable to, as its event loop is blocked or has ended.
+"""
 
 LimiterKey = Literal["user", "conversation"] | Callable[[Any], str]
 """Who shares the slots fairly: of `call_context`, or a function of the request."""
@@ -136,13 +140,15 @@ class Place:
 
     def _look(self, now: float) -> float | None:
         call, slots = self._call, self._server.slots
-        if call.look_at is not None and now >= call.look_at:
+        if call.state == "waiting":
             slots.look(now)
         if call.state == "waiting" and now >= call.due_at:
             slots.leave(call, now, "queue_timeout")
         if call.state != "waiting":
             return None
         look_at = call.due_at if call.look_at is None else min(call.look_at, call.due_at)
+        if slots.has_rate:
+            look_at = min(look_at, now + _PULSE)
         return max(0.0, look_at - now)
 
     def leave(self) -> None:

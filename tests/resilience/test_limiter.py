@@ -18,7 +18,7 @@ import trio
 
 from ollama_otel import call_context
 from ollama_otel._resilience.registry import limiter_states, open_circuits
-from ollama_otel._resilience.signals import AsyncSignal
+from ollama_otel._resilience.signals import AsyncSignal, ThreadSignal
 from ollama_otel.errors import SettingsError
 from ollama_otel.resilience import (
     Breaker,
@@ -232,6 +232,33 @@ def test_a_rate_lets_the_next_one_go_without_an_event(monkeypatch: pytest.Monkey
     began = time.monotonic()
     asyncio.run(asyncio.wait_for(many(), PATIENCE))
     assert time.monotonic() - began >= 0.6
+
+
+@pytest.mark.parametrize("rate", ["requests_per_minute", "tokens_per_minute"])
+def test_a_call_that_cannot_look_does_not_hold_up_the_others(rate: str) -> None:
+    """It is the next one, and has been told when to look, but its event loop has ended."""
+    now = 1000.0
+    limiter = Limiter(**{rate: 1}, max_wait=600, clock=lambda: now)
+    limiter._enter(SERVER, None).leave()
+    limiter._settle(SERVER, 1)
+
+    async def wait() -> None:
+        place = limiter._enter(SERVER, None)
+        place.listen(AsyncSignal())
+        assert place.next_look() is not None
+
+    asyncio.run(wait())
+    last = limiter._enter(SERVER, None)
+    for _ in range(100):
+        last.listen(ThreadSignal())
+        seconds = last.next_look()
+        if seconds is None:
+            break
+        now += seconds
+    assert last.state == "granted"
+    # The call that never ran has used a request of the rate.
+    assert now < 1000 + 2 * 60 + 10
+    assert limiter.states() == {SERVER: LimiterState(1, 0)}
 
 
 # --- what is seen -----------------------------------------------------------------------------
