@@ -98,11 +98,15 @@ class _Server:
             with self._lock:
                 now = self.clock()
                 for call in dead:
+                    self.signals.pop(call, None)
                     self.slots.leave(call, now)
                 calls = self._woken()
 
     def _is_woken(self, call: Call) -> bool:
-        signal = self.signals.get(call)
+        # A call that waits no more is not held: if its event loop ends before its task runs, the
+        # task is collected, and gives the slot back.
+        is_waiting = call.state == "waiting"
+        signal = self.signals.get(call) if is_waiting else self.signals.pop(call, None)
         return signal is None or signal.set()
 
 
@@ -225,6 +229,8 @@ class Limiter:
         self._lock = threading.Lock()
         self._servers: dict[str, _Server] = {}
         register(self)
+        # Collected calls give their slots back, recorded or not.
+        _process.watch_collector()
         _process.at_fork(after_in_child=self._reset_after_fork)
 
     def states(self) -> Mapping[str, LimiterState]:

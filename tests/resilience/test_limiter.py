@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -28,6 +29,7 @@ from ollama_otel.resilience import (
     Resilience,
     make_resilient,
 )
+from tests.scripts import run_script
 
 SERVER = "http://server:80"
 URL = f"{SERVER}/api/chat"
@@ -204,6 +206,56 @@ def test_a_call_of_an_event_loop_that_has_ended_does_not_keep_the_slot() -> None
     first.leave()
     assert [place.state for place in places] == ["released"] * 4
     assert last.state == "granted"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("is_granted", [True, False])
+def test_a_task_whose_event_loop_was_closed_gives_its_place_back(*, is_granted: bool) -> None:
+    """It was told of its slot or not, and never runs again."""
+    limiter, server = Limiter(concurrency=1), Server()
+    first = limiter._enter(SERVER, None)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(async_client(limiter, server).post(URL, json={}))
+    loop.run_until_complete(asyncio.sleep(0.05))
+    assert limiter.states() == {SERVER: LimiterState(1, 1)}
+    if is_granted:
+        first.leave()
+    loop.close()
+    first.leave()
+    del task, loop
+    gc.collect()
+    assert limiter.states() == {SERVER: IDLE}
+    assert not limiter._servers[SERVER].signals
+
+
+def test_the_collector_may_run_while_the_limiter_is_locked() -> None:
+    """In a process that records nothing, too."""
+    printed = run_script(
+        """
+        import faulthandler, gc, httpx
+        from ollama_otel.resilience import Limiter, Resilience, make_resilient
+        faulthandler.dump_traceback_later(20, exit=True)
+
+        class Body(httpx.SyncByteStream):
+            def __iter__(self):
+                yield b"x"
+
+        gc.disable()
+        limiter = Limiter(concurrency=1)
+        answer = lambda request: httpx.Response(200, stream=Body())
+        client = httpx.Client(transport=httpx.MockTransport(answer))
+        make_resilient(client, Resilience(limiter=limiter))
+        request = client.build_request("POST", "http://server/api/chat", json={})
+        response = client.send(request, stream=True)
+        response.itself = response
+        del response
+        [server] = limiter._servers.values()
+        server.change(lambda now: gc.collect())
+        print(limiter.states())
+        """
+    )
+    assert "LimiterState(active=0, waiting=0)" in printed
 
 
 def test_a_signal_of_another_kind_is_not_swallowed() -> None:
