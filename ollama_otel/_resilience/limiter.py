@@ -53,6 +53,8 @@ class _Server:
         """Whether another process uses it: this one was forked while it was in use."""
         self._lock = threading.Lock()
         self._dropped: deque[Call] = deque()
+        self._told: dict[Call, Signal] = {}
+        """Calls that have a slot, and do not know it yet."""
 
     def change(self, event: Callable[[float], Any]) -> Any:
         """Let an event happen, with exclusive access to the slots, and wake those it concerns."""
@@ -62,6 +64,19 @@ class _Server:
         self._wake(woken)
         self._release_dropped()
         return result
+
+    def wake_told(self) -> None:
+        """Tell those again that were told of their slot and have not run: a loop may have ended."""
+        for call in list(self._told):
+            if call.state == "granted":
+                self._wake([call])
+            else:
+                self.forget(call)
+
+    def forget(self, call: Call) -> None:
+        """Tell a call nothing more."""
+        self.signals.pop(call, None)
+        self._told.pop(call, None)
 
     def queued(self) -> list[Call]:
         """Return the waiting calls, the next one first."""
@@ -98,15 +113,14 @@ class _Server:
             with self._lock:
                 now = self.clock()
                 for call in dead:
-                    self.signals.pop(call, None)
+                    self.forget(call)
                     self.slots.leave(call, now)
                 calls = self._woken()
 
     def _is_woken(self, call: Call) -> bool:
-        # A call that waits no more is not held: if its event loop ends before its task runs, the
-        # task is collected, and gives the slot back.
-        is_waiting = call.state == "waiting"
-        signal = self.signals.get(call) if is_waiting else self.signals.pop(call, None)
+        signal = self.signals.get(call)
+        if signal is not None and call.state == "granted":
+            self._told[call] = signal
         return signal is None or signal.set()
 
 
@@ -139,7 +153,9 @@ class Place:
         """Return how many seconds to wait for the signal, at most; None: it waits no more."""
         seconds: float | None = self._server.change(self._look)
         if seconds is None:
-            self._server.signals.pop(self._call, None)
+            self._server.forget(self._call)
+        else:
+            self._server.wake_told()
         return seconds
 
     def _look(self, now: float) -> float | None:
@@ -158,7 +174,7 @@ class Place:
     def leave(self) -> None:
         """Wait no more, or give the slot back; only the first time counts."""
         server, call = self._server, self._call
-        server.signals.pop(call, None)
+        server.forget(call)
         if server.is_of_parent:
             return
         if _process.is_collecting():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import random
 import signal
@@ -224,7 +223,12 @@ def test_a_task_whose_event_loop_was_closed_gives_its_place_back(*, is_granted: 
     loop.close()
     first.leave()
     del task, loop
-    gc.collect()
+    last = limiter._enter(SERVER, None)
+    last.listen(ThreadSignal())
+    for _ in range(2):
+        last.next_look()
+    assert last.state == "granted"
+    last.leave()
     assert limiter.states() == {SERVER: IDLE}
     assert not limiter._servers[SERVER].signals
 
