@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final
 
 import httpx
+import ollama
 from pydantic import BaseModel
 
 from ollama_otel.settings import ClientDefaults
@@ -33,7 +34,8 @@ def add_to_calls(client: Any, defaults: ClientDefaults) -> None:
         return
     client._ollama_otel_defaults = defaults  # noqa: SLF001 - for agents, which call no method
     for name in _METHODS:
-        setattr(client, name, _with_defaults(getattr(client, name), defaults))
+        _, *order = inspect.signature(getattr(ollama.Client, name)).parameters
+        setattr(client, name, _with_defaults(getattr(client, name), order, defaults))
 
 
 def defaults_of(client: object) -> ClientDefaults:
@@ -53,13 +55,26 @@ def filled(
     )
 
 
-def _with_defaults(method: Callable[..., Any], defaults: ClientDefaults) -> Callable[..., Any]:
+def _with_defaults(
+    method: Callable[..., Any], order: Sequence[str], defaults: ClientDefaults
+) -> Callable[..., Any]:
+    """Return the method with defaults; `order` names its parameters, as some go by position."""
+    places = {name: order.index(name) for name in ("model", "options", "keep_alive")}
+
     @wraps(method)
-    def call(
-        model: Any = "", *args: Any, options: Any = None, keep_alive: Any = None, **kwargs: Any
-    ) -> Any:
-        model, options, keep_alive = filled(defaults, model, options, keep_alive)
-        return method(model, *args, options=options, keep_alive=keep_alive, **kwargs)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        changed = [*args]
+        given = {
+            name: args[place] if place < len(args) else kwargs.get(name)
+            for name, place in places.items()
+        }
+        used = filled(defaults, given["model"], given["options"], given["keep_alive"])
+        for (name, place), value in zip(places.items(), used, strict=True):
+            if place < len(args):
+                changed[place] = value
+            else:
+                kwargs[name] = value
+        return method(*changed, **kwargs)
 
     if not inspect.iscoroutinefunction(method):
         return call

@@ -32,7 +32,7 @@ class Guard:
         # Reentrant: the garbage collector may run `caught` while this thread holds the lock.
         self._lock = threading.RLock()
 
-    def caught(self, where: str, fault: Exception) -> None:
+    def caught(self, where: str, fault: BaseException) -> None:
         """Record a fault of this library while it did `where`; call it in an `except` block."""
         kind = f"{where}: {type(fault).__name__}"
         with self._lock:

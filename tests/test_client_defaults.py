@@ -97,6 +97,27 @@ def test_calls_use_the_defaults_and_what_they_say_wins(
     ]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.embed("m", "Hello", True, {"seed": 7}, 0),
+        lambda client: client.embed("m", "Hello", True, {"seed": 7}, keep_alive=0),
+        lambda client: client.embeddings("m", "Hello", {"seed": 7}, 0),
+        lambda client: client.generate("m", "Hello", "end", options={"seed": 7}, keep_alive=0),
+    ],
+)
+def test_arguments_by_position_stay_what_they_are(
+    colour: Colour, fake: FakeOllama, url: str, call: Callable[[Any], Any]
+) -> None:
+    for path in ("/api/embed", "/api/embeddings", "/api/generate"):
+        fake.script(path, *[Reply.json({"embeddings": [[1.0]], "embedding": [1.0]})] * 2)
+    defaults = ClientDefaults(model="llama3.2", keep_alive="9m", options={"top_k": 2})
+    run(colour, colour.official(url, trust_env=False), call)
+    run(colour, colour.ours(url, trust_env=False, defaults=defaults), call)
+    official, ours = (request.json() for request in fake.requests)
+    assert ours == {**official, "options": {"top_k": 2, "seed": 7}}
+
+
 @pytest.fixture(autouse=True)
 def _missing_models_are_answers(fake: FakeOllama) -> None:
     """A model named `m` is not installed; only its request matters."""

@@ -138,7 +138,7 @@ class TruncationEnricher:
 
     def _screen(self, record: CallRecord, model: ModelTokens | None = None) -> Truncation | None:
         """Return what the facts of the call alone show."""
-        if record.outcome != "completed":
+        if not _can_be_judged(record):
             return None
         limits = _limits(record, model)
         shift = _shift(record, limits)
@@ -148,14 +148,15 @@ class TruncationEnricher:
         return shift
 
     def _end(self, counting: Counting, job: _Job, record: CallRecord) -> Truncation | None:
-        if record.outcome != "completed" or record.response.input_tokens is None:
+        if not _can_be_judged(record) or record.response.input_tokens is None:
             return None
         if not job.is_done:
             limits = _limits(record, None)
             self._put_off(counting, job, record)
             return _shift(record, limits) or _suspicion(record, limits)
-        if job.model is not None and record.residency.context_length is not None:
-            job.model.context = record.residency.context_length
+        seen = record.residency.context_length
+        if job.model is not None and seen is not None and _requested(record.start) is None:
+            job.model.context = seen
         limits = _limits(record, job.model)
         if limits.contexts or not _has_lost(job, record):
             return self._judged(counting, job, record, limits)
@@ -274,21 +275,35 @@ def _asked_context(counting: Counting, start: CallStart) -> int | None:
     return None
 
 
+def _can_be_judged(record: CallRecord) -> bool:
+    """Whether the call ended well, and the requested model of the requested server answered."""
+    done = record.resilience
+    is_elsewhere = done.server_address is not None or done.model is not None
+    return record.outcome == "completed" and not is_elsewhere
+
+
 # --- limits -------------------------------------------------------------------------------
 
 
 def _contexts(start: CallStart, seen: int | None, model: ModelTokens | None) -> Iterator[int]:
     """Yield the contexts that a call may have had, tokens; `seen` is that of the loaded model."""
-    sent = load_options(start.request.options).get("num_ctx")
+    requested = _requested(start)
     facts = None if model is None else model.facts
-    if not isinstance(sent, int) and facts is not None:
-        sent = facts.num_ctx
-    if isinstance(sent, int) and sent > 0:
-        longest = None if facts is None else facts.longest_context
-        sent = sent if longest is None else min(sent, longest)
-        yield sent
-    if seen is not None and (not isinstance(sent, int) or seen < sent):
+    longest = None if facts is None else facts.longest_context
+    own = None if facts is None else facts.num_ctx
+    most = own if requested is None else requested
+    if most is not None and most > 0:
+        most = most if longest is None else min(most, longest)
+        yield most
+    # The model file may have changed since it was read; a request's option holds, or less.
+    if seen is not None and (requested is None or most is None or seen < most):
         yield seen
+
+
+def _requested(start: CallStart) -> int | None:
+    """Return the context that a request asks for, tokens."""
+    found = load_options(start.request.options).get("num_ctx")
+    return found if isinstance(found, int) else None
 
 
 def _limits(record: CallRecord, model: ModelTokens | None, asked: int | None = None) -> Limits:
@@ -326,6 +341,9 @@ def _shift(record: CallRecord, limits: Limits) -> Truncation | None:
     if read is None or written is None or not limits.contexts:
         return None
     context = max(limits.contexts)
+    if read > context:
+        # No prompt is longer than its context: some servers raise what a request asks for.
+        return None
     engine = context + -context % _ENGINE_STEP
     if read + written <= engine:
         return None

@@ -8,7 +8,9 @@ by `await` only.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Generator
+from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ollama_otel._guard import guard
@@ -27,6 +29,12 @@ from ollama_otel._resilience.rejections import (
 from ollama_otel._resilience.retries import BROKEN, MAY_FALL_BACK, is_repeatable, seconds_of
 from ollama_otel._resilience.target import Target, fallback_target, first_target
 from ollama_otel._wire import failures
+from ollama_otel._wire.encoding import (
+    LONGEST_PART,
+    InflatedBodyError,
+    UnreadableEncodingError,
+    decoder_for,
+)
 from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel.errors import CallRejectedError
 from ollama_otel.records import CallRecord, Endpoint, ErrorType
@@ -230,7 +238,8 @@ class Course:
         kept, response = result.kept, result.response
         if kept is None:
             return
-        text = dialect_of(self._endpoint).error_text(b"".join(kept.pieces))
+        body = _decoded(b"".join(kept.pieces), response.headers.get("content-encoding", ""))
+        text = dialect_of(self._endpoint).error_text(body)
         error_type = failures.from_server(response.status_code, text)
         has_failed = error_type in BROKEN and response.status_code in _MAY_PASS
         if kept.rest is not None:
@@ -319,6 +328,17 @@ class Course:
         facts = record.response
         if self._limiter is not None:
             self._limiter._settle(server, (facts.input_tokens or 0) + (facts.output_tokens or 0))  # noqa: SLF001 - of the same package
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    """Return the beginning of a body as its server wrote it; empty if it cannot be decoded."""
+    try:
+        decoder = decoder_for(encoding)
+        if decoder is None:
+            return body
+        return b"".join(islice(decoder.parts(body), Kept.MOST // LONGEST_PART))
+    except (UnreadableEncodingError, InflatedBodyError, zlib.error):
+        return b""
 
 
 def _circuit_open(server: str) -> CircuitOpenError:

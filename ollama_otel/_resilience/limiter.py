@@ -21,6 +21,10 @@ from ollama_otel.context import current_call_context
 __all__ = ["Limiter", "LimiterKey", "Place", "WaitingCall"]
 
 _MANY_SERVERS: Final = 256
+_PULSE: Final = 5.0
+"""Seconds after which each call looks whether a rate allows the next one: the call whose task that
+is may be unable to, as its event loop is blocked or has ended.
+"""
 
 LimiterKey = Literal["user", "conversation"] | Callable[[Any], str]
 """Who shares the slots fairly: of `call_context`, or a function of the request."""
@@ -49,6 +53,8 @@ class _Server:
         """Whether another process uses it: this one was forked while it was in use."""
         self._lock = threading.Lock()
         self._dropped: deque[Call] = deque()
+        self._told: dict[Call, Signal] = {}
+        """Calls that have a slot, and do not know it yet."""
 
     def change(self, event: Callable[[float], Any]) -> Any:
         """Let an event happen, with exclusive access to the slots, and wake those it concerns."""
@@ -58,6 +64,19 @@ class _Server:
         self._wake(woken)
         self._release_dropped()
         return result
+
+    def wake_told(self) -> None:
+        """Tell those again that were told of their slot and have not run: a loop may have ended."""
+        for call in list(self._told):
+            if call.state == "granted":
+                self._wake([call])
+            else:
+                self.forget(call)
+
+    def forget(self, call: Call) -> None:
+        """Tell a call nothing more."""
+        self.signals.pop(call, None)
+        self._told.pop(call, None)
 
     def queued(self) -> list[Call]:
         """Return the waiting calls, the next one first."""
@@ -94,11 +113,14 @@ class _Server:
             with self._lock:
                 now = self.clock()
                 for call in dead:
+                    self.forget(call)
                     self.slots.leave(call, now)
                 calls = self._woken()
 
     def _is_woken(self, call: Call) -> bool:
         signal = self.signals.get(call)
+        if signal is not None and call.state == "granted":
+            self._told[call] = signal
         return signal is None or signal.set()
 
 
@@ -131,24 +153,28 @@ class Place:
         """Return how many seconds to wait for the signal, at most; None: it waits no more."""
         seconds: float | None = self._server.change(self._look)
         if seconds is None:
-            self._server.signals.pop(self._call, None)
+            self._server.forget(self._call)
+        else:
+            self._server.wake_told()
         return seconds
 
     def _look(self, now: float) -> float | None:
         call, slots = self._call, self._server.slots
-        if call.look_at is not None and now >= call.look_at:
+        if call.state == "waiting":
             slots.look(now)
         if call.state == "waiting" and now >= call.due_at:
             slots.leave(call, now, "queue_timeout")
         if call.state != "waiting":
             return None
         look_at = call.due_at if call.look_at is None else min(call.look_at, call.due_at)
+        if slots.has_rate:
+            look_at = min(look_at, now + _PULSE)
         return max(0.0, look_at - now)
 
     def leave(self) -> None:
         """Wait no more, or give the slot back; only the first time counts."""
         server, call = self._server, self._call
-        server.signals.pop(call, None)
+        server.forget(call)
         if server.is_of_parent:
             return
         if _process.is_collecting():
@@ -219,6 +245,8 @@ class Limiter:
         self._lock = threading.Lock()
         self._servers: dict[str, _Server] = {}
         register(self)
+        # Collected calls give their slots back, recorded or not.
+        _process.watch_collector()
         _process.at_fork(after_in_child=self._reset_after_fork)
 
     def states(self) -> Mapping[str, LimiterState]:

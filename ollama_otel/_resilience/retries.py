@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -78,14 +79,20 @@ class Retries:
     def wait_after(
         self, attempt: int, error_type: ErrorType, retry_after: float | None
     ) -> float | None:
-        """Return the seconds to wait after a failed attempt, counted from 1; None: give up."""
+        """Return the seconds to wait after a failed attempt, counted from 1; None: give up.
+
+        Raises what the strategy raises, and ValueError if it returns no finite number.
+        """
         if attempt >= self.attempts or error_type not in self._error_types:
             return None
         if retry_after is not None and retry_after > self._longest_retry_after:
             return None
         state = self._state(retry_object=None, fn=None, args=(), kwargs={})
         state.attempt_number = attempt
-        return max(float(self._wait(state)), retry_after or 0.0)
+        wait = float(self._wait(state))
+        if not math.isfinite(wait):
+            raise ValueError(f"the strategy for waits returned {wait}")
+        return max(wait, retry_after or 0.0)
 
 
 def is_repeatable(endpoint: Endpoint, error_type: ErrorType) -> bool:

@@ -72,6 +72,11 @@ class Slots:
         """How many calls wait."""
         return len(self._queue)
 
+    @property
+    def has_rate(self) -> bool:
+        """Whether time alone may allow the next call."""
+        return not (self._requests is None and self._tokens is None)
+
     def queued(self) -> list[Call]:
         """Return the waiting calls, the next one first; in O(n log n)."""
         return [self._calls[ticket] for ticket in self._queue]

@@ -87,7 +87,7 @@ class Worker:
                 self._is_busy = True
             try:
                 job()
-            except Exception as fault:  # noqa: BLE001 - the next job has to run
+            except BaseException as fault:  # noqa: BLE001 - the next job has to run, after a panic too
                 guard.caught("counting tokens", fault)
             finally:
                 del job

@@ -27,7 +27,7 @@ CARD_PATH: Final = "/api/show"
 DIGESTS_PATH: Final = "/api/tags"
 
 _NORMAL: Final = 1
-_SPECIAL: Final = frozenset({2, 3, 4})
+_SPECIAL: Final = (2, 3, 4)
 """Kinds of token that are found in a text before it is split: unknown, control, user-defined."""
 _TOO_LARGE: Final = 2**31
 _DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z")

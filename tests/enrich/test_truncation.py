@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from ollama_otel import Client, Settings, instrument_client
 from ollama_otel import _names as names
@@ -17,7 +18,8 @@ from ollama_otel._telemetry import truncation as telemetry
 from ollama_otel._telemetry.instrumentation import build_instrumentation
 from ollama_otel._tokens.directory import Directory, Question
 from ollama_otel._tokens.worker import Worker
-from ollama_otel.records import Truncation
+from ollama_otel.records import CallRecord, CallStart, ModelResidency, Truncation
+from ollama_otel.resilience import Fallback, Resilience, make_resilient
 from ollama_otel.testing import Capture
 from tests.tokens.tables import show
 
@@ -35,11 +37,16 @@ class Server:
         self.written = 1
         self.shown: Any = show()
         self.loaded: int | None = None
+        self.seen: int | None = None
+        self.failing = False
         self.questions: list[str] = []
         self.before: Callable[[], object] = lambda: None
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         self.before()
+        url = request.url.copy_with(raw_path=b"")
+        if self.failing and str(url).rstrip("/") == URL and b'"m"' in request.content:
+            return httpx.Response(404, json={"error": "model 'm' not found"})
         answer = {
             "model": "m",
             "message": {"role": "assistant", "content": "Yes"},
@@ -60,6 +67,20 @@ class Server:
             case "/api/ps":
                 return {"models": [{"name": "m:latest", "context_length": self.loaded}]}
         return {"models": [{"name": "m:latest", "digest": "a" * 64}]}
+
+
+class _Seeing:
+    """Says of each record what residency saw of the model."""
+
+    def __init__(self, server: Server, inner: TruncationEnricher) -> None:
+        self.server, self.inner = server, inner
+
+    def begin(self, start: CallStart) -> Callable[[CallRecord], Truncation | None] | None:
+        enrichment = self.inner.begin(start)
+        if enrichment is None:
+            return None
+        seen = ModelResidency(context_length=self.server.seen)
+        return lambda record: enrichment(replace(record, residency=seen))
 
 
 class Scene:
@@ -85,8 +106,8 @@ class Scene:
                 is_before=mode == "check",
             )
         patch = pytest.MonkeyPatch()
-        made = lambda settings, metrics, logger: TruncationEnricher(  # noqa: E731
-            telemetry._Reports(metrics, logger), counting
+        made = lambda settings, metrics, logger: _Seeing(  # noqa: E731
+            self.server, TruncationEnricher(telemetry._Reports(metrics, logger), counting)
         )
         patch.setattr(telemetry, "truncation_enricher", made)
         settings: Any = Settings(truncation=mode)  # type: ignore[arg-type]
@@ -262,6 +283,59 @@ def test_without_a_context_the_server_is_asked_for_it(server: Server, capture: C
     assert event[names.TRUNCATION_LOST_TOKENS] == 799 - 258
     assert event[names.TRUNCATION_CONTEXT_LENGTH] == 512
     assert server.questions.count("/api/ps") == 1
+
+
+@pytest.mark.parametrize("mode", ["screen", "confirm", "check"])
+@pytest.mark.parametrize("fallback", [Fallback(model="n"), Fallback(host="http://other.example")])
+def test_of_a_call_that_a_fallback_served_nothing_is_said(
+    server: Server, capture: Capture, mode: str, fallback: Fallback
+) -> None:
+    scene = Scene(server, capture, mode)
+    scene.raw("hello", read=1)
+    known = scene.directory.known(URL, "m")
+    make_resilient(scene.client, Resilience(fallback=[fallback]))
+    server.failing = True
+    assert scene.raw(LONG, read=CUT, written=9999) == Truncation()
+    assert scene.raw("hello world", read=7, num_ctx=2048) == Truncation()
+    assert capture.records[-1].resilience.attempts == 2
+    assert (scene.events(), scene.counts()) == ([], {})
+    assert known is None or not known.is_doubted
+
+
+def test_a_context_that_a_call_asked_for_is_not_that_of_others(
+    server: Server, capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.shown = {**show(), "parameters": ""}
+    scene = Scene(server, capture, "check")
+    server.seen = 64
+    scene.raw("hello", read=1, num_ctx=64)
+    scene.raw("hello", read=1, num_ctx=64)
+    server.seen = 4096
+    assert scene.raw(LONG, read=WHOLE) == Truncation()
+    assert [each.getMessage() for each in caplog.records if "truncation" in each.name] == []
+    server.seen = 64
+    scene.raw("hello", read=1)
+    scene.raw(LONG, read=WHOLE)
+    assert any("does not fit into its context of 64" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("mode", ["screen", "confirm"])
+def test_a_server_that_gives_more_context_than_requested_shifts_nothing(
+    server: Server, capture: Capture, mode: str
+) -> None:
+    scene = Scene(server, capture, mode)
+    for _ in range(3):
+        found = scene.raw(" ".join(["hello"] * 256), read=511, written=90, num_ctx=256)
+        assert found.kind is None
+    assert (scene.events(), scene.counts()) == ([], {})
+
+
+def test_a_context_that_was_seen_is_worth_more_than_a_model_file_that_was_read_before(
+    scene: Scene,
+) -> None:
+    scene.server.seen = 4096
+    assert scene.raw("hello", read=1, written=400) == Truncation()
+    assert scene.events() == []
 
 
 def test_of_images_nothing_is_said(scene: Scene) -> None:

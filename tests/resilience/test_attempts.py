@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import gzip
+import json
+import math
 import socket
 import time
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -312,6 +316,49 @@ def test_a_long_error_body_comes_whole(clients: Clients, fake: FakeOllama) -> No
     assert set(limiter.states().values()) == {LimiterState(0, 0)}
 
 
+@pytest.mark.parametrize(
+    ("encoding", "encoded"),
+    [
+        ("gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("gzip", lambda body: gzip.compress(body + b" " * 50_000_000)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "sent"), [("model 'm' not found", 1), ('"m" does not support tools', 1), (BUSY, 3)]
+)
+def test_an_encoded_error_is_judged_as_any_other(
+    colour: Colour, encoding: str, encoded: Any, error: str, sent: int
+) -> None:
+    seen = list[httpx.Request]()
+    body = encoded(json.dumps({"error": error}).encode())
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(503, headers={"content-encoding": encoding}, stream=_Raw(body))
+
+    async def scenario() -> None:
+        client = colour.httpx(transport=httpx.MockTransport(handle), base_url="http://h:1")
+        make_resilient(client, Resilience(retries=retries()))
+        response = await done(client.post(CHAT, json=BODY))
+        assert response.json() == {"error": error}
+        await closed(client)
+
+    colour.run(scenario)
+    assert len(seen) == sent
+
+
+class _Raw(httpx.SyncByteStream, httpx.AsyncByteStream):
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+
 def test_a_cut_error_body_ends_for_the_caller_as_it_did(clients: Clients, fake: FakeOllama) -> None:
     fake.script(CHAT, Reply.error(400, "x" * 500), Reply.error(400, "x" * 500))
     fake.fault(CHAT, Fault(cut_at=100), times=2)
@@ -368,11 +415,14 @@ def test_it_can_be_turned_off_for_tests(
     assert clients.run(lambda: clients.post(clients.httpx(retries=retries())))[0] == 200
 
 
+@pytest.mark.parametrize(
+    "wait", [lambda state: 1 / 0, lambda state: math.inf, lambda state: math.nan]
+)
 def test_a_wait_strategy_that_fails_does_not_break_the_call(
-    clients: Clients, fake: FakeOllama, quiet_guard: None
+    clients: Clients, fake: FakeOllama, quiet_guard: None, wait: Any
 ) -> None:
     fake.script(CHAT, Reply.error(503, BUSY))
-    client = clients.httpx(retries=retries(wait=lambda state: 1 / 0))
+    client = clients.httpx(retries=retries(wait=wait))
     assert clients.run(lambda: clients.post(client))[0] == 503
     assert guard.faults
 

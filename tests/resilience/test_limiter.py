@@ -18,7 +18,7 @@ import trio
 
 from ollama_otel import call_context
 from ollama_otel._resilience.registry import limiter_states, open_circuits
-from ollama_otel._resilience.signals import AsyncSignal
+from ollama_otel._resilience.signals import AsyncSignal, ThreadSignal
 from ollama_otel.errors import SettingsError
 from ollama_otel.resilience import (
     Breaker,
@@ -28,6 +28,7 @@ from ollama_otel.resilience import (
     Resilience,
     make_resilient,
 )
+from tests.scripts import run_script
 
 SERVER = "http://server:80"
 URL = f"{SERVER}/api/chat"
@@ -206,6 +207,61 @@ def test_a_call_of_an_event_loop_that_has_ended_does_not_keep_the_slot() -> None
     assert last.state == "granted"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("is_granted", [True, False])
+def test_a_task_whose_event_loop_was_closed_gives_its_place_back(*, is_granted: bool) -> None:
+    """It was told of its slot or not, and never runs again."""
+    limiter, server = Limiter(concurrency=1), Server()
+    first = limiter._enter(SERVER, None)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(async_client(limiter, server).post(URL, json={}))
+    loop.run_until_complete(asyncio.sleep(0.05))
+    assert limiter.states() == {SERVER: LimiterState(1, 1)}
+    if is_granted:
+        first.leave()
+    loop.close()
+    first.leave()
+    del task, loop
+    last = limiter._enter(SERVER, None)
+    last.listen(ThreadSignal())
+    for _ in range(2):
+        last.next_look()
+    assert last.state == "granted"
+    last.leave()
+    assert limiter.states() == {SERVER: IDLE}
+    assert not limiter._servers[SERVER].signals
+
+
+def test_the_collector_may_run_while_the_limiter_is_locked() -> None:
+    """In a process that records nothing, too."""
+    printed = run_script(
+        """
+        import faulthandler, gc, httpx
+        from ollama_otel.resilience import Limiter, Resilience, make_resilient
+        faulthandler.dump_traceback_later(20, exit=True)
+
+        class Body(httpx.SyncByteStream):
+            def __iter__(self):
+                yield b"x"
+
+        gc.disable()
+        limiter = Limiter(concurrency=1)
+        answer = lambda request: httpx.Response(200, stream=Body())
+        client = httpx.Client(transport=httpx.MockTransport(answer))
+        make_resilient(client, Resilience(limiter=limiter))
+        request = client.build_request("POST", "http://server/api/chat", json={})
+        response = client.send(request, stream=True)
+        response.itself = response
+        del response
+        [server] = limiter._servers.values()
+        server.change(lambda now: gc.collect())
+        print(limiter.states())
+        """
+    )
+    assert "LimiterState(active=0, waiting=0)" in printed
+
+
 def test_a_signal_of_another_kind_is_not_swallowed() -> None:
     limiter = Limiter(concurrency=1, max_wait=0.05)
     limiter._enter(SERVER, None)
@@ -232,6 +288,33 @@ def test_a_rate_lets_the_next_one_go_without_an_event(monkeypatch: pytest.Monkey
     began = time.monotonic()
     asyncio.run(asyncio.wait_for(many(), PATIENCE))
     assert time.monotonic() - began >= 0.6
+
+
+@pytest.mark.parametrize("rate", ["requests_per_minute", "tokens_per_minute"])
+def test_a_call_that_cannot_look_does_not_hold_up_the_others(rate: str) -> None:
+    """It is the next one, and has been told when to look, but its event loop has ended."""
+    now = 1000.0
+    limiter = Limiter(**{rate: 1}, max_wait=600, clock=lambda: now)
+    limiter._enter(SERVER, None).leave()
+    limiter._settle(SERVER, 1)
+
+    async def wait() -> None:
+        place = limiter._enter(SERVER, None)
+        place.listen(AsyncSignal())
+        assert place.next_look() is not None
+
+    asyncio.run(wait())
+    last = limiter._enter(SERVER, None)
+    for _ in range(100):
+        last.listen(ThreadSignal())
+        seconds = last.next_look()
+        if seconds is None:
+            break
+        now += seconds
+    assert last.state == "granted"
+    # The call that never ran has used a request of the rate.
+    assert now < 1000 + 2 * 60 + 10
+    assert limiter.states() == {SERVER: LimiterState(1, 0)}
 
 
 # --- what is seen -----------------------------------------------------------------------------

@@ -156,3 +156,19 @@ def test_the_digest_of_a_model_is_read() -> None:
     assert read_digest({"models": rows}, "c") is None
     assert read_digest({"models": [{"name": "c:latest", "digest": "../../etc"}, 7]}, "c") is None
     assert read_digest({"models": None}, "c") is None
+
+
+@pytest.mark.parametrize("odd", [None, "x", 1.5, True, [1], {"a": 1}])
+@pytest.mark.parametrize(
+    "name", ["tokens", "token_type", "merges", "pre", "model", "add_bos_token"]
+)
+def test_no_value_of_a_table_is_a_fault(name: str, odd: Any) -> None:
+    key = f"tokenizer.ggml.{name}"
+    answer = show()
+    known = answer["model_info"][key]
+    for value in (odd, [odd] * len(known) if isinstance(known, list) else odd):
+        found = read_card(show(**{key: value}))
+        assert found is not None
+        if found.vocabulary is not None:
+            vocabulary = vocabulary_of(found.vocabulary)
+            assert vocabulary is None or vocabulary.count("hello") > 0

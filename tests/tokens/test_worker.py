@@ -34,14 +34,25 @@ def test_what_waits_is_bounded() -> None:
     assert len(seen) == accepted + 1
 
 
-def test_a_fault_of_a_job_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+class Panic(BaseException):
+    """As those of extensions in Rust."""
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
+def test_a_fault_of_a_job_is_guarded(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
     monkeypatch.setattr(guard, "loud", False)
     worker, seen = Worker(), list[int]()
-    worker.put(lambda: 1 / 0)
+
+    def fail() -> None:
+        raise kind
+
+    worker.put(fail)
     worker.put(lambda: seen.append(1))
     assert worker.drain(20)
     assert seen == [1]
-    assert guard.faults["counting tokens: ZeroDivisionError"] == 1
+    assert guard.faults[f"counting tokens: {kind.__name__}"] == 1
     guard.faults.clear()
 
 
