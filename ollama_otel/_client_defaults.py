@@ -64,11 +64,10 @@ def _with_defaults(
     @wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         changed = [*args]
-        given = {
-            name: args[place] if place < len(args) else kwargs.get(name)
-            for name, place in places.items()
-        }
-        used = filled(defaults, given["model"], given["options"], given["keep_alive"])
+        given = (
+            args[place] if place < len(args) else kwargs.get(name) for name, place in places.items()
+        )
+        used = filled(defaults, *given)
         for (name, place), value in zip(places.items(), used, strict=True):
             if place < len(args):
                 changed[place] = value
