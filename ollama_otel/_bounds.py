@@ -15,6 +15,7 @@ __all__ = [
     "MORE_NAMES",
     "MOST_NAMES",
     "MOST_OPTIONS",
+    "MOST_SERVERS",
     "MOST_TAGS",
     "MOST_TOOLS",
     "MOST_VALUES",
@@ -37,6 +38,8 @@ MOST_TAGS: Final = 32
 """Tags of a call; by default a span of the SDK has room for 128 attributes."""
 MOST_OPTIONS: Final = 64
 """Options of a request; the server knows 30."""
+MOST_SERVERS: Final = 256
+"""Servers of a limiter or a breaker; beyond it idle ones are forgotten."""
 MOST_VALUES: Final = 256
 """Values in all lists and objects among the options, such as stop sequences."""
 MORE_NAMES: Final = "... [more]"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ollama_otel import _process
+from ollama_otel._bounds import MOST_SERVERS
 from ollama_otel._resilience.checks import expect
 from ollama_otel._resilience.circuit import Circuit, Pass, Threshold
 from ollama_otel._resilience.registry import CircuitState, register
@@ -94,8 +95,18 @@ class Breaker:
     def _circuit(self, server: str) -> Circuit:
         circuit = self._circuits.get(server)
         if circuit is None:
+            if len(self._circuits) >= MOST_SERVERS:
+                self._forget_closed()
             circuit = self._circuits[server] = Circuit(self._threshold)
         return circuit
+
+    def _forget_closed(self) -> None:
+        now = self._clock()
+        self._circuits = {
+            server: circuit
+            for server, circuit in self._circuits.items()
+            if circuit.state(now) != "closed"
+        }
 
     def _end(self, circuit: Circuit, given: Pass, has_failed: bool | None) -> None:  # noqa: FBT001
         with self._lock:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from ollama_otel import _process
+from ollama_otel._bounds import MOST_SERVERS
 from ollama_otel._guard import guard
 from ollama_otel._resilience.checks import expect
 from ollama_otel._resilience.registry import LimiterState, register
@@ -20,7 +21,6 @@ from ollama_otel.context import current_call_context
 
 __all__ = ["Limiter", "LimiterKey", "Place", "WaitingCall"]
 
-_MANY_SERVERS: Final = 256
 _PULSE: Final = 5.0
 """Seconds after which each call looks whether a rate allows the next one: the call whose task that
 is may be unable to, as its event loop is blocked or has ended.
@@ -297,7 +297,7 @@ class Limiter:
         server = self._servers.get(name)
         if server is None:
             with self._lock:
-                if len(self._servers) >= _MANY_SERVERS:
+                if len(self._servers) >= MOST_SERVERS:
                     self._forget_idle()
                 server = self._servers.setdefault(name, _Server(self._limits, self._clock))
         return server

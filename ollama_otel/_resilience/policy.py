@@ -57,7 +57,9 @@ class Resilience:
 
     def __post_init__(self) -> None:
         deadline = self.deadline
-        expect("deadline", deadline, deadline is None or deadline > 0, "seconds above 0, or None")
+        # No clock, lock or socket waits longer than this.
+        is_known = deadline is None or 0 < deadline <= threading.TIMEOUT_MAX
+        expect("deadline", deadline, is_known, "seconds above 0, or None: no deadline")
 
 
 _lock: Final = threading.Lock()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollama_otel._bounds import MOST_SERVERS
 from ollama_otel._resilience.circuit import Circuit, Pass, Threshold
 from ollama_otel.errors import SettingsError
-from ollama_otel.resilience import Breaker
+from ollama_otel.resilience import Breaker, Resilience
 
 
 def circuit(**changes: Any) -> Circuit:
@@ -135,3 +137,20 @@ def test_each_server_has_its_own_circuit() -> None:
     assert not breaker._admits("http://a:1")
     assert breaker._admits("http://b:1")
     assert breaker.states() == {"http://a:1": "open", "http://b:1": "closed"}
+
+
+def test_the_circuits_of_many_servers_are_bounded_and_open_ones_are_kept() -> None:
+    breaker = Breaker(minimum_calls=1, clock=lambda: 0.0)
+    trip = breaker._enter("http://down:1")
+    assert trip is not None
+    trip.end(has_failed=True)
+    for number in range(1_000):
+        assert breaker._enter(f"http://host-{number}:1") is not None
+    assert len(breaker.states()) <= MOST_SERVERS + 1
+    assert breaker.states()["http://down:1"] == "open"
+
+
+@pytest.mark.parametrize("deadline", [0, -1.0, math.inf, math.nan, 1e300])
+def test_a_deadline_that_no_socket_takes_is_refused(deadline: float) -> None:
+    with pytest.raises(SettingsError, match="deadline must be"):
+        Resilience(deadline=deadline)
