@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import httpx
@@ -17,6 +16,7 @@ import httpx
 from ollama_otel._client_instrumentation import httpx_client_of, replace_transports
 from ollama_otel._exchange.exchange import Exchange
 from ollama_otel._guard import guard
+from ollama_otel._relay import _AsyncRelay, _Relay, _SyncRelay
 from ollama_otel._resilience.course import (
     Close,
     Course,
@@ -33,7 +33,7 @@ from ollama_otel._resilience.limiter import Place
 from ollama_otel._resilience.policy import Resilience, is_disabled
 from ollama_otel._resilience.signals import AsyncSignal, ThreadSignal
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel.transport import RECORDED_BY, Shell, _Relay
+from ollama_otel.transport import RECORDED_BY, Shell
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport", "make_resilient"]
 
@@ -161,14 +161,8 @@ class _Resilient(_Relay):
             extensions=response.extensions,
         )
 
-    def __getattr__(self, name: str) -> Any:
-        # All other attributes are those of the inner transport.
-        if name == "inner":
-            raise AttributeError(name)
-        return getattr(self.inner, name)
 
-
-class ResilientTransport(_Resilient, httpx.BaseTransport):
+class ResilientTransport(_Resilient, _SyncRelay, httpx.BaseTransport):
     """Wraps an httpx transport, and makes the attempts of each Ollama call that goes through it."""
 
     _body = _SyncBody
@@ -222,24 +216,8 @@ class ResilientTransport(_Resilient, httpx.BaseTransport):
             kept.error = error
         return kept
 
-    def close(self) -> None:
-        """Close the inner transport."""
-        self.inner.close()
 
-    def __enter__(self) -> Self:
-        self.inner.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.inner.__exit__(exc_type, exc_value, traceback)
-
-
-class AsyncResilientTransport(_Resilient, httpx.AsyncBaseTransport):
+class AsyncResilientTransport(_Resilient, _AsyncRelay, httpx.AsyncBaseTransport):
     """The same for async transports."""
 
     _body = _AsyncBody
@@ -292,22 +270,6 @@ class AsyncResilientTransport(_Resilient, httpx.AsyncBaseTransport):
         except Exception as error:  # noqa: BLE001 - it is the end of the body that the caller gets
             kept.error = error
         return kept
-
-    async def aclose(self) -> None:
-        """Close the inner transport."""
-        await self.inner.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self.inner.__aexit__(exc_type, exc_value, traceback)
 
 
 def make_resilient(client: ClientT, resilience: Resilience) -> ClientT:

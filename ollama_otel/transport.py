@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from socket import SHUT_RDWR
-from types import MethodType, ModuleType, TracebackType, new_class
-from typing import Any, Final, NamedTuple, Self, TypeAlias, Unpack
+from types import MethodType, ModuleType, new_class
+from typing import Any, Final, NamedTuple, TypeAlias, Unpack
 
 import httpx
 
@@ -20,6 +20,7 @@ from ollama_otel._exchange.body import PIECES_AT_ONCE
 from ollama_otel._exchange.exchange import ENDED, EndedExchange, Exchange, Url
 from ollama_otel._exchange.observers import Instrumentation
 from ollama_otel._guard import guard
+from ollama_otel._relay import _AsyncRelay, _Relay, _SyncRelay
 from ollama_otel._telemetry.instrumentation import InstrumentationOptions, instrumentation_for
 from ollama_otel._wire.endpoints import find_endpoint
 
@@ -156,13 +157,6 @@ def disconnect(response: httpx.Response) -> None:
 # --- transports ---------------------------------------------------------------------------
 
 
-class _Relay:
-    """A transport of ours that passes requests on to `inner`."""
-
-    inner: Any
-    """The transport that sends the requests."""
-
-
 class _Shell(_Relay):
     """The common part of the transports: which requests are recorded, and how."""
 
@@ -268,14 +262,8 @@ class _Shell(_Relay):
             exchange.close()
             return response
 
-    def __getattr__(self, name: str) -> Any:
-        # All other attributes are those of the inner transport.
-        if name == "inner":
-            raise AttributeError(name)
-        return getattr(self.inner, name)
 
-
-class _SyncShell(_Shell):
+class _SyncShell(_Shell, _SyncRelay):
     """The sync transport, for any HTTP library with httpx's interface."""
 
     _sends = "handle_request"
@@ -292,24 +280,8 @@ class _SyncShell(_Shell):
             self._sent(request)
         return self._watched(exchange, response)
 
-    def close(self) -> None:
-        """Close the inner transport."""
-        self.inner.close()
 
-    def __enter__(self) -> Self:
-        self.inner.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.inner.__exit__(exc_type, exc_value, traceback)
-
-
-class _AsyncShell(_Shell):
+class _AsyncShell(_Shell, _AsyncRelay):
     """The async transport, for any HTTP library with httpx's interface."""
 
     _sends = "handle_async_request"
@@ -325,22 +297,6 @@ class _AsyncShell(_Shell):
         finally:
             self._sent(request)
         return self._watched(exchange, response)
-
-    async def aclose(self) -> None:
-        """Close the inner transport."""
-        await self.inner.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self.inner.__aexit__(exc_type, exc_value, traceback)
 
 
 _HTTPX_AUTH_ROUNDS: Final = AuthRounds(httpx)

@@ -17,7 +17,7 @@ PACKAGE = Path(ollama_otel.__file__).parent
 # From the ground up; a module may import from its own layer and from those before it.
 LAYERS = [
     ("errors", "_attempt", "_bounds", "_display", "_frozen", "_hidden"),
-    ("settings", "context", "redaction", "_admission", "_asgi", "_guard", "_process"),
+    ("settings", "context", "redaction", "_admission", "_asgi", "_guard", "_process", "_relay"),
     ("records", "_names"),
     ("_wire", "_facts"),
     ("_resilience",),
