@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ollama_otel.analysis._store.calls import Calls, open_log
+    from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
 
-__all__ = ["Calls", "open_log"]
+__all__ = ["Calls", "RunClickHouse", "open_clickhouse", "open_log"]
 
 _ROOMS = {
     "Calls": "_store.calls",
+    "RunClickHouse": "_store.clickhouse",
+    "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
 }
 
