@@ -11,6 +11,8 @@ from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from ollama_otel.errors import AnalysisError
+
 MAP = "Map(LowCardinality(String), String)"
 COLUMNS = """
     Timestamp DateTime64(9), TraceId String, SpanId String, ParentSpanId String,
@@ -25,7 +27,7 @@ class Stored:
     """A session of the engine with a database for each layout."""
 
     def __init__(self, folder: str) -> None:
-        import chdb.session  # noqa: PLC0415 - it takes a second
+        import chdb.session
 
         self._session = chdb.session.Session(folder)
         for layout, kind in (("map", MAP), ("json", "JSON")):
@@ -38,7 +40,10 @@ class Stored:
 
     def run(self, sql: str) -> bytes:
         """Run a query; its own FORMAT decides what comes back."""
-        result: bytes = self._session.query(sql, "ArrowStream").bytes()
+        try:
+            result: bytes = self._session.query(sql, "ArrowStream").bytes()
+        except RuntimeError as error:
+            raise AnalysisError(str(error)) from error
         return result
 
     def add(self, spans: Iterable[ReadableSpan], service: str = "app") -> None:

@@ -28,18 +28,28 @@ NOT_ON_SPANS = {
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Calls]]:
-    folder = tmp_path_factory.mktemp("calls")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("calls")
+
+
+@pytest.fixture(scope="module")
+def stored(folder: Path) -> Iterator[Stored]:
+    """The engine runs once in a process."""
     capture = workload.run(folder / "calls.jsonl")
     stored = Stored(str(folder / "clickhouse"))
     stored.add(capture.spans)
     stored.add(capture.spans, service="another")
-    yield {
+    yield stored
+    stored.close()
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path, stored: Stored) -> dict[str, Calls]:
+    return {
         "duckdb": open_log(folder / "calls.jsonl"),
         "map": open_clickhouse(stored.run, database="map", service="app"),
         "json": open_clickhouse(stored.run, database="json", service="app"),
     }
-    stored.close()
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -174,9 +184,8 @@ def test_operations_are_those_of_the_server(both: dict[str, Calls]) -> None:
     ]
 
 
-def test_all_services_are_read_without_one(both: dict[str, Calls], tmp_path: Path) -> None:
-    stored = both["map"]
-    assert len(stored) == len(both["duckdb"])
+def test_without_a_service_all_are_read(both: dict[str, Calls], stored: Stored) -> None:
+    assert len(open_clickhouse(stored.run, database="map")) == 2 * len(both["duckdb"])
 
 
 # --- the HTTP interface -------------------------------------------------------------------
@@ -191,7 +200,9 @@ def test_what_a_server_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = httpx.Client
     monkeypatch.setattr(
-        httpx, "Client", lambda **options: original(transport=httpx.MockTransport(answer), **options)
+        httpx,
+        "Client",
+        lambda **options: original(transport=httpx.MockTransport(answer), **options),
     )
     with pytest.raises(AnalysisError, match="status 516: Code: 516"):
         open_clickhouse("http://localhost:8123", user="me", password="secret")
@@ -203,11 +214,9 @@ def test_a_server_that_is_not_there_is_told() -> None:
         open_clickhouse("http://127.0.0.1:9")
 
 
-def test_a_table_that_is_not_there_is_told(tmp_path: Path) -> None:
-    stored = Stored(str(tmp_path))
+def test_a_table_that_is_not_there_is_told(stored: Stored) -> None:
     with pytest.raises(AnalysisError, match=r"expected the table map\.spans"):
         open_clickhouse(stored.run, database="map", table="spans")
-    stored.close()
 
 
 def test_sql_that_fails_says_why(both: dict[str, Calls]) -> None:

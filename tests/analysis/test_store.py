@@ -22,9 +22,9 @@ from ollama_otel.analysis._store import log_import
 from ollama_otel.errors import AnalysisError, MissingExtraError, ReplayLogError
 from ollama_otel.records import CallRecord
 from ollama_otel.replay import read
+from tests.log.any_call import records
+from tests.log.event_lines import end, line
 
-from ..log.any_call import records
-from ..log.event_lines import end, line
 from . import workload
 
 DATA = Path(__file__).parents[1] / "data"
@@ -146,8 +146,11 @@ END = end(1, v=2, ending="final_message", phases={"unaccounted": 1.2})
         "a lone end": [END],
         "a kind of line to come": [REQUEST, line(1, "chunk", v=2), END],
         "nothing": [],
-        "a call of very long duration": [REQUEST, end(1, v=2, ending="cancelled", duration=1e200, phases={"unaccounted": 1e200})],
-        "text with quotes": [line(1, v=2, tags={'a"\'b': "x'y"}, server="it's"), END],
+        "a call of very long duration": [
+            REQUEST,
+            end(1, v=2, ending="cancelled", duration=1e200, phases={"unaccounted": 1e200}),
+        ],
+        "text with quotes": [line(1, v=2, tags={"a\"'b": "x'y"}, server="it's"), END],
     }.items(),
     ids=lambda pair: pair[0],
 )
@@ -321,7 +324,9 @@ def calls(tmp_path: Path) -> Iterator[Calls]:
     starts = [0.0, 1.0, 10.0, 60.0]
     for number, offset in enumerate(starts):
         time = (at + timedelta(seconds=offset)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        start = line(number, v=2, at=time, server="h", port=1, tags={"team": "a.b" if number else 'q"'})
+        start = line(
+            number, v=2, at=time, server="h", port=1, tags={"team": "a.b" if number else 'q"'}
+        )
         with path.open("ab") as file:
             file.write(start)
             if offset < 60:
@@ -356,7 +361,11 @@ def test_our_functions(calls: Calls) -> None:
 def test_calls_are_narrowed_step_by_step(calls: Calls) -> None:
     first = datetime(2026, 1, 2, 3, 0, 1, tzinfo=UTC)
     later = calls.between(first)
-    assert [len(later), len(later.where("duration = 2")), len(calls.between(until=first))] == [3, 2, 1]
+    assert [len(later), len(later.where("duration = 2")), len(calls.between(until=first))] == [
+        3,
+        2,
+        1,
+    ]
     assert len(calls) == 4
     east = first.astimezone(datetime.strptime("+0200", "%z").tzinfo)
     assert len(calls.between(east)) == 3

@@ -74,8 +74,9 @@ def _columns(get: Getter, is_json: bool) -> dict[str, str]:  # noqa: FBT001 - th
         "asks_for_json": f"coalesce({get(names.OUTPUT_TYPE)} = 'json', false)",
         "cold_start": f"if({get(names.COLD_START)} IS NOT NULL, true, "
         f"if({get(names.RESPONSE_LOAD_DURATION)} IS NOT NULL, false, NULL))",
-        "finish_reason": f"JSONExtract({_array(get(names.RESPONSE_FINISH_REASONS), is_json)}, 1, "
-        "'Nullable(String)')",
+        "finish_reason": f"coalesce(JSONExtract("
+        f"{_array(get(names.RESPONSE_FINISH_REASONS), is_json)}, 1, 'Nullable(String)'), "
+        f"{get(names.RESPONSE_DONE_REASON)})",
     }
     facts = {row.column: row for row in FACTS.rows if row.column is not None and row.key}
     return own | {
