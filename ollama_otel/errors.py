@@ -16,6 +16,7 @@ OllamaOtelError
 │   ├── QueueTimeoutError   the call has waited too long in the limiter's queue
 │   ├── CircuitOpenError    too many calls to the server have failed
 │   └── DeadlineError       the time for the call had run out before it was sent
+├── LoadError               a load run cannot begin: no server, no such model, ...
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
@@ -37,6 +38,7 @@ __all__ = [
     "ConsumerTimeoutError",
     "FormatError",
     "InstrumentationError",
+    "LoadError",
     "MissingExtraError",
     "OllamaOtelError",
     "OutputMismatchError",
@@ -122,6 +124,10 @@ class ConsumerTimeoutError(OllamaOtelError, TimeoutError):
 
 class CallRejectedError(OllamaOtelError):
     """A call was not sent: a limiter, a breaker or the deadline forbids it."""
+
+
+class LoadError(OllamaOtelError):
+    """A load run cannot begin: the message says what the server lacks."""
 
 
 class ReplayError(OllamaOtelError):
