@@ -29,6 +29,7 @@ FACADES = {
     "ollama_otel",
     *(
         "ollama_otel.instrumentation",
+        "ollama_otel.load",
         "ollama_otel.ollama",
         "ollama_otel.redaction",
         "ollama_otel.replay",

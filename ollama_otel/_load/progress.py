@@ -93,5 +93,8 @@ class Tally:
 
 
 def _rate(times: list[float]) -> float | None:
-    span = max(times) - min(times) if times else 0.0
-    return (len(times) - 1) / span if span > 0 else None
+    if not times:
+        return None
+    is_all = len(times) < _RECENT
+    span = max(times) - (0.0 if is_all else min(times))
+    return (len(times) - (not is_all)) / span if span > 0 else None

@@ -60,7 +60,7 @@ class RequestResult:
 
     @property
     def time_to_first_answer(self) -> float | None:
-        """Seconds from the intended time to the first text or tool call; thinking does not count."""
+        """Seconds from the intended time to the first text or tool call, thinking not counted."""
         first = self.record.time_to_first_answer
         return None if first is None else self.schedule_delay + first
 
@@ -153,7 +153,7 @@ class LoadResult:
 
     @cached_property
     def throughput(self) -> float | None:
-        """Completed requests per second, from the first intended time to the last end."""
+        """Completed requests per second, from the start of the run to the last end."""
         return self._per_second(len(self.completed))
 
     @cached_property
@@ -172,10 +172,7 @@ class LoadResult:
         return {phase: fmean(values) for phase, values in found.items()}
 
     def _per_second(self, number: float) -> float | None:
-        if not self.requests:
-            return None
-        span = max(each.ended_at for each in self.requests) - self.requests[0].intended_at
-        return number / span if span > 0 else None
+        return number / self.duration if self.duration > 0 else None
 
 
 def _known(values: Iterable[float | None]) -> Quantiles | None:

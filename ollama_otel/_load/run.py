@@ -14,6 +14,7 @@ import httpx
 
 from ollama_otel._exchange.observers import Observer
 from ollama_otel._load.calls import Call, instrumented, prepared, send, warm_up
+from ollama_otel._load.connections import Connections
 from ollama_otel._load.pacer import wait_until
 from ollama_otel._load.progress import LoadProgress, Tally
 from ollama_otel._load.request import TimedRequest, check_plan
@@ -95,9 +96,8 @@ async def arun_load(
     url = _url(host)
     async with httpx.AsyncClient(
         base_url=url,
-        transport=options.get("transport"),
+        transport=options.get("transport") or Connections(),
         timeout=None,  # noqa: S113 - models may be slow; what is too slow is cancelled at the end
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
     ) as client:
         instrumented(client, options.get("observers", ()), clock)
         run = _Run(client, plan, clock, options)

@@ -100,8 +100,8 @@ class SaturationDetector:
         count = sum(each.sent for _, each in slices)
         if count < _FEWEST:
             return None
-        flight = slope_of([(at, each.in_flight / each.sent) for at, each in slices if each.sent])
-        first = slope_of([(at, each.waited / each.answered) for at, each in slices if each.answered])
+        flight = slope_of([(at, of.in_flight / of.sent) for at, of in slices if of.sent])
+        first = slope_of([(at, of.waited / of.answered) for at, of in slices if of.answered])
         if flight is None or first is None or not (flight.is_positive and first.is_positive):
             return None
         by_chance = _DEVIATIONS * math.sqrt(2 * count)

@@ -33,13 +33,16 @@ class Pace:
     schedule_delay: Quantiles | None
     """Seconds from the intended time of a request until it was sent; None if none was sent."""
     intended_rate: float | None
-    """Requests per second from the first intended time to the last; None for less than two."""
+    """Requests divided by the seconds from the start of the run to the last intended time."""
     achieved_rate: float | None
-    """The same of the times at which they were sent."""
+    """The same with the last time at which one was sent."""
 
 
 def pace_of(intended: Sequence[float], sent: Sequence[float]) -> Pace:
-    """Compare the intended times of requests with those at which they were sent, in seconds."""
+    """Compare the intended times of requests with those at which they were sent.
+
+    Times are seconds from the start of the run.
+    """
     delays = quantiles_of(
         [at - planned for planned, at in zip(intended, sent, strict=True)],
     )
@@ -55,10 +58,8 @@ def pace_of(intended: Sequence[float], sent: Sequence[float]) -> Pace:
 
 
 def _rate(times: Sequence[float]) -> float | None:
-    if len(times) < 2:  # noqa: PLR2004 - one point has no distance
-        return None
-    span = max(times) - min(times)
-    return (len(times) - 1) / span if span > 0 else None
+    last = max(times, default=0.0)
+    return len(times) / last if last > 0 else None
 
 
 def _judged(
