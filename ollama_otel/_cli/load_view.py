@@ -201,10 +201,9 @@ def _run_lines(run: LoadResult) -> Iterator[Text]:
         load = record.response.load_duration
         loading = "" if load is None else f", {seconds(load)} of it loading"
         yield Text(f"Warm-up of {record.start.request.model}: {seconds(record.duration)}{loading}.")
-    outcomes = run.outcomes
     yield Text(
         f"{len(run.requests)} of {plural(run.planned, 'request')} sent: "
-        f"{outcomes.get('completed', 0)} completed, {outcomes.get('failed', 0)} failed, "
+        f"{len(run.completed)} completed, {run.failed} failed, "
         f"{run.unfinished} unfinished."
     )
     pace = run.pace
@@ -303,7 +302,7 @@ def _two(values: Quantiles | None, p95: Estimate | None) -> tuple[str, str]:
 
 
 def _result(stage: StageResult) -> str:
-    failed = sum(run.outcomes.get("failed", 0) for run in stage.runs)
+    failed = sum(run.failed for run in stage.runs)
     last = stage.runs[-1].stop if stage.verdict == "valid" else _VERDICTS[stage.verdict]
     return f"{last}, {failed} failed" if failed else last
 

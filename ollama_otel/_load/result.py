@@ -111,6 +111,11 @@ class LoadResult:
         return Counter(each.error_type for each in self.requests if each.error_type is not None)
 
     @property
+    def failed(self) -> int:
+        """Number of requests that failed."""
+        return self.outcomes.get("failed", 0)
+
+    @property
     def unfinished(self) -> int:
         """Number of requests that were sent and cancelled at the end of the run.
 
@@ -122,7 +127,7 @@ class LoadResult:
     def error_rate(self) -> float | None:
         """Failed requests as a part of those that ended; None if none did."""
         ended = len(self.requests) - self.unfinished
-        return self.outcomes.get("failed", 0) / ended if ended else None
+        return self.failed / ended if ended else None
 
     @cached_property
     def pace(self) -> Pace:
