@@ -21,6 +21,7 @@ from ollama_otel._cli.arguments import (
     number,
     server_address,
 )
+from ollama_otel._cli.left_out import left_out
 from ollama_otel._cli.load_document import document
 from ollama_otel._cli.load_view import LoadView
 from ollama_otel._cli.terminal import console_for_text
@@ -103,6 +104,9 @@ def _add_requests(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="LOG",
         help="send the calls of a log; with prompts too, only its times are used",
+    )
+    group.add_argument(
+        "--redacted", action="store_true", help="also send requests with redacted text"
     )
 
 
@@ -326,6 +330,7 @@ class _Source:
                 speed=arguments.speed,
                 model=None if _has_prompts(arguments) else arguments.model,
                 others=self._prompted(arguments.max_requests) if _has_prompts(arguments) else (),
+                redacted=arguments.redacted,
             )
 
     def rates(self) -> Sequence[float | None]:
@@ -340,8 +345,7 @@ class _Source:
         if recording is None:
             yield f"Model {arguments.model}, at most {arguments.num_predict} tokens in an answer."
             return
-        for reason, calls in recording.skipped.items():
-            yield f"Left out of the log: {calls} ({reason})."
+        yield from left_out(recording.left_out)
         if not self._is_at_rate:
             yield f"{len(recording.plan)} recorded calls, {recording.sessions} sessions."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final
 
 from ollama_otel._load.arrivals import Arrivals, arrival_times
 from ollama_otel._load.request import TimedRequest
@@ -13,22 +13,17 @@ from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.endpoints import dialect_of
 from ollama_otel._wire.prompt_requests import CHAT, prompt_request
 from ollama_otel.errors import LoadError
+from ollama_otel.replay._rerun_plan import LeftOut, reason_to_leave_out
 
 __all__ = [
     "Recording",
-    "Skipped",
     "at_rate",
     "prompt_requests",
     "recorded_requests",
 ]
 
-Skipped = Literal["not_inference", "hop", "no_body", "images", "redacted"]
-"""Why a call of a log is not in a plan.
-
-`hop`: the client sent the same request again, for a redirect or its auth. `redacted`: its text is
-not the one that was sent.
-"""
-
+_NO_ARRIVAL: Final = frozenset[LeftOut]({"not_inference", "redirected", "auth_round"})
+"""Reasons for which a call is no arrival either."""
 _NUMBER = "{n}"
 
 
@@ -83,7 +78,7 @@ class Recording:
     """The calls with their recorded times; those of a session wait for the call before them."""
     sessions: int
     """Number of sessions with more than one call."""
-    skipped: Mapping[Skipped, int]
+    left_out: Mapping[LeftOut, int]
     """Number of calls that are not in the plan, by reason."""
 
 
@@ -93,6 +88,7 @@ def recorded_requests(
     speed: float = 1.0,
     model: str | None = None,
     others: Sequence[TimedRequest] = (),
+    redacted: bool = False,
 ) -> Recording:
     """Return the plan of the calls of a log.
 
@@ -101,16 +97,19 @@ def recorded_requests(
     again, plus the time that passed between them: the think time of a user, or the time that a
     tool took. Calls of a session that overlapped stay side by side. All other calls are sent at
     their recorded times. `speed` divides all times; `model` replaces the recorded ones. With
-    `others`, in turn, only the times come from the log, so it needs no bodies.
+    `others`, in turn, only the times come from the log, so it needs no bodies. Requests with
+    redacted text are sent only with `redacted`.
 
     Raises `LoadError` if no call of the log can be sent.
     """
     everything = sorted(calls, key=lambda call: call.start.started_at)
-    reasons = [_reason(call, needs_body=not others) for call in everything]
+    reasons = [reason_to_leave_out(call, allows_redacted=redacted) for call in everything]
+    if others:
+        reasons = [reason if reason in _NO_ARRIVAL else None for reason in reasons]
     kept = [call for call, reason in zip(everything, reasons, strict=True) if reason is None]
-    skipped = Counter(reason for reason in reasons if reason is not None)
+    left_out = Counter(reason for reason in reasons if reason is not None)
     if not kept:
-        raise LoadError(_nothing_to_send(skipped))
+        raise LoadError(_nothing_to_send(left_out))
     places = list(_places(kept))
     begin = kept[0].start.started_at
     plan = []
@@ -129,32 +128,18 @@ def recorded_requests(
     return Recording(
         plan=tuple(plan),
         sessions=sum(count > 1 for count in sessions.values()),
-        skipped=skipped,
+        left_out=left_out,
     )
 
 
-def _nothing_to_send(skipped: Mapping[Skipped, int]) -> str:
-    if skipped.get("no_body"):
+def _nothing_to_send(left_out: Mapping[LeftOut, int]) -> str:
+    if bodies := left_out.get("no_body"):
         return (
-            f"no call of the log can be sent ({skipped['no_body']} without a body): record with "
+            f"no call of the log can be sent ({bodies} without a body): record with "
             "replay_bodies=True, or give prompts, and only the times are taken from the log"
         )
-    found = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no call"
+    found = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no call"
     return f"no call of the log can be sent: found {found}"
-
-
-def _reason(call: RecordedCall, *, needs_body: bool) -> Skipped | None:
-    if call.start.endpoint.genai_operation is None or call.start.request.purpose != "call":
-        return "not_inference"
-    if call.record is not None and call.record.is_hop:
-        return "hop"
-    if not needs_body:
-        return None
-    if not isinstance(call.request_body, dict) or "binary" in call.request_changes:
-        return "no_body"
-    if "images" in call.request_changes:
-        return "images"
-    return None if call.request_changes.isdisjoint(("redacted", "token_ids")) else "redacted"
 
 
 def _request_of(call: RecordedCall, model: str | None) -> TimedRequest:
