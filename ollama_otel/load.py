@@ -8,6 +8,12 @@ from ollama_otel._load.quantiles import Quantiles
 from ollama_otel._load.request import TimedRequest
 from ollama_otel._load.result import LoadResult, RequestResult, StopReason
 from ollama_otel._load.run import LoadOptions, StopSwitch, arun_load, run_load
+from ollama_otel._load.sources import (
+    Recording,
+    at_rate,
+    prompt_requests,
+    recorded_requests,
+)
 from ollama_otel._load.verdict import Pace, Verdict
 from ollama_otel.errors import LoadError
 
@@ -19,6 +25,7 @@ __all__ = [
     "LoadResult",
     "Pace",
     "Quantiles",
+    "Recording",
     "RequestResult",
     "StopReason",
     "StopSwitch",
@@ -26,5 +33,8 @@ __all__ = [
     "Verdict",
     "arrival_times",
     "arun_load",
+    "at_rate",
+    "prompt_requests",
+    "recorded_requests",
     "run_load",
 ]

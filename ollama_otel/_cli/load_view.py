@@ -155,19 +155,22 @@ def _results(
     for stage in stages:
         if stage.verdict != "valid":
             yield from _verdict_lines(stage)
-    if len(stages) == 1:
-        yield from _one_stage(stages[0])
-    else:
-        yield Text()
-        yield _table(stages)
-        for stage in stages:
-            if len(stage.runs) > 1:
-                yield Text()
-                yield _estimate_table(stage)
-        yield from _stops(stages, targets)
+    yield from _one_stage(stages[0]) if len(stages) == 1 else _many_stages(stages, targets)
     if knee is not None:
         yield Text()
+        if stages[-1].verdict != "valid":
+            yield Text(f"The search ended at {_rate_name(stages[-1].rate)}, not sent on time.")
         yield _knee_line(knee)
+
+
+def _many_stages(stages: Sequence[StageResult], targets: Targets) -> Iterator[Text | Table]:
+    yield Text()
+    yield _table(stages)
+    for stage in stages:
+        if len(stage.runs) > 1:
+            yield Text()
+            yield _estimate_table(stage)
+    yield from _stops(stages, targets)
 
 
 def _verdict_lines(stage: StageResult) -> Iterator[Text]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Unpack
+from typing import Final, Unpack
 
 from ollama_otel._load.confidence import Estimate, estimate_of
 from ollama_otel._load.knee import Knee, KneeSearch
@@ -16,6 +16,9 @@ from ollama_otel._load.run import LoadOptions, arun_load
 from ollama_otel._load.verdict import Verdict
 
 __all__ = ["Plans", "StageResult", "Targets", "find_knee", "run_stage"]
+
+_TRIES: Final = 3
+"""How often a rate is tried that this machine does not send on time."""
 
 Plans = Callable[[float | None, int], Sequence[TimedRequest]]
 """Makes the plan for a rate and the number of the equal run; the rate is None for recorded ones."""
@@ -112,15 +115,18 @@ async def find_knee(
 ) -> AsyncIterator[tuple[StageResult, Knee]]:
     """Run stages until the knee is found, and yield each with what is known then.
 
-    The search ends when a stage was interrupted, or when this machine could not send it on time:
-    what the server would have done is not known then.
+    A stage that this machine could not send on time says nothing about the server. It is run
+    again, and the search ends when that fails three times. It also ends when a stage is
+    interrupted.
     """
-    search = KneeSearch(first)
-    while (rate := search.next()) is not None:
+    search, tries = KneeSearch(first), 0
+    while (rate := search.next()) is not None and tries < _TRIES:
         result = await stage(rate)
-        is_known = result.verdict == "valid" and result.runs[-1].stop != "interrupted"
-        if is_known:
+        is_interrupted = result.runs[-1].stop == "interrupted"
+        tries += 1
+        if result.verdict == "valid" and not is_interrupted:
             search.add(rate, holds=result.broken_by(targets) is None)
+            tries = 0
         yield result, search.knee
-        if not is_known:
+        if is_interrupted:
             return
