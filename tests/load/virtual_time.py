@@ -12,7 +12,7 @@ import httpx
 from ollama_otel.testing import FakeOllama
 
 T = TypeVar("T")
-STEP = 1e-5
+STEP = 1e-4
 """Seconds that one turn of the loop takes when nothing is waited for."""
 
 
