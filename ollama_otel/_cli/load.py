@@ -24,7 +24,7 @@ from ollama_otel._cli.arguments import (
 from ollama_otel._cli.left_out import left_out
 from ollama_otel._cli.load_document import document
 from ollama_otel._cli.load_view import LoadView
-from ollama_otel._cli.terminal import console_for_text
+from ollama_otel._cli.terminal import console_for_text, plural
 from ollama_otel._load.arrivals import Arrivals
 from ollama_otel._load.calls import STAGE_TAG
 from ollama_otel._load.knee import Knee
@@ -347,7 +347,8 @@ class _Source:
             return
         yield from left_out(recording.left_out)
         if not self._is_at_rate:
-            yield f"{len(recording.plan)} recorded calls, {recording.sessions} sessions."
+            calls = plural(len(recording.plan), "recorded call")
+            yield f"{calls}, {plural(recording.sessions, 'session')} of several calls."
 
     def plan(self, rate: float | None, run: int) -> Sequence[TimedRequest]:
         """Return the plan of a stage; raises `SettingsError` for too many requests."""

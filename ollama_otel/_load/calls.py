@@ -106,18 +106,16 @@ async def send(
     The record has the failure of a call that fails.
     """
     _current.set(call)
-    try:
-        with suppress(httpx.HTTPError), call.block or nullcontext():
-            response = await client.send(call.request, stream=True)
-            try:
-                async for _ in response.aiter_raw():
-                    on_first()
-                    on_first = _nothing
-            finally:
-                await response.aclose()
-    finally:
-        if call.record is None:
-            raise LoadError("a call has ended without a record")
+    with suppress(httpx.HTTPError), call.block or nullcontext():
+        response = await client.send(call.request, stream=True)
+        try:
+            async for _ in response.aiter_raw():
+                on_first()
+                on_first = _nothing
+        finally:
+            await response.aclose()
+    if call.record is None:
+        raise LoadError("expected a record of each call, found none: recording has failed")
     return call.record
 
 

@@ -14,6 +14,7 @@ import httpx
 
 from ollama_otel._exchange.observers import Observer
 from ollama_otel._load.calls import Call, instrumented, prepared, send, warm_up
+from ollama_otel._load.collector import short_pauses
 from ollama_otel._load.connections import Connections
 from ollama_otel._load.pacer import wait_until
 from ollama_otel._load.progress import LoadProgress, Tally
@@ -36,8 +37,8 @@ class StopSwitch:
     """Stops a run from outside; it may be used from a signal handler or another thread."""
 
     def __init__(self) -> None:
-        self._wake: Callable[[], object] = lambda: None
         self._is_on = False
+        self._on_stop: Callable[[], object] | None = None
 
     @property
     def is_on(self) -> bool:
@@ -47,8 +48,13 @@ class StopSwitch:
     def stop(self) -> None:
         """Stop the run: open requests are cancelled, and the result is of what there is."""
         self._is_on = True
-        with suppress(RuntimeError):  # the loop has been closed meanwhile
-            self._wake()
+        if (tell := self._on_stop) is not None:
+            with suppress(RuntimeError):  # the loop of the run has been closed meanwhile
+                tell()
+
+    def tell(self, on_stop: Callable[[], object]) -> None:
+        """Call `on_stop` when it is used, in place of what it called before."""
+        self._on_stop = on_stop
 
 
 class LoadOptions(TypedDict, total=False):
@@ -66,19 +72,19 @@ class LoadOptions(TypedDict, total=False):
 
 
 def run_load(
-    plan: Sequence[TimedRequest], *, host: str | None = None, **options: Unpack[LoadOptions]
+    plan: Sequence[TimedRequest], *, host: str, **options: Unpack[LoadOptions]
 ) -> LoadResult:
     """Do what `arun_load` does, in a new event loop."""
     return asyncio.run(arun_load(plan, host=host, **options))
 
 
 async def arun_load(
-    plan: Sequence[TimedRequest], *, host: str | None = None, **options: Unpack[LoadOptions]
+    plan: Sequence[TimedRequest], *, host: str, **options: Unpack[LoadOptions]
 ) -> LoadResult:
     """Send each request of a plan at its time, whether or not earlier ones have ended.
 
-    Requests go to `host` only, by default the one of the official client: redirects are not
-    followed. Nothing is recorded but the result; `observers` follow the calls too. Keywords:
+    Requests go to `host` only: redirects are not followed, and no proxy is used. Nothing is
+    recorded but the result; `observers` follow the calls too. Keywords:
 
     - `warms_up` (true): the first request to each model is sent once before the start.
     - `stops_at_saturation` (true): the run stops when the server does not keep up.
@@ -102,10 +108,11 @@ async def arun_load(
         instrumented(client, options.get("observers", ()), clock)
         run = _Run(client, plan, clock, options)
         warm = await warm_up(client, plan, url) if options.get("warms_up", True) else ()
-        return await run.result(warm)
+        with short_pauses():
+            return await run.result(warm)
 
 
-def _url(host: str | None) -> str:
+def _url(host: str) -> str:
     try:
         return parse_host(host).connectable
     except ValueError as error:
@@ -149,7 +156,7 @@ class _Run:
     async def result(self, warm: tuple[CallRecord, ...]) -> LoadResult:
         """Send everything, wait for the ends or a reason to stop, and return the result."""
         loop = asyncio.get_running_loop()
-        self._switch._wake = lambda: loop.call_soon_threadsafe(self._changed.set)  # noqa: SLF001
+        self._switch.tell(lambda: loop.call_soon_threadsafe(self._changed.set))
         started_at = time.time_ns()
         self._start = self._clock() + _LEAD
         self._begin(self._dispatch())

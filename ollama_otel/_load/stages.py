@@ -97,7 +97,7 @@ async def run_stage(
     rate: float | None,
     *,
     repeat: int = 1,
-    host: str | None = None,
+    host: str,
     **options: Unpack[LoadOptions],
 ) -> StageResult:
     """Run a rate `repeat` times, each time with other random arrivals.

@@ -155,7 +155,10 @@ def test_a_log_is_sent_with_its_sessions(
     log = recorded(tmp_path / "calls.jsonl")
     assert main(load(url, "--from", str(log), "--speed", "2")) in ON_TIME
     told = capsys.readouterr().out
-    assert "Left out 1 call: only inference is sent.\n3 recorded calls, 1 sessions.\n" in told
+    assert (
+        "Left out 1 call: only inference is sent.\n3 recorded calls, 1 session of several calls.\n"
+        in told
+    )
     assert "recorded: 3 requests" in told
     assert len(fake.requests) == 4
 

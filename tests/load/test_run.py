@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -308,6 +309,13 @@ def test_a_fault_of_an_observer_does_not_change_the_run(quiet_guard: None) -> No
             raise ValueError("boom")
 
     assert len(in_process(at([0.0, 0.1]), observers=[Faulty()]).completed) == 2
+
+
+def test_the_garbage_collector_is_as_it_was() -> None:
+    frozen: list[int] = []
+    in_process(at([0.0, 1.0]), on_progress=lambda _: frozen.append(gc.get_freeze_count()))
+    assert min(frozen) > 0
+    assert gc.get_freeze_count() == 0
 
 
 # --- values -------------------------------------------------------------------------------
