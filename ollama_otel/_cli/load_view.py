@@ -1,4 +1,4 @@
-"""What `load` shows: one line that moves while requests are sent, then tables of results."""
+"""What `load` shows: a drawing that moves while requests are sent, then tables of results."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +29,7 @@ __all__ = ["LoadView"]
 _PLAIN_INTERVAL: Final = 10.0
 """Seconds between two lines of progress if the output is no terminal."""
 _PER_SECOND: Final = 4
+_BAR_WIDTH: Final = 30
 _PHASES: Final[dict[Phase, str]] = {
     "load": "load",
     "queue_estimate": "queue (estimated)",
@@ -70,7 +72,7 @@ class LoadView:
             return nullcontext()
         return Live(
             console=self._console,
-            get_renderable=self._line,
+            get_renderable=self._drawing,
             refresh_per_second=_PER_SECOND,
             transient=True,
         )
@@ -86,11 +88,12 @@ class LoadView:
         self._latest = progress
         if not self._console.is_terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _PLAIN_INTERVAL
-            self._console.print(self._line(), soft_wrap=True)
+            state = "; ".join((_sent(progress), *_state(progress)))
+            self._console.print(f"{self._stage}: {state}.", soft_wrap=True)
 
     def ended(self, result: StageResult) -> None:
         """Say how a stage went, in one line."""
-        self._latest = None
+        self._latest, self._stage = None, ""
         self._console.print(_stage_line(result), soft_wrap=True)
 
     def end(self, stages: Sequence[StageResult], knee: Knee | None, targets: Targets) -> None:
@@ -98,23 +101,31 @@ class LoadView:
         for line in _results(stages, knee, targets):
             self._console.print(line)
 
-    def _line(self) -> Text:
+    def _drawing(self) -> RenderableType:
         now = self._latest
         if now is None:
-            return Text(f"{self._stage}: warming up")
-        return Text(f"{self._stage}: {'  '.join(_progress_parts(now))}")
+            return Text(f"{self._stage}: warming up" if self._stage else "")
+        top = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=now.planned, completed=now.sent, width=_BAR_WIDTH)
+        top.add_row(f"{self._stage}:", bar, _sent(now))
+        return Group(top, *(Text(f"  {line}") for line in _state(now)))
 
 
-def _progress_parts(now: LoadProgress) -> Iterator[str]:
-    yield f"{now.elapsed:.0f} s"
-    yield f"{now.sent}/{now.planned} sent"
-    if now.intended_rate and now.achieved_rate:
-        yield f"{now.achieved_rate:.3g} of {now.intended_rate:.3g}/s"
-    yield f"{now.in_flight} in flight"
+def _sent(now: LoadProgress) -> str:
+    return f"{now.elapsed:.0f} s, {now.sent} of {now.planned} sent"
+
+
+def _state(now: LoadProgress) -> Iterator[str]:
+    """Yield lines on the state of a run, each of less than 80 columns."""
+    intended, achieved, delay = now.intended_rate, now.achieved_rate, now.schedule_delay
+    if intended is not None and achieved is not None and delay is not None:
+        yield (
+            f"{_digits(achieved)}/s sent, {_digits(intended)}/s intended, delay p99 "
+            f"{seconds(delay.p99)}"
+        )
+    yield f"{now.in_flight} in flight, {now.ended} ended, {now.failed} failed"
     if now.time_to_first_token is not None:
-        yield f"first token {_pair(now.time_to_first_token)}"
-    if now.failed:
-        yield f"{now.failed} failed"
+        yield f"first token p50 {_pair(now.time_to_first_token)}"
 
 
 def _pair(values: Quantiles) -> str:
@@ -152,9 +163,7 @@ def _results(
 ) -> Iterator[Text | Table]:
     if not stages:
         return
-    for stage in stages:
-        if stage.verdict != "valid":
-            yield from _verdict_lines(stage)
+    yield from _verdict_lines(stages)
     yield from _one_stage(stages[0]) if len(stages) == 1 else _many_stages(stages, targets)
     if knee is not None:
         yield Text()
@@ -173,22 +182,32 @@ def _many_stages(stages: Sequence[StageResult], targets: Targets) -> Iterator[Te
     yield from _stops(stages, targets)
 
 
-def _verdict_lines(stage: StageResult) -> Iterator[Text]:
-    run = next(run for run in stage.runs if run.pace.verdict == stage.verdict)
-    if stage.verdict == "generator_bound":
+def _verdict_lines(stages: Sequence[StageResult]) -> Iterator[Text]:
+    """Yield what makes results worth nothing, which comes before any of them."""
+    late = False
+    for stage in stages:
+        if stage.verdict == "valid":
+            continue
+        run = next(run for run in stage.runs if run.pace.verdict == stage.verdict)
+        late |= stage.verdict == "generator_bound"
         yield Text(
-            f"Generator-bound at {_rate_name(stage.rate)}: {run.pace.reason}. This machine could "
-            "not send the requests on time, so these are not the results of the server: send "
-            "from another machine than the server's, or fewer requests.",
+            f"{_VERDICTS[stage.verdict].capitalize()} at {_rate_name(stage.rate)}: "
+            f"{run.pace.reason}.",
+            style=_STYLES[stage.verdict],
+        )
+    if late:
+        yield Text(
+            "This machine could not send the requests on time, so these are not the results of "
+            "the server. Send from another machine than the server's, or fewer requests.",
             style=_STYLES["generator_bound"],
         )
-    else:
-        yield Text(f"Nothing is known at {_rate_name(stage.rate)}: {run.pace.reason}.")
 
 
 def _one_stage(stage: StageResult) -> Iterator[Text | Table]:
     run = stage.runs[-1]
     yield Text()
+    if len(stage.runs) > 1:
+        yield Text(f"The last of {len(stage.runs)} runs:")
     yield from _run_lines(run)
     yield Text()
     yield _quantile_table(run)
