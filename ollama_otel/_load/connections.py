@@ -58,17 +58,15 @@ class _Body(httpx.AsyncByteStream):
 
     def __init__(self, inner: httpx.AsyncByteStream, give_back: Callable[[], object]) -> None:
         self._inner = inner
-        self._give_back: Callable[[], object] | None = give_back
+        self._give_back = give_back
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for data in self._inner:
             yield data
 
     async def aclose(self) -> None:
-        """Close it; only the first time gives the connection back."""
-        give_back, self._give_back = self._give_back, None
+        """Close it; a response does so once."""
         try:
             await self._inner.aclose()
         finally:
-            if give_back is not None:
-                give_back()
+            self._give_back()

@@ -106,18 +106,6 @@ def test_requests_are_sent_whatever_is_in_flight() -> None:
     assert (len(result.completed), result.most_in_flight) == (5, 5)
 
 
-def test_connections_are_used_again(url: str, fake: FakeOllama) -> None:
-    async def load() -> int:
-        task = asyncio.create_task(arun_load(at([0.0, 0.3, 0.6]), host=url))
-        await asyncio.sleep(0.2)
-        before = threading.active_count()
-        await task
-        return threading.active_count() - before
-
-    # The fake has one thread for each connection.
-    assert asyncio.run(load()) <= 0
-
-
 def test_a_server_that_is_not_there_is_told(url: str) -> None:
     with pytest.raises(
         LoadError, match=r"expected an Ollama server at http://127\.0\.0\.1:1, found"
@@ -245,6 +233,19 @@ def test_what_has_not_ended_after_the_drain_is_cancelled_and_counted() -> None:
     result = in_process(at([0.0] * 5), service=3.0, drain=7.0, warms_up=False)
     assert (result.stop, len(result.completed), result.unfinished) == ("drained", 2, 3)
     assert result.stop_detail == "3 requests had not ended 7 s after the last one was sent"
+
+
+def test_a_think_time_longer_than_the_drain_is_waited_for() -> None:
+    plan = [ask(0), ask(1, after=0, offset=30.0)]
+    result = in_process(plan, service=1.0, drain=5.0)
+    assert (result.stop, len(result.completed)) == ("finished", 2)
+
+
+def test_nothing_follows_a_request_that_was_cancelled() -> None:
+    fake = FakeOllama()
+    plan = [ask(0), ask(1, after=0)]
+    result = in_process(plan, service=9.0, drain=5.0, fake=fake, warms_up=False)
+    assert (result.stop, len(result.requests), result.unfinished) == ("drained", 1, 1)
 
 
 def test_too_many_failures_stop_the_run() -> None:
