@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from ollama_otel._cli.arguments import (
     add_host,
@@ -21,18 +20,14 @@ from ollama_otel._cli.arguments import (
     number,
     server_address,
 )
-from ollama_otel._cli.left_out import left_out
 from ollama_otel._cli.load_document import document
+from ollama_otel._cli.load_requests import DEFAULT_PROMPT, LoadRequests, has_prompts
 from ollama_otel._cli.load_view import LoadView
-from ollama_otel._cli.terminal import console_for_text, plural
+from ollama_otel._cli.terminal import console_for_text
 from ollama_otel._load.arrivals import Arrivals
-from ollama_otel._load.calls import STAGE_TAG
 from ollama_otel._load.knee import Knee
-from ollama_otel._load.request import TimedRequest
 from ollama_otel._load.run import LoadOptions, StopSwitch
-from ollama_otel._load.sources import Recording, at_rate, prompt_requests, recorded_requests
 from ollama_otel._load.stages import StageResult, Targets, find_knee, run_stage
-from ollama_otel._log.reader import read
 from ollama_otel.errors import LoadError, SettingsError
 from ollama_otel.replay._one_file_log import one_file_log
 
@@ -59,7 +54,6 @@ exit status:
   2    nothing was measured: no server, no such model, a log that cannot be used
   130  interrupted; what had been measured is reported
 """
-_PROMPT: Final = "{n}. Tell me a short story."
 _DURATION: Final = 30.0
 _MOST_REQUESTS: Final = 10_000
 _MOST_TOKENS: Final = 64
@@ -86,7 +80,7 @@ def _add_requests(group: argparse._ArgumentGroup) -> None:
         action="append",
         metavar="TEXT",
         help="a prompt; {n} in it becomes the number of the request; may be given several times "
-        f"(default: {_PROMPT!r})",
+        f"(default: {DEFAULT_PROMPT!r})",
     )
     group.add_argument(
         "--prompts", type=Path, metavar="FILE", help="a file of prompts, one on each line"
@@ -192,7 +186,8 @@ def _rates(text: str) -> list[float]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the stages and print their results."""
     _check(arguments)
-    source = _Source(arguments)
+    requests = LoadRequests(arguments)
+    requests.check()
     url = server_address(arguments.host).connectable
     console = console_for_text(
         sys.stderr if arguments.json else sys.stdout, no_color=arguments.no_color
@@ -207,7 +202,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.log is None
             else [stack.enter_context(one_file_log(arguments.log, bodies=False))]
         )
-        view.begin(url, source.words())
+        view.begin(url, requests.words())
         options = LoadOptions(
             stops_at_saturation=not arguments.no_saturation_stop,
             max_error_rate=arguments.max_error_rate,
@@ -217,55 +212,74 @@ def run(arguments: argparse.Namespace) -> int:
             on_progress=view.progress,
         )
         stack.enter_context(view.live())
-        stages, knee = asyncio.run(_measure(arguments, source, url, options, view))
+        measured = _Measured()
+        failure = _failure_of(_measure(arguments, requests, url, options, view, measured))
+    if failure is not None and not measured.stages:
+        raise failure
     if arguments.json:
-        print(json.dumps(document(stages, knee), indent=2))
+        print(json.dumps(document(measured.stages, measured.knee), indent=2))
     else:
-        view.end(stages, knee, _targets(arguments))
-    return _status(stages, knee)
+        view.end(measured.stages, measured.knee, _targets(arguments))
+    if failure is not None:
+        raise failure
+    return _status(measured)
+
+
+class _Measured:
+    """What has been measured so far."""
+
+    def __init__(self) -> None:
+        self.stages: list[StageResult] = []
+        self.knee: Knee | None = None
+
+
+def _failure_of(measuring: Coroutine[Any, Any, None]) -> LoadError | None:
+    """Measure; return why a stage could not begin, as the earlier ones are worth their report."""
+    try:
+        asyncio.run(measuring)
+    except LoadError as failure:
+        return failure
+    return None
 
 
 async def _measure(
     arguments: argparse.Namespace,
-    source: _Source,
+    requests: LoadRequests,
     url: str,
     options: LoadOptions,
     view: LoadView,
-) -> tuple[list[StageResult], Knee | None]:
+    measured: _Measured,
+) -> None:
     """Run all stages, until one is interrupted."""
 
     async def stage(rate: float | None) -> StageResult:
         view.stage(rate)
-        return await run_stage(source.plan, rate, repeat=arguments.repeat, host=url, **options)
-
-    stages: list[StageResult] = []
-    if arguments.find_knee:
-        knee: Knee | None = None
-        searched = find_knee(stage, arguments.rate or 1.0, _targets(arguments))
-        async for result, known in searched:
-            stages.append(result)
-            view.ended(result)
-            knee = known
-        return stages, knee
-    for rate in source.rates():
-        result = await stage(rate)
-        stages.append(result)
+        result = await run_stage(requests.plan, rate, repeat=arguments.repeat, host=url, **options)
+        measured.stages.append(result)
         view.ended(result)
+        return result
+
+    if arguments.find_knee:
+        searched = find_knee(stage, arguments.rate or 1.0, _targets(arguments))
+        async for _, measured.knee in searched:
+            pass
+        return
+    for rate in requests.rates():
+        result = await stage(rate)
         if result.runs[-1].stop == "interrupted":
-            break
-    return stages, None
+            return
 
 
 def _targets(arguments: argparse.Namespace) -> Targets:
     return Targets(time_to_first_token=arguments.ttft_target, latency=arguments.latency_target)
 
 
-def _status(stages: Sequence[StageResult], knee: Knee | None) -> int:
-    runs = [run for stage in stages for run in stage.runs]
+def _status(measured: _Measured) -> int:
+    runs = [run for stage in measured.stages for run in stage.runs]
     if any(run.stop == "interrupted" for run in runs):
         return 130
-    if knee is not None:
-        return 0 if knee.is_found else 1
+    if measured.knee is not None:
+        return 0 if measured.knee.is_found else 1
     is_good = all(run.stop == "finished" and run.pace.verdict == "valid" for run in runs)
     return 0 if is_good else 1
 
@@ -297,106 +311,12 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-# --- requests -----------------------------------------------------------------------------
-
-
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.model is None and arguments.recorded is None:
         raise SettingsError("expected what to send: --model NAME, or --from LOG")
-    if _has_prompts(arguments) and arguments.model is None:
+    if has_prompts(arguments) and arguments.model is None:
         raise SettingsError("expected --model with prompts: which model is to answer them")
     if arguments.find_knee and arguments.rates:
         raise SettingsError("give either --rates or --find-knee, whose first rate is --rate")
     if not arguments.find_knee and (arguments.ttft_target or arguments.latency_target):
         raise SettingsError("targets are for --find-knee")
-
-
-def _has_prompts(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.prompt or arguments.prompts)
-
-
-class _Source:
-    """The plans that the arguments ask for."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self._arguments = arguments
-        self._is_at_rate = bool(
-            arguments.rate or arguments.rates or arguments.find_knee or not arguments.recorded
-        )
-        self._recording: Recording | None = None
-        if arguments.recorded is not None:
-            self._recording = recorded_requests(
-                read(arguments.recorded),
-                speed=arguments.speed,
-                model=None if _has_prompts(arguments) else arguments.model,
-                others=self._prompted(arguments.max_requests) if _has_prompts(arguments) else (),
-                redacted=arguments.redacted,
-            )
-
-    def rates(self) -> Sequence[float | None]:
-        """Return the rate of each stage; None for the recorded times."""
-        if not self._is_at_rate:
-            return [None]
-        return self._arguments.rates or [self._arguments.rate or 1.0]
-
-    def words(self) -> Iterator[str]:
-        """Yield what is sent, as sentences."""
-        arguments, recording = self._arguments, self._recording
-        if recording is None:
-            yield f"Model {arguments.model}, at most {arguments.num_predict} tokens in an answer."
-            return
-        yield from left_out(recording.left_out)
-        if not self._is_at_rate:
-            calls = plural(len(recording.plan), "recorded call")
-            yield f"{calls}, {plural(recording.sessions, 'session')} of several calls."
-
-    def plan(self, rate: float | None, run: int) -> Sequence[TimedRequest]:
-        """Return the plan of a stage; raises `SettingsError` for too many requests."""
-        arguments = self._arguments
-        if rate is None:
-            assert self._recording is not None  # noqa: S101 - only a log has recorded times
-            return self._bounded(self._recording.plan, "recorded")
-        wanted = max(1, round(rate * arguments.duration))
-        duration = arguments.duration
-        if wanted > arguments.max_requests:
-            if not arguments.find_knee:
-                raise SettingsError(
-                    f"{rate:g} requests/s for {duration:g} s are {wanted} requests, and "
-                    f"--max-requests allows {arguments.max_requests}"
-                )
-            duration = arguments.max_requests / rate
-        requests = self._prompted(wanted) if self._recording is None else self._recording.plan
-        plan = at_rate(
-            requests, rate, duration, arrivals=arguments.arrivals, seed=arguments.seed + run
-        )
-        return self._bounded(plan, f"{rate:g}/s")
-
-    def _bounded(self, plan: Sequence[TimedRequest], stage: str) -> Sequence[TimedRequest]:
-        most = self._arguments.max_requests
-        if len(plan) > most:
-            raise SettingsError(f"the log has {len(plan)} calls, and --max-requests allows {most}")
-        if self._arguments.log is None:
-            return plan
-        return [dataclasses.replace(each, tags={STAGE_TAG: stage}) for each in plan]
-
-    def _prompted(self, count: int) -> list[TimedRequest]:
-        arguments = self._arguments
-        prompts = list(arguments.prompt or [])
-        if arguments.prompts is not None:
-            prompts += _lines(arguments.prompts)
-        return prompt_requests(
-            prompts or [_PROMPT],
-            count,
-            model=arguments.model,
-            most_tokens=arguments.num_predict,
-        )
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise LoadError(f"{file}: expected prompts in UTF-8 ({error})") from None
-    if not (prompts := [line for line in lines if line.strip()]):
-        raise LoadError(f"{file}: expected prompts, one on each line, found none")
-    return prompts

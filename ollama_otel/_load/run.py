@@ -107,7 +107,7 @@ async def arun_load(
     ) as client:
         instrumented(client, options.get("observers", ()), clock)
         run = _Run(client, plan, clock, options)
-        warm = await warm_up(client, plan, url) if options.get("warms_up", True) else ()
+        warm = await run.warmed_up(url) if options.get("warms_up", True) else ()
         with short_pauses():
             return await run.result(warm)
 
@@ -153,13 +153,25 @@ class _Run:
         self._start = 0.0
         self._fault: BaseException | None = None
 
+    async def warmed_up(self, url: str) -> tuple[CallRecord, ...]:
+        """Send the first request to each model; the switch ends it, as loading may take long."""
+        warming = asyncio.create_task(warm_up(self._client, self._plan, url))
+        loop = asyncio.get_running_loop()
+        self._switch.tell(lambda: loop.call_soon_threadsafe(warming.cancel))
+        try:
+            await asyncio.wait([warming])
+        finally:
+            warming.cancel()
+        return () if warming.cancelled() else warming.result()
+
     async def result(self, warm: tuple[CallRecord, ...]) -> LoadResult:
         """Send everything, wait for the ends or a reason to stop, and return the result."""
         loop = asyncio.get_running_loop()
         self._switch.tell(lambda: loop.call_soon_threadsafe(self._changed.set))
         started_at = time.time_ns()
         self._start = self._clock() + _LEAD
-        self._begin(self._dispatch())
+        if not self._switch.is_on:
+            self._begin(self._dispatch())
         try:
             stop, detail = await self._until_stop()
         finally:

@@ -212,6 +212,18 @@ def test_a_server_that_is_not_there_gives_status_2(capsys: Print) -> None:
     )
 
 
+def test_what_was_measured_before_the_server_broke_is_reported(
+    url: str, fake: FakeOllama, capsys: Print
+) -> None:
+    for fault in (*[Fault()] * 6, Fault(error_at=0)):  # a warm-up, a stage, a warm-up
+        fake.fault("/api/chat", fault)
+    command = load(url, "--model", "llama3.2", "--rates", "20,40", "--duration", "0.25")
+    assert main(command) == 2
+    told = capsys.readouterr()
+    assert "5 of 5 requests sent: 5 completed" in told.out
+    assert told.err.startswith(f"ollama-otel: the warm-up at {url} did not complete: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -225,6 +237,7 @@ def test_a_server_that_is_not_there_gives_status_2(capsys: Print) -> None:
             ["--model", "m", "--rate", "5000", "--max-requests", "1000000"],
             "at most 1000 requests/s",
         ),
+        (["--model", "m", "--rates", "1,5000"], "are 150000 requests, and --max-requests allows"),
         (["--model", "m", "--rates", "1,2", "--find-knee"], "either --rates or --find-knee"),
         (["--model", "m", "--ttft-target", "1"], "targets are for --find-knee"),
         (["--model", "m", "--max-error-rate", "3"], "expected max_error_rate to be from 0 to 1"),
@@ -247,7 +260,10 @@ def test_the_log_that_is_read_is_bounded(
 ) -> None:
     log = recorded(tmp_path / "calls.jsonl")
     assert main(load(url, "--from", str(log), "--max-requests", "2")) == 2
-    assert "the log has 3 calls, and --max-requests allows 2" in capsys.readouterr().err
+    assert (
+        "the log has more than 2 calls, and --max-requests allows no more"
+        in capsys.readouterr().err
+    )
     assert fake.requests == []
 
 

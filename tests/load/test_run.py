@@ -146,6 +146,24 @@ def test_a_run_that_is_stopped_closes_its_requests(fake: FakeOllama, url: str) -
     assert {each.record.outcome for each in result.requests} == {"cancelled"}
 
 
+def test_a_run_can_be_stopped_while_the_model_is_loaded(fake: FakeOllama, url: str) -> None:
+    fake.fault("/api/chat", Fault(stall_at=0, stall=PATIENCE))
+    switch = StopSwitch()
+
+    def stop() -> None:
+        while not fake.requests:
+            time.sleep(0.005)
+        switch.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
+    began = time.monotonic()
+    result = run_load(at([0.0]), host=url, switch=switch)
+    assert (result.stop, result.requests, result.warm_up) == ("interrupted", (), ())
+    assert result.pace.verdict == "unknown"
+    assert time.monotonic() - began < PATIENCE
+    assert len(fake.requests) == 1
+
+
 # --- in virtual time ----------------------------------------------------------------------
 
 
