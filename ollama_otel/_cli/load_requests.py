@@ -87,7 +87,8 @@ class LoadRequests:
         """Return the seconds of a stage; the search for the knee keeps to the limit itself."""
         arguments = self._arguments
         duration: float = arguments.duration
-        wanted, most = round(rate * duration), arguments.max_requests
+        most: int = arguments.max_requests
+        wanted = round(rate * duration)
         if wanted <= most:
             return duration
         if arguments.find_knee:

@@ -37,11 +37,13 @@ def _nothing() -> None:
 class Call:
     """One request, ready to be sent: nothing is left to be done at its time."""
 
-    __slots__ = ("block", "record", "request")
+    __slots__ = ("block", "is_streamed", "record", "request")
 
     def __init__(self, request: httpx.Request, block: ContextBlock | None) -> None:
         self.request = request
         self.block = block
+        self.is_streamed = False
+        """Whether it asks for a stream; known when it is being sent."""
         self.record: CallRecord | None = None
 
 
@@ -51,8 +53,10 @@ _current: ContextVar[Call] = ContextVar("ollama_otel_load_call")
 class _Recorder:
     """An observer that puts a record where the task that makes the call looks for it."""
 
-    def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
-        return _Follower(_current.get())
+    def begin(self, start: CallStart) -> CallFollower:
+        call = _current.get()
+        call.is_streamed = start.request.stream
+        return _Follower(call)
 
 
 class _Follower(CallFollower):
@@ -101,13 +105,14 @@ def prepared(client: httpx.AsyncClient, request: TimedRequest) -> Call:
 async def send(
     client: httpx.AsyncClient, call: Call, on_first: Callable[[], object] = _nothing
 ) -> CallRecord:
-    """Send a request and read its answer; `on_first` is called at the first part of it.
+    """Send a request and read its answer; `on_first` is called at the first part of a good one.
 
     The record has the failure of a call that fails.
     """
     _current.set(call)
     with suppress(httpx.HTTPError), call.block or nullcontext():
         response = await client.send(call.request, stream=True)
+        on_first = on_first if response.is_success else _nothing
         try:
             async for _ in response.aiter_raw():
                 on_first()

@@ -233,7 +233,9 @@ class _Run:
 
         def on_first() -> None:
             waited = self._clock() - intended
-            self._tally.answered(waited)
+            if call.is_streamed:
+                self._tally.answered(waited)
+            # Of an answer in one piece this is its end: it shows a growing queue as well.
             self._detector.answered(self._now(), waited)
 
         try:

@@ -322,6 +322,30 @@ def test_progress_is_told_while_the_run_goes_on() -> None:
     assert last.time_to_first_token.p50 >= 0.05
 
 
+def test_an_answer_in_one_piece_has_no_first_token() -> None:
+    told: list[LoadProgress] = []
+    body = {**ask().body, "stream": False}
+    plan = [TimedRequest(body=body, offset=number / 2) for number in range(4)]
+    result = in_process(plan, on_progress=told.append)
+    assert (len(result.completed), result.time_to_first_token) == (4, None)
+    assert result.latency is not None
+    assert told[-1].time_to_first_token is None
+
+
+def test_a_queue_of_answers_in_one_piece_is_saturation_too() -> None:
+    body = {**ask().body, "stream": False}
+    plan = [TimedRequest(body=body, offset=at) for at in arrival_times(10, 60)]
+    assert in_process(plan, service=0.3).stop == "saturated"
+
+
+def test_the_first_part_of_an_error_is_no_first_token() -> None:
+    fake, told = FakeOllama(), list[LoadProgress]()
+    fake.fault("/api/chat", Fault(error_at=0), times=5)
+    plan = at([number / 2 for number in range(5)])
+    in_process(plan, fake=fake, warms_up=False, max_error_rate=1.0, on_progress=told.append)
+    assert (told[-1].failed, told[-1].time_to_first_token) == (5, None)
+
+
 def test_a_fault_of_an_observer_does_not_change_the_run(quiet_guard: None) -> None:
     class Faulty:
         def begin(self, start: object) -> None:
