@@ -49,7 +49,7 @@ Calls
 Models
   GPU      part in GPU memory
   CTX      context for each request, in tokens
-  UNTIL    time until it is unloaded; gone: not in memory
+  UNTIL    time until it is unloaded; out: not in memory
   FLIGHT   calls in flight / slots seen in use; +: perhaps more slots
   ENDED    calls that ended in the last minute
   LOADS    loads seen in the last 5 minutes
@@ -72,9 +72,7 @@ class News(Protocol):
 class _Page(Screen[None]):
     """A text that can be scrolled."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter", "app.pop_screen", "back", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.leave", show=False)]
     CSS = "VerticalScroll { height: 1fr; } .keys { height: 1; }"
 
     def compose(self) -> ComposeResult:
@@ -115,6 +113,7 @@ class TopApp(App[None]):
     """Draws the view of a state that is fed with news."""
 
     ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = None
     CSS = "#screen { height: 1fr; } Input { display: none; border: none; height: 1; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,ctrl+c", "quit", show=False),
@@ -123,8 +122,9 @@ class TopApp(App[None]):
         Binding("slash", "filter", show=False),
         Binding("p", "pause", show=False),
         Binding("question_mark", "help", show=False),
-        Binding("enter", "open", show=False),
-        Binding("escape", "leave_filter", show=False),
+        # Before the field of the filter gets them, so that keys typed ahead do not go into it.
+        Binding("enter", "enter", show=False, priority=True),
+        Binding("escape", "leave", show=False, priority=True),
         *(
             Binding(key, f"move({lines})", show=False)
             for key, lines in {
@@ -150,7 +150,7 @@ class TopApp(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="screen", markup=False)
-        yield Input(placeholder="filter: words that a call must have")
+        yield Input(placeholder="filter: words that a call must have", disabled=True)
 
     def on_mount(self) -> None:
         # The terminal's own colours: they fit its background, whichever it has.
@@ -201,7 +201,11 @@ class TopApp(App[None]):
         # On the first line the cursor stays there, whichever call comes.
         self._choose(call=None if call is None or call is calls[0] else call.id)
 
-    def action_open(self) -> None:
+    def action_enter(self) -> None:
+        """Take the filter, leave a page, or open the call under the cursor."""
+        if self._is_elsewhere:
+            self.action_leave()
+            return
         call = call_at(calls_of(self._view, self._choice), self._choice)
         if call is not None:
             self.push_screen(_CallPage(call))
@@ -212,16 +216,24 @@ class TopApp(App[None]):
     def action_filter(self) -> None:
         field = self.query_one(Input)
         field.value = self._choice.words
-        field.display = True
+        # Disabled while it is hidden: otherwise it would take the keys.
+        field.display, field.disabled = True, False
         field.focus()
 
-    def action_leave_filter(self) -> None:
-        self.query_one(Input).display = False
-        self.set_focus(None)
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether a page is open, or the field of the filter."""
+        return len(self.screen_stack) > 1 or not self.query_one(Input).disabled
+
+    def action_leave(self) -> None:
+        """Leave a page, or the field of the filter."""
+        if len(self.screen_stack) > 1:
+            self.pop_screen()
+            self.call_after_refresh(self._draw)
+            return
+        field = self.query_one(Input)
+        field.display, field.disabled = False, True
         self.call_after_refresh(self._draw)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._choose(words=event.value, call=None)
-
-    def on_input_submitted(self) -> None:
-        self.action_leave_filter()

@@ -48,7 +48,7 @@ def _parts(call: CallRow) -> Iterator[RenderableType]:
     yield Text("\nEvery known fact", style="bold")
     for column, value in FACTS.flat(start, record).items():
         if value not in (None, [], {}) and column not in _SHOWN_ABOVE:
-            yield Text(visible_line(f"{column:<26} {value}"))
+            yield Text(f"{column:<27} {visible_line(str(value))}")
 
 
 def _running(call: CallRow) -> Iterator[Text]:

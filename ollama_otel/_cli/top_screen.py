@@ -23,7 +23,7 @@ from ollama_otel._cli.top_cells import (
 )
 from ollama_otel._display import visible_line
 from ollama_otel._top.selection import selected
-from ollama_otel._top.view import CallRow, CallState, ModelRow, Rates, Verdict, VerdictKind, View
+from ollama_otel._top.view import CallRow, CallState, ModelRow, Rates, VerdictKind, View
 
 __all__ = ["Choice", "call_at", "calls_of", "lines_of"]
 
@@ -79,7 +79,7 @@ def lines_of(view: View, choice: Choice, *, width: int, height: int) -> list[Tex
     top = [*_head(view, choice, width)]
     rest = height - len(top) - 1 - _LEAST_CALLS
     models = _models(view, width, most=max(1, rest // 2))
-    verdicts = _verdicts(view.verdicts, width, most=max(0, rest - len(models)))
+    verdicts = _verdicts(view, width, most=max(0, min(rest - len(models), height // 6)))
     top += [*models, *verdicts]
     calls = _calls(view, choice, width, lines=max(0, height - len(top) - 1))
     body = [*top, *calls][: height - 1]
@@ -171,7 +171,7 @@ _MODEL_COLUMNS: Final = (
     Column("FLIGHT", 6),
     Column("ENDED", 5),
     Column("LOADS", 5),
-    Column("PREFILL", 7),
+    Column("PREFILL", 8),
     Column("DECODE", 7),
 )
 
@@ -182,7 +182,7 @@ def _models(view: View, width: int, *, most: int) -> list[Text]:
         return []
     widths = widths_of(_MODEL_COLUMNS, width)
     lines = [_heading(_MODEL_COLUMNS, widths)]
-    several = len({model.server for model in view.models}) > 1
+    several = _has_several_servers(view)
     server: str | None = None
     for number, model in enumerate(view.models):
         if several and (number == 0 or model.server != server):
@@ -193,6 +193,10 @@ def _models(view: View, width: int, *, most: int) -> list[Text]:
         hidden = len(view.models) - sum(1 for _ in lines[1:most])
         return [*lines[:most], Text(f"and {max(hidden, 1)} more, see --json", style="dim")]
     return lines
+
+
+def _has_several_servers(view: View) -> bool:
+    return len({model.server for model in view.models}) > 1
 
 
 def _heading(columns: Sequence[Column], widths: Sequence[int]) -> Text:
@@ -216,7 +220,7 @@ def _model_cells(model: ModelRow) -> Iterator[Cell]:
 
 def _until(model: ModelRow) -> Cell:
     if model.is_loaded is False:
-        return Cell("gone", "dim")
+        return Cell("out", "dim")
     if model.stays:
         return Cell("stays")
     if model.is_in_use:
@@ -235,12 +239,14 @@ def _flight(model: ModelRow) -> str:
 # --- verdicts -------------------------------------------------------------------------------
 
 
-def _verdicts(verdicts: Sequence[Verdict], width: int, *, most: int) -> list[Text]:
+def _verdicts(view: View, width: int, *, most: int) -> list[Text]:
     """Return the verdicts, wrapped, in at most this many lines."""
     lines: list[Text] = []
+    verdicts = view.verdicts
+    several = _has_several_servers(view)
     for number, verdict in enumerate(verdicts):
-        sentence = visible_line(f"! {verdict.sentence}")
-        wrapped = [*_wrapped(sentence, width)]
+        at = f" ({verdict.server})" if several and verdict.server else ""
+        wrapped = [*_wrapped(visible_line(f"! {verdict.sentence}{at}"), width)]
         left = len(verdicts) - number
         if len(lines) + len(wrapped) + (left > 1) > most:
             if most > len(lines):
@@ -310,7 +316,7 @@ def _calls(view: View, choice: Choice, width: int, *, lines: int) -> Iterator[Te
     for at, call in enumerate(calls[first : first + lines - 1], first):
         cells = [*_call_cells(call, view.at, is_wide=width >= _WIDE, is_under=at == cursor)]
         line = line_of(columns, widths, cells)
-        if call.error_type is not None and width < _WIDE:
+        if call.error_type is not None and not call.is_timed and width < _WIDE:
             line = _with_error(line, call.error_type, widths)
         if at == cursor:
             line.stylize("reverse")

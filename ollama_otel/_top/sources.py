@@ -29,7 +29,7 @@ from ollama_otel.residency._http import (
 
 __all__ = ["Feed", "LogSource", "PsSource", "ScrapeSource", "Source", "SourceError", "read_once"]
 
-_FIRST_EVENTS: Final = 4000
+_FIRST_EVENTS: Final = 10_000
 """Events of a log that are read at the beginning."""
 _TIMEOUT: Final = 5.0
 """Seconds for a response."""

@@ -17,14 +17,14 @@ from ollama_otel._top.rates import rates_between, rates_of
 from ollama_otel._top.readings import LogReading, ModelKey, PsReading, Reading, Scrape
 from ollama_otel._top.servers import server_name
 from ollama_otel._top.slots import Slots, seen_slots
-from ollama_otel._top.verdicts import WINDOW, Evidence, verdicts_on
+from ollama_otel._top.verdicts import WINDOW, Evidence, in_order, verdicts_on
 from ollama_otel._top.view import CallRow, ModelRow, Rates, SourceRow, Verdict, View
 from ollama_otel._wire.model_names import full_name, key_of, short_name
 from ollama_otel._wire.ps import LoadedModel
 
 __all__ = ["KEPT_CALLS", "State"]
 
-KEPT_CALLS: Final = 2000
+KEPT_CALLS: Final = 5000
 """Ended calls that are kept; rates of a minute with more are those of a shorter time."""
 _KEPT_OF_MODEL: Final = 200
 """Ended calls of one model from which its rates and slots are learnt."""
@@ -170,9 +170,13 @@ class State:
         if self._scrapes and _has_restarted(self._scrapes[-1][1], scrape):
             self._scrapes.clear()
         self._scrapes.append((now, scrape))
-        # One scrape that is a minute old or older is the beginning of the window.
-        while len(self._scrapes) > 2 and self._scrapes[1][0] <= now - _RATE_WINDOW:  # noqa: PLR2004
+        while len(self._scrapes) > 2 and self._scrapes[0][0] < now - WINDOW:  # noqa: PLR2004
             self._scrapes.popleft()
+
+    def _scrape_before(self, window: float) -> tuple[float, Scrape]:
+        """Return the oldest scrape of a window before the last one; the one before it at least."""
+        *earlier, (last, _) = self._scrapes
+        return next((each for each in earlier if each[0] >= last - window), self._scrapes[-2])
 
     # --- keys -----------------------------------------------------------------------------
 
@@ -201,7 +205,11 @@ class State:
         by_model: dict[ModelKey, list[CallRow]] = {}
         for call in sorted(alive, key=lambda call: call.started_at):
             by_model.setdefault(self._key_of(call) or (call.server, ""), []).append(call)
-        rows = {key: self._model_row(key, by_model.get(key, ()), now) for key in self._keys(now)}
+        recent = self._recent(now)
+        rows = {
+            key: self._model_row(key, by_model.get(key, ()), recent.get(key, ()), now)
+            for key in self._keys(now)
+        }
         running = [
             call
             for key, calls in by_model.items()
@@ -219,9 +227,17 @@ class State:
             limiter_waiting=None if scrape is None else scrape.limiter_waiting,
             rates=self._rates(now),
             models=tuple(rows.values()),
-            verdicts=tuple(self._verdicts(rows, running, now)),
+            verdicts=in_order(self._verdicts(rows, running, recent, now)),
             calls=(*running, *reversed(self._ended)),
         )
+
+    def _recent(self, now: float) -> dict[ModelKey, list[CallRow]]:
+        """Return the calls of each model that ended within the window of the verdicts."""
+        found: dict[ModelKey, list[CallRow]] = {}
+        for call in _ended_since(self._ended, now - WINDOW):
+            if (key := self._key_of(call)) is not None:
+                found.setdefault(key, []).append(call)
+        return found
 
     def _keys(self, now: float) -> list[ModelKey]:
         """Return the models to show: those in memory, in flight, or used in the last minutes."""
@@ -238,7 +254,9 @@ class State:
         keys |= {key for key, model in self._models.items() if _was_used(model, now)}
         return sorted((key for key in keys if key[1]), key=lambda key: (key[0] or "", key[1]))
 
-    def _model_row(self, key: ModelKey, running: Sequence[CallRow], now: float) -> ModelRow:
+    def _model_row(
+        self, key: ModelKey, running: Sequence[CallRow], recent: Sequence[CallRow], now: float
+    ) -> ModelRow:
         model = self._model(key)
         model.learn()
         row = ModelRow(
@@ -246,25 +264,22 @@ class State:
             model=short_name(model.name),
             prefill_rate=model.prefill.rate,
             decode_rate=model.decode_rate,
-            loads=self._loads(key, model, now),
+            loads=self._loads(key, recent, now),
+            slots=None if model.slots is None else model.slots.count,
+            slots_are_all=model.slots is not None and model.slots.are_all,
         )
-        row = self._with_counts(row, key, running, now)
-        if model.slots is not None:
-            row = replace(row, slots=model.slots.count, slots_are_all=model.slots.are_all)
-        return self._with_memory(row, key)
-
-    def _with_counts(
-        self, row: ModelRow, key: ModelKey, running: Sequence[CallRow], now: float
-    ) -> ModelRow:
         if self._since is not None:
-            recent = _ended_since(self._model(key).ended, now - self._window(now))
-            return replace(row, in_flight=len(running), ended=len(recent))
-        if self._scrapes:
+            ended = _ended_since(recent, now - self._window(now))
+            row = replace(row, in_flight=len(running), ended=len(ended))
+        elif self._scrapes:
             in_flight = self._scrapes[-1][1].in_flight.get(key, 0)
-            return replace(
-                row, in_flight=in_flight, ended=round(self._ended_between().get(key, 0.0))
+            ended_between = self._ended_between().get(key)
+            row = replace(
+                row,
+                in_flight=in_flight,
+                ended=None if ended_between is None else round(ended_between),
             )
-        return row
+        return self._with_memory(row, key)
 
     def _with_memory(self, row: ModelRow, key: ModelKey) -> ModelRow:
         """Add what is known of the model in memory: by `/api/ps`, by the app, or by its last call.
@@ -294,16 +309,20 @@ class State:
         residency = ended[-1].record.residency
         return replace(row, gpu_share=residency.gpu_share, context_length=residency.context_length)
 
-    def _loads(self, key: ModelKey, model: _Model, now: float) -> int | None:
-        """Return how often a model was loaded within the window, as the best source says."""
-        while model.seen_loads and model.seen_loads[0] < now - WINDOW:
-            model.seen_loads.popleft()
+    def _loads(self, key: ModelKey, recent: Sequence[CallRow], now: float) -> int | None:
+        """Return how often a model was loaded within the window, by the source that saw most."""
         known = []
         if self._since is not None:
-            ended = _ended_since(model.ended, now - WINDOW)
-            known.append(sum(bool(call.record and call.record.cold_start) for call in ended))
+            known.append(sum(bool(call.record and call.record.cold_start) for call in recent))
         if any(reading.server == key[0] for reading in self._ps.values()):
-            known.append(len(model.seen_loads))
+            seen = self._model(key).seen_loads
+            while seen and seen[0] < now - WINDOW:
+                seen.popleft()
+            known.append(len(seen))
+        if len(self._scrapes) > 1:
+            earlier, later = self._scrape_before(WINDOW)[1], self._scrapes[-1][1]
+            if key in later.loads:
+                known.append(round(later.loads[key] - earlier.loads.get(key, 0.0)))
         return max(known) if known else None
 
     def _running_rows(
@@ -330,36 +349,43 @@ class State:
 
     # --- rates ----------------------------------------------------------------------------
 
-    def _window(self, now: float) -> float:
-        """Return the length of the window of the log's rates: all calls of it are known."""
+    def _window(self, now: float, *, most: float = _RATE_WINDOW) -> float:
+        """Return the length of a window of which all ended calls of the log are known."""
         oldest = now if self._since is None else self._since
         if len(self._ended) == KEPT_CALLS:
             oldest = max(oldest, _end_of(self._ended[0]))
-        return min(_RATE_WINDOW, max(0.0, now - oldest))
+        return min(most, max(0.0, now - oldest))
 
     def _rates(self, now: float) -> Rates | None:
         if self._since is not None:
             window = self._window(now)
             return rates_of(_ended_since(self._ended, now - window), window=window)
         if len(self._scrapes) > 1:
-            (before, earlier), (after, later) = self._scrapes[0], self._scrapes[-1]
+            (before, earlier), (after, later) = self._scrape_before(_RATE_WINDOW), self._scrapes[-1]
             return rates_between(earlier, later, window=after - before)
         return None
 
     def _ended_between(self) -> dict[ModelKey, float]:
-        earlier, later = self._scrapes[0][1].ended, self._scrapes[-1][1].ended
+        if len(self._scrapes) < 2:  # noqa: PLR2004 - a count is of the time between two
+            return {}
+        earlier, later = self._scrape_before(_RATE_WINDOW)[1].ended, self._scrapes[-1][1].ended
         return {key: count - earlier.get(key, 0.0) for key, count in later.items()}
 
     # --- verdicts -------------------------------------------------------------------------
 
     def _verdicts(
-        self, rows: dict[ModelKey, ModelRow], running: Sequence[CallRow], now: float
+        self,
+        rows: dict[ModelKey, ModelRow],
+        running: Sequence[CallRow],
+        recent: dict[ModelKey, list[CallRow]],
+        now: float,
     ) -> Iterator[Verdict]:
         for key, row in rows.items():
             model = self._model(key)
             evidence = Evidence(
                 model=row,
-                ended=_ended_since(model.ended, now - WINDOW),
+                ended=recent.get(key, ()),
+                window=self._window(now, most=WINDOW),
                 running=[call for call in reversed(running) if self._key_of(call) == key],
                 prefill=model.prefill,
                 digests=self._digests,

@@ -7,19 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median
-from typing import Final
+from typing import Final, get_args
 
 from ollama_otel._top.prefill import Prefill
 from ollama_otel._top.slots import WAITED
 from ollama_otel._top.view import CallRow, ModelRow, Verdict, VerdictKind
 
-__all__ = ["WINDOW", "Evidence", "verdicts_on"]
+__all__ = ["WINDOW", "Evidence", "in_order", "verdicts_on"]
 
 WINDOW: Final = 300.0
 """Seconds of ended calls that verdicts look at."""
 _IN_A_ROW: Final = 3
 _LOADS: Final = 3
 _WAITS: Final = 3
+_SLOW_LOAD: Final = 1.0
+"""Seconds in flight from which a call that waits for its model is worth a verdict."""
 _SAME: Final = 3
 _MOSTLY: Final = 0.5
 _SLOW_PREFILL: Final = 1.0
@@ -40,6 +42,8 @@ class Evidence:
     model: ModelRow
     ended: Sequence[CallRow]
     """Calls that ended within the window, in the order of their ends."""
+    window: float
+    """Length of the window in seconds: shorter than `WINDOW` if less is known."""
     running: Sequence[CallRow]
     """Calls in flight, the oldest first."""
     prefill: Prefill
@@ -48,9 +52,15 @@ class Evidence:
 
 
 def verdicts_on(evidence: Evidence) -> Iterator[Verdict]:
-    """Yield the verdicts on one model, the most urgent first."""
+    """Yield the verdicts on one model."""
     for judge in _JUDGES:
         yield from judge(evidence)
+
+
+def in_order(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Return verdicts with the most urgent kind first, as `VerdictKind` lists them."""
+    kinds = get_args(VerdictKind)
+    return tuple(sorted(verdicts, key=lambda verdict: kinds.index(verdict.kind)))
 
 
 def _verdict(
@@ -64,6 +74,11 @@ def _verdict(
         server=model.server,
         model=model.model,
     )
+
+
+def _span(evidence: Evidence) -> str:
+    window = evidence.window
+    return f"{window / 60:.0f} min" if window >= 119.5 else f"{window:.0f} s"  # noqa: PLR2004
 
 
 def _latest(evidence: Evidence, is_one: Callable[[CallRow], bool]) -> list[CallRow]:
@@ -94,6 +109,17 @@ def _cancels_in_a_row(evidence: Evidence) -> Iterator[Verdict]:
         )
 
 
+def _waiting_for_load(evidence: Evidence) -> Iterator[Verdict]:
+    waiting = [call for call in evidence.running if call.elapsed >= _SLOW_LOAD]
+    if evidence.model.is_loaded is False and waiting:
+        yield _verdict(
+            "waiting_for_load",
+            evidence,
+            f"not in memory, and {len(waiting)} in flight, for {waiting[0].elapsed:.0f} s",
+            waiting,
+        )
+
+
 def _cold_load_thrash(evidence: Evidence) -> Iterator[Verdict]:
     loads = evidence.model.loads or 0
     if loads < _LOADS:
@@ -106,7 +132,7 @@ def _cold_load_thrash(evidence: Evidence) -> Iterator[Verdict]:
     )
     why = ", ".join(f"{cause} {count} times" for cause, count in causes.most_common(3))
     lost = sum(call.phase("load") or 0.0 for call in cold)
-    sentence = f"loaded {loads} times in {WINDOW / 60:.0f} min"
+    sentence = f"loaded {loads} times in {_span(evidence)}"
     if why:
         sentence += f" ({why})"
     if lost:
@@ -219,7 +245,7 @@ def _same_prompt(evidence: Evidence) -> Iterator[Verdict]:
             yield _verdict(
                 "same_prompt",
                 evidence,
-                f"the same prompt {count} times in {WINDOW / 60:.0f} min",
+                f"the same prompt {count} times in {_span(evidence)}",
                 same,
             )
 
@@ -227,6 +253,7 @@ def _same_prompt(evidence: Evidence) -> Iterator[Verdict]:
 _JUDGES: Final = (
     _errors_in_a_row,
     _cancels_in_a_row,
+    _waiting_for_load,
     _cold_load_thrash,
     _queueing,
     _waiting_for_prefill,

@@ -27,6 +27,7 @@ CallState = Literal["running"] | Outcome
 VerdictKind = Literal[
     "errors_in_a_row",
     "cancels_in_a_row",
+    "waiting_for_load",
     "cold_load_thrash",
     "queueing",
     "waiting_for_prefill",
@@ -69,6 +70,11 @@ class CallRow:
     def error_type(self) -> ErrorType | None:
         """The kind of error of a call that failed."""
         return None if self.record is None else self.record.error_type
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the server gave the times of its phases."""
+        return self.record is not None and self.record.response.total_duration is not None
 
     @property
     def first(self) -> float | None:
