@@ -14,7 +14,7 @@ from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from ollama_otel._cli.top_call import call_in_full
+from ollama_otel._cli.top_call import call_in_full, verdicts_in_full
 from ollama_otel._cli.top_screen import Choice, call_at, calls_of, lines_of
 from ollama_otel._top.selection import SORTS
 from ollama_otel._top.state import State
@@ -22,17 +22,16 @@ from ollama_otel._top.view import CallRow, View
 
 __all__ = ["News", "TopApp"]
 
-_HELP: Final = (
-    """\
+_HELP: Final = f"""\
 Keys
-  up, down, page up, page down, home, end   move the cursor
+  up, down, page up, page down, home, end: move the cursor
   Enter    open the call under the cursor; Escape goes back
-  s        sort by the next column: """
-    + ", ".join(SORTS)
-    + """
+  s        sort by the next column:
+           {", ".join(SORTS)}
   r        reverse the order
-  /        filter: words that a call must have (model, operation, state, id,
+  /        filter: words that a call must have (model, operation, outcome, id,
            error, conversation, user, tag=value, trace id); empty: all calls
+  v        all verdicts, with the calls that show each
   p        pause the screen; reading goes on
   q        quit
 
@@ -51,14 +50,13 @@ Models
   CTX      context for each request, in tokens
   UNTIL    time until it is unloaded; out: not in memory
   FLIGHT   calls in flight / slots seen in use; +: perhaps more slots
-  ENDED    calls that ended in the last minute
-  LOADS    loads seen in the last 5 minutes
+  ENDED    calls that ended in the window of the rates
+  LOADS    loads that were seen in the last 5 minutes
   PREFILL  estimated tokens/s of prompts that are not cached
   DECODE   median tokens/s of generation
 
 -        unknown
 """
-)
 
 
 class News(Protocol):
@@ -109,6 +107,17 @@ class _HelpPage(_Page):
         self.query_one("#page", Static).update(Text(_HELP))
 
 
+class _VerdictsPage(_Page):
+    """The verdicts in full."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        self._view = view
+
+    def on_mount(self) -> None:
+        self.query_one("#page", Static).update(verdicts_in_full(self._view))
+
+
 class TopApp(App[None]):
     """Draws the view of a state that is fed with news."""
 
@@ -120,6 +129,7 @@ class TopApp(App[None]):
         Binding("s", "sort", show=False),
         Binding("r", "reverse", show=False),
         Binding("slash", "filter", show=False),
+        Binding("v", "verdicts", show=False),
         Binding("p", "pause", show=False),
         Binding("question_mark", "help", show=False),
         # Before the field of the filter gets them, so that keys typed ahead do not go into it.
@@ -212,6 +222,9 @@ class TopApp(App[None]):
 
     def action_help(self) -> None:
         self.push_screen(_HelpPage())
+
+    def action_verdicts(self) -> None:
+        self.push_screen(_VerdictsPage(self._view))
 
     def action_filter(self) -> None:
         field = self.query_one(Input)

@@ -1,4 +1,4 @@
-"""One call of `top` in full, as lines of text."""
+"""One call of `top` in full, and its verdicts, as lines of text."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ollama_otel._cli.model_memory import memory_facts
 from ollama_otel._cli.units import seconds
 from ollama_otel._display import visible_line
 from ollama_otel._facts import FACTS
-from ollama_otel._top.view import CallRow
+from ollama_otel._top.view import CallRow, View
 
-__all__ = ["call_in_full"]
+__all__ = ["call_in_full", "verdicts_in_full"]
 
 _SHOWN_ABOVE: Final = frozenset({"phases", "tags"})
 """Columns that are not listed again."""
@@ -25,6 +25,21 @@ _SHOWN_ABOVE: Final = frozenset({"phases", "tags"})
 def call_in_full(call: CallRow) -> RenderableType:
     """Return a call: its phases as bars, and every fact that is known."""
     return Group(*_parts(call))
+
+
+def verdicts_in_full(view: View) -> RenderableType:
+    """Return each verdict with its kind, and the calls that show it."""
+    return Group(*_verdict_parts(view)) if view.verdicts else Text("Nothing looks wrong.")
+
+
+def _verdict_parts(view: View) -> Iterator[Text]:
+    for verdict in view.verdicts:
+        server = f", {verdict.server}" if verdict.server else ""
+        yield Text(visible_line(f"{verdict.kind}{server}"), style="bold")
+        yield Text(visible_line(verdict.sentence), style="yellow")
+        if verdict.calls:
+            yield Text(visible_line(f"calls: {' '.join(verdict.calls)}"))
+        yield Text()
 
 
 def _parts(call: CallRow) -> Iterator[RenderableType]:

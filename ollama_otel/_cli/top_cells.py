@@ -25,6 +25,8 @@ __all__ = [
 UNKNOWN: Final = "-"
 _ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_WIDEST: Final = 40
+"""Columns of the screen that a text is given at most."""
 _STEP: Final = 1000.0
 
 
@@ -94,7 +96,7 @@ def widths_of(columns: Iterable[Column], width: int) -> list[int]:
     """Return the widths of columns, with one blank between them."""
     columns = list(columns)
     rest = width - sum(column.width for column in columns) - len(columns) + 1
-    return [column.width or max(4, rest) for column in columns]
+    return [column.width or min(max(4, rest), _WIDEST) for column in columns]
 
 
 def line_of(columns: Iterable[Column], widths: Sequence[int], cells: Iterable[Cell]) -> Text:

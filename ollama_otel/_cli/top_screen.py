@@ -31,7 +31,7 @@ _WIDE: Final = 110
 """Columns from which a line of a call has its time of day, operation and conversation."""
 _LEAST_CALLS: Final = 4
 """Lines for calls, its heading included."""
-_KEYS: Final = "q quit  s sort  r reverse  / filter  Enter open  p pause  ? help"
+_KEYS: Final = "q quit  s sort  r reverse  / filter  Enter open  v verdicts  p pause  ? help"
 _STATES: Final[Mapping[CallState, tuple[str, str]]] = {
     "running": ("run", "cyan"),
     "completed": ("done", OUTCOME_STYLES["completed"]),
@@ -140,11 +140,9 @@ def _now(view: View) -> Iterator[str]:
         yield f"in limiter queue {view.limiter_waiting}"
     if view.unended:
         yield f"{plural(view.unended, 'call')} without an end for over an hour"
-    loaded = [model for model in view.models if model.is_loaded]
-    if any(model.is_loaded is not None for model in view.models) or not view.models:
-        memory = [model.memory for model in loaded if model.memory is not None]
-        size = f", {short_bytes(sum(memory))}" if memory else ""
-        yield f"{plural(len(loaded), 'model')} in memory{size}"
+    if view.loaded is not None:
+        size = "" if view.memory is None else f", {short_bytes(view.memory)}"
+        yield f"{plural(view.loaded, 'model')} in memory{size}"
 
 
 def _ended(rates: Rates) -> Iterator[str]:
@@ -183,15 +181,16 @@ def _models(view: View, width: int, *, most: int) -> list[Text]:
     widths = widths_of(_MODEL_COLUMNS, width)
     lines = [_heading(_MODEL_COLUMNS, widths)]
     several = _has_several_servers(view)
-    server: str | None = None
     for number, model in enumerate(view.models):
-        if several and (number == 0 or model.server != server):
+        is_first = number == 0 or model.server != view.models[number - 1].server
+        needed = 1 + (several and is_first)
+        left = len(view.models) - number
+        if len(lines) - 1 + needed + (left > 1) > most:
+            lines.append(Text(f"and {plural(left, 'more model')}", style="dim"))
+            break
+        if several and is_first:
             lines.append(Text(visible_line(model.server or "server unknown"), style="bold"))
-        server = model.server
         lines.append(line_of(_MODEL_COLUMNS, widths, _model_cells(model)))
-    if len(lines) > most + 1:
-        hidden = len(view.models) - sum(1 for _ in lines[1:most])
-        return [*lines[:most], Text(f"and {max(hidden, 1)} more, see --json", style="dim")]
     return lines
 
 
@@ -250,7 +249,7 @@ def _verdicts(view: View, width: int, *, most: int) -> list[Text]:
         left = len(verdicts) - number
         if len(lines) + len(wrapped) + (left > 1) > most:
             if most > len(lines):
-                lines.append(Text(f"! {plural(left, 'more verdict')}, see --json", style="yellow"))
+                lines.append(Text(f"! {plural(left, 'more verdict')}: press v", style="yellow"))
             break
         style = "bold red" if verdict.kind in _URGENT else "yellow"
         lines += [Text(line, style=style) for line in wrapped]
@@ -293,7 +292,7 @@ _NARROW: Final = (
 _WIDE_COLUMNS: Final = (
     Column("", 1, is_right=False),
     Column("TIME", 8),
-    Column("ID", 12, is_right=False),
+    Column("ID", 14, is_right=False),
     Column("CALL", 0, is_right=False),
     Column("STATE", 6, is_right=False),
     *_ENDING,

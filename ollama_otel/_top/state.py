@@ -218,6 +218,8 @@ class State:
         running.sort(key=lambda call: call.started_at, reverse=True)
         log_says = None if self._since is None else len(running)
         scrape = self._scrapes[-1][1] if self._scrapes else None
+        loaded = [row for row in rows.values() if row.is_loaded]
+        sizes = [row.memory for row in loaded if row.memory is not None]
         return View(
             at=now,
             sources=tuple(self._sources.values()),
@@ -225,6 +227,8 @@ class State:
             oldest=running[-1].elapsed if running else None,
             unended=len(self._running) - len(alive),
             limiter_waiting=None if scrape is None else scrape.limiter_waiting,
+            loaded=len(loaded) if self._ps or (scrape and scrape.watches) else None,
+            memory=sum(sizes) if sizes else None,
             rates=self._rates(now),
             models=tuple(rows.values()),
             verdicts=in_order(self._verdicts(rows, running, recent, now)),

@@ -81,6 +81,10 @@ def _span(evidence: Evidence) -> str:
     return f"{window / 60:.0f} min" if window >= 119.5 else f"{window:.0f} s"  # noqa: PLR2004
 
 
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count} calls"
+
+
 def _latest(evidence: Evidence, is_one: Callable[[CallRow], bool]) -> list[CallRow]:
     """Return the calls up to the latest end that are all of one kind, the oldest first."""
     return [*takewhile(is_one, reversed(evidence.ended))][::-1]
@@ -115,7 +119,8 @@ def _waiting_for_load(evidence: Evidence) -> Iterator[Verdict]:
         yield _verdict(
             "waiting_for_load",
             evidence,
-            f"not in memory, and {len(waiting)} in flight, for {waiting[0].elapsed:.0f} s",
+            f"/api/ps does not list it, and {_calls(len(waiting))} in flight, the oldest for "
+            f"{waiting[0].elapsed:.0f} s",
             waiting,
         )
 
@@ -161,7 +166,7 @@ def _waiting_for_prefill(evidence: Evidence) -> Iterator[Verdict]:
         yield _verdict(
             "waiting_for_prefill",
             evidence,
-            f"{len(now)} in flight processing a long prompt, by estimate {longest:.0f} s to go",
+            f"{_calls(len(now))} in flight with a long prompt, by estimate {longest:.0f} s to go",
             now,
         )
         return

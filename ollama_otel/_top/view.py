@@ -204,6 +204,10 @@ class View:
     """Calls that began over an hour ago and have no end: their process was probably killed."""
     limiter_waiting: int | None = None
     """Calls in the queues of limiters, by the scrape endpoint."""
+    loaded: int | None = None
+    """Models in memory; None if no source says."""
+    memory: int | None = None
+    """Bytes of those whose size is known; None if there is none."""
     rates: Rates | None = None
     models: tuple[ModelRow, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
@@ -227,6 +231,8 @@ def values_of(view: View, *, most_calls: int) -> dict[str, Any]:
         "unended": view.unended,
         "waiting_estimate": view.waiting,
         "limiter_waiting": view.limiter_waiting,
+        "loaded": view.loaded,
+        "memory": view.memory,
         "rates": None
         if view.rates is None
         else _fields(view.rates) | {"calls_per_second": view.rates.calls_per_second},
