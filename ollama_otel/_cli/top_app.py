@@ -67,6 +67,17 @@ class News(Protocol):
         ...
 
 
+class _Lines(Static):
+    """The lines of the screen, which depend on its size."""
+
+    def __init__(self, draw: Callable[[], None]) -> None:
+        super().__init__(id="screen", markup=False)
+        self._draw_lines = draw
+
+    def on_resize(self) -> None:
+        self._draw_lines()
+
+
 class _Page(Screen[None]):
     """A text that can be scrolled."""
 
@@ -155,21 +166,19 @@ class TopApp(App[None]):
         self._news = news
         self._state = State()
         self._clock = clock
-        self._choice = Choice(interval=interval)
+        self._interval = interval
+        self._choice = Choice()
         self._view = View(at=clock())
 
     def compose(self) -> ComposeResult:
-        yield Static(id="screen", markup=False)
+        yield _Lines(self._draw)
         yield Input(placeholder="filter: words that a call must have", disabled=True)
 
     def on_mount(self) -> None:
         # The terminal's own colours: they fit its background, whichever it has.
         self.theme = "ansi-dark"
         self.look()
-        self.set_interval(self._choice.interval, self.look)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._draw)
+        self.set_interval(self._interval, self.look)
 
     def look(self) -> None:
         """Take what is new, and draw it unless the screen is paused."""

@@ -50,6 +50,8 @@ def short_seconds(value: float | None) -> str:
     """Write a duration in at most 6 characters, up to a hundred days."""
     if value is None:
         return UNKNOWN
+    if value < 0.00005:  # noqa: PLR2004 - what rounds to 0
+        return "0ms"
     if value < 0.00995:  # noqa: PLR2004 - what rounds to less than 10 ms
         return f"{value * 1000:.1f}ms"
     if value < 0.9995:  # noqa: PLR2004 - what rounds to less than 1 s

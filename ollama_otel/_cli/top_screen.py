@@ -53,7 +53,6 @@ class Choice:
     call: str | None = None
     """The call under the cursor; None: the first one, whichever it is."""
     is_paused: bool = False
-    interval: float = 1.0
 
 
 def calls_of(view: View, choice: Choice) -> list[CallRow]:
@@ -108,13 +107,12 @@ def _head(view: View, choice: Choice, width: int) -> Iterator[Text]:
 def _title(view: View, choice: Choice) -> Text:
     time = datetime.fromtimestamp(view.at, UTC).astimezone()
     title = Text.assemble(("ollama-otel top", "bold"), f"  {time:%H:%M:%S}")
-    title.append(f"  every {choice.interval:g} s", "dim")
-    arrow = "down" if choice.descending else "up"
-    title.append(f"  sorted by {choice.sort} {arrow}", "dim")
-    if choice.words:
-        title.append(f"  filter: {visible_line(choice.words)}", "bold cyan")
     if choice.is_paused:
         title.append("  PAUSED", "bold reverse")
+    arrow = "down" if choice.descending else "up"
+    title.append(f"  by {choice.sort} {arrow}", "dim")
+    if choice.words:
+        title.append(f"  filter: {visible_line(choice.words)}", "bold cyan")
     return title
 
 

@@ -46,7 +46,9 @@ def _ran(call: CallRow) -> Iterator[tuple[float, float]]:
     if prompt is None or generation is None:
         return
     ended = call.started_at + call.elapsed
-    yield ended - prompt - generation, ended - (call.phase("client") or 0.0)
+    # A log that was edited may have phases that are longer than the call.
+    began = max(call.started_at, ended - prompt - generation)
+    yield began, ended - (call.phase("client") or 0.0)
 
 
 def _most_at_once(intervals: Iterable[tuple[float, float]]) -> int:

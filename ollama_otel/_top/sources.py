@@ -44,6 +44,8 @@ class Source(Protocol):
     """Something that is read again and again, by one thread."""
 
     name: str
+    waits: bool
+    """Whether a reading may wait for a server."""
 
     def read(self) -> Reading:
         """Return what is new; raises `SourceError`."""
@@ -60,6 +62,8 @@ class Source(Protocol):
 
 class LogSource:
     """A log, or a folder of logs, that is being written."""
+
+    waits = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -87,6 +91,8 @@ class LogSource:
 
 class PsSource:
     """The models in the memory of a server."""
+
+    waits = True
 
     def __init__(self, address: Address, *, timeout: float = _TIMEOUT) -> None:
         self.name = f"{address.url}{LOADED_PATH}"
@@ -116,6 +122,8 @@ class ScrapeSource:
 
     Raises `MissingExtraError` if its text cannot be parsed.
     """
+
+    waits = True
 
     def __init__(self, url: str, *, timeout: float = _TIMEOUT) -> None:
         check_installed()
@@ -190,9 +198,10 @@ def read_once(
 
 
 class Feed:
-    """Reads each source in a thread of its own, so that a slow one does not delay the others.
+    """Reads each server in a thread of its own, so that a slow one delays nothing else.
 
-    Used as `with Feed(sources, interval) as feed:`; `feed.into(state)` never waits.
+    Used as `with Feed(sources, interval) as feed:`. `feed.into(state)` never waits; it reads
+    logs itself, so that calls are as they are now.
     """
 
     def __init__(
@@ -210,6 +219,7 @@ class Feed:
         self._threads = [
             threading.Thread(target=self._run, args=(source,), name="ollama-otel-top", daemon=True)
             for source in sources
+            if source.waits
         ]
 
     def __enter__(self) -> Self:
@@ -223,11 +233,16 @@ class Feed:
             source.stop()
         for thread in self._threads:
             thread.join(_TIMEOUT)
+        for source in self._sources:
+            if not source.waits:
+                source.close()
 
     def into(self, state: State) -> None:
         """Feed a state with all that was read since the last time."""
         for source in self._sources:
             state.add_source(source.name)
+            if not source.waits:
+                _give(state, _read(source, self._clock))
         with suppress(Empty):
             while True:
                 _give(state, self._news.get_nowait())

@@ -216,14 +216,16 @@ class State:
             for call in self._running_rows(key, calls, rows.get(key), now)
         ]
         running.sort(key=lambda call: call.started_at, reverse=True)
-        log_says = None if self._since is None else len(running)
         scrape = self._scrapes[-1][1] if self._scrapes else None
+        in_flight = None if scrape is None else sum(scrape.in_flight.values())
+        if self._since is not None:
+            in_flight = len(running)
         loaded = [row for row in rows.values() if row.is_loaded]
         sizes = [row.memory for row in loaded if row.memory is not None]
         return View(
             at=now,
             sources=tuple(self._sources.values()),
-            in_flight=log_says if scrape is None else log_says or sum(scrape.in_flight.values()),
+            in_flight=in_flight,
             oldest=running[-1].elapsed if running else None,
             unended=len(self._running) - len(alive),
             limiter_waiting=None if scrape is None else scrape.limiter_waiting,
