@@ -33,7 +33,7 @@ class Prefill:
 
     def seconds_for(self, size: int, *, context_length: int | None) -> float | None:
         """Return the estimated time for a request of this many bytes, of which none is cached."""
-        if self.rate is None or self.tokens_per_byte is None:
+        if not self.rate or self.tokens_per_byte is None:
             return None
         tokens = size * self.tokens_per_byte
         if context_length is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from statistics import median
 from typing import Final
 
@@ -30,6 +30,7 @@ _KEPT_OF_MODEL: Final = 200
 """Ended calls of one model from which its rates and slots are learnt."""
 _MOST_CONVERSATIONS: Final = 1000
 _RATE_WINDOW: Final = 60.0
+_LAST: Final = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
 _NO_END: Final = 3600.0
 """Seconds after which a call without an end counts as one whose process was killed."""
 
@@ -145,7 +146,7 @@ class State:
                 id=event.id,
                 start=record.start,
                 record=None,
-                started_at=at - record.duration,
+                started_at=max(0.0, at - record.duration),
                 elapsed=0.0,
                 server=None,
             )
@@ -431,7 +432,10 @@ def _has_restarted(earlier: Scrape, later: Scrape) -> bool:
 
 
 def _seconds(at: str) -> float | None:
+    """Return a time since the epoch; None for one that is not a date in every time zone."""
     try:
-        return datetime.fromisoformat(at).timestamp()
+        date = datetime.fromisoformat(at)
+        seconds = date.timestamp()
     except (ValueError, OverflowError):
         return None
+    return seconds if date.tzinfo is not None and 0 <= seconds <= _LAST else None

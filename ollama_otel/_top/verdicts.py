@@ -188,7 +188,7 @@ def _is_mostly_prefill(call: CallRow) -> bool:
 def _cache_lost(evidence: Evidence) -> Iterator[Verdict]:
     """Yield a verdict if the prompt of a conversation was cheap, and its latest one is not."""
     rate = evidence.prefill.rate
-    if rate is None:
+    if not rate:
         return
     lost = [
         calls[-1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from msgspec import structs
+
 from ollama_otel._top.readings import LogReading, PsReading, Scrape, ScrapedModel
 from ollama_otel._top.state import KEPT_CALLS, State
 from ollama_otel._top.view import ModelRow, values_of
@@ -54,6 +56,14 @@ def test_a_call_whose_beginning_the_log_no_longer_has_is_shown_too() -> None:
     (row,) = view.calls
     assert (row.started_at, row.elapsed, row.server) == (NOW - 3.0, 2.0, None)
     assert view.in_flight == 0
+
+
+def test_an_end_at_an_impossible_time_is_passed_over() -> None:
+    _, ended = call("a", -3.0, 2.0)
+    for at in ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00Z", "2026-01-01", "now", ""):
+        assert state_of(structs.replace(ended, at=at)).view(NOW).calls == ()
+    endless = structs.replace(ended, record=structs.replace(ended.record, duration=1e300))
+    assert state_of(endless).view(NOW).calls[0].started_at == 0.0
 
 
 def test_an_unknown_server_is_the_only_one_there_is() -> None:
