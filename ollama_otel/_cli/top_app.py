@@ -46,14 +46,16 @@ Calls
   IN, OUT  tokens
 
 Models
+  USED     time since its last request that was seen; 0s: in flight
   GPU      part in GPU memory
   CTX      context for each request, in tokens
-  UNTIL    time until it is unloaded; out: not in memory
+  UNTIL    time until it is unloaded; out: not in memory; due: its time is
+           over, and a request still uses it, or it is being unloaded
   FLIGHT   calls in flight / slots seen in use; +: perhaps more slots
   ENDED    calls that ended in the window of the rates
-  LOADS    loads that were seen in the last 5 minutes
   PREFILL  estimated tokens/s of prompts that are not cached
   DECODE   median tokens/s of generation
+  LOADS    loads that were seen in the last 5 minutes (wide screens)
 
 -        unknown
 """

@@ -160,24 +160,27 @@ def _ended(rates: Rates) -> Iterator[str]:
 
 _MODEL_COLUMNS: Final = (
     Column("MODEL", 0, is_right=False),
+    Column("USED", 4),
     Column("MEMORY", 6),
     Column("GPU", 4),
     Column("CTX", 6),
     Column("UNTIL", 6),
     Column("FLIGHT", 6),
     Column("ENDED", 5),
-    Column("LOADS", 5),
     Column("PREFILL", 8),
     Column("DECODE", 7),
 )
+_LOADS: Final = Column("LOADS", 5)
+"""Of a wide screen only: a model that is loaded again and again is a verdict."""
 
 
 def _models(view: View, width: int, *, most: int) -> list[Text]:
     """Return the table of models, in at most this many lines and its heading."""
     if not view.models:
         return []
-    widths = widths_of(_MODEL_COLUMNS, width)
-    lines = [_heading(_MODEL_COLUMNS, widths)]
+    columns = (*_MODEL_COLUMNS, _LOADS) if width >= _WIDE else _MODEL_COLUMNS
+    widths = widths_of(columns, width)
+    lines = [_heading(columns, widths)]
     several = _has_several_servers(view)
     for number, model in enumerate(view.models):
         is_first = number == 0 or model.server != view.models[number - 1].server
@@ -188,7 +191,8 @@ def _models(view: View, width: int, *, most: int) -> list[Text]:
             break
         if several and is_first:
             lines.append(Text(visible_line(model.server or "server unknown"), style="bold"))
-        lines.append(line_of(_MODEL_COLUMNS, widths, _model_cells(model)))
+        cells = [*_model_cells(model)][: len(columns)]
+        lines.append(line_of(columns, widths, cells))
     return lines
 
 
@@ -204,15 +208,16 @@ def _heading(columns: Sequence[Column], widths: Sequence[int]) -> Text:
 
 def _model_cells(model: ModelRow) -> Iterator[Cell]:
     yield Cell(model.model, "" if model.is_loaded is not False else "dim")
+    yield Cell(UNKNOWN if model.used_ago is None else _age(model.used_ago))
     yield Cell(short_bytes(model.memory))
     yield Cell(UNKNOWN if model.gpu_share is None else f"{model.gpu_share:.0%}")
     yield Cell(UNKNOWN if model.context_length is None else str(model.context_length))
     yield _until(model)
     yield Cell(_flight(model), "cyan" if model.in_flight else "")
     yield Cell(UNKNOWN if model.ended is None else short_count(model.ended))
-    yield Cell(UNKNOWN if model.loads is None else str(model.loads))
     yield Cell(UNKNOWN if model.prefill_rate is None else f"~{short_rate(model.prefill_rate)}")
     yield Cell(short_rate(model.decode_rate))
+    yield Cell(UNKNOWN if model.loads is None else str(model.loads))
 
 
 def _until(model: ModelRow) -> Cell:
@@ -220,8 +225,8 @@ def _until(model: ModelRow) -> Cell:
         return Cell("out", "dim")
     if model.stays:
         return Cell("stays")
-    if model.is_in_use:
-        return Cell("in use", "cyan")
+    if model.is_due:
+        return Cell("due", "cyan")
     return Cell(short_seconds(model.expires_in))
 
 

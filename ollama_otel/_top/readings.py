@@ -26,6 +26,8 @@ class PsReading:
     """The models in the memory of a server."""
 
     server: str
+    at: float
+    """When, by the clock that `expires_in` of the models goes by; since the epoch."""
     models: tuple[LoadedModel, ...]
 
 

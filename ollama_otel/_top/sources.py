@@ -33,6 +33,7 @@ _FIRST_EVENTS: Final = 10_000
 """Events of a log that are read at the beginning."""
 _TIMEOUT: Final = 5.0
 """Seconds for a response."""
+_CLOCK_SKEW: Final = 2.0
 _OK: Final = 200
 
 
@@ -102,11 +103,14 @@ class PsSource:
     def read(self) -> PsReading:
         """Return the models in memory now."""
         response = _get(self._connection, LOADED_PATH)
-        now = time.time() if response.date is None else response.date
+        now = time.time()
+        # The server's date has no fractions; it matters if its clock is another one.
+        if response.date is not None and abs(response.date - now) > _CLOCK_SKEW:
+            now = response.date
         models = read_models(response.json(), now=now)
         if models is None:
             raise SourceError("the response is not that of an Ollama server")
-        return PsReading(server=self._server, models=models)
+        return PsReading(server=self._server, at=now, models=models)
 
     def stop(self) -> None:
         """Let a request that runs fail."""

@@ -21,6 +21,7 @@ from ollama_otel._top.verdicts import WINDOW, Evidence, in_order, verdicts_on
 from ollama_otel._top.view import CallRow, ModelRow, Rates, SourceRow, Verdict, View
 from ollama_otel._wire.model_names import full_name, key_of, short_name
 from ollama_otel._wire.ps import LoadedModel
+from ollama_otel.records import CallRecord
 
 __all__ = ["KEPT_CALLS", "State"]
 
@@ -31,6 +32,9 @@ _KEPT_OF_MODEL: Final = 200
 _MOST_CONVERSATIONS: Final = 1000
 _RATE_WINDOW: Final = 60.0
 _LAST: Final = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
+_MOST: Final = 2**63
+_SAME_TIME: Final = 0.01
+"""Seconds by which two readings of one date may differ."""
 _NO_END: Final = 3600.0
 """Seconds after which a call without an end counts as one whose process was killed."""
 
@@ -48,6 +52,10 @@ class _Model:
     prefill: Prefill = field(default_factory=Prefill)
     slots: Slots | None = None
     decode_rate: float | None = None
+    expires_at: float | None = None
+    """When the server will unload it, by the last reading of `/api/ps`."""
+    used_at: float | None = None
+    """When `/api/ps` first showed that a request had used it: each one puts its expiry off."""
     is_learnt: bool = True
     """Whether the last three are those of all calls in `ended`."""
 
@@ -60,6 +68,12 @@ class _Model:
             self.sizes.move_to_end(conversation)
             if len(self.sizes) > _MOST_CONVERSATIONS:
                 self.sizes.popitem(last=False)
+
+    def see_expiry(self, expires_at: float | None, now: float) -> None:
+        """Note when it expires, and that it was used if that is later than before."""
+        before, self.expires_at = self.expires_at, expires_at
+        if None not in (before, expires_at) and expires_at - before > _SAME_TIME:  # type: ignore[operator]
+            self.used_at = now
 
     def learn(self) -> None:
         if self.is_learnt:
@@ -122,6 +136,8 @@ class State:
 
     def _begin(self, event: LoggedStart, at: float) -> None:
         start = event.start
+        if (start.request.size or 0) >= _MOST:
+            return
         self._running[event.id] = CallRow(
             id=event.id,
             start=start,
@@ -138,8 +154,8 @@ class State:
     def _end(self, event: LoggedEnd, at: float) -> None:
         record = event.record
         begun = self._running.pop(event.id, None)
-        if record.is_hop:
-            # The call goes on as another one.
+        if record.is_hop or not _is_countable(record):
+            # The call goes on as another one; or the line was edited.
             return
         if begun is None:
             begun = CallRow(
@@ -162,9 +178,11 @@ class State:
         known = None if before is None else {key_of(model.name) for model in before.models}
         for model in reading.models:
             key = reading.server, key_of(model.name)
-            loads = self._model(key, model.name).seen_loads
+            seen = self._model(key, model.name)
             if known is not None and key[1] not in known:
-                loads.append(now)
+                seen.seen_loads.append(now)
+            left = model.expires_in
+            seen.see_expiry(None if left is None else reading.at + left, now)
         self._ps[source] = reading
 
     def _take_scrape(self, scrape: Scrape, now: float) -> None:
@@ -272,6 +290,7 @@ class State:
             prefill_rate=model.prefill.rate,
             decode_rate=model.decode_rate,
             loads=self._loads(key, recent, now),
+            used_ago=_used_ago(model, running, now),
             slots=None if model.slots is None else model.slots.count,
             slots_are_all=model.slots is not None and model.slots.are_all,
         )
@@ -400,11 +419,19 @@ class State:
             yield from verdicts_on(evidence)
 
 
+def _used_ago(model: _Model, running: Sequence[CallRow], now: float) -> float | None:
+    if running:
+        return 0.0
+    ends = [_end_of(model.ended[-1])] if model.ended else []
+    seen = [] if model.used_at is None else [model.used_at]
+    return max(0.0, now - max(ends + seen)) if ends or seen else None
+
+
 def _in_memory(row: ModelRow, loaded: LoadedModel) -> ModelRow:
     return replace(
         row,
         is_loaded=True,
-        is_in_use=None if loaded.stays or loaded.expires_in is None else loaded.expires_in == 0,
+        is_due=None if loaded.expires_in is None else loaded.expires_in == 0,
         memory=loaded.size,
         gpu_share=loaded.gpu_share,
         context_length=loaded.context_length,
@@ -424,6 +451,14 @@ def _ended_since(calls: Iterable[CallRow], since: float) -> list[CallRow]:
 
 def _was_used(model: _Model, now: float) -> bool:
     return bool(model.ended) and _end_of(model.ended[-1]) >= now - WINDOW
+
+
+def _is_countable(record: CallRecord) -> bool:
+    """Whether numbers can be computed with; a log that was edited may have any."""
+    response, moved = record.response, record.progress.moved_bytes
+    return all(
+        (count or 0) < _MOST for count in (response.input_tokens, response.output_tokens, moved)
+    )
 
 
 def _has_restarted(earlier: Scrape, later: Scrape) -> bool:

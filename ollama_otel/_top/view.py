@@ -105,8 +105,10 @@ class ModelRow:
     """Its name, without the default tag."""
     is_loaded: bool | None = None
     """Whether it is in memory."""
-    is_in_use: bool | None = None
-    """Whether a request uses it, by `/api/ps`."""
+    is_due: bool | None = None
+    """Whether its time is over, by `/api/ps`: a request still uses it, or it is being unloaded."""
+    used_ago: float | None = None
+    """Time since the end of its last request that was seen; 0 while one is in flight."""
     memory: int | None = None
     """Bytes in memory."""
     gpu_share: float | None = None

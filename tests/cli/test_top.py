@@ -89,7 +89,9 @@ def full_state() -> State:
         LoadedModel(name="qwen3:8b", size=6_100_000_000, gpu_size=3_050_000_000,
                     context_length=40_960, expires_in=0.0),
     )  # fmt: skip
-    state.take("http://localhost:11434/api/ps", PsReading(server=SERVER, models=models), NOW)
+    state.take(
+        "http://localhost:11434/api/ps", PsReading(server=SERVER, at=NOW, models=models), NOW
+    )
     return state
 
 
@@ -110,10 +112,10 @@ ollama-otel top  22:13:20  by time down
 in flight 1, oldest 2.00s | waiting for a slot ~0 | 2 models in memory, 8.1GB
 last 50 s: 0.2/s calls ended | 3 failed | tokens in 100/s out 1.2/s | took 2.00s
 first chunk 1.40s | 5 waited 300ms
-MODEL              MEMORY  GPU    CTX  UNTIL FLIGHT ENDED LOADS  PREFILL  DECODE
-llama3.2            2.0GB 100%   4096  4m00s   0/1+     1     1        -  12.5/s
-missing                 -    -      -    out      0     3     0        -       -
-qwen3:8b            6.1GB  50%  40960 in use    1/2     5     0  ~1.0k/s    20/s
+MODEL               USED MEMORY  GPU    CTX  UNTIL FLIGHT ENDED  PREFILL  DECODE
+llama3.2              3s  2.0GB 100%   4096  4m00s   0/1+     1        -  12.5/s
+missing              18s      -    -      -    out      0     3        -       -
+qwen3:8b              0s  6.1GB  50%  40960    due    1/2     5  ~1.0k/s    20/s
 ! missing: the last 3 calls failed (model_not_found)
 ! qwen3:8b: 5 of 5 calls waited for a slot, about 0.3 s (median)
 ! qwen3:8b: 1 call in flight with a long prompt, by estimate 8 s to go
@@ -152,10 +154,12 @@ def test_a_screen_has_the_size_of_the_terminal(width: int, height: int) -> None:
 
 def test_ps_alone_has_no_calls() -> None:
     state = State()
-    state.take("ps", PsReading(server=SERVER, models=(LoadedModel(name="m", stays=True),)), NOW)
+    state.take(
+        "ps", PsReading(server=SERVER, at=NOW, models=(LoadedModel(name="m", stays=True),)), NOW
+    )
     lines = screen(state)
     assert lines[1] == "1 model in memory"
-    assert lines[3].split() == ["m", "-", "-", "-", "stays", "-", "-", "0", "-", "-"]
+    assert lines[3].split() == ["m", "-", "-", "-", "-", "stays", "-", "-", "-", "-"]
     assert not any("AGO" in line for line in lines)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ollama_otel import Client
-from ollama_otel._top.readings import LogReading, PsReading, Scrape
+from ollama_otel._top.readings import LogReading, Scrape
 from ollama_otel._top.sources import (
     Feed,
     LogSource,
@@ -142,9 +142,8 @@ def test_a_folder_of_logs_is_read_too(tmp_path: Path) -> None:
 def test_ps_of_a_server_is_read() -> None:
     with FakeOllama().serve() as url, Client(url) as client:
         source = PsSource(parse_host(url))
-        assert source.read() == PsReading(
-            server=url.replace("http://127.0.0.1", "localhost"), models=()
-        )
+        read = source.read()
+        assert (read.server, read.models) == (url.replace("http://127.0.0.1", "localhost"), ())
         client.chat("llama3.2", HELLO)
         (model,) = source.read().models
         source.close()

@@ -22,7 +22,7 @@ def only_model(state: State, at: float = 0.0) -> ModelRow:
 
 
 def ps(*models: LoadedModel) -> PsReading:
-    return PsReading(server=SERVER, models=models)
+    return PsReading(server=SERVER, at=NOW, models=models)
 
 
 # --- calls ----------------------------------------------------------------------------------
@@ -153,13 +153,30 @@ def test_ps_alone_shows_models_and_nothing_of_calls() -> None:
     view = state.view(NOW)
     assert (view.in_flight, view.rates, view.loaded, view.memory) == (None, None, 1, 100)
     row = only_model(state)
-    assert (row.is_loaded, row.is_in_use, row.memory, row.gpu_share) == (True, False, 100, 0.5)
+    assert (row.is_loaded, row.is_due, row.memory, row.gpu_share) == (True, False, 100, 0.5)
     assert (row.in_flight, row.ended, row.slots, row.prefill_rate) == (None, None, None, None)
     state.take("ps", ps(LoadedModel(name="m:latest", expires_in=0.0)), NOW)
-    assert only_model(state).is_in_use is True
+    assert only_model(state).is_due is True
     state.take("ps", ps(LoadedModel(name="m:latest", stays=True)), NOW)
     row = only_model(state)
-    assert (row.is_in_use, row.stays, row.expires_in) == (None, True, None)
+    assert (row.is_due, row.stays, row.expires_in) == (None, True, None)
+
+
+def test_an_expiry_that_moves_shows_that_the_model_was_used() -> None:
+    state = State()
+    for at, expires_in, used_ago in (
+        (0, 300.0, None),
+        (5, 295.0, None),
+        (7, 299.0, 0.0),
+        (9, 297.0, 2.0),
+    ):
+        loaded = LoadedModel(name="m:latest", expires_in=expires_in)
+        state.take("ps", PsReading(server=SERVER, at=NOW + at, models=(loaded,)), NOW + at)
+        assert only_model(state, at).used_ago == used_ago
+    state.take("log", LogReading(events=call("a", 9.0, 1.0)), NOW + 10)
+    assert only_model(state, 14).used_ago == 4.0
+    state.take("log", LogReading(events=(begins("b", 12.0),)), NOW + 12)
+    assert only_model(state, 14).used_ago == 0.0
 
 
 def test_no_model_in_memory_is_zero_and_a_failed_source_is_unknown() -> None:

@@ -93,13 +93,13 @@ def test_queueing() -> None:
 
 def test_waiting_for_load() -> None:
     state = state_of(begins("r", -7.0), begins("new", -0.5))
-    state.take("ps", PsReading(server=SERVER, models=()), NOW)
+    state.take("ps", PsReading(server=SERVER, at=NOW, models=()), NOW)
     (verdict,) = state.view(NOW).verdicts
     assert (verdict.kind, verdict.calls) == ("waiting_for_load", ("r",))
     assert verdict.sentence == (
         "m: /api/ps does not list it, and 1 call in flight, the oldest for 7 s"
     )
-    state.take("ps", PsReading(server=SERVER, models=(LoadedModel(name="m:latest"),)), NOW)
+    state.take("ps", PsReading(server=SERVER, at=NOW, models=(LoadedModel(name="m:latest"),)), NOW)
     assert state.view(NOW).verdicts == ()
 
 
