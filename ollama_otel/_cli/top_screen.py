@@ -32,12 +32,12 @@ _WIDE: Final = 110
 _LEAST_CALLS: Final = 4
 """Lines for calls, its heading included."""
 _KEYS: Final = "q quit  s sort  r reverse  / filter  Enter open  v verdicts  p pause  ? help"
-_STATES: Final[Mapping[CallState, tuple[str, str]]] = {
-    "running": ("run", "cyan"),
-    "completed": ("done", OUTCOME_STYLES["completed"]),
-    "abandoned": ("left", OUTCOME_STYLES["abandoned"]),
-    "cancelled": ("cancel", OUTCOME_STYLES["cancelled"]),
-    "failed": ("failed", OUTCOME_STYLES["failed"]),
+_STATES: Final[Mapping[CallState, str]] = {
+    "running": "run",
+    "completed": "done",
+    "abandoned": "left",
+    "cancelled": "cancel",
+    "failed": "failed",
 }
 _URGENT: Final[frozenset[VerdictKind]] = frozenset({"errors_in_a_row"})
 
@@ -46,7 +46,7 @@ _URGENT: Final[frozenset[VerdictKind]] = frozenset({"errors_in_a_row"})
 class Choice:
     """What the user chose to see."""
 
-    sort: str = "time"
+    sort: str = "TIME"
     descending: bool = True
     words: str = ""
     """The filter: a call is shown if it has all of them."""
@@ -335,7 +335,6 @@ def _with_error(line: Text, error: str, widths: Sequence[int]) -> Text:
 
 
 def _call_cells(call: CallRow, now: float, *, is_wide: bool, is_under: bool) -> Iterator[Cell]:
-    state, style = _STATES[call.state]
     yield Cell(">" if is_under else "")
     if is_wide:
         time = datetime.fromtimestamp(call.started_at, UTC).astimezone()
@@ -345,7 +344,8 @@ def _call_cells(call: CallRow, now: float, *, is_wide: bool, is_under: bool) -> 
     else:
         yield Cell(_age(now - call.started_at))
         yield Cell(call.model or call.start.endpoint.name)
-    yield Cell(state, style)
+    style = "cyan" if call.record is None else OUTCOME_STYLES[call.record.outcome]
+    yield Cell(_STATES[call.state], style)
     yield Cell(short_seconds(call.elapsed))
     yield Cell(short_seconds(call.first))
     yield from _phase_cells(call)

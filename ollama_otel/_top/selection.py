@@ -10,16 +10,16 @@ from ollama_otel._top.view import CallRow
 __all__ = ["SORTS", "selected"]
 
 SORTS: Final[Mapping[str, Callable[[CallRow], Any]]] = {
-    "time": lambda call: call.started_at,
-    "duration": lambda call: call.elapsed,
-    "first": lambda call: call.first,
-    "queue": lambda call: call.phase("queue_estimate"),
-    "load": lambda call: call.phase("load"),
-    "prompt": lambda call: call.phase("prompt_eval"),
-    "eval": lambda call: call.phase("eval"),
-    "in": lambda call: call.input_tokens,
-    "out": lambda call: call.output_tokens,
-    "call": lambda call: (call.start.endpoint.name, call.model or ""),
+    "TIME": lambda call: call.started_at,
+    "TOOK": lambda call: call.elapsed,
+    "FIRST": lambda call: call.first,
+    "QUEUE": lambda call: call.phase("queue_estimate"),
+    "LOAD": lambda call: call.phase("load"),
+    "PROMPT": lambda call: call.phase("prompt_eval"),
+    "EVAL": lambda call: call.phase("eval"),
+    "IN": lambda call: call.input_tokens,
+    "OUT": lambda call: call.output_tokens,
+    "CALL": lambda call: (call.start.endpoint.name, call.model or ""),
 }
 """The columns that calls are sorted by."""
 
@@ -34,7 +34,7 @@ def selected(calls: Iterable[CallRow], *, sort: str, descending: bool, words: st
     key = SORTS[sort]
     known = [call for call in found if key(call) is not None]
     known.sort(key=key, reverse=descending)
-    if sort == "time":
+    if sort == "TIME":
         known.sort(key=lambda call: call.record is not None)
     return known + [call for call in found if key(call) is None]
 

@@ -108,7 +108,7 @@ def test_a_screen_of_80_columns() -> None:
 
 
 SCREEN = """\
-ollama-otel top  22:13:20  by time down
+ollama-otel top  22:13:20  by TIME down
 in flight 1, oldest 2.00s | waiting for a slot ~0 | 2 models in memory, 8.1GB
 last 50 s: 0.2/s calls ended | 3 failed | tokens in 100/s out 1.2/s | took 2.00s
 first chunk 1.40s | 5 waited 300ms
@@ -199,8 +199,8 @@ def test_untrusted_text_cannot_control_the_terminal() -> None:
 
 
 def test_the_filter_and_the_order_are_shown() -> None:
-    lines = screen(full_state(), sort="duration", words="qwen3 completed", is_paused=True)
-    assert lines[0].endswith("  PAUSED  by duration down  filter: qwen3 completed")
+    lines = screen(full_state(), sort="TOOK", words="qwen3 completed", is_paused=True)
+    assert lines[0].endswith("  PAUSED  by TOOK down  filter: qwen3 completed")
     shown = [line for line in lines if "done" in line]
     assert len(shown) == 5
     assert "no call has these words" in screen(full_state(), words="nothing")
@@ -349,7 +349,7 @@ async def test_a_filter_is_typed_and_taken() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("slash", *"timeout", "enter", "s", "r")
         await pilot.pause()
-        assert app.text[0].endswith("by duration up  filter: timeout")
+        assert app.text[0].endswith("by TOOK up  filter: timeout")
         assert "no call has these words" in app.text
         await pilot.press("slash", *["backspace"] * 7, *"cold", "escape")
         await pilot.pause()

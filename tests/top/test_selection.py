@@ -24,7 +24,7 @@ def calls() -> tuple[CallRow, ...]:
     )
 
 
-def ids(calls: tuple[CallRow, ...], sort: str = "time", words: str = "", **more: bool) -> list[str]:
+def ids(calls: tuple[CallRow, ...], sort: str = "TIME", words: str = "", **more: bool) -> list[str]:
     descending = more.get("descending", True)
     return [row.id for row in selected(calls, sort=sort, descending=descending, words=words)]
 
@@ -32,13 +32,13 @@ def ids(calls: tuple[CallRow, ...], sort: str = "time", words: str = "", **more:
 def test_sorting(calls: tuple[CallRow, ...]) -> None:
     assert ids(calls) == ["now", "bad", "fast", "slow"]
     assert ids(calls, descending=False) == ["now", "slow", "fast", "bad"], "running ones stay first"
-    assert ids(calls, "duration") == ["slow", "bad", "now", "fast"]
-    assert ids(calls, "call", descending=False)[:1] == ["now"]
+    assert ids(calls, "TOOK") == ["slow", "bad", "now", "fast"]
+    assert ids(calls, "CALL", descending=False)[:1] == ["now"]
 
 
 @pytest.mark.parametrize("descending", [True, False])
 def test_unknown_values_come_last(calls: tuple[CallRow, ...], *, descending: bool) -> None:
-    found = ids(calls, "prompt", descending=descending)
+    found = ids(calls, "PROMPT", descending=descending)
     assert found[:2] == (["slow", "fast"] if descending else ["fast", "slow"])
     assert set(found[2:]) == {"now", "bad"}
 
