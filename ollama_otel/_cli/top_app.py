@@ -105,7 +105,7 @@ class _CallPage(_Page):
     def find(self, view: View) -> None:
         """Show the call as it is in a newer view."""
         if self._call.record is None:
-            found = (call for call in view.calls if call.id == self._call.id)
+            found = (call for call in view.calls or () if call.id == self._call.id)
             self.show(next(found, self._call))
 
     def show(self, call: CallRow) -> None:

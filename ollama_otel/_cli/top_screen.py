@@ -57,7 +57,9 @@ class Choice:
 
 def calls_of(view: View, choice: Choice) -> list[CallRow]:
     """Return the calls that are shown, in their order."""
-    return selected(view.calls, sort=choice.sort, descending=choice.descending, words=choice.words)
+    return selected(
+        view.calls or (), sort=choice.sort, descending=choice.descending, words=choice.words
+    )
 
 
 def call_at(calls: Sequence[CallRow], choice: Choice, *, by: int = 0) -> CallRow | None:
@@ -304,7 +306,7 @@ _WIDE_COLUMNS: Final = (
 
 
 def _calls(view: View, choice: Choice, width: int, *, lines: int) -> Iterator[Text]:
-    if lines < 2 or (view.in_flight is None and not view.calls):  # noqa: PLR2004
+    if lines < 2 or (view.calls is None):  # noqa: PLR2004
         return
     columns = _WIDE_COLUMNS if width >= _WIDE else _NARROW
     widths = widths_of(columns, width)

@@ -54,6 +54,8 @@ class _Model:
     decode_rate: float | None = None
     expires_at: float | None = None
     """When the server will unload it, by the last reading of `/api/ps`."""
+    listed_at: float | None = None
+    """When `/api/ps` listed it the last time."""
     used_at: float | None = None
     """When `/api/ps` first showed that a request had used it: each one puts its expiry off."""
     is_learnt: bool = True
@@ -68,6 +70,18 @@ class _Model:
             self.sizes.move_to_end(conversation)
             if len(self.sizes) > _MOST_CONVERSATIONS:
                 self.sizes.popitem(last=False)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it answered a call, without a load, after `/api/ps` listed it the last time.
+
+        The server lists models with the same weights once, by the name that was used first.
+        """
+        if not self.ended or not self.ended[-1].is_timed:
+            return False
+        last = self.ended[-1]
+        was_warm = last.record is not None and not last.record.cold_start
+        return was_warm and (self.listed_at is None or _end_of(last) > self.listed_at)
 
     def see_expiry(self, expires_at: float | None, now: float) -> None:
         """Note when it expires, and that it was used if that is later than before."""
@@ -181,6 +195,7 @@ class State:
             seen = self._model(key, model.name)
             if known is not None and key[1] not in known:
                 seen.seen_loads.append(now)
+            seen.listed_at = now
             left = model.expires_in
             seen.see_expiry(None if left is None else reading.at + left, now)
         self._ps[source] = reading
@@ -253,7 +268,7 @@ class State:
             rates=self._rates(now),
             models=tuple(rows.values()),
             verdicts=in_order(self._verdicts(rows, running, recent, now)),
-            calls=(*running, *reversed(self._ended)),
+            calls=None if self._since is None else (*running, *reversed(self._ended)),
         )
 
     def _recent(self, now: float) -> dict[ModelKey, list[CallRow]]:
@@ -316,7 +331,9 @@ class State:
         for reading in self._ps.values():
             if reading.server == server:
                 loaded = next((m for m in reading.models if key_of(m.name) == name), None)
-                return replace(row, is_loaded=False) if loaded is None else _in_memory(row, loaded)
+                if loaded is not None:
+                    return _in_memory(row, loaded)
+                return replace(row, is_loaded=None if self._model(key).is_hidden else False)
         if self._scrapes and self._scrapes[-1][1].watches:
             scraped = self._scrapes[-1][1].models.get(key)
             if scraped is None:
@@ -324,6 +341,7 @@ class State:
             return replace(
                 row,
                 is_loaded=True,
+                is_due=None if scraped.expires_in is None else scraped.expires_in == 0,
                 memory=scraped.memory,
                 gpu_share=scraped.gpu_share,
                 context_length=scraped.context_length,

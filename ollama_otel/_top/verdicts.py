@@ -119,8 +119,8 @@ def _waiting_for_load(evidence: Evidence) -> Iterator[Verdict]:
         yield _verdict(
             "waiting_for_load",
             evidence,
-            f"/api/ps does not list it, and {_calls(len(waiting))} in flight, the oldest for "
-            f"{waiting[0].elapsed:.0f} s",
+            f"/api/ps does not list it, {_calls(len(waiting))} in flight, "
+            f"oldest {waiting[0].elapsed:.0f} s",
             waiting,
         )
 

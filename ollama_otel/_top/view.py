@@ -213,8 +213,8 @@ class View:
     rates: Rates | None = None
     models: tuple[ModelRow, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    calls: tuple[CallRow, ...] = ()
-    """Running ones, then those that ended; the newest first."""
+    calls: tuple[CallRow, ...] | None = None
+    """Running ones, then those that ended; the newest first. None if no log was read."""
 
     @property
     def waiting(self) -> int | None:
@@ -240,7 +240,9 @@ def values_of(view: View, *, most_calls: int) -> dict[str, Any]:
         else _fields(view.rates) | {"calls_per_second": view.rates.calls_per_second},
         "models": [_fields(row) | {"waiting_estimate": row.waiting} for row in view.models],
         "verdicts": [_fields(each) for each in view.verdicts],
-        "calls": [_call_values(row) for row in view.calls[:most_calls]],
+        "calls": None
+        if view.calls is None
+        else [_call_values(row) for row in view.calls[:most_calls]],
     }
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.cells import cell_len
@@ -26,6 +26,7 @@ from ollama_otel._log.cassette import write_cassette
 from ollama_otel._log.format import LoggedEnd, LoggedStart
 from ollama_otel._top.readings import LogReading, PsReading
 from ollama_otel._top.state import State
+from ollama_otel._top.view import VerdictKind, values_of
 from ollama_otel._wire.ps import LoadedModel
 from ollama_otel.replay import ReplayLog
 from ollama_otel.testing import FakeOllama
@@ -508,3 +509,31 @@ def test_on_a_terminal_colours_are_the_users_choice(tmp_path: Path, way: str) ->
     assert status == 0
     assert bool(COLOUR.search(shown)) == (way == "colours")
     assert "Traceback" not in shown
+
+
+# --- the page -------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "top.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_on_the_page_is_the_screen() -> None:
+    picture = PAGE.split("```text\n")[1].split("```")[0].splitlines()
+    shown = SCREEN.splitlines()
+    assert [line for line in picture if line not in shown] == []
+    assert picture[0] == shown[0]
+    assert picture[-1] == shown[-1]
+
+
+def test_every_verdict_column_and_key_is_on_the_page() -> None:
+    assert all(f"| `{kind}` |" in PAGE for kind in get_args(VerdictKind))
+    wide = screen(full_state(), width=140, height=30)
+    titles = {
+        word for line in wide if line.split()[:1] in (["MODEL"], ["TIME"]) for word in line.split()
+    }
+    assert {"USED", "DECODE", "LOADS", "QUEUE"} <= titles
+    named = {*re.findall(r"[A-Z]{2,}", PAGE)}
+    # Said in words: the columns of a wide screen, and what needs no definition.
+    assert titles - named == {"ID", "CALL", "NOTE"} - named
+    keys = json.loads(json.dumps(values_of(full_state().view(NOW), most_calls=1)))
+    keyed = [keys, keys["rates"], keys["models"][0], keys["verdicts"][0], keys["sources"][0]]
+    assert all(f"`{key}`" in PAGE for each in keyed for key in each)

@@ -31,7 +31,7 @@ def ps(*models: LoadedModel) -> PsReading:
 def test_nothing_is_known_before_anything_is_read() -> None:
     view = State().view(NOW)
     assert (view.in_flight, view.waiting, view.rates, view.loaded) == (None, None, None, None)
-    assert (view.models, view.calls, view.verdicts) == ((), (), ())
+    assert (view.models, view.calls, view.verdicts) == ((), None, ())
 
 
 def test_a_call_is_in_flight_until_it_ends() -> None:
@@ -200,6 +200,19 @@ def test_a_log_and_ps_are_one_row() -> None:
     assert (row.in_flight, row.memory, row.is_loaded) == (1, 7, True)
     state.take("ps", ps(), NOW)
     assert only_model(state).is_loaded is False
+
+
+def test_a_model_that_answers_without_being_listed_is_not_out_of_memory() -> None:
+    state = state_of(*call("a", -9.0, 1.0, prompt=0.1), begins("b", -7.0))
+    state.take("ps", ps(), NOW)
+    assert only_model(state).is_loaded is None
+    assert state.view(NOW).verdicts == ()
+    cold = state_of(*call("a", -9.0, 1.0, prompt=0.1, cold_start=True))
+    cold.take("ps", ps(), NOW)
+    assert only_model(cold).is_loaded is False
+    state.take("ps", ps(LoadedModel(name="m")), NOW + 1)
+    state.take("ps", ps(), NOW + 2)
+    assert only_model(state, 2).is_loaded is False, "it was listed after that call"
 
 
 def test_loads_that_ps_shows_are_counted_for_five_minutes() -> None:

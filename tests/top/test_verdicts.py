@@ -96,9 +96,7 @@ def test_waiting_for_load() -> None:
     state.take("ps", PsReading(server=SERVER, at=NOW, models=()), NOW)
     (verdict,) = state.view(NOW).verdicts
     assert (verdict.kind, verdict.calls) == ("waiting_for_load", ("r",))
-    assert verdict.sentence == (
-        "m: /api/ps does not list it, and 1 call in flight, the oldest for 7 s"
-    )
+    assert verdict.sentence == ("m: /api/ps does not list it, 1 call in flight, oldest 7 s")
     state.take("ps", PsReading(server=SERVER, at=NOW, models=(LoadedModel(name="m:latest"),)), NOW)
     assert state.view(NOW).verdicts == ()
 
