@@ -424,7 +424,7 @@ def test_one_view_as_json(tmp_path: Path) -> None:
     (model,) = view["models"]
     assert (model["model"], model["is_loaded"]) == ("llama3.2", True)
     view = json.loads(alone.stdout)
-    assert (view["in_flight"], view["loaded"], view["calls"]) == (None, 1, [])
+    assert (view["in_flight"], view["loaded"], view["calls"]) == (None, 1, None)
     assert len(json.loads(configured.stdout)["calls"]) == 1
 
 

@@ -282,6 +282,8 @@ def test_a_call_behind_others_or_of_a_model_that_is_not_loaded_has_no_estimate_o
     state = state_of(*seen, first, second)
     etas = {row.id: row.prefill_eta for row in state.view(NOW).calls[:2]}
     assert etas == {"r1": 8.0, "r2": None}
+    state.take("ps", ps(LoadedModel(name="m:latest")), NOW)
+    assert state.view(NOW).calls[1].prefill_eta == 8.0
     state.take("ps", ps(), NOW)
     assert {row.prefill_eta for row in state.view(NOW).calls[:2]} == {None}
 
