@@ -1,0 +1,154 @@
+"""The values of a price file: machines, cloud models and budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct, field
+
+from ollama_otel._frozen import FrozenDict
+from ollama_otel._wire.model_names import key_of
+
+__all__ = [
+    "Budget",
+    "BudgetUnit",
+    "CloudModel",
+    "CloudPrice",
+    "Machine",
+    "MachinePrice",
+    "Period",
+    "Prices",
+    "start_of",
+]
+
+BudgetUnit = Literal["money", "gpu_seconds", "tokens"]
+"""`gpu_seconds`: seconds of a machine's busy time; calls at the same time share each instant."""
+Period = Literal["day", "month"]
+"""Of the calendar, in UTC."""
+
+_HOURS_PER_YEAR: Final = 8766.0
+"""365.25 days."""
+_JOULES_PER_KWH: Final = 3.6e6
+
+# TOML has infinity, which no price is.
+_NotNegative = Annotated[float, Meta(ge=0, le=1e15)]
+_Positive = Annotated[float, Meta(gt=0, le=1e15)]
+_Text = Annotated[str, Meta(min_length=1)]
+
+
+class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a machine costs from a day on."""
+
+    from_: date = field(name="from")
+    """The first day, in UTC."""
+    price_per_kwh: _NotNegative
+    idle_watts: _NotNegative | None = None
+    """Power while no model is loaded."""
+    busy_watts: _NotNegative | None = None
+    """Power while calls are computed."""
+    pue: Annotated[float, Meta(ge=1, le=100)] = 1.0
+    """Power usage effectiveness: what the building draws for each watt of the machine."""
+    purchase_price: _NotNegative | None = None
+    purchase_years: _Positive | None = None
+    """Years over which the purchase price is spread."""
+    rent_per_hour: _NotNegative | None = None
+
+    @property
+    def per_second(self) -> float:
+        """Money for each second, whether it runs something or not; without energy."""
+        rent = (self.rent_per_hour or 0.0) / 3600
+        if self.purchase_price is None or self.purchase_years is None:
+            return rent
+        return rent + self.purchase_price / (self.purchase_years * _HOURS_PER_YEAR * 3600)
+
+    @property
+    def per_joule(self) -> float:
+        """Money for each joule of the machine, with its share of the building's overhead."""
+        return self.pue * self.price_per_kwh / _JOULES_PER_KWH
+
+
+class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A machine, and the addresses of its Ollama servers."""
+
+    name: _Text
+    servers: Annotated[tuple[_Text, ...], Meta(min_length=1)]
+    """`host:port` as the calls have it; without a port it is 11434."""
+    price: Annotated[tuple[MachinePrice, ...], Meta(min_length=1)]
+    """By day, the oldest first."""
+    slots: Annotated[int, Meta(ge=1)] | None = None
+    """Calls that it computes at the same time: `OLLAMA_NUM_PARALLEL`."""
+
+
+class CloudPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a cloud model costs from a day on, in money per 1,000,000 tokens."""
+
+    from_: date = field(name="from")
+    input_per_million: _NotNegative
+    output_per_million: _NotNegative
+    cached_input_per_million: _NotNegative | None = None
+    """None: cached tokens cost what other input costs."""
+
+
+class CloudModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The cloud model that could answer in place of models of Ollama."""
+
+    models: Annotated[tuple[_Text, ...], Meta(min_length=1)]
+    """Models of Ollama, with their tags."""
+    provider: _Text | None = None
+    """Provider, as `genai-prices` names it; None: the prices stand in `price`."""
+    model: _Text | None = None
+    """Model of the provider."""
+    price: tuple[CloudPrice, ...] = ()
+    """Own prices by day, the oldest first."""
+
+    @property
+    def name(self) -> str:
+        """How it is shown."""
+        if self.provider is None:
+            return self.model or "own price"
+        return f"{self.provider}/{self.model}"
+
+
+class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A limit for what calls use up in a period."""
+
+    name: _Text
+    limit: _Positive
+    unit: BudgetUnit
+    period: Period
+    model: _Text | None = None
+    """Only the calls of this model."""
+    user: _Text | None = None
+    """Only the calls of this user."""
+    tags: Mapping[str, str] = FrozenDict()
+    """Only calls with these tags."""
+    each: Annotated[str, Meta(pattern=r"^(model|user|conversation|tag:.+)$")] | None = None
+    """A limit for each value of it: `user`, `model`, `conversation` or `tag:NAME`."""
+
+
+class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of a price file."""
+
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+    """Of all amounts, as ISO 4217 names it."""
+    usd: _Positive | None = None
+    """What 1 US dollar costs in the currency: `genai-prices` has dollars."""
+    machine: tuple[Machine, ...] = ()
+    cloud: tuple[CloudModel, ...] = ()
+    budget: tuple[Budget, ...] = ()
+
+    def machine_of(self, server: str) -> Machine | None:
+        """Return the machine with a server at `host:port`; None if the file has none."""
+        return next((each for each in self.machine if server in each.servers), None)
+
+    def cloud_of(self, model: str) -> CloudModel | None:
+        """Return the cloud model for a model of Ollama; None if the file names none."""
+        key = key_of(model)
+        return next((each for each in self.cloud if key in map(key_of, each.models)), None)
+
+
+def start_of(day: date) -> float:
+    """Return the start of a day in UTC, in seconds since the epoch."""
+    return datetime.combine(day, time(), UTC).timestamp()
