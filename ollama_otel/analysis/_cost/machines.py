@@ -63,6 +63,19 @@ class SharedCost(NamedTuple):
         total: Array = self.machine + self.energy + self.idle
         return total
 
+    def rates(self, segments: Segments) -> tuple[float, float]:
+        """Return the mean money for a second without calls, and for one with calls."""
+        lengths = np.diff(segments.bounds)
+        fixed, idle, busy = (
+            float(np.average(each, weights=lengths))
+            for each in (
+                segments.per_second,
+                _money(segments.idle_watts, segments.per_joule),
+                _money(segments.busy_watts, segments.per_joule),
+            )
+        )
+        return fixed + idle, fixed + busy
+
 
 def share_cost(starts: Array, ends: Array, segments: Segments) -> SharedCost:
     """Share the cost of a machine among its calls.
@@ -70,11 +83,11 @@ def share_cost(starts: Array, ends: Array, segments: Segments) -> SharedCost:
     The numbers are floats, or exact numbers as objects: all of them of one kind.
     """
     timeline = Timeline(starts, ends, segments.bounds)
-    seconds = timeline.shares()
-    of_idle = segments.per_second + segments.idle_watts * segments.per_joule
+    seconds = timeline.seconds
+    of_idle = segments.per_second + _money(segments.idle_watts, segments.per_joule)
     idle_cost = (timeline.idle * of_idle).sum()
     machine = timeline.shares(segments.per_second)
-    of_energy = segments.busy_watts * segments.per_joule
+    of_energy = _money(segments.busy_watts, segments.per_joule)
     energy = timeline.shares(of_energy)
     busy_cost = (timeline.busy * (segments.per_second + of_energy)).sum()
     all_seconds = seconds.sum()
@@ -91,6 +104,11 @@ def share_cost(starts: Array, ends: Array, segments: Segments) -> SharedCost:
         busy=timeline.busy.sum(),
         idle_joules=(timeline.idle * segments.idle_watts).sum(),
     )
+
+
+def _money(watts: Array, per_joule: Array) -> Array:
+    """Return money for each second of a power; energy without a price needs no known power."""
+    return np.where(per_joule == 0, per_joule, watts * per_joule)
 
 
 def segments_of(

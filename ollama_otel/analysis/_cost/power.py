@@ -44,6 +44,11 @@ class Measured(NamedTuple):
     idle_watts: float | None
     """Mean power while no model was loaded; None if that was not measured."""
 
+    def inside(self, start: float, end: float) -> float:
+        """Return how many seconds of a period are measured."""
+        lengths = np.clip(self.ends, start, end) - np.clip(self.starts, start, end)
+        return float(lengths.sum())
+
 
 def read_measured(path: str | os.PathLike[str]) -> Measured:
     """Read a CSV file with columns `time`, `joules` or `watts`, and perhaps `models_loaded`.

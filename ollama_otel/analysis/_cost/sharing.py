@@ -7,6 +7,7 @@ share I(b) - I(a). The shares of all calls add up to the integral of w over the 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,16 +54,24 @@ class Timeline:
         """Time of each segment without calls."""
         return self.lengths - self.busy
 
-    def shares(self, weights: Array | None = None) -> Array:
-        """Return each call's share of the weights, one for each segment; by default of the time."""
-        weighted = self._shared
-        if weights is not None:
-            # Before the first bound and after the last one, all steps are of length 0.
-            weighted = self._shared.copy()
-            weighted[self._first : self._first + len(self._segments)] *= weights[self._segments]
-        integral = _integral(weighted)
-        shares: Array = integral[self._to] - integral[self._from]
-        return shares
+    def shares(self, weights: Array) -> Array:
+        """Return each call's share of weights, of which each segment has one."""
+        if (weights == weights[0]).all():
+            return self.seconds * weights[0]
+        # Before the first bound and after the last one, all steps are of length 0.
+        weighted = self._shared.copy()
+        weighted[self._first : self._first + len(self._segments)] *= weights[self._segments]
+        return self._differences(weighted)
+
+    @cached_property
+    def seconds(self) -> Array:
+        """Each call's share of the busy time."""
+        return self._differences(self._shared)
+
+    def _differences(self, steps: Array) -> Array:
+        integral = _integral(steps)
+        differences: Array = integral[self._to] - integral[self._from]
+        return differences
 
 
 def _integral(steps: Array) -> Array:

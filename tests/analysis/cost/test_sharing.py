@@ -110,7 +110,7 @@ def test_a_large_log_adds_up() -> None:
 
 def test_two_calls_at_once_share_the_time_equally() -> None:
     timeline = Timeline(np.array([0.0, 2.0]), np.array([4.0, 4.0]), np.array([0.0, 10.0]))
-    assert list(timeline.shares()) == [3.0, 1.0]
+    assert list(timeline.seconds) == [3.0, 1.0]
     assert list(timeline.busy) == [4.0]
     assert list(timeline.idle) == [6.0]
 

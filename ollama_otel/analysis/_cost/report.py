@@ -1,0 +1,216 @@
+"""The report: what the calls of a log cost, by group, against the cloud, and against budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+
+from ollama_otel._prices.values import Prices
+from ollama_otel.analysis._cost.budgets import budget_uses, groups_of
+from ollama_otel.analysis._cost.calls import CostedCalls, MachineShare, costed_calls, left_out
+from ollama_otel.analysis._cost.cloud import Tokens, cloud_amounts
+from ollama_otel.analysis._cost.columns import Codes, Source
+from ollama_otel.analysis._cost.grouping import days_of, group_codes, sums
+from ollama_otel.analysis._cost.power import Measured
+from ollama_otel.analysis._cost.results import (
+    BreakEven,
+    CloudUse,
+    CostLine,
+    CostReport,
+    MachineCost,
+)
+from ollama_otel.analysis._cost.sharing import Array
+
+__all__ = ["cost"]
+
+_MILLION: Final = 1e6
+_MONTH: Final = 730.5 * 3600
+"""Seconds: a twelfth of 365.25 days."""
+
+
+def cost(
+    calls: Source,
+    prices: Prices,
+    *,
+    by: str = "model",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    measured: Mapping[str, Measured] | None = None,
+) -> CostReport:
+    """Return what the calls of a log cost.
+
+    `by` is `model`, `user`, `conversation`, `day`, `server` or `tag:NAME`. `start` and `end` bound
+    the period whose idle time is shared out; by default it is that of the first to the last call.
+    `measured` has the measured energy of machines, by their names in the price file.
+
+    Raises `PriceError` if the price file lacks a price or a machine, or if no call has a cost, and
+    `MissingExtraError` if a cloud model needs `genai-prices`, which is not installed.
+    """
+    wanted = [each for budget in prices.budget for each in groups_of(budget)]
+    groups = list(dict.fromkeys([*wanted, *(() if by in {"day", "model"} else (by,))]))
+    columns = {group: f"group_{number}" for number, group in enumerate(groups)}
+    found = costed_calls(calls, prices, groups=groups, period=(start, end), measured=measured)
+    cloud, uses, unmapped = _cloud(found, prices)
+    return CostReport(
+        currency=prices.currency,
+        start=datetime.fromtimestamp(found.start, UTC),
+        end=datetime.fromtimestamp(found.end, UTC),
+        by=by,
+        lines=tuple(_lines(found, _codes(found, by, columns), cloud, is_in_order=by == "day")),
+        total=next(_lines(found, _all_as_one(found), cloud)),
+        machines=tuple(map(_machine, found.machines)),
+        cloud=uses,
+        unmapped=unmapped,
+        knows_cached_tokens=found.cached_tokens is not None,
+        break_even=tuple(_break_evens(found, cloud)),
+        budgets=tuple(use for each in prices.budget for use in budget_uses(each, found, columns)),
+        without_timings=int(np.isnan(found.to_input).sum()),
+        estimated_queues=found.estimated_queues,
+        left_out=left_out(calls, (start, end)),
+    )
+
+
+def _codes(calls: CostedCalls, by: str, columns: Mapping[str, str]) -> Codes:
+    if by == "day":
+        return days_of(calls.started_at)
+    if by == "model":
+        return calls.models
+    return group_codes(calls.table, columns[by], by)
+
+
+def _all_as_one(calls: CostedCalls) -> Codes:
+    return Codes(np.zeros(len(calls.started_at), dtype=int), ("all calls",))
+
+
+def _lines(
+    calls: CostedCalls, codes: Codes, cloud: Array, *, is_in_order: bool = False
+) -> Iterator[CostLine]:
+    """Yield a line for each text of the codes, and for the calls that have none."""
+    count = sums(codes, np.ones(len(codes.numbers)))
+    inputs, outputs = (np.nan_to_num(each) for each in (calls.input_tokens, calls.output_tokens))
+    is_mapped = ~np.isinf(cloud)
+    parts = {
+        name: sums(codes, getattr(calls, name)) for name in ("gpu_seconds", "machine", "energy")
+    }
+    idle, joules = sums(codes, calls.idle), sums(codes, calls.joules)
+    input_tokens, output_tokens = sums(codes, inputs), sums(codes, outputs)
+    per_input = _per_million(codes, calls, calls.to_input, calls.input_tokens)
+    per_output = _per_million(codes, calls, 1 - calls.to_input, calls.output_tokens)
+    in_cloud = sums(codes, np.where(is_mapped, np.nan_to_num(cloud), 0.0))
+    not_mapped = sums(codes, (~is_mapped).astype(float))
+    places = range(len(count))
+    if not is_in_order:
+        total = parts["machine"] + parts["energy"] + idle
+        places = sorted(places, key=lambda place: -total[place])
+    for place in places:
+        if not count[place]:
+            continue
+        yield CostLine(
+            name=codes.texts[place] if place < len(codes.texts) else None,
+            calls=int(count[place]),
+            **{name: float(each[place]) for name, each in parts.items()},
+            idle=float(idle[place]),
+            joules=_known(joules[place]),
+            input_tokens=int(input_tokens[place]),
+            output_tokens=int(output_tokens[place]),
+            per_million_input=_known(per_input[place]),
+            per_million_output=_known(per_output[place]),
+            cloud=None if not_mapped[place] else float(in_cloud[place]),
+        )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _per_million(codes: Codes, calls: CostedCalls, part: Array, tokens: Array) -> Array:
+    """Return the cost of 1,000,000 tokens, of the calls with known tokens and timings."""
+    is_known = ~np.isnan(part) & ~np.isnan(tokens)
+    money = sums(codes, np.where(is_known, calls.cost * part, 0.0))
+    count = sums(codes, np.where(is_known, tokens, 0.0))
+    result: Array = np.divide(money, count, out=np.full(len(count), np.nan), where=count > 0)
+    return result * _MILLION
+
+
+# --- the cloud ----------------------------------------------------------------------------
+
+
+def _cloud(
+    calls: CostedCalls, prices: Prices
+) -> tuple[Array, tuple[CloudUse, ...], tuple[str, ...]]:
+    """Return the cloud's price of each call, and what each model is compared with.
+
+    NaN: its tokens are unknown. Infinite: its model has no cloud model.
+    """
+    amounts = np.full(len(calls.started_at), np.inf)
+    uses, unmapped = [], []
+    for model in calls.models.texts:
+        cloud = prices.cloud_of(model)
+        if cloud is None:
+            unmapped.append(model)
+            continue
+        chosen = calls.models.of(model)
+        cached = calls.cached_tokens
+        found = amounts[chosen] = cloud_amounts(
+            cloud,
+            Tokens(
+                at=calls.started_at[chosen],
+                input=calls.input_tokens[chosen],
+                output=calls.output_tokens[chosen],
+                cached=None if cached is None else cached[chosen],
+            ),
+            prices,
+        )
+        uses.append(
+            CloudUse(
+                model=model,
+                cloud=cloud.name,
+                calls=int(chosen.sum()),
+                own=float(calls.cost[chosen].sum()),
+                amount=float(np.nansum(found)),
+                without_tokens=int(np.isnan(found).sum()),
+            )
+        )
+    return amounts, tuple(uses), tuple(sorted(unmapped))
+
+
+def _machine(machine: MachineShare) -> MachineCost:
+    shared = machine.shared
+    return MachineCost(
+        name=machine.name,
+        total=float(shared.total),
+        unallocated=float(shared.unallocated),
+        period=float(shared.period),
+        busy=float(shared.busy),
+        joules=_known(shared.joules.sum() + shared.idle_joules),
+        measured=machine.measured,
+    )
+
+
+def _break_evens(calls: CostedCalls, cloud: Array) -> Iterator[BreakEven]:
+    """Yield the break-even of each machine with calls that have a price in the cloud."""
+    for machine in calls.machines:
+        amounts = cloud[machine.calls]
+        is_known = np.isfinite(amounts)
+        seconds = float(machine.shared.seconds[is_known].sum())
+        if not seconds:
+            continue
+        tokens = (calls.input_tokens + np.nan_to_num(calls.output_tokens))[machine.calls][is_known]
+        idle, busy = machine.shared.rates(machine.segments)
+        in_cloud = float(amounts[is_known].sum()) / seconds
+        saved = in_cloud - (busy - idle)
+        utilisation = idle / saved if saved > 0 else None
+        yield BreakEven(
+            machine=machine.name,
+            utilisation=utilisation,
+            tokens_per_month=(
+                None
+                if utilisation is None
+                else utilisation * _MONTH * float(np.nansum(tokens)) / seconds
+            ),
+            own_per_month=idle * _MONTH,
+            cloud_per_busy_hour=in_cloud * 3600,
+        )
