@@ -27,6 +27,7 @@ COMMANDS: Final = (
     Command("replay", "send the requests of a log to a server again", "replay"),
     Command("serve-replay", "answer requests from a log, on a port", "serve_replay"),
     Command("demo", "make a few calls and show their telemetry", "demo"),
+    Command("cost", "show what the calls of a log cost", "cost"),
     Command("dashboards", "run, check, export or import the Grafana boards", "dashboards"),
 )
 

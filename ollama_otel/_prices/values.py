@@ -90,6 +90,12 @@ class CloudPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cached_input_per_million: _NotNegative | None = None
     """None: cached tokens cost what other input costs."""
 
+    @property
+    def of_cached(self) -> float:
+        """The price of cached input."""
+        own = self.cached_input_per_million
+        return self.input_per_million if own is None else own
+
 
 class CloudModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cloud model that could answer in place of models of Ollama."""

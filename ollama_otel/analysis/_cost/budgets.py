@@ -5,7 +5,6 @@ from __future__ import annotations
 from calendar import monthrange
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
 
 import numpy as np
 
@@ -102,5 +101,5 @@ def _amounts(budget: Budget, calls: CostedCalls) -> Array:
         return calls.cost
     if budget.unit == "gpu_seconds":
         return calls.gpu_seconds
-    tokens: Any = np.nan_to_num(calls.input_tokens) + np.nan_to_num(calls.output_tokens)
+    tokens: Array = np.nan_to_num(calls.input_tokens) + np.nan_to_num(calls.output_tokens)
     return tokens

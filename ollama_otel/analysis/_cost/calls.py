@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
 from ollama_otel._facts import FACTS
 from ollama_otel._prices.values import Prices
@@ -22,6 +21,7 @@ from ollama_otel.analysis._cost.columns import (
     TO_SERVER,
     Codes,
     Source,
+    Table,
     codes_of,
     floats_of,
     seconds_of,
@@ -30,7 +30,7 @@ from ollama_otel.analysis._cost.grouping import expression_of, model_codes
 from ollama_otel.analysis._cost.machines import Segments, SharedCost, segments_of, share_cost
 from ollama_otel.analysis._cost.power import Measured
 from ollama_otel.analysis._cost.sharing import Array
-from ollama_otel.errors import PriceError
+from ollama_otel.errors import AnalysisError, PriceError
 
 __all__ = ["CostedCalls", "MachineShare", "costed_calls", "left_out"]
 
@@ -69,7 +69,7 @@ class MachineShare:
 class CostedCalls:
     """Calls and their cost, as columns; NaN is unknown."""
 
-    table: pa.Table
+    table: Table
     start: float
     """Seconds since the epoch, as `end` and `started_at`."""
     end: float
@@ -111,11 +111,14 @@ def costed_calls(
     """Read the calls that machines computed in a period, and share the machines' costs.
 
     `groups` are read as further columns, named `group_0` and so on. `measured` has the energy of
-    machines by their names. Raises `PriceError` if a price is missing, or a machine.
+    machines by their names. Raises `PriceError` if a price is missing, or a machine,
+    and `AnalysisError` if there are no such calls.
     """
     table = _read(source, list(groups), period)
     if not len(table):
-        raise PriceError("no call of this period was computed on a machine: nothing has a cost")
+        raise AnalysisError(
+            "expected calls that a machine computed, found none in this period: nothing has a cost"
+        )
     started_at = seconds_of(table, "started_at")
     began = started_at + floats_of(table, "began")
     ended = started_at + floats_of(table, "ended")
@@ -156,18 +159,18 @@ def left_out(
         for number, condition in enumerate(LEFT_OUT.values())
     )
     where, parameters = _inside(period)
-    row = source.query(f"SELECT {counts} FROM calls{where}", **parameters)  # noqa: S608 - our own
+    row = source.query(f"SELECT {counts} FROM calls{where}", **parameters)
     found = {name: row[f"count_{n}"][0].as_py() or 0 for n, name in enumerate(LEFT_OUT)}
     return {name: int(count) for name, count in found.items() if count}
 
 
 def _read(
     source: Source, groups: list[str], period: tuple[datetime | None, datetime | None]
-) -> pa.Table:
+) -> Table:
     columns = {**_COLUMNS, **{f"group_{n}": expression_of(each) for n, each in enumerate(groups)}}
     chosen = ", ".join(f"{expression} AS c_{name}" for name, expression in columns.items())
     where, parameters = _inside(period, COMPUTED)
-    table = source.query(f"SELECT {chosen} FROM calls{where}", **parameters)  # noqa: S608 - our own
+    table: Table = source.query(f"SELECT {chosen} FROM calls{where}", **parameters)
     return table.rename_columns([name.removeprefix("c_") for name in table.column_names])
 
 
@@ -232,7 +235,7 @@ def _joined(machines: Iterable[MachineShare], count: int) -> dict[str, Array]:
     return joined
 
 
-def _to_input(table: pa.Table) -> Array:
+def _to_input(table: Table) -> Array:
     """Return which part of each call's cost is for its input, by the server's timings."""
     prompt, answer = (floats_of(table, f"{name}eval_duration") for name in ("prompt_", ""))
     both = prompt + answer

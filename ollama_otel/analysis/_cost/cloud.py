@@ -31,6 +31,11 @@ class Tokens(NamedTuple):
     cached: Array | None = None
     """Tokens of the input that came from a cache; None if the log does not know them."""
 
+    def only(self, chosen: Array) -> Tokens:
+        """Return those of some calls."""
+        cached = None if self.cached is None else self.cached[chosen]
+        return Tokens(self.at[chosen], self.input[chosen], self.output[chosen], cached)
+
 
 def cloud_amounts(cloud: CloudModel, tokens: Tokens, prices: Prices) -> Array:
     """Return what each call would have cost, in the currency of the prices; NaN is unknown.
@@ -56,16 +61,8 @@ def _own_amounts(cloud: CloudModel, tokens: Tokens) -> Array:
         )
     entry = np.searchsorted(days, tokens.at, side="right") - 1
     of_input, of_output, of_cached = (
-        np.array([value(price) for price in cloud.price])[entry]
-        for value in (
-            lambda price: price.input_per_million,
-            lambda price: price.output_per_million,
-            lambda price: (
-                price.input_per_million
-                if price.cached_input_per_million is None
-                else price.cached_input_per_million
-            ),
-        )
+        np.array([getattr(price, name) for price in cloud.price])[entry]
+        for name in ("input_per_million", "output_per_million", "of_cached")
     )
     return _amounts(tokens, of_input, of_output, of_cached)
 
@@ -73,9 +70,7 @@ def _own_amounts(cloud: CloudModel, tokens: Tokens) -> Array:
 def _amounts(tokens: Tokens, of_input: Array, of_output: Array, of_cached: Array) -> Array:
     """Return the amounts for prices per million tokens."""
     # Embeddings have no output.
-    amounts: Array = (
-        tokens.input * of_input + np.nan_to_num(tokens.output) * of_output
-    ) / _MILLION
+    amounts: Array = (tokens.input * of_input + np.nan_to_num(tokens.output) * of_output) / _MILLION
     if tokens.cached is not None:
         amounts = amounts + np.nan_to_num(tokens.cached) * (of_cached - of_input) / _MILLION
     return amounts
@@ -92,8 +87,7 @@ def _known_amounts(cloud: CloudModel, tokens: Tokens) -> Array:
         by_price.setdefault(id(price), (price, []))[1].append(number)
     for price, numbers in by_price.values():
         chosen = np.isin(places, numbers)
-        part = Tokens(*(None if each is None else each[chosen] for each in tokens))
-        amounts[chosen] = _at_price(cloud, part, price)
+        amounts[chosen] = _at_price(cloud, tokens.only(chosen), price)
     return amounts
 
 

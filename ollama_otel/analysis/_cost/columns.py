@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ollama_otel._wire.endpoints import ENDPOINTS
 from ollama_otel.analysis._cost.sharing import Array
+from ollama_otel.analysis._store.extras import imported
 from ollama_otel.records import ErrorType
 
 __all__ = [
@@ -22,16 +21,23 @@ __all__ = [
     "TO_SERVER",
     "Codes",
     "Source",
+    "Table",
     "codes_of",
     "floats_of",
     "seconds_of",
 ]
 
 
+_arrow: Final = imported("pyarrow")
+_compute: Final = imported("pyarrow.compute")
+Table = Any
+"""A `pyarrow.Table`."""
+
+
 class Source(Protocol):
     """A table `calls` that answers SQL."""
 
-    def query(self, sql: str, **parameters: Any) -> pa.Table:
+    def query(self, sql: str, **parameters: Any) -> Table:
         """Return the result of a query."""
         ...
 
@@ -47,11 +53,10 @@ def _texts(values: Any) -> str:
     return ", ".join(f"'{each}'" for each in values)
 
 
-_INFERENCE: Final = "operation IN ({})".format(
-    _texts(dict.fromkeys(each.name for each in ENDPOINTS if each.moves_model))
-)
-_OF_MACHINE: Final = "remote_model IS NULL AND COALESCE(ending, '') NOT IN ({})".format(
-    _texts(("redirect", "auth_round"))
+_OPERATIONS: Final = _texts(dict.fromkeys(each.name for each in ENDPOINTS if each.moves_model))
+_INFERENCE: Final = f"operation IN ({_OPERATIONS})"
+_OF_MACHINE: Final = (
+    "remote_model IS NULL AND COALESCE(ending, '') NOT IN ('redirect', 'auth_round')"
 )
 _REPLAYED: Final = "COALESCE(outcome, '') = 'completed' AND NOT COALESCE(is_from_network, TRUE)"
 _IS_REFUSED: Final = f"COALESCE(error_type, '') IN ({_texts(_REFUSED)})"
@@ -60,14 +65,16 @@ COMPUTED: Final = (
     f" AND NOT ({_REPLAYED}) AND NOT ({_IS_REFUSED})"
 )
 """Condition of the calls that a machine computed."""
-LEFT_OUT: Final[Mapping[str, str]] = {
+_LEFT_OUT: Final = {
     "without an end": "duration IS NULL",
     "of models that ran at another place": "remote_model IS NOT NULL",
     "that were answered by a replay": f"duration IS NOT NULL AND {_REPLAYED}",
     "that the server refused, or that did not reach it": _IS_REFUSED,
 }
-"""Conditions of the calls for inference that cost nothing, and what they are called."""
-LEFT_OUT = {name: f"{_INFERENCE} AND ({condition})" for name, condition in LEFT_OUT.items()}
+LEFT_OUT: Final[Mapping[str, str]] = {
+    name: f"{_INFERENCE} AND ({condition})" for name, condition in _LEFT_OUT.items()
+}
+"""Conditions of the calls for inference that cost nothing, by what they are called."""
 
 SERVER: Final = (
     "CASE WHEN served_by IS NULL THEN server"
@@ -112,25 +119,27 @@ class Codes(NamedTuple):
         return Codes(np.where(self.numbers < 0, -1, new[self.numbers]), texts)
 
 
-def codes_of(table: pa.Table, name: str) -> Codes:
+def codes_of(table: Table, name: str) -> Codes:
     """Return a column of texts."""
     column = table[name].combine_chunks()
-    if not pa.types.is_dictionary(column.type):
-        column = pc.dictionary_encode(column.cast(pa.string()))
-    if isinstance(column, pa.ChunkedArray):
+    if not _arrow.types.is_dictionary(column.type):
+        column = _compute.dictionary_encode(column.cast(_arrow.string()))
+    if isinstance(column, _arrow.ChunkedArray):
         column = column.combine_chunks()
-    numbers = pc.fill_null(column.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    numbers = _compute.fill_null(column.indices.cast(_arrow.int64()), -1).to_numpy(
+        zero_copy_only=False
+    )
     return Codes(numbers, tuple(column.dictionary.to_pylist()))
 
 
-def floats_of(table: pa.Table, name: str) -> Array:
+def floats_of(table: Table, name: str) -> Array:
     """Return a column of numbers; NaN is unknown."""
-    return table[name].cast(pa.float64()).to_numpy()
+    numbers: Array = table[name].cast(_arrow.float64()).to_numpy()
+    return numbers
 
 
-def seconds_of(table: pa.Table, name: str) -> Array:
+def seconds_of(table: Table, name: str) -> Array:
     """Return a column of times, in seconds since the epoch."""
-    column = table[name]
-    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-        return column.cast(pa.int64()).to_numpy() / 1e9
-    return column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy() / 1e6
+    column = table[name].cast(_arrow.timestamp("us"), safe=False)
+    microseconds: Array = column.cast(_arrow.int64()).to_numpy()
+    return microseconds / 1e6

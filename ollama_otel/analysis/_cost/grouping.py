@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
 from ollama_otel._wire.model_names import key_of, short_name
-from ollama_otel.analysis._cost.columns import MODEL, SERVER, Codes, codes_of
+from ollama_otel.analysis._cost.columns import MODEL, SERVER, Codes, Table, codes_of
 from ollama_otel.analysis._cost.sharing import Array
-from ollama_otel.errors import PriceError
+from ollama_otel.analysis._store.columns import literal
+from ollama_otel.errors import AnalysisError
 
 __all__ = ["days_of", "expression_of", "group_codes", "model_codes", "months_of", "sums"]
 
@@ -26,18 +26,18 @@ _EXPRESSIONS: Final = {
 def expression_of(group: str) -> str:
     """Return the SQL of a group: `model`, `user`, `conversation`, `server` or `tag:NAME`.
 
-    Raises `PriceError` for another one.
+    Raises `AnalysisError` for another one.
     """
     kind, _, name = group.partition(":")
     if kind == "tag" and name:
-        return "tag('{}')".format(name.replace("'", "''"))
+        return f"tag(tags, {literal(name)})"
     if group not in _EXPRESSIONS:
         known = ", ".join(_EXPRESSIONS)
-        raise PriceError(f"expected {known}, day or tag:NAME to group by, found {group!r}")
+        raise AnalysisError(f"expected {known}, day or tag:NAME to group by, found {group!r}")
     return _EXPRESSIONS[group]
 
 
-def group_codes(table: pa.Table, column: str, group: str) -> Codes:
+def group_codes(table: Table, column: str, group: str) -> Codes:
     """Return the column of a group; spellings of a model's name are one."""
     codes = codes_of(table, column)
     return model_codes(codes) if group == "model" else codes

@@ -46,8 +46,8 @@ def cost(
     the period whose idle time is shared out; by default it is that of the first to the last call.
     `measured` has the measured energy of machines, by their names in the price file.
 
-    Raises `PriceError` if the price file lacks a price or a machine, or if no call has a cost, and
-    `MissingExtraError` if a cloud model needs `genai-prices`, which is not installed.
+    Raises `PriceError` if the price file lacks a price or a machine, `AnalysisError` if no call
+    has a cost, and `MissingExtraError` if a cloud model needs `genai-prices`, which is missing.
     """
     wanted = [each for budget in prices.budget for each in groups_of(budget)]
     groups = list(dict.fromkeys([*wanted, *(() if by in {"day", "model"} else (by,))]))
@@ -101,11 +101,8 @@ def _lines(
     per_output = _per_million(codes, calls, 1 - calls.to_input, calls.output_tokens)
     in_cloud = sums(codes, np.where(is_mapped, np.nan_to_num(cloud), 0.0))
     not_mapped = sums(codes, (~is_mapped).astype(float))
-    places = range(len(count))
-    if not is_in_order:
-        total = parts["machine"] + parts["energy"] + idle
-        places = sorted(places, key=lambda place: -total[place])
-    for place in places:
+    total = parts["machine"] + parts["energy"] + idle
+    for place in range(len(count)) if is_in_order else np.argsort(-total, kind="stable"):
         if not count[place]:
             continue
         yield CostLine(

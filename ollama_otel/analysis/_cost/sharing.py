@@ -57,7 +57,8 @@ class Timeline:
     def shares(self, weights: Array) -> Array:
         """Return each call's share of weights, of which each segment has one."""
         if (weights == weights[0]).all():
-            return self.seconds * weights[0]
+            shares: Array = self.seconds * weights[0]
+            return shares
         # Before the first bound and after the last one, all steps are of length 0.
         weighted = self._shared.copy()
         weighted[self._first : self._first + len(self._segments)] *= weights[self._segments]
