@@ -26,7 +26,7 @@ from ollama_otel._prices.values import (
 from ollama_otel._wire.model_names import key_of
 from ollama_otel.errors import PriceError
 
-__all__ = ["parse_prices", "read_prices"]
+__all__ = ["parse_prices", "prices_of", "read_prices"]
 
 _DEFAULT_PORT: Final = 11434
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
@@ -69,6 +69,21 @@ def read_prices(path: str | os.PathLike[str]) -> Prices:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PriceError(f"the price file {os.fspath(path)} cannot be read: {reason}") from None
     return parse_prices(text, os.fspath(path))
+
+
+_read: Final[dict[str, Prices]] = {}
+"""Price files that this process has read, by path."""
+
+
+def prices_of(path: str | os.PathLike[str], *, again: bool = False) -> Prices:
+    """Return the prices of a file, which is read once in a process, or `again`.
+
+    Raises `PriceError` as `read_prices` does.
+    """
+    key = os.path.abspath(path)  # noqa: PTH100 - of any path
+    if again or key not in _read:
+        _read[key] = read_prices(path)
+    return _read[key]
 
 
 def parse_prices(text: str, name: str) -> Prices:

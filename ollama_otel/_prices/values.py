@@ -64,6 +64,11 @@ class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return rent + self.purchase_price / (self.purchase_years * _HOURS_PER_YEAR * 3600)
 
     @property
+    def per_idle_hour(self) -> float:
+        """Money for an hour without calls; its energy included, if the power is known."""
+        return 3600 * (self.per_second + (self.idle_watts or 0.0) * self.per_joule)
+
+    @property
     def per_joule(self) -> float:
         """Money for each joule of the machine, with its share of the building's overhead."""
         return self.pue * self.price_per_kwh / _JOULES_PER_KWH
@@ -79,6 +84,18 @@ class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """By day, the oldest first."""
     slots: Annotated[int, Meta(ge=1)] | None = None
     """Calls that it computes at the same time: `OLLAMA_NUM_PARALLEL`."""
+
+    def price_now(self) -> MachinePrice | None:
+        """Return the price of today."""
+        return self.price_at(datetime.now(UTC).timestamp())
+
+    def price_at(self, time: float) -> MachinePrice | None:
+        """Return the price at a time, in seconds since the epoch; None before the first one."""
+        found = None
+        for price in self.price:
+            if start_of(price.from_) <= time:
+                found = price
+        return found
 
 
 class CloudPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

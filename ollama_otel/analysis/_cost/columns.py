@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
+from ollama_otel._prices.computation import REFUSED
 from ollama_otel._wire.endpoints import ENDPOINTS
 from ollama_otel.analysis._cost.sharing import Array
 from ollama_otel.analysis._store.extras import imported
-from ollama_otel.records import ErrorType
 
 __all__ = [
     "AT_SERVER",
@@ -42,13 +42,6 @@ class Source(Protocol):
         ...
 
 
-_REFUSED: Final[tuple[ErrorType, ...]] = (
-    *("connect", "rejected", "server_busy", "rate_limited", "unauthorized", "forbidden"),
-    *("model_not_found", "not_found", "unsupported", "invalid_request", "context_exceeded"),
-)
-"""Errors of calls that the server did not compute: it was not reached, or it refused them."""
-
-
 def _texts(values: Any) -> str:
     return ", ".join(f"'{each}'" for each in values)
 
@@ -59,7 +52,7 @@ _OF_MACHINE: Final = (
     "remote_model IS NULL AND COALESCE(ending, '') NOT IN ('redirect', 'auth_round')"
 )
 _REPLAYED: Final = "COALESCE(outcome, '') = 'completed' AND NOT COALESCE(is_from_network, TRUE)"
-_IS_REFUSED: Final = f"COALESCE(error_type, '') IN ({_texts(_REFUSED)})"
+_IS_REFUSED: Final = f"COALESCE(error_type, '') IN ({_texts(sorted(REFUSED))})"
 COMPUTED: Final = (
     f"{_INFERENCE} AND duration IS NOT NULL AND {_OF_MACHINE}"
     f" AND NOT ({_REPLAYED}) AND NOT ({_IS_REFUSED})"
