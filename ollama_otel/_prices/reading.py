@@ -40,6 +40,7 @@ _WORDS: Final = {
     ),
     "`str` of length >= 1": "a text",
     "`str`": "a text",
+    "Invalid RFC3339 encoded date": "a day such as 2026-01-31",
     "`date`": "a day such as 2026-01-31, without quotes",
     "`array` of length >= 1": "a list with at least one entry",
     "`array`": "a list",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
@@ -37,7 +38,7 @@ def by_hand(starts, ends, segments: Segments):
     """Each call's seconds and money, and the money for idle time: instant by instant, slowly."""
     seconds, cost, idle = [Fraction(0)] * len(starts), [Fraction(0)] * len(starts), Fraction(0)
     edges = sorted({*starts, *ends, *segments.bounds})
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         if a < segments.bounds[0] or b > segments.bounds[-1]:
             continue
         part = max(n for n, bound in enumerate(segments.bounds) if bound <= a)
@@ -70,9 +71,7 @@ def test_the_costs_of_all_calls_add_up_to_what_the_machine_costs(case) -> None:
     assert sum(shared.seconds) == shared.busy
     lengths = np.diff(segments.bounds)
     fixed = sum(lengths * segments.per_second)
-    least = sum(
-        lengths * np.minimum(segments.idle_watts, segments.busy_watts) * segments.per_joule
-    )
+    least = sum(lengths * np.minimum(segments.idle_watts, segments.busy_watts) * segments.per_joule)
     most = sum(lengths * np.maximum(segments.idle_watts, segments.busy_watts) * segments.per_joule)
     assert fixed + least <= shared.total <= fixed + most
 
@@ -81,7 +80,9 @@ def test_the_costs_of_all_calls_add_up_to_what_the_machine_costs(case) -> None:
 def test_floats_are_as_exact_as_floats_are(case) -> None:
     starts, ends, segments = case
     floats = share_cost(
-        starts.astype(float), ends.astype(float), Segments(*(each.astype(float) for each in segments))
+        starts.astype(float),
+        ends.astype(float),
+        Segments(*(each.astype(float) for each in segments)),
     )
     exactly = share_cost(starts, ends, segments)
     assert np.allclose(floats.cost, exactly.cost.astype(float), rtol=1e-9, atol=1e-9)
