@@ -15,12 +15,12 @@ from msgspec.structs import replace
 
 from ollama_otel._prices.values import (
     Budget,
+    BudgetPeriod,
     BudgetUnit,
     CloudModel,
     CloudPrice,
     Machine,
     MachinePrice,
-    Period,
     Prices,
 )
 from ollama_otel._wire.model_names import key_of
@@ -48,7 +48,7 @@ _WORDS: Final = {
     " | null": "",
     " <= 1000000000000000.0": " up to 1e15",
 }
-_CHOICES: Final = {"unit": get_args(BudgetUnit), "period": get_args(Period)}
+_CHOICES: Final = {"unit": get_args(BudgetUnit), "period": get_args(BudgetPeriod)}
 
 
 class _Fault(NamedTuple):

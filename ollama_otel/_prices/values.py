@@ -13,29 +13,29 @@ from ollama_otel._wire.model_names import key_of
 
 __all__ = [
     "Budget",
+    "BudgetPeriod",
     "BudgetUnit",
     "CloudModel",
     "CloudPrice",
     "Machine",
     "MachinePrice",
-    "Period",
     "Prices",
     "start_of",
 ]
 
 BudgetUnit = Literal["money", "gpu_seconds", "tokens"]
 """`gpu_seconds`: seconds of a machine's busy time; calls at the same time share each instant."""
-Period = Literal["day", "month"]
+BudgetPeriod = Literal["day", "month"]
 """Of the calendar, in UTC."""
 
 _HOURS_PER_YEAR: Final = 8766.0
 """365.25 days."""
 _JOULES_PER_KWH: Final = 3.6e6
 
-# TOML has infinity, which no price is.
-_NotNegative = Annotated[float, Meta(ge=0, le=1e15)]
-_Positive = Annotated[float, Meta(gt=0, le=1e15)]
-_Text = Annotated[str, Meta(min_length=1)]
+_NOT_NEGATIVE: Final = Meta(ge=0, le=1e15)
+"""TOML has infinity, which no price is."""
+_POSITIVE: Final = Meta(gt=0, le=1e15)
+_NOT_EMPTY: Final = Meta(min_length=1)
 
 
 class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,17 +43,17 @@ class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     from_: date = field(name="from")
     """The first day, in UTC."""
-    price_per_kwh: _NotNegative
-    idle_watts: _NotNegative | None = None
+    price_per_kwh: Annotated[float, _NOT_NEGATIVE]
+    idle_watts: Annotated[float, _NOT_NEGATIVE] | None = None
     """Power while no model is loaded."""
-    busy_watts: _NotNegative | None = None
+    busy_watts: Annotated[float, _NOT_NEGATIVE] | None = None
     """Power while calls are computed."""
     pue: Annotated[float, Meta(ge=1, le=100)] = 1.0
     """Power usage effectiveness: what the building draws for each watt of the machine."""
-    purchase_price: _NotNegative | None = None
-    purchase_years: _Positive | None = None
+    purchase_price: Annotated[float, _NOT_NEGATIVE] | None = None
+    purchase_years: Annotated[float, _POSITIVE] | None = None
     """Years over which the purchase price is spread."""
-    rent_per_hour: _NotNegative | None = None
+    rent_per_hour: Annotated[float, _NOT_NEGATIVE] | None = None
 
     @property
     def per_second(self) -> float:
@@ -77,10 +77,10 @@ class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A machine, and the addresses of its Ollama servers."""
 
-    name: _Text
-    servers: Annotated[tuple[_Text, ...], Meta(min_length=1)]
+    name: Annotated[str, _NOT_EMPTY]
+    servers: Annotated[tuple[Annotated[str, _NOT_EMPTY], ...], _NOT_EMPTY]
     """`host:port` as the calls have it; without a port it is 11434."""
-    price: Annotated[tuple[MachinePrice, ...], Meta(min_length=1)]
+    price: Annotated[tuple[MachinePrice, ...], _NOT_EMPTY]
     """By day, the oldest first."""
     slots: Annotated[int, Meta(ge=1)] | None = None
     """Calls that it computes at the same time: `OLLAMA_NUM_PARALLEL`."""
@@ -102,9 +102,9 @@ class CloudPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a cloud model costs from a day on, in money per 1,000,000 tokens."""
 
     from_: date = field(name="from")
-    input_per_million: _NotNegative
-    output_per_million: _NotNegative
-    cached_input_per_million: _NotNegative | None = None
+    input_per_million: Annotated[float, _NOT_NEGATIVE]
+    output_per_million: Annotated[float, _NOT_NEGATIVE]
+    cached_input_per_million: Annotated[float, _NOT_NEGATIVE] | None = None
     """None: cached tokens cost what other input costs."""
 
     @property
@@ -117,11 +117,11 @@ class CloudPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class CloudModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cloud model that could answer in place of models of Ollama."""
 
-    models: Annotated[tuple[_Text, ...], Meta(min_length=1)]
+    models: Annotated[tuple[Annotated[str, _NOT_EMPTY], ...], _NOT_EMPTY]
     """Models of Ollama, with their tags."""
-    provider: _Text | None = None
+    provider: Annotated[str, _NOT_EMPTY] | None = None
     """Provider, as `genai-prices` names it; None: the prices stand in `price`."""
-    model: _Text | None = None
+    model: Annotated[str, _NOT_EMPTY] | None = None
     """Model of the provider."""
     price: tuple[CloudPrice, ...] = ()
     """Own prices by day, the oldest first."""
@@ -137,13 +137,13 @@ class CloudModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A limit for what calls use up in a period."""
 
-    name: _Text
-    limit: _Positive
+    name: Annotated[str, _NOT_EMPTY]
+    limit: Annotated[float, _POSITIVE]
     unit: BudgetUnit
-    period: Period
-    model: _Text | None = None
+    period: BudgetPeriod
+    model: Annotated[str, _NOT_EMPTY] | None = None
     """Only the calls of this model."""
-    user: _Text | None = None
+    user: Annotated[str, _NOT_EMPTY] | None = None
     """Only the calls of this user."""
     tags: Mapping[str, str] = FrozenDict()
     """Only calls with these tags."""
@@ -156,7 +156,7 @@ class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
     """Of all amounts, as ISO 4217 names it."""
-    usd: _Positive | None = None
+    usd: Annotated[float, _POSITIVE] | None = None
     """What 1 US dollar costs in the currency: `genai-prices` has dollars."""
     machine: tuple[Machine, ...] = ()
     cloud: tuple[CloudModel, ...] = ()

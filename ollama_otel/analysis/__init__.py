@@ -9,12 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ollama_otel._prices.reading import read_prices
-    from ollama_otel._prices.values import Prices
     from ollama_otel.analysis._cost.power import Measured, read_measured
     from ollama_otel.analysis._cost.report import cost
     from ollama_otel.analysis._cost.results import (
         BreakEven,
+        BudgetState,
         BudgetUse,
         CloudUse,
         CostLine,
@@ -22,43 +21,54 @@ if TYPE_CHECKING:
         MachineCost,
     )
     from ollama_otel.analysis._store.calls import Calls, open_log
+    from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
+    from ollama_otel.analysis._store.engine import Engine, Parameters
+    from ollama_otel.analysis._store.progress import Progress
 
 __all__ = [
     "BreakEven",
+    "BudgetState",
     "BudgetUse",
     "Calls",
     "CloudUse",
     "CostLine",
     "CostReport",
+    "Engine",
     "MachineCost",
     "Measured",
-    "Prices",
+    "Parameters",
+    "Progress",
+    "RunClickHouse",
     "cost",
+    "open_clickhouse",
     "open_log",
     "read_measured",
-    "read_prices",
 ]
 
 _ROOMS = {
-    "BreakEven": "analysis._cost.results",
-    "BudgetUse": "analysis._cost.results",
-    "Calls": "analysis._store.calls",
-    "CloudUse": "analysis._cost.results",
-    "CostLine": "analysis._cost.results",
-    "CostReport": "analysis._cost.results",
-    "MachineCost": "analysis._cost.results",
-    "Measured": "analysis._cost.power",
-    "Prices": "_prices.values",
-    "cost": "analysis._cost.report",
-    "open_log": "analysis._store.calls",
-    "read_measured": "analysis._cost.power",
-    "read_prices": "_prices.reading",
+    "BreakEven": "_cost.results",
+    "BudgetState": "_cost.results",
+    "BudgetUse": "_cost.results",
+    "Calls": "_store.calls",
+    "CloudUse": "_cost.results",
+    "CostLine": "_cost.results",
+    "CostReport": "_cost.results",
+    "Engine": "_store.engine",
+    "MachineCost": "_cost.results",
+    "Measured": "_cost.power",
+    "Parameters": "_store.engine",
+    "Progress": "_store.progress",
+    "RunClickHouse": "_store.clickhouse",
+    "cost": "_cost.report",
+    "open_clickhouse": "_store.clickhouse",
+    "open_log": "_store.calls",
+    "read_measured": "_cost.power",
 }
 
 
 def __getattr__(name: str) -> object:
     if name in _ROOMS:
-        return getattr(import_module(f"ollama_otel.{_ROOMS[name]}"), name)
+        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

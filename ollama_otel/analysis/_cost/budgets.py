@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from ollama_otel._prices.values import Budget, Period
+from ollama_otel._prices.values import Budget, BudgetPeriod
 from ollama_otel._wire.model_names import key_of, short_name
 from ollama_otel.analysis._cost.calls import CostedCalls
 from ollama_otel.analysis._cost.columns import Codes, codes_of
@@ -64,7 +64,7 @@ def _state(budget: Budget, used: float, projected: float) -> BudgetState:
     return "burning" if projected > budget.limit else "within"
 
 
-def _elapsed(period: Period, last: datetime) -> float:
+def _elapsed(period: BudgetPeriod, last: datetime) -> float:
     """Return which part of the period has passed at the end of the report."""
     start = last.replace(hour=0, minute=0, second=0, microsecond=0)
     length = timedelta(days=1)

@@ -20,7 +20,6 @@ from ollama_otel.analysis._cost.columns import (
     SERVER,
     TO_SERVER,
     Codes,
-    Source,
     Table,
     codes_of,
     floats_of,
@@ -30,6 +29,7 @@ from ollama_otel.analysis._cost.grouping import expression_of, model_codes
 from ollama_otel.analysis._cost.machines import Segments, SharedCost, segments_of, share_cost
 from ollama_otel.analysis._cost.power import Measured
 from ollama_otel.analysis._cost.sharing import Array
+from ollama_otel.analysis._store.calls import Calls
 from ollama_otel.errors import AnalysisError, PriceError
 
 __all__ = ["CostedCalls", "MachineShare", "costed_calls", "left_out"]
@@ -101,7 +101,7 @@ class CostedCalls:
 
 
 def costed_calls(
-    source: Source,
+    source: Calls,
     prices: Prices,
     *,
     groups: Iterable[str] = (),
@@ -151,7 +151,7 @@ def costed_calls(
 
 
 def left_out(
-    source: Source, period: tuple[datetime | None, datetime | None] = (None, None)
+    source: Calls, period: tuple[datetime | None, datetime | None] = (None, None)
 ) -> dict[str, int]:
     """Return how many calls for inference cost nothing here, by reason."""
     counts = ", ".join(
@@ -165,7 +165,7 @@ def left_out(
 
 
 def _read(
-    source: Source, groups: list[str], period: tuple[datetime | None, datetime | None]
+    source: Calls, groups: list[str], period: tuple[datetime | None, datetime | None]
 ) -> Table:
     columns = {**_COLUMNS, **{f"group_{n}": expression_of(each) for n, each in enumerate(groups)}}
     chosen = ", ".join(f"{expression} AS c_{name}" for name, expression in columns.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,6 @@ __all__ = [
     "SERVER",
     "TO_SERVER",
     "Codes",
-    "Source",
     "Table",
     "codes_of",
     "floats_of",
@@ -32,14 +31,6 @@ _arrow: Final = imported("pyarrow")
 _compute: Final = imported("pyarrow.compute")
 Table = Any
 """A `pyarrow.Table`."""
-
-
-class Source(Protocol):
-    """A table `calls` that answers SQL."""
-
-    def query(self, sql: str, **parameters: Any) -> Table:
-        """Return the result of a query."""
-        ...
 
 
 def _texts(values: Any) -> str:

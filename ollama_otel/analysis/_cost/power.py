@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from ollama_otel.analysis._cost.sharing import Array
 from ollama_otel.errors import PriceError
 
 __all__ = ["Measured", "measured_from", "read_measured"]
@@ -36,10 +36,10 @@ class Reading(NamedTuple):
 class Measured(NamedTuple):
     """The measured energy of a machine."""
 
-    starts: Array
+    starts: npt.NDArray[np.float64]
     """Seconds since the epoch at which each measured interval starts."""
-    ends: Array
-    joules: Array
+    ends: npt.NDArray[np.float64]
+    joules: npt.NDArray[np.float64]
     """Energy of each interval."""
     idle_watts: float | None
     """Mean power while no model was loaded; None if that was not measured."""

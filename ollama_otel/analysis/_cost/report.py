@@ -12,7 +12,7 @@ from ollama_otel._prices.values import Prices
 from ollama_otel.analysis._cost.budgets import budget_uses, groups_of
 from ollama_otel.analysis._cost.calls import CostedCalls, MachineShare, costed_calls, left_out
 from ollama_otel.analysis._cost.cloud import Tokens, cloud_amounts
-from ollama_otel.analysis._cost.columns import Codes, Source
+from ollama_otel.analysis._cost.columns import Codes
 from ollama_otel.analysis._cost.grouping import days_of, group_codes, sums
 from ollama_otel.analysis._cost.power import Measured
 from ollama_otel.analysis._cost.results import (
@@ -23,6 +23,7 @@ from ollama_otel.analysis._cost.results import (
     MachineCost,
 )
 from ollama_otel.analysis._cost.sharing import Array
+from ollama_otel.analysis._store.calls import Calls
 
 __all__ = ["cost"]
 
@@ -32,7 +33,7 @@ _MONTH: Final = 730.5 * 3600
 
 
 def cost(
-    calls: Source,
+    calls: Calls,
     prices: Prices,
     *,
     by: str = "model",

@@ -185,10 +185,11 @@ def _prices(folder: Path, *urls: str) -> Path:
         period = "day"
         each = "tag:kind"
         [[budget]]
-        name = "everything"
+        name = "money of each model"
         limit = 1_000_000
         unit = "money"
         period = "month"
+        each = "model"
         """
     )
     return file
