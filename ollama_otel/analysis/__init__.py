@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ollama_otel.analysis._cost.gpu_seconds import GPU_SECONDS
     from ollama_otel.analysis._cost.power import Measured, read_measured
     from ollama_otel.analysis._cost.report import cost
     from ollama_otel.analysis._cost.results import (
@@ -54,6 +55,7 @@ _ROOMS = {
     "CostLine": "_cost.results",
     "CostReport": "_cost.results",
     "Engine": "_store.engine",
+    "GPU_SECONDS": "_cost.gpu_seconds",
     "MachineCost": "_cost.results",
     "Measured": "_cost.power",
     "Parameters": "_store.engine",
