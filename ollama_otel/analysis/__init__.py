@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ollama_otel.analysis._cost.gpu_seconds import GPU_SECONDS
+    from ollama_otel.analysis._cost.gpu_seconds import gpu_seconds_sql
     from ollama_otel.analysis._cost.power import Measured, read_measured
     from ollama_otel.analysis._cost.report import cost
     from ollama_otel.analysis._cost.results import (
@@ -41,6 +41,7 @@ __all__ = [
     "Progress",
     "RunClickHouse",
     "cost",
+    "gpu_seconds_sql",
     "open_clickhouse",
     "open_log",
     "read_measured",
@@ -55,13 +56,13 @@ _ROOMS = {
     "CostLine": "_cost.results",
     "CostReport": "_cost.results",
     "Engine": "_store.engine",
-    "GPU_SECONDS": "_cost.gpu_seconds",
     "MachineCost": "_cost.results",
     "Measured": "_cost.power",
     "Parameters": "_store.engine",
     "Progress": "_store.progress",
     "RunClickHouse": "_store.clickhouse",
     "cost": "_cost.report",
+    "gpu_seconds_sql": "_cost.gpu_seconds",
     "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
     "read_measured": "_cost.power",

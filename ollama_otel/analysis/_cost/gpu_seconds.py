@@ -6,9 +6,9 @@ from typing import Final
 
 from ollama_otel.analysis._cost.columns import AT_SERVER, COMPUTED, SERVER, TO_SERVER
 
-__all__ = ["GPU_SECONDS"]
+__all__ = ["gpu_seconds_sql"]
 
-GPU_SECONDS: Final = f"""
+_SQL: Final = f"""
 WITH origin AS (SELECT MIN(started_at) AS epoch FROM calls),
 spans AS (
     SELECT call_id, {SERVER} AS at_server,
@@ -46,8 +46,17 @@ INNER JOIN integral AS integral_from
 INNER JOIN integral AS integral_to
     ON integral_to.at_server = spans.at_server AND integral_to.moment = spans.ended
 """
-"""One row for each call that a machine computed: `call_id`, and `gpu_seconds`.
+"""The running integral of `sharing.py`.
 
-It is the running integral of `sharing.py`. `points` are the times at which calls begin or end,
-`running` is the number of calls before such a point, and `so_far` the integral up to it.
+`points` are the times at which calls begin or end, `running` is the number of calls before such a
+point, and `so_far` the integral up to it.
 """
+
+
+def gpu_seconds_sql() -> str:
+    """Return a query over the table `calls`, for `Calls.query`, with a row for each computed call.
+
+    Its columns are `call_id`, and `gpu_seconds`: the call's share of the time in which its server
+    computes calls; calls at the same time share each instant equally.
+    """
+    return _SQL

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 from genai_prices import Usage, calc_price
 
-from ollama_otel.analysis import CostLine, CostReport, Measured, cost, read_measured
-from ollama_otel.analysis._cost.gpu_seconds import GPU_SECONDS
+from ollama_otel.analysis import (
+    CostLine,
+    CostReport,
+    Measured,
+    cost,
+    gpu_seconds_sql,
+    read_measured,
+)
 from ollama_otel.errors import AnalysisError, PriceError
 
 from .logs import DAY, PRICES, call, opened, prices
@@ -452,7 +458,7 @@ def test_sql_gives_the_same_shares(tmp_path: Path) -> None:
         found = {line.name: line.gpu_seconds for line in cost(log, prices()).lines}
         rows = log.rows(
             "SELECT calls.model AS model, shares.gpu_seconds AS seconds "
-            f"FROM calls INNER JOIN ({GPU_SECONDS}) AS shares ON shares.call_id = calls.call_id"
+            f"FROM calls INNER JOIN ({gpu_seconds_sql()}) AS shares ON shares.call_id = calls.call_id"
         )
     assert len(rows) == 60
     assert all(math.isclose(row["seconds"], found[row["model"]], abs_tol=1e-6) for row in rows)
