@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["as_json", "rendered"]
 
 _JOULES_PER_KWH = 3.6e6
+_DAY, _HOUR = 86_400.0, 3600.0
 _STATES = {"within": "green", "burning": "yellow", "used_up": "red"}
 _SHOWN = 5
 """Entries of a budget with one limit for each value."""
@@ -41,23 +43,23 @@ def as_json(report: CostReport) -> dict[str, Any]:
 
 def rendered(report: CostReport, *, limit: int) -> Iterator[RenderableType]:
     """Yield the parts of the report."""
-    days = (report.end - report.start).total_seconds() / 86_400
+    money = _Money(report)
     yield Text(
         f"{plural(report.total.calls, 'call')} from {report.start:%Y-%m-%d %H:%M} to "
-        f"{report.end:%Y-%m-%d %H:%M} UTC ({days:.1f} days) cost "
-        f"{_money(report.total.cost)} {report.currency}",
+        f"{report.end:%Y-%m-%d %H:%M} UTC ({_length(report)}) cost "
+        f"{money(report.total.cost)} {report.currency}",
         style="bold",
     )
-    yield _lines(report, limit)
+    yield _lines(report, money, limit)
     if len(report.lines) > limit:
         yield Text(f"and {len(report.lines) - limit:,} more; --limit shows them", style="dim")
     yield Text("\nMachines", style="bold")
-    yield _machines(report)
+    yield _machines(report, money)
     yield Text("\nThe same calls in the cloud", style="bold")
-    yield from _cloud(report)
+    yield from _cloud(report, money)
     if report.budgets:
         yield Text("\nBudgets", style="bold")
-        yield _budgets(report)
+        yield _budgets(report, money)
     yield Text("\nHow to read it", style="bold")
     yield from (Padding(Text(note), (0, 0, 0, 2)) for note in _notes(report))
 
@@ -69,51 +71,51 @@ def _table(*headings: str, left: int = 1) -> Table:
     return table
 
 
-def _lines(report: CostReport, limit: int) -> Table:
+def _lines(report: CostReport, money: _Money, limit: int) -> Table:
     table = _table(
         report.by.removeprefix("tag:"),
         *("calls", "busy share", "machine", "energy", "idle", "cost", "share"),
         *("tokens in", "out", "per 1M in", "per 1M out", "kWh", "in the cloud"),
     )
     for line in report.lines[:limit]:
-        table.add_row(*_cells(line, report))
-    table.add_row(*_cells(report.total, report), style="bold")
+        table.add_row(*_cells(line, report, money))
+    table.add_row(*_cells(report.total, report, money), style="bold")
     return table
 
 
-def _cells(line: CostLine, report: CostReport) -> tuple[str, ...]:
+def _cells(line: CostLine, report: CostReport, money: _Money) -> tuple[str, ...]:
     all_cost = report.total.cost
     return (
         "(none)" if line.name is None else line.name,
         f"{line.calls:,}",
         seconds(line.gpu_seconds),
-        *(_money(amount) for amount in (line.machine, line.energy, line.idle, line.cost)),
+        *(money(amount) for amount in (line.machine, line.energy, line.idle, line.cost)),
         f"{line.cost / all_cost:.0%}" if all_cost else "",
         f"{line.input_tokens:,}",
         f"{line.output_tokens:,}",
         _known(line.per_million_input),
         _known(line.per_million_output),
         "unknown" if line.joules is None else f"{line.joules / _JOULES_PER_KWH:.3g}",
-        "missing" if line.cloud is None else _money(line.cloud),
+        "missing" if line.cloud is None else money(line.cloud),
     )
 
 
-def _machines(report: CostReport) -> Table:
+def _machines(report: CostReport, money: _Money) -> Table:
     table = _table("machine", "cost", "busy", "of the time", "kWh", "measured", "unallocated")
     for machine in report.machines:
         table.add_row(
             machine.name,
-            _money(machine.total),
+            money(machine.total),
             seconds(machine.busy),
             f"{machine.utilisation:.1%}",
             "unknown" if machine.joules is None else f"{machine.joules / _JOULES_PER_KWH:.3g}",
             f"{machine.measured / machine.period:.0%}" if machine.period else "",
-            _money(machine.unallocated),
+            money(machine.unallocated),
         )
     return table
 
 
-def _cloud(report: CostReport) -> Iterator[RenderableType]:
+def _cloud(report: CostReport, money: _Money) -> Iterator[RenderableType]:
     if report.cloud:
         table = _table("model", "cloud model", "calls", "here", "there", "without tokens", left=2)
         for use in report.cloud:
@@ -121,8 +123,8 @@ def _cloud(report: CostReport) -> Iterator[RenderableType]:
                 use.model,
                 use.cloud,
                 f"{use.calls:,}",
-                _money(use.own),
-                _money(use.amount),
+                money(use.own),
+                money(use.amount),
                 f"{use.without_tokens:,}",
             )
         yield table
@@ -138,8 +140,8 @@ def _cloud(report: CostReport) -> Iterator[RenderableType]:
 def _break_even(even: BreakEven, currency: str) -> str:
     machine = f"Break-even of {even.machine}"
     costs = (
-        f"an idle month costs {_money(even.own_per_month)} {currency}, a busy hour's calls "
-        f"{_money(even.cloud_per_busy_hour)} {currency} in the cloud"
+        f"an idle month costs {_known(even.own_per_month)} {currency}, a busy hour's calls "
+        f"{_known(even.cloud_per_busy_hour)} {currency} in the cloud"
     )
     if even.utilisation is None:
         return f"{machine}: never, the cloud costs less than the energy of these calls; {costs}."
@@ -154,23 +156,23 @@ def _break_even(even: BreakEven, currency: str) -> str:
     )
 
 
-def _budgets(report: CostReport) -> Table:
+def _budgets(report: CostReport, money: _Money) -> Table:
     table = _table("budget", "of", "period", "used", "limit", "", "at its end", "state", left=3)
     shown: dict[str, int] = {}
     for use in report.budgets:
         shown[use.budget.name] = shown.get(use.budget.name, 0) + 1
         if shown[use.budget.name] <= _SHOWN:
-            table.add_row(*_budget_cells(use, report.currency))
+            table.add_row(*_budget_cells(use, report.currency, money))
     for name, count in shown.items():
         if count > _SHOWN:
             table.add_row(Text(f"and {count - _SHOWN:,} more of {name}", style="dim"))
     return table
 
 
-def _budget_cells(use: BudgetUse, currency: str) -> tuple[str | Text, ...]:
+def _budget_cells(use: BudgetUse, currency: str, money: _Money) -> tuple[str | Text, ...]:
     budget = use.budget
     unit = {"money": currency, "gpu_seconds": "s busy", "tokens": "tokens"}[budget.unit]
-    write = _money if budget.unit == "money" else _count
+    write: Callable[[float], str] = money if budget.unit == "money" else _count
     state = Text(use.state.replace("_", " "), style=_STATES[use.state])
     if use.used_up_before:
         state.append(f" ({plural(use.used_up_before, budget.period)} before)", style="dim")
@@ -215,15 +217,33 @@ def _notes(report: CostReport) -> Iterator[str]:
         yield f"{plural(count, 'call')} {reason}: no cost here."
 
 
+def _length(report: CostReport) -> str:
+    length = (report.end - report.start).total_seconds()
+    if length > 2 * _DAY:
+        return f"{length / _DAY:.1f} days"
+    return f"{length / _HOUR:.1f} hours" if length > 2 * _HOUR else seconds(length)
+
+
 def _known(value: float | None) -> str:
-    return "unknown" if value is None else _money(value)
+    """Write a price of tokens, which may be of any size."""
+    if value is None:
+        return "unknown"
+    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"
 
 
-def _money(amount: float) -> str:
-    """Write an amount with cents, or with three digits if it is small."""
-    if amount == 0 or abs(amount) >= 1:
-        return f"{amount:,.2f}"
-    return f"{amount:.3g}" if abs(amount) >= 1e-4 else f"{amount:.1e}"  # noqa: PLR2004
+class _Money:
+    """Writes all amounts of a report with the same decimals: four digits of the total, or more."""
+
+    def __init__(self, report: CostReport) -> None:
+        total = report.total.cost
+        size = floor(log10(total)) if total > 0 else 0
+        self._decimals = max(2, 3 - size)
+
+    def __call__(self, amount: float) -> str:
+        least = 10**-self._decimals
+        if 0 < amount < least / 2:
+            return f"<{least:.{self._decimals}f}"
+        return f"{amount:,.{self._decimals}f}"
 
 
 def _count(value: float) -> str:

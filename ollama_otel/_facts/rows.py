@@ -720,6 +720,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "Money for the call's share of the machine's time and its energy, without idle time.",
         names.COST_ESTIMATE,
         column="cost_estimate",
+        is_exact=True,
     ),
     _fact(
         "cost.currency",

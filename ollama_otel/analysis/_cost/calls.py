@@ -37,6 +37,8 @@ __all__ = ["CostedCalls", "MachineShare", "costed_calls", "left_out"]
 _CACHED: Final = "cached_input_tokens"
 _HAS_CACHED: Final = any(each.name == _CACHED for each in FACTS.columns())
 """Whether logs know how much of the input came from a cache: a fact of some dialects."""
+_QUEUE: Final = 0.05
+"""Seconds; less is the server's own time in between, and no wait."""
 _COLUMNS: Final[Mapping[str, str]] = {
     "at_server": SERVER,
     "started_at": "started_at",
@@ -48,7 +50,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "prompt_eval_duration": "prompt_eval_duration",
     "eval_duration": "eval_duration",
     "is_embedding": "CASE WHEN operation IN ('embed', 'embeddings') THEN 1 ELSE 0 END",
-    "has_queue": "CASE WHEN queue_estimate > 0 THEN 1 ELSE 0 END",
+    "has_queue": f"CASE WHEN queue_estimate > {_QUEUE} THEN 1 ELSE 0 END",
 } | ({_CACHED: _CACHED} if _HAS_CACHED else {})
 
 
