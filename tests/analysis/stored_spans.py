@@ -46,6 +46,18 @@ class Stored:
             raise AnalysisError(str(error)) from error
         return result
 
+    def execute(self, sql: str) -> None:
+        """Run a statement without a result."""
+        self._session.query(sql)
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """Return the result of ClickHouse's own SQL."""
+        lines = self._session.query(f"{sql} FORMAT JSONEachRow").data().splitlines()
+        return [
+            {k: int(v) if str(v).isdigit() else v for k, v in json.loads(line).items()}
+            for line in lines
+        ]
+
     def add(self, spans: Iterable[ReadableSpan], service: str = "app") -> None:
         """Store spans in both layouts, as the exporter does."""
         for span in spans:
