@@ -38,7 +38,9 @@ def _texts(values: Any) -> str:
 
 
 _OPERATIONS: Final = _texts(dict.fromkeys(each.name for each in ENDPOINTS if each.moves_model))
-_INFERENCE: Final = f"operation IN ({_OPERATIONS})"
+_INFERENCE: Final = (
+    f"(operation IN ({_OPERATIONS}) OR purpose = 'load') AND COALESCE(purpose, 'call') <> 'unload'"
+)
 _OF_MACHINE: Final = (
     "remote_model IS NULL AND COALESCE(ending, '') NOT IN ('redirect', 'auth_round')"
 )
