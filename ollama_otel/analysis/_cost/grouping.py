@@ -69,7 +69,7 @@ def _dates(times: Array, unit: str) -> Codes:
     return Codes(numbers[days - first], texts)
 
 
-def sums(codes: Codes, values: Array) -> Array:
-    """Return the sum for each text of the codes, and last the sum without one."""
+def sums(codes: Codes, values: Array | None) -> Array:
+    """Return the sum for each text of the codes, and last that without one; None: the number."""
     places = np.where(codes.numbers < 0, len(codes.texts), codes.numbers)
     return np.bincount(places, values, len(codes.texts) + 1)

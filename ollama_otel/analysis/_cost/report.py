@@ -13,12 +13,12 @@ from ollama_otel.analysis._cost.budgets import budget_uses, groups_of
 from ollama_otel.analysis._cost.calls import CostedCalls, MachineShare, costed_calls, left_out
 from ollama_otel.analysis._cost.cloud import Tokens, cloud_amounts
 from ollama_otel.analysis._cost.columns import Codes
-from ollama_otel.analysis._cost.grouping import days_of, group_codes, sums
+from ollama_otel.analysis._cost.grouping import days_of, group_codes
+from ollama_otel.analysis._cost.lines import Lines, known
 from ollama_otel.analysis._cost.power import Measured
 from ollama_otel.analysis._cost.results import (
     BreakEven,
     CloudUse,
-    CostLine,
     CostReport,
     MachineCost,
 )
@@ -27,7 +27,6 @@ from ollama_otel.analysis._store.calls import Calls
 
 __all__ = ["cost"]
 
-_MILLION: Final = 1e6
 _MONTH: Final = 730.5 * 3600
 """Seconds: a twelfth of 365.25 days."""
 
@@ -55,13 +54,14 @@ def cost(
     columns = {group: f"group_{number}" for number, group in enumerate(groups)}
     found = costed_calls(calls, prices, groups=groups, period=(start, end), measured=measured)
     cloud, uses, unmapped = _cloud(found, prices)
+    lines = Lines(found, _codes(found, by, columns), cloud)
     return CostReport(
         currency=prices.currency,
         start=datetime.fromtimestamp(found.start, UTC),
         end=datetime.fromtimestamp(found.end, UTC),
         by=by,
-        lines=tuple(_lines(found, _codes(found, by, columns), cloud, is_in_order=by == "day")),
-        total=next(_lines(found, _all_as_one(found), cloud)),
+        lines=tuple(lines.each(is_in_order=by == "day")),
+        total=lines.total(),
         machines=tuple(map(_machine, found.machines)),
         cloud=uses,
         unmapped=unmapped,
@@ -80,57 +80,6 @@ def _codes(calls: CostedCalls, by: str, columns: Mapping[str, str]) -> Codes:
     if by == "model":
         return calls.models
     return group_codes(calls.table, columns[by], by)
-
-
-def _all_as_one(calls: CostedCalls) -> Codes:
-    return Codes(np.zeros(len(calls.started_at), dtype=int), ("all calls",))
-
-
-def _lines(
-    calls: CostedCalls, codes: Codes, cloud: Array, *, is_in_order: bool = False
-) -> Iterator[CostLine]:
-    """Yield a line for each text of the codes, and for the calls that have none."""
-    count = sums(codes, np.ones(len(codes.numbers)))
-    inputs, outputs = (np.nan_to_num(each) for each in (calls.input_tokens, calls.output_tokens))
-    is_mapped = ~np.isinf(cloud)
-    parts = {
-        name: sums(codes, getattr(calls, name)) for name in ("gpu_seconds", "machine", "energy")
-    }
-    idle, joules = sums(codes, calls.idle), sums(codes, calls.joules)
-    input_tokens, output_tokens = sums(codes, inputs), sums(codes, outputs)
-    per_input = _per_million(codes, calls, calls.to_input, calls.input_tokens)
-    per_output = _per_million(codes, calls, 1 - calls.to_input, calls.output_tokens)
-    in_cloud = sums(codes, np.where(is_mapped, np.nan_to_num(cloud), 0.0))
-    not_mapped = sums(codes, (~is_mapped).astype(float))
-    total = parts["machine"] + parts["energy"] + idle
-    for place in range(len(count)) if is_in_order else np.argsort(-total, kind="stable"):
-        if not count[place]:
-            continue
-        yield CostLine(
-            name=codes.texts[place] if place < len(codes.texts) else None,
-            calls=int(count[place]),
-            **{name: float(each[place]) for name, each in parts.items()},
-            idle=float(idle[place]),
-            joules=_known(joules[place]),
-            input_tokens=int(input_tokens[place]),
-            output_tokens=int(output_tokens[place]),
-            per_million_input=_known(per_input[place]),
-            per_million_output=_known(per_output[place]),
-            cloud=None if not_mapped[place] else float(in_cloud[place]),
-        )
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _per_million(codes: Codes, calls: CostedCalls, part: Array, tokens: Array) -> Array:
-    """Return the cost of 1,000,000 tokens, of the calls with known tokens and timings."""
-    is_known = ~np.isnan(part) & ~np.isnan(tokens)
-    money = sums(codes, np.where(is_known, calls.cost * part, 0.0))
-    count = sums(codes, np.where(is_known, tokens, 0.0))
-    result: Array = np.divide(money, count, out=np.full(len(count), np.nan), where=count > 0)
-    return result * _MILLION
 
 
 # --- the cloud ----------------------------------------------------------------------------
@@ -183,7 +132,7 @@ def _machine(machine: MachineShare) -> MachineCost:
         unallocated=float(shared.unallocated),
         period=float(shared.period),
         busy=float(shared.busy),
-        joules=_known(shared.joules.sum() + shared.idle_joules),
+        joules=known(shared.joules.sum() + shared.idle_joules),
         measured=machine.measured,
     )
 
