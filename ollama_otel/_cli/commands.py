@@ -23,6 +23,7 @@ class Command(NamedTuple):
 COMMANDS: Final = (
     Command("show", "show the calls of a log, or one of them", "show"),
     Command("tail", "follow the calls in a log that is being written", "tail"),
+    Command("top", "show what calls and servers do now, live", "top"),
     Command("diff", "show what changed from one log to another", "diff"),
     Command("replay", "send the requests of a log to a server again", "replay"),
     Command("load", "send requests at a rate, and find the rate that a server holds", "load"),

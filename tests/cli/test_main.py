@@ -255,14 +255,7 @@ def test_commands_are_listed_by_how_often_they_are_needed(
         main(["--help"])
     listed = re.findall(r"^    ([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
     assert listed == [
-        "show",
-        "tail",
-        "diff",
-        "replay",
-        "load",
-        "serve-replay",
-        "demo",
-        "dashboards",
+        *("show", "tail", "top", "diff", "replay", "load", "serve-replay", "demo", "dashboards"),
     ]
 
 
