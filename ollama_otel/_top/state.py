@@ -111,6 +111,8 @@ class State:
         self._ps: dict[str, PsReading] = {}
         """By source."""
         self._scrapes: deque[tuple[float, Scrape]] = deque()
+        self._scraped: str | None = None
+        """The source of the scrapes."""
         self._since: float | None = None
         """The oldest time that the log's events cover; None: no log was read."""
 
@@ -124,6 +126,8 @@ class State:
         """Note that a source could not be read; what it said before about now is unknown."""
         self._sources[source] = SourceRow(name=source, problem=problem)
         self._ps.pop(source, None)
+        if source == self._scraped:
+            self._scrapes.clear()
 
     def take(self, source: str, reading: Reading, now: float) -> None:
         """Take what a source read at `now`, in seconds since the epoch."""
@@ -136,6 +140,7 @@ class State:
             case PsReading():
                 self._take_ps(source, reading, now)
             case Scrape():
+                self._scraped = source
                 self._take_scrape(reading, now)
 
     def _take_event(self, event: LoggedStart | LoggedEnd) -> None:

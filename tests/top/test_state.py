@@ -334,6 +334,16 @@ def test_a_scrape_alone_shows_rates_between_two_of_them() -> None:
     assert (row.ended, row.in_flight, row.loads, row.is_loaded) == (6, 2, 1, True)
 
 
+def test_a_scrape_that_fails_leaves_nothing_that_is_said_of_now() -> None:
+    state = State()
+    state.take("scrape", Scrape(in_flight={ONE: 1}), NOW)
+    state.failed("ps", "cannot be reached")
+    assert state.view(NOW).in_flight == 1
+    state.failed("scrape", "cannot be reached")
+    view = state.view(NOW)
+    assert (view.in_flight, view.models, view.rates) == (None, (), None)
+
+
 def test_an_app_that_began_again_counts_from_zero() -> None:
     state = State()
     state.take("scrape", Scrape(ended={ONE: 100.0}), NOW)
