@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import structs
 
 from ollama_otel._log.format import LoggedEnd, LoggedStart
+from ollama_otel._log.tail import LoggedEvent
 from ollama_otel._top.prefill import Prefill, learn, new_bytes
 from ollama_otel._top.rates import rates_between, rates_of
 from ollama_otel._top.readings import LogReading, ModelKey, PsReading, Reading, Scrape
@@ -108,6 +109,7 @@ class State:
         self._ended: deque[CallRow] = deque(maxlen=KEPT_CALLS)
         self._digests: OrderedDict[str, str] = OrderedDict()
         self._models: dict[ModelKey, _Model] = {}
+        self._servers: set[str] = set()
         self._ps: dict[str, PsReading] = {}
         """By source."""
         self._scrapes: deque[tuple[float, Scrape]] = deque()
@@ -135,15 +137,18 @@ class State:
         match reading:
             case LogReading():
                 self._since = now if self._since is None else self._since
+                # Before ends of calls whose beginning the log no longer has.
+                self._servers |= _servers_in(reading.events)
                 for event in reading.events:
                     self._take_event(event)
             case PsReading():
+                self._servers.add(reading.server)
                 self._take_ps(source, reading, now)
             case Scrape():
                 self._scraped = source
                 self._take_scrape(reading, now)
 
-    def _take_event(self, event: LoggedStart | LoggedEnd) -> None:
+    def _take_event(self, event: LoggedEvent) -> None:
         at = _seconds(event.at)
         if at is None:
             return
@@ -233,8 +238,7 @@ class State:
         return call.server or self._only_server(), key_of(model)
 
     def _only_server(self) -> str | None:
-        servers = {server for server, _ in self._models if server is not None}
-        return servers.pop() if len(servers) == 1 else None
+        return next(iter(self._servers)) if len(self._servers) == 1 else None
 
     # --- showing --------------------------------------------------------------------------
 
@@ -470,6 +474,12 @@ def _end_of(call: CallRow) -> float:
 def _ended_since(calls: Iterable[CallRow], since: float) -> list[CallRow]:
     """Return the calls that ended at or after a time; `calls` are in the order of their ends."""
     return [call for call in calls if _end_of(call) >= since]
+
+
+def _servers_in(events: Iterable[LoggedEvent]) -> set[str]:
+    starts = (event.start for event in events if isinstance(event, LoggedStart))
+    names = (server_name(start.server_address, start.server_port) for start in starts)
+    return {name for name in names if name is not None}
 
 
 def _was_used(model: _Model, now: float) -> bool:

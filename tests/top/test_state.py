@@ -67,8 +67,8 @@ def test_an_end_at_an_impossible_time_is_passed_over() -> None:
 
 
 def test_an_unknown_server_is_the_only_one_there_is() -> None:
-    _, ended = call("a", -3.0, 2.0)
-    state = state_of(*call("b", -4.0, 1.0), ended)
+    _, ended = call("a", -5.0, 2.0)
+    state = state_of(ended, *call("b", -4.0, 1.0))
     (row,) = state.view(NOW).models
     assert (row.server, row.ended) == (SERVER, 2)
 
