@@ -334,6 +334,16 @@ def test_a_scrape_alone_shows_rates_between_two_of_them() -> None:
     assert (row.ended, row.in_flight, row.loads, row.is_loaded) == (6, 2, 1, True)
 
 
+def test_a_model_that_the_app_calls_and_does_not_list_may_be_in_memory_under_another_name() -> None:
+    state = State()
+    state.take("scrape", Scrape(in_flight={ONE: 1}, watches=True), NOW)
+    assert only_model(state).is_loaded is None
+    state.take("scrape", Scrape(ended={ONE: 1.0}, watches=True), NOW + 1)
+    assert only_model(state, 1).is_loaded is None
+    state.take("ps", ps(), NOW + 2)
+    assert only_model(state, 2).is_loaded is False, "/api/ps knows"
+
+
 def test_a_scrape_that_fails_leaves_nothing_that_is_said_of_now() -> None:
     state = State()
     state.take("scrape", Scrape(in_flight={ONE: 1}), NOW)
