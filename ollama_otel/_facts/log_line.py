@@ -19,7 +19,8 @@ __all__ = ["LogLine", "plain", "record_at"]
 
 _TYPES: Final[Mapping[FactType, Any]] = {
     "text": str,
-    "integer": int,
+    # Of 64 bits, as the server's and those of tables are.
+    "integer": Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
     # Neither infinite nor NaN.
     "number": Annotated[float, Meta(ge=-1e300, le=1e300)],
     "boolean": bool,

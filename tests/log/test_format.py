@@ -291,6 +291,14 @@ def test_what_follows_from_facts_is_written_and_computed_anew_when_read() -> Non
     assert (call.record.queue_estimate, call.record.finish_reason) == (1.5, "tool_call")
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+def test_a_number_beyond_64_bits_is_malformed(number: int) -> None:
+    line = through_json(end_line("1", FULL))
+    line["response"]["output_tokens"] = number
+    with pytest.raises(ValueError, match="output_tokens"):
+        call_from(through_json(request_line("1", FULL.start)), line, file=Path("a"), line=1)
+
+
 def test_the_server_s_durations_are_written_to_the_nanosecond() -> None:
     response = replace(FULL.response, total_duration=4.123456789)
     line = end_line("1", replace(FULL, response=response, duration=4.123456789))
