@@ -9,22 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ollama_otel.analysis._advice.advice import Advice, AdviceKind, Advisory, Unchecked
+    from ollama_otel.analysis._advice.advisor import advise
     from ollama_otel.analysis._store.calls import Calls, open_log
     from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
     from ollama_otel.analysis._store.engine import Engine, Parameters
     from ollama_otel.analysis._store.progress import Progress
 
 __all__ = [
+    "Advice",
+    "AdviceKind",
+    "Advisory",
     "Calls",
     "Engine",
     "Parameters",
     "Progress",
     "RunClickHouse",
+    "Unchecked",
+    "advise",
     "open_clickhouse",
     "open_log",
 ]
 
 _ROOMS = {
+    "Advice": "_advice.advice",
+    "AdviceKind": "_advice.advice",
+    "Advisory": "_advice.advice",
+    "Unchecked": "_advice.advice",
+    "advise": "_advice.advisor",
     "Calls": "_store.calls",
     "Engine": "_store.engine",
     "Parameters": "_store.engine",
