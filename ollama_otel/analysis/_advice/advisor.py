@@ -118,5 +118,5 @@ def _advice(rule: Rule, row: Row, suggestion: Suggestion, evidence: tuple[str, .
     )
 
 
-def _order(advice: Advice) -> tuple[float, int]:
-    return -(advice.saved_in_all or 0.0), -advice.calls
+def _order(advice: Advice) -> tuple[float, int, int]:
+    return -(advice.saved_in_all or 0.0), _KINDS.index(advice.kind), -advice.calls

@@ -37,22 +37,23 @@ def _judge(row: Row) -> Suggestion | None:
     if row["calls"] < _LEAST:
         return None
     name, most = row["name"], row["most"]
+    is_on_cpu = most < _ON_CPU
     where = (
         f"{name} ran on the CPU"
-        if most < _ON_CPU
+        if is_on_cpu
         else f"Only {row['least']:.0%} to {most:.0%} of {name} was on the GPU"
     )
     rate = "" if row["rate"] is None else f", at {row['rate']:.1f} tokens/s"
     full = "" if row["full_rate"] is None else f" (wholly on it: {row['full_rate']:.1f} tokens/s)"
+    search = "See in the server's log whether Ollama found a GPU. If it did: " if is_on_cpu else ""
     is_sent = row["num_gpu"] is not None and row["num_gpu"] >= 0
     return Suggestion(
         seen=f"{where} in {row['calls']} calls{rate}{full}.",
         change=(
             f"Do not send num_gpu: calls send {row['num_gpu']:.0f}, which keeps layers off the GPU."
             if is_sent
-            else f"Make {name} fit: a smaller num_ctx (now {row['context'] or 'unknown'}), a "
-            "smaller quantization, a lower OLLAMA_NUM_PARALLEL, or fewer other models in memory. "
-            "If the machine has a GPU, see in the server's log whether it was found."
+            else f"{search}Make {name} fit: a smaller num_ctx (now {row['context'] or 'unknown'}), "
+            "a smaller quantization, a lower OLLAMA_NUM_PARALLEL, or fewer other models in memory."
         ),
         setting="num_gpu" if is_sent else "num_ctx",
         computed=(

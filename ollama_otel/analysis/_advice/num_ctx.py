@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ollama_otel.analysis._advice.cuts import enough
 from ollama_otel.analysis._advice.rule import (
     IS_REQUEST,
     OF_SUBJECT,
@@ -70,15 +71,23 @@ def _tokens(value: float) -> str:
     return "the default" if value == _DEFAULT else f"{value:.0f}"
 
 
+def _enough(row: Row) -> float:
+    """Return the smallest context that was sent and is enough, or else one that is."""
+    needed, largest = row["needed"], row["largest"]
+    if needed is not None and needed > largest:
+        return enough(needed)
+    # A prompt that was cut has about half as many tokens as its context: `fits` is twice as large.
+    found: float = largest if row["fits"] is None else row["fits"]
+    return found
+
+
 def _mixed(row: Row) -> Suggestion | None:
     if row["calls"] < _LEAST:
         return None
     values = {_tokens(row["least"]), _tokens(row["largest"])}
     if row["largest"] == _DEFAULT or len(values) == 1:
         return None
-    # A prompt that was cut has about half as many tokens as its context.
-    fits = row["fits"] if row["fits"] is not None else row["largest"]
-    value = f"{fits:.0f}"
+    value = f"{_enough(row):.0f}"
     needed = (
         ""
         if row["needed"] is None

@@ -119,14 +119,19 @@ def _advice(
 ) -> Advice:
     groups.sort(key=len, reverse=True)
     repeated = [candidates[call].duration for ids in groups for call in ids[1:]]
-    different = "one request" if len(groups) == 1 else f"{len(groups)} requests"
+    most = len(groups[0])
+    often = (
+        f"one request {most} times"
+        if len(groups) == 1
+        else f"{len(groups)} requests again and again, one of them {most} times"
+    )
     return Advice(
         kind="same_prompt",
         model=name,
         server=host or None,
         seen=(
-            f"{name} was sent {different} again and again: {len(repeated)} times in all, one of "
-            f"them {len(groups[0])} times. Text, options and images are the same."
+            f"{name} was sent {often}: text, options and images were the same. "
+            f"{len(repeated)} calls repeat an earlier one."
         ),
         change=(
             "Keep the answers in the program, by request. With a temperature above 0 the model "

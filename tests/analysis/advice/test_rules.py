@@ -154,6 +154,18 @@ def test_the_larger_context_is_advised_if_a_prompt_may_be_cut_in_the_smaller(
     assert of_kind(advised(calls), "mixed_num_ctx").value == "8192"
 
 
+def test_a_context_that_no_call_had_is_advised_if_prompts_need_it(advised: Advised) -> None:
+    """The same as the rule about cut prompts says."""
+    cut = [
+        (replace(start, started_at=start.started_at + 300 * 10**9), replace(
+            record, truncation=replace(record.truncation, prompt_tokens=9000)))
+        for start, record in cases.cut()
+    ]  # fmt: skip
+    advisory = advised([*cases.mixed_num_ctx(), *cut])
+    values = {of_kind(advisory, kind).value for kind in ("mixed_num_ctx", "prompt_cut")}
+    assert values == {"11776"}
+
+
 def test_a_keep_alive_of_zero_is_seen(advised: Advised) -> None:
     found = of_kind(advised(cases.keep_alive(5.0, sent="0")), "keep_alive_short")
     assert "keep_alive (0 s)" in found.seen
