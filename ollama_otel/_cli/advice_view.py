@@ -63,11 +63,9 @@ def parts(
     if advisory.unchecked:
         yield ""
         yield "Could not be checked, as the calls do not have what it takes:"
-    for turn_on, lacks in {entry.turn_on: entry.lacks for entry in advisory.unchecked}.items():
-        titles = [_TITLES[entry.kind] for entry in advisory.unchecked if entry.turn_on == turn_on]
-        yield _indented(
-            f"{'; '.join(titles)}. Not recorded: {lacks}. To record it: {turn_on}", width
-        )
+    for lacks, turn_on in dict.fromkeys((each.lacks, each.turn_on) for each in advisory.unchecked):
+        titles = "; ".join(_TITLES[each.kind] for each in advisory.unchecked if each.lacks == lacks)
+        yield _indented(f"{titles}. Missing: {lacks}. What helps: {turn_on}", width)
     if advisory.nothing_found:
         yield ""
         yield "Looked for and not found:"

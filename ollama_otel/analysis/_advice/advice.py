@@ -77,9 +77,9 @@ class Unchecked(Struct, frozen=True, kw_only=True):
 
     kind: AdviceKind
     lacks: str
-    """What is not recorded."""
+    """What is missing."""
     turn_on: str
-    """What records it."""
+    """What helps: a setting, or a command."""
 
 
 class Advisory(Struct, frozen=True, kw_only=True):

@@ -6,18 +6,24 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from ollama_otel.analysis._advice.advice import Advice, AdviceKind, Advisory, Unchecked
 from ollama_otel.analysis._advice.rule import IS_REQUEST, Need, Row, Rule, Suggestion
 from ollama_otel.analysis._advice.same_prompt import same_prompts
 from ollama_otel.analysis._advice.table import RULES
 from ollama_otel.analysis._store.calls import Calls
 
-__all__ = ["COVERAGE", "advise"]
+__all__ = ["COVERAGE", "advise", "with_trial"]
 
 _EVIDENCE: Final = 5
 """Call ids with an advice."""
 
-_KINDS: Final[tuple[AdviceKind, ...]] = (*(rule.kind for rule in RULES), "same_prompt")
+_KINDS: Final[tuple[AdviceKind, ...]] = (
+    *(rule.kind for rule in RULES),
+    "same_prompt",
+    "model_too_large",
+)
 """What is looked for."""
 
 COVERAGE: Final = f"""
@@ -53,6 +59,13 @@ _LACKS: Final[Mapping[Need, tuple[str, str]]] = {
 }
 
 
+_NOT_TRIED: Final = Unchecked(
+    kind="model_too_large",
+    lacks="how a smaller model does",
+    turn_on="ollama-otel advise LOG --try-model NAME",
+)
+
+
 def advise(calls: Calls, *, log: str | os.PathLike[str] | None = None) -> Advisory:
     """Return which settings to change, what the calls show, and what it would buy.
 
@@ -74,6 +87,7 @@ def advise(calls: Calls, *, log: str | os.PathLike[str] | None = None) -> Adviso
             advice.append(found)
         else:
             unchecked.append(found)
+    unchecked.append(_NOT_TRIED)
     done = {given.kind for given in advice} | {entry.kind for entry in unchecked}
     return Advisory(
         calls=coverage["calls"],
@@ -82,6 +96,18 @@ def advise(calls: Calls, *, log: str | os.PathLike[str] | None = None) -> Adviso
         unchecked=tuple(unchecked),
         nothing_found=tuple(kind for kind in _KINDS if kind not in done),
     )
+
+
+def with_trial(advisory: Advisory, tried: Advice | Unchecked | None) -> Advisory:
+    """Add what a smaller model did, as `try_model` returns it."""
+    unchecked = tuple(entry for entry in advisory.unchecked if entry is not _NOT_TRIED)
+    if isinstance(tried, Advice):
+        advice = tuple(sorted((*advisory.advice, tried), key=_order))
+        return replace(advisory, advice=advice, unchecked=unchecked)
+    if tried is not None:
+        return replace(advisory, unchecked=(*unchecked, tried))
+    found = (*advisory.nothing_found, _NOT_TRIED.kind)
+    return replace(advisory, unchecked=unchecked, nothing_found=found)
 
 
 def _applied(rule: Rule, calls: Calls) -> Iterator[Advice]:

@@ -28,24 +28,24 @@ requests AS (
 ordered AS (
     SELECT
         r.*,
-        CASE WHEN is_left AND row_number() OVER w > 1
+        CASE WHEN row_number() OVER w > 1 AND lag(is_left) OVER w
             AND seconds_between(lag(ended_at) OVER w, started_at) < {_NEAR} THEN 0 ELSE 1 END
             AS is_apart
     FROM requests r JOIN candidates c ON r.host = c.host AND r.name = c.name
-    WINDOW w AS (PARTITION BY r.host, r.name, operation, caller ORDER BY started_at, call_id)
+    WINDOW w AS (PARTITION BY r.host, r.name, operation, caller ORDER BY started_at)
 ),
 numbered AS (
     SELECT
         *,
         sum(is_apart) OVER (
-            PARTITION BY host, name, operation, caller ORDER BY started_at, call_id
+            PARTITION BY host, name, operation, caller ORDER BY started_at
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS series
-    FROM ordered
+    FROM ordered WHERE is_left
 ),
 counted AS (
     SELECT *, count(*) OVER (PARTITION BY host, name, operation, caller, series) AS in_row
-    FROM numbered WHERE is_left
+    FROM numbered
 ),
 concerned AS (
     SELECT *, CAST(NULL AS DOUBLE) AS improved FROM counted WHERE in_row >= {_LEAST}

@@ -55,11 +55,11 @@ ordered AS (
         row_number() OVER w AS place,
         lag(keep_alive) OVER w AS kept,
         max(ended_at) OVER (
-            PARTITION BY r.host, r.name ORDER BY started_at, call_id
+            PARTITION BY r.host, r.name ORDER BY started_at
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS ended_before
     FROM requests r JOIN candidates c ON r.host = c.host AND r.name = c.name
-    WINDOW w AS (PARTITION BY r.host, r.name ORDER BY started_at, call_id)
+    WINDOW w AS (PARTITION BY r.host, r.name ORDER BY started_at)
 ),
 models AS (
     SELECT

@@ -41,7 +41,7 @@ ordered AS (
         lag(num_ctx) OVER w AS num_ctx_before,
         lag(ended_at) OVER w AS ended_before
     FROM requests r JOIN candidates c ON r.host = c.host AND r.name = c.name
-    WINDOW w AS (PARTITION BY r.host, r.name ORDER BY started_at, call_id)
+    WINDOW w AS (PARTITION BY r.host, r.name ORDER BY started_at)
 ),
 models AS (
     SELECT

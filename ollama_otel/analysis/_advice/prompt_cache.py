@@ -25,7 +25,7 @@ requests AS (
         output_tokens, prompt_eval_duration,
         row_number() OVER (
             PARTITION BY {OF_SUBJECT}
-            ORDER BY started_at, call_id
+            ORDER BY started_at
         ) AS place
     FROM calls WHERE {IS_REQUEST} AND input_tokens IS NOT NULL
 ),
@@ -39,7 +39,7 @@ ordered AS (
         lag(input_tokens + coalesce(output_tokens, 0)) OVER w AS known_before,
         place - lag(place) OVER w - 1 AS others
     FROM requests WHERE conversation_id IS NOT NULL
-    WINDOW w AS (PARTITION BY conversation_id ORDER BY started_at, call_id)
+    WINDOW w AS (PARTITION BY conversation_id ORDER BY started_at)
 ),
 rates AS (
     SELECT

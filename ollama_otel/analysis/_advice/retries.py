@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ollama_otel.analysis._advice.rule import IS_REQUEST, OF_SUBJECT, SUBJECT, Row, Rule, Suggestion
+from ollama_otel.analysis._advice.rule import IS_REQUEST, SUBJECT, Row, Rule, Suggestion
 
 __all__ = ["RETRY_STORM"]
 
@@ -18,10 +18,6 @@ _FAILURES: Final = (
 )
 
 _CONCERNED: Final = f"""
-candidates AS (
-    SELECT {SUBJECT} FROM calls WHERE {IS_REQUEST} AND error_type IN ({_FAILURES})
-    GROUP BY {OF_SUBJECT} HAVING count(*) >= {_LEAST}
-),
 requests AS (
     SELECT
         {SUBJECT}, call_id, started_at, ended_at, duration, error_type, operation,
@@ -29,15 +25,22 @@ requests AS (
         coalesce(attempts, 1) AS attempts
     FROM calls WHERE {IS_REQUEST}
 ),
+failed AS (
+    SELECT DISTINCT
+        {SUBJECT}, operation, coalesce(request_size, -1) AS size,
+        coalesce(user_id, conversation_id, '') AS caller
+    FROM calls WHERE {IS_REQUEST} AND error_type IN ({_FAILURES})
+),
 ordered AS (
     SELECT
         r.*,
         row_number() OVER w AS place,
         lag(error_type) OVER w AS error_before,
         lag(ended_at) OVER w AS ended_before
-    FROM requests r JOIN candidates c ON r.host = c.host AND r.name = c.name
+    FROM requests r JOIN failed f ON r.host = f.host AND r.name = f.name
+        AND r.operation = f.operation AND r.size = f.size AND r.caller = f.caller
     WINDOW w AS (
-        PARTITION BY r.host, r.name, operation, size, caller ORDER BY started_at, call_id
+        PARTITION BY r.host, r.name, r.operation, r.size, r.caller ORDER BY started_at
     )
 ),
 repeated AS (

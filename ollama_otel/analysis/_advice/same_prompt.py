@@ -61,7 +61,7 @@ def same_prompts(
         yield Unchecked(
             kind="same_prompt",
             lacks="the requests themselves",
-            turn_on="a log with bodies: configure(replay_log=..., replay_bodies=True)",
+            turn_on="configure(replay_log=..., replay_bodies=True)",
         )
         return
     candidates = {

@@ -29,13 +29,13 @@ ordered AS (
         CASE WHEN row_number() OVER w > 1 AND tool_call_names = lag(tool_call_names) OVER w
             THEN 0 ELSE 1 END AS is_other
     FROM requests r JOIN candidates c ON r.run = c.run
-    WINDOW w AS (PARTITION BY r.host, r.name, r.run ORDER BY started_at, call_id)
+    WINDOW w AS (PARTITION BY r.host, r.name, r.run ORDER BY started_at)
 ),
 numbered AS (
     SELECT
         *,
         sum(is_other) OVER (
-            PARTITION BY host, name, run ORDER BY started_at, call_id
+            PARTITION BY host, name, run ORDER BY started_at
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS series
     FROM ordered

@@ -17,12 +17,26 @@ from ollama_otel.analysis import Calls, advise, open_clickhouse, open_log
 from ollama_otel.analysis._advice.advisor import COVERAGE
 from ollama_otel.analysis._advice.same_prompt import CANDIDATES
 from ollama_otel.analysis._advice.table import RULES
-from ollama_otel.records import SpanIds
+from ollama_otel.context import CallContext
+from ollama_otel.records import CallStart, SpanIds
 from tests.analysis.stored_spans import Stored
 from tests.analysis.test_clickhouse import equal
 
 from . import cases
 from .synthetic import Call, write
+
+
+def _at(start: CallStart, kind: str) -> CallStart:
+    """Return a call at a server and in a conversation of its own."""
+    conversation = start.context.conversation_id
+    return replace(
+        start,
+        server_address=kind.replace("_", "-"),
+        context=CallContext(
+            conversation_id=None if conversation is None else f"{kind} {conversation}",
+            user_id=start.context.user_id,
+        ),
+    )
 
 
 def traced(calls: list[Call]) -> tuple[list[Call], list[ReadableSpan]]:
@@ -50,7 +64,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Calls]]
     """Every rule's case, each at a server of its own."""
     folder = tmp_path_factory.mktemp("advice")
     calls = [
-        (replace(start, server_address=kind.replace("_", "-")), record)
+        (_at(start, kind), record)
         for kind, shown in (*cases.SHOWN.items(), ("retries", cases.retries))
         for start, record in shown()
     ]

@@ -81,8 +81,10 @@ def test_nothing_is_found_in_a_log_without_faults(advised: Advised) -> None:
     ]
     advisory = advised(calls)
     assert advisory.advice == ()
-    assert {entry.kind for entry in advisory.unchecked} == {"prompt_cut", "same_prompt"}
-    assert len(advisory.nothing_found) == len(RULES) + 1 - 2
+    assert {entry.kind for entry in advisory.unchecked} == {
+        *("prompt_cut", "same_prompt", "model_too_large"),
+    }
+    assert len(advisory.nothing_found) == len(RULES) - 1
     assert advisory.median == 1.0
 
 
@@ -264,6 +266,7 @@ def test_rules_without_their_facts_say_what_to_turn_on(advised: Advised) -> None
         "cache_taken",
         "cache_broken",
         "same_prompt",
+        "model_too_large",
     }
     assert "residency=True" in unchecked["model_on_cpu"].turn_on
     assert "truncation='confirm'" in unchecked["prompt_cut"].turn_on
@@ -289,4 +292,4 @@ def test_no_calls_break_a_rule(advised: Advised, records: list[Any], repeats: in
         assert found.saves is None or found.saves >= 0
         assert (found.saves is None) == (found.computed is None)
     every = [*kinds(advisory), *(entry.kind for entry in advisory.unchecked)]
-    assert len(set(every)) + len(advisory.nothing_found) == len(RULES) + 1
+    assert len(set(every)) + len(advisory.nothing_found) == len(RULES) + 2
