@@ -2,6 +2,7 @@
 
 OllamaOtelError
 ├── SettingsError           a setting or a variable has an invalid value
+│   └── PriceError          a price file is invalid, or lacks a price that is needed
 ├── MissingExtraError       a feature needs a package that is not installed
 ├── InstrumentationError    an object is neither an Ollama client nor an httpx client
 ├── AgentError              an agent cannot run, or its run ended without an answer
@@ -17,6 +18,7 @@ OllamaOtelError
 │   ├── CircuitOpenError    too many calls to the server have failed
 │   └── DeadlineError       the time for the call had run out before it was sent
 ├── AnalysisError           a log or a database cannot be analysed, or a question not answered
+├── LoadError               a load run cannot begin: no server, no such model, ...
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
@@ -39,9 +41,11 @@ __all__ = [
     "ConsumerTimeoutError",
     "FormatError",
     "InstrumentationError",
+    "LoadError",
     "MissingExtraError",
     "OllamaOtelError",
     "OutputMismatchError",
+    "PriceError",
     "ReplayEndedError",
     "ReplayError",
     "ReplayLogError",
@@ -62,6 +66,10 @@ class OllamaOtelError(Exception):
 
 class SettingsError(OllamaOtelError, ValueError):
     """A setting has an invalid value; the message says what was expected."""
+
+
+class PriceError(SettingsError):
+    """A price file is invalid, or lacks a price that is needed; the message names the entry."""
 
 
 class MissingExtraError(OllamaOtelError, ImportError):
@@ -128,6 +136,10 @@ class CallRejectedError(OllamaOtelError):
 
 class AnalysisError(OllamaOtelError):
     """Calls cannot be analysed; the message says what was expected, found, and what to do."""
+
+
+class LoadError(OllamaOtelError):
+    """A load run cannot begin: the message says what the server lacks."""
 
 
 class ReplayError(OllamaOtelError):

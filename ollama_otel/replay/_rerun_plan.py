@@ -75,7 +75,7 @@ def plan_rerun(
 
 
 def reason_to_leave_out(call: RecordedCall, *, allows_redacted: bool) -> LeftOut | None:
-    """Return why a call is never sent again; None if it can be."""
+    """Return why a call is not sent again; None if it is."""
     if call.start.endpoint.genai_operation is None:
         return "not_inference"
     if call.record is not None and call.record.is_hop:
