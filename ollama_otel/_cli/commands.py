@@ -29,6 +29,7 @@ COMMANDS: Final = (
     Command("diff", "show what changed from one log to another", "diff"),
     Command("replay", "send the requests of a log to a server again", "replay"),
     Command("serve-replay", "answer requests from a log, on a port", "serve_replay"),
+    Command("advise", "say which settings to change, and what it would buy", "advise"),
     Command("demo", "make a few calls and show their telemetry", "demo"),
     Command("dashboards", "run, check, export or import the Grafana boards", "dashboards"),
 )
