@@ -33,7 +33,7 @@ LAYERS = [
     ("_resilient_transport", "resilience", "_client_defaults"),
     ("client",),
     ("_agent", "tools"),
-    ("ollama", "instrumentor", "replay", "_monitoring"),
+    ("ollama", "instrumentor", "replay", "_monitoring", "analysis"),
     ("testing", "pytest_plugin"),
     ("__init__", "_cli"),
 ]
