@@ -559,6 +559,22 @@ ROWS: Final[tuple[Fact, ...]] = (
         names.MODEL_GPU_SHARE,
     ),
     _fact(
+        "residency.size",
+        "integer By",
+        "residency",
+        "Size of the loaded model in memory, the contexts of its slots included.",
+        names.MODEL_SIZE,
+        column="model_size",
+    ),
+    _fact(
+        "residency.gpu_size",
+        "integer By",
+        "residency",
+        "Size of its part in GPU memory.",
+        names.MODEL_GPU_SIZE,
+        column="model_gpu_size",
+    ),
+    _fact(
         "residency.context_length",
         "integer {token}",
         "residency",

@@ -36,6 +36,11 @@ class Demand(Struct, frozen=True, kw_only=True, gc=False):
     user: int | None = None
     """Who waits for it, in a closed loop."""
 
+    @property
+    def context(self) -> float:
+        """Tokens of prompt and answer in the middle of the generation."""
+        return self.prompt_tokens + self.output_tokens / 2
+
 
 class CallEnd(Struct, frozen=True, kw_only=True, gc=False):
     """What became of a call; its phases add up to its duration. All times are seconds."""

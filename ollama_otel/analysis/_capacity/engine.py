@@ -56,6 +56,7 @@ class Engine:
         self._decoding: list[tuple[float, int, Running]] = []
         self._order = count()
         self._steps_done = 0.0
+        self._context = 0.0
         self._now = now
         self._slowdown = 1.0
         self.busy_slots = 0
@@ -146,16 +147,20 @@ class Engine:
             call.decoding_at = self._now
             steps = max(0.0, call.demand.output_tokens - 1.0)
             heappush(self._decoding, (self._steps_done + steps, next(self._order), call))
+            self._context += call.demand.context
         ended = []
         while self._decoding and self._decoding[0][0] <= self._steps_done + _NO_STEPS:
             ended.append(heappop(self._decoding)[2])
+            self._context -= ended[-1].demand.context
         if not self._decoding:
-            self._steps_done = 0.0
+            self._steps_done = self._context = 0.0
         self.version += 1
         return ended
 
     def _step_time(self) -> float:
-        return self._speed.step.at(len(self._decoding)) * self._slowdown
+        speed = self._speed
+        contexts = speed.step_per_context_token * self._context
+        return (speed.step.at(len(self._decoding)) + contexts) * self._slowdown
 
     def _steps_beside_prompts(self) -> float:
         """Return the steps per second while a prompt is evaluated."""

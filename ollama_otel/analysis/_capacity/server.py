@@ -43,6 +43,8 @@ class ModelSpeed(Struct, frozen=True, kw_only=True, gc=False):
     """How fast one model is. All times are seconds."""
 
     step: StepTimes
+    step_per_context_token: float = 0.0
+    """Added to a step for each token in the contexts of the calls that it serves."""
     prefill: float = 0.0
     """For the evaluation of any prompt."""
     prefill_per_token: float = 0.0
