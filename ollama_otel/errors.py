@@ -16,6 +16,7 @@ OllamaOtelError
 │   ├── QueueTimeoutError   the call has waited too long in the limiter's queue
 │   ├── CircuitOpenError    too many calls to the server have failed
 │   └── DeadlineError       the time for the call had run out before it was sent
+├── AnalysisError           a log or a database cannot be analysed, or a question not answered
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
@@ -33,6 +34,7 @@ from ollama_otel._display import visible
 
 __all__ = [
     "AgentError",
+    "AnalysisError",
     "CallRejectedError",
     "ConsumerTimeoutError",
     "FormatError",
@@ -122,6 +124,10 @@ class ConsumerTimeoutError(OllamaOtelError, TimeoutError):
 
 class CallRejectedError(OllamaOtelError):
     """A call was not sent: a limiter, a breaker or the deadline forbids it."""
+
+
+class AnalysisError(OllamaOtelError):
+    """Calls cannot be analysed; the message says what was expected, found, and what to do."""
 
 
 class ReplayError(OllamaOtelError):

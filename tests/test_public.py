@@ -28,6 +28,7 @@ PUBLIC = [name for name in MODULES if not any(part.startswith("_") for part in n
 FACADES = {
     "ollama_otel",
     *(
+        "ollama_otel.analysis",
         "ollama_otel.instrumentation",
         "ollama_otel.ollama",
         "ollama_otel.redaction",

@@ -63,3 +63,5 @@ class Column(Struct, frozen=True, kw_only=True):
     line: Line
     unit: str
     sentence: str
+    absent: Any
+    """The value of a call whose line lacks the key; None: it is unknown."""

@@ -95,6 +95,7 @@ class FactTable:
                 line=row.line,
                 unit=row.unit,
                 sentence=row.sentence,
+                absent=row.absent,
             )
             for row in self.rows
             if row.column is not None and row.key is not None

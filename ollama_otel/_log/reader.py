@@ -7,7 +7,7 @@ import heapq
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -26,7 +26,7 @@ from ollama_otel._log.own_files import is_regular
 from ollama_otel._wire.lenient_json import LARGE, is_costly, parse_exactly
 from ollama_otel.errors import ReplayLogError
 
-__all__ = ["Skipped", "read"]
+__all__ = ["Skipped", "is_single_cassette", "log_files", "read"]
 
 _log = logger()
 
@@ -141,20 +141,24 @@ def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Itera
     warnings. Raises `ReplayLogError`: at once if there is no log, and while reading for a
     malformed line.
     """
-    files = _files(Path(path))
-    if len(files) == 1 and _is_cassette(files[0]):
+    files = log_files(Path(path))
+    if is_single_cassette(files):
         return read_cassette(files[0])
     return _calls(Path(path), report or (lambda skipped: _log.warning("%s", skipped)))
 
 
-def _is_cassette(file: Path) -> bool:
+def is_single_cassette(files: Sequence[Path]) -> bool:
+    """Whether a log is one cassette; raises `ReplayLogError` if it cannot be read."""
+    if len(files) != 1:
+        return False
     try:
-        return is_cassette(file)
+        return is_cassette(files[0])
     except PermissionError as error:
-        raise ReplayLogError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ReplayLogError(f"{files[0]}: cannot be read: {error.strerror}") from error
 
 
-def _files(path: Path) -> list[Path]:
+def log_files(path: Path) -> list[Path]:
+    """Return the files of a log, or of all logs of a folder; `ReplayLogError` if there are none."""
     if path.is_dir():
         found = chain(path.glob("*.jsonl"), path.glob("*.jsonl.gz"))
         files = sorted(filter(is_regular, found))
@@ -190,7 +194,7 @@ def _opened(path: Path, stack: ExitStack, skips: _Skips) -> list[tuple[Path, IO[
             opened: list[tuple[Path, IO[bytes]]] = []
             refused: list[tuple[Path, PermissionError]] = []
             try:
-                for file in _files(path):
+                for file in log_files(path):
                     try:
                         opened.append((file, opening.enter_context(_open(file))))
                     except PermissionError as error:

@@ -1,1 +1,29 @@
-"""Answers from recorded calls: what they cost, how many a server can take, what to change."""
+"""Answers from recorded calls: a table of all calls of a log, and what follows from it.
+
+Needs the extra `analysis`. Names are imported at first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ollama_otel.analysis._store.calls import Calls, open_log
+
+__all__ = ["Calls", "open_log"]
+
+_ROOMS = {
+    "Calls": "_store.calls",
+    "open_log": "_store.calls",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
