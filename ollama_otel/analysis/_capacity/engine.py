@@ -47,10 +47,12 @@ class Engine:
     for each batch of a prompt. Without prompts all calls get one token for each step.
     """
 
-    def __init__(self, speed: ModelSpeed, slots: int, now: float) -> None:
+    def __init__(
+        self, speed: ModelSpeed, slots: int, now: float, *, has_cache: bool = False
+    ) -> None:
         self._speed = speed
         self._slots = 1 if speed.is_serial else slots
-        self._empty_slots = self._slots
+        self._empty_slots = 0 if has_cache else self._slots
         self._waiting: deque[Running] = deque()
         self._prompts: deque[Running] = deque()
         self._decoding: list[tuple[float, int, Running]] = []

@@ -6,6 +6,7 @@ through one queue, which handles one call at a time, its load included.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -62,6 +63,8 @@ class Scheduler:
         """Seconds spent on loads."""
         self.loads = 0
         self.longest_queue = 0
+        for model, options in setup.warm.items():
+            self._rest(self._add(model, options, has_cache=True))
 
     def arrive(self, call: Running) -> None:
         """Take a call."""
@@ -80,12 +83,14 @@ class Scheduler:
         self._device.free(engine)
         runner = self._runners[call.demand.model]
         runner.calls -= 1
-        if runner.calls:
-            return
+        if not runner.calls:
+            self._rest(runner)
+
+    def _rest(self, runner: Runner) -> None:
         runner.idle += 1
         if runner.keep_alive <= 0.0:
             self._unload(runner)
-        else:
+        elif runner.keep_alive < math.inf:
             time = self._timeline.now + runner.keep_alive
             self._timeline.at(time, self._expire, runner, runner.idle)
 
@@ -116,13 +121,15 @@ class Scheduler:
     def _loaded(self, call: Running) -> None:
         self._is_loading = False
         self._handled = None
-        demand, setup = call.demand, self._setup
-        engine = Engine(setup.models[demand.model], setup.num_parallel, self._timeline.now)
-        self._device.add(engine)
-        runner = Runner(demand.model, demand.options, setup.keep_alive, engine)
-        self._runners[demand.model] = runner
-        self._use(runner, call)
+        self._use(self._add(call.demand.model, call.demand.options), call)
         self._handle_next()
+
+    def _add(self, model: str, options: str, *, has_cache: bool = False) -> Runner:
+        setup, now = self._setup, self._timeline.now
+        engine = Engine(setup.models[model], setup.num_parallel, now, has_cache=has_cache)
+        self._device.add(engine)
+        runner = self._runners[model] = Runner(model, options, setup.keep_alive, engine)
+        return runner
 
     def _suits(self, runner: Runner, call: Running) -> bool:
         return runner.options == call.demand.options and not runner.is_leaving

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
 
 __all__ = ["ModelSpeed", "ServerSetup", "StepTimes"]
 
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _MAX_QUEUE: Final = 512
 _KEEP_ALIVE: Final = 300.0
 _MAX_LOADED: Final = 3
@@ -77,6 +79,8 @@ class ServerSetup(Struct, frozen=True, kw_only=True, gc=False):
     """`OLLAMA_KEEP_ALIVE`, seconds."""
     memory: int | None = None
     """Bytes for models; None: there is no limit other than `max_loaded`."""
+    warm: Mapping[str, str] = _NONE
+    """Models that are in memory at the start, and the options that they were loaded with."""
     interference: float = 1.0
     """How much models that run at the same time slow each other.
 

@@ -1,0 +1,123 @@
+"""What is learnt of one model from its calls."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from ollama_otel.analysis._capacity.generation import Sample, fit_generation
+from ollama_otel.analysis._capacity.observation import Observation
+from ollama_otel.analysis._capacity.prompts import Prompt, PromptFit, fit_prompts
+from ollama_otel.analysis._capacity.quantiles import median
+from ollama_otel.analysis._capacity.server import ModelSpeed, StepTimes
+
+__all__ = ["Evidence", "LearntModel", "learn"]
+
+_FEW_UNQUEUED: Final = 5
+_T = TypeVar("_T")
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What the calls of one model show. All times are seconds."""
+
+    samples: tuple[Sample, ...]
+    prompts: tuple[Prompt, ...]
+    rests: tuple[float, ...]
+    """Times in the server besides load, prompt and generation, of calls that found it idle."""
+    before_first: tuple[float, ...]
+    after_last: tuple[float, ...]
+    loads: tuple[float, ...]
+    size: int | None
+    is_embedding: bool
+
+    def resampled(self, chance: random.Random) -> Evidence:
+        """Return as much evidence, drawn from this one with repetition."""
+
+        def drawn(values: tuple[_T, ...]) -> tuple[_T, ...]:
+            return tuple(chance.choices(values, k=len(values))) if values else ()
+
+        return Evidence(
+            samples=drawn(self.samples),
+            prompts=drawn(self.prompts),
+            rests=drawn(self.rests),
+            before_first=drawn(self.before_first),
+            after_last=drawn(self.after_last),
+            loads=drawn(self.loads),
+            size=self.size,
+            is_embedding=self.is_embedding,
+        )
+
+
+class LearntModel(Struct, frozen=True, kw_only=True):
+    """One model, as learnt. All times are seconds."""
+
+    calls: int
+    speed: ModelSpeed
+    overhead: float
+    """Time in the slot besides prompt and generation."""
+    before_first: float
+    """Time of client and network until the first token."""
+    after_last: float
+    """Time of client and network for the rest."""
+    prompts: PromptFit
+    most_calls: int
+    """Most calls whose tokens were generated at the same time, seen often enough; 0: none were
+    generated.
+    """
+    interference: float | None
+    has_load: bool
+    """Whether a load was seen."""
+
+
+def evidence_of(
+    calls: Sequence[Observation],
+    samples: Iterable[Sample],
+    prompts: Iterable[Prompt],
+    loads: Iterable[float],
+    is_idle: Sequence[bool],
+) -> Evidence:
+    """Collect the evidence for one model."""
+    idle = [call.rest for call, found in zip(calls, is_idle, strict=True) if found]
+    if len(idle) < _FEW_UNQUEUED:
+        # The shortest of the others have waited the least.
+        idle = sorted(call.rest for call in calls)[: max(1, len(calls) // 10)]
+    sizes = [call.size for call in calls if call.size is not None]
+    return Evidence(
+        samples=tuple(samples),
+        prompts=tuple(prompts),
+        rests=tuple(idle),
+        before_first=tuple(call.before_first for call in calls),
+        after_last=tuple(call.client - call.before_first for call in calls),
+        loads=tuple(loads),
+        size=max(sizes, default=None),
+        is_embedding=all(call.is_embedding for call in calls),
+    )
+
+
+def learn(evidence: Evidence) -> LearntModel:
+    """Learn a model from its evidence."""
+    generation = fit_generation(evidence.samples)
+    prompts = fit_prompts(evidence.prompts)
+    step = StepTimes(((1, 0.0),)) if generation is None else generation.step
+    return LearntModel(
+        calls=len(evidence.before_first),
+        speed=ModelSpeed(
+            step=step,
+            step_per_context_token=0.0 if generation is None else generation.per_context_token,
+            prefill=prompts.constant,
+            prefill_per_token=prompts.per_token,
+            load=median(evidence.loads) if evidence.loads else 0.0,
+            size=evidence.size,
+            is_serial=evidence.is_embedding,
+        ),
+        overhead=0.0 if evidence.is_embedding else median(evidence.rests),
+        before_first=median(evidence.before_first),
+        after_last=median(evidence.after_last),
+        prompts=prompts,
+        most_calls=0 if generation is None else step.points[-1][0],
+        interference=None if generation is None else generation.interference,
+        has_load=bool(evidence.loads),
+    )
