@@ -37,8 +37,8 @@ def memory_facts(residency: ModelResidency) -> Iterator[str]:
     if residency.gpu_share is not None:
         place = ", runs on the CPU" if residency.is_on_cpu else ""
         yield f"{residency.gpu_share:.0%} in GPU memory{place}"
-    if residency.size is not None:
-        yield f"{decimal(residency.size)} in memory"
+    if residency.model_size is not None:
+        yield f"{decimal(residency.model_size)} in memory"
     if residency.context_length is not None:
         yield f"context of {residency.context_length} tokens"
     if (reason := reload_reason(residency)) is not None:

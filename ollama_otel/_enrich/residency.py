@@ -157,8 +157,8 @@ def _section(known: ModelInfo) -> ModelResidency | None:
         return None
     return ModelResidency(
         gpu_share=known.gpu_share,
-        size=known.size,
-        gpu_size=known.gpu_size,
+        model_size=known.size,
+        model_gpu_size=known.gpu_size,
         context_length=known.context_length,
         reload_cause=None if reload is None else reload.cause,
         reload_before=None if reload is None else option_text(reload.before),

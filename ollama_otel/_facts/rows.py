@@ -559,20 +559,18 @@ ROWS: Final[tuple[Fact, ...]] = (
         names.MODEL_GPU_SHARE,
     ),
     _fact(
-        "residency.size",
+        "residency.model_size",
         "integer By",
         "residency",
         "Size of the loaded model in memory, the contexts of its slots included.",
         names.MODEL_SIZE,
-        column="model_size",
     ),
     _fact(
-        "residency.gpu_size",
+        "residency.model_gpu_size",
         "integer By",
         "residency",
         "Size of its part in GPU memory.",
         names.MODEL_GPU_SIZE,
-        column="model_gpu_size",
     ),
     _fact(
         "residency.context_length",

@@ -101,8 +101,8 @@ progresses = st.builds(
 residencies = st.builds(
     ModelResidency,
     gpu_share=maybe(st.sampled_from([0.0, 0.25, 1.0])),
-    size=maybe(count),
-    gpu_size=maybe(count),
+    model_size=maybe(count),
+    model_gpu_size=maybe(count),
     context_length=maybe(count),
     reload_cause=maybe(text),
     reload_before=maybe(text),
@@ -327,8 +327,8 @@ FULL = CallRecord(
     ),
     residency=ModelResidency(
         gpu_share=0.0,
-        size=5,
-        gpu_size=0,
+        model_size=5,
+        model_gpu_size=0,
         context_length=1,
         reload_cause="num_ctx",
         reload_before="1",
