@@ -36,6 +36,8 @@ class Activity(Struct, frozen=True, kw_only=True):
     """By model: seconds for each number of slots in use."""
     is_prompt_alone: tuple[bool, ...]
     """Whether no other prompt of the model was evaluated during this one."""
+    models: tuple[float, ...]
+    """The models that worked during each prompt, its own included: the average."""
 
 
 class _Model:
@@ -69,6 +71,7 @@ class _Sweep:
         self._now = 0.0
         self._generation: list[dict[Company, list[float]]] = [{} for _ in calls]
         self._is_alone = [True] * len(calls)
+        self._model_seconds = [0.0] * len(calls)
 
     def pass_time(self, time: float) -> None:
         elapsed = time - self._now
@@ -80,6 +83,8 @@ class _Sweep:
             used = len(model.prompts) + len(model.decoding)
             if used:
                 model.slots[used] = model.slots.get(used, 0.0) + elapsed
+            for number in model.prompts:
+                self._model_seconds[number] += elapsed * working
             if model.decoding and not model.prompts:
                 company = Company(len(model.decoding), working)
                 for number in model.decoding:
@@ -114,4 +119,8 @@ class _Sweep:
             ),
             slots={name: model.slots for name, model in self._models.items()},
             is_prompt_alone=tuple(self._is_alone),
+            models=tuple(
+                seconds / call.prefill if call.prefill > 0.0 else 1.0
+                for seconds, call in zip(self._model_seconds, self._calls, strict=True)
+            ),
         )

@@ -17,6 +17,7 @@ from ollama_otel.analysis._capacity.server import ModelSpeed, StepTimes
 __all__ = ["Evidence", "LearntModel", "learn"]
 
 _FEW_UNQUEUED: Final = 5
+_ENOUGH: Final = 2000
 _T = TypeVar("_T")
 
 
@@ -34,10 +35,11 @@ class Evidence(Struct, frozen=True, kw_only=True):
     is_embedding: bool
 
     def resampled(self, chance: random.Random) -> Evidence:
-        """Return as much evidence, drawn from this one with repetition."""
+        """Return as much evidence, drawn from this one with repetition; 2000 of each at most."""
 
         def drawn(values: tuple[_T, ...]) -> tuple[_T, ...]:
-            return tuple(chance.choices(values, k=len(values))) if values else ()
+            count = min(len(values), _ENOUGH)
+            return tuple(chance.choices(values, k=count)) if values else ()
 
         return Evidence(
             samples=drawn(self.samples),
@@ -100,7 +102,8 @@ def evidence_of(
 def learn(evidence: Evidence) -> LearntModel:
     """Learn a model from its evidence."""
     generation = fit_generation(evidence.samples)
-    prompts = fit_prompts(evidence.prompts)
+    interference = None if generation is None else generation.interference
+    prompts = fit_prompts([each.undisturbed(interference or 0.0) for each in evidence.prompts])
     step = StepTimes(((1, 0.0),)) if generation is None else generation.step
     return LearntModel(
         calls=len(evidence.before_first),
@@ -118,6 +121,6 @@ def learn(evidence: Evidence) -> LearntModel:
         after_last=median(evidence.after_last),
         prompts=prompts,
         most_calls=0 if generation is None else step.points[-1][0],
-        interference=None if generation is None else generation.interference,
+        interference=interference,
         has_load=bool(evidence.loads),
     )

@@ -29,8 +29,15 @@ class Prompt(Struct, frozen=True, gc=False):
 
     tokens: int
     seconds: float
-    is_alone: bool
+    is_alone: bool = True
     """Whether the engine evaluated no other prompt meanwhile."""
+    models: float = 1.0
+    """Models that worked meanwhile, its own included."""
+
+    def undisturbed(self, interference: float) -> Prompt:
+        """Return it as if no other model had worked."""
+        seconds = self.seconds / (1.0 + interference * (self.models - 1.0))
+        return Prompt(self.tokens, seconds, self.is_alone)
 
 
 class PromptFit(Struct, frozen=True, kw_only=True, gc=False):

@@ -141,7 +141,10 @@ class Workload(Struct, frozen=True, kw_only=True):
         return cls(
             server=server,
             seconds=max(call.at + call.duration for call in calls) - start,
-            demands=tuple(_demand(call, models[call.model], start) for call in calls),
+            demands=tuple(
+                _demand(call, models[call.model], start, busy)
+                for call, busy in zip(calls, seen.models, strict=True)
+            ),
             models=models,
             evidence=evidence,
             num_parallel=num_parallel or slots,
@@ -173,17 +176,11 @@ class Workload(Struct, frozen=True, kw_only=True):
         ]
         return median(known) if known else None
 
-    def setup(
-        self,
-        *,
-        models: Mapping[str, LearntModel] | None = None,
-        **changed: Any,
-    ) -> ServerSetup:
+    def setup(self, **changed: Any) -> ServerSetup:
         """Return the server as recorded, but for what is changed; see `ServerSetup`."""
-        learnt = self.models if models is None else models
         interference = self.interference
         recorded: dict[str, Any] = {
-            "models": {name: model.speed for name, model in learnt.items()},
+            "models": {name: model.speed for name, model in self.models.items()},
             "num_parallel": self.num_parallel,
             "max_loaded": self.max_loaded,
             "warm": self.warm,
@@ -208,7 +205,10 @@ def _evidence(calls: Sequence[Observation], seen: Activity) -> dict[str, Evidenc
             [Sample(calls[number].output_tokens - 1.0, seen.generation[number]) for number in own],
             [
                 Prompt(
-                    calls[number].prompt_tokens, calls[number].prefill, seen.is_prompt_alone[number]
+                    calls[number].prompt_tokens,
+                    calls[number].prefill,
+                    seen.is_prompt_alone[number],
+                    seen.models[number],
                 )
                 for number in own
             ],
@@ -247,8 +247,9 @@ def _slots(
     return most, queued >= _FEW_QUEUED
 
 
-def _demand(call: Observation, model: LearntModel, start: float) -> Demand:
-    prompt = Prompt(call.prompt_tokens, call.prefill, is_alone=True)
+def _demand(call: Observation, model: LearntModel, start: float, models: float) -> Demand:
+    prompt = Prompt(call.prompt_tokens, call.prefill, models=models)
+    prompt = prompt.undisturbed(model.interference or 0.0)
     return Demand(
         arrives_at=call.at - start,
         model=call.model,
