@@ -54,6 +54,10 @@ class Workload(Struct, frozen=True, kw_only=True):
     """From the first call to the end of the last one."""
     demands: tuple[Demand, ...]
     """The completed calls; their times count from the first one."""
+    durations: tuple[float, ...]
+    """Recorded durations of these calls."""
+    first_tokens: tuple[float | None, ...]
+    """Recorded times to the first chunk; None: the answer was not a stream."""
     models: Mapping[str, LearntModel]
     evidence: Mapping[str, Evidence]
     num_parallel: int
@@ -145,6 +149,8 @@ class Workload(Struct, frozen=True, kw_only=True):
                 _demand(call, models[call.model], start, busy)
                 for call, busy in zip(calls, seen.models, strict=True)
             ),
+            durations=tuple(call.duration for call in calls),
+            first_tokens=tuple(call.first_token for call in calls),
             models=models,
             evidence=evidence,
             num_parallel=num_parallel or slots,
