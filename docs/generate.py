@@ -15,6 +15,7 @@ from ollama_otel._exchange.agent_runs import RunEnding, ToolOutcome
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
 from ollama_otel._wire.failures import ERROR_MEANINGS
+from ollama_otel.analysis._store.columns import COLUMNS
 from ollama_otel.settings import ClientDefaults, Profile, Settings
 
 REFERENCE: Final = Path(__file__).parent / "reference"
@@ -129,6 +130,12 @@ The span's status, `exception.message`, log lines and the replay log therefore h
 If nothing of a text is known, it is `HTTP status 500`, or the exception's class.
 With content capture on, spans and events have the whole text, redacted and then cut to 1,024 characters; a replay log with bodies has it too. Lines of `log_calls` never have it.
 """
+_CALLS_PAGE = """\
+# Columns of the table `calls`
+
+One row per call, for [analysis](../analysis.md). NULL is unknown.
+
+"""
 _SETTINGS_PAGE = """\
 # Settings
 
@@ -190,6 +197,17 @@ def errors_page() -> str:
     return _ERRORS_PAGE + _table(("`error.type`", "Meaning"), rows) + _BESIDE_ERRORS + generated
 
 
+def calls_page() -> str:
+    """Return the page of the columns for analysis."""
+    units = {column.name: column.unit for column in FACTS.columns()}
+    rows = (
+        (f"`{name}`", kind, f"`{units[name]}`" if units.get(name) else "", sentence)
+        for name, (kind, sentence) in COLUMNS.items()
+    )
+    generated = _GENERATED.format("`ollama_otel/_facts/rows.py`")
+    return _CALLS_PAGE + _table(("Column", "Type", "Unit", "Meaning"), rows) + generated
+
+
 def settings_page() -> str:
     """Return the page of settings; their meaning is the text below each field."""
     return (
@@ -233,6 +251,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "calls.md": calls_page,
     "errors.md": errors_page,
     "facts.md": facts_page,
     "metrics.md": metrics_page,

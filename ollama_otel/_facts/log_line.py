@@ -15,7 +15,7 @@ from msgspec.structs import fields as struct_fields
 from ollama_otel._facts.fact import Fact, FactType, Line
 from ollama_otel._frozen import frozen
 
-__all__ = ["LogLine", "plain"]
+__all__ = ["LogLine", "plain", "record_at"]
 
 _TYPES: Final[Mapping[FactType, Any]] = {
     "text": str,
@@ -100,7 +100,7 @@ class LogLine:
         for row, key in self._rows:
             section, _, name = key.rpartition(".")
             owner, _, field = row.path.rpartition(".")
-            holder = _record_at(self._record, row.path.removeprefix(self._prefix))
+            holder = record_at(self._record, row.path.removeprefix(self._prefix))
             kind = _TYPES[row.type] if row.also is None else _TYPES[row.type] | row.also
             default = {each.name: each.default for each in struct_fields(holder)}.get(field)
             is_field = field in holder.__struct_fields__
@@ -143,7 +143,7 @@ def _is_rewritten(row: Fact) -> bool:
     return row.type in {"number", "texts", "object"} and not is_exact
 
 
-def _record_at(record: type[Struct], path: str) -> type[Struct]:
+def record_at(record: type[Struct], path: str) -> type[Struct]:
     """Return the type of the object that the last name of a path belongs to."""
     for name in path.split(".")[:-1]:
         record = get_type_hints(record)[name]

@@ -7,11 +7,11 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
 from ollama_otel._facts.fact import Column, Fact, FactType, Line
-from ollama_otel._facts.log_line import LogLine, plain
+from ollama_otel._facts.log_line import LogLine, plain, record_at
 from ollama_otel.records import CallRecord, CallStart
 
 __all__ = ["FactTable"]
@@ -95,7 +95,7 @@ class FactTable:
                 line=row.line,
                 unit=row.unit,
                 sentence=row.sentence,
-                absent=row.absent,
+                absent=_absent(row),
             )
             for row in self.rows
             if row.column is not None and row.key is not None
@@ -131,6 +131,19 @@ class FactTable:
             for row in self.rows
         ]
         return "".join(f"| {line} |\n" for line in lines)
+
+
+def _absent(row: Fact) -> Any:
+    """Return the value of a record that is read from a line without the fact; None is unknown."""
+    of_start = row.path.startswith("start.")
+    path = row.path.removeprefix("start.")
+    holder = record_at(CallStart if of_start else CallRecord, path)
+    name = path.rpartition(".")[2]
+    if name not in holder.__struct_fields__:
+        # It follows from others.
+        return row.absent
+    default = {field.name: field.default for field in fields(holder)}[name]
+    return None if default is NODEFAULT else default
 
 
 def _compiled(rows: Iterable[Fact], *, below: str = "") -> Callable[[Any], dict[str, Any]]:

@@ -10,11 +10,27 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ollama_otel.analysis._store.calls import Calls, open_log
+    from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
+    from ollama_otel.analysis._store.engine import Engine, Parameters
+    from ollama_otel.analysis._store.progress import Progress
 
-__all__ = ["Calls", "open_log"]
+__all__ = [
+    "Calls",
+    "Engine",
+    "Parameters",
+    "Progress",
+    "RunClickHouse",
+    "open_clickhouse",
+    "open_log",
+]
 
 _ROOMS = {
     "Calls": "_store.calls",
+    "Engine": "_store.engine",
+    "Parameters": "_store.engine",
+    "Progress": "_store.progress",
+    "RunClickHouse": "_store.clickhouse",
+    "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
 }
 

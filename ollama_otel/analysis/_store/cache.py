@@ -130,5 +130,4 @@ def _writable(chosen: Path | None, beside: Path) -> Path:
         make_folder(folder)
     if os.access(folder, os.W_OK):
         return folder
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "ollama_otel" / "analysis"
+    return Path.home() / ".cache" / "ollama_otel" / "analysis"

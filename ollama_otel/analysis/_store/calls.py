@@ -43,7 +43,7 @@ class Calls:
         self._condition = condition
         self.source = source
         """The log or the database, as messages name it."""
-        self.skipped = tuple(skipped)
+        self.skipped: tuple[Skipped, ...] = tuple(skipped)
         """Parts of the log that could not be read."""
 
     def __enter__(self) -> Self:

@@ -70,10 +70,7 @@ class DuckEngine:
                     f"CREATE OR REPLACE VIEW calls AS SELECT * FROM all_calls {where}"
                 )
                 self._condition = condition
-            result = self._connection.sql(sql, params=dict(parameters))
-            if result is None:
-                raise AnalysisError(f"expected a query that returns rows, found: {sql}")
-            table = result.to_arrow_table()
+            table = self._connection.sql(sql, params=dict(parameters)).to_arrow_table()
         except self._duckdb.Error as error:
             raise AnalysisError(f"DuckDB refused a query: {error}") from error
         return self._plain(table)
