@@ -9,29 +9,72 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ollama_otel.analysis._capacity.answer import CapacityAnswer, capacity
+    from ollama_otel.analysis._capacity.backtest import Backtest, backtest
+    from ollama_otel.analysis._capacity.forecasting import forecast, load_curve, users_within
+    from ollama_otel.analysis._capacity.learning import LearntModel
+    from ollama_otel.analysis._capacity.scenario import (
+        Estimate,
+        Forecast,
+        LoadCurve,
+        Scenario,
+        Spread,
+        UserLimit,
+    )
+    from ollama_otel.analysis._capacity.workload import Workload
     from ollama_otel.analysis._store.calls import Calls, open_log
     from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
     from ollama_otel.analysis._store.engine import Engine, Parameters
     from ollama_otel.analysis._store.progress import Progress
 
 __all__ = [
+    "Backtest",
     "Calls",
+    "CapacityAnswer",
     "Engine",
+    "Estimate",
+    "Forecast",
+    "LearntModel",
+    "LoadCurve",
     "Parameters",
     "Progress",
     "RunClickHouse",
+    "Scenario",
+    "Spread",
+    "UserLimit",
+    "Workload",
+    "backtest",
+    "capacity",
+    "forecast",
+    "load_curve",
     "open_clickhouse",
     "open_log",
+    "users_within",
 ]
 
 _ROOMS = {
+    "Backtest": "_capacity.backtest",
     "Calls": "_store.calls",
+    "CapacityAnswer": "_capacity.answer",
     "Engine": "_store.engine",
+    "Estimate": "_capacity.scenario",
+    "Forecast": "_capacity.scenario",
+    "LearntModel": "_capacity.learning",
+    "LoadCurve": "_capacity.scenario",
     "Parameters": "_store.engine",
     "Progress": "_store.progress",
     "RunClickHouse": "_store.clickhouse",
+    "Scenario": "_capacity.scenario",
+    "Spread": "_capacity.scenario",
+    "UserLimit": "_capacity.scenario",
+    "Workload": "_capacity.workload",
+    "backtest": "_capacity.backtest",
+    "capacity": "_capacity.answer",
+    "forecast": "_capacity.forecasting",
+    "load_curve": "_capacity.forecasting",
     "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
+    "users_within": "_capacity.forecasting",
 }
 
 

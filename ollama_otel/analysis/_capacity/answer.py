@@ -20,7 +20,7 @@ from ollama_otel.analysis._capacity.scenario import (
 )
 from ollama_otel.analysis._capacity.workload import Workload
 
-__all__ = ["CapacityAnswer", "answer"]
+__all__ = ["CapacityAnswer", "capacity"]
 
 _OTHER_SLOTS: Final = (1, 2, 4, 8)
 _BETTER: Final = 1.1
@@ -48,7 +48,7 @@ class CapacityAnswer(Struct, frozen=True, kw_only=True):
     """The answer in words."""
 
 
-def answer(
+def capacity(
     workload: Workload,
     scenario: Scenario | None = None,
     *,
@@ -114,8 +114,9 @@ def _load_sentences(found: CapacityAnswer) -> Iterator[str]:
         yield f"It holds {highest:.3g} times the recorded rate, the highest that was tried."
     else:
         yield (
-            f"The knee is at {knee.value:.2g} times the recorded rate, {knee.value * rate:.2g} calls "
-            "per second: above it the p95 of the duration is more than twice that of a light load."
+            f"The knee is at {knee.value:.1f} times the recorded rate, {knee.value * rate:.3g} "
+            "calls per second: above it the p95 of the duration is more than twice that of a light "
+            "load."
         )
     forecast = found.forecast
     if forecast.is_saturated:

@@ -42,6 +42,8 @@ _LIGHT: Final = 0.1
 _STEP: Final = 1.5
 _CLOSE: Final = 1.05
 _HIGHEST: Final = 200.0
+_LATE: Final = 0.9
+"""Share of the calls whose first token came earlier than that of those that show the limit."""
 _MOST_USERS: Final = 4096
 _Run = tuple[SimulatedRun, tuple[CallEnd, ...]]
 
@@ -331,12 +333,19 @@ def _arrivals(run: SimulatedRun) -> float:
 
 
 def _limit(found: Sequence[_Run]) -> Limit:
-    shares: dict[Limit, float] = {
-        "prefill": median([run.prefill_time for run, _ in found]),
-        "decode": median([run.decode_time for run, _ in found]),
-        "loads": median([run.load_time for run, _ in found]),
-    }
-    return max(shares, key=lambda name: shares[name])
+    """Return what the calls with the latest first tokens have waited for."""
+    ends = sorted((end for _, run in found for end in run), key=lambda end: end.time_to_first_token)
+    late = ends[int(_LATE * len(ends)) :]
+    load, queue = sum(end.load for end in late), sum(end.queue for end in late)
+    prefill = sum(end.prefill for end in late)
+    if load >= max(queue, prefill):
+        return "loads"
+    prompts, steps = (
+        sum(run.prefill_time for run, _ in found),
+        sum(run.decode_time for run, _ in found),
+    )
+    # Calls wait for a slot while the engine evaluates the prompts of others, or generates.
+    return "prefill" if prefill >= queue or prompts >= steps else "decode"
 
 
 def _spread(runs: Sequence[Sequence[CallEnd]], of: Callable[[CallEnd], float]) -> Spread:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ollama_otel._wire.durations import read_keep_alive
 from ollama_otel._wire.load_options import load_options
+from ollama_otel._wire.model_names import short_name
 
 __all__ = ["COLUMNS", "Observation", "Skips", "observations"]
 
@@ -38,6 +39,8 @@ COLUMNS: Final = (
     "model_size",
     "reload_cause",
     "conversation_id",
+    "served_by",
+    "fallback_model",
 )
 """The columns of the table `calls` that it needs."""
 
@@ -125,7 +128,8 @@ def observations(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[Observation, 
     found = []
     busy = not_completed = no_timings = 0
     for row in rows:
-        if row["model"] is None or row["purpose"] not in {None, "call"}:
+        is_elsewhere = row["served_by"] is not None
+        if row["model"] is None or row["purpose"] not in {None, "call"} or is_elsewhere:
             continue
         if row["error_type"] == "server_busy":
             busy += 1
@@ -146,7 +150,7 @@ def _observation(row: Mapping[str, Any]) -> Observation:
     first = row["time_to_first_chunk"]
     return Observation(
         at=_seconds(row["started_at"]) + delay,
-        model=row["model"],
+        model=short_name(row["fallback_model"] or row["model"]),
         duration=row["duration"] - delay,
         first_token=None if first is None or not row["stream"] else first - delay,
         total=total,

@@ -10,7 +10,11 @@ from msgspec import Struct
 __all__ = ["Estimate", "Forecast", "Limit", "LoadCurve", "Scenario", "Spread", "UserLimit"]
 
 Limit = Literal["prefill", "decode", "loads"]
-"""What takes most of the server's time: evaluating prompts, generating, or loading models."""
+"""What the tenth of the calls with the latest first tokens has waited for, most of the time.
+
+`prefill`: evaluation of prompts, their own or those of others. `decode`: generation, as they had no
+slot. `loads`: their model was not in memory.
+"""
 
 _THINK_TIME: Final = 30.0
 
@@ -138,4 +142,4 @@ class UserLimit(Struct, frozen=True, kw_only=True):
     is_more: bool
     """Whether it is even more: the search ends at some number."""
     limit: Limit
-    """What takes most of the server's time with so many users."""
+    """What the calls wait for with so many users."""

@@ -95,7 +95,9 @@ class Workload(Struct, frozen=True, kw_only=True):
         )
         names = [row["server"] for row in counts]
         if server is None and len(names) > 1:
-            raise AnalysisError(f"expected one server, found {len(names)}: {', '.join(names)}")
+            raise AnalysisError(
+                f"expected calls to one server, found {len(names)}: {', '.join(names)}; name one"
+            )
         chosen = server if server is not None else names[0] if names else ""
         rows = calls.rows(
             f"SELECT {', '.join(COLUMNS)} FROM calls WHERE server = $server "

@@ -73,4 +73,6 @@ def _row(end: CallEnd) -> dict[str, Any]:
         "model_size": None,
         "reload_cause": None,
         "conversation_id": None if demand.user is None else str(demand.user),
+        "served_by": None,
+        "fallback_model": None,
     }
