@@ -13,8 +13,11 @@ from ollama_otel.analysis._capacity.server import StepTimes
 
 __all__ = ["GenerationFit", "Sample", "fit_generation"]
 
-_ROUNDS: Final = 4
-"""The split of a call's tokens among its company depends on the times that are looked for."""
+_ROUNDS: Final = 30
+_SETTLED: Final = 0.003
+"""The split of a call's tokens among its company depends on the times that are looked for; they
+are improved until they change by less than this share, or for so many rounds.
+"""
 _SHARE_OF_LEVEL: Final = 0.02
 _STEPS_OF_LEVEL: Final = 100.0
 """A number of calls in flight counts as seen with so many steps, and with that share of all."""
@@ -53,7 +56,8 @@ def fit_generation(samples: Sequence[Sample]) -> GenerationFit | None:
     levels = _levels(used, steps)
     unknowns = _Unknowns(levels, mean)
     for _ in range(_ROUNDS):
-        unknowns.improve(used)
+        if unknowns.improve(used) < _SETTLED:
+            break
     return unknowns.fit()
 
 
@@ -80,8 +84,11 @@ class _Unknowns:
         self._interference = 1.0
         self._is_beside_others = False
 
-    def improve(self, samples: Sequence[Sample]) -> None:
-        """Split each call's steps by the times known so far, and fit these times again."""
+    def improve(self, samples: Sequence[Sample]) -> float:
+        """Split each call's steps by the times known so far, and fit these times again.
+
+        Return the largest relative change of a time.
+        """
         rows = [self._row(sample) for sample in samples]
         targets = [sum(time for time, _ in sample.company.values()) for sample in samples]
         weights = [1.0 / sample.steps for sample in samples]
@@ -98,7 +105,11 @@ class _Unknowns:
         self._context = max(0.0, found[width])
         if self._is_beside_others:
             self._interference = min(max(0.0, found[-1]), 2.0)
-        self._step = StepTimes(_ascending(self._levels, found))
+        before, self._step = self._step, StepTimes(_ascending(self._levels, found))
+        return max(
+            abs(new - old) / old
+            for (_, old), (_, new) in zip(before.points, self._step.points, strict=True)
+        )
 
     def _row(self, sample: Sample) -> tuple[float, ...]:
         levels = self._levels

@@ -17,7 +17,7 @@ from ollama_otel.analysis._capacity.server import ModelSpeed, StepTimes
 __all__ = ["Evidence", "LearntModel", "learn"]
 
 _FEW_UNQUEUED: Final = 5
-_ENOUGH: Final = 2000
+_ENOUGH: Final = 1000
 _T = TypeVar("_T")
 
 
@@ -35,7 +35,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     is_embedding: bool
 
     def resampled(self, chance: random.Random) -> Evidence:
-        """Return as much evidence, drawn from this one with repetition; 2000 of each at most."""
+        """Return as much evidence, drawn from this one with repetition; 1000 of each at most."""
 
         def drawn(values: tuple[_T, ...]) -> tuple[_T, ...]:
             count = min(len(values), _ENOUGH)
@@ -65,6 +65,8 @@ class LearntModel(Struct, frozen=True, kw_only=True):
     after_last: float
     """Time of client and network for the rest."""
     prompts: PromptFit
+    new_share: float
+    """Share of the tokens of prompts that was not in the cache."""
     most_calls: int
     """Most calls whose tokens were generated at the same time, seen often enough; 0: none were
     generated.
@@ -120,6 +122,7 @@ def learn(evidence: Evidence) -> LearntModel:
         before_first=median(evidence.before_first),
         after_last=median(evidence.after_last),
         prompts=prompts,
+        new_share=prompts.new_share(evidence.prompts),
         most_calls=0 if generation is None else step.points[-1][0],
         interference=interference,
         has_load=bool(evidence.loads),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ollama_otel.analysis._capacity.observation import Observation
 
 __all__ = ["load_times", "most_loaded"]
 
-_WAITED_ONLY: Final = 0.25
-"""A call that had less of its load duration for itself waited for the load of another call."""
+_AT_ONCE: Final = 0.01
+"""Seconds: calls that are ready within them were so at the same time."""
 
 
 def load_times(calls: Sequence[Observation]) -> dict[str, list[float]]:
@@ -18,21 +19,33 @@ def load_times(calls: Sequence[Observation]) -> dict[str, list[float]]:
 
     Loads are done one at a time, so that each begins when the one before it has ended.
     """
-    cold = sorted((call for call in calls if call.is_cold), key=lambda call: call.ready_at)
     found: dict[str, list[float]] = {}
     disturbed: dict[str, list[float]] = {}
-    before = None
-    for call in cold:
-        start = call.at if before is None else max(call.at, min(before.ready_at, call.ready_at))
-        seconds = call.ready_at - start
-        is_follower = (
-            before is not None and before.model == call.model and seconds < _WAITED_ONLY * call.load
-        )
-        if not is_follower:
-            kind = disturbed if _is_disturbed(call, start, calls) else found
-            kind.setdefault(call.model, []).append(seconds)
-        before = call
+    before = -math.inf
+    for call in _loaders(calls):
+        start = max(call.at, before)
+        kind = disturbed if _is_disturbed(call, start, calls) else found
+        kind.setdefault(call.model, []).append(call.ready_at - start)
+        before = call.ready_at
     return disturbed | found
+
+
+def _loaders(calls: Sequence[Observation]) -> Iterator[Observation]:
+    """Yield the calls that loads were done for, in the order of the loads.
+
+    Calls that become ready at the same time have waited for one load: that of the first of them,
+    as the queue of the scheduler is in order.
+    """
+    last = -math.inf
+    together: list[Observation] = []
+    for call in sorted((call for call in calls if call.is_cold), key=lambda call: call.ready_at):
+        if together and call.ready_at > last + _AT_ONCE:
+            yield min(together, key=lambda each: each.at)
+            together = []
+        together.append(call)
+        last = call.ready_at
+    if together:
+        yield min(together, key=lambda each: each.at)
 
 
 def _is_disturbed(call: Observation, start: float, calls: Sequence[Observation]) -> bool:
@@ -48,7 +61,8 @@ def most_loaded(calls: Sequence[Observation]) -> int:
     spans: dict[str, list[tuple[float, float]]] = {}
     for call in calls:
         own = spans.setdefault(call.model, [])
-        if own and not call.is_cold:
+        # Several calls can have waited for one load.
+        if own and (not call.is_cold or call.ready_at <= own[-1][1]):
             own[-1] = own[-1][0], max(own[-1][1], call.done_at)
         else:
             own.append((call.ready_at, call.done_at))

@@ -55,6 +55,12 @@ class PromptFit(Struct, frozen=True, kw_only=True, gc=False):
             return float(prompt.tokens)
         return max(1.0, (prompt.seconds - self.constant) / self.per_token)
 
+    def new_share(self, prompts: Sequence[Prompt]) -> float:
+        """Return the share of tokens that were evaluated, of prompts that were alone."""
+        alone = [each for each in prompts if each.is_alone]
+        tokens = sum(each.tokens for each in alone)
+        return sum(map(self.new_tokens, alone)) / tokens if tokens else 1.0
+
 
 def fit_prompts(prompts: Sequence[Prompt]) -> PromptFit:
     """Learn the times from prompts that had the engine for themselves, if there are some."""

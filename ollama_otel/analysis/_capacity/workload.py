@@ -148,8 +148,8 @@ class Workload(Struct, frozen=True, kw_only=True):
             server=server,
             seconds=max(call.at + call.duration for call in calls) - start,
             demands=tuple(
-                _demand(call, models[call.model], start, busy)
-                for call, busy in zip(calls, seen.models, strict=True)
+                _demand(call, models[call.model], start, _prompt(call, number, seen))
+                for number, call in enumerate(calls)
             ),
             durations=tuple(call.duration for call in calls),
             first_tokens=tuple(call.first_token for call in calls),
@@ -211,20 +211,18 @@ def _evidence(calls: Sequence[Observation], seen: Activity) -> dict[str, Evidenc
         name: evidence_of(
             [calls[number] for number in own],
             [Sample(calls[number].output_tokens - 1.0, seen.generation[number]) for number in own],
-            [
-                Prompt(
-                    calls[number].prompt_tokens,
-                    calls[number].prefill,
-                    seen.is_prompt_alone[number],
-                    seen.models[number],
-                )
-                for number in own
-            ],
+            [_prompt(calls[number], number, seen) for number in own],
             loads.get(name, ()),
             [is_idle[number] for number in own],
         )
         for name, own in numbers.items()
     }
+
+
+def _prompt(call: Observation, number: int, seen: Activity) -> Prompt:
+    return Prompt(
+        call.prompt_tokens, call.prefill, seen.is_prompt_alone[number], seen.models[number]
+    )
 
 
 def _found_idle(calls: Sequence[Observation]) -> list[bool]:
@@ -255,14 +253,17 @@ def _slots(
     return most, queued >= _FEW_QUEUED
 
 
-def _demand(call: Observation, model: LearntModel, start: float, models: float) -> Demand:
-    prompt = Prompt(call.prompt_tokens, call.prefill, models=models)
+def _demand(call: Observation, model: LearntModel, start: float, prompt: Prompt) -> Demand:
     prompt = prompt.undisturbed(model.interference or 0.0)
+    new_tokens = model.prompts.new_tokens(prompt)
+    if not prompt.is_alone:
+        # Its time says nothing: it has that of other prompts in it.
+        new_tokens = model.new_share * call.prompt_tokens
     return Demand(
         arrives_at=call.at - start,
         model=call.model,
         prompt_tokens=call.prompt_tokens,
-        new_tokens=model.prompts.new_tokens(prompt),
+        new_tokens=new_tokens,
         output_tokens=max(1, call.output_tokens),
         overhead=model.overhead,
         before_first=model.before_first,
