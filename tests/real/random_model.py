@@ -65,7 +65,9 @@ def random_model(tokenizer_of: Path, size: Size, seed: int = 1) -> bytes:
     ]
     tensors = _tensors(size, len(tokens), chance)
     head = [struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(pairs))]
-    head += [_text(key) + struct.pack("<I", kind) + _value(kind, value) for key, kind, value in pairs]
+    head += [
+        _text(key) + struct.pack("<I", kind) + _value(kind, value) for key, kind, value in pairs
+    ]
     body: list[bytes] = []
     at = 0
     for tensor, shape, kind, content in tensors:

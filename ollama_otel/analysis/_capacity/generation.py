@@ -22,6 +22,13 @@ _SHARE_OF_LEVEL: Final = 0.02
 _STEPS_OF_LEVEL: Final = 100.0
 """A number of calls in flight counts as seen with so many steps, and with that share of all."""
 _SHARE_BESIDE_OTHERS: Final = 0.02
+_ENOUGH: Final = 40
+"""Calls from which the effects of contexts and of other models are learnt."""
+_LEAST: Final = 0.2
+"""Of the mean time of a step: a shorter one is noise."""
+_MOST: Final = 2.0
+_SHARED: Final = 1.0
+"""The interference that is assumed first, and bounds of it."""
 
 
 class Sample(Struct, frozen=True, gc=False):
@@ -42,19 +49,21 @@ class GenerationFit(Struct, frozen=True, kw_only=True):
     """None: no other model worked at the same time."""
 
 
-def fit_generation(samples: Sequence[Sample]) -> GenerationFit | None:
+def fit_generation(
+    samples: Sequence[Sample], interference: float | None = None
+) -> GenerationFit | None:
     """Learn the times of steps; None if no call generated a second token.
 
     The time of a call is the sum over its steps of: the time for the calls in flight, plus the
-    time for their contexts; both longer if other models work at the same time.
+    time for their contexts; both longer if other models work at the same time. `interference` is
+    used if the samples do not show it.
     """
     used = [each for each in samples if each.steps > 0 and each.company]
-    steps = sum(each.steps for each in used)
     if not used:
         return None
+    steps = sum(each.steps for each in used)
     mean = sum(time for each in used for time, _ in each.company.values()) / steps
-    levels = _levels(used, steps)
-    unknowns = _Unknowns(levels, mean)
+    unknowns = _Unknowns(_levels(used, steps), mean, interference)
     for _ in range(_ROUNDS):
         if unknowns.improve(used) < _SETTLED:
             break
@@ -77,12 +86,13 @@ def _levels(samples: Sequence[Sample], steps: float) -> tuple[int, ...]:
 class _Unknowns:
     """The estimates, improved in rounds."""
 
-    def __init__(self, levels: tuple[int, ...], mean: float) -> None:
+    def __init__(self, levels: tuple[int, ...], mean: float, interference: float | None) -> None:
         self._levels = levels
+        self._mean = mean
         self._step = StepTimes(tuple((calls, mean) for calls in levels))
         self._context = 0.0
-        self._interference = 1.0
-        self._is_beside_others = False
+        self._interference = _SHARED if interference is None else interference
+        self._has_others = False
 
     def improve(self, samples: Sequence[Sample]) -> float:
         """Split each call's steps by the times known so far, and fit these times again.
@@ -92,24 +102,47 @@ class _Unknowns:
         rows = [self._row(sample) for sample in samples]
         targets = [sum(time for time, _ in sample.company.values()) for sample in samples]
         weights = [1.0 / sample.steps for sample in samples]
-        whole = sum(targets)
+        is_enough = len(samples) >= _ENOUGH
         beside = sum(row[-1] for row in rows)
-        self._is_beside_others = beside > _SHARE_BESIDE_OTHERS * whole
+        self._has_others = is_enough and beside > _SHARE_BESIDE_OTHERS * sum(targets)
+        if not self._has_others:
+            targets = [
+                max(0.0, target - self._interference * row[-1])
+                for target, row in zip(targets, rows, strict=True)
+            ]
         width = len(self._levels)
-        # The last columns are left out one by one if what they stand for was not seen.
-        with_others = width + (2 if self._is_beside_others else 1)
-        found = least_squares([row[:with_others] for row in rows], targets, weights)
-        if found[width] < 0.0:
-            kept = [(*row[:width], 0.0, *row[width + 1 : with_others]) for row in rows]
-            found = least_squares(kept, targets, weights)
-        self._context = max(0.0, found[width])
-        if self._is_beside_others:
-            self._interference = min(max(0.0, found[-1]), 2.0)
-        before, self._step = self._step, StepTimes(_ascending(self._levels, found))
+        found = self._solved(rows, targets, weights, has_context=is_enough)
+        if found[width] < 0.0 or min(found[:width]) < _LEAST * self._mean:
+            # Contexts and calls in flight cannot be told apart here.
+            found = self._solved(rows, targets, weights, has_context=False)
+        self._context = found[width]
+        if self._has_others:
+            self._interference = min(max(0.0, found[-1]), _MOST)
+        before = self._step
+        self._step = StepTimes(_ascending(self._levels, found, _LEAST * self._mean))
         return max(
             abs(new - old) / old
             for (_, old), (_, new) in zip(before.points, self._step.points, strict=True)
         )
+
+    def _solved(
+        self,
+        rows: Sequence[tuple[float, ...]],
+        targets: Sequence[float],
+        weights: Sequence[float],
+        *,
+        has_context: bool,
+    ) -> list[float]:
+        width = len(self._levels)
+        kept = [
+            (
+                *row[:width],
+                row[width] if has_context else 0.0,
+                row[-1] if self._has_others else 0.0,
+            )
+            for row in rows
+        ]
+        return least_squares(kept, targets, weights)
 
     def _row(self, sample: Sample) -> tuple[float, ...]:
         levels = self._levels
@@ -137,7 +170,7 @@ class _Unknowns:
         return GenerationFit(
             step=self._step,
             per_context_token=self._context,
-            interference=self._interference if self._is_beside_others else None,
+            interference=self._interference if self._has_others else None,
         )
 
 
@@ -153,9 +186,11 @@ def _places(levels: tuple[int, ...], calls: int) -> list[tuple[int, float]]:
     return [(len(levels) - 1, 1.0)]
 
 
-def _ascending(levels: tuple[int, ...], found: Sequence[float]) -> tuple[tuple[int, float], ...]:
+def _ascending(
+    levels: tuple[int, ...], found: Sequence[float], least: float
+) -> tuple[tuple[int, float], ...]:
     """More calls never take less time; noise can say otherwise."""
-    points, least = [], 1e-9
+    points = []
     for calls, seconds in zip(levels, found, strict=False):
         least = max(least, seconds)
         points.append((calls, least))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from ollama_otel.analysis._capacity.prompts import Prompt, PromptFit, fit_prompt
 from ollama_otel.analysis._capacity.quantiles import median
 from ollama_otel.analysis._capacity.server import ModelSpeed, StepTimes
 
-__all__ = ["Evidence", "LearntModel", "learn"]
+__all__ = ["Evidence", "LearntModel", "evidence_of", "learn_all"]
 
 _FEW_UNQUEUED: Final = 5
 _ENOUGH: Final = 1000
@@ -101,11 +101,28 @@ def evidence_of(
     )
 
 
-def learn(evidence: Evidence) -> LearntModel:
-    """Learn a model from its evidence."""
-    generation = fit_generation(evidence.samples)
+def learn_all(evidence: Mapping[str, Evidence]) -> dict[str, LearntModel]:
+    """Learn the models of a server.
+
+    Where a model's own calls do not show how other models slow it, those of the others do.
+    """
+    models = {name: learn(each) for name, each in evidence.items()}
+    known = [model.interference for model in models.values() if model.interference is not None]
+    if not known:
+        return models
+    usual = median(known)
+    return {
+        name: model if model.interference is not None else learn(evidence[name], usual)
+        for name, model in models.items()
+    }
+
+
+def learn(evidence: Evidence, usual: float | None = None) -> LearntModel:
+    """Learn a model from its evidence; `usual` is the interference of the other models."""
+    generation = fit_generation(evidence.samples, usual)
     interference = None if generation is None else generation.interference
-    prompts = fit_prompts([each.undisturbed(interference or 0.0) for each in evidence.prompts])
+    slowed = usual if interference is None else interference
+    prompts = fit_prompts([each.undisturbed(slowed or 0.0) for each in evidence.prompts])
     step = StepTimes(((1, 0.0),)) if generation is None else generation.step
     return LearntModel(
         calls=len(evidence.before_first),

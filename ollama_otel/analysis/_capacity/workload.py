@@ -12,7 +12,12 @@ from msgspec import Struct
 from ollama_otel.analysis._capacity.activity import Activity, activity
 from ollama_otel.analysis._capacity.demand import Demand
 from ollama_otel.analysis._capacity.generation import Sample
-from ollama_otel.analysis._capacity.learning import Evidence, LearntModel, evidence_of, learn
+from ollama_otel.analysis._capacity.learning import (
+    Evidence,
+    LearntModel,
+    evidence_of,
+    learn_all,
+)
 from ollama_otel.analysis._capacity.loads import load_times, most_loaded
 from ollama_otel.analysis._capacity.observation import (
     COLUMNS,
@@ -139,7 +144,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     ) -> Self:
         seen = activity(calls)
         evidence = _evidence(calls, seen)
-        models = {name: learn(each) for name, each in evidence.items()}
+        models = learn_all(evidence)
         slots, is_certain = _slots(calls, models, seen)
         loaded = most_loaded(calls)
         has_evictions = any(call.was_evicted for call in calls)
@@ -198,7 +203,7 @@ class Workload(Struct, frozen=True, kw_only=True):
 
     def resampled(self, chance: random.Random) -> dict[str, LearntModel]:
         """Learn the models again from evidence that is drawn with repetition."""
-        return {name: learn(each.resampled(chance)) for name, each in self.evidence.items()}
+        return learn_all({name: each.resampled(chance) for name, each in self.evidence.items()})
 
 
 def _evidence(calls: Sequence[Observation], seen: Activity) -> dict[str, Evidence]:
