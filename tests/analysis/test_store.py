@@ -275,6 +275,31 @@ def test_files_of_another_layout_or_damaged_ones_are_made_again(
     assert len(imports) == 3
 
 
+def test_what_others_import_at_the_same_time_stays(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    path.write_bytes(REQUEST + END)
+    with open_log(path) as first:
+        (manifest,) = tmp_path.rglob("manifest.json")
+        # As if the other process had not seen that the import was finished.
+        manifest.unlink()
+        with open_log(path) as second:
+            assert len(first) == len(second) == 1
+
+
+def test_unfinished_imports_of_killed_processes_are_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    path.write_bytes(REQUEST + END)
+    open_log(path).close()
+    (manifest,) = tmp_path.rglob("manifest.json")
+    old, new = (manifest.parent / f"unfinished-{name}" for name in ("old", "new"))
+    old.mkdir()
+    new.mkdir()
+    os.utime(old, (0, 0))
+    path.write_bytes(REQUEST)
+    open_log(path).close()
+    assert (old.exists(), new.exists()) == (False, True)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_only_this_user_can_read_the_files(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ _FOLDER: Final = ".ollama-otel-analysis"
 _MANIFEST: Final = "manifest.json"
 _LAYOUT: Final = hashlib.blake2b(repr([2, *COLUMNS.items()]).encode(), digest_size=8).hexdigest()
 """Of the columns: files with others are made again."""
+_UNFINISHED: Final = "unfinished-"
+_LONGEST_IMPORT: Final = 86_400.0
+"""Seconds; older unfinished folders are of processes that were killed."""
 _SAMPLE: Final = 64 << 10
 _SAMPLES: Final = 16
 
@@ -39,7 +43,6 @@ class _SkippedLines(Struct, frozen=True):
 class _Manifest(Struct, frozen=True):
     """What the files of a folder were made from."""
 
-    layout: str
     source: str
     skipped: list[_SkippedLines] = []
 
@@ -55,12 +58,12 @@ class LogCache:
         self.folder = _writable(folder, base.parent) / f"{base.stem}-{name}"
 
     def source(self) -> str:
-        """Return a text that changes with the content of the log.
+        """Return a text that changes with the content of the log, and with our columns.
 
         It holds sizes and times of change of all files, and a digest of parts of their content,
         so that it takes milliseconds.
         """
-        digest = hashlib.blake2b(digest_size=16)
+        digest = hashlib.blake2b(_LAYOUT.encode(), digest_size=16)
         for file in log_files(self._log):
             status = file.stat()
             times = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
@@ -75,7 +78,7 @@ class LogCache:
             manifest = msgspec.json.decode((self.folder / _MANIFEST).read_bytes(), type=_Manifest)
         except (OSError, msgspec.MsgspecError):
             return None
-        if (manifest.layout, manifest.source) != (_LAYOUT, source) or not self.parts(source):
+        if manifest.source != source or not self.parts(source):
             return None
         return tuple(
             Skipped(file=Path(each.file), line=each.line, reason=each.reason, count=each.count)
@@ -89,27 +92,36 @@ class LogCache:
     def begin(self) -> Path:
         """Return an empty folder for an import."""
         make_folder(self.folder)
-        return Path(mkdtemp(prefix="unfinished-", dir=self.folder))
+        return Path(mkdtemp(prefix=_UNFINISHED, dir=self.folder))
 
     def finish(self, made: Path, source: str, skipped: Iterable[Skipped]) -> None:
         """Keep the files of an import, and delete those of older content."""
         manifest = _Manifest(
-            layout=_LAYOUT,
             source=source,
             skipped=[_SkippedLines(str(s.file), s.line, s.reason, s.count) for s in skipped],
         )
         shutil.rmtree(made / "spilled", ignore_errors=True)
         kept = self.folder / source
-        shutil.rmtree(kept, ignore_errors=True)
-        # Another process may have made the same files meanwhile.
+        # Another process may have made the same files meanwhile, and read them.
         with suppress(OSError):
             made.rename(kept)
         half_written = self.folder / f"{_MANIFEST}.{os.getpid()}"
         half_written.write_bytes(msgspec.json.encode(manifest))
         half_written.replace(self.folder / _MANIFEST)
         for other in self.folder.iterdir():
-            if other.is_dir() and other != kept and not other.name.startswith("unfinished-"):
+            if other.is_dir() and other != kept and not _is_under_way(other):
                 shutil.rmtree(other, ignore_errors=True)
+
+
+def _is_under_way(folder: Path) -> bool:
+    """Whether a process may still import into a folder."""
+    if not folder.name.startswith(_UNFINISHED):
+        return False
+    try:
+        return time.time() - folder.stat().st_mtime < _LONGEST_IMPORT
+    except OSError:
+        # That process has finished just now.
+        return True
 
 
 def _samples(file: Path, size: int) -> Iterable[bytes]:
