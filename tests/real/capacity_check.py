@@ -53,6 +53,7 @@ class Stage:
     keep_alive: Mapping[str, str] = field(default_factory=dict)
     is_changed: bool = True
     """Whether the settings are not those of the light run."""
+    is_in_ci: bool = True
 
     def plan(self, seconds: float, seed: int) -> list[Planned]:
         """Poisson arrivals of calls with unique prompts."""
@@ -87,11 +88,11 @@ MIXED: dict[str, Any] = {"mix": {A: 0.8, B: 0.2}, "keep_alive": {B: "1s"}}
 """The second model is loaded again and again, so that the light run shows loads."""
 LIGHT = Stage(name="light", rate=2.5, **MIXED, is_changed=False)
 STAGES = (
-    Stage(name="the light run again", rate=2.5, **MIXED, is_changed=False),
+    Stage(name="the light run again", rate=2.5, **MIXED, is_changed=False, is_in_ci=False),
     Stage(name="twice the rate", rate=5.0, **MIXED, is_changed=False),
     Stage(name="NUM_PARALLEL 1", rate=3.5, num_parallel=1),
     Stage(name="NUM_PARALLEL 2", rate=4.5, num_parallel=2),
-    Stage(name="NUM_PARALLEL 4", rate=5.5),
+    Stage(name="NUM_PARALLEL 4", rate=5.5, is_in_ci=False),
     Stage(name="two models, one place", rate=1.2, max_loaded=1, mix={A: 0.5, B: 0.5}),
 )
 

@@ -408,9 +408,7 @@ def test_what_left_before_the_server_did_is_not_its_fault(story: Story) -> None:
 
 def test_a_warm_call_knows_what_was_last_listed(story: Story) -> None:
     story.poll(0, listed(context=512))
-    assert story.call(1)[0] == ModelInfo(
-        gpu_share=0.25, size=100, gpu_size=25, context_length=512
-    )
+    assert story.call(1)[0] == ModelInfo(gpu_share=0.25, size=100, gpu_size=25, context_length=512)
 
 
 def test_what_was_listed_before_a_reload_says_nothing_of_it(story: Story) -> None:

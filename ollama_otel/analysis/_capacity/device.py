@@ -70,11 +70,17 @@ class Device:
     def _plan(self, changed: Engine) -> None:
         working = [engine for engine in self._engines if engine.is_working]
         factor = 1.0 + self._interference * max(0, len(working) - 1)
-        for engine in {id(each): each for each in (*working, changed)}.values():
-            before = engine.version
-            engine.advance(self._timeline.now)
-            engine.slow_down(factor)
-            if engine is changed or engine.version != before:
-                time = engine.next_change()
-                if time is not None:
-                    self._timeline.at(time, self._proceed, engine, engine.version)
+        for engine in working:
+            if engine is not changed:
+                before = engine.version
+                engine.advance(self._timeline.now)
+                engine.slow_down(factor)
+                if engine.version != before:
+                    self._plan_one(engine)
+        changed.slow_down(factor)
+        self._plan_one(changed)
+
+    def _plan_one(self, engine: Engine) -> None:
+        time = engine.next_change()
+        if time is not None:
+            self._timeline.at(time, self._proceed, engine, engine.version)

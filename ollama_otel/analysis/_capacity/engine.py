@@ -57,6 +57,7 @@ class Engine:
         self._prompts: deque[Running] = deque()
         self._decoding: list[tuple[float, int, Running]] = []
         self._order = count()
+        self._step_times: dict[int, float] = {}
         self._steps_done = 0.0
         self._context = 0.0
         self._now = now
@@ -160,9 +161,12 @@ class Engine:
         return ended
 
     def _step_time(self) -> float:
-        speed = self._speed
-        contexts = speed.step_per_context_token * self._context
-        return (speed.step.at(len(self._decoding)) + contexts) * self._slowdown
+        calls = len(self._decoding)
+        step = self._step_times.get(calls)
+        if step is None:
+            step = self._step_times[calls] = self._speed.step.at(calls)
+        contexts = self._speed.step_per_context_token * self._context
+        return (step + contexts) * self._slowdown
 
     def _steps_beside_prompts(self) -> float:
         """Return the steps per second while a prompt is evaluated."""

@@ -33,7 +33,7 @@ _MOST: Final = 4000
 """Calls of a simulated run: as many as were recorded, within these limits."""
 _BLOCK: Final = 25
 """Calls that are drawn together, so that bursts and rows of equal calls stay."""
-_CALLS_PER_USER: Final = 15
+_CALLS_PER_USER: Final = 5
 _WARM_UP: Final = 0.2
 """Share of the calls of a closed loop that is left out: it is not in balance from the start."""
 _KEEPS_UP: Final = 0.95
@@ -104,7 +104,7 @@ def users_within(
     scenario: Scenario | None = None,
     *,
     share: float = 0.95,
-    runs: int = 5,
+    runs: int = 3,
     seed: int = 0,
 ) -> UserLimit:
     """Find the most users for whom a quantile of the time to the first token is below a limit.
@@ -138,7 +138,7 @@ def _most_users(trial: _Trial, base: Scenario, suits: Callable[[list[float]], bo
         low, high = high, high * 2
     if low == _MOST_USERS:
         return low
-    while high - low > max(1, low // 50):
+    while high - low > max(1, low // 30):
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low

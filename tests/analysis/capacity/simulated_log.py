@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from ollama_otel._log.format import end_line, request_line
+from ollama_otel._wire.endpoints import find_endpoint
 from ollama_otel.analysis._capacity.demand import CallEnd, Demand
+from ollama_otel.records import (
+    CallRecord,
+    CallStart,
+    ModelResidency,
+    RequestFacts,
+    ResponseFacts,
+)
 
 START = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -76,3 +87,38 @@ def _row(end: CallEnd) -> dict[str, Any]:
         "served_by": None,
         "fallback_model": None,
     }
+
+
+def write_log(path: Path, ends: Iterable[CallEnd], *, port: int = 11434) -> Path:
+    """The replay log that a client would have written."""
+    lines: list[dict[str, Any]] = []
+    for number, row in enumerate(rows_of(ends)):
+        start = CallStart(
+            endpoint=find_endpoint("POST", "/api/chat"),
+            request=RequestFacts(model=row["model"], stream=True, keep_alive=row["keep_alive"]),
+            server_address="127.0.0.1",
+            server_port=port,
+            started_at=int(row["started_at"].timestamp() * 1e9),
+        )
+        record = CallRecord(
+            start=start,
+            outcome=row["outcome"],
+            ending="final_message",
+            duration=row["duration"],
+            time_to_first_chunk=row["time_to_first_chunk"],
+            chunk_count=row["output_tokens"],
+            cold_start=row["cold_start"],
+            response=ResponseFacts(
+                done=True,
+                input_tokens=row["input_tokens"],
+                output_tokens=row["output_tokens"],
+                total_duration=row["total_duration"],
+                load_duration=row["load_duration"],
+                prompt_eval_duration=row["prompt_eval_duration"],
+                eval_duration=row["eval_duration"],
+            ),
+            residency=ModelResidency(model_size=1_900_000_000),
+        )
+        lines += [request_line(f"run-{number}", start), end_line(f"run-{number}", record)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
