@@ -24,9 +24,9 @@ _APART: Final = 1.1
 
 def as_json(found: CapacityAnswer) -> dict[str, Any]:
     """Return the answer as JSON, without the recorded calls."""
-    workload = replace(found.workload, demands=(), durations=(), first_tokens=(), evidence={})
+    workload = replace(found.workload, demands=(), durations=(), first_tokens=(), _evidence={})
     values: dict[str, Any] = msgspec.to_builtins(replace(found, workload=workload))
-    for name in ("demands", "durations", "first_tokens", "evidence"):
+    for name in ("demands", "durations", "first_tokens", "_evidence"):
         del values["workload"][name]
     values["workload"]["calls"] = len(found.workload.demands)
     return values
@@ -125,7 +125,7 @@ def _curve(found: CapacityAnswer) -> Table:
 
 def _models(found: CapacityAnswer) -> Table:
     table = _table("What was learnt")
-    for name in ("model", "calls", "prompt", "generation", "with 2 and 4 at once", "load", "size"):
+    for name in ("model", "calls", "prompts", "generation", "with 2 and 4 at once", "load", "size"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for name, model in found.workload.models.items():
         table.add_row(name, *_model(model))

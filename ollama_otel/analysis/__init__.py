@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ollama_otel.analysis._capacity.answer import CapacityAnswer, capacity
-    from ollama_otel.analysis._capacity.backtest import Backtest, backtest
+    from ollama_otel.analysis._capacity.backtest import Backtest, Pair, backtest
+    from ollama_otel.analysis._capacity.demand import Demand
     from ollama_otel.analysis._capacity.forecasting import forecast, load_curve, users_within
     from ollama_otel.analysis._capacity.learning import LearntModel
+    from ollama_otel.analysis._capacity.observation import Skips
     from ollama_otel.analysis._capacity.scenario import (
         Estimate,
         Forecast,
+        Limit,
         LoadCurve,
         Scenario,
         Spread,
         UserLimit,
     )
+    from ollama_otel.analysis._capacity.server import ModelSpeed, ServerSetup, StepTimes
     from ollama_otel.analysis._capacity.workload import Workload
     from ollama_otel.analysis._store.calls import Calls, open_log
     from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
@@ -31,16 +35,23 @@ __all__ = [
     "Backtest",
     "Calls",
     "CapacityAnswer",
+    "Demand",
     "Engine",
     "Estimate",
     "Forecast",
     "LearntModel",
+    "Limit",
     "LoadCurve",
+    "ModelSpeed",
+    "Pair",
     "Parameters",
     "Progress",
     "RunClickHouse",
     "Scenario",
+    "ServerSetup",
+    "Skips",
     "Spread",
+    "StepTimes",
     "UserLimit",
     "Workload",
     "backtest",
@@ -56,16 +67,23 @@ _ROOMS = {
     "Backtest": "_capacity.backtest",
     "Calls": "_store.calls",
     "CapacityAnswer": "_capacity.answer",
+    "Demand": "_capacity.demand",
     "Engine": "_store.engine",
     "Estimate": "_capacity.scenario",
     "Forecast": "_capacity.scenario",
     "LearntModel": "_capacity.learning",
+    "Limit": "_capacity.scenario",
     "LoadCurve": "_capacity.scenario",
+    "ModelSpeed": "_capacity.server",
+    "Pair": "_capacity.backtest",
     "Parameters": "_store.engine",
     "Progress": "_store.progress",
     "RunClickHouse": "_store.clickhouse",
     "Scenario": "_capacity.scenario",
+    "ServerSetup": "_capacity.server",
+    "Skips": "_capacity.observation",
     "Spread": "_capacity.scenario",
+    "StepTimes": "_capacity.server",
     "UserLimit": "_capacity.scenario",
     "Workload": "_capacity.workload",
     "backtest": "_capacity.backtest",

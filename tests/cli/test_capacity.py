@@ -66,7 +66,7 @@ def test_the_answer_as_json_has_no_calls(log: Path, capsys: Print) -> None:
     )
     answer = json.loads(capsys.readouterr().out)
     assert (answer["workload"]["calls"], answer["workload"]["num_parallel"]) == (300, 2)
-    assert not {"demands", "evidence", "durations"} & answer["workload"].keys()
+    assert not {"demands", "_evidence", "durations"} & answer["workload"].keys()
     assert answer["scenario"]["num_parallel"] == 4
     p95 = answer["forecast"]["time_to_first_token"]["p95"]
     assert p95["low"] <= p95["value"] <= p95["high"]

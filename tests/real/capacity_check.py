@@ -293,6 +293,15 @@ class Check:
     comparisons: list[Comparison]
 
 
+def take_turn(runs: Sequence[Run], turn: int, seconds: float) -> None:
+    """Make the calls of one turn: those of each run, and of the light one between them."""
+    light, *others = runs
+    for number, run in enumerate(others):
+        if number % 3 == 0:
+            light.make(seconds, 100 * turn + number)
+        run.make(seconds, turn)
+
+
 def check(
     folder: Path,
     stages: Sequence[Stage],
@@ -304,8 +313,7 @@ def check(
     """Let the runs take turns of so many seconds, learn from the light one, and compare."""
     with servers(folder, (LIGHT, *stages, *stages)) as runs:
         for turn in range(turns):
-            for run in runs:
-                run.make(seconds, turn)
+            take_turn(runs, turn, seconds)
             say(f"turn {turn + 1} of {turns}, load average {os.getloadavg()[0]:.1f}")
         light, *others = [run.rows() for run in runs]
     learnt = Workload.from_rows(light, num_parallel=LIGHT.num_parallel, max_loaded=LIGHT.max_loaded)

@@ -64,7 +64,6 @@ class LearntModel(Struct, frozen=True, kw_only=True):
     """Time of client and network until the first token."""
     after_last: float
     """Time of client and network for the rest."""
-    prompts: PromptFit
     new_share: float
     """Share of the tokens of prompts that was not in the cache."""
     most_calls: int
@@ -74,6 +73,11 @@ class LearntModel(Struct, frozen=True, kw_only=True):
     interference: float | None
     has_load: bool
     """Whether a load was seen."""
+
+    def new_tokens(self, tokens: int, seconds: float) -> float:
+        """Return how many of a prompt's tokens were not in the cache, by the time it took."""
+        fit = PromptFit(constant=self.speed.prefill, per_token=self.speed.prefill_per_token)
+        return fit.new_tokens(Prompt(tokens, seconds))
 
 
 def evidence_of(
@@ -138,7 +142,6 @@ def learn(evidence: Evidence, usual: float | None = None) -> LearntModel:
         overhead=0.0 if evidence.is_embedding else median(evidence.rests),
         before_first=median(evidence.before_first),
         after_last=median(evidence.after_last),
-        prompts=prompts,
         new_share=prompts.new_share(evidence.prompts),
         most_calls=0 if generation is None else step.points[-1][0],
         interference=interference,

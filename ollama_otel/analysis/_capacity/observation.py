@@ -7,44 +7,51 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from ollama_otel._wire.durations import read_keep_alive
+from ollama_otel._wire.endpoints import ENDPOINTS
 from ollama_otel._wire.load_options import load_options
 from ollama_otel._wire.model_names import short_name
 
 __all__ = ["COLUMNS", "Observation", "Skips", "observations"]
 
-COLUMNS: Final = (
-    "started_at",
-    "server",
-    "operation",
-    "model",
-    "purpose",
-    "stream",
-    "options",
-    "keep_alive",
-    "outcome",
-    "error_type",
-    "duration",
-    "delay",
-    "time_to_first_chunk",
-    "cold_start",
-    "input_tokens",
-    "output_tokens",
-    "total_duration",
-    "load_duration",
-    "prompt_eval_duration",
-    "eval_duration",
-    "model_size",
-    "reload_cause",
-    "conversation_id",
-    "served_by",
-    "fallback_model",
+_EMBEDDING: Final = frozenset(
+    endpoint.name for endpoint in ENDPOINTS if endpoint.response == "embedding"
 )
-"""The columns of the table `calls` that it needs."""
 
-_EMBEDDING: Final = frozenset({"embed", "embeddings", "openai_embeddings"})
+
+class _Row(Struct, frozen=True, kw_only=True):
+    """A row of the table `calls`; the names of the fields are its columns."""
+
+    started_at: datetime
+    operation: str | None
+    model: str | None
+    purpose: str | None
+    stream: bool | None
+    options: str | dict[str, Any] | None
+    keep_alive: str | None
+    outcome: str | None
+    error_type: str | None
+    duration: float | None
+    delay: float | None
+    time_to_first_chunk: float | None
+    cold_start: bool | None
+    input_tokens: int | None
+    output_tokens: int | None
+    total_duration: float | None
+    load_duration: float | None
+    prompt_eval_duration: float | None
+    eval_duration: float | None
+    model_size: int | None
+    reload_cause: str | None
+    conversation_id: str | None
+    served_by: str | None
+    fallback_model: str | None
+
+
+COLUMNS: Final = _Row.__struct_fields__
+"""The columns of the table `calls` that are needed."""
 
 
 class Observation(Struct, frozen=True, kw_only=True, gc=False):
@@ -124,56 +131,55 @@ class Skips(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def observations(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[Observation, ...], Skips]:
-    """Read rows of the table `calls`, in the order of their times."""
+    """Read rows of the table `calls`, in the order of their times.
+
+    Raises `msgspec.ValidationError` for a row without one of `COLUMNS`.
+    """
     found = []
     busy = not_completed = no_timings = 0
-    for row in rows:
-        is_elsewhere = row["served_by"] is not None
-        if row["model"] is None or row["purpose"] not in {None, "call"} or is_elsewhere:
+    for row in convert(rows, list[_Row]):
+        if row.model is None or row.purpose not in {None, "call"} or row.served_by is not None:
             continue
-        if row["error_type"] == "server_busy":
+        if row.error_type == "server_busy":
             busy += 1
-        elif row["outcome"] != "completed":
+        elif row.outcome != "completed" or row.duration is None:
             not_completed += 1
-        elif row["total_duration"] is None:
+        elif row.total_duration is None:
             no_timings += 1
         else:
-            found.append(_observation(row))
+            found.append(_observation(row, row.model, row.duration, row.total_duration))
     found.sort(key=lambda each: each.at)
     return tuple(found), Skips(busy=busy, not_completed=not_completed, no_timings=no_timings)
 
 
-def _observation(row: Mapping[str, Any]) -> Observation:
-    delay = row["delay"] or 0.0
-    is_embedding = row["operation"] in _EMBEDDING
-    total, load = row["total_duration"], row["load_duration"] or 0.0
-    first = row["time_to_first_chunk"]
+def _observation(row: _Row, model: str, duration: float, total: float) -> Observation:
+    delay = row.delay or 0.0
+    is_embedding = row.operation in _EMBEDDING
+    load, first = row.load_duration or 0.0, row.time_to_first_chunk
     return Observation(
-        at=_seconds(row["started_at"]) + delay,
-        model=short_name(row["fallback_model"] or row["model"]),
-        duration=row["duration"] - delay,
-        first_token=None if first is None or not row["stream"] else first - delay,
+        at=_seconds(row.started_at) + delay,
+        model=short_name(row.fallback_model or model),
+        duration=duration - delay,
+        first_token=None if first is None or not row.stream else first - delay,
         total=total,
         load=load,
         # For embeddings the server does not say when they had their slot.
-        prefill=max(0.0, total - load) if is_embedding else row["prompt_eval_duration"] or 0.0,
-        decode=row["eval_duration"] or 0.0,
-        prompt_tokens=row["input_tokens"] or 0,
-        output_tokens=row["output_tokens"] or 0,
-        is_cold=bool(row["cold_start"]),
+        prefill=max(0.0, total - load) if is_embedding else row.prompt_eval_duration or 0.0,
+        decode=row.eval_duration or 0.0,
+        prompt_tokens=row.input_tokens or 0,
+        output_tokens=row.output_tokens or 0,
+        is_cold=bool(row.cold_start),
         is_embedding=is_embedding,
-        options=_reload_options(row["options"]),
-        keep_alive=read_keep_alive(row["keep_alive"]),
-        size=row["model_size"],
-        was_evicted=row["reload_cause"] == "evicted",
-        conversation=row["conversation_id"],
+        options=_reload_options(row.options),
+        keep_alive=read_keep_alive(row.keep_alive),
+        size=row.model_size,
+        was_evicted=row.reload_cause == "evicted",
+        conversation=row.conversation_id,
     )
 
 
-def _seconds(time: datetime | float) -> float:
-    if isinstance(time, datetime):
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    return time
+def _seconds(time: datetime) -> float:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _reload_options(options: str | Mapping[str, Any] | None) -> str:

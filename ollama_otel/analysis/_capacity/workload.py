@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ollama_otel.analysis._capacity.activity import Activity, activity
 from ollama_otel.analysis._capacity.demand import Demand
@@ -64,7 +65,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     first_tokens: tuple[float | None, ...]
     """Recorded times to the first chunk; None: the answer was not a stream."""
     models: Mapping[str, LearntModel]
-    evidence: Mapping[str, Evidence]
+    _evidence: Mapping[str, Evidence]
     num_parallel: int
     """Slots of each model."""
     is_num_parallel_known: bool
@@ -159,7 +160,7 @@ class Workload(Struct, frozen=True, kw_only=True):
             durations=tuple(call.duration for call in calls),
             first_tokens=tuple(call.first_token for call in calls),
             models=models,
-            evidence=evidence,
+            _evidence=evidence,
             num_parallel=num_parallel or slots,
             is_num_parallel_known=num_parallel is not None or is_certain,
             max_loaded=(
@@ -192,18 +193,18 @@ class Workload(Struct, frozen=True, kw_only=True):
     def setup(self, **changed: Any) -> ServerSetup:
         """Return the server as recorded, but for what is changed; see `ServerSetup`."""
         interference = self.interference
-        recorded: dict[str, Any] = {
-            "models": {name: model.speed for name, model in self.models.items()},
-            "num_parallel": self.num_parallel,
-            "max_loaded": self.max_loaded,
-            "warm": self.warm,
-            "interference": _SHARED if interference is None else interference,
-        }
-        return ServerSetup(**(recorded | changed))
+        recorded = ServerSetup(
+            models={name: model.speed for name, model in self.models.items()},
+            num_parallel=self.num_parallel,
+            max_loaded=self.max_loaded,
+            warm=self.warm,
+            interference=_SHARED if interference is None else interference,
+        )
+        return replace(recorded, **changed)
 
     def resampled(self, chance: random.Random) -> dict[str, LearntModel]:
         """Learn the models again from evidence that is drawn with repetition."""
-        return learn_all({name: each.resampled(chance) for name, each in self.evidence.items()})
+        return learn_all({name: each.resampled(chance) for name, each in self._evidence.items()})
 
 
 def _evidence(calls: Sequence[Observation], seen: Activity) -> dict[str, Evidence]:
@@ -260,7 +261,7 @@ def _slots(
 
 def _demand(call: Observation, model: LearntModel, start: float, prompt: Prompt) -> Demand:
     prompt = prompt.undisturbed(model.interference or 0.0)
-    new_tokens = model.prompts.new_tokens(prompt)
+    new_tokens = model.new_tokens(prompt.tokens, prompt.seconds)
     if not prompt.is_alone:
         # Its time says nothing: it has that of other prompts in it.
         new_tokens = model.new_share * call.prompt_tokens

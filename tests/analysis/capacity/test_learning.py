@@ -64,7 +64,7 @@ def test_prompts_in_the_cache_are_told_from_others() -> None:
     ]
     workload = Workload.from_rows(log(demands))
     assert workload.models["m"].speed.prefill_per_token == pytest.approx(0.00075, rel=0.05)
-    prompts = workload.evidence["m"].prompts
+    prompts = workload._evidence["m"].prompts
     for number, demand in enumerate(workload.demands[10:], start=10):
         new = 5.0 if number % 2 else demand.prompt_tokens
         if prompts[number].is_alone:
