@@ -11,6 +11,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ollama_otel.analysis._advice.advice import Advice, AdviceKind, Advisory, Unchecked
     from ollama_otel.analysis._advice.advisor import advise
+    from ollama_otel.analysis._capacity.answer import CapacityAnswer, capacity
+    from ollama_otel.analysis._capacity.backtest import Backtest, Pair, backtest
+    from ollama_otel.analysis._capacity.demand import Demand
+    from ollama_otel.analysis._capacity.forecasting import forecast, load_curve, users_within
+    from ollama_otel.analysis._capacity.learning import LearntModel
+    from ollama_otel.analysis._capacity.observation import Skips
+    from ollama_otel.analysis._capacity.scenario import (
+        Estimate,
+        Forecast,
+        Limit,
+        LoadCurve,
+        Scenario,
+        Spread,
+        UserLimit,
+    )
+    from ollama_otel.analysis._capacity.server import ModelSpeed, ServerSetup, StepTimes
+    from ollama_otel.analysis._capacity.workload import Workload
     from ollama_otel.analysis._cost.gpu_seconds import gpu_seconds_sql
     from ollama_otel.analysis._cost.power import Measured, read_measured
     from ollama_otel.analysis._cost.report import cost
@@ -32,52 +49,96 @@ __all__ = [
     "Advice",
     "AdviceKind",
     "Advisory",
+    "Backtest",
     "BreakEven",
     "BudgetState",
     "BudgetUse",
     "Calls",
+    "CapacityAnswer",
     "CloudUse",
     "CostLine",
     "CostReport",
+    "Demand",
     "Engine",
+    "Estimate",
+    "Forecast",
+    "LearntModel",
+    "Limit",
+    "LoadCurve",
     "MachineCost",
     "Measured",
+    "ModelSpeed",
+    "Pair",
     "Parameters",
     "Progress",
     "RunClickHouse",
+    "Scenario",
+    "ServerSetup",
+    "Skips",
+    "Spread",
+    "StepTimes",
     "Unchecked",
+    "UserLimit",
+    "Workload",
     "advise",
+    "backtest",
+    "capacity",
     "cost",
+    "forecast",
     "gpu_seconds_sql",
+    "load_curve",
     "open_clickhouse",
     "open_log",
     "read_measured",
+    "users_within",
 ]
 
 _ROOMS = {
     "Advice": "_advice.advice",
     "AdviceKind": "_advice.advice",
     "Advisory": "_advice.advice",
+    "Backtest": "_capacity.backtest",
     "BreakEven": "_cost.results",
     "BudgetState": "_cost.results",
     "BudgetUse": "_cost.results",
     "Calls": "_store.calls",
+    "CapacityAnswer": "_capacity.answer",
     "CloudUse": "_cost.results",
     "CostLine": "_cost.results",
     "CostReport": "_cost.results",
+    "Demand": "_capacity.demand",
     "Engine": "_store.engine",
+    "Estimate": "_capacity.scenario",
+    "Forecast": "_capacity.scenario",
+    "LearntModel": "_capacity.learning",
+    "Limit": "_capacity.scenario",
+    "LoadCurve": "_capacity.scenario",
     "MachineCost": "_cost.results",
     "Measured": "_cost.power",
+    "ModelSpeed": "_capacity.server",
+    "Pair": "_capacity.backtest",
     "Parameters": "_store.engine",
     "Progress": "_store.progress",
     "RunClickHouse": "_store.clickhouse",
+    "Scenario": "_capacity.scenario",
+    "ServerSetup": "_capacity.server",
+    "Skips": "_capacity.observation",
+    "Spread": "_capacity.scenario",
+    "StepTimes": "_capacity.server",
     "Unchecked": "_advice.advice",
+    "UserLimit": "_capacity.scenario",
+    "Workload": "_capacity.workload",
     "advise": "_advice.advisor",
+    "backtest": "_capacity.backtest",
+    "capacity": "_capacity.answer",
     "cost": "_cost.report",
+    "forecast": "_capacity.forecasting",
     "gpu_seconds_sql": "_cost.gpu_seconds",
+    "load_curve": "_capacity.forecasting",
     "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
     "read_measured": "_cost.power",
+    "users_within": "_capacity.forecasting",
 }
 
 

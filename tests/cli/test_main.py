@@ -260,6 +260,7 @@ def test_commands_are_listed_by_how_often_they_are_needed(
         "top",
         "advise",
         "cost",
+        "capacity",
         "load",
         "diff",
         "replay",
