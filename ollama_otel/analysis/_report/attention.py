@@ -56,44 +56,64 @@ _BUSIEST: Final = """
         GROUP BY model ORDER BY count(*) DESC, model LIMIT 8
     )
 """
-_QUANTILES: Final = """
-    exact_quantile(duration, 0.5) AS duration_p50,
-    exact_quantile(duration, 0.95) AS duration_p95,
-    exact_quantile(time_to_first_answer, 0.95) AS first_answer_p95,
-    exact_quantile(decode_rate, 0.5) AS decode_rate_p50
-"""
+_QUANTILES: Final[Mapping[str, str]] = {
+    "duration_p50": "exact_quantile(duration, 0.5)",
+    "duration_p95": "exact_quantile(duration, 0.95)",
+    "first_answer_p95": "exact_quantile(time_to_first_answer, 0.95)",
+    "decode_rate_p50": "exact_quantile(decode_rate, 0.5)",
+}
+_VALUES: Final[Mapping[str, str]] = {
+    "duration_p50": "duration",
+    "duration_p95": "duration",
+    "first_answer_p95": "time_to_first_answer",
+    "decode_rate_p50": "decode_rate",
+}
+_OF_THE_BUSIEST: Final = "total_duration IS NOT NULL AND model IN (SELECT model FROM busiest)"
+
+
+def _quantiles_query(*names: str) -> str:
+    """Return the query of quantiles in both periods, by model."""
+    columns = ", ".join(f"{_QUANTILES[name]} AS {name}" for name in names)
+    return f"""
+        WITH {_BUSIEST}
+        SELECT {_NOW}, model, {columns} FROM calls WHERE {_OF_THE_BUSIEST}
+        GROUP BY is_now, model ORDER BY model, is_now
+    """
+
+
+def _beyond_query(*names: str) -> str:
+    """Return the query of the calls beyond the quantiles of both periods together."""
+    limits = ", ".join(f"{_QUANTILES[name]} AS limit_{name}" for name in names)
+    columns = ", ".join(
+        f"count({_VALUES[name]}) AS {name}_known, "
+        f"count_if({_VALUES[name]} > limit_{name}) AS {name}"
+        for name in names
+    )
+    return f"""
+        WITH {_BUSIEST}, limits AS (
+            SELECT model, {limits} FROM calls WHERE {_OF_THE_BUSIEST} GROUP BY model
+        )
+        SELECT {_TIME}, calls.model AS model, {columns}
+        FROM calls JOIN limits ON calls.model = limits.model
+        WHERE total_duration IS NOT NULL
+        GROUP BY is_now, bucket, calls.model ORDER BY bucket, is_now, model
+    """
+
 
 QUERIES: Final[Mapping[str, str]] = {
-    "shares": f"SELECT {_TIME}, {_COUNTS} FROM calls GROUP BY is_now, bucket ORDER BY bucket, is_now",
+    "shares": f"""
+        SELECT {_TIME}, {_COUNTS} FROM calls GROUP BY is_now, bucket ORDER BY bucket, is_now
+    """,
     "shares_by_model": f"""
         WITH {_BUSIEST}
         SELECT {_NOW}, model, {_COUNTS} FROM calls WHERE model IN (SELECT model FROM busiest)
         GROUP BY is_now, model ORDER BY model, is_now
     """,
-    "quantiles": f"""
-        WITH {_BUSIEST}
-        SELECT {_NOW}, model, {_QUANTILES} FROM calls
-        WHERE total_duration IS NOT NULL AND model IN (SELECT model FROM busiest)
-        GROUP BY is_now, model ORDER BY model, is_now
-    """,
-    "beyond": f"""
-        WITH {_BUSIEST}, limits AS (
-            SELECT model, {_QUANTILES} FROM calls
-            WHERE total_duration IS NOT NULL AND model IN (SELECT model FROM busiest)
-            GROUP BY model
-        )
-        SELECT {_TIME}, calls.model AS model,
-            count(*) AS duration_p50_known, count(*) AS duration_p95_known,
-            count_if(duration > duration_p50) AS duration_p50,
-            count_if(duration > duration_p95) AS duration_p95,
-            count(time_to_first_answer) AS first_answer_p95_known,
-            count_if(time_to_first_answer > first_answer_p95) AS first_answer_p95,
-            count(decode_rate) AS decode_rate_p50_known,
-            count_if(decode_rate > decode_rate_p50) AS decode_rate_p50
-        FROM calls JOIN limits ON calls.model = limits.model
-        WHERE total_duration IS NOT NULL
-        GROUP BY is_now, bucket, calls.model ORDER BY bucket, is_now, model
-    """,
+    "quantiles": _quantiles_query("duration_p50", "duration_p95"),
+    "quantiles_of_rates": _quantiles_query("first_answer_p95", "decode_rate_p50"),
+    "beyond_duration": _beyond_query("duration_p50", "duration_p95"),
+    "beyond_first_answer": _beyond_query("first_answer_p95"),
+    "beyond_decode_rate": _beyond_query("decode_rate_p50"),
 }
 
 
@@ -109,6 +129,8 @@ class _Share(NamedTuple):
 
 class _Quantile(NamedTuple):
     name: str
+    beyond: str
+    """The query that has the calls beyond it."""
     unit: Unit
     is_less_worse: bool = False
 
@@ -124,10 +146,10 @@ _SHARES: Final = (
     _Share("given_up", "errors", 0.2),
 )
 _QUANTILE_MEASURES: Final = (
-    _Quantile("duration_p50", "seconds"),
-    _Quantile("duration_p95", "seconds"),
-    _Quantile("first_answer_p95", "seconds"),
-    _Quantile("decode_rate_p50", "per_second", is_less_worse=True),
+    _Quantile("duration_p50", "beyond_duration", "seconds"),
+    _Quantile("duration_p95", "beyond_duration", "seconds"),
+    _Quantile("first_answer_p95", "beyond_first_answer", "seconds"),
+    _Quantile("decode_rate_p50", "beyond_decode_rate", "per_second", is_less_worse=True),
 )
 _ORDER: Final = ("worse", "high", "better", "changed")
 
@@ -287,22 +309,22 @@ def _most_in(share: _Share, rows: Rows) -> str:
 
 
 def _quantiles(rows: Rows) -> Iterator[Finding]:
-    values = {(row["model"], row["is_now"]): row for row in rows["quantiles"]}
+    values: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in (*rows["quantiles"], *rows["quantiles_of_rates"]):
+        values.setdefault((row["model"], row["is_now"]), {}).update(row)
     for model in dict.fromkeys(model for model, _ in values):
         before, now = values.get((model, 0)), values.get((model, 1))
         if before is None or now is None:
             continue
-        beyond = [row for row in rows["beyond"] if row["model"] == model]
-        found = [
-            finding
-            for measure in _QUANTILE_MEASURES
-            if (finding := _change_of_quantile(measure, model, before, now, beyond)) is not None
-        ]
-        yield from _without_repetition(found)
+        found = []
+        for measure in _QUANTILE_MEASURES:
+            beyond = [row for row in rows[measure.beyond] if row["model"] == model]
+            found.append(_change_of_quantile(measure, before, now, beyond))
+        yield from _without_repetition([finding for finding in found if finding is not None])
 
 
 def _change_of_quantile(
-    measure: _Quantile, model: str, before: _Row, now: _Row, beyond: Sequence[_Row]
+    measure: _Quantile, before: _Row, now: _Row, beyond: Sequence[_Row]
 ) -> Finding | None:
     earlier, later = before[measure.name], now[measure.name]
     if not earlier or later is None or abs(later / earlier - 1) < MIN_CHANGE:
@@ -312,11 +334,11 @@ def _change_of_quantile(
     if value is None or abs(value) < MIN_SCORE or (value > 0) != (later > earlier):
         return None
     counts = [f"{sum(n for n, _ in part):,}" for part in pairs]
-    title, name = DEFINITIONS[measure.name].title, quantity(model, "text")
+    title, name = DEFINITIONS[measure.name].title, quantity(now["model"], "text")
     return Finding(
         kind="worse" if (later > earlier) != measure.is_less_worse else "better",
         measure=measure.name,
-        subject=model,
+        subject=now["model"],
         value=later,
         before=earlier,
         unit=measure.unit,

@@ -304,26 +304,32 @@ def _section(section: Section) -> str:
     lead = f"<p>{escape(section.lead)}</p>" if section.lead else ""
     figures = "".join(map(_figure, section.figures))
     return (
-        f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}{figures}</section>'
+        f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}'
+        f'<div class="figures">{figures}</div></section>'
     )
 
 
 def _figure(figure: Figure) -> str:
-    definition = DEFINITIONS[figure.name]
-    plot = ""
+    definition, plot = DEFINITIONS[figure.name], ""
     if figure.plot is not None and figure.plot.places:
         drawn = svg(
             figure.plot, name=f"plot-{figure.name}", title=definition.title, text=definition.text
         )
         label = escape(f"Plot: {definition.title}")
         plot = (
-            f'{legend(figure.plot)}<div class="scroll" role="region" aria-label="{label}" '
-            f'tabindex="0">{drawn}</div>'
+            f'<div>{legend(figure.plot)}<div class="scroll" role="region" aria-label="{label}" '
+            f'tabindex="0">{drawn}</div></div>'
         )
     return (
-        f'<figure id="{figure.name}"><h3>{escape(definition.title)}</h3>{plot}'
-        f"{_folded(figure)}{_definition(figure.name, tag='figcaption')}</figure>"
+        f'<figure id="{figure.name}" class="{_width(figure)}"><h3>{escape(definition.title)}</h3>'
+        f'<div class="pair">{plot}<div>{_folded(figure)}</div></div>'
+        f"{_definition(figure.name, tag='figcaption')}</figure>"
     )
+
+
+def _width(figure: Figure) -> str:
+    """Plots over time stand side by side; what has an open table takes the whole width."""
+    return "half" if figure.plot is not None and figure.plot.kind != "bars" else "whole"
 
 
 def _definition(name: str, tag: str = "p") -> str:
@@ -341,9 +347,7 @@ def _with_code(text: str) -> str:
 def _folded(figure: Figure) -> str:
     title = DEFINITIONS[figure.name].title
     made = _table(figure.table, title)
-    if len(figure.table.rows) <= _OPEN_ROWS and not (
-        figure.plot is not None and figure.plot.kind != "bars"
-    ):
+    if len(figure.table.rows) <= _OPEN_ROWS and _width(figure) == "whole":
         return made
     count = len(figure.table.rows)
     return f"<details><summary>Table: {escape(title)}, {count} rows</summary>{made}</details>"

@@ -26,6 +26,8 @@ _NAMES: Final = 150
 _LONGEST_NAME: Final = 22
 _AXIS_TICKS: Final = 6
 _HOUR: Final = 3600
+_LEAST: Final = 0.001
+_TIMES: Final = ((_HOUR, "h"), (60, "min"), (1, "s"), (_LEAST, "ms"))
 _DAY: Final = 24 * _HOUR
 
 
@@ -59,14 +61,27 @@ def legend(plot: Plot) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def ticks(most: float) -> tuple[float, ...]:
-    """Return about four round numbers from 0 on, the last one not below `most`."""
+def ticks(most: float, unit: Unit = "number") -> tuple[tuple[float, str], ...]:
+    """Return about four round values from 0 on, with their texts; the last is not below `most`."""
+    if unit == "seconds":
+        size, sign = next(
+            (size, sign) for size, sign in _TIMES if most >= size * 1.5 or size == _LEAST
+        )
+        return tuple((tick * size, f"{tick:g} {sign}") for tick in _round_numbers(most / size))
+    if unit == "share":
+        return tuple((tick / 100, f"{tick:g} %") for tick in _round_numbers(most * 100))
+    return tuple((tick, quantity(tick, "number")) for tick in _round_numbers(most))
+
+
+def _round_numbers(most: float) -> tuple[float, ...]:
     if most <= 0:
         return (0.0, 1.0)
     rough = most / 4
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if rough <= size * factor * 1.0001)
-    return tuple(step * number for number in range(math.ceil(most / step - 1e-9) + 1))
+    return tuple(
+        round(step * number, 12) for number in range(math.ceil(most / step - 1e-9) + 1)
+    )
 
 
 # --- lines and columns --------------------------------------------------------------------
@@ -78,7 +93,7 @@ def _over_axis(plot: Plot) -> Iterator[str]:
         sum(value or 0.0 for value in values) if plot.kind == "columns" else _most(values)
         for values in zip(*(series.values for series in plot.series), strict=True)
     ]
-    scale = ticks(max(sums, default=0.0))
+    scale = ticks(max(sums, default=0.0), plot.unit)
     width = _WIDTH - _LEFT - _RIGHT
     step = min((b - a for a, b in zip(places, places[1:], strict=False)), default=1.0) or 1.0
     is_columns = plot.kind == "columns"
@@ -90,9 +105,9 @@ def _over_axis(plot: Plot) -> Iterator[str]:
         return _LEFT + (place - first) / span * width
 
     def y(value: float) -> float:
-        return _HEIGHT - _BOTTOM - value / scale[-1] * (_HEIGHT - _TOP - _BOTTOM)
+        return _HEIGHT - _BOTTOM - value / scale[-1][0] * (_HEIGHT - _TOP - _BOTTOM)
 
-    yield from _grid(scale, plot.unit, y)
+    yield from _grid(scale, y)
     yield from _axis(plot, first, last, x)
     if is_columns:
         yield from _columns(plot, places, x, y, step)
@@ -104,25 +119,21 @@ def _over_axis(plot: Plot) -> Iterator[str]:
     yield from _hints(plot, places, x, step)
 
 
-def _grid(scale: Sequence[float], unit: Unit, y: Any) -> Iterator[str]:
-    for tick in scale:
+def _grid(scale: Sequence[tuple[float, str]], y: Any) -> Iterator[str]:
+    for tick, text in scale:
         at = f"{y(tick):.1f}"
         yield f'<path class="grid" d="M{_LEFT} {at}H{_WIDTH - _RIGHT}"/>'
         yield (
             f'<text class="end" x="{_LEFT - 6}" y="{float(at) + 4:.1f}">'
-            f"{escape(quantity(tick, _tick_unit(unit)))}</text>"
+            f"{escape(text)}</text>"
         )
-
-
-def _tick_unit(unit: Unit) -> Unit:
-    return "number" if unit == "count" else unit
 
 
 def _axis(plot: Plot, first: float, last: float, x: Any) -> Iterator[str]:
     if isinstance(plot.places[0], datetime):
         found = list(_time_ticks(first, last))
     else:
-        found = [(tick, quantity(tick, "number")) for tick in ticks(last) if first <= tick <= last]
+        found = [(tick, text) for tick, text in ticks(last) if first <= tick <= last]
     for at, text in found:
         yield f'<path class="tick" d="M{x(at):.1f} {_HEIGHT - _BOTTOM}v5"/>'
         yield (
@@ -216,22 +227,22 @@ def _drawn_bars(plot: Plot) -> Iterator[str]:
         sum(value or 0.0 for value in values)
         for values in zip(*(series.values for series in plot.series), strict=True)
     ]
-    scale = ticks(max(sums, default=0.0))
+    scale = ticks(max(sums, default=0.0), plot.unit)
     bottom = _TOP + _BAR * len(plot.places)
     width = _WIDTH - _NAMES - 2 * _RIGHT - 40
-    for tick in scale:
-        at = _NAMES + tick / scale[-1] * width
+    for tick, text in scale:
+        at = _NAMES + tick / scale[-1][0] * width
         yield f'<path class="grid" d="M{at:.1f} {_TOP - 6}V{bottom}"/>'
         yield (
             f'<text class="middle" x="{at:.1f}" y="{bottom + 18}">'
-            f"{escape(quantity(tick, _tick_unit(plot.unit)))}</text>"
+            f"{escape(text)}</text>"
         )
     for row, name in enumerate(plot.places):
         top, at = _TOP + row * _BAR, float(_NAMES)
         yield f'<text class="end" x="{_NAMES - 8}" y="{top + 16}">{_short(name)}</text>'
         for number, series in enumerate(plot.series):
             value = series.values[row] or 0.0
-            length = value / scale[-1] * width
+            length = value / scale[-1][0] * width
             if length:
                 hint = f"{quantity(name, 'text')}, {series.name}: {quantity(value, plot.unit)}"
                 yield (

@@ -39,6 +39,9 @@ QUERIES: Final[Mapping[str, str]] = {
 def build(rows: Rows, period: Period) -> Section:
     """Return the section."""
     title = "Cold starts"
+    if not rows["cold_by_model"]:
+        lead = "Unknown: no call has a time of loading."
+        return Section(name="cold_starts", title=title, lead=lead)
     if not rows["cold_over_time"]:
         return Section(name="cold_starts", title=title, lead="No call waited for a load.")
     figures = [_over_time(rows, period), _by_model(rows)]

@@ -45,8 +45,12 @@ QUERIES: Final[Mapping[str, str]] = {
             exact_quantile(duration, 0.5) AS duration_p50,
             exact_quantile(duration, 0.95) AS duration_p95,
             exact_quantile(time_to_first_answer, 0.5) AS first_p50,
-            exact_quantile(time_to_first_answer, 0.95) AS first_p95,
-            exact_quantile(decode_rate, 0.5) AS decode_p50,
+            exact_quantile(time_to_first_answer, 0.95) AS first_p95
+        FROM calls WHERE total_duration IS NOT NULL
+        GROUP BY model ORDER BY calls DESC, model LIMIT 12
+    """,
+    "rates_by_model": """
+        SELECT model, count(*) AS calls, exact_quantile(decode_rate, 0.5) AS decode_p50,
             exact_quantile(prefill_rate_estimate, 0.5) AS prefill_p50,
             exact_quantile(queue_estimate, 0.95) AS queue_p95
         FROM calls WHERE total_duration IS NOT NULL
@@ -131,10 +135,11 @@ def _quantiles(name: str, rows: Rows, period: Period) -> Figure:
 
 
 def _speed(rows: Rows) -> Figure:
+    rates = {row["model"]: row for row in rows["rates_by_model"]}
     return Figure(
         name="speed_by_model",
         table=table(
-            rows["speed_by_model"],
+            [{**rates[row["model"]], **row} for row in rows["speed_by_model"]],
             model="Model",
             calls=("Calls", "count"),
             duration_p50=("Duration p50", "seconds"),
