@@ -218,7 +218,8 @@ def _lowest(part: float, total: float) -> float:
 
 
 def _parts(rows: Iterable[_Row], of: str, name: str) -> tuple[_Pairs, _Pairs]:
-    before, now = [], []
+    before: list[tuple[float, float]] = []
+    now: list[tuple[float, float]] = []
     for row in rows:
         (now if row["is_now"] else before).append((row[of], row[name]))
     return before, now
@@ -238,9 +239,7 @@ def _shares(rows: Rows, period: Period) -> Iterator[Finding]:
             yield found
 
 
-def _change_of_share(
-    share: _Share, before: _Pairs, now: _Pairs, rows: Rows
-) -> Finding | None:
+def _change_of_share(share: _Share, before: _Pairs, now: _Pairs, rows: Rows) -> Finding | None:
     value = score(before, now, is_count=share.is_count)
     if value is None or abs(value) < MIN_SCORE:
         return None
@@ -343,7 +342,7 @@ def _change_of_quantile(
         before=earlier,
         unit=measure.unit,
         section="latency",
-        text=f"{title} of {name}: {quantity(later, measure.unit)}, "
+        text=f"{title}, {name}: {quantity(later, measure.unit)}, "
         f"before {quantity(earlier, measure.unit)} ({change(earlier, later)}).",
         evidence=f"{counts[1]} calls now, {counts[0]} before; {abs(value):.1f} standard errors",
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
-from ollama_otel.analysis._report.values import Period, Series
+from ollama_otel.analysis._report.values import Mark, Period, Plot, Series, Unit
 
-__all__ = ["along", "series", "times"]
+__all__ = ["along", "over_time", "series", "times"]
 
 Row = Mapping[str, Any]
 
@@ -37,3 +37,11 @@ def series(rows: Sequence[Row], **names: str) -> tuple[Series, ...]:
         Series(name=name, values=tuple(row.get(column) for row in rows))
         for column, name in names.items()
     )
+
+
+def over_time(
+    kind: Literal["lines", "columns"], unit: Unit, period: Period, found: tuple[Series, ...]
+) -> Plot:
+    """Return a plot over the period; it marks where its second half begins, if that is compared."""
+    marks = (Mark(at=period.now, label="second half"),) if period.compares == "halves" else ()
+    return Plot(kind=kind, unit=unit, places=times(period), series=found, marks=marks)

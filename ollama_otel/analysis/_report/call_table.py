@@ -85,7 +85,10 @@ VIEWS: Final[Mapping[str, CallView]] = {
             order="started_at DESC",
         ),
         CallView(
-            name="newest", title="Newest", text="the last ones", condition="true",
+            name="newest",
+            title="Newest",
+            text="the last ones",
+            condition="true",
             order="started_at DESC",
         ),
     )

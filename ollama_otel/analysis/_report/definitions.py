@@ -105,6 +105,11 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "p50 and p95 of the time from the request to the first text or tool call of a stream, by "
         "the time when the call began. Thinking does not count.",
     ),
+    "decode_over_time": Definition(
+        "Decode rate over time",
+        "Output tokens per second of generation, by the server's own clock: the median of the "
+        "calls that began in each interval, of the four models with the most calls.",
+    ),
     "speed_by_model": Definition(
         "Speed, by model",
         "First token: from the request to the first text or tool call of a stream. Decode: output "

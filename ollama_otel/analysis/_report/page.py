@@ -36,6 +36,8 @@ GENERATOR: Final = "ollama-otel report"
 _HERE: Final = Path(__file__).parent
 _OPEN_ROWS: Final = 20
 """Longer tables are folded."""
+_NARROW: Final = 7
+"""Columns of a table that takes half of the width."""
 _PRINTED: Final = 5
 """Calls of each view that are printed on paper."""
 _TEXTS: Final = frozenset({"text", "id", "time"})
@@ -115,12 +117,9 @@ def _patterns() -> str:
 
 def _about(report: Report) -> str:
     period = report.period
-    skipped = (
-        f" {report.skipped} parts of the log could not be read." if report.skipped else ""
-    )
+    skipped = f" {report.skipped} parts of the log could not be read." if report.skipped else ""
     return (
-        f"<p>{_text(report.source)}: {_time(period.start)} to {_time(period.end)} UTC."
-        f"{skipped}</p>"
+        f"<p>{_text(report.source)}: {_time(period.start)} to {_time(period.end)} UTC.{skipped}</p>"
     )
 
 
@@ -176,19 +175,21 @@ def _attention(report: Report) -> str:
 
 def _compared(report: Report) -> str:
     period = report.period
-    now = f"{_time(period.now)} to {_time(period.end)}"
-    before = f"{_time(period.before)} to {_time(period.now)}"
     if not report.is_comparable:
         return "There are too few calls to tell a change from chance, so changes are not shown."
     if period.compares == "period_before":
-        return f"Compared to the period before, {before} UTC."
+        return (
+            "Compared to the period of the same length before: "
+            f"{_time(period.before)} to {_time(period.now)} UTC."
+        )
     return (
-        "The log has no period of this length before it, so its second half is compared to its "
-        f"first: {now} to {before} UTC."
+        f"The second half of the period, from {_time(period.now)} UTC, is compared to the first: "
+        "the log has no other period of this length before."
     )
 
 
 def _finding(finding: Finding, titles: dict[str, str]) -> str:
+    subject, _, rest = finding.text.partition(": ")
     links = [f'<a href="#def-{finding.measure}">definition</a>']
     if finding.section in titles:
         links.insert(0, f'<a href="#{finding.section}">{escape(titles[finding.section])}</a>')
@@ -196,7 +197,7 @@ def _finding(finding: Finding, titles: dict[str, str]) -> str:
         links.insert(1, f'<a href="#view-{finding.measure}">the calls</a>')
     return (
         f'<li class="{finding.kind}"><b class="badge">{_SIGNS[finding.kind]}</b>'
-        f"<div><p>{_text(finding.text)}</p>"
+        f"<div><p><strong>{_text(subject)}</strong>: {_text(rest)}</p>"
         f"<small>{escape(finding.evidence)} · {' · '.join(links)}</small></div></li>"
     )
 
@@ -216,6 +217,7 @@ def _fact(name: str) -> Callable[[CallRow], Any]:
 
 _CALL_COLUMNS: Final = (
     _CallColumn("Began (UTC)", "time", _fact("started_at")),
+    _CallColumn("Call", "id", _fact("call_id")),
     _CallColumn("Model", "text", _fact("model")),
     _CallColumn("Outcome", "text", lambda row: _outcome(row)),
     _CallColumn("Duration", "seconds", _fact("duration")),
@@ -228,7 +230,6 @@ _CALL_COLUMNS: Final = (
     _CallColumn("Out", "count", _fact("output_tokens")),
     _CallColumn("In flight", "number", _fact("concurrency")),
     _CallColumn("User", "text", _fact("user_id")),
-    _CallColumn("Call", "id", _fact("call_id")),
     _CallColumn("Trace", "id", _fact("trace_id")),
 )
 
@@ -328,8 +329,10 @@ def _figure(figure: Figure) -> str:
 
 
 def _width(figure: Figure) -> str:
-    """Plots over time stand side by side; what has an open table takes the whole width."""
-    return "half" if figure.plot is not None and figure.plot.kind != "bars" else "whole"
+    """Plots over time and narrow tables stand side by side; others take the whole width."""
+    if figure.plot is None:
+        return "half" if len(figure.table.columns) <= _NARROW else "whole"
+    return "whole" if figure.plot.kind == "bars" else "half"
 
 
 def _definition(name: str, tag: str = "p") -> str:
@@ -347,7 +350,8 @@ def _with_code(text: str) -> str:
 def _folded(figure: Figure) -> str:
     title = DEFINITIONS[figure.name].title
     made = _table(figure.table, title)
-    if len(figure.table.rows) <= _OPEN_ROWS and _width(figure) == "whole":
+    is_over_axis = figure.plot is not None and figure.plot.kind != "bars"
+    if len(figure.table.rows) <= _OPEN_ROWS and not is_over_axis:
         return made
     count = len(figure.table.rows)
     return f"<details><summary>Table: {escape(title)}, {count} rows</summary>{made}</details>"

@@ -13,17 +13,17 @@ from ollama_otel.analysis._report.values import Plot, Series, Unit
 
 __all__ = ["legend", "svg", "ticks"]
 
-_WIDTH: Final = 720
-_HEIGHT: Final = 230
-_LEFT: Final = 62
+_WIDTH: Final = 600
+_HEIGHT: Final = 220
+_LEFT: Final = 52
 _RIGHT: Final = 14
 _TOP: Final = 20
 _BOTTOM: Final = 30
 _BAR: Final = 30
 """Height of a bar and the space to the next one."""
-_NAMES: Final = 150
+_NAMES: Final = 140
 """Width of the names beside bars."""
-_LONGEST_NAME: Final = 22
+_LONGEST_NAME: Final = 20
 _AXIS_TICKS: Final = 6
 _HOUR: Final = 3600
 _LEAST: Final = 0.001
@@ -79,9 +79,7 @@ def _round_numbers(most: float) -> tuple[float, ...]:
     rough = most / 4
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if rough <= size * factor * 1.0001)
-    return tuple(
-        round(step * number, 12) for number in range(math.ceil(most / step - 1e-9) + 1)
-    )
+    return tuple(round(step * number, 12) for number in range(math.ceil(most / step - 1e-9) + 1))
 
 
 # --- lines and columns --------------------------------------------------------------------
@@ -123,10 +121,7 @@ def _grid(scale: Sequence[tuple[float, str]], y: Any) -> Iterator[str]:
     for tick, text in scale:
         at = f"{y(tick):.1f}"
         yield f'<path class="grid" d="M{_LEFT} {at}H{_WIDTH - _RIGHT}"/>'
-        yield (
-            f'<text class="end" x="{_LEFT - 6}" y="{float(at) + 4:.1f}">'
-            f"{escape(text)}</text>"
-        )
+        yield (f'<text class="end" x="{_LEFT - 6}" y="{float(at) + 4:.1f}">{escape(text)}</text>')
 
 
 def _axis(plot: Plot, first: float, last: float, x: Any) -> Iterator[str]:
@@ -141,7 +136,8 @@ def _axis(plot: Plot, first: float, last: float, x: Any) -> Iterator[str]:
             "</text>"
         )
     if plot.axis:
-        yield f'<text class="end" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 1}">{escape(plot.axis)}</text>'
+        right, bottom = _WIDTH - _RIGHT, _HEIGHT - 1
+        yield f'<text class="end" x="{right}" y="{bottom}">{escape(plot.axis)}</text>'
 
 
 def _time_ticks(first: float, last: float) -> Iterator[tuple[float, str]]:
@@ -229,14 +225,11 @@ def _drawn_bars(plot: Plot) -> Iterator[str]:
     ]
     scale = ticks(max(sums, default=0.0), plot.unit)
     bottom = _TOP + _BAR * len(plot.places)
-    width = _WIDTH - _NAMES - 2 * _RIGHT - 40
+    width = _WIDTH - _NAMES - 2 * _RIGHT - 50
     for tick, text in scale:
         at = _NAMES + tick / scale[-1][0] * width
         yield f'<path class="grid" d="M{at:.1f} {_TOP - 6}V{bottom}"/>'
-        yield (
-            f'<text class="middle" x="{at:.1f}" y="{bottom + 18}">'
-            f"{escape(text)}</text>"
-        )
+        yield (f'<text class="middle" x="{at:.1f}" y="{bottom + 18}">{escape(text)}</text>')
     for row, name in enumerate(plot.places):
         top, at = _TOP + row * _BAR, float(_NAMES)
         yield f'<text class="end" x="{_NAMES - 8}" y="{top + 16}">{_short(name)}</text>'

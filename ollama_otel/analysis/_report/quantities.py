@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,24 +18,16 @@ _LARGE: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))
 
 def quantity(value: Any, unit: Unit) -> str:
     """Return a value as a person reads it; unknown is a dash. Texts are cut and escaped."""
-    if value is None:
-        return UNKNOWN
-    match unit:
-        case "text" | "id":
-            text = visible_line(str(value))
-            return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-        case "count":
-            return f"{value:,.0f}"
-        case "seconds":
-            return _seconds(value)
-        case "share":
-            return f"{value * 100:.{1 if abs(value) < 0.0995 else 0}f} %"  # noqa: PLR2004
-        case "per_second":
-            return f"{_number(value)}/s"
-        case "time":
-            return time_text(value)
-        case "money" | "number":
-            return _number(value)
+    return UNKNOWN if value is None else _FORMS[unit](value)
+
+
+def _text(value: Any) -> str:
+    text = visible_line(str(value))
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.{1 if abs(value) < 0.0995 else 0}f} %"  # noqa: PLR2004
 
 
 def time_text(time: datetime) -> str:
@@ -68,3 +61,16 @@ def _number(value: float) -> str:
     if abs(value) >= 100 or not value:  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+_FORMS: Final[Mapping[Unit, Callable[[Any], str]]] = {
+    "text": _text,
+    "id": _text,
+    "count": lambda value: f"{value:,.0f}",
+    "number": _number,
+    "seconds": _seconds,
+    "share": _share,
+    "per_second": lambda value: f"{_number(value)}/s",
+    "time": time_text,
+    "money": _number,
+}

@@ -8,25 +8,23 @@ from typing import Any
 
 from ollama_otel.analysis._report.values import Column, Series, Table, Unit
 
-__all__ = ["over_time", "table"]
+__all__ = ["table", "time_table"]
 
 
 def table(
     rows: Sequence[Mapping[str, Any]], *, note: str | None = None, **columns: str | tuple[str, Unit]
 ) -> Table:
     """Return columns of rows as a table: `column="Title"` or `column=("Title", unit)`."""
-    titles = {
-        name: (title, "text") if isinstance(title, str) else title
-        for name, title in columns.items()
-    }
+    found = tuple(
+        Column(name=column) if isinstance(column, str) else Column(name=column[0], unit=column[1])
+        for column in columns.values()
+    )
     return Table(
-        columns=tuple(Column(name=title, unit=unit) for title, unit in titles.values()),
-        rows=tuple(tuple(row.get(name) for name in titles) for row in rows),
-        note=note,
+        columns=found, rows=tuple(tuple(row.get(name) for name in columns) for row in rows), note=note
     )
 
 
-def over_time(places: Sequence[datetime], series: Sequence[Series], unit: Unit) -> Table:
+def time_table(places: Sequence[datetime], series: Sequence[Series], unit: Unit) -> Table:
     """Return series as a table: a row for each place at which one of them is known."""
     rows = zip(places, *(one.values for one in series), strict=True)
     return Table(

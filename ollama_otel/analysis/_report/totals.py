@@ -36,6 +36,8 @@ _UNITS: Final[Mapping[str, Unit]] = {
 def totals(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> tuple[Total, ...]:
     """Return the numbers; `before` has those of the period that they are compared to."""
     return tuple(
-        Total(name=name, value=now[name], before=None if before is None else before[name], unit=unit)
+        Total(
+            name=name, value=now[name], before=None if before is None else before[name], unit=unit
+        )
         for name, unit in _UNITS.items()
     )

@@ -96,8 +96,13 @@ def _call(
     if chance.random() < 0.03:
         gone = chance.uniform(0.5, 4)
         return start, CallRecord(
-            start=start, outcome="abandoned", ending="closed_early", duration=gone,
-            http_status=200, time_to_first_chunk=gone / 2, time_to_first_answer=gone / 2,
+            start=start,
+            outcome="abandoned",
+            ending="closed_early",
+            duration=gone,
+            http_status=200,
+            time_to_first_chunk=gone / 2,
+            time_to_first_answer=gone / 2,
         )
     read, written = int(chance.lognormvariate(6.3, 1)), int(chance.lognormvariate(5.0, 0.8)) + 1
     is_cold = chance.random() < (0.2 if is_late and model.startswith("llama") else 0.02)
@@ -138,9 +143,14 @@ def _call(
             reload_after="16384" if is_cold and is_late else None,
         ),
         truncation=Truncation(
-            kind="prompt_cut", certainty="confirmed", context_length=4096,
-            prompt_tokens=read + 900, lost_tokens=900,
-        ) if is_cut else Truncation(),
+            kind="prompt_cut",
+            certainty="confirmed",
+            context_length=4096,
+            prompt_tokens=read + 900,
+            lost_tokens=900,
+        )
+        if is_cut
+        else Truncation(),
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ollama_otel.analysis._report.axis import along, series, times
-from ollama_otel.analysis._report.tables import over_time, table
+from ollama_otel.analysis._report.axis import along, over_time, series, times
+from ollama_otel.analysis._report.tables import table, time_table
 from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Section
 
 __all__ = ["QUERIES", "build"]
@@ -44,11 +44,12 @@ def build(rows: Rows, period: Period) -> Section:
         return Section(name="cold_starts", title=title, lead=lead)
     if not rows["cold_over_time"]:
         return Section(name="cold_starts", title=title, lead="No call waited for a load.")
-    figures = [_over_time(rows, period), _by_model(rows)]
+    over, by_model = _over_time(rows, period), _by_model(rows)
     if rows["cold_causes"]:
-        return Section(name="cold_starts", title=title, figures=(*figures, _causes(rows)))
+        figures = (over, _causes(rows), by_model)
+        return Section(name="cold_starts", title=title, figures=figures)
     lead = "No causes are known: they need configure(residency=True) while calls are made."
-    return Section(name="cold_starts", title=title, lead=lead, figures=tuple(figures))
+    return Section(name="cold_starts", title=title, lead=lead, figures=(over, by_model))
 
 
 def _over_time(rows: Rows, period: Period) -> Figure:
@@ -56,8 +57,8 @@ def _over_time(rows: Rows, period: Period) -> Figure:
     found = series(along(rows["cold_over_time"], places), waited="loading time of cold calls")
     return Figure(
         name="cold_over_time",
-        table=over_time(places, found, "seconds"),
-        plot=Plot(kind="columns", unit="seconds", places=places, series=found),
+        table=time_table(places, found, "seconds"),
+        plot=over_time("columns", "seconds", period, found),
     )
 
 

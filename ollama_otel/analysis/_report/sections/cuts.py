@@ -35,8 +35,10 @@ def build(rows: Rows, period: Period) -> Section:  # noqa: ARG001 - as the other
         figures.append(_cuts(rows))
     if any(row["at_limit"] for row in rows["limits_by_model"]):
         figures.append(_limits(rows))
-    lead = "" if rows["cuts_by_model"] else (
-        "No cut prompts are known: they are looked for with configure(truncation=\"confirm\")."
+    lead = (
+        ""
+        if rows["cuts_by_model"]
+        else ('No cut prompts are known: they are looked for with configure(truncation="confirm").')
     )
     return Section(name="cuts", title="Cuts", lead=lead, figures=tuple(figures))
 

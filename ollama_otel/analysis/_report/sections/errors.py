@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ollama_otel.analysis._report.axis import along, series, times
-from ollama_otel.analysis._report.tables import over_time, table
+from ollama_otel.analysis._report.axis import along, over_time, series, times
+from ollama_otel.analysis._report.tables import table, time_table
 from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Section
 
 __all__ = ["QUERIES", "build"]
@@ -51,10 +51,10 @@ def build(rows: Rows, period: Period) -> Section:
     ends = [row for row in rows["outcomes_over_time"] if any(row[end] for end in _ENDS)]
     if not ends:
         return Section(name="errors", title="Errors", lead="Every call completed.")
-    figures = [_over_time(rows, period)]
+    figures = [_over_time(rows, period), _by_model(rows)]
     if rows["errors_by_type"]:
         figures.append(_by_type(rows))
-    return Section(name="errors", title="Errors", figures=(*figures, _by_model(rows)))
+    return Section(name="errors", title="Errors", figures=tuple(figures))
 
 
 def _over_time(rows: Rows, period: Period) -> Figure:
@@ -67,8 +67,8 @@ def _over_time(rows: Rows, period: Period) -> Figure:
     found = series(along(rows["outcomes_over_time"], places), **used)
     return Figure(
         name="outcomes_over_time",
-        table=over_time(places, found, "count"),
-        plot=Plot(kind="columns", unit="count", places=places, series=found),
+        table=time_table(places, found, "count"),
+        plot=over_time("columns", "count", period, found),
     )
 
 

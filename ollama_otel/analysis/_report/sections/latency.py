@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-from ollama_otel.analysis._report.axis import along, series, times
-from ollama_otel.analysis._report.tables import over_time, table
-from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Section
+from msgspec.structs import replace
+
+from ollama_otel.analysis._report.axis import along, over_time, series, times
+from ollama_otel.analysis._report.tables import table, time_table
+from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Section, Unit
 
 __all__ = ["QUERIES", "build"]
 
@@ -65,6 +67,16 @@ QUERIES: Final[Mapping[str, str]] = {
             exact_quantile(duration, 0.5) AS p50, exact_quantile(duration, 0.95) AS p95
         FROM calls WHERE total_duration IS NOT NULL GROUP BY bucket ORDER BY bucket
     """,
+    "decode_over_time": """
+        WITH busiest AS (
+            SELECT model FROM calls WHERE decode_rate IS NOT NULL
+            GROUP BY model ORDER BY count(*) DESC, model LIMIT 4
+        )
+        SELECT time_bucket_of(started_at, $bucket) AS bucket, model,
+            exact_quantile(decode_rate, 0.5) AS p50
+        FROM calls WHERE decode_rate IS NOT NULL AND model IN (SELECT model FROM busiest)
+        GROUP BY bucket, model ORDER BY bucket, model
+    """,
     "first_answer_over_time": """
         SELECT time_bucket_of(started_at, $bucket) AS bucket, count(*) AS calls,
             exact_quantile(time_to_first_answer, 0.5) AS p50,
@@ -85,6 +97,8 @@ def build(rows: Rows, period: Period) -> Section:
         for name in ("duration_over_time", "first_answer_over_time")
         if rows[name]
     ]
+    if rows["decode_over_time"]:
+        figures.append(_decode_over_time(rows, period))
     return Section(name="latency", title="Latency", figures=(*figures, _speed(rows)))
 
 
@@ -99,11 +113,16 @@ def _used(rows: Rows) -> dict[str, str]:
 
 def _phases_by_model(rows: Rows) -> Figure:
     found, used = rows["phases_by_model"], _used(rows)
+    columns: dict[str, tuple[str, Unit]] = {
+        phase: (name.partition(" (")[0], "seconds") for phase, name in used.items()
+    }
     return Figure(
         name="phases_by_model",
         table=table(
-            found, model="Model", calls=("Calls", "count"),
-            **{phase: (name, "seconds") for phase, name in used.items()},
+            found,
+            model="Model",
+            calls=("Calls", "count"),
+            **columns,
         ),
         plot=Plot(
             kind="bars",
@@ -119,8 +138,8 @@ def _phases_over_time(rows: Rows, period: Period) -> Figure:
     found = series(along(rows["phases_over_time"], places), **_used(rows))
     return Figure(
         name="phases_over_time",
-        table=over_time(places, found, "seconds"),
-        plot=Plot(kind="columns", unit="seconds", places=places, series=found),
+        table=time_table(places, found, "seconds"),
+        plot=over_time("columns", "seconds", period, found),
     )
 
 
@@ -129,8 +148,24 @@ def _quantiles(name: str, rows: Rows, period: Period) -> Figure:
     found = series(along(rows[name], places), p95="p95", p50="p50")
     return Figure(
         name=name,
-        table=over_time(places, found, "seconds"),
-        plot=Plot(kind="lines", unit="seconds", places=places, series=found),
+        table=time_table(places, found, "seconds"),
+        plot=over_time("lines", "seconds", period, found),
+    )
+
+
+def _decode_over_time(rows: Rows, period: Period) -> Figure:
+    places = times(period)
+    by_model: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows["decode_over_time"]:
+        by_model.setdefault(row["model"], []).append(row)
+    found = tuple(
+        replace(series(along(of_model, places), p50="p50")[0], name=model)
+        for model, of_model in by_model.items()
+    )
+    return Figure(
+        name="decode_over_time",
+        table=time_table(places, found, "per_second"),
+        plot=over_time("lines", "per_second", period, found),
     )
 
 

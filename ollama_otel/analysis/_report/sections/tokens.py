@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ollama_otel.analysis._report.axis import along, series, times
-from ollama_otel.analysis._report.tables import over_time, table
+from ollama_otel.analysis._report.axis import along, over_time, series, times
+from ollama_otel.analysis._report.tables import table, time_table
 from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Section, Series
 
 __all__ = ["QUERIES", "build"]
@@ -70,8 +70,8 @@ def _tokens(rows: Rows, period: Period) -> Figure:
     )
     return Figure(
         name="tokens_over_time",
-        table=over_time(places, found, "count"),
-        plot=Plot(kind="columns", unit="count", places=places, series=found),
+        table=time_table(places, found, "count"),
+        plot=over_time("columns", "count", period, found),
     )
 
 
@@ -82,8 +82,8 @@ def _load(rows: Rows, period: Period) -> Figure:
     calls = series(found, calls="calls that began")
     return Figure(
         name="load_over_time",
-        table=over_time(places, (*calls, *lines), "number"),
-        plot=Plot(kind="lines", unit="number", places=places, series=lines),
+        table=time_table(places, (*calls, *lines), "number"),
+        plot=over_time("lines", "number", period, lines),
     )
 
 
