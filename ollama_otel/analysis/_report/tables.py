@@ -20,7 +20,9 @@ def table(
         for column in columns.values()
     )
     return Table(
-        columns=found, rows=tuple(tuple(row.get(name) for name in columns) for row in rows), note=note
+        columns=found,
+        rows=tuple(tuple(row.get(name) for name in columns) for row in rows),
+        note=note,
     )
 
 
