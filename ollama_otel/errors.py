@@ -17,6 +17,7 @@ OllamaOtelError
 │   ├── CircuitOpenError    too many calls to the server have failed
 │   └── DeadlineError       the time for the call had run out before it was sent
 ├── AnalysisError           a log or a database cannot be analysed, or a question not answered
+├── LoadError               a load run cannot begin: no server, no such model, ...
 └── ReplayError             a log cannot be read or played
     ├── ReplayLogError      a file is not a replay log, or has a malformed line
     ├── ReplayMissError     no logged call answers a request
@@ -39,6 +40,7 @@ __all__ = [
     "ConsumerTimeoutError",
     "FormatError",
     "InstrumentationError",
+    "LoadError",
     "MissingExtraError",
     "OllamaOtelError",
     "OutputMismatchError",
@@ -128,6 +130,10 @@ class CallRejectedError(OllamaOtelError):
 
 class AnalysisError(OllamaOtelError):
     """Calls cannot be analysed; the message says what was expected, found, and what to do."""
+
+
+class LoadError(OllamaOtelError):
+    """A load run cannot begin: the message says what the server lacks."""
 
 
 class ReplayError(OllamaOtelError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import inspect
 import os
@@ -16,10 +17,12 @@ from typing import get_args
 import pytest
 
 from ollama_otel import _names as names
+from ollama_otel._cli.load import add_arguments
 from ollama_otel._exchange.agent_runs import RunEnding
 from ollama_otel._facts import FACTS, Fact, FactTable
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._wire.failures import ERROR_TYPES
+from ollama_otel.load import StopReason
 from ollama_otel.records import Outcome
 from ollama_otel.settings import Profile, Settings
 from ollama_otel.testing import FakeOllama
@@ -29,9 +32,14 @@ from .collector import collecting
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-BLOCKS = re.findall(
-    r"^```python\n(.*?)^```$", (DOCS / "agents.md").read_text(), re.MULTILINE | re.DOTALL
-)
+
+
+def blocks_of(name: str) -> list[str]:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks_of("agents.md")
 """Of the page on agents; `test_workers.py` runs those of the other page."""
 OF_CHAT = {"client", "model", "tools", "think", "keep_alive"}
 """Parameters of an agent that are as in a chat."""
@@ -152,6 +160,32 @@ def test_every_block_about_agents_runs(code: str) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout
         assert any(name.startswith("invoke_agent") for _, name in sink.spans())
+
+
+@pytest.mark.parametrize("code", blocks_of("load.md"))
+def test_every_block_about_load_runs(code: str) -> None:
+    with FakeOllama().serve() as url:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OLLAMA_HOST": url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("finished ")
+
+
+def test_the_page_on_load_lists_every_end_and_option() -> None:
+    text = (DOCS / "load.md").read_text(encoding="utf-8")
+    for end in get_args(StopReason):
+        assert f"`{end}`" in text
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = {option for action in parser._actions for option in action.option_strings[-1:]}
+    for option in options - {"--help", "--host", "--no-color"}:
+        assert option in text, option
 
 
 def test_the_page_on_agents_lists_every_ending_and_setting() -> None:

@@ -33,7 +33,7 @@ LAYERS = [
     ("_resilient_transport", "resilience", "_client_defaults"),
     ("client",),
     ("_agent", "tools"),
-    ("ollama", "instrumentor", "replay", "_monitoring", "analysis"),
+    ("ollama", "instrumentor", "replay", "analysis", "_load", "load", "_monitoring", "_top"),
     ("testing", "pytest_plugin"),
     ("__init__", "_cli"),
 ]

@@ -30,6 +30,7 @@ FACADES = {
     *(
         "ollama_otel.analysis",
         "ollama_otel.instrumentation",
+        "ollama_otel.load",
         "ollama_otel.ollama",
         "ollama_otel.redaction",
         "ollama_otel.replay",

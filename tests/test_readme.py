@@ -77,7 +77,7 @@ def test_the_commands_on_a_log_run(tmp_path: Path) -> None:
     """In the README's order; those that go on until they are stopped are stopped."""
     shown = [line for line in SHELL if "calls.jsonl" in line]
     assert [line.split()[1] for line in shown] == [
-        *("show", "tail", "serve-replay"),
+        *("show", "tail", "top", "serve-replay"),
         *("replay", "diff"),
     ]
     with FakeOllama().serve() as url, ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
@@ -87,6 +87,8 @@ def test_the_commands_on_a_log_run(tmp_path: Path) -> None:
         log.flush()
         for line in shown:
             command = line.replace("http://127.0.0.1:11434", url).replace(":11500", ":0").split()
+            # There is no terminal here.
+            command += ["--json"] if command[1] == "top" else []
             runs_on = command[1] in {"tail", "serve-replay"}
             with subprocess.Popen(
                 [sys.executable, "-m", "ollama_otel._cli", *command[1:]],

@@ -181,6 +181,9 @@ ALLOWED: Mapping[str, str] = {
     "_cli/demo_view.py": "count total",
     "_facts/table.py": "source",
     "_telemetry/metrics.py": "input",
+    "_top/scrape.py": "input",
+    # A key of the JSON of `top`.
+    "_top/view.py": "models",
     # The default of a route's dialect, which is not written to logs.
     "_facts/rows.py": "native",
     "records.py": "image native",

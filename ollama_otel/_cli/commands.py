@@ -23,8 +23,10 @@ class Command(NamedTuple):
 COMMANDS: Final = (
     Command("show", "show the calls of a log, or one of them", "show"),
     Command("tail", "follow the calls in a log that is being written", "tail"),
+    Command("top", "show what calls and servers do now, live", "top"),
     Command("diff", "show what changed from one log to another", "diff"),
     Command("replay", "send the requests of a log to a server again", "replay"),
+    Command("load", "send requests at a rate, and find the rate that a server holds", "load"),
     Command("serve-replay", "answer requests from a log, on a port", "serve_replay"),
     Command("demo", "make a few calls and show their telemetry", "demo"),
     Command("dashboards", "run, check, export or import the Grafana boards", "dashboards"),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from ollama_otel._cli.arguments import add_host, add_no_color, count, factor, server_address
+from ollama_otel._cli.left_out import left_out
 from ollama_otel._cli.terminal import console_for_text, plural
 from ollama_otel._cli.units import seconds
 from ollama_otel._display import shell_command
@@ -28,7 +28,7 @@ from ollama_otel._log.reader import read
 from ollama_otel._telemetry import first_call
 from ollama_otel.errors import ReplayError
 from ollama_otel.replay._rerun import RerunProgress, rerun
-from ollama_otel.replay._rerun_plan import LeftOut, RerunPlan, plan_rerun
+from ollama_otel.replay._rerun_plan import RerunPlan, plan_rerun
 
 __all__ = ["add_arguments", "run"]
 
@@ -48,14 +48,6 @@ exit status:
   2    the log cannot be read, or no server answers at the start
   130  interrupted
 """
-_LEFT_OUT: Final[Mapping[LeftOut, str]] = {
-    "not_inference": ": only inference is sent",
-    "redirected": " that was redirected: the call that followed is sent",
-    "auth_round": " that the client's auth sent again: the call that followed is sent",
-    "no_body": " without a body in the log",
-    "images": " without its images in the log",
-    "redacted": " with redacted text; `--redacted` sends it anyway",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,8 +157,7 @@ def _default_out(log: Path) -> Path:
 
 
 def _lines_before(plan: RerunPlan, url: str, pace: str) -> Iterator[str]:
-    for reason, calls in plan.left_out.items():
-        yield f"Left out {plural(calls, 'call')}{_LEFT_OUT[reason]}."
+    yield from left_out(plan.left_out)
     if plan.answered:
         yield f"Already answered: {plural(plan.answered, 'call')}."
     if plan.calls:

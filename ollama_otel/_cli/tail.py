@@ -19,7 +19,7 @@ from ollama_otel._log.cassette import is_cassette
 from ollama_otel._log.tail import LogTail
 from ollama_otel.errors import ReplayLogError
 
-__all__ = ["add_arguments", "follow", "run"]
+__all__ = ["add_arguments", "check_written", "follow", "run"]
 
 _DESCRIPTION = """\
 Follows a log while it is written, and prints a line when a call begins and one when it ends.
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises `ReplayLogError` for a compressed log or a cassette, and with `--once` for a missing
     log.
     """
-    _check_written(arguments.log)
+    check_written(arguments.log)
     console = console_for_tables(sys.stdout, no_color=arguments.no_color)
     with LogTail(arguments.log) as log:
         if arguments.once and not log.files():
@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_written(path: Path) -> None:
+def check_written(path: Path) -> None:
+    """Raise `ReplayLogError` if nobody writes to a file: a compressed log, or a cassette."""
     if path.suffix == ".gz":
         found = "a compressed one"
     elif path.is_file() and is_cassette(path):

@@ -8,6 +8,7 @@ types of the facts.
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -20,7 +21,7 @@ from msgspec import Meta, Struct
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._log import old_versions
 from ollama_otel._log.call import Chunk, RecordedCall
-from ollama_otel._wire.endpoints import find_endpoint
+from ollama_otel._wire.endpoints import dialect_of, find_endpoint
 from ollama_otel.context import CallContext
 from ollama_otel.records import (
     CallRecord,
@@ -102,6 +103,8 @@ class LoggedStart(Struct, frozen=True, kw_only=True):
     at: str
     """RFC 3339."""
     start: CallStart
+    prompt_digest: str | None = None
+    """A hash that is equal for equal prompts; None if the log does not have the whole prompt."""
 
 
 class LoggedEnd(Struct, frozen=True, kw_only=True):
@@ -252,7 +255,8 @@ def event_from(line: Mapping[str, Any]) -> LoggedStart | LoggedEnd | None:
     match line.get("event"):
         case "request":
             head, start = _start(line)
-            return LoggedStart(id=head.id, at=head.at, start=start)
+            digest = _prompt_digest(head, start, line.get("body"))
+            return LoggedStart(id=head.id, at=head.at, start=start, prompt_digest=digest)
         case "end":
             operation, model = line.get("operation"), line.get("model")
             start = CallStart(
@@ -276,6 +280,16 @@ def _start(line: Mapping[str, Any]) -> tuple[_Request, CallStart]:
         **fields["start"],
     )
     return head, start
+
+
+def _prompt_digest(head: _Request, start: CallStart, body: Any) -> str | None:
+    # Prompts that differ may be equal after redaction.
+    if not isinstance(body, dict) or head.changes or start.request.purpose != "call":
+        return None
+    prompt = dialect_of(start.endpoint).prompt(start.endpoint, body)
+    if prompt is None or not prompt.is_known or prompt.has_media:
+        return None
+    return hashlib.sha256(repr(prompt).encode("utf-8", "replace")).hexdigest()
 
 
 def _endpoint(head: _Request) -> Endpoint:

@@ -20,19 +20,21 @@ def one_file_log(
     path: Path,
     redactors: Sequence[Redactor] = (),
     *,
+    bodies: bool = True,
     media: bool = False,
     timeout: float = 10.0,
     max_size: int = sys.maxsize,
 ) -> Iterator[ReplayLog]:
-    """Log with bodies, and close the log at the end, within `timeout` seconds.
+    """Log calls, and close the log at the end, within `timeout` seconds.
 
-    Images and vectors of answers are logged, so that they can be played; the hash of an image in
-    a request suffices to find its answer, and `media` logs the image too.
+    With bodies, unless `bodies` is false. Images and vectors of answers are logged, so that they
+    can be played; the hash of an image in a request suffices to find its answer, and `media` logs
+    the image too.
     Raises `ReplayLogError` if the log has lost a line.
     """
     log = ReplayLog(
         path,
-        bodies=True,
+        bodies=bodies,
         media=media or "answers",
         redactors=redactors,
         max_size=max_size,

@@ -15,7 +15,7 @@ from ollama_otel._log.reader import read
 from ollama_otel.errors import ReplayError
 from ollama_otel.replay._diff.pairing import REPLAY_OF, is_settled
 
-__all__ = ["LeftOut", "RerunPlan", "plan_rerun"]
+__all__ = ["LeftOut", "RerunPlan", "plan_rerun", "reason_to_leave_out"]
 
 LeftOut = Literal["not_inference", "redirected", "auth_round", "no_body", "images", "redacted"]
 """Why a call is not sent again."""
@@ -61,7 +61,7 @@ def plan_rerun(
     file, everything = base_of(out), sorted(calls, key=lambda call: call.start.started_at)
     if any(os.path.abspath(call.file) == str(file) for call in everything):  # noqa: PTH100 - as base_of
         raise ReplayError(f"expected a file other than the log itself for the new calls: {file}")
-    reasons = [_reason_to_leave_out(call, allows_redacted=redacted) for call in everything]
+    reasons = [reason_to_leave_out(call, allows_redacted=redacted) for call in everything]
     pairs = zip(everything, reasons, strict=True)
     chosen = [call for call, reason in pairs if reason is None][:limit]
     answered = _answered(file)
@@ -74,7 +74,8 @@ def plan_rerun(
     )
 
 
-def _reason_to_leave_out(call: RecordedCall, *, allows_redacted: bool) -> LeftOut | None:
+def reason_to_leave_out(call: RecordedCall, *, allows_redacted: bool) -> LeftOut | None:
+    """Return why a call is not sent again; None if it is."""
     if call.start.endpoint.genai_operation is None:
         return "not_inference"
     if call.record is not None and call.record.is_hop:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from ollama_otel._cli import main
+from ollama_otel._cli.top_call import call_in_full, verdicts_in_full
+from ollama_otel._cli.top_screen import Choice, lines_of
 from ollama_otel._log import reader
+from ollama_otel._top.selection import SORTS
+from ollama_otel._top.sources import LogSource, read_once
+from ollama_otel._top.state import State
 from ollama_otel.errors import OllamaOtelError
 from ollama_otel.replay import ReplayApp, read
 
@@ -170,6 +178,7 @@ COMMANDS = [
     ["show", "LOG", "1", "--json"],
     ["show", "LOG", "2"],
     ["tail", "--once", "LOG"],
+    ["top", "LOG", "--json"],
     ["diff", "LOG", "GOOD"],
     ["diff", "GOOD", "LOG", "--json", "--only", "all"],
     ["replay", "LOG", "--host", "127.0.0.1:9", "--out", "OUT"],
@@ -212,6 +221,27 @@ def test_no_log_breaks_the_library_in_another_way(tmp_path: Path, log: bytes) ->
     for call in calls:
         call.answer()
         assert json.dumps(call.request_body) is not None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(log=hostile_logs())
+def test_no_log_breaks_the_screen_of_top(tmp_path: Path, log: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(log)
+    source, state = LogSource(path), State()
+    now = datetime(2026, 1, 2, 3, 5, tzinfo=UTC).timestamp()
+    read_once(state, [source], clock=lambda: now)
+    source.close()
+    view = state.view(now)
+    assert view.sources[0].problem is None
+    console = Console(file=io.StringIO(), width=80)
+    for sort in SORTS:
+        lines = lines_of(view, Choice(sort=sort), width=140, height=30)
+        assert all(is_clean(line.plain) for line in lines)
+    for call in view.calls:
+        console.print(call_in_full(call))
+    console.print(verdicts_in_full(view))
+    console.print(*lines_of(view, Choice(), width=80, height=24))
 
 
 # --- crafted sizes ------------------------------------------------------------------------

@@ -254,7 +254,9 @@ def test_commands_are_listed_by_how_often_they_are_needed(
     with pytest.raises(SystemExit):
         main(["--help"])
     listed = re.findall(r"^    ([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
-    assert listed == ["show", "tail", "diff", "replay", "serve-replay", "demo", "dashboards"]
+    assert listed == [
+        *("show", "tail", "top", "diff", "replay", "load", "serve-replay", "demo", "dashboards"),
+    ]
 
 
 # --- the same without a process, which is faster and seen by coverage -----------------------------

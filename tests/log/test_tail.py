@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sys
 import tracemalloc
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_otel._log.format import LoggedEnd, LoggedStart
+from ollama_otel._log.format import LoggedEnd, LoggedStart, event_from
 from ollama_otel._log.tail import LoggedEvent, LogTail
 
 from .event_lines import append, end, line
@@ -289,3 +290,38 @@ def test_a_line_of_very_many_values_is_passed_over(log: Path) -> None:
             assert tracemalloc.get_traced_memory()[1] < 5 * len(bomb)
         finally:
             tracemalloc.stop()
+
+
+# --- prompts --------------------------------------------------------------------------------
+
+
+def digest_of(path: str = "/api/chat", changes: list[str] | None = None, **body: Any) -> str | None:
+    raw = line(
+        1, path=path, body={"model": "m", **body}, request={"model": "m"}, changes=changes or []
+    )
+    event = event_from(json.loads(raw))
+    assert isinstance(event, LoggedStart)
+    return event.prompt_digest
+
+
+def test_equal_prompts_have_equal_digests() -> None:
+    hello, other = [{"role": "user", "content": "Hello"}], [{"role": "user", "content": "Bye"}]
+    digest = digest_of(messages=hello)
+    assert digest is not None
+    assert digest_of(messages=hello, options={"seed": 2}, stream=False) == digest
+    assert digest_of(messages=other) not in {digest, None}
+    assert digest_of(messages=hello, tools=[{"type": "function"}]) not in {digest, None}
+    prompt = digest_of("/api/generate", prompt="Hello")
+    assert prompt is not None
+    assert digest_of("/api/generate", prompt="Hello", raw=True) not in {prompt, None}
+
+
+def test_a_prompt_that_the_log_does_not_have_whole_has_no_digest() -> None:
+    hello = [{"role": "user", "content": "Hello"}]
+    assert digest_of(messages=hello, changes=["redacted"]) is None
+    assert digest_of(messages=[{**hello[0], "images": [{"sha256": "ab", "size": 3}]}]) is None
+    assert digest_of("/api/generate", prompt="Hello", suffix="end") is None
+    assert digest_of("/api/embed", input="Hello") is None
+    event = event_from(json.loads(line(1, request={"model": "m"})))
+    assert isinstance(event, LoggedStart)
+    assert event.prompt_digest is None

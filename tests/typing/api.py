@@ -48,6 +48,20 @@ from ollama_otel import (
 from ollama_otel.context import CallContext, current_call_context
 from ollama_otel.errors import OllamaOtelError, ReplayMissError
 from ollama_otel.instrumentation import Backlog, CallTrace, LoggingObserver, Section, Tracing
+from ollama_otel.load import (
+    LoadResult,
+    Quantiles,
+    StopReason,
+    StopSwitch,
+    TimedRequest,
+    Verdict,
+    arrival_times,
+    arun_load,
+    at_rate,
+    prompt_requests,
+    recorded_requests,
+    run_load,
+)
 from ollama_otel.pytest_plugin import ReplayedTest
 from ollama_otel.records import (
     CallResilience,
@@ -626,3 +640,19 @@ def resilience_of(record: CallRecord) -> None:
     assert_type(record.resilience, CallResilience)
     assert_type(record.resilience.rejection, Rejection | None)
     assert_type(record.resilience.retried, tuple[ErrorType, ...])
+
+
+# --- load ---------------------------------------------------------------------------------
+
+
+async def load(log: Path) -> None:
+    plan = at_rate(prompt_requests(["Hi {n}"], 4, model="m"), 2.0, 2.0, arrivals="constant")
+    result = await arun_load(plan, host="http://h:11434", drain=5, switch=StopSwitch())
+    assert_type(result, LoadResult)
+    assert_type(result.stop, StopReason)
+    assert_type(result.pace.verdict, Verdict)
+    assert_type(result.latency, Quantiles | None)
+    assert_type(result.requests[0].record, CallRecord)
+    assert_type(recorded_requests(read(log)).plan, tuple[TimedRequest, ...])
+    run_load([TimedRequest(body={"model": "m"}, offset=0.5)])  # type: ignore[call-arg]
+    arrival_times(2.0, 1.0, arrivals="bursts")  # type: ignore[arg-type]

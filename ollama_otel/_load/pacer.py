@@ -1,0 +1,24 @@
+"""Waits in an event loop until a time, more exactly than its timers do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["wait_until"]
+
+_TIMER: Final = 0.0015
+"""Seconds by which a timer of the event loop may be late: it counts in milliseconds."""
+
+
+async def wait_until(moment: float, clock: Callable[[], float]) -> None:
+    """Return when `clock` has reached `moment`, in seconds; at once if it has passed.
+
+    It sleeps until shortly before, and then lets the loop do other work until the time has come.
+    """
+    left = moment - clock()
+    if left > _TIMER:
+        await asyncio.sleep(left - _TIMER)
+    while clock() < moment:  # noqa: ASYNC110 - nothing else says that the time has come
+        await asyncio.sleep(0)

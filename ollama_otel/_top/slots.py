@@ -1,0 +1,63 @@
+"""How many calls of a model run at the same time, from the phases of calls that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ollama_otel._top.view import CallRow
+
+__all__ = ["WAITED", "Slots", "seen_slots"]
+
+WAITED: Final = 0.05
+"""Seconds of `queue_estimate` from which a call has waited; below is noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """The slots of a model that were seen in use."""
+
+    count: int
+    """Calls that certainly ran at the same time."""
+    are_all: bool
+    """Whether a call waited for one, so that there are no more: an estimate."""
+
+
+def seen_slots(calls: Iterable[CallRow]) -> Slots | None:
+    """Return the slots that ended calls of one model show; None if none of them ran.
+
+    A call ran for certain from the latest time at which the server can have begun its prompt to
+    the earliest one at which it can have ended: the client's share of the duration lies before
+    or after.
+    """
+    ran: list[tuple[float, float]] = []
+    has_waited = False
+    for call in calls:
+        ran += _ran(call)
+        has_waited |= (call.phase("queue_estimate") or 0.0) >= WAITED
+    if not ran:
+        return None
+    return Slots(count=max(1, _most_at_once(ran)), are_all=has_waited)
+
+
+def _ran(call: CallRow) -> Iterator[tuple[float, float]]:
+    prompt, generation = call.phase("prompt_eval"), call.phase("eval")
+    if prompt is None or generation is None:
+        return
+    ended = call.started_at + call.elapsed
+    # A log that was edited may have phases that are longer than the call.
+    began = max(call.started_at, ended - prompt - generation)
+    yield began, ended - (call.phase("client") or 0.0)
+
+
+def _most_at_once(intervals: Iterable[tuple[float, float]]) -> int:
+    # At equal times an end comes before a beginning.
+    edges = sorted(
+        edge for begin, end in intervals if begin < end for edge in ((begin, 1), (end, -1))
+    )
+    most = now = 0
+    for _, step in edges:
+        now += step
+        most = max(most, now)
+    return most
