@@ -28,6 +28,7 @@ COMMANDS: Final = (
     Command("replay", "send the requests of a log to a server again", "replay"),
     Command("load", "send requests at a rate, and find the rate that a server holds", "load"),
     Command("serve-replay", "answer requests from a log, on a port", "serve_replay"),
+    Command("report", "write a page about the calls of a log", "report"),
     Command("demo", "make a few calls and show their telemetry", "demo"),
     Command("dashboards", "run, check, export or import the Grafana boards", "dashboards"),
 )

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ollama_otel.analysis._report.report import report
+    from ollama_otel.analysis._report.values import Finding, Report
     from ollama_otel.analysis._store.calls import Calls, open_log
     from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
     from ollama_otel.analysis._store.engine import Engine, Parameters
@@ -17,21 +19,27 @@ if TYPE_CHECKING:
 __all__ = [
     "Calls",
     "Engine",
+    "Finding",
     "Parameters",
     "Progress",
+    "Report",
     "RunClickHouse",
     "open_clickhouse",
     "open_log",
+    "report",
 ]
 
 _ROOMS = {
     "Calls": "_store.calls",
     "Engine": "_store.engine",
+    "Finding": "_report.values",
     "Parameters": "_store.engine",
     "Progress": "_store.progress",
+    "Report": "_report.values",
     "RunClickHouse": "_store.clickhouse",
     "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
+    "report": "_report.report",
 }
 
 

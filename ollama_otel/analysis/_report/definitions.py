@@ -114,7 +114,8 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "Speed, by model",
         "First token: from the request to the first text or tool call of a stream. Decode: output "
         "tokens per second of generation. Prefill: prompt tokens per second; too high where a part "
-        "of the prompt was cached. Slot p95: estimated wait for a slot. All are quantiles of calls.",
+        "of the prompt was cached. Slot p95: estimated wait for a slot. All are quantiles of "
+        "calls.",
     ),
     # Tokens.
     "tokens_over_time": Definition(

@@ -44,7 +44,8 @@ _TEXTS: Final = frozenset({"text", "id", "time"})
 _SIGNS: Final = {"worse": "▲ Worse", "high": "● High", "better": "▼ Better", "changed": "◆ Changed"}
 _VIEW_STYLE: Final = "".join(
     f"#view-{name}:target~.scroll .call:not(.v-{name}){{display:none}}"
-    f'#view-{name}:target~.views a[href="#view-{name}"]{{background:var(--strong);color:var(--page)}}'
+    f'#view-{name}:target~.views a[href="#view-{name}"]'
+    "{background:var(--strong);color:var(--page)}"
     for name in VIEWS
 )
 
@@ -215,25 +216,6 @@ def _fact(name: str) -> Callable[[CallRow], Any]:
     return lambda row: row.values[name]
 
 
-_CALL_COLUMNS: Final = (
-    _CallColumn("Began (UTC)", "time", _fact("started_at")),
-    _CallColumn("Call", "id", _fact("call_id")),
-    _CallColumn("Model", "text", _fact("model")),
-    _CallColumn("Outcome", "text", lambda row: _outcome(row)),
-    _CallColumn("Duration", "seconds", _fact("duration")),
-    _CallColumn("First token", "seconds", _fact("time_to_first_answer")),
-    _CallColumn("Load", "seconds", _fact("load_duration")),
-    _CallColumn("Slot", "seconds", _fact("queue_estimate")),
-    _CallColumn("Prefill", "seconds", _fact("prompt_eval_duration")),
-    _CallColumn("Decode", "seconds", _fact("eval_duration")),
-    _CallColumn("In", "count", _fact("input_tokens")),
-    _CallColumn("Out", "count", _fact("output_tokens")),
-    _CallColumn("In flight", "number", _fact("concurrency")),
-    _CallColumn("User", "text", _fact("user_id")),
-    _CallColumn("Trace", "id", _fact("trace_id")),
-)
-
-
 def _outcome(row: CallRow) -> str:
     values = row.values
     notes = [values["outcome"] or "no end"]
@@ -247,6 +229,25 @@ def _outcome(row: CallRow) -> str:
     if (values["attempts"] or 1) > 1:
         notes.append(f"{values['attempts']} attempts")
     return ", ".join(notes)
+
+
+_CALL_COLUMNS: Final = (
+    _CallColumn("Began (UTC)", "time", _fact("started_at")),
+    _CallColumn("Call", "id", _fact("call_id")),
+    _CallColumn("Model", "text", _fact("model")),
+    _CallColumn("Outcome", "text", _outcome),
+    _CallColumn("Duration", "seconds", _fact("duration")),
+    _CallColumn("First token", "seconds", _fact("time_to_first_answer")),
+    _CallColumn("Load", "seconds", _fact("load_duration")),
+    _CallColumn("Slot", "seconds", _fact("queue_estimate")),
+    _CallColumn("Prefill", "seconds", _fact("prompt_eval_duration")),
+    _CallColumn("Decode", "seconds", _fact("eval_duration")),
+    _CallColumn("In", "count", _fact("input_tokens")),
+    _CallColumn("Out", "count", _fact("output_tokens")),
+    _CallColumn("In flight", "number", _fact("concurrency")),
+    _CallColumn("User", "text", _fact("user_id")),
+    _CallColumn("Trace", "id", _fact("trace_id")),
+)
 
 
 def _calls(calls: CallTable, source: str) -> str:

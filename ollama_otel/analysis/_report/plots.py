@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
+from itertools import pairwise
 from typing import Any, Final
 
 from ollama_otel.analysis._report.quantities import quantity
@@ -93,7 +94,7 @@ def _over_axis(plot: Plot) -> Iterator[str]:
     ]
     scale = ticks(max(sums, default=0.0), plot.unit)
     width = _WIDTH - _LEFT - _RIGHT
-    step = min((b - a for a, b in zip(places, places[1:], strict=False)), default=1.0) or 1.0
+    step = min((b - a for a, b in pairwise(places)), default=1.0) or 1.0
     is_columns = plot.kind == "columns"
     # Columns stand between their start and the next one; a line goes through its places.
     first, last = places[0], places[-1] + (step if is_columns else 0.0)

@@ -12,7 +12,10 @@ __all__ = ["table", "time_table"]
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], *, note: str | None = None, **columns: str | tuple[str, Unit]
+    rows: Sequence[Mapping[str, Any]],
+    note: str | None = None,
+    /,
+    **columns: str | tuple[str, Unit],
 ) -> Table:
     """Return columns of rows as a table: `column="Title"` or `column=("Title", unit)`."""
     found = tuple(

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.json import encode
 
 __all__ = [
     "CallRow",
@@ -184,6 +185,10 @@ class Report(Struct, frozen=True, kw_only=True):
     sections: tuple[Section, ...]
     skipped: int = 0
     """Parts of the log that could not be read."""
+
+    def json(self) -> str:
+        """Return the values as one JSON object; times are in UTC, seconds are numbers."""
+        return encode(self).decode()
 
     def html(self) -> str:
         """Return the report as one page that needs no network and no JavaScript."""

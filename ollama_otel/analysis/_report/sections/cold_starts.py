@@ -7,7 +7,7 @@ from typing import Final
 
 from ollama_otel.analysis._report.axis import along, over_time, series, times
 from ollama_otel.analysis._report.tables import table, time_table
-from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Section
+from ollama_otel.analysis._report.values import Figure, Period, Rows, Section
 
 __all__ = ["QUERIES", "build"]
 

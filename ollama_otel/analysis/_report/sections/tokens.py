@@ -11,7 +11,7 @@ from ollama_otel.analysis._report.axis import along, over_time, series, times
 from ollama_otel.analysis._report.tables import table, time_table
 from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Section, Series
 
-__all__ = ["QUERIES", "build"]
+__all__ = ["QUERIES", "build", "by_tag"]
 
 _SHOWN: Final = 15
 _BUSY: Final = "sum(coalesce(prompt_eval_duration, 0) + coalesce(eval_duration, 0))"
@@ -58,8 +58,8 @@ def build(rows: Rows, period: Period) -> Section:
         figures.append(_by_model(rows))
     if rows["users"]:
         figures.append(_users(rows["users"]))
-    if by_tag := list(_by_tag(rows["tags"])):
-        figures.append(_tags(by_tag))
+    if tags := list(by_tag(rows["tags"])):
+        figures.append(_tags(tags))
     return Section(name="tokens", title="Tokens and load", figures=tuple(figures))
 
 
@@ -110,7 +110,7 @@ def _users(found: Sequence[Mapping[str, Any]]) -> Figure:
         name="tokens_by_user",
         table=table(
             shown,
-            note=note,
+            note,
             user_id="User",
             calls=("Calls", "count"),
             failed=("Failed", "count"),
@@ -129,7 +129,7 @@ def _tags(found: Sequence[Mapping[str, Any]]) -> Figure:
         name="tokens_by_tag",
         table=table(
             shown,
-            note=note,
+            note,
             tag="Tag",
             calls=("Calls", "count"),
             failed=("Failed", "count"),
@@ -150,7 +150,7 @@ def _busy_bars(rows: Sequence[Mapping[str, Any]], name: str) -> Plot:
     )
 
 
-def _by_tag(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def by_tag(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the sums of each tag, those with the most server time first."""
     sums: dict[str, Counter[str]] = {}
     for row in rows:

@@ -41,7 +41,7 @@ def build(rows: Rows, period: Period) -> Section | None:  # noqa: ARG001 - as th
         name="tools_called",
         table=table(
             found[:_SHOWN],
-            note=f"The {_SHOWN} that were called most." if len(found) > _SHOWN else None,
+            f"The {_SHOWN} that were called most." if len(found) > _SHOWN else None,
             tool="Tool",
             calls=("Tool calls", "count"),
             answers=("Answers with it", "count"),
