@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ollama_otel._display import shell_command
+from ollama_otel._display import shell_command, visible_line
 from ollama_otel.analysis._report.attention import TEST
 from ollama_otel.analysis._report.call_table import LIMIT, VIEWS
 from ollama_otel.analysis._report.definitions import DEFINITIONS
@@ -83,6 +83,11 @@ def _hash(code: str) -> str:
 
 def _text(value: Any, unit: Unit = "text") -> str:
     return escape(quantity(value, unit))
+
+
+def _words(text: str) -> str:
+    """Return a sentence as HTML; it may quote names of the log."""
+    return escape(visible_line(text))
 
 
 def _body(report: Report) -> Iterator[str]:
@@ -198,8 +203,8 @@ def _finding(finding: Finding, titles: dict[str, str]) -> str:
         links.insert(1, f'<a href="#view-{finding.measure}">the calls</a>')
     return (
         f'<li class="{finding.kind}"><b class="badge">{_SIGNS[finding.kind]}</b>'
-        f"<div><p><strong>{_text(subject)}</strong>: {_text(rest)}</p>"
-        f"<small>{escape(finding.evidence)} · {' · '.join(links)}</small></div></li>"
+        f"<div><p><strong>{_words(subject)}</strong>: {_words(rest)}</p>"
+        f"<small>{_words(finding.evidence)} · {' · '.join(links)}</small></div></li>"
     )
 
 
@@ -303,7 +308,7 @@ def _cell(value: Any, unit: Unit) -> str:
 
 
 def _section(section: Section) -> str:
-    lead = f"<p>{escape(section.lead)}</p>" if section.lead else ""
+    lead = f"<p>{_words(section.lead)}</p>" if section.lead else ""
     figures = "".join(map(_figure, section.figures))
     return (
         f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}'
@@ -360,7 +365,7 @@ def _folded(figure: Figure) -> str:
 
 def _table(table: Table, title: str) -> str:
     heads = "".join(
-        f'<th scope="col"{_number_class(column.unit)}>{escape(column.name)}</th>'
+        f'<th scope="col"{_number_class(column.unit)}>{_text(column.name)}</th>'
         for column in table.columns
     )
     rows = []
@@ -370,7 +375,7 @@ def _table(table: Table, title: str) -> str:
             for value, column in zip(rest, table.columns[1:], strict=True)
         )
         rows.append(f'<tr><th scope="row">{_cell(first, table.columns[0].unit)}</th>{cells}</tr>')
-    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    note = f'<p class="note">{_words(table.note)}</p>' if table.note else ""
     return (
         f'<div class="scroll" role="region" aria-label="{escape(f"Table: {title}")}" tabindex="0">'
         f"<table><caption>{escape(title)}</caption><thead><tr>{heads}</tr></thead>"
