@@ -101,6 +101,7 @@ def _call(
             ending="closed_early",
             duration=gone,
             http_status=200,
+            is_from_network=True,
             time_to_first_chunk=gone / 2,
             time_to_first_answer=gone / 2,
         )
@@ -118,6 +119,7 @@ def _call(
         ending="final_message",
         duration=total + 0.03,
         http_status=200,
+        is_from_network=True,
         time_to_first_chunk=load + queue + prompt + 0.02,
         time_to_first_answer=load + queue + prompt + 0.02,
         longest_gap=0.1,
