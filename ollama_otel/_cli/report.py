@@ -21,8 +21,8 @@ __all__ = ["add_arguments", "run", "write_page"]
 
 _DESCRIPTION = """\
 Writes a page about the calls of a log: what needs attention, the calls that are worth a look,
-latency, tokens, errors, cold starts, cuts and tools. The page is one file, needs no network and no
-JavaScript, and has facts of calls only: no prompts and no answers.
+latency, tokens, errors, cold starts, cuts, tools and cost. The page is one file, needs no
+network and no JavaScript, and has facts of calls only: no prompts and no answers.
 """
 _EPILOG = """\
 The calls are compared to as many days before --since, if the log has them, and otherwise the
@@ -31,6 +31,7 @@ second half of the period to the first.
 examples:
   ollama-otel report calls.jsonl
   ollama-otel report calls.jsonl --since 2026-11-23 -o week.html
+  ollama-otel report calls.jsonl --prices prices.toml
 
 --json prints the values of the page instead; its fields are those of
 `ollama_otel.analysis.Report`. Times are seconds.
@@ -63,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="replace a file that is not a report, too"
     )
+    parser.add_argument(
+        "--prices", type=Path, metavar="FILE", help="a price file (TOML), for the section on cost"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, write no page")
     add_no_color(parser)
 
@@ -84,12 +88,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> Report:
     from ollama_otel._cli.calls_source import opened  # noqa: PLC0415
+    from ollama_otel._prices.reading import read_prices  # noqa: PLC0415
     from ollama_otel.analysis import report  # noqa: PLC0415
 
     # The period before is read too.
     of_any_time = argparse.Namespace(**{**vars(arguments), "since": None, "until": None})
     with opened(of_any_time) as calls:
-        return report(calls, since=arguments.since, until=arguments.until)
+        return report(
+            calls,
+            since=arguments.since,
+            until=arguments.until,
+            prices=None if arguments.prices is None else read_prices(arguments.prices),
+        )
 
 
 def _check_place(path: Path, *, force: bool) -> None:

@@ -9,6 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ollama_otel.analysis._cost.gpu_seconds import gpu_seconds_sql
+    from ollama_otel.analysis._cost.power import Measured, read_measured
+    from ollama_otel.analysis._cost.report import cost
+    from ollama_otel.analysis._cost.results import (
+        BreakEven,
+        BudgetState,
+        BudgetUse,
+        CloudUse,
+        CostLine,
+        CostReport,
+        MachineCost,
+    )
     from ollama_otel.analysis._report.report import report
     from ollama_otel.analysis._report.values import Finding, Report
     from ollama_otel.analysis._store.calls import Calls, open_log
@@ -17,28 +29,50 @@ if TYPE_CHECKING:
     from ollama_otel.analysis._store.progress import Progress
 
 __all__ = [
+    "BreakEven",
+    "BudgetState",
+    "BudgetUse",
     "Calls",
+    "CloudUse",
+    "CostLine",
+    "CostReport",
     "Engine",
     "Finding",
+    "MachineCost",
+    "Measured",
     "Parameters",
     "Progress",
     "Report",
     "RunClickHouse",
+    "cost",
+    "gpu_seconds_sql",
     "open_clickhouse",
     "open_log",
+    "read_measured",
     "report",
 ]
 
 _ROOMS = {
+    "BreakEven": "_cost.results",
+    "BudgetState": "_cost.results",
+    "BudgetUse": "_cost.results",
     "Calls": "_store.calls",
+    "CloudUse": "_cost.results",
+    "CostLine": "_cost.results",
+    "CostReport": "_cost.results",
     "Engine": "_store.engine",
     "Finding": "_report.values",
+    "MachineCost": "_cost.results",
+    "Measured": "_cost.power",
     "Parameters": "_store.engine",
     "Progress": "_store.progress",
     "Report": "_report.values",
     "RunClickHouse": "_store.clickhouse",
+    "cost": "_cost.report",
+    "gpu_seconds_sql": "_cost.gpu_seconds",
     "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
+    "read_measured": "_cost.power",
     "report": "_report.report",
 }
 

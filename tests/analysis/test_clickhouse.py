@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from ollama_otel.analysis import Calls, open_clickhouse, open_log
+from ollama_otel import Client, Settings, call_context
+from ollama_otel._prices.reading import parse_prices
+from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
+from ollama_otel.analysis import Calls, cost, gpu_seconds_sql, open_clickhouse, open_log
 from ollama_otel.analysis._report import attention
 from ollama_otel.analysis._report.call_table import COLUMNS as VIEW
 from ollama_otel.analysis._report.call_table import VIEWS, view_query
@@ -22,6 +26,7 @@ from ollama_otel.analysis._report.sections.tokens import by_tag
 from ollama_otel.analysis._report.totals import TOTALS
 from ollama_otel.analysis._store.columns import COLUMNS
 from ollama_otel.errors import AnalysisError
+from ollama_otel.testing import Capture, FakeOllama
 
 from . import workload
 from .stored_spans import Stored
@@ -278,3 +283,52 @@ def test_sql_that_fails_says_why(both: dict[str, Calls]) -> None:
             both[name].rows("SELEC 1 FROM ((")
         with pytest.raises(AnalysisError, match=r"\$user"):
             both[name].rows("SELECT 1 FROM calls WHERE user_id = $user")
+
+
+def test_costs_are_the_same(stored: Stored, tmp_path: Path) -> None:
+    capture = Capture()
+    settings = Settings(replay_log=str(tmp_path / "calls.jsonl"))
+    instrumentation = build_instrumentation(settings=settings, **capture.options)
+    # Over a network: a log knows of calls that were not, and that they cost nothing.
+    with FakeOllama().serve() as url, Client(url, instrumentation=instrumentation) as client:
+
+        def ask(number: int) -> None:
+            with call_context(user_id=f"user {number % 3}", tags={"team": "blue's"}):
+                client.chat("llama3.2", messages=[{"role": "user", "content": "Hi"}])
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ask, range(12)))
+        client.embed("nomic-embed-text", "Hello")
+        client.list()
+    replay_log_of(settings).close()
+    stored.add(capture.spans, service="costs")
+    prices = parse_prices(
+        f"""
+        currency = "EUR"
+        [[machine]]
+        name = "box"
+        servers = ["{url.removeprefix("http://")}"]
+        [[machine.price]]
+        from = 2020-01-01
+        idle_watts = 60
+        busy_watts = 350
+        price_per_kwh = 0.3
+        rent_per_hour = 1
+        """,
+        "prices.toml",
+    )
+    both = {"duckdb": open_log(tmp_path / "calls.jsonl")} | {
+        layout: open_clickhouse(stored.run, database=layout, service="costs")
+        for layout in ("map", "json")
+    }
+    for by, groups in (("model", 2), ("user", 4), ("tag:team", 2), ("server", 1)):
+        found = {
+            name: {line.name: line.gpu_seconds for line in cost(calls, prices, by=by).lines}
+            for name, calls in both.items()
+        }
+        assert len(found["duckdb"]) == groups
+        for name in ("map", "json"):
+            assert found[name] == pytest.approx(found["duckdb"], abs=1e-4), name
+    sql = f"SELECT SUM(gpu_seconds) AS seconds FROM ({gpu_seconds_sql()}) AS shares"
+    sums = {name: calls.rows(sql)[0]["seconds"] for name, calls in both.items()}
+    assert sums == pytest.approx(dict.fromkeys(sums, sum(found["duckdb"].values())), abs=1e-4)

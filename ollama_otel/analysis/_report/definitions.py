@@ -187,5 +187,31 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "Tools that models called",
         "Tool calls in the answers, by the tool's name. `_OTHER`: a tool that was not offered.",
     ),
+    # Cost.
+    "cost_by_model": Definition(
+        "Cost, by model",
+        "Calls at the same time share each instant of a machine equally. Machine: purchase and "
+        "rent for that share. Energy: of that share. Idle: a share of the idle time, as the share "
+        "of the busy time. Per 1M: cost of 1,000,000 tokens, divided by the server's times for "
+        "prompt and answer. In the cloud: what the same calls would have cost there; unknown if "
+        "the price file has no cloud model.",
+    ),
+    "cost_by_day": Definition("Cost, by day", "The same costs by the day (UTC) of the call."),
+    "cost_machines": Definition(
+        "Cost of machines",
+        "Of the time: part of the period with at least one call. Measured: part of the period "
+        "with measured energy; the rest is power by time. Unallocated: idle time that no call can "
+        "be charged with.",
+    ),
+    "cost_cloud": Definition(
+        "The same calls in the cloud",
+        "Cloud models are those of the price file; none is guessed. Calls without known tokens are "
+        "not in the amount.",
+    ),
+    "cost_budgets": Definition(
+        "Budgets",
+        "The use in the last day or month of the report. At its end: what is used then at the pace "
+        "so far.",
+    ),
 }
 """By the name of the figure or the number."""

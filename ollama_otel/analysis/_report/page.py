@@ -40,7 +40,7 @@ _NARROW: Final = 7
 """Columns of a table that takes half of the width."""
 _PRINTED: Final = 5
 """Calls of each view that are printed on paper."""
-_TEXTS: Final = frozenset({"text", "id", "time"})
+_TEXTS: Final = frozenset({"text", "sentence", "id", "time"})
 _SIGNS: Final = {"worse": "▲ Worse", "high": "● High", "better": "▼ Better", "changed": "◆ Changed"}
 _VIEW_STYLE: Final = "".join(
     f"#view-{name}:target~.scroll .call:not(.v-{name}){{display:none}}"
@@ -262,7 +262,7 @@ def _calls(calls: CallTable, source: str) -> str:
         for view in calls.views
     )
     heads = "".join(
-        f'<th scope="col"{_number_class(column.unit)}>{escape(column.title)}</th>'
+        f'<th scope="col"{_class_of(column.unit)}>{escape(column.title)}</th>'
         for column in _CALL_COLUMNS
     )
     shown = f"{len(calls.rows):,} of {calls.total:,} calls"
@@ -308,7 +308,7 @@ def _cell(value: Any, unit: Unit) -> str:
 
 
 def _section(section: Section) -> str:
-    lead = f"<p>{_words(section.lead)}</p>" if section.lead else ""
+    lead = f"<p>{_with_code(visible_line(section.lead))}</p>" if section.lead else ""
     figures = "".join(map(_figure, section.figures))
     return (
         f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}'
@@ -338,7 +338,9 @@ def _width(figure: Figure) -> str:
     """Plots over time and narrow tables stand side by side; others take the whole width."""
     if figure.plot is None:
         return "half" if len(figure.table.columns) <= _NARROW else "whole"
-    return "whole" if figure.plot.kind == "bars" else "half"
+    if figure.plot.kind != "bars":
+        return "half"
+    return "whole" if len(figure.table.columns) <= _NARROW else "whole stacked"
 
 
 def _definition(name: str, tag: str = "p") -> str:
@@ -365,13 +367,13 @@ def _folded(figure: Figure) -> str:
 
 def _table(table: Table, title: str) -> str:
     heads = "".join(
-        f'<th scope="col"{_number_class(column.unit)}>{_text(column.name)}</th>'
+        f'<th scope="col"{_class_of(column.unit)}>{_text(column.name)}</th>'
         for column in table.columns
     )
     rows = []
     for first, *rest in table.rows:
         cells = "".join(
-            f"<td{_number_class(column.unit)}>{_cell(value, column.unit)}</td>"
+            f"<td{_class_of(column.unit)}>{_cell(value, column.unit)}</td>"
             for value, column in zip(rest, table.columns[1:], strict=True)
         )
         rows.append(f'<tr><th scope="row">{_cell(first, table.columns[0].unit)}</th>{cells}</tr>')
@@ -383,8 +385,10 @@ def _table(table: Table, title: str) -> str:
     )
 
 
-def _number_class(unit: Unit) -> str:
-    return "" if unit in _TEXTS else ' class="n"'
+def _class_of(unit: Unit) -> str:
+    if unit in _TEXTS:
+        return ' class="s"' if unit == "sentence" else ""
+    return ' class="n"'
 
 
 def _definitions(report: Report) -> str:

@@ -63,8 +63,13 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def _money(value: float) -> str:
+    return f"{value:,.2f}" if 1 <= abs(value) < 10_000 else _number(value)  # noqa: PLR2004
+
+
 _FORMS: Final[Mapping[Unit, Callable[[Any], str]]] = {
     "text": _text,
+    "sentence": visible_line,
     "id": _text,
     "count": lambda value: f"{value:,.0f}",
     "number": _number,
@@ -72,5 +77,5 @@ _FORMS: Final[Mapping[Unit, Callable[[Any], str]]] = {
     "share": _share,
     "per_second": lambda value: f"{_number(value)}/s",
     "time": time_text,
-    "money": _number,
+    "money": _money,
 }

@@ -31,8 +31,23 @@ __all__ = [
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """The rows of each query of a section."""
 
-Unit = Literal["text", "id", "count", "number", "seconds", "share", "per_second", "time", "money"]
-"""Of a value: `share` is a fraction, `time` a datetime in UTC, `money` in the report's currency."""
+Unit = Literal[
+    "text",
+    "sentence",
+    "id",
+    "time",
+    "count",
+    "number",
+    "seconds",
+    "share",
+    "per_second",
+    "money",
+]
+"""Of a value.
+
+`sentence` may be long, `share` is a fraction, `time` a datetime in UTC, `money` in the currency of
+the price file.
+"""
 
 
 class Series(Struct, frozen=True, kw_only=True):
