@@ -22,6 +22,7 @@ from tests.log.event_lines import end, line
 from . import story
 from .pages import Element, parsed
 
+DOCS = Path(__file__).parents[3] / "docs" / "report.md"
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">\'"&\x1b[31m\u202e'
 
 
@@ -324,3 +325,26 @@ def test_no_calls_is_an_error(tmp_path: Path) -> None:
     path = story.write(tmp_path / "calls.jsonl", calls=5)
     with open_log(path, cache=False) as calls, pytest.raises(AnalysisError, match="no calls"):
         report(calls, since=datetime(2099, 1, 1))  # noqa: DTZ001 - times without a zone are in UTC
+
+
+# --- the documentation --------------------------------------------------------------------
+
+
+def test_the_code_of_the_documentation_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    story.write(tmp_path / "calls.jsonl", calls=3000)
+    [block] = re.findall(
+        r"^```python\n(.*?)^```$", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, str] = {}
+    exec(block, names)
+    assert names["page"].startswith("<!doctype html>")
+    assert capsys.readouterr().out.startswith("worse Failed: ")
+
+
+def test_the_documentation_names_every_section(made: Report) -> None:
+    text = DOCS.read_text(encoding="utf-8").lower()
+    for section in made.sections:
+        assert section.title.lower() in text
