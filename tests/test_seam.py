@@ -182,6 +182,19 @@ ALLOWED: Mapping[str, str] = {
     "_facts/table.py": "source",
     "_telemetry/metrics.py": "input",
     "_top/scrape.py": "input",
+    # Units and columns of the rows of queries over the table of calls.
+    "analysis/_report/attention.py": "model",
+    "analysis/_report/page.py": "count",
+    "analysis/_report/quantities.py": "count",
+    "analysis/_report/sections/cold_starts.py": "count",
+    "analysis/_report/sections/costs.py": "count input name total",
+    "analysis/_report/sections/cuts.py": "count",
+    "analysis/_report/sections/errors.py": "count message models",
+    "analysis/_report/sections/latency.py": "count model",
+    "analysis/_report/sections/tokens.py": "count input",
+    "analysis/_report/sections/tools.py": "count tool",
+    "analysis/_report/totals.py": "count",
+    "analysis/_report/values.py": "count",
     # A key of the JSON of `top`.
     "_top/view.py": "models",
     # The default of a route's dialect, which is not written to logs.

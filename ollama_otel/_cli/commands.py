@@ -24,6 +24,7 @@ COMMANDS: Final = (
     Command("show", "show the calls of a log, or one of them", "show"),
     Command("tail", "follow the calls in a log that is being written", "tail"),
     Command("top", "show what calls and servers do now, live", "top"),
+    Command("report", "write a page about the calls of a log", "report"),
     Command("advise", "say which settings to change, and what it would buy", "advise"),
     Command("cost", "show what the calls of a log cost", "cost"),
     Command("capacity", "forecast how many users a server can take", "capacity"),

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         CostReport,
         MachineCost,
     )
+    from ollama_otel.analysis._report.report import report
+    from ollama_otel.analysis._report.values import Finding, Report
     from ollama_otel.analysis._store.calls import Calls, open_log
     from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
     from ollama_otel.analysis._store.engine import Engine, Parameters
@@ -61,6 +63,7 @@ __all__ = [
     "Demand",
     "Engine",
     "Estimate",
+    "Finding",
     "Forecast",
     "LearntModel",
     "Limit",
@@ -71,6 +74,7 @@ __all__ = [
     "Pair",
     "Parameters",
     "Progress",
+    "Report",
     "RunClickHouse",
     "Scenario",
     "ServerSetup",
@@ -90,6 +94,7 @@ __all__ = [
     "open_clickhouse",
     "open_log",
     "read_measured",
+    "report",
     "users_within",
 ]
 
@@ -109,6 +114,7 @@ _ROOMS = {
     "Demand": "_capacity.demand",
     "Engine": "_store.engine",
     "Estimate": "_capacity.scenario",
+    "Finding": "_report.values",
     "Forecast": "_capacity.scenario",
     "LearntModel": "_capacity.learning",
     "Limit": "_capacity.scenario",
@@ -119,6 +125,7 @@ _ROOMS = {
     "Pair": "_capacity.backtest",
     "Parameters": "_store.engine",
     "Progress": "_store.progress",
+    "Report": "_report.values",
     "RunClickHouse": "_store.clickhouse",
     "Scenario": "_capacity.scenario",
     "ServerSetup": "_capacity.server",
@@ -138,6 +145,7 @@ _ROOMS = {
     "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
     "read_measured": "_cost.power",
+    "report": "_report.report",
     "users_within": "_capacity.forecasting",
 }
 
