@@ -70,7 +70,12 @@ models AS (
 paused AS (
     SELECT
         o.*, m.warm_load AS warm_load,
-        coalesce(option_number($kept, kept), {_DEFAULT}) AS kept_seconds,
+        coalesce(
+            option_number(
+                $kept, CASE WHEN strpos($known, '|' || kept || '|') > 0 THEN kept ELSE 'none' END
+            ),
+            {_DEFAULT}
+        ) AS kept_seconds,
         seconds_between(ended_before, started_at) AS pause
     FROM ordered o JOIN models m ON o.host = m.host AND o.model_name = m.model_name
     WHERE cold_start AND purpose = 'call' AND place > 1 AND ended_before <= started_at
@@ -87,7 +92,10 @@ concerned AS (
 
 
 def _kept(calls: Calls) -> dict[str, Any]:
-    """Return `keep_alive` as sent, in seconds, as the text of a JSON object."""
+    """Return `keep_alive` as sent, in seconds, as the text of a JSON object.
+
+    `known` lists its keys: a log may hold any text, and not every text can be looked up.
+    """
     rows = calls.rows(
         "SELECT DISTINCT keep_alive AS sent FROM calls WHERE keep_alive IS NOT NULL "
         "ORDER BY sent LIMIT 1000"
@@ -98,7 +106,7 @@ def _kept(calls: Calls) -> dict[str, Any]:
         for text, value in found.items()
         if value is not None
     }
-    return {"kept": json.dumps(seconds)}
+    return {"kept": json.dumps(seconds), "known": f"|{'|'.join(seconds)}|" if seconds else ""}
 
 
 def _judge(row: Row) -> Suggestion | None:
