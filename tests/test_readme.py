@@ -73,18 +73,28 @@ def test_every_test_records_first_and_then_plays_without_a_server(
     assert "1 passed" in run("127.0.0.1:1")
 
 
+def run_cli(arguments: list[str]) -> str:
+    command = [sys.executable, "-m", "ollama_otel._cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
 def test_the_commands_on_a_log_run(tmp_path: Path) -> None:
     """In the README's order; those that go on until they are stopped are stopped."""
     shown = [line for line in SHELL if "calls.jsonl" in line]
     assert [line.split()[1] for line in shown] == [
-        *("show", "tail", "top", "report", "serve-replay"),
-        *("replay", "diff"),
+        *("show", "tail", "top", "serve-replay", "replay", "diff"),
+        *("cost", "capacity", "advise", "report"),
     ]
+    (example,) = (line for line in SHELL if line.endswith("> prices.toml"))
     with FakeOllama().serve() as url, ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
         question = [{"role": "user", "content": "Why is the sky blue?"}]
         with Client(url, observers=[log]) as client:
             list(client.chat("llama3.2", messages=question, stream=True))
         log.flush()
+        prices = run_cli(example.split()[1:3])
+        (tmp_path / "prices.toml").write_text(
+            prices.replace("localhost:11434", url.removeprefix("http://"))
+        )
         for line in shown:
             command = line.replace("http://127.0.0.1:11434", url).replace(":11500", ":0").split()
             # There is no terminal here.
@@ -142,7 +152,7 @@ def test_the_commands_are_those_of_ci() -> None:
     zero_code = {
         line for line in SHELL if "zero-code" in line or "opentelemetry-instrument" in line
     }
-    on_a_log = {line for line in SHELL if "calls.jsonl" in line}
+    on_a_log = {line for line in SHELL if "calls.jsonl" in line or "prices.toml" in line}
     others = {demo, *dashboards, *zero_code, *on_a_log}
     assert [command for command in SHELL if command not in others] == [
         "python -m pip install . && ollama-otel demo",
