@@ -17,6 +17,8 @@ from ollama_otel.analysis._capacity.server import ModelSpeed, StepTimes
 __all__ = ["Evidence", "LearntModel", "evidence_of", "learn_all"]
 
 _FEW_UNQUEUED: Final = 5
+_NO_TIME: Final = 1e-9
+"""Seconds of a step of a model that was never seen to generate."""
 _ENOUGH: Final = 1000
 _T = TypeVar("_T")
 
@@ -127,7 +129,7 @@ def learn(evidence: Evidence, usual: float | None = None) -> LearntModel:
     interference = None if generation is None else generation.interference
     slowed = usual if interference is None else interference
     prompts = fit_prompts([each.undisturbed(slowed or 0.0) for each in evidence.prompts])
-    step = StepTimes(((1, 0.0),)) if generation is None else generation.step
+    step = StepTimes(((1, _NO_TIME),)) if generation is None else generation.step
     return LearntModel(
         calls=len(evidence.before_first),
         speed=ModelSpeed(

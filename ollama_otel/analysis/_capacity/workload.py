@@ -249,7 +249,7 @@ def _slots(
     for times in seen.slots.values():
         whole = sum(times.values())
         often = [used for used, seconds in times.items() if seconds >= _SEEN_SHARE * whole]
-        most = max(most, *often)
+        most = max([most, *often])
     queued = sum(
         call.rest
         > models[call.model].overhead + max(_QUEUED_ABOVE, 2 * models[call.model].overhead)
