@@ -15,6 +15,8 @@ from ollama_otel._exchange.agent_runs import RunEnding, ToolOutcome
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
 from ollama_otel._wire.failures import ERROR_MEANINGS
+from ollama_otel.analysis._report.attention import TEST
+from ollama_otel.analysis._report.definitions import DEFINITIONS
 from ollama_otel.analysis._store.columns import COLUMNS
 from ollama_otel.settings import ClientDefaults, Profile, Settings
 
@@ -117,6 +119,12 @@ _ERRORS_PAGE = """\
 # Error types
 
 All values of `error.type` on spans, metrics and records of calls; those of agents are in [facts](facts.md#spans-of-agents).
+
+"""
+_REPORT_PAGE = """\
+# Figures of a report
+
+What each figure and each number of [`ollama-otel report`](../report.md) means; the page has the same words below each.
 
 """
 _BESIDE_ERRORS = """
@@ -233,6 +241,17 @@ def _rows_of(cls: type[Settings | ClientDefaults]) -> str:
     return _table(("Setting", "Variable", "Default", "Meaning"), rows)
 
 
+def report_page() -> str:
+    """Return the page of the definitions of a report."""
+    rows = ((found.title, f"`{name}`", found.text) for name, found in DEFINITIONS.items())
+    return (
+        _REPORT_PAGE
+        + TEST
+        + "\n\n"
+        + _table(("Figure or number", "Name in `--json`", "Meaning"), rows)
+    )
+
+
 def _texts_below_fields(cls: type) -> Mapping[str, str]:
     tree = ast.parse(inspect.getsource(settings))
     body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls.__name__)
@@ -255,6 +274,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "errors.md": errors_page,
     "facts.md": facts_page,
     "metrics.md": metrics_page,
+    "report.md": report_page,
     "settings.md": settings_page,
 }
 

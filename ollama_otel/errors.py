@@ -2,6 +2,7 @@
 
 OllamaOtelError
 ├── SettingsError           a setting or a variable has an invalid value
+│   └── PriceError          a price file is invalid, or lacks a price that is needed
 ├── MissingExtraError       a feature needs a package that is not installed
 ├── InstrumentationError    an object is neither an Ollama client nor an httpx client
 ├── AgentError              an agent cannot run, or its run ended without an answer
@@ -44,6 +45,7 @@ __all__ = [
     "MissingExtraError",
     "OllamaOtelError",
     "OutputMismatchError",
+    "PriceError",
     "ReplayEndedError",
     "ReplayError",
     "ReplayLogError",
@@ -64,6 +66,10 @@ class OllamaOtelError(Exception):
 
 class SettingsError(OllamaOtelError, ValueError):
     """A setting has an invalid value; the message says what was expected."""
+
+
+class PriceError(SettingsError):
+    """A price file is invalid, or lacks a price that is needed; the message names the entry."""
 
 
 class MissingExtraError(OllamaOtelError, ImportError):

@@ -17,6 +17,7 @@ from ollama_otel._frozen import FrozenDict
 from ollama_otel.context import _NO_CONTEXT, CallContext
 
 __all__ = [
+    "CallCost",
     "CallRecord",
     "CallResilience",
     "CallStart",
@@ -489,6 +490,25 @@ class Truncation(Struct, frozen=True, kw_only=True, gc=False):
     """Messages of the chat that the model did not read."""
 
 
+class CallCost(Struct, frozen=True, kw_only=True, gc=False):
+    """What a call cost: a section that an enricher adds, while there is a price file.
+
+    All are estimates: a process sees its own calls only, and does not know how long the machine
+    will be idle. `ollama_otel.analysis.cost` computes exact shares from a log.
+    """
+
+    section: ClassVar[str] = "cost"
+
+    estimate: float | None = None
+    """Money for the call's share of the machine's time and for its energy, without idle time."""
+    currency: str | None = None
+    """As ISO 4217 names it."""
+    energy_estimate: float | None = None
+    """Joules: the share of the time, times the power in the price file."""
+    gpu_seconds_estimate: float | None = None
+    """The call's share of the time: calls of this process at the same time share each instant."""
+
+
 _T = TypeVar("_T")
 
 
@@ -514,6 +534,7 @@ _NO_RESILIENCE: Final = CallResilience()
 
 
 _NO_TRUNCATION: Final = Truncation()
+_NO_COST: Final = CallCost()
 
 
 class CallStart(Struct, frozen=True, kw_only=True):
@@ -631,6 +652,8 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
 
     truncation: Truncation = _NO_TRUNCATION
     """What the server left out; filled while truncation is looked for."""
+    cost: CallCost = _NO_COST
+    """What the call cost; filled while there is a price file."""
     sent_at: float = 0.0
     """Monotonic clock when the request was sent, seconds."""
     content_type: str | None = None

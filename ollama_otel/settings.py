@@ -373,6 +373,9 @@ class Settings:
     )
     """Folder for the vocabularies of models, to count with; None: they are not stored."""
 
+    prices: str | os.PathLike[str] | None = _setting(None, str, "OLLAMA_OTEL_PRICES")
+    """Price file (TOML) with which the cost of each call is estimated; None: no costs."""
+
     auto_configure: bool = _setting(False, _boolean, "OLLAMA_OTEL_AUTO_CONFIGURE")
     """Whether the first call of a process calls `configure()`, unless the app has done that."""
 
@@ -430,7 +433,7 @@ class Settings:
             ),
             *(
                 (name, _is_path(getattr(self, name)), "a path or None")
-                for name in ("replay_log", "vocabulary_cache")
+                for name in ("replay_log", "vocabulary_cache", "prices")
             ),
             (
                 "truncation",
@@ -471,7 +474,7 @@ class Settings:
             if not holds:
                 found = getattr(self, name)
                 raise SettingsError(f"the setting {name} must be {expected}, not {found!r}")
-        for name in ("replay_log", "vocabulary_cache"):
+        for name in ("replay_log", "vocabulary_cache", "prices"):
             if (path := getattr(self, name)) is not None:
                 # No shell expands the value of a keyword, or of a variable in a service's file.
                 object.__setattr__(self, name, _in_home(path))

@@ -117,7 +117,8 @@ NOT_OF_A_CALL = {
     *("MODEL_NAME", "MEMORY_TYPE", "UNLOAD_REASON", "RELOAD_COUNT", "SERVER_VERSION"),
     *("HARDWARE_ID", "HARDWARE_NAME", "HARDWARE_PARENT", "HARDWARE_TYPE"),
     *("GPU_TASK", "SENSOR_LOCATION", "COMPONENT_NAME", "COMPONENT_TYPE"),
-    *(name for name in vars(names) if name.startswith(("AGENT_", "STRUCTURED_"))),
+    *(name for name in vars(names) if name.startswith(("AGENT_", "STRUCTURED_", "BUDGET_"))),
+    "MACHINE_NAME",
     *(name for name in vars(names) if name.startswith("TOOL_") and name != "TOOL_DEFINITIONS"),
 }
 # Captured content, and which of two names says what was asked.

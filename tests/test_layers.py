@@ -23,7 +23,7 @@ LAYERS = [
     ("_resilience",),
     ("_exchange",),
     ("_log", "residency"),
-    ("_tokens",),
+    ("_tokens", "_prices", "prices"),
     ("_enrich",),
     ("_telemetry",),
     ("_auth_rounds", "transport", "instrumentation", "telemetry"),

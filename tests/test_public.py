@@ -38,7 +38,7 @@ FACADES = {
         "ollama_otel.streams",
     ),
     *("ollama_otel.residency", "ollama_otel.resilience", "ollama_otel.telemetry"),
-    *("ollama_otel.testing", "ollama_otel.tokens", "ollama_otel.tools"),
+    *("ollama_otel.prices", "ollama_otel.testing", "ollama_otel.tokens", "ollama_otel.tools"),
 }
 # Shared among our own rooms, and not for others.
 SHARED = {

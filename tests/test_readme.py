@@ -77,7 +77,7 @@ def test_the_commands_on_a_log_run(tmp_path: Path) -> None:
     """In the README's order; those that go on until they are stopped are stopped."""
     shown = [line for line in SHELL if "calls.jsonl" in line]
     assert [line.split()[1] for line in shown] == [
-        *("show", "tail", "top", "serve-replay"),
+        *("show", "tail", "top", "report", "serve-replay"),
         *("replay", "diff"),
     ]
     with FakeOllama().serve() as url, ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:

@@ -84,6 +84,7 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
         },
     ),
     ("OLLAMA_OTEL_VOCABULARY_CACHE", "vocabulary_cache", {"cache": "cache"}),
+    ("OLLAMA_OTEL_PRICES", "prices", {"prices.toml": "prices.toml"}),
     ("OLLAMA_OTEL_AUTO_CONFIGURE", "auto_configure", {"true": True, "0": False}),
     ("OLLAMA_OTEL_SHUTDOWN_TIMEOUT", "shutdown_timeout", {"10": 10.0, "0.5": 0.5}),
     ("OLLAMA_OTEL_SHUTDOWN_ON_SIGTERM", "shutdown_on_sigterm", {"true": True, "0": False}),
@@ -152,6 +153,7 @@ def test_the_defaults() -> None:
         residency_interval=5.0,
         truncation="off",
         vocabulary_cache="~/.cache/ollama_otel/vocabularies",
+        prices=None,
         shutdown_timeout=3.0,
         shutdown_on_sigterm=False,
     )
@@ -174,7 +176,7 @@ def test_every_setting_but_the_redactors_has_a_variable_and_every_variable_stand
     assert {row.name for row in fields(Settings) if not row.metadata["variables"]} == {"redactors"}
     assert known == {variable for variable, *_ in VARIABLES} - {"OTEL_SEMCONV_STABILITY_OPT_IN"}
     # Any text is a path.
-    paths = {"OLLAMA_OTEL_REPLAY_LOG", "OLLAMA_OTEL_VOCABULARY_CACHE"}
+    paths = {"OLLAMA_OTEL_REPLAY_LOG", "OLLAMA_OTEL_VOCABULARY_CACHE", "OLLAMA_OTEL_PRICES"}
     assert known == {variable for variable, *_ in REFUSED} | paths
 
 
@@ -329,6 +331,7 @@ def test_an_unknown_keyword_is_refused() -> None:
         ("truncation", "maybe"),
         ("truncation", True),
         ("vocabulary_cache", ""),
+        ("prices", ""),
         ("shutdown_timeout", 0),
         ("shutdown_timeout", float("nan")),
         ("shutdown_on_sigterm", "TERM"),

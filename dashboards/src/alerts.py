@@ -31,6 +31,7 @@ _LOCAL: Final = "localhost|127[.].+|::1|0[.]0[.]0[.]0"
 _OVERVIEW: Final = "ollama-otel-overview"
 _LATENCY: Final = "ollama-otel-latency"
 _SERVER: Final = "ollama-otel-server"
+_COST: Final = "ollama-otel-cost"
 
 _OBJECTIVE: Final = 0.95
 """Share of streams that should start in time."""
@@ -84,6 +85,15 @@ def _burning(windows: tuple[str, str], factor: float, *, least: int) -> str:
     )
 
 
+_USED_OF_DAY: Final = record("budget_used", "ratio_rate1d")
+_USED_OF_MONTH: Final = record("budget_used", "ratio_rate30d")
+
+
+def _used_up_within(used: str, pace: str, windows: int) -> str:
+    """Return the condition that, at its pace, the rest of a budget lasts for so many windows."""
+    return _all_of(f"{used} > 0.5", f"{used} < 1", f"1 - {used} < {windows} * {pace}")
+
+
 _TEN: Final = RULES.over("10m")
 _QUARTER: Final = RULES.over("15m")
 
@@ -99,6 +109,12 @@ _HAD_GPU: Final = (
 
 _COMPONENT: Final = (JOB, names.COMPONENT_TYPE, names.ERROR_TYPE)
 _MODEL: Final = _label(names.REQUEST_MODEL)
+_OF: Final = f"$labels.{label_name(names.BUDGET_OF)}"
+_BUDGET: Final = f"{_label(names.BUDGET_NAME)}{{{{ with {_OF} }}}} of {{{{ . }}}}{{{{ end }}}}"
+_BUDGET_WINDOW: Final = (
+    f'{{{{ if eq $labels.{label_name(names.BUDGET_PERIOD)} "day" }}}}24 hours'
+    "{{ else }}30 days{{ end }}"
+)
 _COUNT: Final = '{{ $value | printf "%.0f" }}'
 _LISTED_MODEL: Final = _label(names.MODEL_NAME)
 
@@ -296,6 +312,49 @@ ALERTS: Final[Sequence[Alert]] = (
         do="Lower num_ctx or OLLAMA_NUM_PARALLEL, use a smaller quantization, or unload other "
         "models.",
         board=_SERVER,
+    ),
+    Alert(
+        name="OllamaNearSaturation",
+        expr=f"{record('busy_slots', 'ratio_rate15m')} > 0.8",
+        lasting="15m",
+        severity="warning",
+        summary=f"The Ollama server {SERVER_TEXT} is near its capacity",
+        seen=f"{{{{ $value | humanizePercentage }}}} of the slots of {SERVER_TEXT} were in use in "
+        "the last 15 minutes (limit 80 %); above that, waits grow fast.",
+        do="Send fewer calls at once, add a server, or raise OLLAMA_NUM_PARALLEL if memory "
+        "allows; `ollama-otel capacity` forecasts what each of them brings.",
+        board=_COST,
+    ),
+    Alert(
+        name="OllamaBudgetUsedUp",
+        expr=f"{_USED_OF_DAY} >= 1\nor\n{_USED_OF_MONTH} >= 1",
+        lasting="5m",
+        severity="warning",
+        summary=f"The budget {_BUDGET} is used up",
+        seen=f"{{{{ $value | humanizePercentage }}}} of the budget {_BUDGET} was used in the last "
+        f"{_BUDGET_WINDOW} ({_label(names.BUDGET_UNIT)}).",
+        do="See who used it: `ollama-otel cost LOG --prices FILE --by user`; then raise the "
+        "limit in the price file, or limit the calls.",
+        board=_COST,
+    ),
+    Alert(
+        name="OllamaBudgetBurning",
+        expr="\nor\n".join(
+            (
+                _used_up_within(_USED_OF_DAY, record("budget_pace", "ratio_rate1h"), 6),
+                _used_up_within(_USED_OF_MONTH, record("budget_pace", "ratio_rate1d"), 3),
+            )
+        ),
+        lasting="15m",
+        severity="info",
+        summary=f"The budget {_BUDGET} will soon be used up",
+        seen=f"{{{{ $value | humanizePercentage }}}} of the budget {_BUDGET} was used in the last "
+        f"{_BUDGET_WINDOW}; at the present pace the rest is used up within "
+        f'{{{{ if eq $labels.{label_name(names.BUDGET_PERIOD)} "day" }}}}6 hours'
+        "{{ else }}3 days{{ end }}.",
+        do="See which model, user or tag has risen on the board of costs, before the limit is "
+        "reached.",
+        board=_COST,
     ),
     Alert(
         name="OllamaExporterDropping",

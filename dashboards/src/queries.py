@@ -172,12 +172,12 @@ class Queries:
 
         With OTLP, Prometheus returns the last value of an ended series for five minutes. Of a
         process that was killed, those values would be summed with the ones of its successor.
-        `SERVER_UP` is part of every export, so older samples belong to ended series.
+        With residency `SERVER_UP` is part of every export, so older samples belong to ended series.
         """
         series = self._either_way(row, where)
         if row.kind == "updowncounter":
             return f"{series} and {self._is_reported(series)}"
-        if row == rows.SERVER_UP or not set(rows.SERVER_LABELS) <= set(row.labels):
+        if row == rows.SERVER_UP or row.requires != "residency":
             return series
         shared = ", ".join(map(label_name, (*_TARGET_LABELS, *rows.SERVER_LABELS)))
         # One process may have reported its server under two versions of the app (a label).

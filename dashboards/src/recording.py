@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dashboards.src.costs import busy_share, used_share
 from dashboards.src.queries import JOB, RULES, share
 from dashboards.src.vocabulary import BY_MODEL, BY_SERVER, GENAI, SLOW_START, TOKENS
 from ollama_otel import _names as names
@@ -109,4 +110,17 @@ RECORDINGS: Final[Sequence[RecordingRule]] = (
         )
         for window in ("1h", "6h", "3d")
     ),
+    RecordingRule(
+        record=record("budget_used", "ratio_rate1d"), expr=used_share(RULES.over("1d"), "day")
+    ),
+    RecordingRule(
+        record=record("budget_used", "ratio_rate30d"), expr=used_share(RULES.over("30d"), "month")
+    ),
+    RecordingRule(
+        record=record("budget_pace", "ratio_rate1h"), expr=used_share(RULES.over("1h"), "day")
+    ),
+    RecordingRule(
+        record=record("budget_pace", "ratio_rate1d"), expr=used_share(RULES.over("1d"), "month")
+    ),
+    RecordingRule(record=record("busy_slots", "ratio_rate15m"), expr=busy_share(RULES.over("15m"))),
 )

@@ -18,13 +18,17 @@ from ollama_otel._wire.model_names import short_name
 from ollama_otel.analysis import Calls, open_clickhouse, open_log
 from ollama_otel.errors import AnalysisError
 
-__all__ = ["add_source", "opened"]
+__all__ = ["add_source", "is_url", "opened"]
 
 _URLS: Final = ("http://", "https://")
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add the source of the calls and what narrows them; `opened` opens it."""
+def add_source(parser: argparse.ArgumentParser, *, whole: bool = False) -> None:
+    """Add the source of the calls and what narrows them; `opened` opens it.
+
+    With `whole`, all calls of the source are opened: nothing but a period is added, in which the
+    command itself is interested.
+    """
     parser.add_argument(
         "source",
         metavar="LOG",
@@ -40,12 +44,18 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "2026-11-28T14:30, with a zone or in local time",
     )
     chosen.add_argument("--until", type=_time, metavar="TIME", help="that began before this time")
-    chosen.add_argument("--model", metavar="NAME", help="of this model")
-    chosen.add_argument("--user", metavar="ID", help="of this user")
-    chosen.add_argument(
-        "--tag", type=_tag, action="append", default=[], metavar="NAME=TEXT", help="with this tag"
-    )
-    chosen.add_argument("--server", metavar="HOST:PORT", help="to this server")
+    if not whole:
+        chosen.add_argument("--model", metavar="NAME", help="of this model")
+        chosen.add_argument("--user", metavar="ID", help="of this user")
+        chosen.add_argument(
+            "--tag",
+            type=_tag,
+            action="append",
+            default=[],
+            metavar="NAME=TEXT",
+            help="with this tag",
+        )
+        chosen.add_argument("--server", metavar="HOST:PORT", help="to this server")
     kept = parser.add_argument_group("where they are kept")
     kept.add_argument(
         "--cache",
@@ -60,8 +70,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def opened(arguments: argparse.Namespace) -> Iterator[Calls]:
+def opened(arguments: argparse.Namespace, *, whole: bool = False) -> Iterator[Calls]:
     """Open the calls that the arguments name, with a progress bar on a terminal.
+
+    With `whole`, all calls of the source, also those outside the period.
 
     Raises `ReplayLogError`, `AnalysisError` or `MissingExtraError`; what a log lacks is told on
     standard error.
@@ -69,16 +81,7 @@ def opened(arguments: argparse.Namespace) -> Iterator[Calls]:
     with _source(arguments) as calls:
         for skipped in calls.skipped:
             print(f"ollama-otel: {skipped}", file=sys.stderr)
-        narrowed = calls.between(arguments.since, arguments.until)
-        if arguments.model is not None:
-            model = short_name(arguments.model)
-            names = f"{_literal(model)}, {_literal(model + ':latest')}"
-            narrowed = narrowed.where(f"model IN ({names})")
-        for column, value in (("user_id", arguments.user), ("server", arguments.server)):
-            if value is not None:
-                narrowed = narrowed.where(f"{column} = {_literal(value)}")
-        for name, text in arguments.tag:
-            narrowed = narrowed.where(f"tag(tags, {_literal(name)}) = {_literal(text)}")
+        narrowed = calls if whole else _narrowed(calls, arguments)
         if not len(narrowed):
             raise AnalysisError(
                 f"{calls.source}: expected calls, found none"
@@ -87,8 +90,27 @@ def opened(arguments: argparse.Namespace) -> Iterator[Calls]:
         yield narrowed
 
 
+def is_url(source: str) -> bool:
+    """Whether a source is a ClickHouse server, and no log."""
+    return source.startswith(_URLS)
+
+
+def _narrowed(calls: Calls, arguments: argparse.Namespace) -> Calls:
+    narrowed = calls.between(arguments.since, arguments.until)
+    if arguments.model is not None:
+        model = short_name(arguments.model)
+        names = f"{_literal(model)}, {_literal(model + ':latest')}"
+        narrowed = narrowed.where(f"model IN ({names})")
+    for column, value in (("user_id", arguments.user), ("server", arguments.server)):
+        if value is not None:
+            narrowed = narrowed.where(f"{column} = {_literal(value)}")
+    for name, text in arguments.tag:
+        narrowed = narrowed.where(f"tag(tags, {_literal(name)}) = {_literal(text)}")
+    return narrowed
+
+
 def _source(arguments: argparse.Namespace) -> Calls:
-    if arguments.source.startswith(_URLS):
+    if is_url(arguments.source):
         return open_clickhouse(
             arguments.source,
             database=arguments.database,

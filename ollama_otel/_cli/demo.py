@@ -12,6 +12,7 @@ from ollama_otel._cli import call_list, demo_view
 from ollama_otel._cli.arguments import add_host, add_no_color, server_address
 from ollama_otel._cli.terminal import console_for_text
 from ollama_otel._display import shell_command
+from ollama_otel.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from ollama_otel._cli.demo_run import DemoRun
@@ -58,6 +59,7 @@ def _show(run: DemoRun, console: Console) -> None:
     with console.status("Sending ...", spinner="line"):
         delivery = run.send()
     console.print(demo_view.closing(delivery, run.server))
+    _show_report(run, console)
 
 
 def _show_log(run: DemoRun, console: Console) -> None:
@@ -69,3 +71,14 @@ def _show_log(run: DemoRun, console: Console) -> None:
     console.print("\nOne of them in full (to play, serve, compare: ollama-otel --help):")
     command = shell_command(["ollama-otel", "show", str(run.log_path), calls[1].id])
     console.print(f"  {command}", style="bold", soft_wrap=True)
+
+
+def _show_report(run: DemoRun, console: Console) -> None:
+    try:
+        path = run.report()
+    except MissingExtraError as error:
+        console.print(f"\nNo report on these calls: {error}", soft_wrap=True)
+        return
+    if path is not None:
+        console.print("\nA report on these calls; open it in a browser:")
+        console.print(f"  {path}", style="bold", soft_wrap=True)

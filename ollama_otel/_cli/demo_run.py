@@ -26,12 +26,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from ollama_otel._cli.demo_server import Models, Server, find_server
 from ollama_otel._cli.metric_rows import MetricRow, metric_rows_of
+from ollama_otel._cli.report import write_page
 from ollama_otel._exchange.observers import CallFollower, Instrumentation
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.reader import read
 from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter, otlp_protocols
 from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
 from ollama_otel._wire.address import Address
+from ollama_otel.analysis import open_log, report
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
 from ollama_otel.records import CallRecord, CallStart, Outcome
@@ -128,6 +130,18 @@ class DemoRun:
             return ()
         self._memory.replay_log.flush()
         return tuple(read(self._memory.replay_log.path))
+
+    def report(self) -> Path | None:
+        """Write a report on the calls beside their log, and return its path; None without a log.
+
+        Raises `MissingExtraError` without the extra `analysis`.
+        """
+        if self.log_path is None or not self.logged():
+            return None
+        path = self.log_path.with_name("report.html")
+        with open_log(self.log_path, cache=False) as calls:
+            write_page(path, report(calls))
+        return path
 
     def send(self) -> Delivery:
         """End the trace and send all telemetry, if a collector is configured."""

@@ -51,7 +51,8 @@ examples:
 exit status:
   0    every run went to its end as planned; with --find-knee: the knee was found
   1    a run stopped early, or this machine could not send the requests on time
-  2    nothing was measured: no server, no such model, a log that cannot be used
+  2    a stage could not begin: no server, no such model, a log that cannot be used;
+       the stages before it are reported
   130  interrupted; what had been measured is reported
 """
 _DURATION: Final = 30.0

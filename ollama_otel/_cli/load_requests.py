@@ -13,14 +13,20 @@ from ollama_otel._cli.terminal import plural
 from ollama_otel._load.arrivals import arrival_times
 from ollama_otel._load.calls import STAGE_TAG
 from ollama_otel._load.request import TimedRequest
-from ollama_otel._load.sources import Recording, at_rate, prompt_requests, recorded_requests
+from ollama_otel._load.sources import (
+    NUMBER,
+    Recording,
+    at_rate,
+    prompt_requests,
+    recorded_requests,
+)
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.reader import read
 from ollama_otel.errors import LoadError, SettingsError
 
 __all__ = ["DEFAULT_PROMPT", "LoadRequests", "has_prompts"]
 
-DEFAULT_PROMPT: Final = "{n}. Tell me a short story."
+DEFAULT_PROMPT: Final = f"{NUMBER}. Tell me a short story."
 
 
 def has_prompts(arguments: argparse.Namespace) -> bool:
@@ -61,6 +67,11 @@ class LoadRequests:
     def words(self) -> Iterator[str]:
         """Yield what is sent, as sentences."""
         arguments, recording = self._arguments, self._recording
+        if has_prompts(arguments) and not all(NUMBER in prompt for prompt in self._prompts()):
+            yield (
+                "The same prompts come again, and the server answers their beginning from its "
+                "cache: {n} in a prompt makes each of them different."
+            )
         if recording is None:
             yield f"Model {arguments.model}, at most {arguments.num_predict} tokens in an answer."
             return
@@ -103,16 +114,17 @@ class LoadRequests:
             return plan
         return [dataclasses.replace(each, tags={STAGE_TAG: stage}) for each in plan]
 
-    def _prompted(self, count: int) -> list[TimedRequest]:
+    def _prompts(self) -> list[str]:
         arguments = self._arguments
-        prompts = list(arguments.prompt or [])
-        if arguments.prompts is not None:
-            prompts += _lines(arguments.prompts)
+        prompts: list[str] = list(arguments.prompt or [])
+        return prompts if arguments.prompts is None else prompts + _lines(arguments.prompts)
+
+    def _prompted(self, count: int) -> list[TimedRequest]:
         return prompt_requests(
-            prompts or [DEFAULT_PROMPT],
+            self._prompts() or [DEFAULT_PROMPT],
             count,
-            model=arguments.model,
-            most_tokens=arguments.num_predict,
+            model=self._arguments.model,
+            most_tokens=self._arguments.num_predict,
         )
 
 

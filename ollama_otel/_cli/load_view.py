@@ -237,8 +237,9 @@ def _run_lines(run: LoadResult) -> Iterator[Text]:
     if run.errors:
         found = ", ".join(f"{number} {error}" for error, number in run.errors.items())
         yield Text(f"Failures: {found}.", style="red")
-    if run.stop_detail is not None:
-        yield Text(f"Stopped early ({run.stop}): {run.stop_detail}.", style="yellow")
+    if run.stop != "finished":
+        detail = "" if run.stop_detail is None else f": {run.stop_detail}"
+        yield Text(f"Stopped early ({run.stop}){detail}.", style="yellow")
     if run.unfinished:
         yield Text(
             "The percentiles are too low: unfinished requests are not in them.", style="yellow"
@@ -331,7 +332,7 @@ def _result(stage: StageResult) -> str:
 
 def _stops(stages: Sequence[StageResult], targets: Targets) -> Iterator[Text]:
     for stage in stages:
-        if reason := stage.broken_by(targets):
+        if stage.verdict == "valid" and (reason := stage.broken_by(targets)):
             yield Text(f"{_rate_name(stage.rate)}: {reason}.", style="yellow")
 
 

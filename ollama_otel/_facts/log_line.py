@@ -19,7 +19,8 @@ __all__ = ["LogLine", "plain", "record_at"]
 
 _TYPES: Final[Mapping[FactType, Any]] = {
     "text": str,
-    "integer": int,
+    # Of 64 bits, as the server's and those of tables are.
+    "integer": Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
     # Neither infinite nor NaN.
     "number": Annotated[float, Meta(ge=-1e300, le=1e300)],
     "boolean": bool,
@@ -129,7 +130,7 @@ def _all_at_once(paths: list[str]) -> Callable[[Any], Iterable[Any]]:
 def plain(row: Fact, value: Any) -> Any:
     """Return a value as JSON; seconds are rounded to microseconds."""
     if isinstance(value, float):
-        return round(value, 6)
+        return value if row.is_exact else round(value, 6)
     if isinstance(value, tuple):
         return list(value)
     if row.unit and isinstance(value, dict):
@@ -139,7 +140,7 @@ def plain(row: Fact, value: Any) -> Any:
 
 def _is_rewritten(row: Fact) -> bool:
     """Whether a value is converted; the server's own durations stay exact to the nanosecond."""
-    is_exact = row.type == "number" and row.path.startswith("response.")
+    is_exact = row.is_exact or (row.type == "number" and row.path.startswith("response."))
     return row.type in {"number", "texts", "object"} and not is_exact
 
 

@@ -726,4 +726,36 @@ ROWS: Final[tuple[Fact, ...]] = (
         names.TRUNCATION_DROPPED_MESSAGES,
         column="truncation_dropped_messages",
     ),
+    # --- cost
+    _fact(
+        "cost.estimate",
+        "number",
+        "estimate",
+        "Money for the call's share of the machine's time and its energy, without idle time.",
+        names.COST_ESTIMATE,
+        column="cost_estimate",
+        is_exact=True,
+    ),
+    _fact(
+        "cost.currency",
+        "text",
+        "estimate",
+        "Currency of that amount.",
+        names.COST_CURRENCY,
+        column="cost_currency",
+    ),
+    _fact(
+        "cost.energy_estimate",
+        "number J",
+        "estimate",
+        "Energy of that share, by the power in the price file.",
+        names.COST_ENERGY,
+    ),
+    _fact(
+        "cost.gpu_seconds_estimate",
+        "number s",
+        "estimate",
+        "The call's share of the machine's time, which it shares with calls of the same process.",
+        names.COST_GPU_TIME,
+    ),
 )

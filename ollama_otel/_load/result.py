@@ -89,7 +89,7 @@ class LoadResult:
     """Seconds from the start to the last end."""
     stop: StopReason
     stop_detail: str | None = None
-    """What showed it, as a sentence; None for a run that has finished."""
+    """What showed it, as a sentence; None for one that has finished or was interrupted."""
     warm_up: tuple[CallRecord, ...] = ()
     """The calls before the start, which load the models; they are in no other number."""
     most_in_flight: int = 0

@@ -280,7 +280,7 @@ class _Run:
         if self._fault is not None:
             return "errors", None
         if self._switch.is_on:
-            return "interrupted", "the run was interrupted"
+            return "interrupted", None
         if not self._tasks:
             return "finished", None
         now = self._now()

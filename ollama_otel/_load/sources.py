@@ -16,6 +16,7 @@ from ollama_otel.errors import LoadError
 from ollama_otel.replay._rerun_plan import LeftOut, reason_to_leave_out
 
 __all__ = [
+    "NUMBER",
     "Recording",
     "at_rate",
     "prompt_requests",
@@ -24,7 +25,8 @@ __all__ = [
 
 _NO_ARRIVAL: Final = frozenset[LeftOut]({"not_inference", "redirected", "auth_round"})
 """Reasons for which a call is no arrival either."""
-_NUMBER = "{n}"
+NUMBER: Final = "{n}"
+"""Stands in a prompt for the number of its request."""
 
 
 def prompt_requests(
@@ -39,7 +41,7 @@ def prompt_requests(
         TimedRequest(
             body=prompt_request(
                 model,
-                prompts[number % len(prompts)].replace(_NUMBER, str(number + 1)),
+                prompts[number % len(prompts)].replace(NUMBER, str(number + 1)),
                 most_tokens=most_tokens,
             ),
             path=CHAT,

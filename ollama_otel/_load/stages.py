@@ -74,7 +74,7 @@ class StageResult:
         """Return why the server did not hold the rate, as a sentence; None if it did."""
         for run in self.runs:
             if run.stop != "finished":
-                return run.stop_detail
+                return run.stop_detail or run.stop
         for name, estimate, target in (
             ("time to first token", self.time_to_first_token_p95, targets.time_to_first_token),
             ("latency", self.latency_p95, targets.latency),

@@ -24,6 +24,7 @@ from ollama_otel._log.call import Chunk, RecordedCall
 from ollama_otel._wire.endpoints import dialect_of, find_endpoint
 from ollama_otel.context import CallContext
 from ollama_otel.records import (
+    CallCost,
     CallRecord,
     CallResilience,
     CallStart,
@@ -325,6 +326,7 @@ def _record(start: CallStart, line: Mapping[str, Any]) -> tuple[_End, CallRecord
         residency=ModelResidency(**fields.get("residency", _ABSENT)),
         resilience=CallResilience(**fields.get("resilience", _ABSENT)),
         truncation=Truncation(**fields.get("truncation", _ABSENT)),
+        cost=CallCost(**fields.get("cost", _ABSENT)),
         **fields[""],
     )
 

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args
@@ -17,6 +18,7 @@ from opentelemetry.trace import TracerProvider, get_tracer, get_tracer_provider
 
 from ollama_otel import _names as names
 from ollama_otel import _process
+from ollama_otel._display import logger
 from ollama_otel._exchange import open_calls
 from ollama_otel._exchange.observers import Enricher, Instrumentation, LoggingObserver, Observer
 from ollama_otel._telemetry import first_call
@@ -26,11 +28,12 @@ from ollama_otel._telemetry.messages import MessageWriter
 from ollama_otel._telemetry.metrics import Instruments, MetricObserver
 from ollama_otel._telemetry.per_provider import PerProvider
 from ollama_otel._telemetry.spans import SpanTracing
-from ollama_otel.errors import SettingsError
+from ollama_otel.errors import PriceError, SettingsError
 from ollama_otel.settings import Profile, Settings, did_you_mean
 
 if TYPE_CHECKING:
     from ollama_otel._log.observer import ReplayLog
+    from ollama_otel._prices.values import Prices
 
 __all__ = [
     "InstrumentationOptions",
@@ -56,6 +59,7 @@ class InstrumentationOptions(TypedDict, total=False):
     """Your own, in addition to those that the settings turn on."""
 
 
+_log = logger()
 _lock = threading.Lock()
 _instruments: Final[Mapping[Profile, PerProvider[MeterProvider, Instruments]]] = {
     profile: PerProvider(get_meter_provider) for profile in get_args(Profile)
@@ -110,6 +114,27 @@ def replay_log_of(settings: Settings) -> ReplayLog | None:
         return log
 
 
+def _lenient_settings() -> Settings:
+    """Return the settings of the environment, without what cannot be used."""
+    settings = Settings.from_environ(lenient=True)
+    try:
+        _prices_of(settings)
+    except PriceError as error:
+        _log.warning("costs are not estimated: %s", error)
+        return replace(settings, prices=None)
+    return settings
+
+
+def _prices_of(settings: Settings) -> Prices | None:
+    """Return the prices of the settings; None if they name no price file."""
+    if settings.prices is None:
+        return None
+    # Imported on use: few apps have prices.
+    from ollama_otel._prices.reading import prices_of  # noqa: PLC0415
+
+    return prices_of(settings.prices)
+
+
 def build_instrumentation(
     *,
     tracer_provider: TracerProvider | None = None,
@@ -122,9 +147,10 @@ def build_instrumentation(
     """Build the instrumentation of calls: spans, metrics, and the features of the settings.
 
     A provider of None is the global one; settings of None are read from the environment. Clients
-    can share the result: `Client(instrumentation=...)`.
+    can share the result: `Client(instrumentation=...)`. Raises `PriceError` if the settings name a
+    price file that cannot be used.
     """
-    settings = settings or Settings.from_environ(lenient=True)
+    settings = settings or _lenient_settings()
     schema_url = names.SCHEMA_URLS[settings.profile]
     keeps_content = settings.content_on_spans or settings.content_on_events
     messages = MessageWriter(settings) if keeps_content else None
@@ -157,6 +183,12 @@ def build_instrumentation(
 
         logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
         own_enrichers.append(truncation_enricher(settings, metric_observer, logger))
+    if (prices := _prices_of(settings)) is not None:
+        from ollama_otel._enrich.cost import CostEnricher  # noqa: PLC0415
+        from ollama_otel._telemetry.cost_metrics import BudgetObserver  # noqa: PLC0415
+
+        own_enrichers.append(CostEnricher(prices))
+        all_observers.append(BudgetObserver(instruments.cost, prices))
     all_observers += observers
     logs = [each for each in all_observers if isinstance(each, LoggingObserver)]
     instruments.losses.update(log.losses() for log in logs)
@@ -194,7 +226,7 @@ class _Following:
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         """Raises `SettingsError` for settings that cannot be used."""
-        settings = arguments.get("settings") or Settings.from_environ(lenient=True)
+        settings = arguments.get("settings") or _lenient_settings()
         self._arguments = {**arguments, "settings": settings}
         # Each look-up costs time on every call, so those that change nothing are left out.
         sends_logs = settings.details_event or settings.residency or settings.truncation != "off"

@@ -16,7 +16,9 @@ from ollama_otel.records import Phase
 from ollama_otel.settings import Profile
 
 InstrumentKind = Literal["histogram", "counter", "updowncounter", "gauge"]
-Requirement = Literal["calls", "event", "residency", "gpu", "sdk_metrics", "time_per_output_chunk"]
+Requirement = Literal[
+    "calls", "event", "residency", "gpu", "prices", "sdk_metrics", "time_per_output_chunk"
+]
 """The condition under which an app emits a metric.
 
 - calls: the app makes calls.
@@ -562,6 +564,63 @@ GPU_ENERGY: Final = _counter(
     **_SENSOR,
 )
 
+# --- costs, by the prices of a file ----------------------------------------------------------
+
+_PRICES: Final = "configure(prices=...)"
+_COSTED: Final = _Source(requires="prices", emitted_by=f"{_PRICES} and calls that are computed")
+COST: Final = _counter(
+    name="ollama.client.cost.estimated_amount",
+    unit="{currency}",
+    description="Estimated cost of calls: their share of the machine's time and its energy.",
+    labels=(*CALL_LABELS, names.COST_CURRENCY),
+    **_COSTED,
+)
+COST_ENERGY: Final = _counter(
+    name="ollama.client.cost.estimated_energy",
+    unit="J",
+    description="Estimated energy of calls: their share of the time, times the machine's power.",
+    **_COSTED,
+)
+COST_GPU_TIME: Final = _counter(
+    name="ollama.client.cost.estimated_gpu_time",
+    unit="s",
+    description="Estimated share of calls in the machine's busy time.",
+    **_COSTED,
+)
+MACHINE_COST: Final = _gauge(
+    name="ollama.machine.hourly_cost",
+    unit="{currency}",
+    description="What a machine costs in an hour without calls, by the price file.",
+    labels=(names.MACHINE_NAME, names.COST_CURRENCY),
+    requires="prices",
+    emitted_by=f"{_PRICES} with a machine",
+)
+_BUDGET_LABELS: Final = (names.BUDGET_NAME, names.BUDGET_UNIT, names.BUDGET_PERIOD)
+BUDGET_USED: Final = _counter(
+    name="ollama.client.budget.used",
+    unit="{budget_unit}",
+    description="What calls used of a budget, in its unit: money, gpu_seconds or tokens.",
+    labels=(*_BUDGET_LABELS, names.BUDGET_OF),
+    requires="event",
+    emitted_by=f"{_PRICES} with a budget, and calls that it is for",
+)
+BUDGET_LIMIT: Final = _gauge(
+    name="ollama.client.budget.limit",
+    unit="{budget_unit}",
+    description="Limit of a budget, in its unit, for its period.",
+    labels=_BUDGET_LABELS,
+    requires="event",
+    emitted_by=f"{_PRICES} with a budget",
+)
+SERVER_SLOTS: Final = _gauge(
+    name="ollama.server.slots",
+    unit="{slot}",
+    description="Calls that a server computes at the same time, by the price file.",
+    labels=SERVER_LABELS,
+    requires="event",
+    emitted_by=f"{_PRICES} with a machine that has slots",
+)
+
 # --- self-metrics of OpenTelemetry's SDK -----------------------------------------------------
 
 _SDK: Final = "configure() or OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true"
@@ -607,6 +666,7 @@ SDK_EXPORT_DURATION: Final = _seconds(
 )
 
 EVIDENCE: Final[Mapping[Requirement, Instrument]] = {
+    "prices": MACHINE_COST,
     "residency": SERVER_UP,
     "sdk_metrics": SDK_POINTS_EXPORTED,
 }

@@ -23,6 +23,7 @@ from ollama_otel import _process
 from ollama_otel._attempt import StructuredOutcome
 from ollama_otel._exchange.observers import Backlog, CallFollower
 from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.cost_metrics import CostInstruments
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.label_values import LabelValues
 from ollama_otel._telemetry.resilience_metrics import ResilienceInstruments
@@ -175,6 +176,7 @@ class Instruments:
             answers.name, unit=answers.unit, description=answers.description
         )
         self.resilience = ResilienceInstruments(meter)
+        self.cost = CostInstruments(meter)
         self.truncations = _counter(meter, rows.TRUNCATIONS)
         self._observe(meter, rows.ACTIVE_REQUESTS, Instruments._active)
         self._observe(meter, rows.PHASE_TIME, Instruments._phases)
@@ -406,6 +408,8 @@ class MetricObserver:
             instruments.resilience.record(
                 record.resilience, series.base, is_inference=series.is_inference
             )
+        if record.cost.currency is not None:
+            instruments.cost.record(record.cost, series.base)
         if not series.is_inference:
             instruments.management_duration.record(record.duration, ended)
             return

@@ -112,8 +112,8 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, it logs a warning and
     goes on without. Further keywords are fields of `Settings`.
 
-    Raises `SettingsError` for an invalid value, and `MissingExtraError` when gRPC or the
-    scrape endpoint is requested but not installed.
+    Raises `SettingsError` for an invalid value, `PriceError` for a price file that cannot be used,
+    and `MissingExtraError` when gRPC or the scrape endpoint is requested but not installed.
     """
     settings = _settings(settings, setting_values)
     if export_interval is not None and not 0 < export_interval < float("inf"):
@@ -134,6 +134,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
             failures.watch(exporter, signal)
         return made
 
+    _read_prices(settings)
     kept = _already_set(settings)
     # Every error is raised before anything global is set.
     resource = _resource(service_name, resource_attributes)
@@ -181,6 +182,15 @@ def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
     if settings is not None:
         return settings
     return Settings.from_environ(**values)
+
+
+def _read_prices(settings: Settings) -> None:
+    """Read the price file, if there is one, so that its errors are raised here."""
+    if settings.prices is not None:
+        from ollama_otel._prices.reading import prices_of  # noqa: PLC0415 - few apps have prices
+
+        # Again, as it may have changed since an earlier `configure`.
+        prices_of(settings.prices, again=True)
 
 
 def _build(

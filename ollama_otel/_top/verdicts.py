@@ -131,17 +131,17 @@ def _cold_load_thrash(evidence: Evidence) -> Iterator[Verdict]:
         return
     cold = [call for call in evidence.ended if call.record and call.record.cold_start]
     causes = Counter(
-        call.record.residency.reload_cause
+        cause
         for call in cold
-        if call.record and call.record.residency.reload_cause
+        if call.record and (cause := call.record.residency.reload_cause) not in {None, "unknown"}
     )
-    why = ", ".join(f"{cause} {count} times" for cause, count in causes.most_common(3))
+    why = ", ".join(f"{cause}: {count}" for cause, count in causes.most_common(3))
     lost = sum(call.phase("load") or 0.0 for call in cold)
     sentence = f"loaded {loads} times in {_span(evidence)}"
     if why:
         sentence += f" ({why})"
     if lost:
-        sentence += f"; calls waited {lost:.1f} s for it"
+        sentence += f"; calls waited {lost:.1f} s"
     yield _verdict("cold_load_thrash", evidence, sentence, cold)
 
 

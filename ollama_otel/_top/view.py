@@ -56,6 +56,11 @@ class CallRow:
     does not say when the first chunk came."""
 
     @property
+    def ended_at(self) -> float:
+        """When it ended, or the time of the view while it runs; since the epoch."""
+        return self.started_at + self.elapsed
+
+    @property
     def state(self) -> CallState:
         """Whether it runs, or how it ended."""
         return "running" if self.record is None else self.record.outcome

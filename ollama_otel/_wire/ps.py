@@ -38,8 +38,8 @@ class LoadedModel:
     """Tokens of context for each request; servers before 0.10 do not report it."""
     digest: str | None = None
     expires_in: float | None = None
-    """Seconds until the server unloads it; 0 while a request uses it, None if it stays loaded or
-    the date cannot be read.
+    """Seconds until the server unloads it; 0 if that time has passed, which a model in use may
+    show; None if it stays loaded or the date cannot be read.
     """
     stays: bool = False
     """Whether it stays loaded until a request unloads it."""

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ollama_otel.analysis._advice.advice import Advice, AdviceKind, Advisory, Unchecked
+    from ollama_otel.analysis._advice.advisor import advise
     from ollama_otel.analysis._capacity.answer import CapacityAnswer, capacity
     from ollama_otel.analysis._capacity.backtest import Backtest, Pair, backtest
     from ollama_otel.analysis._capacity.demand import Demand
@@ -26,72 +28,124 @@ if TYPE_CHECKING:
     )
     from ollama_otel.analysis._capacity.server import ModelSpeed, ServerSetup, StepTimes
     from ollama_otel.analysis._capacity.workload import Workload
+    from ollama_otel.analysis._cost.gpu_seconds import gpu_seconds_sql
+    from ollama_otel.analysis._cost.power import Measured, read_measured
+    from ollama_otel.analysis._cost.report import cost
+    from ollama_otel.analysis._cost.results import (
+        BreakEven,
+        BudgetState,
+        BudgetUse,
+        CloudUse,
+        CostLine,
+        CostReport,
+        MachineCost,
+    )
+    from ollama_otel.analysis._report.report import report
+    from ollama_otel.analysis._report.values import Finding, Report
     from ollama_otel.analysis._store.calls import Calls, open_log
     from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
     from ollama_otel.analysis._store.engine import Engine, Parameters
     from ollama_otel.analysis._store.progress import Progress
 
 __all__ = [
+    "Advice",
+    "AdviceKind",
+    "Advisory",
     "Backtest",
+    "BreakEven",
+    "BudgetState",
+    "BudgetUse",
     "Calls",
     "CapacityAnswer",
+    "CloudUse",
+    "CostLine",
+    "CostReport",
     "Demand",
     "Engine",
     "Estimate",
+    "Finding",
     "Forecast",
     "LearntModel",
     "Limit",
     "LoadCurve",
+    "MachineCost",
+    "Measured",
     "ModelSpeed",
     "Pair",
     "Parameters",
     "Progress",
+    "Report",
     "RunClickHouse",
     "Scenario",
     "ServerSetup",
     "Skips",
     "Spread",
     "StepTimes",
+    "Unchecked",
     "UserLimit",
     "Workload",
+    "advise",
     "backtest",
     "capacity",
+    "cost",
     "forecast",
+    "gpu_seconds_sql",
     "load_curve",
     "open_clickhouse",
     "open_log",
+    "read_measured",
+    "report",
     "users_within",
 ]
 
 _ROOMS = {
+    "Advice": "_advice.advice",
+    "AdviceKind": "_advice.advice",
+    "Advisory": "_advice.advice",
     "Backtest": "_capacity.backtest",
+    "BreakEven": "_cost.results",
+    "BudgetState": "_cost.results",
+    "BudgetUse": "_cost.results",
     "Calls": "_store.calls",
     "CapacityAnswer": "_capacity.answer",
+    "CloudUse": "_cost.results",
+    "CostLine": "_cost.results",
+    "CostReport": "_cost.results",
     "Demand": "_capacity.demand",
     "Engine": "_store.engine",
     "Estimate": "_capacity.scenario",
+    "Finding": "_report.values",
     "Forecast": "_capacity.scenario",
     "LearntModel": "_capacity.learning",
     "Limit": "_capacity.scenario",
     "LoadCurve": "_capacity.scenario",
+    "MachineCost": "_cost.results",
+    "Measured": "_cost.power",
     "ModelSpeed": "_capacity.server",
     "Pair": "_capacity.backtest",
     "Parameters": "_store.engine",
     "Progress": "_store.progress",
+    "Report": "_report.values",
     "RunClickHouse": "_store.clickhouse",
     "Scenario": "_capacity.scenario",
     "ServerSetup": "_capacity.server",
     "Skips": "_capacity.observation",
     "Spread": "_capacity.scenario",
     "StepTimes": "_capacity.server",
+    "Unchecked": "_advice.advice",
     "UserLimit": "_capacity.scenario",
     "Workload": "_capacity.workload",
+    "advise": "_advice.advisor",
     "backtest": "_capacity.backtest",
     "capacity": "_capacity.answer",
+    "cost": "_cost.report",
     "forecast": "_capacity.forecasting",
+    "gpu_seconds_sql": "_cost.gpu_seconds",
     "load_curve": "_capacity.forecasting",
     "open_clickhouse": "_store.clickhouse",
     "open_log": "_store.calls",
+    "read_measured": "_cost.power",
+    "report": "_report.report",
     "users_within": "_capacity.forecasting",
 }
 

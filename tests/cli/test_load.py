@@ -137,6 +137,15 @@ def test_prompts_of_a_file_are_asked_in_turn(url: str, fake: FakeOllama, tmp_pat
     assert asked == ["First", "First", "First", "Second 2", "Second 4"]
 
 
+def test_prompts_that_come_again_are_told(url: str, capsys: Print) -> None:
+    again = "The same prompts come again, and the server answers their beginning from its cache"
+    assert main(short(url, "--prompt", "Hello")) in ON_TIME
+    assert again in capsys.readouterr().out
+    assert main(short(url, "--prompt", "{n}. Hello")) in ON_TIME
+    assert main(short(url)) in ON_TIME
+    assert again not in capsys.readouterr().out
+
+
 def recorded(path: Path, **options: object) -> Path:
     """A session of two calls, and a call beside it."""
     first, second, third = (ask(str(number), model="llama3.2") for number in range(3))
@@ -279,7 +288,7 @@ def test_an_interrupted_run_tells_what_there_is(url: str, fake: FakeOllama) -> N
     process.send_signal(signal.SIGINT)
     told, complaints = process.communicate(timeout=60)
     assert (process.returncode, complaints) == (130, "")
-    assert "Stopped early (interrupted): the run was interrupted." in told
+    assert "Stopped early (interrupted)." in told
     assert "of 5000 requests sent: " in told
 
 

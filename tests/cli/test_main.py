@@ -255,7 +255,19 @@ def test_commands_are_listed_by_how_often_they_are_needed(
         main(["--help"])
     listed = re.findall(r"^    ([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
     assert listed == [
-        *("show", "tail", "top", "diff", "replay", "load", "serve-replay", "demo", "dashboards"),
+        "show",
+        "tail",
+        "top",
+        "report",
+        "advise",
+        "cost",
+        "capacity",
+        "load",
+        "diff",
+        "replay",
+        "serve-replay",
+        "demo",
+        "dashboards",
     ]
 
 

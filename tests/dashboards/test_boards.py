@@ -102,6 +102,7 @@ def test_a_further_board_is_one_more_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(command.boards, "__path__", [*command.boards.__path__, str(tmp_path)])
     assert [board.uid for board in command.all_boards()] == [
         "ollama-otel-agents",
+        "ollama-otel-cost",
         "ollama-otel-costs",
         "ollama-otel-latency",
         "ollama-otel-overview",

@@ -11,6 +11,7 @@ from ollama_otel._frozen import FrozenDict
 from ollama_otel._wire.endpoints import ENDPOINTS
 from ollama_otel.context import CallContext
 from ollama_otel.records import (
+    CallCost,
     CallRecord,
     CallStart,
     Ending,
@@ -115,6 +116,13 @@ truncations = st.builds(
     lost_tokens=maybe(count),
     dropped_messages=maybe(count),
 )
+costs = st.builds(
+    CallCost,
+    estimate=maybe(seconds),
+    currency=maybe(st.sampled_from(["EUR", "USD"])),
+    energy_estimate=maybe(seconds),
+    gpu_seconds_estimate=maybe(seconds),
+)
 records = st.builds(
     CallRecord,
     start=starts,
@@ -136,6 +144,7 @@ records = st.builds(
     progress=progresses,
     residency=residencies,
     truncation=truncations,
+    cost=costs,
     is_from_network=st.booleans(),
     content_type=maybe(st.sampled_from(["application/json", "application/x-ndjson"])),
     content_encoding=maybe(st.just("gzip")),

@@ -30,6 +30,7 @@ from ollama_otel._log.format import (
 from ollama_otel._wire.endpoints import ENDPOINTS
 from ollama_otel.context import CallContext
 from ollama_otel.records import (
+    CallCost,
     CallRecord,
     CallResilience,
     CallStart,
@@ -226,6 +227,7 @@ FULL = CallRecord(
         lost_tokens=3,
         dropped_messages=1,
     ),
+    cost=CallCost(estimate=0.1, currency="EUR", energy_estimate=5.0, gpu_seconds_estimate=0.5),
     content_type="application/json",
     content_encoding="gzip",
     is_from_network=True,
@@ -250,7 +252,7 @@ def test_every_described_key_is_written_and_no_other() -> None:
     end = end_line("1", record, chunks=[], changes="a", missing="m")
     general = {"v", "event"}
     assert keys_of(request, {"request"}) - general == set(described("request"))
-    sections = {"response", "progress", "residency", "resilience", "truncation"}
+    sections = {"response", "progress", "residency", "resilience", "truncation", "cost"}
     assert keys_of(end, sections) - general == set(described("end"))
 
 
@@ -289,6 +291,14 @@ def test_what_follows_from_facts_is_written_and_computed_anew_when_read() -> Non
     call = call_from(request, line, file=Path("a"), line=1)
     assert call.record is not None
     assert (call.record.queue_estimate, call.record.finish_reason) == (1.5, "tool_call")
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+def test_a_number_beyond_64_bits_is_malformed(number: int) -> None:
+    line = through_json(end_line("1", FULL))
+    line["response"]["output_tokens"] = number
+    with pytest.raises(ValueError, match="output_tokens"):
+        call_from(through_json(request_line("1", FULL.start)), line, file=Path("a"), line=1)
 
 
 def test_the_server_s_durations_are_written_to_the_nanosecond() -> None:

@@ -418,6 +418,7 @@ STATES: Mapping[Requirement, State] = {
     "event": "nothing",
     "residency": "off",
     "gpu": "off",
+    "prices": "off",
     "sdk_metrics": "off",
     "time_per_output_chunk": "off",
 }
@@ -427,7 +428,7 @@ STATES: Mapping[Requirement, State] = {
 def test_what_an_absent_metric_means_depends_on_its_requirement_only(row: Instrument) -> None:
     assert state_of_absent(row, ()) == STATES[row.requires]
     everything = {name for other in all_instruments() for name in series_names(other)}
-    with_features = {"residency": "nothing", "sdk_metrics": "nothing"}
+    with_features = {"prices": "nothing", "residency": "nothing", "sdk_metrics": "nothing"}
     expected = {**STATES, **with_features}[row.requires]
     assert state_of_absent(row, everything) == expected
     for sentence in ("", "any call", "calls that wait", "configure(residency=True)"):

@@ -23,6 +23,8 @@ BOARD_FILES = sorted((DASHBOARDS / "grafana" / "boards").glob("*.json"))
 NO_GPU = "the machine of the tests has no GPU"
 NOTHING_DROPPED = "the replay log kept up"
 EMPTY: Mapping[tuple[str, str, str], str] = {
+    ("ollama-otel-cost", "GPU power without a model", "A"): NO_GPU,
+    ("ollama-otel-cost", "Power of calls (estimate) and of GPUs", "B"): NO_GPU,
     ("ollama-otel-server", "GPU memory", "A"): NO_GPU,
     ("ollama-otel-server", "GPU memory", "B"): NO_GPU,
     ("ollama-otel-server", "GPU memory in use", "A"): NO_GPU,
@@ -229,9 +231,12 @@ FAULTS = {
     "OllamaColdStartStorm",
     "OllamaReloadThrash",
     "OllamaExporterDropping",
+    "OllamaBudgetUsedUp",
 }
 """Alerts whose condition holds, caused by the script."""
 QUIET: Mapping[str, str] = {
+    "OllamaBudgetBurning": "the budget is used up already",
+    "OllamaNearSaturation": "the price file says that there are 1000 slots",
     "OllamaServerBusy": "every server answered /api/ps",
     "OllamaModelOnCpu": NO_GPU,
     "OllamaModelPartlyOnCpu": NO_GPU,

@@ -200,11 +200,13 @@ def test_all_that_goes_out_stands_in_the_table(profile: Any) -> None:
 
 # `tests/residency/test_telemetry.py` has the first ones, `tests/enrich/test_truncation.py` those of
 # truncation, `tests/real/test_boards.py` the SDK's own. `tests/test_structured.py` has those of
-# typed values, which are of several calls.
+# typed values, which are of several calls, and `tests/enrich/test_cost.py` those of costs.
 NOT_OF_CALLS = (
     *("ollama.server.", "ollama.model.", "ollama.reload.", "ollama.truncation", "hw."),
     *("ollama.client.truncations", "otel.sdk."),
     *("ollama.structured.", "ollama.client.structured."),
+    *("ollama.cost.", "ollama.client.cost.", "ollama.machine."),
+    *("ollama.budget.", "ollama.client.budget."),
 )
 NOT_OF_CALLS_EITHER = {
     names.UNLOAD_REASON,
@@ -298,6 +300,13 @@ def test_our_own_instruments_have_these_kinds_and_units() -> None:
         "ollama.client.replay_log.dropped": ("counter", "{item}", True),
         "ollama.client.replay_log.pending": ("updowncounter", "{line}", True),
         "ollama.client.replay_log.failed_writes": ("counter", "{write}", True),
+        "ollama.client.cost.estimated_amount": ("counter", "{currency}", True),
+        "ollama.client.cost.estimated_energy": ("counter", "J", True),
+        "ollama.client.cost.estimated_gpu_time": ("counter", "s", True),
+        "ollama.client.budget.used": ("counter", "{budget_unit}", True),
+        "ollama.client.budget.limit": ("gauge", "{budget_unit}", True),
+        "ollama.machine.hourly_cost": ("gauge", "{currency}", True),
+        "ollama.server.slots": ("gauge", "{slot}", True),
         "ollama.agent.input_tokens": ("histogram", "{token}", False),
         "ollama.agent.output_tokens": ("histogram", "{token}", False),
         "ollama.server.up": ("gauge", "{server}", True),

@@ -107,6 +107,10 @@ def test_time_of_the_client_may_lie_before_or_after() -> None:
     assert slots(ran(0, 5, client=2), ran(0, 5, client=2)) == (2, False)
 
 
+def test_a_call_that_may_have_run_at_no_common_time_takes_no_slot_away() -> None:
+    assert slots(ran(0, 3), ran(2, 5), ran(0, 5, client=4)) == (2, False)
+
+
 def test_a_wait_shows_that_there_are_no_more() -> None:
     assert slots(ran(0, 5), ran(0, 10, queue=5)) == (1, True)
     assert slots(ran(0, 5), ran(0, 5, queue=0.01)) == (2, False), "too short to be a wait"

@@ -249,8 +249,8 @@ def test_a_server_that_hangs_delays_neither_the_log_nor_the_end(tmp_path: Path) 
             view = state.view(0.0)
             assert [source.name for source in view.sources] == [ps.name, str(path)]
             assert view.in_flight == 1
-            began = time.monotonic()
-        assert time.monotonic() - began < PATIENCE / 2, "the request was interrupted"
+        names = {thread.name for thread in threading.enumerate()}
+        assert "ollama-otel-top" not in names, "the request was interrupted"
         connection.close()
 
 

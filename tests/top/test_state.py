@@ -67,8 +67,8 @@ def test_an_end_at_an_impossible_time_is_passed_over() -> None:
 
 
 def test_an_unknown_server_is_the_only_one_there_is() -> None:
-    _, ended = call("a", -3.0, 2.0)
-    state = state_of(*call("b", -4.0, 1.0), ended)
+    _, ended = call("a", -5.0, 2.0)
+    state = state_of(ended, *call("b", -4.0, 1.0))
     (row,) = state.view(NOW).models
     assert (row.server, row.ended) == (SERVER, 2)
 
@@ -332,6 +332,26 @@ def test_a_scrape_alone_shows_rates_between_two_of_them() -> None:
     assert (rates.output_tokens, rates.duration, rates.waited, rates.wait) == (10.0, 0.5, 2, 1.5)
     (row,) = view.models
     assert (row.ended, row.in_flight, row.loads, row.is_loaded) == (6, 2, 1, True)
+
+
+def test_a_model_that_the_app_calls_and_does_not_list_may_be_in_memory_under_another_name() -> None:
+    state = State()
+    state.take("scrape", Scrape(in_flight={ONE: 1}, watches=True), NOW)
+    assert only_model(state).is_loaded is None
+    state.take("scrape", Scrape(ended={ONE: 1.0}, watches=True), NOW + 1)
+    assert only_model(state, 1).is_loaded is None
+    state.take("ps", ps(), NOW + 2)
+    assert only_model(state, 2).is_loaded is False, "/api/ps knows"
+
+
+def test_a_scrape_that_fails_leaves_nothing_that_is_said_of_now() -> None:
+    state = State()
+    state.take("scrape", Scrape(in_flight={ONE: 1}), NOW)
+    state.failed("ps", "cannot be reached")
+    assert state.view(NOW).in_flight == 1
+    state.failed("scrape", "cannot be reached")
+    view = state.view(NOW)
+    assert (view.in_flight, view.models, view.rates) == (None, (), None)
 
 
 def test_an_app_that_began_again_counts_from_zero() -> None:

@@ -73,9 +73,7 @@ def test_cold_load_thrash() -> None:
     cold = calls(3, cold_start=True, load=2.0, prompt=0.1, reload_cause="num_ctx")
     (verdict,) = verdicts(*cold)
     assert verdict.kind == "cold_load_thrash"
-    assert verdict.sentence == (
-        "m: loaded 3 times in 100 s (num_ctx 3 times); calls waited 6.0 s for it"
-    )
+    assert verdict.sentence == ("m: loaded 3 times in 100 s (num_ctx: 3); calls waited 6.0 s")
     assert verdict.calls == ("c0", "c1", "c2")
     assert verdicts(*cold[:4]) == []
 

@@ -45,6 +45,7 @@ from ollama_otel import (
     ollama,
     uninstrument_client,
 )
+from ollama_otel.analysis import BudgetState, CostReport, cost, open_log, read_measured
 from ollama_otel.context import CallContext, current_call_context
 from ollama_otel.errors import OllamaOtelError, ReplayMissError
 from ollama_otel.instrumentation import Backlog, CallTrace, LoggingObserver, Section, Tracing
@@ -62,6 +63,7 @@ from ollama_otel.load import (
     recorded_requests,
     run_load,
 )
+from ollama_otel.prices import Machine, read_prices
 from ollama_otel.pytest_plugin import ReplayedTest
 from ollama_otel.records import (
     CallResilience,
@@ -532,6 +534,21 @@ async def counts(client: Client, other: AsyncClient, record: CallRecord) -> None
     configure(truncation="confirm")
     Settings(truncation="confirm", vocabulary_cache=Path("cache"))
     Settings(truncation="always")  # type: ignore[arg-type]
+
+
+# --- costs --------------------------------------------------------------------------------
+
+
+def costs(record: CallRecord) -> None:
+    assert_type(record.cost.estimate, float | None)
+    configure(prices="prices.toml")
+    prices = read_prices(Path("prices.toml"))
+    assert_type(prices.machine, tuple[Machine, ...])
+    with open_log("calls.jsonl") as calls:
+        report = cost(calls, prices, by="user", measured={"box": read_measured("power.csv")})
+    assert_type(report, CostReport)
+    assert_type(report.total.per_million_input, float | None)
+    assert_type(report.budgets[0].state, BudgetState)
 
 
 # --- agents -------------------------------------------------------------------------------

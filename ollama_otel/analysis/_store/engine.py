@@ -18,6 +18,8 @@ Parameters = Mapping[str, Any]
 _LIMIT: Final = "800MB"
 _FUNCTIONS: Final = (
     "exact_quantile(x, q) AS quantile_cont(x, q)",
+    # DuckDB's own is NULL where the condition never is known.
+    "count_if(condition) AS count(CASE WHEN condition THEN 1 END)",
     """
     time_bucket_of(t, seconds) AS make_timestamp(
         epoch_us(t) // CAST(seconds * 1e6 AS BIGINT) * CAST(seconds * 1e6 AS BIGINT)

@@ -93,6 +93,7 @@ def run_workload(folder: Path, models: RealOllama, jaeger: RealJaeger) -> Iterat
             narrow_server=narrow.url,
             dead_server=f"http://127.0.0.1:{dead_port}",
             log=str(folder / "calls.jsonl"),
+            prices=str(_prices(folder, wide.url, narrow.url)),
             records=str(folder / "facts.jsonl"),
         )
         began = time.time()
@@ -158,3 +159,37 @@ def _wait_for_last_values(prometheus: Iterable[RealPrometheus]) -> float:
 
     wait_until(has_arrived, "the last metrics in Prometheus", seconds=60)
     return time.time()
+
+
+def _prices(folder: Path, *urls: str) -> Path:
+    """Write a price file with a budget that is used up, and one that is not."""
+    servers = [url.removeprefix("http://") for url in urls]
+    file = folder / "prices.toml"
+    file.write_text(
+        f"""
+        currency = "EUR"
+        [[machine]]
+        name = "box"
+        servers = {json.dumps(servers)}
+        slots = 1000
+        [[machine.price]]
+        from = 2020-01-01
+        idle_watts = 60
+        busy_watts = 350
+        price_per_kwh = 0.3
+        rent_per_hour = 1
+        [[budget]]
+        name = "tokens of each kind"
+        limit = 1
+        unit = "tokens"
+        period = "day"
+        each = "tag:kind"
+        [[budget]]
+        name = "money of each model"
+        limit = 1_000_000
+        unit = "money"
+        period = "month"
+        each = "model"
+        """
+    )
+    return file

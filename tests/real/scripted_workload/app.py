@@ -81,6 +81,8 @@ class Plan:
     """`HOST:PORT` of a registry that has every model."""
     log: str
     """File for the replay log."""
+    prices: str
+    """The price file."""
     records: str
     """File to which it writes one `Fact` per line."""
     rounds: int = 3
@@ -378,6 +380,7 @@ def run(plan: Plan) -> None:
         replay_log=plan.log,
         residency=True,
         residency_interval=0.2,
+        prices=plan.prices,
         time_per_output_chunk=True,
     )
     app = App(plan)

@@ -1,0 +1,1 @@
+"""What machines and cloud models cost, and budgets: values, and the file that has them."""
