@@ -235,6 +235,8 @@ class Comparison:
     first: Figures
     second: Figures
     forecast: Figures
+    unrest: float
+    """By which factor the machine's speed varied during the real runs."""
 
     def errors(self) -> dict[str, float]:
         """Relative errors of the forecast, against the mean of the real runs."""
@@ -268,6 +270,10 @@ def forecast(light: Workload, stage: Stage, rows: Sequence[Row]) -> Figures:
     setup = light.setup(num_parallel=stage.num_parallel, max_loaded=stage.max_loaded, warm={})
     ends = {id(end.demand): end for end in simulate(demands, setup).ends}
     return Figures.of_ends([ends[id(demand)] for demand in demands])
+
+
+def _unrest(rows: Sequence[Row]) -> float:
+    return Workload.from_rows(rows).models[A].unrest or 1.0
 
 
 def _demand(light: Workload, stage: Stage, row: Row, start: Any) -> Demand:
@@ -326,6 +332,7 @@ def check(
                 first=Figures.of_rows(first),
                 second=Figures.of_rows(second),
                 forecast=forecast(learnt, stage, first),
+                unrest=max(map(_unrest, (first, second))),
             )
             for stage, first, second in pairs
         ],

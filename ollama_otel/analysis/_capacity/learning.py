@@ -68,6 +68,8 @@ class LearntModel(Struct, frozen=True, kw_only=True):
     """Time of client and network for the rest."""
     new_share: float
     """Share of the tokens of prompts that was not in the cache."""
+    unrest: float | None
+    """By which factor the machine's speed varied while it evaluated prompts; None: too few."""
     most_calls: int
     """Most calls whose tokens were generated at the same time, seen often enough; 0: none were
     generated.
@@ -145,6 +147,7 @@ def learn(evidence: Evidence, usual: float | None = None) -> LearntModel:
         before_first=median(evidence.before_first),
         after_last=median(evidence.after_last),
         new_share=prompts.new_share(evidence.prompts),
+        unrest=prompts.unrest(evidence.prompts),
         most_calls=0 if generation is None else step.points[-1][0],
         interference=interference,
         has_load=bool(evidence.loads),
