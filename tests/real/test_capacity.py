@@ -22,9 +22,11 @@ FIRST_TOKEN = 0.2
 STEPS = 0.02
 """Seconds: an error of a first token below it is that of some steps of generation."""
 BY_CHANCE = 0.05
-"""More than the target: of some 60 calls, two change a quantile."""
-RESTLESS = 1.5
-"""Unrest of a machine on which nothing can be forecast: alone, it is 1.1 to 1.3."""
+"""More than the target: of some 60 calls, two change a quantile. What so short a light run allows
+to know comes on top, as the forecast itself says it (`doubt`).
+"""
+RESTLESS = 1.3
+"""Unrest of a machine on which nothing can be forecast: alone, it is 1.1 to 1.2."""
 OF_FLOOR = 1.5
 """The floor is one difference, and chance makes others larger."""
 
@@ -57,7 +59,8 @@ def test_a_forecast_is_as_near_as_promised_or_as_another_real_run(
 ) -> None:
     each = settled(found, number)
     target = BY_CHANCE + TARGETS[figure] * (2 if each.stage.is_changed else 1)
-    assert abs(each.errors()[figure]) <= max(target, OF_FLOOR * worst_floor(found, figure))
+    limit = max(target + each.doubt(figure), OF_FLOOR * worst_floor(found, figure))
+    assert abs(each.errors()[figure]) <= limit
 
 
 @pytest.mark.parametrize("number", range(len(CHECKED)), ids=[stage.name for stage in CHECKED])
@@ -65,7 +68,8 @@ def test_a_forecast_is_as_near_as_promised_or_as_another_real_run(
 def test_first_tokens_are_forecast(found: Check, number: int, figure: str) -> None:
     each = settled(found, number)
     target = BY_CHANCE + max(FIRST_TOKEN, STEPS / each.real()[figure])
-    assert abs(each.errors()[figure]) <= max(target, OF_FLOOR * worst_floor(found, figure))
+    limit = max(target + each.doubt(figure), OF_FLOOR * worst_floor(found, figure))
+    assert abs(each.errors()[figure]) <= limit
 
 
 def test_what_was_learnt_is_plausible(found: Check) -> None:
