@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_otel import AsyncClient, Settings
-from ollama_otel.analysis import Workload, open_log
+from ollama_otel.analysis import LearntModel, Workload, open_log
 from ollama_otel.analysis._capacity.demand import CallEnd, Demand
 from ollama_otel.analysis._capacity.observation import COLUMNS
 from ollama_otel.analysis._capacity.quantiles import median, quantile
@@ -89,10 +89,10 @@ MIXED: dict[str, Any] = {"mix": {A: 0.8, B: 0.2}, "keep_alive": {B: "1s"}}
 LIGHT = Stage(name="light", rate=2.5, **MIXED, is_changed=False)
 STAGES = (
     Stage(name="the light run again", rate=2.5, **MIXED, is_changed=False, is_in_ci=False),
-    Stage(name="twice the rate", rate=5.0, **MIXED, is_changed=False),
+    Stage(name="twice the rate", rate=5.0, **MIXED, is_changed=False, is_in_ci=False),
     Stage(name="NUM_PARALLEL 1", rate=3.5, num_parallel=1),
     Stage(name="NUM_PARALLEL 2", rate=4.5, num_parallel=2),
-    Stage(name="NUM_PARALLEL 4", rate=5.5, is_in_ci=False),
+    Stage(name="NUM_PARALLEL 4", rate=5.5),
     Stage(name="two models, one place", rate=1.2, max_loaded=1, mix={A: 0.5, B: 0.5}),
 )
 
@@ -235,6 +235,15 @@ class Comparison:
     first: Figures
     second: Figures
     forecast: Figures
+    others: list[Figures]
+    """Forecasts from the light run's calls drawn anew: what so few calls allow to know."""
+    unrest: float
+    """By which factor the machine's speed varied during the real runs."""
+
+    def doubt(self, figure: str) -> float:
+        """The largest relative difference of the other forecasts from the forecast."""
+        value = self.forecast.values()[figure]
+        return max(abs(other.values()[figure] / value - 1) for other in self.others)
 
     def errors(self) -> dict[str, float]:
         """Relative errors of the forecast, against the mean of the real runs."""
@@ -261,17 +270,27 @@ class Comparison:
         ]
 
 
-def forecast(light: Workload, stage: Stage, rows: Sequence[Row]) -> Figures:
+def forecast(
+    models: Mapping[str, LearntModel], light: Workload, stage: Stage, rows: Sequence[Row]
+) -> Figures:
     """Simulate the calls of a real run with what was learnt from the light one."""
     start = rows[0]["started_at"]
-    demands = [_demand(light, stage, row, start) for row in rows]
-    setup = light.setup(num_parallel=stage.num_parallel, max_loaded=stage.max_loaded, warm={})
+    demands = [_demand(models[row["model"]], stage, row, start) for row in rows]
+    setup = light.setup(
+        models={name: model.speed for name, model in models.items()},
+        num_parallel=stage.num_parallel,
+        max_loaded=stage.max_loaded,
+        warm={},
+    )
     ends = {id(end.demand): end for end in simulate(demands, setup).ends}
     return Figures.of_ends([ends[id(demand)] for demand in demands])
 
 
-def _demand(light: Workload, stage: Stage, row: Row, start: Any) -> Demand:
-    model = light.models[row["model"]]
+def _unrest(rows: Sequence[Row]) -> float:
+    return Workload.from_rows(rows).models[A].unrest or 1.0
+
+
+def _demand(model: LearntModel, stage: Stage, row: Row, start: Any) -> Demand:
     keep_alive = stage.keep_alive.get(row["model"])
     return Demand(
         arrives_at=(row["started_at"] - start).total_seconds(),
@@ -325,7 +344,12 @@ def check(
                 stage=stage,
                 first=Figures.of_rows(first),
                 second=Figures.of_rows(second),
-                forecast=forecast(learnt, stage, first),
+                forecast=forecast(learnt.models, learnt, stage, first),
+                others=[
+                    forecast(learnt.resampled(random.Random(seed)), learnt, stage, first)
+                    for seed in range(10)
+                ],
+                unrest=max(map(_unrest, (first, second))),
             )
             for stage, first, second in pairs
         ],

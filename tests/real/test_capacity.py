@@ -1,14 +1,15 @@
 """Forecasts of capacity, checked against a real Ollama under heavier load and other settings.
 
 A noisy machine decides for itself: where two equal real runs differ by more than a forecast may be
-off, their difference is the limit.
+off, their difference is the limit; and where equal prompts take very different times, nothing can
+be forecast and the test is skipped.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from .capacity_check import STAGES, Check, check
+from .capacity_check import STAGES, Check, Comparison, check
 from .conftest import do_without
 from .servers import ServerNotInstalledError
 
@@ -20,6 +21,12 @@ TARGETS = {"duration p50": 0.1, "duration p95": 0.1, "throughput": 0.05}
 FIRST_TOKEN = 0.2
 STEPS = 0.02
 """Seconds: an error of a first token below it is that of some steps of generation."""
+BY_CHANCE = 0.05
+"""More than the target: of some 60 calls, two change a quantile. What so short a light run allows
+to know comes on top, as the forecast itself says it (`doubt`).
+"""
+RESTLESS = 1.3
+"""Unrest of a machine on which nothing can be forecast: alone, it is 1.1 to 1.2."""
 OF_FLOOR = 1.5
 """The floor is one difference, and chance makes others larger."""
 
@@ -32,6 +39,15 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Check:
         do_without(error)
 
 
+def settled(found: Check, number: int) -> Comparison:
+    """The comparison, unless the machine's speed varied too much while it was made."""
+    each = found.comparisons[number]
+    unrest = max(found.light.models["random-a"].unrest or 1.0, each.unrest)
+    if unrest > RESTLESS:
+        pytest.skip(f"the speed of this machine varied by a factor of {unrest:.1f} for equal work")
+    return each
+
+
 def worst_floor(found: Check, figure: str) -> float:
     return max(abs(each.floor()[figure]) for each in found.comparisons)
 
@@ -41,17 +57,19 @@ def worst_floor(found: Check, figure: str) -> float:
 def test_a_forecast_is_as_near_as_promised_or_as_another_real_run(
     found: Check, number: int, figure: str
 ) -> None:
-    each = found.comparisons[number]
-    target = TARGETS[figure] * (2 if each.stage.is_changed else 1)
-    assert abs(each.errors()[figure]) <= max(target, OF_FLOOR * worst_floor(found, figure))
+    each = settled(found, number)
+    target = BY_CHANCE + TARGETS[figure] * (2 if each.stage.is_changed else 1)
+    limit = max(target + each.doubt(figure), OF_FLOOR * worst_floor(found, figure))
+    assert abs(each.errors()[figure]) <= limit
 
 
 @pytest.mark.parametrize("number", range(len(CHECKED)), ids=[stage.name for stage in CHECKED])
 @pytest.mark.parametrize("figure", ["first token p50", "first token p95"])
 def test_first_tokens_are_forecast(found: Check, number: int, figure: str) -> None:
-    each = found.comparisons[number]
-    target = max(FIRST_TOKEN, STEPS / each.real()[figure])
-    assert abs(each.errors()[figure]) <= max(target, OF_FLOOR * worst_floor(found, figure))
+    each = settled(found, number)
+    target = BY_CHANCE + max(FIRST_TOKEN, STEPS / each.real()[figure])
+    limit = max(target + each.doubt(figure), OF_FLOOR * worst_floor(found, figure))
+    assert abs(each.errors()[figure]) <= limit
 
 
 def test_what_was_learnt_is_plausible(found: Check) -> None:

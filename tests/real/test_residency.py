@@ -104,6 +104,8 @@ def test_a_load_a_request_to_unload_and_what_the_gauges_say(
     attributes = it.chat(num_ctx=512)
     assert attributes[names.MODEL_CONTEXT_LENGTH] == 512
     assert attributes[names.MODEL_GPU_SHARE] == 0.0
+    assert attributes[names.MODEL_SIZE] == memory
+    assert attributes[names.MODEL_GPU_SIZE] == 0
     assert names.RELOAD_CAUSE not in attributes
 
     it.client.generate("tiny-agent", keep_alive=0)

@@ -174,6 +174,7 @@ def test_a_span_tells_what_the_model_ran_on_and_why_it_was_loaded_again(
 
     until(has_told)
     assert (warm[names.MODEL_GPU_SHARE], warm[names.MODEL_CONTEXT_LENGTH]) == (1.0, 2048)
+    assert warm[names.MODEL_SIZE] == warm[names.MODEL_GPU_SIZE] > 0
     assert names.RELOAD_CAUSE not in warm
     client.chat("m", HELLO, options={"num_ctx": 512}, stream=False)
     cold = last_span(capture)

@@ -20,8 +20,8 @@ __all__ = ["Engine", "Running"]
 _CHUNK: Final = 512.0
 """Tokens of a prompt in one batch; each batch also has one token of every other call."""
 _NO_STEPS: Final = 1e-4
-_NO_WORK: Final = 1e-9
-"""Steps and seconds that are none: rounding errors of many sums are below them."""
+_NO_TIME: Final = 1e-7
+"""Steps and seconds that are none: rounding errors of many sums, and of times, are below them."""
 
 
 class Running:
@@ -103,9 +103,8 @@ class Engine:
         if self._prompts:
             times.append(self._now + max(0.0, self._prompts[0].work) * self._slowdown)
         if self._decoding:
-            steps = max(0.0, self._decoding[0][0] - self._steps_done)
             rate = self._steps_beside_prompts() if self._prompts else 1.0 / self._step_time()
-            times.append(self._now + steps / rate)
+            times.append(self._now + max(0.0, self._steps_left()) / rate)
         return min(times, default=None)
 
     # --- slots ----------------------------------------------------------------------------
@@ -145,20 +144,25 @@ class Engine:
 
     def finished(self) -> list[Running]:
         """Move calls with a finished prompt on to generation; return those that have ended."""
-        while self._prompts and self._prompts[0].work <= _NO_WORK:
+        while self._prompts and self._prompts[0].work <= _NO_TIME:
             call = self._prompts.popleft()
             call.decoding_at = self._now
             steps = max(0.0, call.demand.output_tokens - 1.0)
             heappush(self._decoding, (self._steps_done + steps, next(self._order), call))
             self._context += call.demand.context
         ended = []
-        while self._decoding and self._decoding[0][0] <= self._steps_done + _NO_STEPS:
+        while self._decoding and self._steps_left() <= _NO_STEPS:
             ended.append(heappop(self._decoding)[2])
             self._context -= ended[-1].demand.context
         if not self._decoding:
             self._steps_done = self._context = 0.0
         self.version += 1
         return ended
+
+    def _steps_left(self) -> float:
+        """Return the steps until the next answer is done; none if they take no time."""
+        steps = self._decoding[0][0] - self._steps_done
+        return 0.0 if steps * self._step_time() <= _NO_TIME else steps
 
     def _step_time(self) -> float:
         calls = len(self._decoding)

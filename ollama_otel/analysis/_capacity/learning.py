@@ -17,6 +17,8 @@ from ollama_otel.analysis._capacity.server import ModelSpeed, StepTimes
 __all__ = ["Evidence", "LearntModel", "evidence_of", "learn_all"]
 
 _FEW_UNQUEUED: Final = 5
+_NO_TIME: Final = 1e-9
+"""Seconds of a step of a model that was never seen to generate."""
 _ENOUGH: Final = 1000
 _T = TypeVar("_T")
 
@@ -66,6 +68,8 @@ class LearntModel(Struct, frozen=True, kw_only=True):
     """Time of client and network for the rest."""
     new_share: float
     """Share of the tokens of prompts that was not in the cache."""
+    unrest: float | None
+    """By which factor the machine's speed varied while it evaluated prompts; None: too few."""
     most_calls: int
     """Most calls whose tokens were generated at the same time, seen often enough; 0: none were
     generated.
@@ -127,7 +131,7 @@ def learn(evidence: Evidence, usual: float | None = None) -> LearntModel:
     interference = None if generation is None else generation.interference
     slowed = usual if interference is None else interference
     prompts = fit_prompts([each.undisturbed(slowed or 0.0) for each in evidence.prompts])
-    step = StepTimes(((1, 0.0),)) if generation is None else generation.step
+    step = StepTimes(((1, _NO_TIME),)) if generation is None else generation.step
     return LearntModel(
         calls=len(evidence.before_first),
         speed=ModelSpeed(
@@ -143,6 +147,7 @@ def learn(evidence: Evidence, usual: float | None = None) -> LearntModel:
         before_first=median(evidence.before_first),
         after_last=median(evidence.after_last),
         new_share=prompts.new_share(evidence.prompts),
+        unrest=prompts.unrest(evidence.prompts),
         most_calls=0 if generation is None else step.points[-1][0],
         interference=interference,
         has_load=bool(evidence.loads),

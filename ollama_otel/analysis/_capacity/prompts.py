@@ -20,6 +20,7 @@ __all__ = ["Prompt", "PromptFit", "fit_prompts"]
 _SLOWEST: Final = 0.8
 _CACHED_BELOW: Final = 0.6
 """Of the time without a cache: a prompt that took less had a part in the cache."""
+_MANY: Final = 20
 _LONG: Final = 8
 """Tokens of a prompt whose time says something of its length."""
 
@@ -54,6 +55,24 @@ class PromptFit(Struct, frozen=True, kw_only=True, gc=False):
         if prompt.seconds >= _CACHED_BELOW * whole:
             return float(prompt.tokens)
         return max(1.0, (prompt.seconds - self.constant) / self.per_token)
+
+    def unrest(self, prompts: Sequence[Prompt]) -> float | None:
+        """Return by which factor the machine's speed varies; None with few prompts.
+
+        The p90 of the times of whole prompts that were alone, each divided by the expected one, by
+        their p25. Nothing but the machine makes them differ.
+        """
+        ratios = [
+            each.seconds / (self.constant + self.per_token * each.tokens)
+            for each in prompts
+            if each.is_alone
+            and each.seconds > 0.0
+            and self.per_token > 0.0
+            and self.new_tokens(each) == each.tokens
+        ]
+        if len(ratios) < _MANY:
+            return None
+        return quantile(ratios, 0.9) / quantile(ratios, 0.25)
 
     def new_share(self, prompts: Sequence[Prompt]) -> float:
         """Return the share of tokens that were evaluated, of prompts that were alone."""

@@ -45,6 +45,7 @@ _SEEN_SHARE: Final = 0.005
 _QUEUED_ABOVE: Final = 0.02
 """Seconds; a longer rest that is also three times the usual one has a wait for a slot."""
 _FEW_QUEUED: Final = 3
+_RESTLESS: Final = 1.5
 _SHARED: Final = 1.0
 """The interference of models on one device, if it is not known."""
 _THINKS_AT_MOST: Final = 1800.0
@@ -249,7 +250,7 @@ def _slots(
     for times in seen.slots.values():
         whole = sum(times.values())
         often = [used for used, seconds in times.items() if seconds >= _SEEN_SHARE * whole]
-        most = max(most, *often)
+        most = max([most, *often])
     queued = sum(
         call.rest
         > models[call.model].overhead + max(_QUEUED_ABOVE, 2 * models[call.model].overhead)
@@ -334,6 +335,11 @@ def _notes_of_model(name: str, model: LearntModel) -> Iterable[str]:
         yield (
             f"{name} never generated for two calls at once: how calls slow each other is unknown. "
             "Forecasts with more than one slot are a range from no slow-down to no gain."
+        )
+    if model.unrest is not None and model.unrest > _RESTLESS:
+        yield (
+            f"The time of {name}'s prompts varied by a factor of {model.unrest:.1f} for the same "
+            "work: the machine did other things, and forecasts are rough."
         )
     if not model.has_load:
         yield f"{name} was never loaded in these calls; its load time is taken as 0."

@@ -192,3 +192,16 @@ def test_recorded_calls_are_reproduced(slots: int) -> None:
     for pair in pairs:
         assert pair is not None
         assert pair.error == pytest.approx(0.0, abs=0.06)
+
+
+def test_a_restless_machine_is_said() -> None:
+    steady = log(poisson(2, 200, prompt=(50, 200)))
+    workload = Workload.from_rows(steady)
+    assert workload.models["m"].unrest == pytest.approx(1.0, abs=0.1)
+    assert not any("the machine did other things" in note for note in workload.notes)
+    for number, row in enumerate(steady):
+        slower = (number % 4) * row["prompt_eval_duration"] / 2
+        for name in ("prompt_eval_duration", "total_duration", "duration"):
+            row[name] += slower
+    notes = Workload.from_rows(steady).notes
+    assert any("the machine did other things" in note for note in notes)
