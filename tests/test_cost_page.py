@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from ollama_otel._cli import main
 from ollama_otel._prices.reading import parse_prices
+from ollama_otel.analysis import read_measured
 from ollama_otel.testing import FakeOllama
 from tests.analysis.cost.logs import call, write_log
 
@@ -45,8 +47,38 @@ def test_the_price_file_is_one() -> None:
 
 
 def test_every_block_is_of_a_known_kind() -> None:
-    assert {language for language, _ in BLOCKS} == {"", "toml", "python"}
+    assert {language for language, _ in BLOCKS} == {"", "toml", "sh", "python"}
     assert len(COMMANDS) == 4
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "sh"])
+def test_scripts_that_measure_make_a_file_that_can_be_read(code: str, tmp_path: Path) -> None:
+    programs = {
+        "nvidia-smi": "echo 60.5; echo 40",
+        "ollama": "echo NAME ID; echo llama3.2 1",
+        "sleep": '[ "$(wc -l < power.csv)" -lt 4 ] && /bin/sleep 1.1',
+        "curl": """echo '{"data": {"result": [{"values": [[1, "5"], [16, "9.5"]]}]}}'""",
+        "jq": "cat > given.json; echo time,joules; echo 1,5; echo 16,9.5",
+    }
+    for name, script in programs.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/bash\n{script}\n")
+        program.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    found = read_measured(tmp_path / "power.csv")
+    assert len(found.joules) >= 1
+    assert found.joules.min() > 0
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -18,7 +18,7 @@ from ollama_otel._wire.model_names import short_name
 from ollama_otel.analysis import Calls, open_clickhouse, open_log
 from ollama_otel.errors import AnalysisError
 
-__all__ = ["add_source", "opened"]
+__all__ = ["add_source", "is_url", "opened"]
 
 _URLS: Final = ("http://", "https://")
 
@@ -90,6 +90,11 @@ def opened(arguments: argparse.Namespace, *, whole: bool = False) -> Iterator[Ca
         yield narrowed
 
 
+def is_url(source: str) -> bool:
+    """Whether a source is a ClickHouse server, and no log."""
+    return source.startswith(_URLS)
+
+
 def _narrowed(calls: Calls, arguments: argparse.Namespace) -> Calls:
     narrowed = calls.between(arguments.since, arguments.until)
     if arguments.model is not None:
@@ -105,7 +110,7 @@ def _narrowed(calls: Calls, arguments: argparse.Namespace) -> Calls:
 
 
 def _source(arguments: argparse.Namespace) -> Calls:
-    if arguments.source.startswith(_URLS):
+    if is_url(arguments.source):
         return open_clickhouse(
             arguments.source,
             database=arguments.database,

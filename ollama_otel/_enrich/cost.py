@@ -11,7 +11,7 @@ from typing import Final
 from ollama_otel import _process
 from ollama_otel._display import logger
 from ollama_otel._prices.computation import REFUSED
-from ollama_otel._prices.values import Machine, Prices
+from ollama_otel._prices.values import Machine, MachinePrice, Prices, start_of
 from ollama_otel.records import CallCost, CallRecord, CallStart
 
 __all__ = ["CostEnricher"]
@@ -30,13 +30,8 @@ class CostEnricher:
     def __init__(self, prices: Prices, clock: Callable[[], float] = time.perf_counter) -> None:
         self._currency = prices.currency
         self._clock = clock
-        clocks = {machine.name: _SharedTime() for machine in prices.machine}
-        self._machines = {
-            server: (machine, clocks[machine.name])
-            for machine in prices.machine
-            for server in machine.servers
-        }
-        self._clocks = tuple(clocks.values())
+        machines = tuple(map(_Machine, prices.machine))
+        self._machines = {server: each for each in machines for server in each.servers}
         self._unknown: set[str] = set()
         _process.at_fork(after_in_child=self._reset_after_fork)
 
@@ -49,13 +44,10 @@ class CostEnricher:
         if found is None:
             self._report(server)
             return None
-        machine, shared = found
-        return partial(self._end, machine, shared, shared.begin(self._clock()))
+        return partial(self._end, found, found.time.begin(self._clock()))
 
-    def _end(
-        self, machine: Machine, shared: _SharedTime, at_begin: float, record: CallRecord
-    ) -> CallCost | None:
-        seconds = shared.end(self._clock()) - at_begin
+    def _end(self, machine: _Machine, at_begin: float, record: CallRecord) -> CallCost | None:
+        seconds = machine.time.end(self._clock()) - at_begin
         price = machine.price_at(record.start.started_at / 1e9)
         if price is None or not _is_computed(record):
             return None
@@ -79,8 +71,21 @@ class CostEnricher:
 
     def _reset_after_fork(self) -> None:
         """Forget the parent's calls, and locks that it may have held."""
-        for shared in self._clocks:
-            shared.reset()
+        for machine in self._machines.values():
+            machine.time.reset()
+
+
+class _Machine:
+    """A machine, its prices by the time from which they hold, and what its calls share."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.servers = machine.servers
+        self.time = _SharedTime()
+        self._prices = tuple((start_of(price.from_), price) for price in machine.price)
+
+    def price_at(self, time: float) -> MachinePrice | None:
+        """Return the price at a time, in seconds since the epoch; None before the first one."""
+        return next((price for start, price in reversed(self._prices) if start <= time), None)
 
 
 class _SharedTime:

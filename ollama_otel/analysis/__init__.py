@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ollama_otel.analysis._advice.advice import Advice, AdviceKind, Advisory, Unchecked
+    from ollama_otel.analysis._advice.advisor import advise
     from ollama_otel.analysis._cost.gpu_seconds import gpu_seconds_sql
     from ollama_otel.analysis._cost.power import Measured, read_measured
     from ollama_otel.analysis._cost.report import cost
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from ollama_otel.analysis._store.progress import Progress
 
 __all__ = [
+    "Advice",
+    "AdviceKind",
+    "Advisory",
     "BreakEven",
     "BudgetState",
     "BudgetUse",
@@ -44,6 +49,8 @@ __all__ = [
     "Progress",
     "Report",
     "RunClickHouse",
+    "Unchecked",
+    "advise",
     "cost",
     "gpu_seconds_sql",
     "open_clickhouse",
@@ -53,6 +60,9 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Advice": "_advice.advice",
+    "AdviceKind": "_advice.advice",
+    "Advisory": "_advice.advice",
     "BreakEven": "_cost.results",
     "BudgetState": "_cost.results",
     "BudgetUse": "_cost.results",
@@ -68,6 +78,8 @@ _ROOMS = {
     "Progress": "_store.progress",
     "Report": "_report.values",
     "RunClickHouse": "_store.clickhouse",
+    "Unchecked": "_advice.advice",
+    "advise": "_advice.advisor",
     "cost": "_cost.report",
     "gpu_seconds_sql": "_cost.gpu_seconds",
     "open_clickhouse": "_store.clickhouse",

@@ -258,6 +258,7 @@ def test_commands_are_listed_by_how_often_they_are_needed(
         "show",
         "tail",
         "top",
+        "advise",
         "cost",
         "load",
         "diff",

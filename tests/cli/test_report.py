@@ -94,3 +94,20 @@ def test_a_narrowed_report_is_on_those_calls(log: Path, capsys: pytest.CaptureFi
     values = json.loads(capsys.readouterr().out)
     assert 200 < values["calls"]["total"] < 400
     assert {row["values"]["model"] for row in values["calls"]["rows"]} == {"qwen3:8b"}
+
+
+def test_costs_of_some_calls_only_are_refused(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["report", str(log), "--prices", "prices.toml", "--user", "user1"]
+    assert main(arguments) == 2
+    assert "expected all calls, found --user" in capsys.readouterr().err
+
+
+def test_a_quick_page_has_no_advice(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sections = []
+    for options in ([], ["--quick"]):
+        assert main(["report", str(log), "--json", *options]) == 0
+        values = json.loads(capsys.readouterr().out)
+        sections.append({section["name"] for section in values["sections"]})
+    assert sections[0] - sections[1] == {"advice"}

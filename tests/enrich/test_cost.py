@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ollama_otel import Client, Settings, call_context, configure
 from ollama_otel import _names as names
 from ollama_otel._enrich.cost import CostEnricher
+from ollama_otel._facts import FACTS
 from ollama_otel._prices.reading import parse_prices
 from ollama_otel._telemetry.cost_metrics import _MOST_VALUES, BudgetObserver, CostInstruments
 from ollama_otel._telemetry.instrumentation import build_instrumentation
@@ -201,6 +202,12 @@ def test_a_forked_process_does_not_share_with_calls_of_its_parent() -> None:
         is_right = end is not None and end(ended(started())).gpu_seconds_estimate == 2.0
         os._exit(0 if is_right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_small_amount_is_logged_as_it_is() -> None:
+    record = ended(started(), cost=CallCost(estimate=2.4093389e-07, currency="EUR"))
+    assert FACTS.end_values(record)["cost"] == {"estimate": 2.4093389e-07, "currency": "EUR"}
+    assert FACTS.flat(record.start, record)["cost_estimate"] == 2.4093389e-07
 
 
 # --- telemetry ----------------------------------------------------------------------------

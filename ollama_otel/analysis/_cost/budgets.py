@@ -12,7 +12,7 @@ from ollama_otel._prices.values import Budget, BudgetPeriod
 from ollama_otel._wire.model_names import key_of, short_name
 from ollama_otel.analysis._cost.calls import CostedCalls
 from ollama_otel.analysis._cost.columns import Codes, codes_of
-from ollama_otel.analysis._cost.grouping import days_of, group_codes, months_of
+from ollama_otel.analysis._cost.grouping import group_codes, months_of
 from ollama_otel.analysis._cost.results import BudgetState, BudgetUse
 from ollama_otel.analysis._cost.sharing import Array
 
@@ -31,7 +31,7 @@ def budget_uses(budget: Budget, calls: CostedCalls, columns: dict[str, str]) -> 
 
     `columns` has the names of the columns of groups.
     """
-    periods = (days_of if budget.period == "day" else months_of)(calls.started_at)
+    periods = calls.days if budget.period == "day" else months_of(calls.days)
     each = _each(budget, calls, columns)
     amounts, numbers = _amounts(budget, calls), each.numbers
     is_meant = _is_meant(budget, calls, columns) & (numbers >= 0)

@@ -25,7 +25,7 @@ from ollama_otel.analysis._cost.columns import (
     floats_of,
     seconds_of,
 )
-from ollama_otel.analysis._cost.grouping import expression_of, model_codes
+from ollama_otel.analysis._cost.grouping import days_of, expression_of, model_codes
 from ollama_otel.analysis._cost.machines import Segments, SharedCost, segments_of, share_cost
 from ollama_otel.analysis._cost.power import Measured
 from ollama_otel.analysis._cost.sharing import Array
@@ -50,7 +50,6 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "prompt_eval_duration": "prompt_eval_duration",
     "eval_duration": "eval_duration",
     "is_embedding": "CASE WHEN operation IN ('embed', 'embeddings') THEN 1 ELSE 0 END",
-    "has_queue": f"CASE WHEN queue_estimate > {_QUEUE} THEN 1 ELSE 0 END",
 } | ({_CACHED: _CACHED} if _HAS_CACHED else {})
 
 
@@ -96,10 +95,10 @@ class CostedCalls:
         total: Array = self.machine + self.energy + self.idle
         return total
 
-    @property
-    def estimated_queues(self) -> int:
-        """Calls whose time on the machine begins after an estimated wait."""
-        return int(floats_of(self.table, "has_queue").sum())
+    @cached_property
+    def days(self) -> Codes:
+        """The day on which each call began, in UTC."""
+        return days_of(self.started_at)
 
 
 def costed_calls(
@@ -154,16 +153,20 @@ def costed_calls(
 
 def left_out(
     source: Calls, period: tuple[datetime | None, datetime | None] = (None, None)
-) -> dict[str, int]:
-    """Return how many calls for inference cost nothing here, by reason."""
+) -> tuple[dict[str, int], int]:
+    """Return how many calls for inference cost nothing here, by reason.
+
+    And the number of those whose time on the machine begins after an estimated wait.
+    """
+    conditions = [*LEFT_OUT.values(), f"{COMPUTED} AND queue_estimate > {_QUEUE}"]
     counts = ", ".join(
         f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END) AS count_{number}"
-        for number, condition in enumerate(LEFT_OUT.values())
+        for number, condition in enumerate(conditions)
     )
     where, parameters = _inside(period)
     row = source.query(f"SELECT {counts} FROM calls{where}", **parameters)
-    found = {name: row[f"count_{n}"][0].as_py() or 0 for n, name in enumerate(LEFT_OUT)}
-    return {name: int(count) for name, count in found.items() if count}
+    *left, queues = (int(column[0].as_py() or 0) for column in row.columns)
+    return {name: count for name, count in zip(LEFT_OUT, left, strict=True) if count}, queues
 
 
 def _read(

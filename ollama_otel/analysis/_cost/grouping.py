@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -50,26 +51,25 @@ def model_codes(codes: Codes) -> Codes:
 
 def days_of(times: Array) -> Codes:
     """Return the day of each time, in UTC."""
-    return _dates(times, "D")
-
-
-def months_of(times: Array) -> Codes:
-    """Return the month of each time, in UTC."""
-    return _dates(times, "M")
-
-
-def _dates(times: Array, unit: str) -> Codes:
     days = np.floor_divide(times, _DAY).astype(np.int64)
     first = days.min()
-    found = np.flatnonzero(np.bincount(days - first)) + first
-    dates = np.datetime_as_string(found.astype("datetime64[D]"), unit)  # type: ignore[call-overload]
-    texts = tuple(dict.fromkeys(map(str, dates)))
-    numbers = np.zeros(int(found.max() - first) + 1, dtype=np.int64)
-    numbers[found - first] = [texts.index(str(date)) for date in dates]
-    return Codes(numbers[days - first], texts)
+    found = np.flatnonzero(np.bincount(days - first))
+    numbers = np.zeros(int(found.max()) + 1, dtype=np.int64)
+    numbers[found] = np.arange(len(found))
+    dates = np.datetime_as_string((found + first).astype("datetime64[D]"))
+    return Codes(numbers[days - first], tuple(map(str, dates)))
 
 
-def sums(codes: Codes, values: Array | None) -> Array:
-    """Return the sum for each text of the codes, and last that without one; None: the number."""
+def months_of(days: Codes) -> Codes:
+    """Return the month of each day."""
+    return days.renamed({day: day[: len("2026-01")] for day in days.texts})
+
+
+def sums(codes: Codes, columns: Mapping[str, Array | None]) -> dict[str, Array]:
+    """Return the sums of columns for each text of the codes, and last those without one.
+
+    None in place of a column: the number of rows.
+    """
     places = np.where(codes.numbers < 0, len(codes.texts), codes.numbers)
-    return np.bincount(places, values, len(codes.texts) + 1)
+    count = len(codes.texts) + 1
+    return {name: np.bincount(places, column, count) for name, column in columns.items()}

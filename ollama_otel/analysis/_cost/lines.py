@@ -48,7 +48,7 @@ class Lines:
             "cloud": np.where(is_mapped, _zeroed(cloud), 0.0),
             "not_mapped": ~is_mapped,
         }
-        self._sums = {name: sums(codes, column) for name, column in columns.items()}
+        self._sums = sums(codes, columns)
 
     def total(self) -> CostLine:
         """Return the line of all calls."""

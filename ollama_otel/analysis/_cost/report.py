@@ -13,7 +13,7 @@ from ollama_otel.analysis._cost.budgets import budget_uses, groups_of
 from ollama_otel.analysis._cost.calls import CostedCalls, MachineShare, costed_calls, left_out
 from ollama_otel.analysis._cost.cloud import Tokens, cloud_amounts
 from ollama_otel.analysis._cost.columns import Codes
-from ollama_otel.analysis._cost.grouping import days_of, group_codes
+from ollama_otel.analysis._cost.grouping import group_codes
 from ollama_otel.analysis._cost.lines import Lines, known
 from ollama_otel.analysis._cost.power import Measured
 from ollama_otel.analysis._cost.results import (
@@ -54,6 +54,7 @@ def cost(
     columns = {group: f"group_{number}" for number, group in enumerate(groups)}
     found = costed_calls(calls, prices, groups=groups, period=(start, end), measured=measured)
     cloud, uses, unmapped = _cloud(found, prices)
+    left, estimated_queues = left_out(calls, (start, end))
     lines = Lines(found, _codes(found, by, columns), cloud)
     return CostReport(
         currency=prices.currency,
@@ -69,14 +70,14 @@ def cost(
         break_even=tuple(_break_evens(found, cloud)),
         budgets=tuple(use for each in prices.budget for use in budget_uses(each, found, columns)),
         without_timings=int(np.isnan(found.to_input).sum()),
-        estimated_queues=found.estimated_queues,
-        left_out=left_out(calls, (start, end)),
+        estimated_queues=estimated_queues,
+        left_out=left,
     )
 
 
 def _codes(calls: CostedCalls, by: str, columns: Mapping[str, str]) -> Codes:
     if by == "day":
-        return days_of(calls.started_at)
+        return calls.days
     if by == "model":
         return calls.models
     return group_codes(calls.table, columns[by], by)

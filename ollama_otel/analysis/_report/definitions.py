@@ -213,5 +213,12 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "The use in the last day or month of the report. At its end: what is used then at the pace "
         "so far.",
     ),
+    # Advice.
+    "advice_table": Definition(
+        "Settings to change",
+        "Each with what the calls show, and an estimate of their median duration after the change. "
+        "What would save most in all comes first. `ollama-otel advise` says how each estimate is "
+        "computed.",
+    ),
 }
 """By the name of the figure or the number."""

@@ -86,12 +86,15 @@ def test_the_time_on_the_machine_is_the_servers_total_without_its_queue(tmp_path
         call(0, 10, model="slow", total_duration=4.0, queue_estimate=1.0),
         # Two attempts: the second one was sent after 5 s.
         call(100, 8, model="again", total_duration=3.0, resilience={"attempts": 2, "delay": 5.0}),
+        # While that one waited, it was not on the machine.
+        call(101, 3, model="meanwhile"),
         # The server did not say.
         call(200, 6, model="left", total_duration=None, outcome="abandoned", ending="closed_early"),
     )
     lines = by_name(found)
     assert lines["slow"].gpu_seconds == 3
     assert lines["again"].gpu_seconds == 3
+    assert lines["meanwhile"].gpu_seconds == 3
     assert lines["left"].gpu_seconds == 6
     assert found.estimated_queues == 1
 

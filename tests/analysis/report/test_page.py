@@ -235,7 +235,7 @@ def test_the_page_opens_with_what_needs_attention_and_then_the_calls(page: Eleme
     sections = [section.attributes["id"] for section in page.all("section")]
     assert sections == [
         *("attention", "calls", "latency", "tokens", "errors", "cold_starts", "cuts", "tools"),
-        *("costs", "definitions"),
+        *("costs", "advice", "definitions"),
     ]
     attention = page.all("section")[0]
     assert len(attention.all("li")) >= 7

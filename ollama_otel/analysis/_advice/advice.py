@@ -1,0 +1,96 @@
+"""What the rules say: advice, and what could not be checked."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+__all__ = ["Advice", "AdviceKind", "Advisory", "Unchecked"]
+
+AdviceKind = Literal[
+    "mixed_num_ctx",
+    "other_num_ctx",
+    "keep_alive_short",
+    "prompt_cut",
+    "context_too_large",
+    "model_on_cpu",
+    "tool_loop",
+    "same_prompt",
+    "retry_storm",
+    "cancels_in_row",
+    "cache_taken",
+    "cache_broken",
+    "answer_runaway",
+    "answer_cut",
+    "json_temperature",
+    "model_too_large",
+]
+"""What a rule looks for; `docs/advice.md` has a section for each."""
+
+_PAGE: Final = "docs/advice.md"
+
+
+class Advice(Struct, frozen=True, kw_only=True):
+    """A setting to change, with its evidence."""
+
+    kind: AdviceKind
+    model: str
+    server: str | None
+    """Host and port; None if the calls do not say."""
+    seen: str
+    """What the calls show, as a sentence."""
+    change: str
+    """What to do, as a sentence."""
+    setting: str
+    """The setting to change: an option, a variable of the server, or a part of the program."""
+    value: str | None = None
+    """Its new value; None if the calls do not show which."""
+    calls: int
+    """Number of calls concerned."""
+    median: float | None = None
+    """Their median duration, seconds; of those only for which `median_after` is known."""
+    median_after: float | None = None
+    """Estimate of their median duration after the change, seconds; None if unknown."""
+    saved_in_all: float | None = None
+    """Estimate of what all of them together would save, seconds; None if unknown."""
+    computed: str | None = None
+    """How the estimate is computed."""
+    evidence: tuple[str, ...] = ()
+    """Ids of some of the calls, those first that show it best."""
+
+    @property
+    def saves(self) -> float | None:
+        """Estimate of what the median of these calls would save, seconds; None if unknown."""
+        if self.median is None or self.median_after is None:
+            return None
+        return max(0.0, self.median - self.median_after)
+
+    @property
+    def docs(self) -> str:
+        """The section of the documentation."""
+        return f"{_PAGE}#{self.kind}"
+
+
+class Unchecked(Struct, frozen=True, kw_only=True):
+    """A rule that could not be applied, as the calls lack facts."""
+
+    kind: AdviceKind
+    lacks: str
+    """What is missing."""
+    turn_on: str
+    """What helps: a setting, or a command."""
+
+
+class Advisory(Struct, frozen=True, kw_only=True):
+    """The result of all rules."""
+
+    calls: int
+    """Number of calls that were read."""
+    median: float | None
+    """Median duration of the requests to models, seconds; None without any."""
+    advice: tuple[Advice, ...]
+    """What would save most in all first; what saves an unknown time last."""
+    unchecked: tuple[Unchecked, ...]
+    nothing_found: tuple[AdviceKind, ...]
+    """Rules that were applied and found nothing."""
