@@ -422,6 +422,10 @@ class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
 
     gpu_share: float | None = None
     """Part of the model in GPU memory, 0 to 1; see `is_on_cpu`."""
+    model_size: int | None = None
+    """Bytes of the loaded model in all memory, the contexts of its slots included."""
+    model_gpu_size: int | None = None
+    """Bytes of it in GPU memory."""
     context_length: int | None = None
     """Tokens of context that the loaded model has for each request."""
     reload_cause: ReloadCause | None = None

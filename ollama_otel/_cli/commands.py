@@ -27,6 +27,7 @@ COMMANDS: Final = (
     Command("report", "write a page about the calls of a log", "report"),
     Command("advise", "say which settings to change, and what it would buy", "advise"),
     Command("cost", "show what the calls of a log cost", "cost"),
+    Command("capacity", "forecast how many users a server can take", "capacity"),
     Command("load", "send requests at a rate, and find the rate that a server holds", "load"),
     Command("diff", "show what changed from one log to another", "diff"),
     Command("replay", "send the requests of a log to a server again", "replay"),

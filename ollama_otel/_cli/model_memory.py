@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from rich.filesize import decimal
+
 from ollama_otel.records import ModelResidency
 
 __all__ = ["memory_facts", "reload_reason"]
@@ -35,6 +37,8 @@ def memory_facts(residency: ModelResidency) -> Iterator[str]:
     if residency.gpu_share is not None:
         place = ", runs on the CPU" if residency.is_on_cpu else ""
         yield f"{residency.gpu_share:.0%} in GPU memory{place}"
+    if residency.model_size is not None:
+        yield f"{decimal(residency.model_size)} in memory"
     if residency.context_length is not None:
         yield f"context of {residency.context_length} tokens"
     if (reason := reload_reason(residency)) is not None:

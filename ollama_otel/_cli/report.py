@@ -21,8 +21,8 @@ __all__ = ["add_arguments", "run", "write_page"]
 
 _DESCRIPTION = """\
 Writes a page about the calls of a log: what needs attention, the calls that are worth a look,
-latency, tokens, errors, cold starts, cuts, tools, cost and advice. The page is one file, needs no
-network and no JavaScript, and has facts of calls only: no prompts and no answers.
+latency, tokens, errors, cold starts, cuts, tools, cost, capacity and advice. The page is one file,
+needs no network and no JavaScript, and has facts of calls only: no prompts and no answers.
 """
 _EPILOG = """\
 The calls are compared to as many days before --since, if the log has them, and otherwise the
@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prices", type=Path, metavar="FILE", help="a price file (TOML), for the section on cost"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="leave out advice, which takes most of the time"
+        "--quick",
+        action="store_true",
+        help="leave out capacity and advice, which take most of the time",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, write no page")
     add_no_color(parser)

@@ -20,6 +20,7 @@ from ollama_otel.residency._watcher import Watcher
 
 __all__ = ["ResidencyEnricher", "option_text"]
 
+_NOTHING_KNOWN: Final = ModelInfo()
 _OK: Final = 200
 _FIRST_ERROR: Final = 400
 _OF_PROXIES: Final = frozenset({407, 502, 503, 504})
@@ -152,10 +153,12 @@ def _ended(call: CallStarted, record: CallRecord) -> CallEnded:
 
 def _section(known: ModelInfo) -> ModelResidency | None:
     reload = known.reload
-    if known.gpu_share is None and known.context_length is None and reload is None:
+    if known == _NOTHING_KNOWN:
         return None
     return ModelResidency(
         gpu_share=known.gpu_share,
+        model_size=known.size,
+        model_gpu_size=known.gpu_size,
         context_length=known.context_length,
         reload_cause=None if reload is None else reload.cause,
         reload_before=None if reload is None else option_text(reload.before),

@@ -559,6 +559,20 @@ ROWS: Final[tuple[Fact, ...]] = (
         names.MODEL_GPU_SHARE,
     ),
     _fact(
+        "residency.model_size",
+        "integer By",
+        "residency",
+        "Size of the loaded model in memory, the contexts of its slots included.",
+        names.MODEL_SIZE,
+    ),
+    _fact(
+        "residency.model_gpu_size",
+        "integer By",
+        "residency",
+        "Size of its part in GPU memory.",
+        names.MODEL_GPU_SIZE,
+    ),
+    _fact(
         "residency.context_length",
         "integer {token}",
         "residency",

@@ -36,6 +36,10 @@ class ModelInfo(NamedTuple):
 
     gpu_share: float | None = None
     """The share in GPU memory, 0 to 1; below 0.1 the model runs on the CPU."""
+    size: int | None = None
+    """Bytes in memory, in total."""
+    gpu_size: int | None = None
+    """Bytes of it in GPU memory."""
     context_length: int | None = None
     """Tokens."""
     reload: ModelReload | None = None

@@ -160,7 +160,7 @@ def _info(stay: Stay, row: LoadedModel | None, end: CallEnded) -> ModelInfo:
     reload = stay.reload if end.is_cold else None
     if row is None or not causes.fits(end.call.options, stay.context_length):
         return ModelInfo(reload=reload)
-    return ModelInfo(row.gpu_share, row.context_length, reload)
+    return ModelInfo(row.gpu_share, row.size, row.gpu_size, row.context_length, reload)
 
 
 def _is_same_load(step: Step, key: str, stay: Stay, call: CallStarted, ready: float) -> bool:

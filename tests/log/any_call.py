@@ -77,6 +77,8 @@ progresses = st.builds(
 residencies = st.builds(
     ModelResidency,
     gpu_share=maybe(st.sampled_from([0.0, 0.25, 1.0])),
+    model_size=maybe(count),
+    model_gpu_size=maybe(count),
     context_length=maybe(count),
     reload_cause=maybe(text),
     reload_before=maybe(text),

@@ -211,6 +211,8 @@ FULL = CallRecord(
     ),
     residency=ModelResidency(
         gpu_share=0.0,
+        model_size=5,
+        model_gpu_size=0,
         context_length=1,
         reload_cause="num_ctx",
         reload_before="1",

@@ -110,7 +110,7 @@ def real_ollama(
         try:
             server = stack.enter_context(run_ollama(tmp_path_factory.mktemp("ollama")))
         except ServerNotInstalledError as error:
-            _do_without(error)
+            do_without(error)
         create_models(server.url)
         pytestconfig.stash[SHARED_OLLAMA] = server
         yield server
@@ -146,7 +146,7 @@ def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealJaeger]:
         try:
             server = stack.enter_context(run_jaeger(tmp_path_factory.mktemp("jaeger")))
         except ServerNotInstalledError as error:
-            _do_without(error)
+            do_without(error)
         yield server
 
 
@@ -161,7 +161,7 @@ def start_prometheus(tmp_path_factory: pytest.TempPathFactory) -> StartPrometheu
             try:
                 server = stack.enter_context(run_prometheus(folder, **chosen))
             except ServerNotInstalledError as error:
-                _do_without(error)
+                do_without(error)
             yield server
 
     return start
@@ -177,7 +177,7 @@ def workload(
         try:
             workload = stack.enter_context(run)
         except ServerNotInstalledError as error:
-            _do_without(error)
+            do_without(error)
         yield workload
 
 
@@ -188,7 +188,8 @@ def prometheus(request: pytest.FixtureRequest, workload: Workload) -> RealPromet
     return native if request.param == "native" else classic
 
 
-def _do_without(error: ServerNotInstalledError) -> NoReturn:
+def do_without(error: ServerNotInstalledError) -> NoReturn:
+    """Skip a test without the server, or fail in CI."""
     if os.environ.get("OLLAMA_OTEL_REQUIRE_REAL") == "1":
         pytest.fail(str(error), pytrace=False)
     pytest.skip(str(error))

@@ -1,4 +1,4 @@
-"""Rewrites the split's name in a model file, so that the real engine runs any split."""
+"""Reads the head of a model file, and rewrites the split's name, so that the real engine runs any split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEY = b"tokenizer.ggml.pre"
 
 def with_split(file: bytes, name: str) -> bytes:
     """The same model with another `tokenizer.ggml.pre`."""
-    reader = _Reader(file)
+    reader = Reader(file)
     magic, _version, tensors, pairs = struct.unpack_from("<4sIQQ", file)
     assert magic == b"GGUF"
     reader.at = 24
@@ -36,7 +36,9 @@ def _aligned(place: int) -> int:
     return place + -place % _ALIGNMENT
 
 
-class _Reader:
+class Reader:
+    """Reads a GGUF file from a place on."""
+
     def __init__(self, file: bytes) -> None:
         self.file = file
         self.at = 0
@@ -50,6 +52,21 @@ class _Reader:
         length = self.number("<Q")
         self.at += length
         return self.file[self.at - length : self.at]
+
+    def values(self) -> dict[str, list[str]]:
+        """The lists of texts among the values in the head, by key."""
+        _magic, _version, _tensors, pairs = struct.unpack_from("<4sIQQ", self.file)
+        self.at = 24
+        found: dict[str, list[str]] = {}
+        for _ in range(pairs):
+            key, kind = self.text().decode(), self.number("<I")
+            begin = self.at
+            self.skip(kind)
+            end, self.at = self.at, begin
+            if kind == _LIST and self.number("<I") == _TEXT:
+                found[key] = [self.text().decode() for _ in range(self.number("<Q"))]
+            self.at = end
+        return found
 
     def skip(self, kind: int) -> None:
         if kind == _TEXT:

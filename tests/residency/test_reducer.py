@@ -150,7 +150,7 @@ def test_a_load_that_was_listed_before_its_call_ended_is_one_load(story: Story) 
     assert story.poll(2, listed()) == []
     insight, events = story.end(call, load=0.5, run=3.0)
     assert loads(events) == ["a:latest"]
-    assert insight == ModelInfo(gpu_share=0.25, context_length=512)
+    assert insight == ModelInfo(gpu_share=0.25, size=100, gpu_size=25, context_length=512)
     assert story.poll(5, listed()) == []
 
 
@@ -408,7 +408,7 @@ def test_what_left_before_the_server_did_is_not_its_fault(story: Story) -> None:
 
 def test_a_warm_call_knows_what_was_last_listed(story: Story) -> None:
     story.poll(0, listed(context=512))
-    assert story.call(1)[0] == ModelInfo(gpu_share=0.25, context_length=512)
+    assert story.call(1)[0] == ModelInfo(gpu_share=0.25, size=100, gpu_size=25, context_length=512)
 
 
 def test_what_was_listed_before_a_reload_says_nothing_of_it(story: Story) -> None:
@@ -424,7 +424,7 @@ def test_a_listed_context_that_was_not_asked_for_is_another_load(story: Story) -
 
 def test_a_server_that_lists_no_context_length_still_tells_the_share(story: Story) -> None:
     story.poll(0, listed(context=None))
-    assert story.call(1)[0] == ModelInfo(gpu_share=0.25)
+    assert story.call(1)[0] == ModelInfo(gpu_share=0.25, size=100, gpu_size=25)
 
 
 def test_a_model_that_runs_under_another_name_is_not_said_to_be_gone(story: Story) -> None:

@@ -213,6 +213,20 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "The use in the last day or month of the report. At its end: what is used then at the pace "
         "so far.",
     ),
+    # Capacity.
+    "capacity_curve": Definition(
+        "Load and latency",
+        "What the server would do at a multiple of the recorded rate of calls, by simulation of "
+        "its slots, queue, loads and evictions with the recorded calls. The knee is the highest "
+        "load at which the p95 of the duration is at most twice that of a light load and the "
+        "server keeps up. The plot ends a little above it. Limit: what the calls with the latest "
+        "first tokens wait for.",
+    ),
+    "capacity_users": Definition(
+        "Users",
+        "The most users for whom the first token comes in time. A user sends a call, waits for the "
+        "answer, thinks, and sends the next one.",
+    ),
     # Advice.
     "advice_table": Definition(
         "Settings to change",

@@ -50,8 +50,8 @@ def report(
 
     They are compared to as many seconds before `since`, if `calls` has all of these, and
     otherwise the second half to the first. Times without a zone are in UTC. Costs need `prices`;
-    `is_quick` leaves out advice, which takes most of the time. Raises `AnalysisError` if there are
-    no calls, and `PriceError` if `prices` lack an entry.
+    `is_quick` leaves out capacity and advice, which take most of the time. Raises `AnalysisError`
+    if there are no calls, and `PriceError` if `prices` lack an entry.
     """
     known = calls.period()
     since, until = _in_utc(since), _in_utc(until)

@@ -19,7 +19,7 @@ FIRST = datetime.fromtimestamp(story.START / 1e9, UTC)
 
 def made(path: Path, *, since: datetime | None = None, until: datetime | None = None) -> Report:
     with open_log(path, cache=False) as calls:
-        return report(calls, since=since, until=until)
+        return report(calls, since=since, until=until, is_quick=True)
 
 
 @pytest.fixture(scope="module")

@@ -245,6 +245,8 @@ def test_every_fact_of_residency_is_compared() -> None:
     old, new = (
         ModelResidency(
             gpu_share=share,
+            model_size=length,
+            model_gpu_size=length,
             context_length=length,
             reload_cause=text,
             reload_before=text,
