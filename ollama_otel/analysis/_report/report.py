@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from ollama_otel._prices.values import Prices
 from ollama_otel.analysis._report import attention
 from ollama_otel.analysis._report.answers import computed
@@ -62,6 +64,7 @@ def report(
     compared = calls.between(period.before, until)
     earlier = calls.between(period.before, period.now)
     rows = _answers(compared, attention.QUERIES, period)
+    period = replace(period, is_comparable=attention.is_comparable(rows))
     views = {name: shown.rows(view_query(view)) for name, view in VIEWS.items()}
     built = (module.build(_answers(shown, module.QUERIES, period), period) for module in SECTIONS)
     return Report(
@@ -72,7 +75,6 @@ def report(
             earlier.rows(TOTALS)[0] if period.compares == "period_before" else None,
         ),
         findings=attention.findings(rows, period),
-        is_comparable=attention.is_comparable(rows),
         calls=call_table(views, total),
         sections=(
             *(section for section in built if section is not None),

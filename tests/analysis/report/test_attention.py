@@ -84,7 +84,7 @@ def test_what_gets_better_is_told_last(worse: Path) -> None:
 
 def test_few_calls_are_not_compared(tmp_path: Path) -> None:
     found = made(story.write(tmp_path / "calls.jsonl", calls=20))
-    assert not found.is_comparable
+    assert not found.period.is_comparable
     assert not any(one.kind in {"worse", "better", "changed"} for one in found.findings)
 
 

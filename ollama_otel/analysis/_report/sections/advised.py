@@ -15,14 +15,13 @@ _SHOWN: Final = 20
 
 def build(found: Advisory) -> Section:
     """Return the section."""
-    unchecked = [
-        f"{entry.kind}, which needs {entry.turn_on} ({entry.lacks})" for entry in found.unchecked
-    ]
-    lead = "" if found.advice else "No setting is known that should be changed."
-    if unchecked:
-        lead = f"{lead} Not checked: {'; '.join(unchecked)}.".strip()
+    notes = tuple(
+        f"Not checked: {entry.kind}. Needed: {entry.lacks}; {entry.turn_on} gives it."
+        for entry in found.unchecked
+    )
     if not found.advice:
-        return Section(name="advice", title="Advice", lead=lead)
+        lead = "No setting is known that should be changed."
+        return Section(name="advice", title="Advice", lead=lead, notes=notes)
     rows = [
         {
             "setting": advice.setting
@@ -55,4 +54,4 @@ def build(found: Advisory) -> Section:
             evidence="Some of them",
         ),
     )
-    return Section(name="advice", title="Advice", lead=lead, figures=(figure,))
+    return Section(name="advice", title="Advice", notes=notes, figures=(figure,))

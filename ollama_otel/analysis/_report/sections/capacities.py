@@ -26,8 +26,13 @@ def missing(reason: str) -> Section:
 def build(found: CapacityAnswer) -> Section:
     """Return the section of a forecast."""
     server = quantity(found.workload.server, "text")
-    lead = " ".join([f"Forecast for {server}.", *found.sentences, *_trust(found)])
-    return Section(name="capacity", title=_TITLE, lead=lead, figures=(_curve(found), _users(found)))
+    return Section(
+        name="capacity",
+        title=_TITLE,
+        lead=" ".join([f"Forecast for {server}.", *found.sentences, *_trust(found)]),
+        notes=found.workload.notes,
+        figures=(_curve(found), _users(found)),
+    )
 
 
 def _trust(found: CapacityAnswer) -> Iterator[str]:
@@ -41,7 +46,6 @@ def _trust(found: CapacityAnswer) -> Iterator[str]:
                 f"{quantity(pair.simulated, 'seconds')}; recorded were "
                 f"{quantity(pair.recorded, 'seconds')} ({change(pair.recorded, pair.simulated)})."
             )
-    yield from found.workload.notes
 
 
 def _curve(found: CapacityAnswer) -> Figure:
