@@ -154,6 +154,8 @@ def _lines(report: Report, path: Path) -> list[Text]:
     urgent = [finding for finding in report.findings if finding.kind in {"worse", "high"}]
     lines = [Text.assemble(f"{plural(report.calls.total, 'call')}: ", (str(path), "bold"))]
     if not urgent:
+        if not report.period.is_comparable:
+            return [*lines, Text("No number is high. There are too few calls to show changes.")]
         return [*lines, Text("Nothing needs attention.", style="green")]
     more = f", the first {_SHOWN} are" if len(urgent) > _SHOWN else ""
     lines.append(Text(f"{plural(len(urgent), 'finding')}{more}:"))

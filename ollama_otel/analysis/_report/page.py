@@ -165,7 +165,7 @@ def _attention(report: Report) -> str:
     found = (
         f'<ol class="findings">{"".join(_finding(each, titles) for each in urgent)}</ol>'
         if urgent
-        else '<p class="fine">Nothing: no number is high, and none became worse.</p>'
+        else f'<p class="fine">{_calm(report)}</p>'
     )
     if others:
         found += (
@@ -177,6 +177,12 @@ def _attention(report: Report) -> str:
         f"<details><summary>How a change is told from chance</summary><p>{escape(TEST)}</p>"
         "</details></section>"
     )
+
+
+def _calm(report: Report) -> str:
+    if report.period.is_comparable:
+        return "Nothing: no number is high, and none became worse."
+    return "No number is high."
 
 
 def _compared(report: Report) -> str:
