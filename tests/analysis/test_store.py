@@ -383,6 +383,35 @@ def test_our_functions(calls: Calls) -> None:
     assert calls.rows("""SELECT count_if(tag(tags, 'team') = 'q"') AS n FROM calls""") == [{"n": 1}]
 
 
+@pytest.mark.parametrize("name", ["a", "", 'q"', "b\\s", "a/b", "~1", "a.b", "$x", "*", "0", "é"])
+def test_any_name_is_found(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    request = {"options": {name: 4, "other": 5}}
+    path.write_bytes(line(1, v=2, tags={name: "text", "other": "x"}, request=request) + END)
+    with open_log(path) as calls:
+        sql = "SELECT tag(tags, $name) AS tag, option_number(options, $name) AS option FROM calls"
+        assert calls.rows(sql, name=name) == [{"tag": "text", "option": 4.0}]
+        assert calls.rows(sql, name="none") == [{"tag": None, "option": None}]
+
+
+def test_decimals_become_floats_and_whole_numbers_integers(calls: Calls) -> None:
+    assert calls.rows("SELECT 1.5 AS part, sum(1) AS whole FROM calls") == [
+        {"part": 1.5, "whole": 4}
+    ]
+
+
+def test_nothing_is_left_of_a_log_that_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    path = tmp_path / "calls.jsonl"
+    path.write_bytes(b"not JSON\n" + REQUEST)
+    with pytest.raises(ReplayLogError):
+        open_log(path, cache=False)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_calls_are_narrowed_step_by_step(calls: Calls) -> None:
     first = datetime(2026, 1, 2, 3, 0, 1, tzinfo=UTC)
     later = calls.between(first)

@@ -32,7 +32,7 @@ SELECT
     exact_quantile(CASE WHEN {IS_REQUEST} THEN duration END, 0.5) AS median,
     count(context_length) AS residency,
     coalesce(count(context_length) + max(CASE WHEN option_number(options, 'num_ctx') IS NOT NULL
-        THEN 1 ELSE 0 END), 0) AS context,
+        THEN 1 ELSE 0 END), 0) AS contexts,
     count(truncation_certainty) AS truncation,
     count(conversation_id) AS conversations
 FROM calls
@@ -44,7 +44,7 @@ _LACKS: Final[Mapping[Need, tuple[str, str]]] = {
         "what the server holds in memory",
         "configure(residency=True) or OLLAMA_OTEL_RESIDENCY=true",
     ),
-    "context": (
+    "contexts": (
         "the context of a request, as no call sends num_ctx",
         "configure(residency=True) or OLLAMA_OTEL_RESIDENCY=true",
     ),
@@ -119,7 +119,7 @@ def _applied(rule: Rule, calls: Calls) -> Iterator[Advice]:
 
 
 def _evidence(rule: Rule, calls: Calls, row: Row, parameters: dict[str, Any]) -> tuple[str, ...]:
-    chosen = {"host": row["host"], "name": row["name"], "most": _EVIDENCE}
+    chosen = {"host": row["host"], "model_name": row["model_name"], "most": _EVIDENCE}
     rows = calls.rows(rule.evidence, **parameters, **chosen)
     return tuple(found["call_id"] for found in rows)
 
@@ -129,7 +129,7 @@ def _advice(rule: Rule, row: Row, suggestion: Suggestion, evidence: tuple[str, .
     is_known = saved is not None and saved > 0
     return Advice(
         kind=rule.kind,
-        model=row["name"],
+        model=row["model_name"],
         server=row["host"] or None,
         seen=suggestion.seen,
         change=suggestion.change,

@@ -29,7 +29,7 @@ requests AS (
 outliers AS (
     SELECT
         r.*, usual_tokens, option_number(options, 'num_predict') AS num_predict
-    FROM requests r JOIN usual u ON r.host = u.host AND r.name = u.name
+    FROM requests r JOIN usual u ON r.host = u.host AND r.model_name = u.model_name
     WHERE output_tokens >= {_FACTOR} * usual_tokens
 ),
 concerned AS (
@@ -46,12 +46,13 @@ def _runaway(row: Row) -> Suggestion | None:
         return None
     usual = row["usual"]
     value = max(1, round(2 * usual))
+    name = row["model_name"]
     return Suggestion(
         seen=(
-            f"{row['calls']} answers of {row['name']} ran on to {row['longest']} tokens, where "
+            f"{row['calls']} answers of {name} ran on to {row['longest']} tokens, where "
             f"three of four have at most {usual:.0f}; these calls had no num_predict."
         ),
-        change=f"Send num_predict {value}, twice the usual, with such calls to {row['name']}.",
+        change=f"Send num_predict {value}, twice the usual, with such calls to {name}.",
         setting="num_predict",
         value=str(value),
         computed=f"duration with eval_duration for {value} tokens only",
@@ -77,8 +78,8 @@ limited AS (
     GROUP BY {OF_SUBJECT}, options
 ),
 models AS (
-    SELECT host, name, sum(sent) AS sent FROM limited
-    WHERE option_number(options, 'num_predict') >= {_CHOSEN_SHORT} GROUP BY host, name
+    SELECT host, model_name, sum(sent) AS sent FROM limited
+    WHERE option_number(options, 'num_predict') >= {_CHOSEN_SHORT} GROUP BY host, model_name
 ),
 requests AS (
     SELECT
@@ -88,7 +89,7 @@ requests AS (
 ),
 concerned AS (
     SELECT r.*, sent, CAST(NULL AS DOUBLE) AS improved
-    FROM requests r JOIN models m ON r.host = m.host AND r.name = m.name
+    FROM requests r JOIN models m ON r.host = m.host AND r.model_name = m.model_name
     WHERE num_predict >= {_CHOSEN_SHORT} AND output_tokens >= num_predict
 )
 """
@@ -100,9 +101,10 @@ def _cut(row: Row) -> Suggestion | None:
         return None
     broken = f"; {json} of them are JSON, which ends in the middle" if json else ""
     value = round(2 * row["num_predict"])
+    name = row["model_name"]
     return Suggestion(
         seen=(
-            f"num_predict cut {calls} of {sent} answers of {row['name']}{broken}. Such an answer "
+            f"num_predict cut {calls} of {sent} answers of {name}{broken}. Such an answer "
             "is often asked for again."
         ),
         change=(
@@ -143,9 +145,10 @@ concerned AS (
 def _json(row: Row) -> Suggestion | None:
     if row["calls"] < _LEAST_JSON:
         return None
+    name = row["model_name"]
     return Suggestion(
         seen=(
-            f"{row['calls']} calls to {row['name']} ask for JSON at a temperature of up to "
+            f"{row['calls']} calls to {name} ask for JSON at a temperature of up to "
             f"{row['temperature']:g}: equal questions get different values, and more answers that "
             "are no valid value."
         ),

@@ -31,20 +31,20 @@ ordered AS (
         CASE WHEN row_number() OVER w > 1 AND lag(is_left) OVER w
             AND seconds_between(lag(ended_at) OVER w, started_at) < {_NEAR} THEN 0 ELSE 1 END
             AS is_apart
-    FROM requests r JOIN candidates c ON r.host = c.host AND r.name = c.name
-    WINDOW w AS (PARTITION BY r.host, r.name, operation, caller ORDER BY started_at)
+    FROM requests r JOIN candidates c ON r.host = c.host AND r.model_name = c.model_name
+    WINDOW w AS (PARTITION BY r.host, r.model_name, operation, caller ORDER BY started_at)
 ),
 numbered AS (
     SELECT
         *,
         sum(is_apart) OVER (
-            PARTITION BY host, name, operation, caller ORDER BY started_at
+            PARTITION BY host, model_name, operation, caller ORDER BY started_at
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS series
     FROM ordered WHERE is_left
 ),
 counted AS (
-    SELECT *, count(*) OVER (PARTITION BY host, name, operation, caller, series) AS in_row
+    SELECT *, count(*) OVER (PARTITION BY host, model_name, operation, caller, series) AS in_row
     FROM numbered
 ),
 concerned AS (
@@ -55,9 +55,10 @@ concerned AS (
 
 def _judge(row: Row) -> Suggestion | None:
     unanswered = row["unanswered"]
+    name = row["model_name"]
     return Suggestion(
         seen=(
-            f"{row['calls']} calls to {row['name']} were given up in a row, up to "
+            f"{row['calls']} calls to {name} were given up in a row, up to "
             f"{row['longest']} one after another; {unanswered} of them before the first word. "
             f"They took {row['spent']:.1f} s in all."
         ),

@@ -28,12 +28,12 @@ groups AS (
 ),
 models AS (
     SELECT
-        host, name,
+        host, model_name,
         max(coalesce(CAST(loaded AS DOUBLE), option_number(options, 'num_ctx'))) AS context,
         max(used) AS used,
         sum(counted) AS counted,
         sum(cuts) AS cuts
-    FROM groups GROUP BY host, name
+    FROM groups GROUP BY host, model_name
 ),
 requests AS (
     SELECT {SUBJECT}, call_id, started_at, duration, gpu_share
@@ -41,9 +41,9 @@ requests AS (
 ),
 concerned AS (
     SELECT
-        r.host AS host, r.name AS name, call_id, started_at, duration, gpu_share, context, used,
-        CAST(NULL AS DOUBLE) AS improved
-    FROM requests r JOIN models m ON r.host = m.host AND r.name = m.name
+        r.host AS host, r.model_name AS model_name, call_id, started_at, duration, gpu_share,
+        context, used, CAST(NULL AS DOUBLE) AS improved
+    FROM requests r JOIN models m ON r.host = m.host AND r.model_name = m.model_name
     WHERE counted >= {_LEAST} AND cuts = 0 AND context > {_SMALL} AND used * {_FACTOR} < context
 )
 """
@@ -51,7 +51,7 @@ concerned AS (
 
 def _judge(row: Row) -> Suggestion | None:
     value = -(-enough(row["used"]) // _STEP) * _STEP
-    name, context = row["name"], row["context"]
+    name, context = row["model_name"], row["given"]
     part = row["gpu_share"]
     gain = (
         f" Only {part:.0%} of {name} fits on the GPU: what the context takes is missing there."
@@ -73,7 +73,7 @@ def _judge(row: Row) -> Suggestion | None:
 CONTEXT_TOO_LARGE: Final = Rule(
     kind="context_too_large",
     concerned=_CONCERNED,
-    measures={"context": "max(context)", "used": "max(used)", "gpu_share": "min(gpu_share)"},
+    measures={"given": "max(context)", "used": "max(used)", "gpu_share": "min(gpu_share)"},
     judge=_judge,
-    needs=("context",),
+    needs=("contexts",),
 )

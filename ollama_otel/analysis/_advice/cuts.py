@@ -28,18 +28,18 @@ def enough(tokens: int) -> int:
 
 
 def _judge(row: Row) -> Suggestion | None:
-    name, confirmed, calls = row["name"], row["confirmed"], row["calls"]
+    name, confirmed, calls = row["model_name"], row["confirmed"], row["calls"]
     if not confirmed and calls < _LEAST_SUSPECTED:
         return None
     lost = "" if row["lost"] is None else f", {row['lost']} tokens in all that it did not read"
     doubt = "" if confirmed == calls else f" ({calls - confirmed} of them are suspected only)"
     value = None
     if row["needed"] is not None and confirmed:
-        value = str(enough(max(row["needed"], row["context"] or 0)))
+        value = str(enough(max(row["needed"], row["given"] or 0)))
     return Suggestion(
         seen=(
             f"{name} did not see the whole prompt of {calls} calls{doubt}{lost}: they did not fit "
-            f"into the context{_of(row['context'])}. The answers are to another question than was "
+            f"into the context{_of(row['given'])}. The answers are to another question than was "
             "asked."
         ),
         change=(f"Send num_ctx {value}" if value else "Send a higher num_ctx")
@@ -59,7 +59,7 @@ PROMPT_CUT: Final = Rule(
     measures={
         "confirmed": "count_if(truncation_certainty = 'confirmed')",
         "lost": "sum(truncation_lost_tokens)",
-        "context": "max(truncation_context_length)",
+        "given": "max(truncation_context_length)",
         "needed": "max(CASE WHEN truncation_certainty = 'confirmed' THEN needed END)",
     },
     judge=_judge,

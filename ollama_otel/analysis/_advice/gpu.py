@@ -28,7 +28,7 @@ requests AS (
 concerned AS (
     SELECT
         r.*, full_rate, duration - eval_duration + output_tokens / nullif(full_rate, 0) AS improved
-    FROM requests r LEFT JOIN fast f ON r.host = f.host AND r.name = f.name
+    FROM requests r LEFT JOIN fast f ON r.host = f.host AND r.model_name = f.model_name
 )
 """
 
@@ -36,7 +36,7 @@ concerned AS (
 def _judge(row: Row) -> Suggestion | None:
     if row["calls"] < _LEAST:
         return None
-    name, most = row["name"], row["most"]
+    name, most = row["model_name"], row["most"]
     is_on_cpu = most < _ON_CPU
     where = (
         f"{name} ran on the CPU"
@@ -52,7 +52,7 @@ def _judge(row: Row) -> Suggestion | None:
         change=(
             f"Do not send num_gpu: calls send {row['num_gpu']:.0f}, which keeps layers off the GPU."
             if is_sent
-            else f"{search}Make {name} fit: a smaller num_ctx (now {row['context'] or 'unknown'}), "
+            else f"{search}Make {name} fit: a smaller num_ctx (now {row['given'] or 'unknown'}), "
             "a smaller quantization, a lower OLLAMA_NUM_PARALLEL, or fewer other models in memory."
         ),
         setting="num_gpu" if is_sent else "num_ctx",
@@ -72,7 +72,7 @@ MODEL_ON_CPU: Final = Rule(
         "rate": "exact_quantile(decode_rate, 0.5)",
         "full_rate": "max(full_rate)",
         "num_gpu": "max(num_gpu)",
-        "context": "max(context_length)",
+        "given": "max(context_length)",
     },
     judge=_judge,
     needs=("residency",),

@@ -55,24 +55,29 @@ ordered AS (
         row_number() OVER w AS place,
         lag(keep_alive) OVER w AS kept,
         max(ended_at) OVER (
-            PARTITION BY r.host, r.name ORDER BY started_at
+            PARTITION BY r.host, r.model_name ORDER BY started_at
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS ended_before
-    FROM requests r JOIN candidates c ON r.host = c.host AND r.name = c.name
-    WINDOW w AS (PARTITION BY r.host, r.name ORDER BY started_at)
+    FROM requests r JOIN candidates c ON r.host = c.host AND r.model_name = c.model_name
+    WINDOW w AS (PARTITION BY r.host, r.model_name ORDER BY started_at)
 ),
 models AS (
     SELECT
-        host, name,
+        host, model_name,
         exact_quantile(CASE WHEN NOT cold_start THEN load_duration END, 0.5) AS warm_load
-    FROM ordered GROUP BY host, name
+    FROM ordered GROUP BY host, model_name
 ),
 paused AS (
     SELECT
         o.*, m.warm_load AS warm_load,
-        coalesce(option_number($kept, kept), {_DEFAULT}) AS kept_seconds,
+        coalesce(
+            option_number(
+                $kept, CASE WHEN strpos($known, '|' || kept || '|') > 0 THEN kept ELSE 'none' END
+            ),
+            {_DEFAULT}
+        ) AS kept_seconds,
         seconds_between(ended_before, started_at) AS pause
-    FROM ordered o JOIN models m ON o.host = m.host AND o.name = m.name
+    FROM ordered o JOIN models m ON o.host = m.host AND o.model_name = m.model_name
     WHERE cold_start AND purpose = 'call' AND place > 1 AND ended_before <= started_at
 ),
 concerned AS (
@@ -87,23 +92,27 @@ concerned AS (
 
 
 def _kept(calls: Calls) -> dict[str, Any]:
-    """Return `keep_alive` as sent, in seconds, as the text of a JSON object."""
+    """Return `keep_alive` as sent, in seconds, as the text of a JSON object.
+
+    `known` lists its keys: a log may hold any text, and not every text can be looked up.
+    """
     rows = calls.rows(
-        "SELECT DISTINCT keep_alive FROM calls WHERE keep_alive IS NOT NULL ORDER BY 1 LIMIT 1000"
+        "SELECT DISTINCT keep_alive AS sent FROM calls WHERE keep_alive IS NOT NULL "
+        "ORDER BY sent LIMIT 1000"
     )
-    found = {row["keep_alive"]: read_keep_alive(row["keep_alive"]) for row in rows}
+    found = {row["sent"]: read_keep_alive(row["sent"]) for row in rows}
     seconds = {
         text: value if math.isfinite(value) else _FOREVER
         for text, value in found.items()
         if value is not None
     }
-    return {"kept": json.dumps(seconds)}
+    return {"kept": json.dumps(seconds), "known": f"|{'|'.join(seconds)}|" if seconds else ""}
 
 
 def _judge(row: Row) -> Suggestion | None:
     if row["calls"] < _LEAST:
         return None
-    name, usual = row["name"], row["usual_pause"]
+    name, usual = row["model_name"], row["usual_pause"]
     value = next((text for text, seconds in _STEPS.items() if seconds >= usual), "24h")
     kept = ""
     if row["least_pause"] >= row["kept_least"]:

@@ -40,23 +40,23 @@ ordered AS (
         row_number() OVER w AS place,
         lag(num_ctx) OVER w AS num_ctx_before,
         lag(ended_at) OVER w AS ended_before
-    FROM requests r JOIN candidates c ON r.host = c.host AND r.name = c.name
-    WINDOW w AS (PARTITION BY r.host, r.name ORDER BY started_at)
+    FROM requests r JOIN candidates c ON r.host = c.host AND r.model_name = c.model_name
+    WINDOW w AS (PARTITION BY r.host, r.model_name ORDER BY started_at)
 ),
 models AS (
     SELECT
-        host, name,
+        host, model_name,
         exact_quantile(CASE WHEN NOT cold_start THEN load_duration END, 0.5) AS warm_load,
         max(coalesce(truncation_prompt_tokens, input_tokens) + coalesce(output_tokens, 0))
             AS needed,
         max(num_ctx) AS largest
-    FROM ordered GROUP BY host, name
+    FROM ordered GROUP BY host, model_name
 ),
 """
 _CONCERNED: Final = f"""
 concerned AS (
     SELECT o.*, m.needed AS needed, m.largest AS largest, {WITHOUT_LOAD} AS improved
-    FROM ordered o JOIN models m ON o.host = m.host AND o.name = m.name
+    FROM ordered o JOIN models m ON o.host = m.host AND o.model_name = m.model_name
     WHERE cold_start AND purpose = 'call' AND place > 1 AND {{cause}}
 )
 """
@@ -93,12 +93,13 @@ def _mixed(row: Row) -> Suggestion | None:
         if row["needed"] is None
         else f"; the longest prompt with its answer has {row['needed']:.0f} tokens"
     )
+    name = row["model_name"]
     return Suggestion(
         seen=(
-            f"{row['name']} was loaded again {row['calls']} times because num_ctx was not that of "
+            f"{name} was loaded again {row['calls']} times because num_ctx was not that of "
             f"the call before ({_tokens(row['least'])} to {_tokens(row['largest'])}{needed})."
         ),
-        change=f"Send num_ctx {value} with every call to {row['name']}, of every program.",
+        change=f"Send num_ctx {value} with every call to {name}, of every program.",
         setting="num_ctx",
         value=value,
         computed=_COMPUTED,
@@ -126,7 +127,7 @@ MIXED_NUM_CTX: Final = Rule(
 def _other(row: Row) -> Suggestion | None:
     if row["calls"] < _LEAST:
         return None
-    name, num_ctx = row["name"], row["num_ctx"]
+    name, num_ctx = row["model_name"], row["num_ctx"]
     own = "none" if num_ctx == _DEFAULT else f"{num_ctx:.0f}"
     return Suggestion(
         seen=(

@@ -34,7 +34,7 @@ ordered AS (
         *,
         row_number() OVER w AS turn,
         lag(host) OVER w AS host_before,
-        lag(name) OVER w AS name_before,
+        lag(model_name) OVER w AS name_before,
         lag(input_tokens) OVER w AS read_before,
         lag(input_tokens + coalesce(output_tokens, 0)) OVER w AS known_before,
         place - lag(place) OVER w - 1 AS others
@@ -43,17 +43,17 @@ ordered AS (
 ),
 rates AS (
     SELECT
-        host, name, exact_quantile(prompt_eval_duration / input_tokens, 0.9) AS per_token
+        host, model_name, exact_quantile(prompt_eval_duration / input_tokens, 0.9) AS per_token
     FROM ordered WHERE (turn = 1 OR cold_start) AND input_tokens >= {_LEAST_TOKENS}
-    GROUP BY host, name
+    GROUP BY host, model_name
 ),
 turns AS (
     SELECT
         o.*, per_token,
         CASE WHEN input_tokens > known_before THEN input_tokens - known_before ELSE 0 END
             AS new_tokens
-    FROM ordered o JOIN rates r ON o.host = r.host AND o.name = r.name
-    WHERE turn > 1 AND host_before = o.host AND name_before = o.name AND {{cause}}
+    FROM ordered o JOIN rates r ON o.host = r.host AND o.model_name = r.model_name
+    WHERE turn > 1 AND host_before = o.host AND name_before = o.model_name AND {{cause}}
         AND NOT coalesce(cold_start, false)
         AND input_tokens >= {_LEAST_TOKENS} AND input_tokens >= read_before
         AND prompt_eval_duration > {_LOST} * per_token * input_tokens
@@ -77,8 +77,9 @@ _COMPUTED: Final = (
 
 
 def _seen(row: Row) -> str:
+    name = row["model_name"]
     return (
-        f"{row['name']} read {row['calls']} later turns of {row['turns']} conversations from the "
+        f"{name} read {row['calls']} later turns of {row['turns']} conversations from the "
         f"beginning ({row['tokens']:.0f} tokens, of which about {row['new']:.0f} were new)"
     )
 

@@ -37,15 +37,15 @@ ordered AS (
         row_number() OVER w AS place,
         lag(error_type) OVER w AS error_before,
         lag(ended_at) OVER w AS ended_before
-    FROM requests r JOIN failed f ON r.host = f.host AND r.name = f.name
+    FROM requests r JOIN failed f ON r.host = f.host AND r.model_name = f.model_name
         AND r.operation = f.operation AND r.size = f.size AND r.caller = f.caller
     WINDOW w AS (
-        PARTITION BY r.host, r.name, r.operation, r.size, r.caller ORDER BY started_at
+        PARTITION BY r.host, r.model_name, r.operation, r.size, r.caller ORDER BY started_at
     )
 ),
 repeated AS (
     SELECT
-        host, name, call_id, started_at, duration, 1 AS further, error_before AS reason,
+        host, model_name, call_id, started_at, duration, 1 AS further, error_before AS reason,
         CAST(NULL AS DOUBLE) AS improved
     FROM ordered
     WHERE place > 1 AND error_before IN ({_FAILURES}) AND attempts <= 1
@@ -61,7 +61,7 @@ minutes AS (
     SELECT
         *,
         sum(further) OVER (
-            PARTITION BY host, name, time_bucket_of(started_at, 60)
+            PARTITION BY host, model_name, time_bucket_of(started_at, 60)
         ) AS in_minute
     FROM repeated
 ),
@@ -74,9 +74,10 @@ concerned AS (
 def _judge(row: Row) -> Suggestion | None:
     reason = row["reason"]
     after = f" after {reason}" if reason is not None and reason == row["other_reason"] else ""
+    name = row["model_name"]
     return Suggestion(
         seen=(
-            f"{row['calls']} calls to {row['name']} sent {row['further']} requests more{after}, "
+            f"{row['calls']} calls to {name} sent {row['further']} requests more{after}, "
             f"up to {row['most']} in one minute. A server that is overloaded gets more load from "
             "them."
         ),

@@ -24,7 +24,7 @@ __all__ = [
 Row = Mapping[str, Any]
 """A row of a rule's summary: one model at one server."""
 
-Need = Literal["residency", "context", "truncation", "conversations"]
+Need = Literal["residency", "contexts", "truncation", "conversations"]
 """Facts that a rule cannot do without."""
 
 IS_REQUEST: Final = (
@@ -32,7 +32,7 @@ IS_REQUEST: Final = (
     "AND operation IN ('chat', 'generate', 'embed', 'embeddings')"
 )
 """Whether a call asks a model for something."""
-SUBJECT: Final = "coalesce(server, '') AS host, replace(model, ':latest', '') AS name"
+SUBJECT: Final = "coalesce(server, '') AS host, replace(model, ':latest', '') AS model_name"
 """What a summary is grouped by."""
 OF_SUBJECT: Final = "coalesce(server, ''), replace(model, ':latest', '')"
 """`SUBJECT` after GROUP BY."""
@@ -42,15 +42,15 @@ WITHOUT_LOAD: Final = "duration - load_duration + warm_load"
 _SUMMARY: Final = """
 WITH {concerned}
 SELECT
-    host, name, count(*) AS calls,
+    host, model_name, count(*) AS calls,
     exact_quantile(CASE WHEN improved IS NOT NULL THEN duration END, 0.5) AS median,
     exact_quantile(improved, 0.5) AS median_after,
     sum(duration - improved) AS saved{measures}
-FROM concerned GROUP BY host, name ORDER BY calls DESC, host, name
+FROM concerned GROUP BY host, model_name ORDER BY calls DESC, host, model_name
 """
 _EVIDENCE: Final = """
 WITH {concerned}
-SELECT call_id FROM concerned WHERE host = $host AND name = $name
+SELECT call_id FROM concerned WHERE host = $host AND model_name = $model_name
 ORDER BY coalesce(duration - improved, 0) DESC, started_at, call_id LIMIT $most
 """
 
@@ -76,8 +76,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     concerned: str
     """Common table expressions, the last one `concerned`.
 
-    Its columns: `host`, `name` (as in `SUBJECT`), `call_id`, `started_at`, `duration`, `improved`
-    (the estimated duration after the change, NULL if unknown), and those of `measures`.
+    Its columns: `host`, `model_name` (as in `SUBJECT`), `call_id`, `started_at`, `duration`,
+    `improved` (the estimated duration after the change, NULL if unknown), and those of `measures`.
     """
     measures: Mapping[str, str]
     """Further columns of the summary: aggregates over `concerned`."""
@@ -95,5 +95,5 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     @property
     def evidence(self) -> str:
-        """SQL for the ids of the calls of `$host` and `$name`, at most `$most`."""
+        """SQL for the ids of the calls of `$host` and `$model_name`, at most `$most`."""
         return _EVIDENCE.format(concerned=self.concerned)

@@ -38,8 +38,8 @@ requests AS (
         {SUBJECT}, operation, options, request_size, input_tokens, call_id, started_at, duration
     FROM calls WHERE {IS_REQUEST} AND outcome = 'completed'
 )
-SELECT r.host AS host, r.name AS name, call_id, duration
-FROM requests r JOIN groups g ON r.host = g.host AND r.name = g.name
+SELECT r.host AS host, r.model_name AS model_name, call_id, duration
+FROM requests r JOIN groups g ON r.host = g.host AND r.model_name = g.model_name
     AND r.operation = g.operation AND r.options = g.options
     AND r.request_size = g.request_size AND r.input_tokens = g.input_tokens
 ORDER BY alike DESC, started_at, call_id LIMIT {_MOST}
@@ -65,7 +65,7 @@ def same_prompts(
         )
         return
     candidates = {
-        row["call_id"]: _Candidate(row["host"], row["name"], row["duration"])
+        row["call_id"]: _Candidate(row["host"], row["model_name"], row["duration"])
         for row in calls.rows(CANDIDATES)
     }
     groups = _equal(read(log, report=_ignore), candidates) if candidates else {}

@@ -29,19 +29,19 @@ ordered AS (
         CASE WHEN row_number() OVER w > 1 AND tool_call_names = lag(tool_call_names) OVER w
             THEN 0 ELSE 1 END AS is_other
     FROM requests r JOIN candidates c ON r.run = c.run
-    WINDOW w AS (PARTITION BY r.host, r.name, r.run ORDER BY started_at)
+    WINDOW w AS (PARTITION BY r.host, r.model_name, r.run ORDER BY started_at)
 ),
 numbered AS (
     SELECT
         *,
         sum(is_other) OVER (
-            PARTITION BY host, name, run ORDER BY started_at
+            PARTITION BY host, model_name, run ORDER BY started_at
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS series
     FROM ordered
 ),
 counted AS (
-    SELECT *, count(*) OVER (PARTITION BY host, name, run, series) AS in_row
+    SELECT *, count(*) OVER (PARTITION BY host, model_name, run, series) AS in_row
     FROM numbered WHERE array_length(tool_call_names) > 0
 ),
 concerned AS (
@@ -51,10 +51,11 @@ concerned AS (
 
 
 def _judge(row: Row) -> Suggestion | None:
-    names, most = sorted(set(row["tools"])), row["longest"]
+    names, most = sorted(set(row["same"])), row["longest"]
+    name = row["model_name"]
     return Suggestion(
         seen=(
-            f"{row['name']} called {', '.join(names)} up to {most} times in a row, in "
+            f"{name} called {', '.join(names)} up to {most} times in a row, in "
             f"{row['runs']} {'run' if row['runs'] == 1 else 'runs'} ({row['calls']} calls, "
             f"{row['spent']:.1f} s). Whether it needed them, the calls do not show."
         ),
@@ -71,7 +72,7 @@ TOOL_LOOP: Final = Rule(
     kind="tool_loop",
     concerned=_CONCERNED,
     measures={
-        "tools": "min(tool_call_names)",
+        "same": "min(tool_call_names)",
         "longest": "max(in_row)",
         "runs": "count(DISTINCT run)",
         "spent": "sum(duration)",

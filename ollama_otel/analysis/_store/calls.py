@@ -130,7 +130,11 @@ def open_log(
     if cache is False:
         folder = TemporaryDirectory(prefix="ollama-otel-analysis-")
         kept = LogCache(log, Path(folder.name))
-        return _opened(log, kept, progress, folder.cleanup)
+        try:
+            return _opened(log, kept, progress, folder.cleanup)
+        except BaseException:
+            folder.cleanup()
+            raise
     kept = LogCache(log, None if cache is True else Path(cache))
     return _opened(log, kept, progress, lambda: None)
 

@@ -26,12 +26,12 @@ _FUNCTIONS: Final = (
     )
     """,
     "seconds_between(a, b) AS (epoch_us(b) - epoch_us(a)) / 1e6",
-    """
-    tag(tags, name) AS json_extract_string(tags, '$."' || replace(name, '"', '\\"') || '"')
-    """,
+    # A name is a JSON pointer, as a JSON path has no escape for some of its characters.
+    "pointer(name) AS '/' || replace(replace(name, '~', '~0'), '/', '~1')",
+    "tag(tags, name) AS json_extract_string(tags, pointer(name))",
     """
     option_number(options, name) AS TRY_CAST(
-        json_extract_string(options, '$."' || replace(name, '"', '\\"') || '"') AS DOUBLE
+        json_extract_string(options, pointer(name)) AS DOUBLE
     )
     """,
 )
@@ -80,11 +80,13 @@ class DuckEngine:
     def _plain(self, table: Any) -> Any:
         """Return sums of integers as integers, where DuckDB has a type of 128 bits."""
         pyarrow = self._pyarrow
-        fields = [
-            field.with_type(pyarrow.int64()) if pyarrow.types.is_decimal(field.type) else field
-            for field in table.schema
-        ]
-        return table.cast(pyarrow.schema(fields))
+
+        def plain(field: Any) -> Any:
+            if not pyarrow.types.is_decimal(field.type):
+                return field
+            return field.with_type(pyarrow.float64() if field.type.scale else pyarrow.int64())
+
+        return table.cast(pyarrow.schema([plain(field) for field in table.schema]))
 
     def close(self) -> None:
         """Close the connection."""

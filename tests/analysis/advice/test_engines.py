@@ -98,7 +98,7 @@ def test_a_rule_has_equal_answers(both: dict[str, Calls], rule: Any) -> None:
     parameters = rule.parameters(both["duckdb"])
     assert rule.parameters(both["map"]) == parameters
     for row in check(both, rule.summary, **parameters):
-        chosen = {"host": row["host"], "name": row["name"], "most": 5}
+        chosen = {"host": row["host"], "model_name": row["model_name"], "most": 5}
         check(both, rule.evidence, **parameters, **chosen)
 
 

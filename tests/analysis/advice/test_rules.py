@@ -183,6 +183,13 @@ def test_a_recorded_cause_counts_whatever_the_pause(advised: Advised) -> None:
     assert "keep_alive (120 s)" in found.seen
 
 
+@pytest.mark.parametrize("sent", ["", "\\", '"', "*", "|", "5m|", "$", "soon"])
+def test_a_keep_alive_that_is_none_is_unknown(advised: Advised, sent: str) -> None:
+    others = [call(-9, model="m", request={"keep_alive": text}) for text in ("5m", "0")]
+    found = of_kind(advised([*others, *cases.keep_alive(sent=sent)]), "keep_alive_short")
+    assert "keep_alive (300 s, Ollama's default)" in found.seen
+
+
 def test_suspected_cuts_are_advised_without_a_value(advised: Advised) -> None:
     found = of_kind(advised(cases.cut("suspected", 3)), "prompt_cut")
     assert found.value is None
