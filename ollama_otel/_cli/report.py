@@ -21,8 +21,8 @@ __all__ = ["add_arguments", "run", "write_page"]
 
 _DESCRIPTION = """\
 Writes a page about the calls of a log: what needs attention, the calls that are worth a look,
-latency, tokens, errors, cold starts, cuts, tools and cost. The page is one file, needs no
-network and no JavaScript, and has facts of calls only: no prompts and no answers.
+latency, tokens, errors, cold starts, cuts, tools, cost, capacity and advice. The page is one file,
+needs no network and no JavaScript, and has facts of calls only: no prompts and no answers.
 """
 _EPILOG = """\
 The calls are compared to as many days before --since, if the log has them, and otherwise the
@@ -67,12 +67,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prices", type=Path, metavar="FILE", help="a price file (TOML), for the section on cost"
     )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="leave out capacity and advice, which take most of the time",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, write no page")
     add_no_color(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the page and print what needs attention most."""
+    _check_prices(arguments)
     if not arguments.json:
         _check_place(arguments.output, force=arguments.force)
     report = _report(arguments)
@@ -99,6 +105,17 @@ def _report(arguments: argparse.Namespace) -> Report:
             since=arguments.since,
             until=arguments.until,
             prices=None if arguments.prices is None else read_prices(arguments.prices),
+            is_quick=arguments.quick,
+        )
+
+
+def _check_prices(arguments: argparse.Namespace) -> None:
+    """Refuse costs of some calls of a machine only; raises `SettingsError`."""
+    narrowed = [name for name in ("model", "user", "tag", "server") if getattr(arguments, name)]
+    if arguments.prices is not None and narrowed:
+        raise SettingsError(
+            f"--prices: expected all calls, found --{narrowed[0]}: a call costs its share of the "
+            "machine's time, which needs the other calls; `ollama-otel cost --by` groups costs"
         )
 
 
@@ -137,6 +154,8 @@ def _lines(report: Report, path: Path) -> list[Text]:
     urgent = [finding for finding in report.findings if finding.kind in {"worse", "high"}]
     lines = [Text.assemble(f"{plural(report.calls.total, 'call')}: ", (str(path), "bold"))]
     if not urgent:
+        if not report.period.is_comparable:
+            return [*lines, Text("No number is high. There are too few calls to show changes.")]
         return [*lines, Text("Nothing needs attention.", style="green")]
     more = f", the first {_SHOWN} are" if len(urgent) > _SHOWN else ""
     lines.append(Text(f"{plural(len(urgent), 'finding')}{more}:"))

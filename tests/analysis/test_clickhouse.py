@@ -15,7 +15,7 @@ import pytest
 from ollama_otel import Client, Settings, call_context
 from ollama_otel._prices.reading import parse_prices
 from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
-from ollama_otel.analysis import Calls, cost, gpu_seconds_sql, open_clickhouse, open_log
+from ollama_otel.analysis import Calls, cost, gpu_seconds_sql, open_clickhouse, open_log, report
 from ollama_otel.analysis._report import attention
 from ollama_otel.analysis._report.call_table import COLUMNS as VIEW
 from ollama_otel.analysis._report.call_table import VIEWS, view_query
@@ -211,6 +211,17 @@ def test_sums_by_tag_are_equal(both: dict[str, Calls]) -> None:
     for found in spans:
         for row, expected in zip(found, log, strict=True):
             assert all(equal(row[key], expected[key]) for key in expected)
+
+
+def test_a_report_is_made_of_each(both: dict[str, Calls]) -> None:
+    made = {name: report(calls, is_quick=True) for name, calls in both.items()}
+    log = made.pop("duckdb")
+    for found in made.values():
+        for one, other in zip(found.totals, log.totals, strict=True):
+            assert equal(one.value, other.value), one.name
+        assert len(found.calls.rows) == len(log.calls.rows)
+        assert [one.name for one in found.sections] == [one.name for one in log.sections]
+        assert found.html().startswith("<!doctype html>")
 
 
 def test_parameters_and_conditions_hold_on_all(both: dict[str, Calls]) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -532,6 +533,26 @@ def test_the_demo_shows_the_log_it_wrote(capsys: pytest.CaptureFixture[str]) -> 
     assert answer is not None
     assert "Why is the sky blue?" in shown
     assert answer.text in " ".join(shown.split())
+
+
+def test_the_demo_ends_with_its_report(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = demo(capsys, "--no-color")
+    assert status == 0
+    path = Path(printed.rstrip().rpartition("\n")[2].strip())
+    page = path.read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "6 of 6 calls" in page
+    assert sorted(each.name for each in path.parent.iterdir()) == ["calls.jsonl", "report.html"]
+
+
+def test_without_the_extra_the_demo_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    status, printed = demo(capsys, "--no-color")
+    assert status == 0
+    assert "No report on these calls" in printed
+    assert "pip install 'ollama_otel[analysis]'" in printed
 
 
 def test_the_demo_leaves_nothing_behind_on_the_server(capsys: pytest.CaptureFixture[str]) -> None:

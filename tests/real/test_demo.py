@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ollama_otel._cli import main
@@ -17,6 +19,8 @@ def test_a_real_server_is_asked_and_named(
     assert f"Ollama at {real_ollama.url}" in text
     assert "scripted" not in text
     assert "tiny-thinker:latest thinks, tiny-embed:latest embeds." in text
+    page = Path(text.split("open it in a browser:\n  ")[1].strip())
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     for part in (
         "load",
         "prompt",

@@ -43,5 +43,6 @@ def over_time(
     kind: Literal["lines", "columns"], unit: Unit, period: Period, found: tuple[Series, ...]
 ) -> Plot:
     """Return a plot over the period; it marks where its second half begins, if that is compared."""
-    marks = (Mark(at=period.now, label="second half"),) if period.compares == "halves" else ()
+    is_marked = period.compares == "halves" and period.is_comparable
+    marks = (Mark(at=period.now, label="second half"),) if is_marked else ()
     return Plot(kind=kind, unit=unit, places=times(period), series=found, marks=marks)

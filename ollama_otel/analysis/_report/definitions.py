@@ -89,7 +89,7 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "model was ready. Prefill is the time for the part of the prompt that was not cached. "
         "Decode is the generation. Client is what is beyond the server's total: network, and the "
         "caller's own pace. Retries are the limiter, failed attempts and the waits between them. "
-        "Only calls for which the server gave its timings.",
+        "Unaccounted is the rest of the server's total where a phase is unknown. Only calls for which the server gave its timings.",
     ),
     "phases_over_time": Definition(
         "Where the time goes, over time",
@@ -212,6 +212,27 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "Budgets",
         "The use in the last day or month of the report. At its end: what is used then at the pace "
         "so far.",
+    ),
+    # Capacity.
+    "capacity_curve": Definition(
+        "Load and latency",
+        "What the server would do at a multiple of the recorded rate of calls, by simulation of "
+        "its slots, queue, loads and evictions with the recorded calls. The knee is the highest "
+        "load at which the p95 of the duration is at most twice that of a light load and the "
+        "server keeps up. The plot ends a little above it. Limit: what the calls with the latest "
+        "first tokens wait for.",
+    ),
+    "capacity_users": Definition(
+        "Users",
+        "The most users for whom the first token comes in time. A user sends a call, waits for the "
+        "answer, thinks, and sends the next one.",
+    ),
+    # Advice.
+    "advice_table": Definition(
+        "Settings to change",
+        "Each with what the calls show, and an estimate of their median duration after the change. "
+        "What would save most in all comes first. `ollama-otel advise` says how each estimate is "
+        "computed.",
     ),
 }
 """By the name of the figure or the number."""

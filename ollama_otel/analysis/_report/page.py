@@ -165,7 +165,7 @@ def _attention(report: Report) -> str:
     found = (
         f'<ol class="findings">{"".join(_finding(each, titles) for each in urgent)}</ol>'
         if urgent
-        else '<p class="fine">Nothing: no number is high, and none became worse.</p>'
+        else f'<p class="fine">{_calm(report)}</p>'
     )
     if others:
         found += (
@@ -179,9 +179,15 @@ def _attention(report: Report) -> str:
     )
 
 
+def _calm(report: Report) -> str:
+    if report.period.is_comparable:
+        return "Nothing: no number is high, and none became worse."
+    return "No number is high."
+
+
 def _compared(report: Report) -> str:
     period = report.period
-    if not report.is_comparable:
+    if not period.is_comparable:
         return "There are too few calls to tell a change from chance, so changes are not shown."
     if period.compares == "period_before":
         return (
@@ -309,9 +315,17 @@ def _cell(value: Any, unit: Unit) -> str:
 
 def _section(section: Section) -> str:
     lead = f"<p>{_with_code(visible_line(section.lead))}</p>" if section.lead else ""
+    notes = ""
+    if section.notes:
+        items = "".join(f"<li>{_words(note)}</li>" for note in section.notes)
+        count = len(section.notes)
+        notes = (
+            f'<details class="notes"><summary>What limits this: {count} '
+            f"note{'' if count == 1 else 's'}</summary><ul>{items}</ul></details>"
+        )
     figures = "".join(map(_figure, section.figures))
     return (
-        f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}'
+        f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}{notes}'
         f'<div class="figures">{figures}</div></section>'
     )
 

@@ -15,20 +15,21 @@ from ollama_otel.analysis._report.values import Plot, Series, Unit
 __all__ = ["legend", "svg", "ticks"]
 
 _WIDTH: Final = 600
-_HEIGHT: Final = 220
-_LEFT: Final = 52
+_HEIGHT: Final = 226
+_LEFT: Final = 56
 _RIGHT: Final = 14
 _TOP: Final = 20
-_BOTTOM: Final = 30
+_BOTTOM: Final = 36
 _BAR: Final = 30
 """Height of a bar and the space to the next one."""
 _NAMES: Final = 140
 """Width of the names beside bars."""
 _LONGEST_NAME: Final = 20
 _AXIS_TICKS: Final = 6
+_HALF_A_LABEL: Final = 20
 _HOUR: Final = 3600
-_LEAST: Final = 0.001
-_TIMES: Final = ((_HOUR, "h"), (60, "min"), (1, "s"), (_LEAST, "ms"))
+_TIMES: Final = ((5400, _HOUR, "h"), (90, 60, "min"), (0.4, 1, "s"), (0, 0.001, "ms"))
+"""From how many seconds on an axis has a unit, its seconds and its sign."""
 _DAY: Final = 24 * _HOUR
 
 
@@ -65,9 +66,7 @@ def legend(plot: Plot) -> str:
 def ticks(most: float, unit: Unit = "number") -> tuple[tuple[float, str], ...]:
     """Return about four round values from 0 on, with their texts; the last is not below `most`."""
     if unit == "seconds":
-        size, sign = next(
-            (size, sign) for size, sign in _TIMES if most >= size * 1.5 or size == _LEAST
-        )
+        size, sign = next((size, sign) for least, size, sign in _TIMES if most >= least)
         return tuple((tick * size, f"{tick:g} {sign}") for tick in _round_numbers(most / size))
     if unit == "share":
         return tuple((tick / 100, f"{tick:g} %") for tick in _round_numbers(most * 100))
@@ -132,12 +131,11 @@ def _axis(plot: Plot, first: float, last: float, x: Any) -> Iterator[str]:
         found = [(tick, text) for tick, text in ticks(last) if first <= tick <= last]
     for at, text in found:
         yield f'<path class="tick" d="M{x(at):.1f} {_HEIGHT - _BOTTOM}v5"/>'
-        yield (
-            f'<text class="middle" x="{x(at):.1f}" y="{_HEIGHT - _BOTTOM + 18}">{escape(text)}'
-            "</text>"
-        )
+        is_last = x(at) > _WIDTH - _RIGHT - _HALF_A_LABEL
+        place = f'class="end" x="{_WIDTH}"' if is_last else f'class="middle" x="{x(at):.1f}"'
+        yield f'<text {place} y="{_HEIGHT - _BOTTOM + 17}">{escape(text)}</text>'
     if plot.axis:
-        right, bottom = _WIDTH - _RIGHT, _HEIGHT - 1
+        right, bottom = _WIDTH - _RIGHT, _HEIGHT - 3
         yield f'<text class="end" x="{right}" y="{bottom}">{escape(plot.axis)}</text>'
 
 
@@ -172,17 +170,21 @@ def _columns(plot: Plot, places: Sequence[float], x: Any, y: Any, step: float) -
 
 
 def _line(number: int, series: Series, xs: Sequence[float], y: Any) -> Iterator[str]:
-    """Draw the known values; a line ends where one is unknown."""
-    path, is_open = [], False
+    """Draw the known values; a line ends where one is unknown, and a single value is a dot."""
+    path, dots, is_open = [], [], False
     for place, value in enumerate(series.values):
         if value is None:
             is_open = False
             continue
-        path.append(f"{'L' if is_open else 'M'}{xs[place]:.1f} {y(value):.1f}")
-        is_alone = not is_open and (place + 1 == len(xs) or series.values[place + 1] is None)
-        path.append("h.1" if is_alone else "")
+        at = f"{xs[place]:.1f} {y(value):.1f}"
+        if not is_open and (place + 1 == len(xs) or series.values[place + 1] is None):
+            dots.append(f"M{at}h.1")
+        else:
+            path.append(f"{'L' if is_open else 'M'}{at}")
         is_open = True
     yield f'<path class="line l{number}" d="{"".join(path)}"/>'
+    if dots:
+        yield f'<path class="line l{number} single" d="{"".join(dots)}"/>'
 
 
 def _mark(x: float, label: str) -> Iterator[str]:

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from ollama_otel._prices.values import Prices
-from ollama_otel.analysis._cost.report import cost
 from ollama_otel.analysis._report import attention
+from ollama_otel.analysis._report.answers import computed
 from ollama_otel.analysis._report.call_table import VIEWS, call_table, view_query
 from ollama_otel.analysis._report.period import period_of
 from ollama_otel.analysis._report.sections import (
     cold_starts,
-    costs,
     cuts,
     errors,
     latency,
@@ -45,12 +46,14 @@ def report(
     since: datetime | None = None,
     until: datetime | None = None,
     prices: Prices | None = None,
+    is_quick: bool = False,
 ) -> Report:
     """Return what the calls that began from `since` on, and before `until`, show.
 
     They are compared to as many seconds before `since`, if `calls` has all of these, and
-    otherwise the second half to the first. Times without a zone are in UTC. Costs need `prices`.
-    Raises `AnalysisError` if there are no calls, and `PriceError` if `prices` lack an entry.
+    otherwise the second half to the first. Times without a zone are in UTC. Costs need `prices`;
+    `is_quick` leaves out capacity and advice, which take most of the time. Raises `AnalysisError`
+    if there are no calls, and `PriceError` if `prices` lack an entry.
     """
     known = calls.period()
     since, until = _in_utc(since), _in_utc(until)
@@ -61,6 +64,7 @@ def report(
     compared = calls.between(period.before, until)
     earlier = calls.between(period.before, period.now)
     rows = _answers(compared, attention.QUERIES, period)
+    period = replace(period, is_comparable=attention.is_comparable(rows))
     views = {name: shown.rows(view_query(view)) for name, view in VIEWS.items()}
     built = (module.build(_answers(shown, module.QUERIES, period), period) for module in SECTIONS)
     return Report(
@@ -71,28 +75,13 @@ def report(
             earlier.rows(TOTALS)[0] if period.compares == "period_before" else None,
         ),
         findings=attention.findings(rows, period),
-        is_comparable=attention.is_comparable(rows),
         calls=call_table(views, total),
         sections=(
             *(section for section in built if section is not None),
-            cost_section(calls, prices, period),
+            *computed(calls, shown, prices, period.start, period.end, is_quick=is_quick),
         ),
         skipped=len(calls.skipped),
     )
-
-
-def cost_section(calls: Calls, prices: Prices | None, period: Period) -> Section:
-    """Return the section on costs; `calls` are all that share the machines."""
-    if prices is None:
-        return costs.missing()
-    try:
-        by_model, by_day = (
-            cost(calls, prices, by=by, start=period.start, end=period.end)
-            for by in ("model", "day")
-        )
-    except AnalysisError as error:
-        return costs.missing(f"Unknown: {error}.")
-    return costs.build(by_model, by_day)
 
 
 def parameters(sql: str, period: Period) -> dict[str, Any]:

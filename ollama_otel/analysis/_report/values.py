@@ -107,6 +107,8 @@ class Section(Struct, frozen=True, kw_only=True):
     name: str
     title: str
     lead: str = ""
+    notes: tuple[str, ...] = ()
+    """What limits the figures, as sentences."""
     figures: tuple[Figure, ...] = ()
 
 
@@ -152,6 +154,8 @@ class Period(Struct, frozen=True, kw_only=True):
     """`period_before`: as many seconds before the report; `halves`: both in the report."""
     coarse: int
     """Seconds of one interval of the test for changes."""
+    is_comparable: bool = True
+    """Whether there are enough calls to tell a change from chance."""
 
 
 class CallView(Struct, frozen=True, kw_only=True):
@@ -194,8 +198,6 @@ class Report(Struct, frozen=True, kw_only=True):
     totals: tuple[Total, ...]
     findings: tuple[Finding, ...]
     """What needs attention comes first."""
-    is_comparable: bool
-    """Whether there are enough calls to tell a change from chance."""
     calls: CallTable
     sections: tuple[Section, ...]
     skipped: int = 0

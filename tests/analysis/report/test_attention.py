@@ -19,7 +19,7 @@ FIRST = datetime.fromtimestamp(story.START / 1e9, UTC)
 
 def made(path: Path, *, since: datetime | None = None, until: datetime | None = None) -> Report:
     with open_log(path, cache=False) as calls:
-        return report(calls, since=since, until=until)
+        return report(calls, since=since, until=until, is_quick=True)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_what_gets_better_is_told_last(worse: Path) -> None:
 
 def test_few_calls_are_not_compared(tmp_path: Path) -> None:
     found = made(story.write(tmp_path / "calls.jsonl", calls=20))
-    assert not found.is_comparable
+    assert not found.period.is_comparable
     assert not any(one.kind in {"worse", "better", "changed"} for one in found.findings)
 
 

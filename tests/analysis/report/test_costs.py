@@ -49,7 +49,9 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
 def section(calls: Calls, prices: str | None, **options: datetime) -> Section:
     parsed = None if prices is None else parse_prices(prices, "prices.toml")
     [found] = [
-        one for one in report(calls, prices=parsed, **options).sections if one.name == "costs"
+        one
+        for one in report(calls, prices=parsed, is_quick=True, **options).sections
+        if one.name == "costs"
     ]
     return found
 
@@ -85,7 +87,7 @@ def test_a_missing_machine_is_an_error_with_its_name(calls: Calls) -> None:
 
 def test_names_of_the_price_file_are_escaped(calls: Calls) -> None:
     prices = parse_prices(PRICES.format(server="gpu-box:11434"), "prices.toml")
-    page = parsed(report(calls, prices=prices).html())
+    page = parsed(report(calls, prices=prices, is_quick=True).html())
     [machines] = [one for one in page.all("figure") if one.attributes["id"] == "cost_machines"]
     assert "box <b>" in machines.text
     assert not machines.all("b")

@@ -14,16 +14,22 @@ from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Sect
 __all__ = ["QUERIES", "build"]
 
 _PHASES: Final[Mapping[str, str]] = {
-    "resilience": "coalesce(delay, 0)",
-    "loading": "coalesce(load_duration, 0)",
-    "queue": "coalesce(queue_estimate, 0)",
-    "prefill": "coalesce(prompt_eval_duration, 0)",
-    "decode": "coalesce(eval_duration, 0)",
-    "unaccounted": """CASE WHEN queue_estimate IS NULL THEN greatest(0, total_duration
+    **{
+        name: f"CASE WHEN count({column}) > 0 THEN avg(coalesce({column}, 0)) END"
+        for name, column in (
+            ("resilience", "delay"),
+            ("loading", "load_duration"),
+            ("queue", "queue_estimate"),
+            ("prefill", "prompt_eval_duration"),
+            ("decode", "eval_duration"),
+        )
+    },
+    "unaccounted": """avg(CASE WHEN queue_estimate IS NULL THEN greatest(0, total_duration
         - coalesce(load_duration, 0) - coalesce(prompt_eval_duration, 0)
-        - coalesce(eval_duration, 0)) ELSE 0 END""",
-    "client": "greatest(0, duration - total_duration - coalesce(delay, 0))",
+        - coalesce(eval_duration, 0)) ELSE 0 END)""",
+    "client": "avg(greatest(0, duration - total_duration - coalesce(delay, 0)))",
 }
+"""Means that add up; a phase that no call has is NULL."""
 _NAMES: Final[Mapping[str, str]] = {
     "loading": "loading",
     "queue": "waiting for a slot (estimate)",
@@ -34,7 +40,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "resilience": "retries",
 }
 """The order of the stack; the two that are rare come last."""
-_MEANS: Final = ", ".join(f"avg({sql}) AS {name}" for name, sql in _PHASES.items())
+_MEANS: Final = ", ".join(f"{sql} AS {name}" for name, sql in _PHASES.items())
 
 QUERIES: Final[Mapping[str, str]] = {
     "phases_by_model": f"""

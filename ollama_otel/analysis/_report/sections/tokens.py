@@ -14,7 +14,8 @@ from ollama_otel.analysis._report.values import Figure, Period, Plot, Rows, Sect
 __all__ = ["QUERIES", "build", "by_tag"]
 
 _SHOWN: Final = 15
-_BUSY: Final = "sum(coalesce(prompt_eval_duration, 0) + coalesce(eval_duration, 0))"
+_BUSY: Final = """CASE WHEN count(prompt_eval_duration) + count(eval_duration) > 0
+    THEN sum(coalesce(prompt_eval_duration, 0) + coalesce(eval_duration, 0)) END"""
 
 QUERIES: Final[Mapping[str, str]] = {
     "tokens_over_time": """
@@ -39,14 +40,14 @@ QUERIES: Final[Mapping[str, str]] = {
         SELECT user_id, count(*) AS calls, count_if(outcome = 'failed') AS failed,
             sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, {_BUSY} AS busy
         FROM calls WHERE user_id IS NOT NULL
-        GROUP BY user_id ORDER BY busy DESC, user_id LIMIT 16
+        GROUP BY user_id ORDER BY busy DESC NULLS LAST, user_id LIMIT 16
     """,
     "tags": f"""
         SELECT tags, count(*) AS calls, count_if(outcome = 'failed') AS failed,
             coalesce(sum(input_tokens), 0) AS input_tokens,
             coalesce(sum(output_tokens), 0) AS output_tokens, {_BUSY} AS busy
         FROM calls WHERE tags IS NOT NULL
-        GROUP BY tags ORDER BY calls DESC, busy DESC LIMIT 2000
+        GROUP BY tags ORDER BY calls DESC, busy DESC NULLS LAST LIMIT 2000
     """,
 }
 
@@ -156,7 +157,7 @@ def by_tag(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for row in rows:
         for tag in _tag_texts(json.loads(row["tags"])):
             sums.setdefault(tag, Counter()).update(
-                {name: value for name, value in row.items() if name != "tags"}
+                {name: value or 0 for name, value in row.items() if name != "tags"}
             )
     for tag, counts in sorted(sums.items(), key=lambda item: (-item[1]["busy"], item[0])):
         yield {"tag": tag, **counts}
