@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         Series,
         Table,
         Total,
+        Unit,
     )
     from ollama_otel.analysis._store.calls import Calls, open_log
     from ollama_otel.analysis._store.clickhouse import RunClickHouse, open_clickhouse
@@ -109,6 +110,7 @@ __all__ = [
     "Table",
     "Total",
     "Unchecked",
+    "Unit",
     "UserLimit",
     "Workload",
     "advise",
@@ -172,6 +174,7 @@ _ROOMS = {
     "Table": "_report.values",
     "Total": "_report.values",
     "Unchecked": "_advice.advice",
+    "Unit": "_report.values",
     "UserLimit": "_capacity.scenario",
     "Workload": "_capacity.workload",
     "advise": "_advice.advisor",
