@@ -188,6 +188,7 @@ ALLOWED: Mapping[str, str] = {
     "analysis/_report/page.py": "count",
     "analysis/_report/quantities.py": "count",
     "analysis/_report/sections/advised.py": "count",
+    "analysis/_report/sections/capacities.py": "count",
     "analysis/_report/sections/cold_starts.py": "count",
     "analysis/_report/sections/costs.py": "count input name total",
     "analysis/_report/sections/cuts.py": "count",

@@ -89,7 +89,8 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "model was ready. Prefill is the time for the part of the prompt that was not cached. "
         "Decode is the generation. Client is what is beyond the server's total: network, and the "
         "caller's own pace. Retries are the limiter, failed attempts and the waits between them. "
-        "Unaccounted is the rest of the server's total where a phase is unknown. Only calls for which the server gave its timings.",
+        "Unaccounted is the rest of the server's total where a phase is unknown. Only calls for "
+        "which the server gave its timings.",
     ),
     "phases_over_time": Definition(
         "Where the time goes, over time",
