@@ -240,7 +240,7 @@ CREATE OR REPLACE TEMP TABLE loads AS
 WITH intervals AS (
     SELECT
         p.request_row,
-        dense_rank() OVER (ORDER BY r.server_address, r.server_port) AS server,
+        hash(r.server_address, r.server_port) AS server,
         epoch_us(r.started_at) AS began,
         began + CAST(round(e.duration * 1e6) AS BIGINT) AS ended
     FROM pairs p JOIN requests r ON r.rowid = p.request_row JOIN ends e ON e.rowid = p.end_row
@@ -279,6 +279,8 @@ def _write(connection: Any, folder: Path, progress: ImportProgress) -> None:
     _run(connection, _LOADS, progress, 0.65)
     calls = connection.execute("SELECT count(*) FROM requests").fetchone()[0]
     parts = max(1, math.ceil(calls / _PART))
+    requests = _known(connection, "requests", "r", REQUEST_COLUMNS)
+    ends = _known(connection, "ends", "e", END_COLUMNS)
     for part in range(parts):
         mine = f"request_row >= {part * _PART} AND request_row < {(part + 1) * _PART}"
         # Calls end about in the order of their starts, so this is a small part of the ends.
@@ -296,8 +298,8 @@ def _write(connection: Any, folder: Path, progress: ImportProgress) -> None:
                     CASE WHEN e.duration <= {_LONGEST_CALL} THEN r.started_at
                         + to_microseconds(CAST(round(e.duration * 1e6) AS BIGINT)) END AS ended_at,
                     r.server_address || ':' || r.server_port AS server,
-                    {_named("r", REQUEST_COLUMNS)},
-                    {_named("e", END_COLUMNS)},
+                    {requests},
+                    {ends},
                     CASE WHEN e.duration > 0 THEN l.call_seconds / e.duration END AS concurrency
                 FROM (
                     SELECT *, rowid AS request_row FROM requests
@@ -308,7 +310,6 @@ def _write(connection: Any, folder: Path, progress: ImportProgress) -> None:
                     SELECT *, rowid AS end_row FROM ends WHERE rowid >= {first} AND rowid <= {last}
                 ) e USING (end_row)
                 LEFT JOIN (SELECT * FROM loads WHERE {mine}) l USING (request_row)
-                ORDER BY r.started_at
             ) TO {target} (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 32768)
             """,
             progress,
@@ -316,8 +317,19 @@ def _write(connection: Any, folder: Path, progress: ImportProgress) -> None:
         )
 
 
-def _named(table: str, columns: Iterable[Column]) -> str:
-    return ", ".join(f"{table}.{quoted(column.name)}" for column in columns)
+def _known(connection: Any, table: str, alias: str, columns: Sequence[Column]) -> str:
+    """Return the columns of a table for a SELECT; those that are NULL in each row as NULL.
+
+    Most logs lack half of the facts, and joining their columns would take a third of the time.
+    """
+    counts = ", ".join(f"count({quoted(column.name)})" for column in columns)
+    known = connection.execute(f"SELECT {counts} FROM {table}").fetchone()
+    return ", ".join(
+        f"{alias}.{quoted(column.name)}"
+        if count
+        else f"CAST(NULL AS {_stored(column)}) AS {quoted(column.name)}"
+        for column, count in zip(columns, known, strict=True)
+    )
 
 
 def _run(connection: Any, sql: str, progress: ImportProgress, until: float) -> None:
