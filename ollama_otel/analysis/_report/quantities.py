@@ -13,7 +13,9 @@ __all__ = ["UNKNOWN", "change", "quantity", "time_text"]
 
 UNKNOWN: Final = "–"  # noqa: RUF001 - what people write for a missing number
 _LONGEST: Final = 200
-_LARGE: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))
+_LARGE: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_WRITTEN_OUT: Final = 1e4
+"""Smaller numbers are written with all their digits."""
 
 
 def quantity(value: Any, unit: Unit) -> str:
@@ -27,6 +29,8 @@ def _text(value: Any) -> str:
 
 
 def _share(value: float) -> str:
+    if 0 < abs(value) < 0.0005:  # noqa: PLR2004 - it would be 0.0 %
+        return "<0.1 %"
     return f"{value * 100:.{1 if abs(value) < 0.0995 else 0}f} %"  # noqa: PLR2004
 
 
@@ -44,6 +48,8 @@ def change(before: float, now: float) -> str:
 
 
 def _seconds(value: float) -> str:
+    if 0 < abs(value) < 0.00005:  # noqa: PLR2004 - it would be 0.0 ms
+        return "<0.1 ms"
     if abs(value) < 0.0995:  # noqa: PLR2004 - what rounds to less than 0.10 s
         digits = 0 if abs(value) >= 0.00995 or not value else 1  # noqa: PLR2004
         return f"{value * 1000:.{digits}f} ms"
@@ -56,7 +62,8 @@ def _seconds(value: float) -> str:
 
 def _number(value: float) -> str:
     for size, sign in _LARGE:
-        if abs(value) >= size:
+        # `.3g` rounds 999.6 to `1e+03`: that is 1 of the next larger unit.
+        if abs(value) >= max(0.9995 * size, _WRITTEN_OUT):
             return f"{value / size:.3g} {sign}"
     if abs(value) >= 100 or not value:  # noqa: PLR2004
         return f"{value:,.0f}"
