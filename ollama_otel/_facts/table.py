@@ -47,6 +47,16 @@ class FactTable:
         )
         self._end_attributes = _compiled(always)
         self._completion_attributes = _compiled(at_end)
+        self._columns = tuple(
+            (
+                row.column,
+                row,
+                row.path.startswith("start."),
+                attrgetter(row.path.removeprefix("start.")),
+            )
+            for row in self.rows
+            if row.column is not None and row.key is not None
+        )
         self._lines: dict[Line, LogLine] = {
             "request": LogLine(self.rows, "request", CallStart, prefix="start."),
             "end": LogLine(self.rows, "end", CallRecord),
@@ -104,12 +114,10 @@ class FactTable:
     def flat(self, start: CallStart, record: CallRecord | None) -> dict[str, Any]:
         """Return every column of a call by its name; None is unknown."""
         values: dict[str, Any] = {}
-        for row in self.rows:
-            if row.column is not None and row.key is not None:
-                is_of_start = row.path.startswith("start.")
-                source: Any = start if is_of_start else record
-                get = attrgetter(row.path.removeprefix("start."))
-                values[row.column] = None if source is None else plain(row, get(source))
+        for column, row, of_start, get in self._columns:
+            source: Any = start if of_start else record
+            value = None if source is None else get(source)
+            values[column] = None if value is None else plain(row, value)
         return values
 
     def markdown(self) -> str:

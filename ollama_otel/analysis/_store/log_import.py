@@ -146,12 +146,14 @@ def _read_calls(connection: Any, path: Path, progress: ImportProgress) -> tuple[
     calls = _unique(read(path, report=skipped.append))
     done = 0
     while batch := list(islice(calls, _BATCH)):
-        _insert(connection, "requests", [_request_row(call_id, call) for call_id, call in batch])
-        _insert(
-            connection,
-            "ends",
-            [_end_row(call_id, call) for call_id, call in batch if call.record is not None],
-        )
+        rows = [
+            FACTS.flat(call.start, call.record)
+            | {"call_id": call_id, "started_at": call.start.started_at // 1000}
+            for call_id, call in batch
+        ]
+        ended = [row for row, (_, call) in zip(rows, batch, strict=True) if call.record is not None]
+        _insert(connection, "requests", REQUEST_COLUMNS, rows)
+        _insert(connection, "ends", END_COLUMNS, ended)
         done += len(batch)
         progress.at(2 * done / lines if lines else 1.0)
     return tuple(skipped)
@@ -175,57 +177,41 @@ def _unique(calls: Iterable[RecordedCall]) -> Iterator[tuple[str, RecordedCall]]
         yield (call.id if times == 1 else f"{call.id}#{times}"), call
 
 
-def _request_row(call_id: str, call: RecordedCall) -> dict[str, Any]:
-    values = FACTS.flat(call.start, None)
-    own = {"call_id": call_id, "started_at": call.start.started_at // 1000}
-    return own | {column.name: _as_stored(values[column.name]) for column in REQUEST_COLUMNS}
-
-
-def _end_row(call_id: str, call: RecordedCall) -> dict[str, Any]:
-    values = FACTS.flat(call.start, call.record)
-    own = {"call_id": call_id, "started_at": None}
-    return own | {column.name: _as_stored(values[column.name]) for column in END_COLUMNS}
-
-
-def _as_stored(value: Any) -> Any:
-    return json.dumps(dict(value)) if isinstance(value, Mapping) else value
-
-
 def _stored(column: Column) -> str:
     return "VARCHAR" if column.sql_type == "JSON" else column.sql_type
 
 
-def _insert(connection: Any, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _insert(
+    connection: Any, table: str, columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Add rows to a table: the values of `FACTS.flat`, with `call_id` and `started_at`."""
     pyarrow = imported("pyarrow")
-    columns = REQUEST_COLUMNS if table == "requests" else END_COLUMNS
-    types = {"call_id": "VARCHAR", "started_at": "TIMESTAMP"} | {
-        c.name: _stored(c) for c in columns
-    }
     arrow_types = {
         "VARCHAR": pyarrow.string(),
-        "TIMESTAMP": pyarrow.timestamp("us"),
         "BIGINT": pyarrow.int64(),
         "DOUBLE": pyarrow.float64(),
         "BOOLEAN": pyarrow.bool_(),
         "VARCHAR[]": pyarrow.list_(pyarrow.string()),
     }
     arrays = {
-        name: pyarrow.array(
-            [_text(row[name]) if kind == "VARCHAR" else row[name] for row in rows],
-            arrow_types[kind],
-        )
-        for name, kind in types.items()
+        "call_id": pyarrow.array([row["call_id"] for row in rows], pyarrow.string()),
+        "started_at": pyarrow.array([row["started_at"] for row in rows], pyarrow.timestamp("us")),
     }
+    for column in columns:
+        values = [row[column.name] for row in rows]
+        if column.sql_type in {"JSON", "VARCHAR"}:
+            values = [value if value is None else _text(value) for value in values]
+        arrays[column.name] = pyarrow.array(values, arrow_types[_stored(column)])
     connection.register("batch", pyarrow.table(arrays))
     connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
     connection.unregister("batch")
 
 
-def _text(value: Any) -> str | None:
-    """Return a value of a text column: `think` is a boolean or a level."""
-    if value is None or isinstance(value, str):
+def _text(value: Any) -> str:
+    """Return a value of a text column: an object, or `think`, is written as JSON."""
+    if isinstance(value, str):
         return value
-    return json.dumps(value)
+    return json.dumps(dict(value) if isinstance(value, Mapping) else value)
 
 
 # --- one row per call ---------------------------------------------------------------------
