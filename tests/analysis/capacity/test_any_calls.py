@@ -55,7 +55,8 @@ def numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, float) else []
 
 
-@settings(max_examples=60, deadline=None)
+# Each example simulates thousands of calls.
+@settings(max_examples=20, deadline=None)
 @given(st.lists(rows, max_size=12))
 def test_any_calls_give_finite_numbers(found: list[dict[str, Any]]) -> None:
     try:
@@ -67,7 +68,7 @@ def test_any_calls_give_finite_numbers(found: list[dict[str, Any]]) -> None:
         backtest(workload),
         forecast(workload, runs=1),
         forecast(workload, Scenario(users=3, think_time=1.0), runs=1),
-        users_within(workload, 1.0, runs=1),
+        users_within(workload, 0.05, runs=1),
     ]
     for result in results:
         assert all(map(math.isfinite, numbers(msgspec.to_builtins(result))))
