@@ -125,7 +125,15 @@ def _curve(found: CapacityAnswer) -> Table:
 
 def _models(found: CapacityAnswer) -> Table:
     table = _table("What was learnt")
-    for name in ("model", "calls", "prompts", "generation", "with 2 and 4 at once", "load", "size"):
+    for name in (
+        "model",
+        "calls",
+        "prompts",
+        "generation",
+        "speed-up of 2, 4 at once",
+        "load",
+        "size",
+    ):
         table.add_column(name, justify="left" if name == "model" else "right")
     for name, model in found.workload.models.items():
         table.add_row(name, *_model(model))

@@ -23,6 +23,8 @@ __all__ = ["as_json", "rendered"]
 _JOULES_PER_KWH = 3.6e6
 _DAY, _HOUR = 86_400.0, 3600.0
 _STATES = {"within": "green", "burning": "yellow", "used_up": "red"}
+_WHOLE = 0.9995
+"""A share that is shown as all."""
 _SHOWN = 5
 """Entries of a budget with one limit for each value."""
 
@@ -47,7 +49,7 @@ def rendered(report: CostReport, *, limit: int) -> Iterator[RenderableType]:
     yield Text(
         f"{plural(report.total.calls, 'call')} from {report.start:%Y-%m-%d %H:%M} to "
         f"{report.end:%Y-%m-%d %H:%M} UTC ({_length(report)}) cost "
-        f"{money(report.total.cost)} {report.currency}",
+        f"{money(report.total.cost)} {report.currency}{_for_tokens(report)}",
         style="bold",
     )
     yield _lines(report, money, limit)
@@ -62,6 +64,14 @@ def rendered(report: CostReport, *, limit: int) -> Iterator[RenderableType]:
         yield _budgets(report, money)
     yield Text("\nHow to read it", style="bold")
     yield from (Padding(Text(note), (0, 0, 0, 2)) for note in _notes(report))
+
+
+def _for_tokens(report: CostReport) -> str:
+    tokens = report.total.input_tokens + report.total.output_tokens
+    if not tokens:
+        return ""
+    each = report.total.cost / tokens * 1e6
+    return f": {_known(each)} {report.currency} for 1,000,000 tokens, in and out together"
 
 
 def _table(*headings: str, left: int = 1) -> Table:
@@ -139,6 +149,8 @@ def _cloud(report: CostReport, money: _Money) -> Iterator[RenderableType]:
 
 def _break_even(even: BreakEven, currency: str) -> str:
     machine = f"Break-even of {even.machine}"
+    if even.priced_share < _WHOLE:
+        machine += f", for the calls with a cloud price ({even.priced_share:.0%} of its busy time)"
     costs = (
         f"an idle month costs {_known(even.own_per_month)} {currency}, a busy hour's calls "
         f"{_known(even.cloud_per_busy_hour)} {currency} in the cloud"

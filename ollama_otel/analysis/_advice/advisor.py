@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -88,6 +88,7 @@ def advise(calls: Calls, *, log: str | os.PathLike[str] | None = None) -> Adviso
         else:
             unchecked.append(found)
     unchecked.append(_NOT_TRIED)
+    advice = list(_consistent(advice))
     done = {given.kind for given in advice} | {entry.kind for entry in unchecked}
     return Advisory(
         calls=coverage["calls"],
@@ -96,6 +97,18 @@ def advise(calls: Calls, *, log: str | os.PathLike[str] | None = None) -> Adviso
         unchecked=tuple(unchecked),
         nothing_found=tuple(kind for kind in _KINDS if kind not in done),
     )
+
+
+def _consistent(found: Sequence[Advice]) -> Iterator[Advice]:
+    """Leave out advice that says the contrary of other advice for the same model.
+
+    Calls that differ in `num_ctx` bring about the same reloads as calls of other programs: once
+    all send the same, what is left shows whether there are others.
+    """
+    mixed = {(each.server, each.model) for each in found if each.kind == "mixed_num_ctx"}
+    for each in found:
+        if each.kind != "other_num_ctx" or (each.server, each.model) not in mixed:
+            yield each
 
 
 def with_trial(advisory: Advisory, tried: Advice | Unchecked | None) -> Advisory:

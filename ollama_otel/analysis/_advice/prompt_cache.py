@@ -8,6 +8,7 @@ from ollama_otel.analysis._advice.rule import IS_REQUEST, OF_SUBJECT, SUBJECT, R
 
 __all__ = ["CACHE_BROKEN", "CACHE_TAKEN"]
 
+_MOST_SLOTS: Final = 16
 _LEAST: Final = 3
 _LEAST_TOKENS: Final = 100
 """Prompts with fewer say little about the rate."""
@@ -87,19 +88,27 @@ def _seen(row: Row) -> str:
 def _taken(row: Row) -> Suggestion | None:
     if row["calls"] < _LEAST:
         return None
-    slots = 1 + round(row["others"])
     return Suggestion(
         seen=(
             f"{_seen(row)}: since the turn before, the model had {row['others']:.0f} other "
             "requests, and each slot has the cache of one conversation."
         ),
         change=(
-            f"Set OLLAMA_NUM_PARALLEL to the number of conversations at a time (up to {slots} "
-            "here; each one takes the memory of a context), or let the turns of a conversation "
-            "follow each other."
+            f"{_more_slots(1 + round(row['others']))} the turns of a conversation follow each "
+            "other."
         ),
         setting="OLLAMA_NUM_PARALLEL",
         computed=_COMPUTED,
+    )
+
+
+def _more_slots(requests: int) -> str:
+    """Return how more slots would help; a server does not have any number of them."""
+    if requests > _MOST_SLOTS:
+        return "No number of slots keeps a cache for so long: let"
+    return (
+        f"Set OLLAMA_NUM_PARALLEL to the number of conversations at a time (at most {requests} "
+        "here; each one takes the memory of a context), or let"
     )
 
 

@@ -25,6 +25,9 @@ __all__ = ["CapacityAnswer", "capacity"]
 _OTHER_SLOTS: Final = (1, 2, 4, 8)
 _BETTER: Final = 1.1
 """More users by this factor make another setting worth a sentence."""
+_ROUGH: Final = 0.15
+_UNFIT: Final = 0.4
+"""Relative errors of a figure of the recorded calls, from which a forecast is in doubt."""
 _LIMITS: Final[dict[Limit, str]] = {
     "prefill": "evaluation of prompts is the limit",
     "decode": "generation is the limit",
@@ -88,6 +91,7 @@ def capacity(
 
 
 def _sentences(found: CapacityAnswer) -> Iterator[str]:
+    yield from _doubts(found.backtest)
     own, *others = found.users
     slots = f"NUM_PARALLEL {own.scenario.num_parallel}"
     limit = f"p{own.quantile * 100:g} first token under {own.time_to_first_token:g} s"
@@ -96,14 +100,46 @@ def _sentences(found: CapacityAnswer) -> Iterator[str]:
     else:
         yield (
             f"With {slots} it serves {_users(own)} at {limit}, who think "
-            f"{own.scenario.think_time:g} s between calls; {_LIMITS[own.limit]}."
+            f"{own.scenario.think_time:.3g} s between calls; {_LIMITS[own.limit]}."
         )
     best = max(others, key=lambda each: each.users.value)
     if best.users.value >= _BETTER * max(own.users.value, 1.0):
         yield f"NUM_PARALLEL {best.scenario.num_parallel} gives {_users(best)}."
-    elif own.users.value >= 1:
-        yield f"No other NUM_PARALLEL among {', '.join(map(str, _OTHER_SLOTS))} gives many more."
+    else:
+        more = "many more" if own.users.value >= 1 else "any"
+        yield f"No other NUM_PARALLEL among {', '.join(map(str, _OTHER_SLOTS))} gives {more}."
+    if own.limit == "loads":
+        wait = found.forecast.load_wait
+        yield (
+            f"Calls wait for a load up to {wait.p95.value:.2g} s (p95) or {wait.p99.value:.2g} s "
+            "(p99), whatever the number of slots: see what `ollama-otel advise` says of reloads."
+        )
     yield from _load_sentences(found)
+
+
+def _doubts(check: Backtest) -> Iterator[str]:
+    """Yield what the simulation of the recorded calls says against the forecast."""
+    pairs = {
+        "median first token": check.first_token_p50,
+        "p95 first token": check.first_token_p95,
+        "median duration": check.duration_p50,
+        "p95 duration": check.duration_p95,
+    }
+    errors = {name: pair.error for name, pair in pairs.items() if pair is not None and pair.error}
+    if not errors:
+        return
+    name = max(errors, key=lambda each: abs(errors[each]))
+    if abs(errors[name]) >= _UNFIT:
+        yield (
+            f"Do not rely on these numbers: when the recorded calls are simulated, their {name} is "
+            f"{errors[name]:+.0%} off. The server did not behave as it is simulated, or changed "
+            "within the log: try a shorter period."
+        )
+    elif abs(errors[name]) >= _ROUGH:
+        yield (
+            f"Read these numbers as rough: when the recorded calls are simulated, their {name} is "
+            f"{errors[name]:+.0%} off."
+        )
 
 
 def _load_sentences(found: CapacityAnswer) -> Iterator[str]:

@@ -108,10 +108,16 @@ class Workload(Struct, frozen=True, kw_only=True):
         chosen = server if server is not None else names[0] if names else ""
         rows = calls.rows(
             f"SELECT {', '.join(COLUMNS)} FROM calls WHERE server = $server "
-            f"ORDER BY started_at DESC LIMIT {_MOST_CALLS}",
+            f"ORDER BY started_at DESC LIMIT {_MOST_CALLS + 1}",
             server=chosen,
         )
-        return cls.from_rows(rows, server=chosen, num_parallel=num_parallel, max_loaded=max_loaded)
+        learnt = cls.from_rows(
+            rows[:_MOST_CALLS], server=chosen, num_parallel=num_parallel, max_loaded=max_loaded
+        )
+        if len(rows) <= _MOST_CALLS:
+            return learnt
+        note = f"Only the latest {_MOST_CALLS:,} calls are used."
+        return replace(learnt, notes=(note, *learnt.notes))
 
     @classmethod
     def from_rows(
@@ -305,8 +311,6 @@ def _notes(
 ) -> Iterable[str]:
     if len(calls) < _FEW_CALLS:
         yield f"There are {len(calls)} calls; forecasts from fewer than {_FEW_CALLS} are rough."
-    if len(calls) + sum((skips.busy, skips.not_completed, skips.no_timings)) >= _MOST_CALLS:
-        yield f"Only the latest {_MOST_CALLS} calls are used."
     if skips.not_completed:
         yield (
             f"{skips.not_completed} calls did not complete; their load is missing in the forecast."

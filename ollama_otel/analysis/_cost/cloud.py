@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -122,6 +123,20 @@ def _rates(price: Any, kind: str, input_tokens: Array) -> Array | None:
     return rates
 
 
+def _near(cloud: CloudModel) -> str:
+    """Return names that genai-prices knows and that are like a model's, for a message."""
+    from genai_prices.data import providers  # noqa: PLC0415 - an extra
+
+    models = [(provider.id, model.id) for provider in providers for model in provider.models]
+    name = str(cloud.model)
+    own = [model for provider, model in models if provider == cloud.provider]
+    near = [f"{cloud.provider}/{model}" for model in get_close_matches(name, own, cutoff=0.5)]
+    # The same model of other providers; the first one stands for all.
+    others = {model.rpartition("/")[2]: f"{provider}/{model}" for provider, model in models[::-1]}
+    near += [others[model] for model in get_close_matches(name.rpartition("/")[2], others)]
+    return f"; it knows {', '.join(dict.fromkeys(near))}" if near else ""
+
+
 def _price_finder(cloud: CloudModel) -> tuple[Callable[[datetime], Any], float]:
     """Return a function from a time to the model's prices, and the seconds that they last."""
     try:
@@ -139,7 +154,7 @@ def _price_finder(cloud: CloudModel) -> tuple[Callable[[datetime], Any], float]:
     except LookupError:
         raise PriceError(
             f"genai-prices does not know {cloud.name}, the cloud model of "
-            f"{', '.join(cloud.models)} in the price file"
+            f"{', '.join(cloud.models)} in the price file{_near(cloud)}"
         ) from None
     model = found.model
     if not isinstance(model.prices, list):

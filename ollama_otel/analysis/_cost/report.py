@@ -153,6 +153,7 @@ def _break_evens(calls: CostedCalls, cloud: Array) -> Iterator[BreakEven]:
         utilisation = idle / saved if saved > 0 else None
         yield BreakEven(
             machine=machine.name,
+            priced_share=seconds / float(machine.shared.seconds.sum()),
             utilisation=utilisation,
             tokens_per_month=(
                 None

@@ -98,6 +98,9 @@ class BreakEven(Struct, frozen=True, kw_only=True):
     """The load at which a machine costs as much as the cloud, with calls such as these."""
 
     machine: str
+    priced_share: float
+    """Fraction of the machine's busy time whose calls have a price in the cloud: only these count
+    in the other values."""
     utilisation: float | None
     """Fraction of the time that the machine has to be busy; None if the cloud always costs less.
 

@@ -24,13 +24,13 @@ def mixed_num_ctx(load: float = COLD, *, cause: str | None = None) -> list[Call]
     ] + [call(200, options={"num_ctx": 8192}, load=WARM)]  # fmt: skip
 
 
-def other_num_ctx(**facts: Any) -> list[Call]:
+def other_num_ctx(*, first: float = 0.0, **facts: Any) -> list[Call]:
     """The log has one num_ctx only, and the model is loaded again because of it."""
     reload = {"reload_cause": "num_ctx", "reload_before": "4096", "reload_after": "8192"}
     residency = {"context_length": 8192, "gpu_share": 1.0}
     return [
         call(
-            number * 10,
+            first + number * 10,
             options={"num_ctx": 8192},
             load=COLD if number % 2 else WARM,
             duration=3.0 if number % 2 else 1.0,

@@ -47,6 +47,13 @@ def test_every_rule_has_cases() -> None:
     assert kinds < set(get_args(AdviceKind))
 
 
+def test_advice_for_a_model_does_not_contradict_itself(advised: Advised) -> None:
+    both = [*cases.mixed_num_ctx(), *cases.other_num_ctx(first=100_000.0)]
+    found = kinds(advised(both))
+    assert "mixed_num_ctx" in found
+    assert "other_num_ctx" not in found
+
+
 @pytest.mark.parametrize("kind", cases.SHOWN)
 def test_a_rule_finds_its_case_and_no_other_does(advised: Advised, kind: str) -> None:
     advisory = advised(cases.SHOWN[kind]())

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ollama_otel.analysis import (
+    Backtest,
+    Pair,
     Scenario,
     Workload,
     capacity,
     forecast,
     load_curve,
+    open_log,
     users_within,
 )
 from ollama_otel.analysis._capacity.quantiles import quantile
 from ollama_otel.analysis._capacity.server import ServerSetup
 from ollama_otel.analysis._capacity.simulation import simulate
 
-from .simulated_log import poisson
+from .simulated_log import poisson, write_log
 from .test_learning import SPEED, log
 
 
@@ -130,6 +136,40 @@ def test_the_answer_is_said_in_words(light: Workload) -> None:
     assert second.startswith("NUM_PARALLEL ")
     assert third.startswith("The knee is at ")
     assert [limit.scenario.num_parallel for limit in answer.users] == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("error", "first"),
+    [
+        (0.05, "With NUM_PARALLEL"),
+        (0.2, "Read these numbers as rough: .* p95 first token is +20% off."),
+        (1.02, "Do not rely on these numbers: .* p95 first token is +102% off."),
+        (-0.5, "Do not rely on these numbers: .* p95 first token is -50% off."),
+    ],
+)
+def test_a_forecast_that_does_not_fit_the_recorded_calls_says_so_first(
+    light: Workload, error: float, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Pair(recorded=1.0, simulated=1.0)
+    wrong = Pair(recorded=1.0, simulated=1.0 + error)
+    check = Backtest(
+        duration_p50=right, duration_p95=right, first_token_p50=right, first_token_p95=wrong
+    )
+    monkeypatch.setattr("ollama_otel.analysis._capacity.answer.backtest", lambda _workload: check)
+    answer = capacity(light, Scenario(think_time=5.0), time_to_first_token=0.5)
+    assert re.match(first.replace("+", r"\+"), answer.sentences[0])
+
+
+def test_only_calls_that_are_left_out_are_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = ServerSetup(models={"m": SPEED})
+    path = write_log(tmp_path / "calls.jsonl", simulate(poisson(1.0, 60), setup).ends)
+    for most, notes in ((60, []), (59, ["Only the latest 59 calls are used."])):
+        monkeypatch.setattr("ollama_otel.analysis._capacity.workload._MOST_CALLS", most)
+        with open_log(path) as calls:
+            learnt = Workload.from_calls(calls)
+        assert [note for note in learnt.notes if "latest" in note] == notes
 
 
 def test_a_limit_that_nobody_meets_is_said(light: Workload) -> None:

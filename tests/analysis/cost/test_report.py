@@ -223,6 +223,9 @@ def test_own_cloud_prices_and_the_break_even(tmp_path: Path) -> None:
     assert lines["other"].cloud is None
     assert found.total.cloud is None
     [even] = found.break_even
+    assert even.priced_share == pytest.approx(1 / 3), (
+        "of three equal calls, one has no tokens and one no price"
+    )
     # 70 for 4 busy seconds; the machine costs 1 + 10 a second idle, and 90 more busy.
     assert even.cloud_per_busy_hour == pytest.approx(70 / 4 * 3600)
     assert even.utilisation is None, "energy alone costs more than the cloud"
@@ -308,6 +311,11 @@ def test_long_prompts_have_the_price_of_their_tier(tmp_path: Path) -> None:
         (
             PRICES + '[[cloud]]\nmodels = ["m"]\nprovider = "groq"\nmodel = "no-such"\n',
             "genai-prices does not know groq/no-such, the cloud model of m in the price file",
+        ),
+        (
+            PRICES
+            + '[[cloud]]\nmodels = ["m"]\nprovider = "groq"\nmodel = "llama-3.1-8b-instnt"\n',
+            "it knows groq/llama-3.1-8b-instant",
         ),
         (
             PRICES.replace("usd = 0.5", "")

@@ -15,6 +15,8 @@ __all__ = ["build", "missing"]
 
 _TITLE: Final = "Cost"
 _SHOWN: Final = 15
+_WHOLE: Final = 0.9995
+"""A share that is shown as all."""
 _MOST_DAYS: Final = 120
 _KWH: Final = 3.6e6
 _STATES: Final = {
@@ -64,6 +66,11 @@ def _lead(found: CostReport) -> str:
     for even in found.break_even:
         if even.utilisation is not None:
             machine = quantity(even.machine, "text")
+            if even.priced_share < _WHOLE:
+                machine = (
+                    f"For the calls with a cloud price ({quantity(even.priced_share, 'share')} of "
+                    f"its busy time), {machine}"
+                )
             sentences.append(
                 f"{machine} costs as much as the cloud if it is busy "
                 f"{quantity(even.utilisation, 'share')} of the time"
