@@ -40,7 +40,7 @@ def test_the_report_has_all_parts(
     shown = capsys.readouterr().out
     assert "2 calls from 2026-03-02 00:00 to 2026-03-02 00:00 UTC" in shown
     assert "Missing: b. Add a [[cloud]] entry to the price file." in shown
-    even = "Break-even of box, for the calls with a cloud price (50% of its busy time): never"
+    even = "Break-even of box, for the calls with a cloud price (54% of its busy time): never"
     assert even in " ".join(shown.split())
     assert "the time on the machine of 1 call begins after an estimated wait" in shown
     assert "all input is at the price of new input" in shown
