@@ -293,7 +293,10 @@ def test_a_terminal_without_unicode_gets_ascii(run: DemoRun, scripted: Server) -
         (0.0996, "0.10 s"),
         (12.345, "12.35 s"),
         (99.96, "1 min 40 s"),
-        (3599.7, "60 min 00 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.7, "1 h 00 min"),
+        (172_799, "47 h 59 min"),
+        (604_800, "7.0 days"),
     ],
 )
 def test_durations_read_well(value: float, shown: str) -> None:
