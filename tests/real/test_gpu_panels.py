@@ -33,8 +33,12 @@ EXPECTED = {
     ("GPU temperature", "A"): {"GPU-1": 41, "GPU-2": 33},
     ("GPU power", "A"): {"GPU-1": 107.25, "GPU-2": 70},
     ("GPU energy", "A"): {"GPU-1": 550, "GPU-2": 0},
+    # No server is watched here, so nobody knows that no model is loaded.
+    ("GPU power without a model", "A"): {},
 }
 """Values by GPU, of each panel and letter."""
+POWER = ("Power of calls (estimate) and of GPUs", "B")
+"""A rate, of all GPUs together."""
 PANELS = {(query.panel, query.ref): query for query in queries() if EMPTY.get(query.key) == NO_GPU}
 
 
@@ -67,6 +71,8 @@ def test_every_panel_on_gpus_has_the_values_sent_and_scraped(
             found = {job: shown(prometheus, job) for job in (SENT, SCRAPED)}
         finally:
             provider.shutdown()
+    for values in found.values():
+        assert 0 < values.pop(POWER)[None] <= 550, "the 550 joules of this test, over some seconds"
     assert found == {SENT: EXPECTED, SCRAPED: EXPECTED}
 
 
