@@ -400,6 +400,13 @@ def test_decimals_become_floats_and_whole_numbers_integers(calls: Calls) -> None
     ]
 
 
+def test_nothing_is_made_where_there_is_no_log(tmp_path: Path) -> None:
+    for missing in (tmp_path / "calls.jsonl", tmp_path):
+        with pytest.raises(ReplayLogError, match="found none"):
+            open_log(missing)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_left_of_a_log_that_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
-from ollama_otel._log.reader import Skipped
+from ollama_otel._log.reader import Skipped, log_files
 from ollama_otel.analysis._store.cache import LogCache
 from ollama_otel.analysis._store.columns import literal
 from ollama_otel.analysis._store.engine import DuckEngine, Engine
@@ -127,6 +127,8 @@ def open_log(
     the packages of the extra `analysis`.
     """
     log = Path(path)
+    # Without a log there is nothing to keep, and no folder for it.
+    log_files(log)
     if cache is False:
         folder = TemporaryDirectory(prefix="ollama-otel-analysis-")
         kept = LogCache(log, Path(folder.name))
