@@ -33,12 +33,14 @@ def test_every_split_is_that_of_the_engine(real_ollama: RealOllama, split: str) 
     _create(real_ollama.url, name, with_split((MODELS / "tiny-agent.gguf").read_bytes(), split))
     order = random.Random(split)
     prompts = [*("".join(order.choices(SIGNS, k=40)) for _ in range(24)), *list(texts())[-4:]]
-    with Client(real_ollama.url, settings=QUIET) as client:
-        for prompt in prompts:
-            count = client.count_tokens(name, prompt)
-            answer = client.generate(name, prompt, raw=True, options={"num_predict": 1})
-            assert (count.tokens, count.tier) == (answer.prompt_eval_count, "exact"), prompt
-    ask("DELETE", f"{real_ollama.url}/api/delete", {"model": name})
+    try:
+        with Client(real_ollama.url, settings=QUIET) as client:
+            for prompt in prompts:
+                count = client.count_tokens(name, prompt)
+                answer = client.generate(name, prompt, raw=True, options={"num_predict": 1})
+                assert (count.tokens, count.tier) == (answer.prompt_eval_count, "exact"), prompt
+    finally:
+        real_ollama.delete(name)
 
 
 def test_a_rendered_prompt_is_exact_with_tools(real_ollama: RealOllama) -> None:

@@ -65,6 +65,14 @@ class RealOllama:
 
         wait_until(is_empty, f"{self.url} to unload its models", seconds=30)
 
+    def delete(self, name: str) -> None:
+        """Delete a model that may be in memory.
+
+        It is unloaded first: a deleted model stays in memory, and its name can no longer unload it.
+        """
+        ask("POST", f"{self.url}/api/generate", {"model": name, "keep_alive": 0})
+        ask("DELETE", f"{self.url}/api/delete", {"model": name})
+
     def answers(self, *, seconds: float) -> bool:
         """Whether every model in memory still answers a prompt; none is loaded or reloaded to see it."""
         for model in ask("GET", f"{self.url}/api/ps")["models"]:
