@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
+from dashboards.src.annotations import ANNOTATIONS, Annotation
+from dashboards.src.links import JAEGER
 from dashboards.src.panels import DATASOURCE, EXPORT_INTERVAL, Panel
 from dashboards.src.queries import JOB
 from ollama_otel import _names as names
@@ -23,6 +25,7 @@ TAG: Final = "ollama-otel"
 _COLUMNS: Final = 24
 _EXPORT_INTERVALS: Final = ("15s", "30s", "1m", "5m")
 _EXPORT_DEFAULT: Final = "1m"
+_JAEGER_DEFAULT: Final = "http://localhost:16686"
 _EVERYTHING: Final = ".*"
 """Also matches series without the label."""
 
@@ -33,6 +36,8 @@ class Row:
 
     title: str
     panels: Sequence[Panel]
+    is_closed: bool = False
+    """Whether a click on the heading shows the panels; Grafana sends their queries only then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,10 @@ class Board:
     title: str
     description: str
     rows: Sequence[Row]
+    variables: Sequence[str] = ("job", "model", "server", "port", "operation")
+    """Those of `_CHOICES` that its panels use, besides data source and export interval."""
+    needs_jaeger: bool = False
+    """Whether its panels link to Jaeger."""
 
 
 def board_json(board: Board) -> str:
@@ -50,15 +59,30 @@ def board_json(board: Board) -> str:
     builder = builders.Dashboard(board.title).uid(board.uid).description(board.description)
     builder.tags([TAG]).timezone("browser").time("now-1h", "now").refresh("1m").editable()
     builder.tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
-    builder.variables(list(_variables()))
+    builder.variables(list(_variables(board)))
     builder.link(_links())
     for place in _placed(board.rows):
         if isinstance(place, builders.Row):
             builder.with_row(place)
         else:
             builder.with_panel(place)
-    built = builder.build()
-    return json.dumps(built, cls=JSONEncoder, sort_keys=True, indent=2) + "\n"
+    built = json.loads(json.dumps(builder.build(), cls=JSONEncoder))
+    # The schema has none of the fields of Prometheus' annotations.
+    built["annotations"] = {"list": [_annotation(each) for each in ANNOTATIONS]}
+    return json.dumps(built, sort_keys=True, indent=2) + "\n"
+
+
+def _annotation(annotation: Annotation) -> dict[str, object]:
+    return {
+        "name": annotation.name,
+        "datasource": {"type": DATASOURCE.type_val, "uid": DATASOURCE.uid},
+        "enable": annotation.is_on,
+        "hide": False,
+        "iconColor": annotation.color,
+        "expr": annotation.query,
+        "titleFormat": annotation.title,
+        "step": f"${EXPORT_INTERVAL}",
+    }
 
 
 def _placed(board_rows: Sequence[Row]) -> Iterator[builders.Row | builders.Panel]:
@@ -67,15 +91,33 @@ def _placed(board_rows: Sequence[Row]) -> Iterator[builders.Row | builders.Panel
     for row in board_rows:
         number += 1
         place = dashboard.GridPos(x=0, y=y, w=_COLUMNS, h=1)
-        yield builders.Row(row.title).grid_pos(place).id(number)
-        y, x, tallest = y + 1, 0, 0
-        for panel in row.panels:
-            number += 1
-            if x + panel.width > _COLUMNS:
-                x, y, tallest = 0, y + tallest, 0
-            yield panel.at(x=x, y=y, number=number)  # type: ignore[misc]  # any type of panel
-            x, tallest = x + panel.width, max(tallest, panel.height)
-        y += tallest
+        heading = builders.Row(row.title).grid_pos(place).id(number)
+        panels, height = _placed_panels(row.panels, y + 1, number + 1)
+        number += len(panels)
+        if row.is_closed:
+            heading.collapsed(collapsed=True)
+            for panel in panels:
+                heading.with_panel(panel)
+            yield heading
+            y += 1
+        else:
+            yield heading
+            yield from panels
+            y += 1 + height
+
+
+def _placed_panels(
+    panels: Sequence[Panel], y: int, number: int
+) -> tuple[list[builders.Panel], int]:
+    """Return the panels of a row with positions and numbers from there on, and their height."""
+    found: list[Any] = []
+    top, x, tallest = y, 0, 0
+    for index, panel in enumerate(panels):
+        if x + panel.width > _COLUMNS:
+            x, y, tallest = 0, y + tallest, 0
+        found.append(panel.at(x=x, y=y, number=number + index))
+        x, tallest = x + panel.width, max(tallest, panel.height)
+    return found, y + tallest - top
 
 
 def _links() -> builders.DashboardLink:
@@ -85,19 +127,38 @@ def _links() -> builders.DashboardLink:
     return link.include_vars(include_vars=True).keep_time(keep_time=True)
 
 
-def _variables() -> Iterator[
-    builders.DatasourceVariable | builders.QueryVariable | builders.IntervalVariable
+def _variables(
+    board: Board,
+) -> Iterator[
+    builders.DatasourceVariable
+    | builders.QueryVariable
+    | builders.IntervalVariable
+    | builders.TextBoxVariable
 ]:
     yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
-    active, up = rows.ACTIVE_REQUESTS, rows.SERVER_UP
-    either = f'__name__=~"{metric_name(active)}|{metric_name(up)}"'
-    calls, of_job = metric_name(active), 'job=~"$job"'
-    yield _choice("job", "App", f"{{{either}}}", JOB)
-    yield _choice("model", "Model", f"{calls}{{{of_job}}}", names.REQUEST_MODEL)
-    yield _choice("server", "Server", f"{{{either},{of_job}}}", names.SERVER_ADDRESS)
-    yield _choice("port", "Port", f"{{{either},{of_job}}}", names.SERVER_PORT)
-    yield _choice("operation", "Operation", f"{calls}{{{of_job}}}", names.OPERATION_NAME)
+    for name in board.variables:
+        yield _choice(name, *_CHOICES[name])
     yield _export_interval()
+    if board.needs_jaeger:
+        jaeger = builders.TextBoxVariable(JAEGER).label("Jaeger").default_value(_JAEGER_DEFAULT)
+        yield jaeger.description("Address of Jaeger's web page; links to traces lead there.")
+
+
+_ACTIVE: Final = metric_name(rows.ACTIVE_REQUESTS)
+_EITHER: Final = f'__name__=~"{_ACTIVE}|{metric_name(rows.SERVER_UP)}"'
+_OF_JOB: Final = f'{JOB}=~"$job"'
+_INFERENCE: Final = f'{label_name(names.OPERATION_NAME)}!=""'
+_OF_SERVER: Final = f'{label_name(names.SERVER_ADDRESS)}=~"$server"'
+
+_CHOICES: Final[Mapping[str, tuple[str, str, str]]] = {
+    "job": ("App", f"{{{_EITHER}}}", JOB),
+    # Management names models that nobody calls, such as the copies that it makes.
+    "model": ("Model", f"{_ACTIVE}{{{_OF_JOB},{_INFERENCE}}}", names.REQUEST_MODEL),
+    "server": ("Server", f"{{{_EITHER},{_OF_JOB}}}", names.SERVER_ADDRESS),
+    "port": ("Port", f"{{{_EITHER},{_OF_JOB},{_OF_SERVER}}}", names.SERVER_PORT),
+    "operation": ("Operation", f"{_ACTIVE}{{{_OF_JOB}}}", names.OPERATION_NAME),
+}
+"""Label on the board, series and attribute of a variable, by its name."""
 
 
 def _export_interval() -> builders.IntervalVariable:

@@ -6,8 +6,8 @@ Uses Grafana's schema through grafana-foundation-sdk; independent of metrics.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, Self
 
 from grafana_foundation_sdk.builders import bargauge as bargauge_builder
 from grafana_foundation_sdk.builders import common as common_builder
@@ -17,13 +17,17 @@ from grafana_foundation_sdk.builders import prometheus as prometheus_builder
 from grafana_foundation_sdk.builders import stat as stat_builder
 from grafana_foundation_sdk.builders import statetimeline as statetimeline_builder
 from grafana_foundation_sdk.builders import table as table_builder
+from grafana_foundation_sdk.builders import text as text_builder
 from grafana_foundation_sdk.builders import timeseries as timeseries_builder
 from grafana_foundation_sdk.models import common, dashboard, heatmap, prometheus
+from grafana_foundation_sdk.models import text as text_model
+
+from dashboards.src.colors import Color, Steps
+from dashboards.src.links import Link
 
 __all__ = [
     "DATASOURCE",
     "EXPORT_INTERVAL",
-    "Color",
     "Column",
     "Panel",
     "Target",
@@ -31,10 +35,20 @@ __all__ = [
     "bars",
     "graph",
     "heat_map",
+    "note",
     "stat",
     "states",
     "table",
 ]
+
+_EMPTY_CELL: Final = "–"  # noqa: RUF001 - a dash
+_RATE_WINDOW: Final = "$__rate_interval"
+_WIDE: Final = 12
+"""Columns from which on a legend fits beside the graph."""
+_LEGEND_WIDTH: Final = 300
+
+_SOFT_MAXIMUM: Final = {"percentunit": 0.05, "s": 0.1, "bytes": 2**20, "suffix:tokens/s": 10}
+"""Top of the axis by unit if all values are below it: without one, zeros get an axis up to 100."""
 
 DATASOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
@@ -42,10 +56,6 @@ EXPORT_INTERVAL: Final = "export_interval"
 """Variable for the time between samples. Grafana makes `$__rate_interval` four times as long, so
 that rates have enough samples. The interval of the data source does not help, as it is the same for
 all metrics."""
-
-Color = Literal["green", "yellow", "orange", "red", "blue", "purple", "text"]
-Steps = Sequence[tuple[float | None, Color]]
-"""Colours by lower bound; the first bound is None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +68,7 @@ class Text:
     do: str
     """What to do if it looks wrong."""
     no_value: str = "no calls in this time"
-    """Text shown if there is no data."""
+    """Text shown if there is no data; short, as a stat shows it in large letters."""
 
     @property
     def description(self) -> str:
@@ -90,8 +100,11 @@ class Column:
     steps: Steps = ()
     words: Mapping[str, tuple[str, Color]] | None = None
     """Text and colour by value."""
+    width: int | None = None
+    """In pixels; None shares the rest of the table among such columns."""
+    links: Sequence[Link] = ()
     is_hidden: bool = False
-    """Whether only the labels of the query are needed."""
+    """Whether only links, or only other labels of the query, need it."""
 
 
 class _Builder(Protocol):
@@ -124,36 +137,43 @@ def graph(  # noqa: PLR0913 - options of a graph
     unit: str,
     decimals: int | None = None,
     right_unit: str | None = None,
-    stack: Literal["normal", "percent"] | None = None,
+    colors: Mapping[str, Color] | None = None,
+    links: Sequence[Link] = (),
+    is_stacked: bool = False,
     is_bars: bool = False,
     exemplars: bool = False,
     steps: Steps = (),
     maximum: float | None = None,
     width: int = 12,
-    height: int = 9,
+    height: int = 8,
 ) -> Panel:
-    """Return a graph of values over time."""
-    builder = _texts(timeseries_builder.Panel(), text, unit, decimals)
+    """Return a graph of values over time.
+
+    `colors` are those of series by name; other series get the colours of Grafana's palette.
+    Exemplars are asked for with the first query only, as all queries of a panel have the same.
+    """
+    builder = _texts(timeseries_builder.Panel(), _before_a_rate(text, targets), unit, decimals)
     for index, target in enumerate(targets):
-        builder.with_target(_query(target, index, exemplars=exemplars))
-        if target.is_on_right:
-            builder.override_by_query(_ref(index), _right_axis(right_unit or unit))
-        if target.is_limit:
-            builder.override_by_query(_ref(index), [_DASHED])
-    builder.min(0).fill_opacity(10 if stack is None and not is_bars else 60)
+        builder.with_target(_query(target, index, exemplars=exemplars and index == 0))
+        if properties := _line_properties(target, right_unit or unit):
+            builder.override_by_query(_ref(index), properties)
+    for name, color in (colors or {}).items():
+        builder.override_by_name(name, [_fixed_color(color)])
+    builder.min(0).fill_opacity(60 if is_stacked or is_bars else 0)
     builder.line_width(0 if is_bars else 1).show_points(common.VisibilityMode.AUTO)
-    builder.legend(_legend(["mean", "max", "lastNotNull"]))
+    builder.axis_soft_max(_SOFT_MAXIMUM.get(unit, 1))
+    builder.legend(_legend(targets, width))
     builder.tooltip(
         common_builder.VizTooltipOptions()
         .mode(common.TooltipDisplayMode.MULTI)
         .sort(common.SortOrder.DESCENDING)
     )
     builder.color_scheme(_palette())
+    builder.data_links(_links(links))
     if is_bars:
         builder.draw_style(common.GraphDrawStyle.BARS)
-    if stack is not None:
-        mode = common.StackingMode.PERCENT if stack == "percent" else common.StackingMode.NORMAL
-        builder.stacking(common_builder.StackingConfig().mode(mode))
+    if is_stacked:
+        builder.stacking(common_builder.StackingConfig().mode(common.StackingMode.NORMAL))
     if maximum is not None:
         builder.max(maximum)
     if steps:
@@ -171,11 +191,15 @@ def stat(
     unit: str,
     decimals: int | None = None,
     steps: Steps = ((None, "blue"),),
+    links: Sequence[Link] = (),
     is_over_time: bool = False,
     width: int = 3,
     height: int = 4,
 ) -> Panel:
-    """Return a single number; with `is_over_time` the last value, on a line graph."""
+    """Return a single number; with `is_over_time` the last value, on a line graph.
+
+    Without a value it shows the text of the panel, in grey.
+    """
     builder = _texts(stat_builder.Panel(), text, unit, decimals)
     builder.with_target(_query(target, 0, is_instant=not is_over_time))
     builder.reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -183,7 +207,8 @@ def stat(
     builder.text_mode(common.BigValueTextMode.VALUE)
     mode = common.BigValueGraphMode.AREA if is_over_time else common.BigValueGraphMode.NONE
     builder.graph_mode(mode)
-    builder.thresholds(_thresholds(steps))
+    builder.mappings([_nothing_is(text.no_value)]).thresholds(_thresholds(steps))
+    builder.data_links(_links(links))
     return Panel(builder=builder, width=width, height=height)
 
 
@@ -193,18 +218,21 @@ def bars(
     unit: str,
     decimals: int | None = None,
     steps: Steps = ((None, "blue"),),
+    links: Sequence[Link] = (),
     width: int = 6,
-    height: int = 9,
+    height: int = 8,
 ) -> Panel:
-    """Return a bar per series, over the whole time range."""
+    """Return a bar per series, over the whole time range; the queries sort and limit them."""
     builder = _texts(bargauge_builder.Panel(), text, unit, decimals)
     for index, target in enumerate(targets):
         builder.with_target(_query(target, index, is_instant=True))
     builder.reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]))
     builder.orientation(common.VizOrientation.HORIZONTAL).min(0)
-    builder.display_mode(common.BarGaugeDisplayMode.BASIC)
+    builder.display_mode(common.BarGaugeDisplayMode.BASIC).show_unfilled(show_unfilled=False)
+    builder.name_placement(common.BarGaugeNamePlacement.TOP)
     builder.value_mode(common.BarGaugeValueMode.TEXT)
-    builder.thresholds(_thresholds(steps))
+    builder.mappings([_nothing_is(text.no_value)]).thresholds(_thresholds(steps))
+    builder.data_links(_links(links))
     return Panel(builder=builder, width=width, height=height)
 
 
@@ -215,7 +243,7 @@ def heat_map(
     unit: str,
     decimals: int,
     width: int = 12,
-    height: int = 9,
+    height: int = 8,
 ) -> Panel:
     """Return calls per second and bucket, over time."""
     builder = _texts(heatmap_builder.Panel(), text, "short", 0)
@@ -241,14 +269,19 @@ def states(
     text: Text,
     target: Target,
     *,
-    words: Mapping[str, tuple[str, Color]],
+    words: Mapping[str, tuple[str, Color]] | None = None,
+    steps: Steps = (),
+    unit: str = "none",
     width: int = 12,
     height: int = 6,
 ) -> Panel:
-    """Return states over time; `words` gives text and colour by value."""
-    builder = _texts(statetimeline_builder.Panel(), text, "none", 0)
+    """Return states over time: by value (`words`: text and colour), or numbers (`steps`)."""
+    builder = _texts(statetimeline_builder.Panel(), text, unit, 0)
     builder.with_target(_query(target, 0))
-    builder.mappings([_value_map(words)])
+    if words is not None:
+        builder.mappings([_value_map(words)])
+    if steps:
+        builder.thresholds(_thresholds(steps))
     builder.color_scheme(dashboard_builder.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
     builder.show_value(common.VisibilityMode.AUTO).row_height(0.8).merge_values(merge_values=True)
     builder.legend(common_builder.VizLegendOptions().show_legend(show_legend=False))
@@ -259,49 +292,42 @@ def table(
     text: Text,
     columns: Mapping[str, Column],
     *,
-    pivot: Mapping[str, str] | None = None,
-    unit: str = "none",
-    decimals: int | None = None,
+    sort: str | None = None,
     width: int = 24,
     height: int = 8,
 ) -> Panel:
     """Return a table with a row per set of labels, now or over the whole time range.
 
-    `columns` are in order; the key is the label, or any name if the column has a query. `pivot`,
-    the options of `groupingToMatrix`, makes a column of each value of a label instead.
+    `columns` are in order; the key is the label, or any name if the column has a query. `sort` is
+    the title of the column with the largest values on top.
     """
-    builder = _texts(table_builder.Panel(), text, unit, decimals)
+    builder = _texts(table_builder.Panel(), text, "none", None)
     queries = [(key, column) for key, column in columns.items() if column.query is not None]
     fields: dict[str, str] = {key: key for key in columns}
     for index, (key, column) in enumerate(queries):
         target = _query(Target(query=str(column.query)), index, is_instant=True)
         builder.with_target(target.format(prometheus.PromQueryFormat.TABLE))
         fields[key] = f"Value #{_ref(index)}" if len(queries) > 1 else "Value"
-    if pivot is not None:
-        row = pivot["rowField"]
-        # Grafana names the first column after both labels.
-        first = {f"{row}\\{pivot['columnField']}": columns[row].title}
-        transformations: list[tuple[str, object]] = [
-            ("groupingToMatrix", {**pivot, "emptyValue": "zero"}),
-            ("organize", {"excludeByName": {}, "indexByName": {}, "renameByName": first}),
-        ]
-    else:
-        shown = {key: column for key, column in columns.items() if not column.is_hidden}
-        order = {fields[key]: index for index, key in enumerate(shown)}
-        renamed = {fields[key]: column.title for key, column in shown.items()}
-        hidden = {"Time": True} | {fields[key]: True for key in columns if key not in shown}
-        organize = {
-            "excludeByName": hidden,
-            "indexByName": order,
-            "renameByName": renamed,
-        }
-        transformations = [("merge", {}), ("organize", organize)]
-    for name, options in transformations:
+    organize = {
+        "excludeByName": {"Time": True},
+        "indexByName": {fields[key]: index for index, key in enumerate(columns)},
+        "renameByName": {fields[key]: column.title for key, column in columns.items()},
+    }
+    for name, options in (("merge", {}), ("organize", organize)):
         builder.with_transformation(dashboard.DataTransformerConfig(id_val=name, options=options))
     for column in columns.values():
-        if column.query is not None and pivot is None and not column.is_hidden:
-            builder.override_by_name(column.title, _column_properties(column))
-    builder.show_header(show_header=True).filterable(filterable=True)
+        builder.override_by_name(column.title, _column_properties(column))
+    if sort is not None:
+        order = common_builder.TableSortByFieldState().display_name(sort).desc(desc=True)
+        builder.sort_by([order])
+    builder.show_header(show_header=True).filterable(filterable=False)
+    builder.cell_height(common.TableCellHeight.SM)
+    return Panel(builder=builder, width=width, height=height)
+
+
+def note(title: str, content: str, *, width: int = 24, height: int = 3) -> Panel:
+    """Return a text in Markdown."""
+    builder = text_builder.Panel().title(title).mode(text_model.TextMode.MARKDOWN).content(content)
     return Panel(builder=builder, width=width, height=height)
 
 
@@ -312,6 +338,13 @@ def _texts(builder: Any, text: Text, unit: str, decimals: int | None) -> Any:
     builder.title(text.title).description(text.description).no_value(text.no_value)
     builder.datasource(DATASOURCE).unit(unit)
     return builder if decimals is None else builder.decimals(decimals)
+
+
+def _before_a_rate(text: Text, targets: Sequence[Target]) -> Text:
+    """Add to the text for no data that the first sample of a series makes no rate yet."""
+    if any(_RATE_WINDOW in target.query for target in targets):
+        return replace(text, no_value=f"{text.no_value} (a rate needs two samples)")
+    return text
 
 
 def _ref(index: int) -> str:
@@ -329,15 +362,33 @@ def _query(
     return query.instant() if is_instant else query.range().interval(f"${EXPORT_INTERVAL}")
 
 
-def _legend(calcs: list[str]) -> common_builder.VizLegendOptions:
+def _legend(targets: Sequence[Target], width: int) -> common_builder.VizLegendOptions:
+    """Return a list of names below the graph, or a table beside it if there may be many series."""
     legend = common_builder.VizLegendOptions().show_legend(show_legend=True)
-    legend.display_mode(common.LegendDisplayMode.TABLE)
-    return legend.placement(common.LegendPlacement.BOTTOM).calcs(calcs)
+    if width < _WIDE or not any("{{" in target.legend for target in targets):
+        legend.display_mode(common.LegendDisplayMode.LIST)
+        return legend.placement(common.LegendPlacement.BOTTOM).calcs([])
+    legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
+    return legend.calcs(["max"]).sort_by("Max").sort_desc(sort_desc=True).width(_LEGEND_WIDTH)
 
 
 def _palette() -> dashboard_builder.FieldColor:
-    """Colours by name, so that a model has the same colour on every panel."""
-    return dashboard_builder.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
+    """Colours by position: by name, two series of a panel may get the same colour."""
+    return dashboard_builder.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC)
+
+
+def _links(links: Sequence[Link]) -> list[dashboard_builder.DashboardLink]:
+    return [
+        dashboard_builder.DashboardLink(link.title)
+        .type(dashboard.DashboardLinkType.LINK)
+        .url(link.url)
+        for link in links
+    ]
+
+
+def _fixed_color(color: Color) -> dashboard.DynamicConfigValue:
+    value = {"mode": "fixed", "fixedColor": color}
+    return dashboard.DynamicConfigValue(id_val="color", value=value)
 
 
 def _thresholds(steps: Steps) -> dashboard_builder.ThresholdsConfig:
@@ -350,36 +401,52 @@ _DASHED: Final = dashboard.DynamicConfigValue(
 )
 
 
-def _right_axis(unit: str) -> list[dashboard.DynamicConfigValue]:
-    return [
-        dashboard.DynamicConfigValue(id_val="custom.axisPlacement", value="right"),
-        dashboard.DynamicConfigValue(id_val="unit", value=unit),
-        _DASHED,
-    ]
+_NO_FILL: Final = dashboard.DynamicConfigValue(id_val="custom.fillOpacity", value=0)
+
+
+def _line_properties(target: Target, right_unit: str) -> list[dashboard.DynamicConfigValue]:
+    if target.is_limit:
+        return [_DASHED, _NO_FILL]
+    if target.is_on_right:
+        right = dashboard.DynamicConfigValue(id_val="custom.axisPlacement", value="right")
+        return [right, dashboard.DynamicConfigValue(id_val="unit", value=right_unit), _DASHED]
+    return []
 
 
 def _column_properties(column: Column) -> list[dashboard.DynamicConfigValue]:
-    properties = [
-        dashboard.DynamicConfigValue(id_val="unit", value=column.unit),
-        # The text of the panel is for a table without rows; this is for an empty cell.
-        dashboard.DynamicConfigValue(id_val="noValue", value="–"),  # noqa: RUF001 - a dash
-    ]
-    if column.decimals is not None:
-        properties.append(dashboard.DynamicConfigValue(id_val="decimals", value=column.decimals))
+    mapped: list[dashboard.ValueMapping] = []
     if column.words is not None:
-        mapped = [_value_map(column.words)]
-        properties.append(dashboard.DynamicConfigValue(id_val="mappings", value=mapped))
+        mapped.append(_value_map(column.words))
+    # The text of the panel is for a table without rows; this is for an empty cell.
+    mapped.append(_nothing_is(_EMPTY_CELL))
+    found: dict[str, object] = {
+        "unit": column.unit,
+        "noValue": _EMPTY_CELL,
+        "mappings": mapped,
+        "decimals": column.decimals,
+        "custom.width": column.width,
+        "custom.hidden": True if column.is_hidden else None,
+    }
     if column.steps:
-        properties.append(
-            dashboard.DynamicConfigValue(
-                id_val="thresholds", value=_thresholds(column.steps).build()
-            )
-        )
+        found["thresholds"] = _thresholds(column.steps).build()
     if column.steps or column.words is not None:
-        properties.append(
-            dashboard.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"})
-        )
-    return properties
+        found["custom.cellOptions"] = {"type": "color-text"}
+    if column.links:
+        found["links"] = [{"title": link.title, "url": link.url} for link in column.links]
+    return [
+        dashboard.DynamicConfigValue(id_val=name, value=value)
+        for name, value in found.items()
+        if value is not None
+    ]
+
+
+def _nothing_is(word: str) -> dashboard.ValueMapping:
+    """Return the mapping of null and NaN to a word in a neutral colour."""
+    result = dashboard.ValueMappingResult(text=word, color="text")
+    options = dashboard.DashboardSpecialValueMapOptions(
+        match=dashboard.SpecialValueMatch.NULL_AND_NAN, result=result
+    )
+    return dashboard.SpecialValueMap(options=options)
 
 
 def _value_map(words: Mapping[str, tuple[str, Color]]) -> dashboard.ValueMapping:

@@ -23,10 +23,15 @@ __all__ = [
     "JOB",
     "MODEL",
     "RULES",
+    "SERVER",
     "InvalidQueryError",
     "Queries",
+    "at_server",
     "by_plain_model",
     "highest",
+    "known",
+    "or_zero",
+    "per_minute",
     "share",
 ]
 
@@ -35,6 +40,8 @@ INSTANCE: Final = "instance"
 """Labels of every series: the app and the process. With OTLP, resource attributes."""
 MODEL: Final = "model"
 """The label that `by_plain_model` makes."""
+SERVER: Final = "server"
+"""The label that `at_server` makes."""
 
 _TARGET_LABELS: Final = (JOB, INSTANCE)
 _MANAGEMENT: Final = (rows.MANAGEMENT_DURATION, rows.TRANSFER_SIZE)
@@ -152,6 +159,13 @@ class Queries:
         return (
             f"{increase} and {known} or {whole} and resets({series}[{window}]) == 0 or {increase}"
         )
+
+    def ranked(self, row: Instrument, *, by: Sequence[str]) -> str:
+        """Return about `count_increase` at the end of the graph, for all its points; for `topk`."""
+        _expect(row, "histogram")
+        classic = f"increase({self._series(row, None, suffix='_count')}[{self.window}] @ end())"
+        native = f"increase({self._series(row, None)}[{self.window}] @ end())"
+        return f"({_sum(row, by, classic)} or histogram_count({_sum(row, by, native)}))"
 
     # --- gauges -----------------------------------------------------------------------------
 
@@ -332,10 +346,10 @@ class Queries:
         return " or ".join(form.format(series) for series in dict.fromkeys((by_otlp, scraped)))
 
     def _series(self, row: Instrument, where: Mapping[str, str] | None, *, suffix: str = "") -> str:
-        matchers = {**self._filters_for(row), **(where or {})}
         for attribute in where or ():
             _check_label(row, attribute)
-        inside = ",".join(f"{label_name(label)}{match}" for label, match in matchers.items())
+        matchers = [*self._filters_for(row).items(), *(where or {}).items()]
+        inside = ",".join(f"{label_name(label)}{match}" for label, match in matchers)
         name = f"{metric_name(row)}{suffix}"
         return f"{name}{{{inside}}}" if inside else name
 
@@ -353,6 +367,27 @@ class Queries:
 def share(part: str, whole: str) -> str:
     """Return the ratio of two queries: 0 if `part` is absent, nothing if `whole` is 0 or absent."""
     return f"({part} or {whole} * 0) / ({whole} > 0)"
+
+
+def or_zero(part: str, whole: str) -> str:
+    """Return a part, or 0 for the series of `whole` that have none."""
+    return f"({part} or 0 * {whole})"
+
+
+def per_minute(query: str) -> str:
+    """Return a rate in events per minute: Ollama's usual traffic is below one call per second."""
+    return f"60 * {query}"
+
+
+def known(query: str) -> str:
+    """Return the series that have a number: a quantile of no calls is NaN."""
+    return f"{query} >= 0"
+
+
+def at_server(query: str) -> str:
+    """Add the label `server`, such as `localhost:11434`, to a query by server."""
+    labels = ", ".join(f'"{label_name(each)}"' for each in rows.SERVER_LABELS)
+    return f'label_join({query}, "{SERVER}", ":", {labels})'
 
 
 def by_plain_model(query: str, attribute: str) -> str:

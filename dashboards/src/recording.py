@@ -1,6 +1,7 @@
 """Recording rules: metrics independent of histogram storage, and ratios over long windows.
 
-Alerts use them. Boards do not, so that boards work without rules.
+Alerts use them. Of the boards only the panels on alerts and on the objective do, so that the others
+work without rules.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 
-__all__ = ["CONNECT", "RECORDINGS", "RecordingRule", "record"]
+__all__ = ["CONNECT", "LOADED", "RECORDINGS", "RecordingRule", "record"]
 
 CONNECT: Final = {names.ERROR_TYPE: '="connect"'}
 _CONNECTED_FAILED: Final = {names.ERROR_TYPE: '!~"|connect"'}
@@ -59,9 +60,13 @@ def _ratio(
     )
 
 
+LOADED: Final = record("rules", "loaded")
+"""1 if Prometheus has these rules, so that no alert can be told from no rules."""
+
 _TEN: Final = RULES.over("10m")
 
 RECORDINGS: Final[Sequence[RecordingRule]] = (
+    RecordingRule(record=LOADED, expr="vector(1)"),
     RecordingRule(
         record=record("calls", "rate5m"),
         expr=RULES.count(

@@ -15,6 +15,7 @@ __all__ = [
     "BY_SERVER",
     "FAILED",
     "GENAI",
+    "GENERATED",
     "INPUT",
     "OUTPUT",
     "RANGE",
@@ -43,6 +44,8 @@ BY_LISTED_MODEL: Final = (names.MODEL_NAME, *BY_SERVER)
 FAILED: Final = {names.ERROR_TYPE: '!=""'}
 REFUSED: Final = {names.HTTP_STATUS: '!=""', names.ERROR_TYPE: '=""'}
 """Exports that the receiver answered with an error status; they have no error type."""
+GENERATED: Final = {names.OPERATION_NAME: '!="embeddings"'}
+"""Calls that generate tokens."""
 INPUT: Final = {names.TOKEN_TYPE: '="input"'}
 OUTPUT: Final = {names.TOKEN_TYPE: '="output"'}
 

@@ -38,7 +38,7 @@ _RUNS: Final[Sequence[Panel]] = (
         ),
         unit="suffix:runs/s",
         decimals=2,
-        stack="normal",
+        is_stacked=True,
     ),
     graph(
         Text(
@@ -184,7 +184,7 @@ _TOOLS: Final[Sequence[Panel]] = (
         Target(query=Q.count(rows.TOOL_DURATION, by=_BY_TOOL), legend=legend(names.TOOL_NAME)),
         unit="suffix:calls/s",
         decimals=2,
-        stack="normal",
+        is_stacked=True,
     ),
     graph(
         Text(
@@ -201,7 +201,7 @@ _TOOLS: Final[Sequence[Panel]] = (
         ),
         unit="suffix:calls/s",
         decimals=2,
-        stack="normal",
+        is_stacked=True,
     ),
     graph(
         Text(

@@ -90,7 +90,7 @@ _COST: Final[Sequence[Panel]] = (
         Target(query=f"{_HOUR} * {Q.rate(rows.COST, by=BY_MODEL)}", legend=_MODEL),
         unit="short",
         decimals=4,
-        stack="normal",
+        is_stacked=True,
     ),
     graph(
         Text(
@@ -213,7 +213,7 @@ _CAPACITY: Final[Sequence[Panel]] = (
         Target(query=Q.rate(rows.COST_GPU_TIME, by=BY_MODEL), legend=_MODEL),
         unit="percentunit",
         decimals=1,
-        stack="normal",
+        is_stacked=True,
     ),
     graph(
         Text(

@@ -65,7 +65,7 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
         unit="percentunit",
         decimals=0,
         maximum=1,
-        stack="normal",
+        is_stacked=True,
     ),
     graph(
         Text(
@@ -79,7 +79,7 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
         ),
         unit="s",
         decimals=2,
-        stack="normal",
+        is_stacked=True,
     ),
     table(
         Text(
@@ -97,13 +97,6 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
                 decimals=1,
             ),
         },
-        pivot={
-            "columnField": label_name(names.PHASE),
-            "rowField": label_name(names.REQUEST_MODEL),
-            "valueField": "Value",
-        },
-        unit="s",
-        decimals=1,
     ),
 )
 

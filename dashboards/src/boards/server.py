@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from dashboards.src.colors import Color
 from dashboards.src.layout import Board, Row
-from dashboards.src.panels import Color, Column, Panel, Target, Text, bars, graph, states, table
+from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, states, table
 from dashboards.src.parts.memory import CHANGES, HELD
 from dashboards.src.parts.telemetry import MANAGING, TELEMETRY
 from dashboards.src.queries import BOARD as Q

@@ -93,7 +93,7 @@ HELD: Final[Sequence[Panel]] = (
         ),
         unit="bytes",
         decimals=1,
-        stack="normal",
+        is_stacked=True,
     ),
     graph(
         Text(

@@ -1,0 +1,69 @@
+"""The fixed colours of values that mean the same on every panel.
+
+Names of models and servers are not known here; Grafana gives each series of a panel the next colour
+of its palette.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+__all__ = [
+    "GPU_SHARE",
+    "OUTCOMES",
+    "PHASES",
+    "QUANTILES",
+    "SHARE_OF_FAILURES",
+    "TOKEN_TYPES",
+    "UP_OR_DOWN",
+    "Color",
+    "Steps",
+]
+
+Color = Literal[
+    "green",
+    "dark-green",
+    "yellow",
+    "orange",
+    "red",
+    "dark-red",
+    "blue",
+    "light-blue",
+    "purple",
+    "text",
+]
+"""Colours of Grafana that are legible in both themes; `text` is neutral."""
+
+Steps = tuple[tuple[float | None, Color], ...]
+"""Colours by lower bound; the first bound is None."""
+
+OUTCOMES: Final[Mapping[str, Color]] = {
+    "completed": "green",
+    "failed": "red",
+    "abandoned": "orange",
+    "cancelled": "purple",
+}
+
+PHASES: Final[Mapping[str, Color]] = {
+    "resilience": "purple",
+    "queue_estimate": "red",
+    "load": "orange",
+    "prompt_eval": "yellow",
+    "eval": "green",
+    "client": "blue",
+    "unaccounted": "text",
+}
+"""In the order in which a call passes through them."""
+
+QUANTILES: Final[Mapping[str, Color]] = {"p50": "green", "p90": "orange", "p99": "red"}
+
+TOKEN_TYPES: Final[Mapping[str, Color]] = {"input": "blue", "output": "green"}
+
+UP_OR_DOWN: Final[Mapping[str, tuple[str, Color]]] = {"0": ("down", "red"), "1": ("up", "green")}
+"""Word and colour by value."""
+
+GPU_SHARE: Final[Steps] = ((None, "text"), (0.001, "red"), (0.5, "orange"), (0.95, "green"))
+"""A model that is entirely on the CPU is neutral: the machine may have no GPU."""
+
+SHARE_OF_FAILURES: Final[Steps] = ((None, "green"), (0.01, "yellow"), (0.05, "red"))
