@@ -8,6 +8,7 @@ sources and native ones from others, queries read the classic ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -46,6 +47,8 @@ SERVER: Final = "server"
 _TARGET_LABELS: Final = (JOB, INSTANCE)
 _MANAGEMENT: Final = (rows.MANAGEMENT_DURATION, rows.TRANSFER_SIZE)
 _LATEST: Final = "(:latest)?"
+_FIRST_WITH_EXPONENT: Final = 1e6
+"""From here on Prometheus writes scraped bounds with an exponent: 1.048576e+06."""
 
 
 class InvalidQueryError(Exception):
@@ -275,9 +278,40 @@ class Queries:
         """Return the quantile over the whole window; see `total`."""
         return f"histogram_quantile({quantile:g}, {self._buckets(row, by, where)})"
 
-    def heat_map(self, row: Instrument, *, where: Mapping[str, str] | None = None) -> str:
-        """Return the records per second and bucket."""
-        return self._buckets(row, (), where, "rate")
+    def heat_map(
+        self,
+        row: Instrument,
+        *,
+        where: Mapping[str, str] | None = None,
+        bounds: Sequence[float] | None = None,
+    ) -> str:
+        """Return the records per second up to each bound, by `le`; for Grafana's format `heatmap`.
+
+        `bounds` are the bucket bounds to show, without those that nobody reaches; None shows all.
+        Grafana cannot draw native histograms with custom buckets, so their buckets become series
+        as classic ones have.
+        """
+        _expect(row, "histogram")
+        shown = row.buckets or () if bounds is None else bounds
+        for bound in shown:
+            _check_bound(row, bound)
+        of_shown = where
+        if bounds is not None:
+            of_shown = {**(where or {}), "le": _le_match(*bounds, math.inf)}
+        classic = _sum(row, ("le",), self._moving("rate", row, of_shown, suffix="_bucket"))
+        count = _sum(row, (), self._moving("rate", row, where, suffix="_count"))
+        native = _sum(row, (), self._moving("rate", row, where))
+        # Without records the fraction is NaN. A bound without a sample would move the points that
+        # Grafana subtracts from the next bound.
+        shares = {
+            _le(bound): f"histogram_fraction(-inf, {_le(bound)}, {native}) >= 0 or vector(0)"
+            for bound in shown
+        } | {"+Inf": "vector(1)"}
+        every = " or ".join(
+            f'label_replace({part}, "le", "{le}", "", "")' for le, part in shares.items()
+        )
+        total = f"(histogram_count({native}) unless {count})"
+        return f"{classic} or ({every}) * on () group_left () {total}"
 
     def share_above(
         self,
@@ -288,9 +322,8 @@ class Queries:
         where: Mapping[str, str] | None = None,
     ) -> str:
         """Return the share of records above a bucket bound."""
-        if bound not in (row.buckets or ()):
-            raise InvalidQueryError(f"{row.name} has no bucket bound {bound}; it has {row.buckets}")
-        within = {**(where or {}), "le": f'="{bound}"'}
+        _check_bound(row, bound)
+        within = {**(where or {}), "le": _le_match(bound)}
         below = _sum(row, by, self._moving("rate", row, within, suffix="_bucket"))
         every = _sum(row, by, self._moving("rate", row, where, suffix="_count"))
         native = _sum(row, by, self._moving("rate", row, where))
@@ -413,6 +446,37 @@ def _aggregate(how: str, row: Instrument, by: Sequence[str], series: str) -> str
         _check_label(row, attribute)
     grouped = f" by ({', '.join(map(label_name, by))}) " if by else ""
     return f"{how}{grouped}({series})"
+
+
+def _le(bound: float) -> str:
+    """Return a bound without an exponent, as OTLP writes it into `le`."""
+    return f"{bound:.0f}" if bound.is_integer() else f"{bound}"
+
+
+def _le_forms(bound: float) -> tuple[str, ...]:
+    """Return the forms of a bound in `le`: by scraping 4 is 4.0, and 2000000 is 2e+06."""
+    if bound == math.inf:
+        return ("+Inf",)
+    if not bound.is_integer():
+        return (_le(bound),)
+    if bound < _FIRST_WITH_EXPONENT:
+        return (_le(bound), f"{_le(bound)}.0")
+    mantissa, exponent = f"{bound:.15e}".split("e")
+    return (_le(bound), f"{mantissa.rstrip('0').rstrip('.')}e{exponent}")
+
+
+def _le_match(*bounds: float) -> str:
+    """Return the matcher of `le` for bounds, whatever their form."""
+    forms = [form for bound in bounds for form in _le_forms(bound)]
+    if len(forms) == 1:
+        return f'="{forms[0]}"'
+    escaped = "|".join(form.replace(".", "[.]").replace("+", "[+]") for form in forms)
+    return f'=~"{escaped}"'
+
+
+def _check_bound(row: Instrument, bound: float) -> None:
+    if bound not in (row.buckets or ()):
+        raise InvalidQueryError(f"{row.name} has no bucket bound {bound}; it has {row.buckets}")
 
 
 def _check_label(row: Instrument, attribute: str) -> None:

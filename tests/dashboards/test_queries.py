@@ -52,6 +52,28 @@ def test_a_share_above_a_value_between_bounds_is_refused() -> None:
         RULES.share_above(2.5, START)
 
 
+def test_a_share_above_an_integer_bound_reads_both_forms_of_the_bucket() -> None:
+    """Prometheus writes the bounds that it scrapes as 64.0 and 1.048576e+06."""
+    assert 'le=~"64|64[.]0"' in RULES.share_above(64.0, TOKENS)
+    assert 'le=~"1048576|1[.]048576e[+]06"' in RULES.share_above(1048576.0, TOKENS)
+
+
+def test_a_heat_map_has_a_series_for_each_bound_of_either_storage() -> None:
+    assert RULES.heat_map(TOKENS, bounds=(1.0, 1024.0)) == snapshot('sum by (le) (rate(gen_ai_client_token_usage_bucket{gen_ai_provider_name="ollama",le=~"1|1[.]0|1024|1024[.]0|[+]Inf"}[5m])) or (label_replace(histogram_fraction(-inf, 1, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1", "", "") or label_replace(histogram_fraction(-inf, 1024, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1024", "", "") or label_replace(vector(1), "le", "+Inf", "", "")) * on () group_left () (histogram_count(sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) unless sum(rate(gen_ai_client_token_usage_count{gen_ai_provider_name="ollama"}[5m])))')
+
+
+def test_a_heat_map_shows_all_bounds_of_its_histogram() -> None:
+    assert DURATION.buckets is not None
+    query = BOARD.heat_map(DURATION)
+    assert query.count("label_replace(") == len(DURATION.buckets) + 1
+    assert len(query) < 7_000
+
+
+def test_a_heat_map_of_a_value_between_bounds_is_refused() -> None:
+    with pytest.raises(InvalidQueryError, match=r"no bucket bound 2\.5"):
+        RULES.heat_map(START, bounds=(2.56, 2.5))
+
+
 def test_a_total_includes_the_whole_value_of_new_series() -> None:
     assert RULES.over("1h").total(rows.LOG_DROPPED) == snapshot(
         "sum(increase(ollama_client_replay_log_dropped_total[1h]) and last_over_time(ollama_client_replay_log_dropped_total[1d] offset 1h) or (last_over_time(ollama_client_replay_log_dropped_total[1h]) unless last_over_time(ollama_client_replay_log_dropped_total[1d] offset 1h)) and resets(ollama_client_replay_log_dropped_total[1h]) == 0 or increase(ollama_client_replay_log_dropped_total[1h]))"
