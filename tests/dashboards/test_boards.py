@@ -17,6 +17,7 @@ from dashboards.src.panels import Panel, Target, Text, stat
 from dashboards.src.recording import RECORDINGS
 from ollama_otel._monitoring.promql_selectors import selectors_of
 from ollama_otel._telemetry.instruments import (
+    FINISH_REASONS,
     STRUCTURED_ANSWERS,
     TRUNCATIONS,
     Instrument,
@@ -38,6 +39,7 @@ NOT_ON_A_BOARD: Mapping[str, str] = {
         for row in instruments_of("gen-ai-dev")
         if row not in OF_DEFAULT_PROFILE
     },
+    metric_name(FINISH_REASONS): "no panel yet",
     metric_name(STRUCTURED_ANSWERS): "only apps that request typed values have it",
     metric_name(TRUNCATIONS): "off by default; docs/truncation.md has a query",
 }
