@@ -17,7 +17,6 @@ from dashboards.src.panels import Panel, Target, Text, stat
 from dashboards.src.recording import RECORDINGS
 from ollama_otel._monitoring.promql_selectors import selectors_of
 from ollama_otel._telemetry.instruments import (
-    FINISH_REASONS,
     STRUCTURED_ANSWERS,
     TRUNCATIONS,
     Instrument,
@@ -39,7 +38,6 @@ NOT_ON_A_BOARD: Mapping[str, str] = {
         for row in instruments_of("gen-ai-dev")
         if row not in OF_DEFAULT_PROFILE
     },
-    metric_name(FINISH_REASONS): "no panel yet",
     metric_name(STRUCTURED_ANSWERS): "only apps that request typed values have it",
     metric_name(TRUNCATIONS): "off by default; docs/truncation.md has a query",
 }
@@ -325,7 +323,7 @@ def test_the_first_screen_of_the_overview_says_what_is_wrong() -> None:
         ("stat", "In flight now"),
         ("stat", "Servers down now"),
         ("timeseries", "Calls per minute by model"),
-        ("timeseries", "Calls that did not complete"),
+        ("timeseries", "Calls that failed, ended early or were cut"),
         ("timeseries", "Duration and first token"),
         ("table", "Alerts"),
         ("table", "By server"),
