@@ -33,6 +33,7 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
     ("ollama-otel-server", "GPU power", "A"): NO_GPU,
     ("ollama-otel-server", "GPU energy", "A"): NO_GPU,
     ("ollama-otel-server", "Spans dropped before export", "A"): "the queue was never full",
+    ("ollama-otel-overview", "Finish reasons", "B"): "the server reported every finish reason",
 }
 """Queries, by board, panel and letter, that are expected to be empty, and the reason."""
 MAY_BE_EMPTY: Mapping[tuple[str, str, str], str] = {
@@ -203,6 +204,7 @@ def test_the_totals_of_the_overview_are_exact(
     for fact in calls:
         tokens["A"][fact.model,] += fact.input_tokens or 0
         tokens["B"][fact.model,] += fact.output_tokens or 0
+    cut = [f for f in calls if f.outcome == "completed" and f.finish_reason == "length"]
     cold = [fact for fact in calls if (fact.load_duration or 0) >= 0.1]
     for panel, ref, expected in (
         ("Calls", "A", {(): len(calls)}),
@@ -223,6 +225,7 @@ def test_the_totals_of_the_overview_are_exact(
         ("By app", "C", {(job,): sum((tokens["A"] + tokens["B"]).values())}),
         ("By model", "A", counted(fact.model for fact in calls)),
         ("By model", "B", {(fact.model,): 0 for fact in calls} | counted(f.model for f in failed)),
+        ("By model", "C", {(fact.model,): 0 for fact in calls} | counted(f.model for f in cut)),
         *(("Tokens by model", ref, dict(+of_side)) for ref, of_side in tokens.items()),
     ):
         found = figures("ollama-otel-overview", panel, ref, workload, prometheus, job)
