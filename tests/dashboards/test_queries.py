@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from inline_snapshot import snapshot
 
@@ -13,9 +15,13 @@ from dashboards.src.queries import (
     InvalidQueryError,
     by_plain_model,
     highest,
+    not_nan,
     share,
+    top,
+    top_and_other,
+    top_by,
 )
-from dashboards.src.vocabulary import GENAI, TOKENS
+from dashboards.src.vocabulary import BY_MODEL, BY_SERVER, GENAI, RANK, TOKENS
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 
@@ -59,7 +65,9 @@ def test_a_share_above_an_integer_bound_reads_both_forms_of_the_bucket() -> None
 
 
 def test_a_heat_map_has_a_series_for_each_bound_of_either_storage() -> None:
-    assert RULES.heat_map(TOKENS, bounds=(1.0, 1024.0)) == snapshot('sum by (le) (rate(gen_ai_client_token_usage_bucket{gen_ai_provider_name="ollama",le=~"1|1[.]0|1024|1024[.]0|[+]Inf"}[5m])) or (label_replace(histogram_fraction(-inf, 1, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1", "", "") or label_replace(histogram_fraction(-inf, 1024, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1024", "", "") or label_replace(vector(1), "le", "+Inf", "", "")) * on () group_left () (histogram_count(sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) unless sum(rate(gen_ai_client_token_usage_count{gen_ai_provider_name="ollama"}[5m])))')
+    assert RULES.heat_map(TOKENS, bounds=(1.0, 1024.0)) == snapshot(
+        'sum by (le) (rate(gen_ai_client_token_usage_bucket{gen_ai_provider_name="ollama",le=~"1|1[.]0|1024|1024[.]0|[+]Inf"}[5m])) or (label_replace(histogram_fraction(-inf, 1, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1", "", "") or label_replace(histogram_fraction(-inf, 1024, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1024", "", "") or label_replace(vector(1), "le", "+Inf", "", "")) * on () group_left () (histogram_count(sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) unless sum(rate(gen_ai_client_token_usage_count{gen_ai_provider_name="ollama"}[5m])))'
+    )
 
 
 def test_a_heat_map_shows_all_bounds_of_its_histogram() -> None:
@@ -188,4 +196,44 @@ def test_a_share_is_0_without_the_part_and_nothing_without_the_whole() -> None:
 def test_a_model_is_the_same_with_and_without_latest() -> None:
     assert highest(by_plain_model("a", names.MODEL_NAME)) == snapshot(
         'max by (model) (label_replace(a, "model", "$1", "ollama_model_name", "(.+?)(:latest)?"))'
+    )
+
+
+def test_a_mean_is_the_sum_by_the_number_of_records() -> None:
+    by = (JOB,)
+    assert RULES.mean(START, by=by) == f"({RULES.sum(START, by=by)} / {RULES.count(START, by=by)})"
+    assert RULES.mean_total(TOKENS) == f"({RULES.sum_total(TOKENS)} / {RULES.count_total(TOKENS)})"
+
+
+def test_a_table_has_no_nan() -> None:
+    assert not_nan("a or b") == "(a or b) >= 0"
+
+
+def test_every_series_of_a_rank_is_read_at_the_end() -> None:
+    hour = RULES.over("1h").at_end()
+    for query in (
+        *(hour.rate(rows.LOG_DROPPED), hour.increase(rows.LOG_DROPPED)),
+        *(hour.total(rows.LOG_DROPPED), hour.appeared(rows.LOG_DROPPED)),
+        *(hour.count_total(START), hour.quantile_total(0.9, START), hour.heat_map(START)),
+        *(hour.mean(START), hour.share_above(2.56, START), hour.count_appeared(START)),
+        *(hour.gauge(rows.GPU_UTILIZATION), hour.gauge(rows.GPU_SHARE)),
+        hour.gauge_over_time(rows.ACTIVE_REQUESTS, function="avg"),
+        hour.gauge_over_time(rows.GPU_UTILIZATION, function="avg", offset="1h"),
+    ):
+        followed_by = re.findall(r"\b(?:ollama|gen_ai|hw)_\w+(?:{[^}]*})?(?:\[\w+\])?(.{8})", query)
+        assert followed_by
+        assert set(followed_by) == {" @ end()"}, query
+
+
+def test_the_top_of_a_graph_is_chosen_once() -> None:
+    rank = RANK.rate(rows.PHASE_TIME, by=BY_MODEL)
+    assert top_by(5, "a or b", rank=rank, by=BY_MODEL) == snapshot(
+        '(a or b) and on (gen_ai_request_model) topk(5, sum by (gen_ai_request_model) (rate(ollama_client_phase_time_seconds_total{job=~"$job",gen_ai_request_model=~"$model",server_address=~"$server",server_port=~"$port",gen_ai_operation_name=~"$operation",gen_ai_provider_name="ollama"}[$__range] @ end())))'
+    )
+    assert top(5, "a") == "topk(5, a)"
+
+
+def test_all_that_is_not_at_the_top_is_one_series() -> None:
+    assert top_and_other(3, "a", rank="b", by=BY_SERVER) == snapshot(
+        '(a) and on (server_address, server_port) topk(3, b) or label_replace(sum((a) unless on (server_address, server_port) topk(3, b)), "server_address", "(other)", "", "")'
     )
