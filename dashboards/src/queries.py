@@ -333,12 +333,33 @@ class Queries:
         by: Sequence[str] = (),
         where: Mapping[str, str] | None = None,
     ) -> str:
-        """Return the share of records above a bucket bound."""
+        """Return the share of records above a bucket bound; NaN without records."""
+        return self._share_above(bound, row, by, where, "rate")
+
+    def share_above_total(
+        self,
+        bound: float,
+        row: Instrument,
+        *,
+        by: Sequence[str] = (),
+        where: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the share over the whole window; see `total`."""
+        return self._share_above(bound, row, by, where)
+
+    def _share_above(
+        self,
+        bound: float,
+        row: Instrument,
+        by: Sequence[str],
+        where: Mapping[str, str] | None,
+        function: str | None = None,
+    ) -> str:
         _check_bound(row, bound)
         within = {**(where or {}), "le": _le_match(bound)}
-        below = _sum(row, by, self._moving("rate", row, within, suffix="_bucket"))
-        every = _sum(row, by, self._moving("rate", row, where, suffix="_count"))
-        native = _sum(row, by, self._moving("rate", row, where))
+        below = _sum(row, by, self._moving(function, row, within, suffix="_bucket"))
+        every = _sum(row, by, self._moving(function, row, where, suffix="_count"))
+        native = _sum(row, by, self._moving(function, row, where))
         return f"(1 - {below} / {every} or 1 - histogram_fraction(-inf, {bound}, {native}))"
 
     def _buckets(
@@ -446,7 +467,7 @@ def not_nan(query: str) -> str:
 
     In a graph NaN is a gap, and without it Grafana may join the points.
     """
-    return f"({query}) >= 0"
+    return f"(({query}) >= -inf)"
 
 
 def top(n: int, query: str) -> str:

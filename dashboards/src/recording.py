@@ -1,6 +1,6 @@
 """Recording rules: metrics independent of histogram storage, and ratios over long windows.
 
-Alerts use them. Boards do not, so that boards work without rules.
+Alerts use them. Boards work without rules, but for the burn rates of the objective.
 """
 
 from __future__ import annotations

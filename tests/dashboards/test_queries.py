@@ -53,6 +53,14 @@ def test_a_share_above_a_bound_reads_its_bucket_or_the_fraction_of_the_native_se
     )
 
 
+def test_a_share_over_the_whole_window_includes_new_series() -> None:
+    day = RULES.over("1d")
+    rate, total = day.share_above(2.56, START), day.share_above_total(2.56, START)
+    assert rate.count("rate(") == 3
+    assert "rate(" not in total
+    assert total.count("last_over_time(") > 3
+
+
 def test_a_share_above_a_value_between_bounds_is_refused() -> None:
     with pytest.raises(InvalidQueryError, match=r"no bucket bound 2\.5"):
         RULES.share_above(2.5, START)
@@ -206,7 +214,7 @@ def test_a_mean_is_the_sum_by_the_number_of_records() -> None:
 
 
 def test_a_table_has_no_nan() -> None:
-    assert not_nan("a or b") == "(a or b) >= 0"
+    assert not_nan("a or b") == "((a or b) >= -inf)"
 
 
 def test_every_series_of_a_rank_is_read_at_the_end() -> None:
