@@ -294,6 +294,7 @@ def test_a_board_asks_for_each_of_its_variables_and_for_no_other(board: dict[str
 NEEDS_RULES = {
     "Alerts firing now",
     "Alerts",
+    "Burn rate of the error budget",
 }
 """Panels that show what rules of Prometheus found."""
 
