@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.src.queries import sum_of_others, top_by
+from dashboards.src.queries import sum_of_others, top, top_by
 from dashboards.src.vocabulary import BY_MODEL, GENAI, RANK
 
-__all__ = ["OTHERS", "busiest", "other_models"]
+__all__ = ["OTHERS", "busiest", "busiest_or_zero", "other_models"]
 
 _MOST: Final = 10
 
@@ -20,6 +20,14 @@ _CALLS: Final = RANK.count_increase(GENAI.inference_duration, by=BY_MODEL)
 def busiest(query: str) -> str:
     """Return the part of a query by model that is about the models with most calls in the range."""
     return top_by(_MOST, query, rank=_CALLS, by=BY_MODEL)
+
+
+def busiest_or_zero(query: str) -> str:
+    """Return `busiest` of what can be added, with 0 for a model that has none.
+
+    All graphs then have the same models in the same order, so each model has the same colour.
+    """
+    return f"{busiest(query)} or 0 * {top(_MOST, _CALLS)}"
 
 
 def other_models(query: str) -> str:

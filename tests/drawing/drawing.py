@@ -55,9 +55,7 @@ class Drawer:
         self._chromium = chromium
         self._interval = scrape_interval()
 
-    def draw(
-        self, board: Mapping[str, Any], answers: Answers, view: View, pictures: Path
-    ) -> Drawn:
+    def draw(self, board: Mapping[str, Any], answers: Answers, view: View, pictures: Path) -> Drawn:
         """Draw a board; `pictures` is the path of the whole picture, without its suffix."""
         pictures.parent.mkdir(parents=True, exist_ok=True)
         with serve_page(board, answers) as url:

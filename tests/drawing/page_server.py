@@ -78,9 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path.startswith("/api/v1/"):
             asked = parse_qs(url.query, keep_blank_values=True)
-            self._send(
-                "application/json", self._answers(url.path.removeprefix("/api/v1/"), asked)
-            )
+            self._send("application/json", self._answers(url.path.removeprefix("/api/v1/"), asked))
         elif url.path == "/":
             self._send("text/html", _HTML)
         elif url.path == "/board.json":

@@ -25,9 +25,19 @@ _HOUR: Final = 3600.0
 _MINUTE: Final = 60.0
 
 SMALL = Model(name="llama3.2:3b", size=3 * GIB, speed=95, reads=4200, loads=2.2, weight=5)
-MIDDLE = Model(name="qwen3:8b", size=7 * GIB, speed=48, reads=2100, loads=5.1, context=16384, weight=3)
+MIDDLE = Model(
+    name="qwen3:8b", size=7 * GIB, speed=48, reads=2100, loads=5.1, context=16384, weight=3
+)
 LARGE = Model(name="gpt-oss:20b", size=14 * GIB, speed=31, reads=1300, loads=11.5, weight=1)
-EMBEDDER = Model(name="nomic-embed-text:v1.5", size=GIB // 2, speed=1, reads=9000, loads=0.9, embeds=True, weight=3)
+EMBEDDER = Model(
+    name="nomic-embed-text:v1.5",
+    size=GIB // 2,
+    speed=1,
+    reads=9000,
+    loads=0.9,
+    embeds=True,
+    weight=3,
+)
 CHAT = (SMALL, MIDDLE, LARGE, EMBEDDER)
 
 
@@ -38,13 +48,17 @@ class Filled:
     prometheus: RealPrometheus
     began: float
     ended: float
-    variables: Mapping[str, str | list[str]] = field(default_factory=lambda: {"export_interval": "15s"})
+    variables: Mapping[str, str | list[str]] = field(
+        default_factory=lambda: {"export_interval": "15s"}
+    )
 
 
 Scenario = Callable[[Path, str], None]
 
 
-def _chooser(random: Random, servers: list[Server], models: tuple[Model, ...]) -> Callable[[], tuple[Server, Model]]:
+def _chooser(
+    random: Random, servers: list[Server], models: tuple[Model, ...]
+) -> Callable[[], tuple[Server, Model]]:
     """Return a choice of server and model; each model has a server that it mostly runs on."""
     weights = [model.weight for model in models]
     home = {model: servers[index % len(servers)] for index, model in enumerate(models)}
@@ -88,7 +102,9 @@ def rich(folder: Path, otlp_metrics: str) -> None:
     clock.at(began, apps.often(app, 90, lambda: app.show_model(servers[0], random.choice(CHAT))))
     clock.at(began + 600, app.pull_model(servers[0], LARGE, 140))
     tools = {"search_documents": 0.8, "get_weather": 0.3, "run_query": 2.5}
-    clock.at(began, apps.often(app, 35, lambda: app.agent_run("researcher", servers[0], MIDDLE, tools)))
+    clock.at(
+        began, apps.often(app, 35, lambda: app.agent_run("researcher", servers[0], MIDDLE, tools))
+    )
     clock.at(began, apps.often(app, 80, lambda: app.agent_run("support", servers[0], SMALL, tools)))
     clock.at(began + 52 * _MINUTE, _worse(app, servers[0], 7 * _MINUTE))
     apps.replay_log(app)
@@ -191,7 +207,15 @@ def many_models(count: int) -> tuple[Model, ...]:
     )
     embedders = (
         EMBEDDER,
-        Model(name="mxbai-embed-large:335m", size=GIB, speed=1, reads=6000, loads=1.2, embeds=True, weight=0.3),
+        Model(
+            name="mxbai-embed-large:335m",
+            size=GIB,
+            speed=1,
+            reads=6000,
+            loads=1.2,
+            embeds=True,
+            weight=0.3,
+        ),
     )
     return chats + embedders
 
@@ -201,9 +225,19 @@ def many(folder: Path, otlp_metrics: str) -> None:
     random = Random(2)
     began = _NOON - _HOUR
     servers = [
-        Server(host="ollama-a.prod.example.com", gpu_memory=80 * GIB, memory=78 * GIB, installed=50),
-        Server(host="ollama-b.prod.example.com", gpu_memory=80 * GIB, memory=78 * GIB, installed=50),
-        Server(host="ollama-c.prod.example.com", gpu_memory=0, memory=60 * GIB, version="0.31.2", installed=41),
+        Server(
+            host="ollama-a.prod.example.com", gpu_memory=80 * GIB, memory=78 * GIB, installed=50
+        ),
+        Server(
+            host="ollama-b.prod.example.com", gpu_memory=80 * GIB, memory=78 * GIB, installed=50
+        ),
+        Server(
+            host="ollama-c.prod.example.com",
+            gpu_memory=0,
+            memory=60 * GIB,
+            version="0.31.2",
+            installed=41,
+        ),
     ]
     clock = VirtualClock(began)
     app = App(clock, otlp_metrics, servers, random, name="gateway")
@@ -229,8 +263,14 @@ def first_minute(folder: Path, otlp_metrics: str) -> None:
     random = Random(4)
     clock = VirtualClock(_NOON - 40)
     servers = [Server(host="localhost", gpu_memory=8 * GIB, memory=12 * GIB)]
-    calm = Chances(0, 0, 0, 0, 0, 0, 0, whole=0.3) if False else Chances(failed=0, unknown_model=0, timed_out=0)
-    app = App(clock, otlp_metrics, servers, random, name="ollama-otel-demo", has_gpus=False, chances=calm)
+    calm = (
+        Chances(0, 0, 0, 0, 0, 0, 0, whole=0.3)
+        if False
+        else Chances(failed=0, unknown_model=0, timed_out=0)
+    )
+    app = App(
+        clock, otlp_metrics, servers, random, name="ollama-otel-demo", has_gpus=False, chances=calm
+    )
     clock.at(clock.now, app.arrivals(lambda now: 14, lambda: (servers[0], SMALL), most=6))
     app.run(40)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.busiest import OTHERS, busiest, other_models
+from dashboards.src.busiest import OTHERS, busiest, busiest_or_zero, other_models
 from dashboards.src.colors import (
     FINISH_REASONS,
     OUTCOMES,
@@ -58,7 +58,7 @@ _SERVER_OF_ROW: Final = to_board(SERVER, "This server", server=cell("Address"), 
 def _by_model(query: str) -> tuple[Target, Target]:
     """Return the queries for the busiest models and for the sum of the others."""
     return (
-        Target(query=busiest(query), legend=_MODEL),
+        Target(query=busiest_or_zero(query), legend=_MODEL),
         Target(query=other_models(query), legend=OTHERS),
     )
 
@@ -258,7 +258,7 @@ _WHICH: Final[Sequence[Panel]] = (
             ),
             "since": Column(title="Since", query=FIRING_SINCE, unit="dateTimeFromNow", width=110),
         },
-        width=8,
+        width=7,
     ),
     table(
         Text(
@@ -306,7 +306,7 @@ _WHICH: Final[Sequence[Panel]] = (
             _PORT: Column(title="Port", is_hidden=True),
         },
         sort="Calls",
-        width=7,
+        width=8,
     ),
     table(
         Text(
@@ -353,7 +353,7 @@ _WHICH: Final[Sequence[Panel]] = (
                 query=not_nan(RANGE.quantile_total(0.9, _DURATION, by=BY_MODEL)),
                 unit="s",
                 decimals=2,
-                width=80,
+                width=90,
             ),
         },
         sort="Calls",
@@ -376,6 +376,7 @@ _OBJECTIVE: Final[Sequence[Panel]] = (
         decimals=1,
         steps=((None, "red"), (OBJECTIVE, "green")),
         width=4,
+        height=8,
     ),
     stat(
         Text(
@@ -390,6 +391,7 @@ _OBJECTIVE: Final[Sequence[Panel]] = (
         decimals=0,
         steps=((None, "red"), (0, "yellow"), (0.5, "green")),
         width=4,
+        height=8,
     ),
     table(
         Text(
