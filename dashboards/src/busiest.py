@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.src.queries import sum_of_others, top, top_by
+from dashboards.src.queries import BOARD, sum_of_others, top_by
 from dashboards.src.vocabulary import BY_MODEL, GENAI, RANK
+from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 
 __all__ = ["OTHERS", "busiest", "busiest_or_zero", "other_models"]
 
@@ -13,6 +15,11 @@ _MOST: Final = 10
 
 OTHERS: Final = "other models"
 """Legend of `other_models`."""
+
+_NONE: Final = "0 * " + BOARD.gauge(
+    rows.ACTIVE_REQUESTS, by=BY_MODEL, where={names.OPERATION_NAME: '!=""'}
+)
+"""0 for every model while an app that has called it runs."""
 
 _CALLS: Final = RANK.count_increase(GENAI.inference_duration, by=BY_MODEL)
 
@@ -27,7 +34,7 @@ def busiest_or_zero(query: str) -> str:
 
     All graphs then have the same models in the same order, so each model has the same colour.
     """
-    return f"{busiest(query)} or 0 * {top(_MOST, _CALLS)}"
+    return f"{busiest(query)} or {busiest(_NONE)}"
 
 
 def other_models(query: str) -> str:
