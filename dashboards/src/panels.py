@@ -47,9 +47,9 @@ _EMPTY_CELL: Final = "–"  # noqa: RUF001 - a dash
 _RATE_WINDOW: Final = "$__rate_interval"
 _WIDE: Final = 12
 """Columns from which on a legend fits beside the graph."""
-_LEGEND_WIDTH: Final = 330
+_LEGEND_WIDTH: Final = 360
 
-_SOFT_MAXIMUM: Final = {"percentunit": 0.05, "s": 0.1, "bytes": 2**20, "suffix:tokens/s": 10}
+_SOFT_MAXIMUM: Final = {"percentunit": 0.05, "s": 0.1, "bytes": 2**20, "suffix:/s": 10}
 """Top of the axis by unit if all values are below it: without one, zeros get an axis up to 100."""
 
 DATASOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")

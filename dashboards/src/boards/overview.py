@@ -105,31 +105,31 @@ _LATENCY: Final[Sequence[Panel]] = (
 
 _EVAL: Final = {names.PHASE: '="eval"'}
 _TIME_PER_TOKEN: Final = (
-    f"{Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)}"
+    f"({Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)} > 0)"
     f" / ({Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0)"
 )
 
 _TOKEN_FLOW: Final[Sequence[Panel]] = (
     graph(
         Text(
-            title="Tokens in by model",
+            title="Tokens in per second by model",
             means="Prompt tokens per second, as counted by the server; includes cached tokens.",
             do="A jump at the same number of calls: prompts or histories became longer.",
         ),
         *by_model(Q.sum(TOKENS, by=BY_MODEL, where=INPUT)),
-        unit="suffix:tokens/s",
+        unit="suffix:/s",
         colors=MODEL_COLORS,
         links=[OF_MODEL],
         is_stacked=True,
     ),
     graph(
         Text(
-            title="Tokens out by model",
+            title="Tokens out per second by model",
             means="Tokens generated per second, summed over all calls of a model.",
             do="For the speed of a single call, see the decode rate on the latency board.",
         ),
         *by_model(Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)),
-        unit="suffix:tokens/s",
+        unit="suffix:/s",
         colors=MODEL_COLORS,
         links=[OF_MODEL],
         is_stacked=True,

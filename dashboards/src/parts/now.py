@@ -222,7 +222,7 @@ WHICH: Final[Sequence[Panel]] = (
             no_value="no alert fires, or Prometheus has no rules",
         ),
         {
-            ALERT: Column(title="Alert", links=[to_runbook()], width=210),
+            ALERT: Column(title="Alert", links=[to_runbook()], width=200),
             WHERE: Column(title="About"),
             "severity": Column(
                 title="Severity",
@@ -251,7 +251,7 @@ WHICH: Final[Sequence[Panel]] = (
                 query=at_server(Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max")),
                 words=UP_OR_DOWN,
                 unit="none",
-                width=52,
+                width=56,
             ),
             "calls": Column(
                 title="Calls",
@@ -277,7 +277,7 @@ WHICH: Final[Sequence[Panel]] = (
                 query=at_server(not_nan(RANGE.quantile_total(0.9, _START, by=BY_SERVER))),
                 unit="s",
                 decimals=2,
-                width=84,
+                width=92,
             ),
             _ADDRESS: Column(title="Address", is_hidden=True),
             _PORT: Column(title="Port", is_hidden=True),
@@ -296,7 +296,7 @@ WHICH: Final[Sequence[Panel]] = (
         {
             **MODEL_COLUMN,
             "calls": Column(
-                title="Calls", query=_CALLS_BY_MODEL, unit="locale", decimals=0, width=75
+                title="Calls", query=_CALLS_BY_MODEL, unit="locale", decimals=0, width=68
             ),
             "failed": Column(
                 title="Failed",
@@ -306,7 +306,7 @@ WHICH: Final[Sequence[Panel]] = (
                 unit="locale",
                 decimals=0,
                 steps=((None, "text"), (1, "red")),
-                width=65,
+                width=62,
             ),
             "cut": Column(
                 title="Cut",
@@ -316,7 +316,7 @@ WHICH: Final[Sequence[Panel]] = (
                 unit="locale",
                 decimals=0,
                 steps=((None, "text"), (1, "orange")),
-                width=60,
+                width=55,
             ),
             "start": Column(
                 title="First token",
