@@ -161,7 +161,6 @@ def graph(  # noqa: PLR0913 - options of a graph
         builder.override_by_name(name, [_fixed_color(color)])
     builder.min(0).fill_opacity(60 if is_stacked or is_bars else 0)
     builder.line_width(0 if is_bars else 1).show_points(common.VisibilityMode.AUTO)
-    builder.axis_soft_max(_SOFT_MAXIMUM.get(unit, 1))
     builder.legend(_legend(targets, width))
     builder.tooltip(
         common_builder.VizTooltipOptions()
@@ -174,7 +173,9 @@ def graph(  # noqa: PLR0913 - options of a graph
         builder.draw_style(common.GraphDrawStyle.BARS)
     if is_stacked:
         builder.stacking(common_builder.StackingConfig().mode(common.StackingMode.NORMAL))
-    if maximum is not None:
+    if maximum is None:
+        builder.axis_soft_max(_SOFT_MAXIMUM.get(unit, 1))
+    else:
         builder.max(maximum)
     if steps:
         builder.thresholds(_thresholds(steps))
@@ -245,7 +246,7 @@ def heat_map(
     width: int = 12,
     height: int = 8,
 ) -> Panel:
-    """Return calls per second and bucket, over time."""
+    """Return calls per minute and bucket, over time."""
     builder = _texts(heatmap_builder.Panel(), text, "short", 0)
     target = _query(Target(query=query, legend="{{le}}"), 0, exemplars=True)
     builder.with_target(target.format(prometheus.PromQueryFormat.HEATMAP))
@@ -259,7 +260,7 @@ def heat_map(
         .exponent(0.5)
     )
     builder.filter_values(heatmap_builder.FilterValueRange().le(1e-9))
-    builder.cell_values(heatmap_builder.CellValues().unit("suffix:calls/s").decimals(3))
+    builder.cell_values(heatmap_builder.CellValues().unit("suffix:/min").decimals(1))
     builder.show_legend().show_y_histogram()
     builder.mode(common.TooltipDisplayMode.SINGLE)
     return Panel(builder=builder, width=width, height=height)
