@@ -242,7 +242,6 @@ def heat_map(
     query: str,
     *,
     unit: str,
-    decimals: int,
     width: int = 12,
     height: int = 8,
 ) -> Panel:
@@ -251,7 +250,7 @@ def heat_map(
     target = _query(Target(query=query, legend="{{le}}"), 0, exemplars=True)
     builder.with_target(target.format(prometheus.PromQueryFormat.HEATMAP))
     builder.calculate(calculate=False)
-    builder.y_axis(heatmap_builder.YAxisConfig().unit(unit).decimals(decimals))
+    builder.y_axis(heatmap_builder.YAxisConfig().unit(unit))
     builder.color(
         heatmap_builder.HeatmapColorOptions()
         .mode(heatmap.HeatmapColorMode.SCHEME)

@@ -106,12 +106,7 @@ def _decode_rate(queries: Queries, by: Sequence[str]) -> str:
 
 
 _SECONDS_OF_MODEL: Final = f"({RANGE.total(rows.PHASE_TIME, by=BY_MODEL)} > 0)"
-_PHASE_WIDTHS: Final = {
-    "resilience": 95,
-    "queue_estimate": 140,
-    "prompt_eval": 115,
-    "unaccounted": 120,
-}
+_PHASE_WIDTHS: Final = {"queue_estimate": 140, "prompt_eval": 115, "unaccounted": 120}
 
 _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
     graph(
@@ -156,7 +151,7 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
                     query=f"{RANGE.total(rows.PHASE_TIME, by=BY_MODEL, where=_in_phase(phase))}"
                     " > 0",
                     unit="s",
-                    width=_PHASE_WIDTHS.get(phase, 80),
+                    width=_PHASE_WIDTHS.get(phase, 95),
                 )
                 for phase in PHASES
             },
@@ -444,8 +439,14 @@ _WAITING: Final[Sequence[Panel]] = (
     ),
 )
 
-_PROMPT_P99: Final = highest(
-    by_plain_model(busiest(Q.quantile(0.99, TOKENS, by=BY_MODEL, where=INPUT)), names.REQUEST_MODEL)
+_PROMPT_MEAN: Final = highest(
+    by_plain_model(
+        busiest(
+            f"{Q.sum(TOKENS, by=BY_MODEL, where=INPUT)}"
+            f" / ({Q.count(TOKENS, by=BY_MODEL, where=INPUT)} > 0)"
+        ),
+        names.REQUEST_MODEL,
+    )
 )
 # Servers may give a model different contexts; the shortest one cuts prompts first.
 _CONTEXT: Final = highest(
@@ -477,16 +478,15 @@ def _bounds(row: Instrument, low: float, high: float) -> list[float]:
 _LENGTHS: Final[Sequence[Panel]] = (
     graph(
         Text(
-            title="Prompt tokens by model, p99",
-            means="99 % of the prompts of a model had at most this many tokens; the ten models "
-            "with most calls. A rough value, as each bucket is four times as long as the one "
-            "before. Dashed: the context length of the model in memory; known with residency only.",
-            do="Near the dashed line: the server truncates prompts silently. Raise `num_ctx`, or "
-            "shorten the history. The context also holds the response.",
+            title="Prompt tokens per call by model",
+            means="Mean prompt tokens of a call, as counted by the server; the ten models with "
+            "most calls. Dashed: the context length of the model in memory, if residency is on.",
+            do="Above half of the dashed line: the server cuts the longest prompts silently. Raise "
+            "`num_ctx`, or shorten the history. The context also holds the response.",
         ),
-        Target(query=_PROMPT_P99, legend=_PLAIN_MODEL),
+        Target(query=_PROMPT_MEAN, legend=_PLAIN_MODEL),
         Target(
-            query=f"{_CONTEXT} and on ({MODEL}) {_PROMPT_P99}",
+            query=f"{_CONTEXT} and on ({MODEL}) {_PROMPT_MEAN}",
             legend=f"context of {_PLAIN_MODEL}",
             is_limit=True,
         ),
@@ -497,8 +497,9 @@ _LENGTHS: Final[Sequence[Panel]] = (
         Text(
             title="Prompts against the context",
             means="Tokens of the prompts of each model in the time range: their mean, which is "
-            "exact, and p99, which is rough. The context length is that of the model in memory "
-            "now. `:latest` is omitted from names.",
+            "exact, and p99, which is rough, as each bucket is four times as long as the one "
+            "before. The context length is that of the model in memory now. `:latest` is omitted "
+            "from names.",
             do="A mean above half of the context, or p99 near it: the server cuts long prompts "
             "silently. Raise `num_ctx`, or shorten the history.",
         ),
@@ -534,7 +535,6 @@ _LENGTHS: Final[Sequence[Panel]] = (
             f"({Q.heat_map(TOKENS, where=INPUT, bounds=_bounds(TOKENS, 4, _LONGEST_PROMPT))})"
         ),
         unit="locale",
-        decimals=0,
     ),
     heat_map(
         Text(
@@ -547,7 +547,6 @@ _LENGTHS: Final[Sequence[Panel]] = (
             f"({Q.heat_map(TOKENS, where=OUTPUT, bounds=_bounds(TOKENS, 1, _LONGEST_OUTPUT))})"
         ),
         unit="locale",
-        decimals=0,
     ),
 )
 
@@ -561,7 +560,6 @@ _SPREAD: Final[Sequence[Panel]] = (
         ),
         per_minute(f"({Q.heat_map(_DURATION, bounds=_bounds(_DURATION, 0.02, 655.36))})"),
         unit="s",
-        decimals=2,
     ),
     heat_map(
         Text(
@@ -572,7 +570,6 @@ _SPREAD: Final[Sequence[Panel]] = (
         ),
         per_minute(f"({Q.heat_map(_START, bounds=_bounds(_START, 0.02, 327.68))})"),
         unit="s",
-        decimals=2,
     ),
 )
 
