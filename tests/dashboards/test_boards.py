@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from dashboards.src import __main__ as command
-from dashboards.src.layout import board_json
-from dashboards.src.vocabulary import BY_MODEL
+from dashboards.src.layout import Board, Row, board_json
+from dashboards.src.panels import Panel, Target, Text, stat
+from dashboards.src.recording import RECORDINGS
 from ollama_otel._monitoring.promql_selectors import selectors_of
 from ollama_otel._telemetry.instruments import (
     STRUCTURED_ANSWERS,
@@ -43,11 +44,32 @@ NOT_ON_A_BOARD: Mapping[str, str] = {
 """Metrics that no panel shows, and the reason."""
 
 LABELS = {label_name(label) for row in all_instruments() for label in row.labels}
-COMMON_LABELS = {"job", "instance", "le", "model"}
+COMMON_LABELS = {"job", "instance", "le", "model", "server"}
+OF_PROMETHEUS = {"ALERTS": {"alertname", "alertstate"}, "ALERTS_FOR_STATE": {"alertname"}}
+"""Metrics that Prometheus itself makes of alerts, and labels of theirs."""
+MADE = {rule.record for rule in RECORDINGS} | OF_PROMETHEUS.keys()
+
+
+def all_places(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Panels and headings, with the panels of closed rows as they lie if all rows are open."""
+    closed = 0
+    for place in board["panels"]:
+        moved = {**place["gridPos"], "y": place["gridPos"]["y"] + closed}
+        yield {**place, "gridPos": moved}
+        for panel in place.get("panels", []):
+            yield {**panel, "gridPos": {**panel["gridPos"], "y": panel["gridPos"]["y"] + closed}}
+        closed += max(
+            (
+                panel["gridPos"]["y"] + panel["gridPos"]["h"] - place["gridPos"]["y"] - 1
+                for panel in place.get("panels", [])
+            ),
+            default=0,
+        )
 
 
 def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (panel for panel in board["panels"] if panel["type"] != "row")
+    """The panels that query something."""
+    return (panel for panel in all_places(board) if panel.get("targets"))
 
 
 PANELS = [
@@ -69,6 +91,7 @@ def metrics_of(panel: dict[str, Any]) -> set[str]:
         metric_name(row_of(selector.metric))
         for target in panel["targets"]
         for selector in selectors_of(target["expr"])
+        if selector.metric not in MADE
     }
 
 
@@ -120,12 +143,15 @@ def test_every_metric_is_on_a_board_or_listed_with_the_reason() -> None:
 def test_every_metric_and_label_of_a_query_is_in_the_table(panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
         for selector in selectors_of(target["expr"]):
+            if selector.metric in MADE:
+                continue
             own = {label_name(label) for label in row_of(selector.metric).labels} | COMMON_LABELS
             assert {matcher.label for matcher in selector.matchers} <= own
         grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
         legend = re.findall(r"{{(\w+)}}", target["legendFormat"])
         named = {name for group in grouped for name in group.split(", ")} | set(legend)
-        assert named <= LABELS | COMMON_LABELS
+        of_alerts = {"alertname", "severity", "where"} if "ALERTS" in target["expr"] else set()
+        assert named <= LABELS | COMMON_LABELS | of_alerts
         if legend:
             assert set(legend) <= {name for group in grouped for name in group.split(", ")}
 
@@ -162,13 +188,14 @@ def test_a_range_query_has_enough_samples_for_a_rate(panel: dict[str, Any]) -> N
             assert "$__rate_interval" not in target["expr"]
             assert "interval" not in target
         else:
-            assert "$__range" not in target["expr"]
+            # A rank for the whole graph, which is computed once.
+            assert "$__range" not in target["expr"].replace("[$__range] @ end()", "")
             assert target["interval"] == "$export_interval"
 
 
 @pytest.mark.parametrize("board", BOARD_CASES)
 def test_panels_neither_overlap_nor_exceed_the_grid(board: dict[str, Any]) -> None:
-    places = [panel["gridPos"] for panel in board["panels"]]
+    places = [panel["gridPos"] for panel in all_places(board)]
     for place in places:
         assert place["x"] >= 0
         assert place["x"] + place["w"] <= 24
@@ -182,7 +209,7 @@ def test_panels_neither_overlap_nor_exceed_the_grid(board: dict[str, Any]) -> No
 @pytest.mark.parametrize("board", BOARD_CASES)
 def test_lines_of_panels_are_filled_to_the_right_edge(board: dict[str, Any]) -> None:
     by_line: dict[int, int] = {}
-    for panel in board["panels"]:
+    for panel in all_places(board):
         by_line[panel["gridPos"]["y"]] = (
             by_line.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]
         )
@@ -191,8 +218,8 @@ def test_lines_of_panels_are_filled_to_the_right_edge(board: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("board", BOARD_CASES)
 def test_titles_and_numbers_of_panels_are_unique(board: dict[str, Any]) -> None:
-    titles = [panel["title"] for panel in board["panels"]]
-    numbers = [panel["id"] for panel in board["panels"]]
+    titles = [panel["title"] for panel in all_places(board)]
+    numbers = [panel["id"] for panel in all_places(board)]
     assert len(set(titles)) == len(titles)
     assert len(set(numbers)) == len(numbers)
 
@@ -200,21 +227,14 @@ def test_titles_and_numbers_of_panels_are_unique(board: dict[str, Any]) -> None:
 @pytest.mark.parametrize("board", BOARD_CASES)
 def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]) -> None:
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
-    assert list(variables) == [
-        "datasource",
-        "job",
-        "model",
-        "server",
-        "port",
-        "operation",
-        "export_interval",
-    ]
+    variables.pop("jaeger", None)
     assert variables.pop("datasource")["type"] == "datasource"
     interval = variables.pop("export_interval")
     assert interval["type"] == "interval"
     assert interval["query"] == "15s,30s,1m,5m"
     assert interval["auto"] is False
     assert interval["current"]["value"] == "1m", "OpenTelemetry exports once a minute"
+    assert variables.keys() <= {"job", "model", "server", "port", "operation"}
     for variable in variables.values():
         assert variable["allValue"] == ".*", "series without the label are meant too"
         assert variable["includeAll"]
@@ -234,8 +254,6 @@ def test_the_column_up_shows_the_metric_up() -> None:
     [field] = [name for name, title in organized["renameByName"].items() if title == "Up"]
     asked = {f"Value #{target['refId']}": target["expr"] for target in panel["targets"]}
     assert "ollama_server_up" in asked[field]
-    [hidden] = organized["excludeByName"].keys() - {"Time"}
-    assert "ollama_server_info" in asked[hidden]
     [column] = [
         override["properties"]
         for override in panel["fieldConfig"]["overrides"]
@@ -262,33 +280,124 @@ def test_counts_of_a_single_process_are_labelled_as_such(panel: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("board", BOARD_CASES)
-def test_a_board_works_without_the_recording_rules(board: dict[str, Any]) -> None:
-    assert "ollama_otel:" not in json.dumps(board)
+def test_a_board_asks_for_each_of_its_variables_and_for_no_other(board: dict[str, Any]) -> None:
+    asked = json.dumps([[panel["targets"], panel["fieldConfig"]] for panel in panels(board)])
+    for variable in board["templating"]["list"]:
+        name = variable["name"]
+        assert f"${name}" in asked or f"${{{name}" in asked, f"{name} is used by no panel"
+    named = {variable["name"] for variable in board["templating"]["list"]}
+    built_in = r"__\w+"
+    for match in re.finditer(r"\$\{?(\w+)", asked):
+        assert match[1] in named or re.fullmatch(built_in, match[1]), match[1]
 
 
-def test_the_overview_starts_with_health_indicators() -> None:
+NEEDS_RULES = {
+    "Alerts firing now",
+    "Alerts",
+}
+"""Panels that show what rules of Prometheus found."""
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_works_without_the_rules_unless_it_is_about_them(panel: dict[str, Any]) -> None:
+    asked = json.dumps(panel["targets"])
+    needs = "ollama_otel:" in asked or "ALERTS" in asked
+    assert needs == (panel["title"] in NEEDS_RULES)
+    if needs:
+        assert "rules" in panel["fieldConfig"]["defaults"]["noValue"]
+
+
+def test_the_first_screen_of_the_overview_says_what_is_wrong() -> None:
     [overview] = [board for board in BOARDS if board["uid"] == "ollama-otel-overview"]
-    first_line = [panel for panel in panels(overview) if panel["gridPos"]["y"] == 1]
-    assert [(panel["type"], panel["title"]) for panel in first_line] == [
+    # A screen of 900 pixels shows about 19 units below the variables.
+    first = [
+        panel for panel in panels(overview) if panel["gridPos"]["y"] + panel["gridPos"]["h"] <= 20
+    ]
+    assert [(panel["type"], panel["title"]) for panel in first] == [
+        ("stat", "Alerts firing now"),
         ("stat", "Calls"),
         ("stat", "Failed calls"),
         ("stat", "Duration, p90"),
-        ("stat", "Time to first token, p90"),
-        ("stat", "Tokens generated"),
-        ("stat", "In flight"),
-        ("stat", "Servers down"),
-        ("stat", "Cold starts"),
+        ("stat", "First token, p90"),
+        ("stat", "Tokens/s now"),
+        ("stat", "In flight now"),
+        ("stat", "Servers down now"),
+        ("timeseries", "Calls per minute by model"),
+        ("timeseries", "Calls that failed, ended early or were cut"),
+        ("timeseries", "Duration and first token"),
+        ("table", "Alerts"),
+        ("table", "By server"),
+        ("table", "By model"),
     ]
+
+
+def test_a_closed_row_contains_its_panels() -> None:
+    row = Row(title="Rare", panels=(_stat("One"), _stat("Two")), is_closed=True)
+    after = Row(title="After", panels=(_stat("Three"),))
+    board = json.loads(board_json(Board(uid="b", title="B", description="", rows=(row, after))))
+    closed, heading, panel = board["panels"]
+    assert (closed["type"], closed["collapsed"], closed["gridPos"]["y"]) == ("row", True, 0)
+    assert [each["title"] for each in closed["panels"]] == ["One", "Two"]
+    assert [each["gridPos"]["y"] for each in closed["panels"]] == [1, 1]
+    assert (heading["title"], heading["gridPos"]["y"], panel["gridPos"]["y"]) == ("After", 1, 2)
+    assert len({each["id"] for each in all_places(board)}) == 5
+
+
+def _stat(title: str) -> Panel:
+    text = Text(title=title, means="What it means.", do="What to do.")
+    return stat(text, Target(query="up"), unit="none", width=12)
+
+
+def linked(panel: dict[str, Any]) -> Iterator[str]:
+    """The URLs of the links of a panel."""
+    config = panel["fieldConfig"]
+    yield from (link["url"] for link in config["defaults"].get("links", []))
+    for override in config["overrides"]:
+        for each in override["properties"]:
+            if each["id"] == "links":
+                yield from (link["url"] for link in each["value"])
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_link_leads_to_a_board_that_exists_and_passes_what_the_panel_has(
+    panel: dict[str, Any],
+) -> None:
+    uids = {board["uid"]: board for board in BOARDS} | {"ollama-otel-runbook": {}}
+    titles = {
+        override["matcher"]["options"] for override in panel["fieldConfig"].get("overrides", [])
+    }
+    for url in linked(panel):
+        for column in re.findall(r'\$\{__data\.fields\["([^"]+)"\]\}', url):
+            assert column in titles, url
+        for label in re.findall(r"\$\{__field\.labels\.(\w+)\}", url):
+            assert any(label in target["expr"] for target in panel["targets"]), url
+        if url.startswith("${jaeger}"):
+            continue
+        board, _, parameters = url.removeprefix("/d/").partition("?")
+        assert board in uids, url
+        names = {variable["name"] for variable in uids[board].get("templating", {}).get("list", [])}
+        chosen = set(re.findall(r"(?:^|&)var-(\w+)=", parameters))
+        assert chosen <= names or not names, url
+
+
+def test_the_graphs_of_every_board_mark_firing_alerts() -> None:
+    for board in BOARDS:
+        listed = {each["name"]: each for each in board["annotations"]["list"]}
+        assert listed["Alerts"]["enable"]
+        assert 'alertstate="firing"' in listed["Alerts"]["expr"]
+        assert listed["Alerts"]["titleFormat"] == "{{alertname}}"
 
 
 @pytest.mark.parametrize(
     "title",
-    ["Duration", "Time to first token", "Duration by model", "Time to first token by model"],
+    ["Duration", "Duration and first token", "Duration by model, p90"],
 )
 def test_quantiles_of_calls_have_exemplars_that_lead_to_traces(title: str) -> None:
     [panel] = [panel for board in BOARDS for panel in panels(board) if panel["title"] == title]
     assert panel["type"] == "timeseries"
-    assert [target["exemplar"] for target in panel["targets"]] == [True, True, True]
+    # All queries of a panel have the same exemplars.
+    asked = [bool(target.get("exemplar")) for target in panel["targets"]]
+    assert asked == [True, *[False] * (len(asked) - 1)]
 
 
 @pytest.mark.parametrize(
@@ -304,18 +413,8 @@ def test_every_line_has_a_legible_name(panel: dict[str, Any]) -> None:
 @pytest.mark.parametrize("panel", [case for case in PANELS if case.values[0]["type"] == "table"])
 def test_a_table_names_its_columns(panel: dict[str, Any]) -> None:
     steps = {step["id"]: step["options"] for step in panel["transformations"]}
-    if "groupingToMatrix" in steps:
-        matrix = steps["groupingToMatrix"]
-        [target] = panel["targets"]
-        assert f"by ({matrix['rowField']}, {matrix['columnField']})" in target["expr"]
-        assert matrix["rowField"] == label_name(BY_MODEL[0])
-        first = f"{matrix['rowField']}\\{matrix['columnField']}"
-        assert steps["organize"]["renameByName"] == {first: "Model"}
-        return
     organized = steps["organize"]
     values = [name for name in organized["renameByName"] if name.startswith("Value")]
-    hidden = [name for name in organized["excludeByName"] if name.startswith("Value")]
-    assert len(values) + len(hidden) == len(panel["targets"])
-    assert not set(values) & set(hidden)
+    assert len(values) == len(panel["targets"])
     for label in organized["renameByName"].keys() - set(values):
         assert all(label in target["expr"] for target in panel["targets"][:1])

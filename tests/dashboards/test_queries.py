@@ -59,7 +59,9 @@ def test_a_share_above_an_integer_bound_reads_both_forms_of_the_bucket() -> None
 
 
 def test_a_heat_map_has_a_series_for_each_bound_of_either_storage() -> None:
-    assert RULES.heat_map(TOKENS, bounds=(1.0, 1024.0)) == snapshot('sum by (le) (rate(gen_ai_client_token_usage_bucket{gen_ai_provider_name="ollama",le=~"1|1[.]0|1024|1024[.]0|[+]Inf"}[5m])) or (label_replace(histogram_fraction(-inf, 1, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1", "", "") or label_replace(histogram_fraction(-inf, 1024, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1024", "", "") or label_replace(vector(1), "le", "+Inf", "", "")) * on () group_left () (histogram_count(sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) unless sum(rate(gen_ai_client_token_usage_count{gen_ai_provider_name="ollama"}[5m])))')
+    assert RULES.heat_map(TOKENS, bounds=(1.0, 1024.0)) == snapshot(
+        'sum by (le) (rate(gen_ai_client_token_usage_bucket{gen_ai_provider_name="ollama",le=~"1|1[.]0|1024|1024[.]0|[+]Inf"}[5m])) or (label_replace(histogram_fraction(-inf, 1, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1", "", "") or label_replace(histogram_fraction(-inf, 1024, sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) >= 0 or vector(0), "le", "1024", "", "") or label_replace(vector(1), "le", "+Inf", "", "")) * on () group_left () (histogram_count(sum(rate(gen_ai_client_token_usage{gen_ai_provider_name="ollama"}[5m]))) unless sum(rate(gen_ai_client_token_usage_count{gen_ai_provider_name="ollama"}[5m])))'
+    )
 
 
 def test_a_heat_map_shows_all_bounds_of_its_histogram() -> None:

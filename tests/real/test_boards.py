@@ -33,8 +33,12 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
     ("ollama-otel-server", "GPU power", "A"): NO_GPU,
     ("ollama-otel-server", "GPU energy", "A"): NO_GPU,
     ("ollama-otel-server", "Spans dropped before export", "A"): "the queue was never full",
+    ("ollama-otel-overview", "Finish reasons", "B"): "the server reported every finish reason",
 }
 """Queries, by board, panel and letter, that are expected to be empty, and the reason."""
+MAY_BE_EMPTY: Mapping[tuple[str, str, str], str] = {
+    ("ollama-otel-overview", "Alerts", "A"): "alerts fire after a minute at the earliest",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +131,12 @@ def test_a_query_has_data_and_the_labels_that_its_panel_uses(
     query: Query, workload: Workload, prometheus: RealPrometheus, job: str
 ) -> None:
     series = series_of(query, workload, prometheus, job)
-    if query.key in EMPTY:
+    # The workload calls fewer models than a graph shows; test_busiest.py has more.
+    is_of_others = " unless on (" in query.expression and " topk(" in query.expression
+    if query.key in EMPTY or is_of_others:
         assert series == [], "has data but is listed as empty"
+        return
+    if not series and query.key in MAY_BE_EMPTY:
         return
     assert series
     # A native histogram contains its buckets.
@@ -147,7 +155,7 @@ def test_every_variable_offers_the_values_of_the_workload(
 ) -> None:
     expected = {
         "job": {SENT, SCRAPED},
-        "model": {fact.model for fact in workload.facts if fact.model},
+        "model": {fact.model for fact in workload.facts if fact.model and fact.is_inference},
         "server": {"127.0.0.1"},
         "port": {str(fact.port) for fact in workload.facts},
         "operation": {fact.operation for fact in workload.facts if fact.is_inference},
@@ -162,8 +170,7 @@ def test_every_variable_offers_the_values_of_the_workload(
         span = {"start": workload.began, "end": workload.ended}
         matching = {"match[]": board.fill(asked[1], timing, {}), **span}
         found = set(prometheus.ask(f"label/{asked[2]}/values", **matching))
-        assert found == expected.pop(variable["name"])
-    assert expected == {}
+        assert found == expected[variable["name"]]
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -193,21 +200,33 @@ def test_the_totals_of_the_overview_are_exact(
 ) -> None:
     calls = [fact for fact in workload.facts if fact.is_inference]
     failed = [fact for fact in calls if fact.outcome == "failed"]
-    tokens: dict[str, Counter[tuple[str | None, ...]]] = {"C": Counter(), "D": Counter()}
+    tokens: dict[str, Counter[tuple[str | None, ...]]] = {"A": Counter(), "B": Counter()}
     for fact in calls:
-        tokens["C"][fact.model,] += fact.input_tokens or 0
-        tokens["D"][fact.model,] += fact.output_tokens or 0
+        tokens["A"][fact.model,] += fact.input_tokens or 0
+        tokens["B"][fact.model,] += fact.output_tokens or 0
+    cut = [f for f in calls if f.outcome == "completed" and f.finish_reason == "length"]
     cold = [fact for fact in calls if (fact.load_duration or 0) >= 0.1]
     for panel, ref, expected in (
         ("Calls", "A", {(): len(calls)}),
         ("Failed calls", "A", {(): pytest.approx(len(failed) / len(calls))}),
         ("Cold starts", "A", {(): len(cold)}),
-        ("Servers down", "A", {(): 1}),
-        ("Errors by type, total", "A", counted(fact.error_type for fact in failed)),
-        ("Outcomes, total", "A", counted(fact.outcome for fact in calls)),
+        ("Servers down now", "A", {(): 1}),
+        (
+            "Errors by app and type",
+            "A",
+            {
+                (kind, job): count
+                for (kind,), count in counted(f.error_type for f in failed).items()
+            },
+        ),
+        ("Outcomes", "A", counted(fact.outcome for fact in calls)),
+        ("By app", "A", {(job,): len(calls)}),
+        ("By app", "B", {(job,): pytest.approx(len(failed) / len(calls))}),
+        ("By app", "C", {(job,): sum((tokens["A"] + tokens["B"]).values())}),
         ("By model", "A", counted(fact.model for fact in calls)),
-        ("By model", "B", counted(fact.model for fact in failed)),
-        *(("By model", ref, dict(+of_side)) for ref, of_side in tokens.items()),
+        ("By model", "B", {(fact.model,): 0 for fact in calls} | counted(f.model for f in failed)),
+        ("By model", "C", {(fact.model,): 0 for fact in calls} | counted(f.model for f in cut)),
+        *(("Tokens by model", ref, dict(+of_side)) for ref, of_side in tokens.items()),
     ):
         found = figures("ollama-otel-overview", panel, ref, workload, prometheus, job)
         assert found == expected, (panel, ref)
