@@ -33,6 +33,10 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
     ("ollama-otel-server", "GPU power", "A"): NO_GPU,
     ("ollama-otel-server", "GPU energy", "A"): NO_GPU,
     ("ollama-otel-server", "Spans dropped before export", "A"): "the queue was never full",
+    **{
+        ("ollama-otel-agents", "Runs per minute by ending", ref): "no run of the workload ends so"
+        for ref in "BDEFG"
+    },
     ("ollama-otel-overview", "Finish reasons", "B"): "the server reported every finish reason",
 }
 """Queries, by board, panel and letter, that are expected to be empty, and the reason."""

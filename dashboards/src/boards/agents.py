@@ -33,6 +33,7 @@ _BY_APP_AND_AGENT: Final = (JOB, *_BY_AGENT)
 _BY_TOOL: Final = (names.TOOL_NAME,)
 _AGENT: Final = legend(names.AGENT_NAME)
 _TOOL: Final = legend(names.TOOL_NAME)
+_OTHER_AGENTS: Final = "other agents"
 _OTHER_TOOLS: Final = "other tools"
 
 ENDINGS: Final[Mapping[str, Sequence[str]]] = {
@@ -163,6 +164,8 @@ _NUMBERS: Final[Sequence[Panel]] = (
     ),
 )
 
+_FAILED_RUNS: Final = per_minute(Q.count(rows.AGENT_DURATION, by=_BY_AGENT, where=FAILED))
+
 _COURSE: Final[Sequence[Panel]] = (
     graph(
         Text(
@@ -196,19 +199,20 @@ _COURSE: Final[Sequence[Panel]] = (
     ),
     graph(
         Text(
-            title="Runs that failed, by agent",
-            means="Share of the runs that raised an error; the ten agents with most runs. A "
-            "deferred, abandoned or cancelled run did not fail.",
+            title="Failed runs per minute by agent",
+            means="Runs that raised an error, of the ten agents with most runs and of all others "
+            "together. A deferred, abandoned or cancelled run did not fail.",
             do="The table below leads to the traces of the agent; they show the round.",
-            no_value=_NO_RUNS,
+            no_value="no failed runs in this time",
         ),
-        _of_busiest_agents(
-            share(
-                Q.count(rows.AGENT_DURATION, by=_BY_AGENT, where=FAILED),
-                Q.count(rows.AGENT_DURATION, by=_BY_AGENT),
-            )
+        _of_busiest_agents(_FAILED_RUNS),
+        Target(
+            query=others_of(rows.AGENT_DURATION, _FAILED_RUNS, by=_BY_AGENT), legend=_OTHER_AGENTS
         ),
-        unit="percentunit",
+        unit="suffix:/min",
+        colors={_OTHER_AGENTS: "text"},
+        is_stacked=True,
+        is_bars=True,
         width=8,
         height=7,
     ),
@@ -482,7 +486,7 @@ BOARD: Final = Board(
     variables=("job", "model"),
     rows=(
         Row(title="Are the runs fine?", panels=(*_NUMBERS, *_COURSE, *_WHICH)),
-        Row(title="Runs", panels=_RUNS),
+        Row(title="Runs by agent", panels=_RUNS),
         Row(title="Tools", panels=_TOOLS),
     ),
 )
