@@ -106,6 +106,8 @@ def _decode_rate(queries: Queries, by: Sequence[str]) -> str:
 
 
 _SECONDS_OF_MODEL: Final = f"({RANGE.total(rows.PHASE_TIME, by=BY_MODEL)} > 0)"
+_NOTICEABLE: Final = 0.001
+"""Seconds; smaller sums are those of rounding."""
 _PHASE_WIDTHS: Final = {"queue_estimate": 140, "prompt_eval": 115, "unaccounted": 120}
 
 _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
@@ -149,7 +151,7 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
                 phase: Column(
                     title=phase,
                     query=f"{RANGE.total(rows.PHASE_TIME, by=BY_MODEL, where=_in_phase(phase))}"
-                    " > 0",
+                    f" > {_NOTICEABLE}",
                     unit="s",
                     width=_PHASE_WIDTHS.get(phase, 95),
                 )
@@ -408,6 +410,15 @@ _SPEED: Final[Sequence[Panel]] = (
     ),
 )
 
+_TIMES_LOADED: Final = f"{RANGE.count_total(rows.LOAD_DURATION, by=BY_MODEL)} > 0"
+_TIMES_WAITED: Final = f"{RANGE.count_total(rows.QUEUE_DURATION, by=BY_MODEL)} > 0"
+
+
+def _mean_total(row: Instrument) -> str:
+    whole, count = RANGE.sum_total(row, by=BY_MODEL), RANGE.count_total(row, by=BY_MODEL)
+    return f"{whole} / ({count} > 0)"
+
+
 _WAITING: Final[Sequence[Panel]] = (
     graph(
         Text(
@@ -422,6 +433,7 @@ _WAITING: Final[Sequence[Panel]] = (
         unit="s",
         links=_OF_SERIES,
         exemplars=True,
+        width=8,
     ),
     graph(
         Text(
@@ -436,6 +448,31 @@ _WAITING: Final[Sequence[Panel]] = (
         unit="s",
         links=_OF_SERIES,
         exemplars=True,
+        width=8,
+    ),
+    table(
+        Text(
+            title="Cold starts and waits by model (estimate)",
+            means="Calls in the time range that had to wait for their model to be loaded, and "
+            "calls that waited for a slot, with the mean time of each. The waits are estimates.",
+            do="Many cold starts: raise `keep_alive`, or provide memory for all models in use. "
+            "Many waits: add slots or servers.",
+            no_value="no calls waited",
+        ),
+        {
+            label_name(names.REQUEST_MODEL): Column(title="Model", links=_OF_ROW),
+            **{
+                key: Column(title=title, query=query, unit=unit, decimals=decimals, width=width)
+                for key, title, query, unit, decimals, width in (
+                    ("loads", "Loads", _TIMES_LOADED, "locale", 0, 70),
+                    ("load", "Mean load", _mean_total(rows.LOAD_DURATION), "s", None, 95),
+                    ("waits", "Waits", _TIMES_WAITED, "locale", 0, 70),
+                    ("wait", "Mean wait", _mean_total(rows.QUEUE_DURATION), "s", None, 95),
+                )
+            },
+        },
+        sort="Loads",
+        width=8,
     ),
 )
 
