@@ -124,6 +124,7 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
         colors=PHASES,
         maximum=1,
         is_stacked=True,
+        width=8,
     ),
     graph(
         Text(
@@ -135,6 +136,19 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
         unit="s",
         colors=PHASES,
         is_stacked=True,
+        width=8,
+    ),
+    graph(
+        Text(
+            title="Seconds per call by model",
+            means="Mean duration of the calls of a model; the ten models with most calls.",
+            do="One model: see its row in the table, and select it. All: the phases above show "
+            "what they wait for.",
+        ),
+        _mean(_DURATION),
+        unit="s",
+        links=_OF_SERIES,
+        width=8,
     ),
     table(
         Text(
@@ -159,20 +173,6 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
             },
         },
         sort="Total",
-        width=16,
-        height=10,
-    ),
-    graph(
-        Text(
-            title="Seconds per call by model",
-            means="Mean duration of the calls of a model; the ten models with most calls.",
-            do="One model: see its row in the table, and select it. All: the phases above show "
-            "what they wait for.",
-        ),
-        _mean(_DURATION),
-        unit="s",
-        links=_OF_SERIES,
-        width=8,
         height=10,
     ),
 )
@@ -450,6 +450,21 @@ _WAITING: Final[Sequence[Panel]] = (
         exemplars=True,
         width=8,
     ),
+    graph(
+        Text(
+            title="Longest gap in a stream",
+            means="Longest time between two chunks of a stream, without time spent in the "
+            "caller: p50, p90 and p99.",
+            do="Seconds in the middle of a response: the server is short of memory or shares "
+            "its GPU. Near the client's timeout: raise it.",
+            no_value=_NO_STREAMS,
+        ),
+        *_quantiles(rows.LONGEST_GAP),
+        unit="s",
+        colors=QUANTILES,
+        exemplars=True,
+        width=8,
+    ),
     table(
         Text(
             title="Cold starts and waits by model (estimate)",
@@ -472,7 +487,7 @@ _WAITING: Final[Sequence[Panel]] = (
             },
         },
         sort="Loads",
-        width=8,
+        height=7,
     ),
 )
 
@@ -503,6 +518,7 @@ _PROMPT_MEAN_TOTAL: Final = highest(
         names.REQUEST_MODEL,
     )
 )
+_SHORTEST: Final = "shortest context"
 _LONGEST_PROMPT: Final = 4.0**10
 _LONGEST_OUTPUT: Final = 4.0**8
 
@@ -517,18 +533,21 @@ _LENGTHS: Final[Sequence[Panel]] = (
         Text(
             title="Prompt tokens per call by model",
             means="Mean prompt tokens of a call, as counted by the server; the ten models with "
-            "most calls. Dashed: the context length of the model in memory, if residency is on.",
+            "most calls. Dashed: the shortest context length of these models, if residency is on; "
+            "the table has each.",
             do="Above half of the dashed line: the server cuts the longest prompts silently. Raise "
             "`num_ctx`, or shorten the history. The context also holds the response.",
         ),
         Target(query=_PROMPT_MEAN, legend=_PLAIN_MODEL),
         Target(
-            query=f"{_CONTEXT} and on ({MODEL}) {_PROMPT_MEAN}",
-            legend=f"context of {_PLAIN_MODEL}",
+            query=f"min({_CONTEXT} and on ({MODEL}) {_PROMPT_MEAN})",
+            legend=_SHORTEST,
             is_limit=True,
         ),
         unit="locale",
+        colors={_SHORTEST: "text"},
         links=_OF_PLAIN_SERIES,
+        width=8,
     ),
     table(
         Text(
@@ -559,7 +578,7 @@ _LENGTHS: Final[Sequence[Panel]] = (
             ),
         },
         sort="p99",
-        width=12,
+        width=16,
     ),
     heat_map(
         Text(
@@ -610,21 +629,7 @@ _SPREAD: Final[Sequence[Panel]] = (
     ),
 )
 
-_STREAMS: Final[Sequence[Panel]] = (
-    graph(
-        Text(
-            title="Longest gap in a stream",
-            means="Longest time between two chunks of a stream, without time spent in the "
-            "caller: p50, p90 and p99.",
-            do="Seconds in the middle of a response: the server is short of memory or shares "
-            "its GPU. Near the client's timeout: raise it.",
-            no_value=_NO_STREAMS,
-        ),
-        *_quantiles(rows.LONGEST_GAP),
-        unit="s",
-        colors=QUANTILES,
-        exemplars=True,
-    ),
+_CHUNKS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time between chunks",
@@ -637,6 +642,7 @@ _STREAMS: Final[Sequence[Panel]] = (
         _mean(GENAI.time_per_output_chunk),
         unit="s",
         links=_OF_SERIES,
+        width=24,
     ),
 )
 
@@ -652,7 +658,7 @@ BOARD: Final = Board(
         Row(title="Waiting", panels=_WAITING),
         Row(title="Distributions", panels=_SPREAD),
         Row(title="Lengths of prompts and outputs", panels=_LENGTHS),
-        Row(title="Gaps in streams", panels=_STREAMS, is_closed=True),
+        Row(title="Chunks of streams", panels=_CHUNKS, is_closed=True),
         Row(title="Limiters, retries, fallbacks", panels=RESILIENCE, is_closed=True),
     ),
 )
