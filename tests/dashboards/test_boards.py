@@ -331,6 +331,7 @@ def test_a_board_asks_for_each_of_its_variables_and_for_no_other(board: dict[str
 NEEDS_RULES = {
     "Alerts firing now",
     "Alerts",
+    "Burn rate of the error budget",
 }
 """Panels that show what rules of Prometheus found."""
 
@@ -420,9 +421,9 @@ def test_a_link_leads_to_a_board_that_exists_and_passes_what_the_panel_has(
 def test_the_graphs_of_every_board_mark_firing_alerts() -> None:
     for board in BOARDS:
         listed = {each["name"]: each for each in board["annotations"]["list"]}
-        assert listed["Alerts"]["enable"]
-        assert 'alertstate="firing"' in listed["Alerts"]["expr"]
-        assert listed["Alerts"]["titleFormat"] == "{{alertname}}"
+        assert listed["Alerts that began to fire"]["enable"]
+        assert 'alertstate="firing"' in listed["Alerts that began to fire"]["expr"]
+        assert listed["Alerts that began to fire"]["titleFormat"] == "{{alertname}}"
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,10 @@ from dashboards.src.layout import Board, Row
 from dashboards.src.links import cell, to_traces
 from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, stat, table
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import JOB, Queries, known, per_minute, share
+from dashboards.src.queries import JOB, not_nan, per_minute, share
 from dashboards.src.vocabulary import FAILED, RANGE, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.metric_names import label_name
 
 __all__ = ["BOARD", "ENDINGS"]
@@ -50,13 +49,6 @@ ENDINGS: Final[Mapping[str, Sequence[str]]] = {
 
 def _of_busiest_agents(query: str) -> Target:
     return Target(query=busiest_of(rows.AGENT_DURATION, query, by=_BY_AGENT), legend=_AGENT)
-
-
-def _per_run(queries: Queries, row: Instrument, by: Sequence[str] = ()) -> str:
-    """Return the mean of a histogram that has a record for each run."""
-    if queries is RANGE:
-        return f"{queries.sum_total(row, by=by)} / ({queries.count_total(row, by=by)} > 0)"
-    return f"{queries.sum(row, by=by)} / ({queries.count(row, by=by)} > 0)"
 
 
 _NUMBERS: Final[Sequence[Panel]] = (
@@ -107,7 +99,7 @@ _NUMBERS: Final[Sequence[Panel]] = (
             do="Rising: the model goes round in circles; see the traces of an agent.",
             no_value="no runs",
         ),
-        Target(query=_per_run(RANGE, rows.AGENT_ROUNDS)),
+        Target(query=RANGE.mean_total(rows.AGENT_ROUNDS)),
         unit="locale",
         decimals=1,
     ),
@@ -118,7 +110,7 @@ _NUMBERS: Final[Sequence[Panel]] = (
             do="Rising: use fewer rounds, or a smaller `max_result_size`.",
             no_value="no runs",
         ),
-        Target(query=_per_run(RANGE, rows.AGENT_INPUT_TOKENS)),
+        Target(query=RANGE.mean_total(rows.AGENT_INPUT_TOKENS)),
         unit="locale",
         decimals=0,
     ),
@@ -280,14 +272,14 @@ _WHICH: Final[Sequence[Panel]] = (
             ),
             "p90": Column(
                 title="p90",
-                query=known(RANGE.quantile_total(0.9, rows.AGENT_DURATION, by=_BY_APP_AND_AGENT)),
+                query=not_nan(RANGE.quantile_total(0.9, rows.AGENT_DURATION, by=_BY_APP_AND_AGENT)),
                 unit="s",
                 width=90,
             ),
             **{
                 key: Column(
                     title=title,
-                    query=_per_run(RANGE, row, _BY_APP_AND_AGENT),
+                    query=not_nan(RANGE.mean_total(row, by=_BY_APP_AND_AGENT)),
                     unit="locale",
                     decimals=decimals,
                     width=width,
@@ -364,7 +356,7 @@ _RUNS: Final[Sequence[Panel]] = (
             do="Near `max_rounds`: look at the traces for tools that are called again and again.",
             no_value=_NO_RUNS,
         ),
-        _of_busiest_agents(_per_run(Q, rows.AGENT_ROUNDS, _BY_AGENT)),
+        _of_busiest_agents(Q.mean(rows.AGENT_ROUNDS, by=_BY_AGENT)),
         unit="locale",
     ),
     bars(
@@ -394,7 +386,7 @@ _RUNS: Final[Sequence[Panel]] = (
             no_value=_NO_RUNS,
         ),
         *(
-            Target(query=_per_run(Q, row), legend=direction)
+            Target(query=Q.mean(row), legend=direction)
             for row, direction in (
                 (rows.AGENT_INPUT_TOKENS, "input"),
                 (rows.AGENT_OUTPUT_TOKENS, "output"),
@@ -412,7 +404,7 @@ _RUNS: Final[Sequence[Panel]] = (
             do="Rising: the agent repeats calls whose results do not help it.",
             no_value=_NO_RUNS,
         ),
-        _of_busiest_agents(_per_run(Q, rows.AGENT_TOOL_CALLS, _BY_AGENT)),
+        _of_busiest_agents(Q.mean(rows.AGENT_TOOL_CALLS, by=_BY_AGENT)),
         unit="locale",
         width=8,
     ),

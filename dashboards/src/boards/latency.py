@@ -12,7 +12,7 @@ from dashboards.src.links import LATENCY, SERVER, cell, label, to_board, to_trac
 from dashboards.src.panels import Column, Panel, Target, Text, graph, heat_map, table
 from dashboards.src.parts.resilience import RESILIENCE
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import JOB, MODEL, Queries, by_plain_model, highest, known, per_minute
+from dashboards.src.queries import JOB, MODEL, Queries, by_plain_model, highest, not_nan, per_minute
 from dashboards.src.vocabulary import (
     BY_MODEL,
     GENAI,
@@ -86,8 +86,7 @@ def _per_call(phase: dict[str, str]) -> Target:
 
 def _mean(row: Instrument) -> Target:
     """Return the mean of a histogram by model, for the busiest models."""
-    whole, count = Q.sum(row, by=BY_MODEL), Q.count(row, by=BY_MODEL)
-    return Target(query=busiest(f"{whole} / ({count} > 0)"), legend=_MODEL)
+    return Target(query=busiest(Q.mean(row, by=BY_MODEL)), legend=_MODEL)
 
 
 def _quantiles(row: Instrument) -> list[Target]:
@@ -231,7 +230,7 @@ _SLOW_CALLS: Final[Sequence[Panel]] = (
             ),
             label_name(names.REQUEST_MODEL): Column(title="Model", links=_OF_ROW),
             **{
-                name: Column(title=title, query=known(query), unit="s", width=width)
+                name: Column(title=title, query=not_nan(query), unit="s", width=width)
                 for name, title, query, width in (
                     (
                         "p90",
@@ -413,12 +412,6 @@ _SPEED: Final[Sequence[Panel]] = (
 _TIMES_LOADED: Final = f"{RANGE.count_total(rows.LOAD_DURATION, by=BY_MODEL)} > 0"
 _TIMES_WAITED: Final = f"{RANGE.count_total(rows.QUEUE_DURATION, by=BY_MODEL)} > 0"
 
-
-def _mean_total(row: Instrument) -> str:
-    whole, count = RANGE.sum_total(row, by=BY_MODEL), RANGE.count_total(row, by=BY_MODEL)
-    return f"{whole} / ({count} > 0)"
-
-
 _WAITING: Final[Sequence[Panel]] = (
     graph(
         Text(
@@ -479,10 +472,24 @@ _WAITING: Final[Sequence[Panel]] = (
             **{
                 key: Column(title=title, query=query, unit=unit, decimals=decimals, width=width)
                 for key, title, query, unit, decimals, width in (
-                    ("loads", "Loads", _TIMES_LOADED, "locale", 0, 70),
-                    ("load", "Mean load", _mean_total(rows.LOAD_DURATION), "s", None, 95),
-                    ("waits", "Waits", _TIMES_WAITED, "locale", 0, 70),
-                    ("wait", "Mean wait", _mean_total(rows.QUEUE_DURATION), "s", None, 95),
+                    ("loads", "Loads", _TIMES_LOADED, "locale", 0, 85),
+                    (
+                        "load",
+                        "Mean load",
+                        not_nan(RANGE.mean_total(rows.LOAD_DURATION, by=BY_MODEL)),
+                        "s",
+                        None,
+                        95,
+                    ),
+                    ("waits", "Waits", _TIMES_WAITED, "locale", 0, 85),
+                    (
+                        "wait",
+                        "Mean wait",
+                        not_nan(RANGE.mean_total(rows.QUEUE_DURATION, by=BY_MODEL)),
+                        "s",
+                        None,
+                        95,
+                    ),
                 )
             },
         },
@@ -492,13 +499,7 @@ _WAITING: Final[Sequence[Panel]] = (
 )
 
 _PROMPT_MEAN: Final = highest(
-    by_plain_model(
-        busiest(
-            f"{Q.sum(TOKENS, by=BY_MODEL, where=INPUT)}"
-            f" / ({Q.count(TOKENS, by=BY_MODEL, where=INPUT)} > 0)"
-        ),
-        names.REQUEST_MODEL,
-    )
+    by_plain_model(busiest(Q.mean(TOKENS, by=BY_MODEL, where=INPUT)), names.REQUEST_MODEL)
 )
 # Servers may give a model different contexts; the shortest one cuts prompts first.
 _CONTEXT: Final = highest(
@@ -508,15 +509,11 @@ _CONTEXT: Final = highest(
 )
 _PROMPT_P99_TOTAL: Final = highest(
     by_plain_model(
-        known(RANGE.quantile_total(0.99, TOKENS, by=BY_MODEL, where=INPUT)), names.REQUEST_MODEL
+        not_nan(RANGE.quantile_total(0.99, TOKENS, by=BY_MODEL, where=INPUT)), names.REQUEST_MODEL
     )
 )
 _PROMPT_MEAN_TOTAL: Final = highest(
-    by_plain_model(
-        f"{RANGE.sum_total(TOKENS, by=BY_MODEL, where=INPUT)}"
-        f" / ({RANGE.count_total(TOKENS, by=BY_MODEL, where=INPUT)} > 0)",
-        names.REQUEST_MODEL,
-    )
+    by_plain_model(not_nan(RANGE.mean_total(TOKENS, by=BY_MODEL, where=INPUT)), names.REQUEST_MODEL)
 )
 _SHORTEST: Final = "shortest context"
 _LONGEST_PROMPT: Final = 4.0**10

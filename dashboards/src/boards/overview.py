@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.busiest import OTHERS, busiest, other_models
+from dashboards.src.busiest import OTHERS, busiest, busiest_or_zero, other_models
 from dashboards.src.colors import (
     FINISH_REASONS,
     OUTCOMES,
@@ -17,9 +17,10 @@ from dashboards.src.colors import (
 from dashboards.src.firing import ALERT, FIRING_COUNT, FIRING_SINCE, WHERE
 from dashboards.src.layout import Board, Row
 from dashboards.src.links import LATENCY, SERVER, cell, label, to_board, to_runbook, to_traces
+from dashboards.src.objective import BURN_LIMITS, OBJECTIVE, budget_left, burn_rate, in_time
 from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, stat, table
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import JOB, at_server, known, or_zero, per_minute, share
+from dashboards.src.queries import JOB, at_server, not_nan, or_zero, per_minute, share
 from dashboards.src.queries import SERVER as SERVER_NAME
 from dashboards.src.vocabulary import (
     BY_MODEL,
@@ -57,7 +58,7 @@ _SERVER_OF_ROW: Final = to_board(SERVER, "This server", server=cell("Address"), 
 def _by_model(query: str) -> tuple[Target, Target]:
     """Return the queries for the busiest models and for the sum of the others."""
     return (
-        Target(query=busiest(query), legend=_MODEL),
+        Target(query=busiest_or_zero(query), legend=_MODEL),
         Target(query=other_models(query), legend=OTHERS),
     )
 
@@ -257,7 +258,7 @@ _WHICH: Final[Sequence[Panel]] = (
             ),
             "since": Column(title="Since", query=FIRING_SINCE, unit="dateTimeFromNow", width=110),
         },
-        width=8,
+        width=7,
     ),
     table(
         Text(
@@ -296,7 +297,7 @@ _WHICH: Final[Sequence[Panel]] = (
             ),
             "start": Column(
                 title="First token",
-                query=at_server(known(RANGE.quantile_total(0.9, _START, by=BY_SERVER))),
+                query=at_server(not_nan(RANGE.quantile_total(0.9, _START, by=BY_SERVER))),
                 unit="s",
                 decimals=2,
                 width=90,
@@ -305,7 +306,7 @@ _WHICH: Final[Sequence[Panel]] = (
             _PORT: Column(title="Port", is_hidden=True),
         },
         sort="Calls",
-        width=7,
+        width=8,
     ),
     table(
         Text(
@@ -342,21 +343,100 @@ _WHICH: Final[Sequence[Panel]] = (
             ),
             "start": Column(
                 title="First token",
-                query=known(RANGE.quantile_total(0.9, _START, by=BY_MODEL)),
+                query=not_nan(RANGE.quantile_total(0.9, _START, by=BY_MODEL)),
                 unit="s",
                 decimals=2,
                 width=90,
             ),
             "p90": Column(
                 title="Duration",
-                query=known(RANGE.quantile_total(0.9, _DURATION, by=BY_MODEL)),
+                query=not_nan(RANGE.quantile_total(0.9, _DURATION, by=BY_MODEL)),
                 unit="s",
                 decimals=2,
-                width=80,
+                width=90,
             ),
         },
         sort="Calls",
         width=9,
+    ),
+)
+
+_PAGE: Final = BURN_LIMITS["1h"]
+_OBJECTIVE: Final[Sequence[Panel]] = (
+    stat(
+        Text(
+            title="Streams that start in time",
+            means=f"Share of the streams in the time range whose first token came within "
+            f"{SLOW_START} s. The objective is {OBJECTIVE:.0%}.",
+            do="Below the objective: see cold starts, the wait for a slot, and prompt lengths.",
+            no_value="no streams",
+        ),
+        Target(query=in_time()),
+        unit="percentunit",
+        decimals=1,
+        steps=((None, "red"), (OBJECTIVE, "green")),
+        width=4,
+        height=8,
+    ),
+    stat(
+        Text(
+            title="Error budget left",
+            means=f"Of the streams, {1 - OBJECTIVE:.0%} may start late. 100 %: none did. 0 %: as "
+            "many as allowed, in the time range. Below 0 %: more.",
+            do="Little left: do not change servers or models now, and find out what is slow.",
+            no_value="no streams",
+        ),
+        Target(query=budget_left()),
+        unit="percentunit",
+        decimals=0,
+        steps=((None, "red"), (0, "yellow"), (0.5, "green")),
+        width=4,
+        height=8,
+    ),
+    table(
+        Text(
+            title="Streams that start late, by model",
+            means=f"Share of the streams of each model in the time range that took longer than "
+            f"{SLOW_START} s to start, and the part of the error budget that is left.",
+            do="A click opens the latency of that model.",
+            no_value=_NO_STREAMS,
+        ),
+        {
+            label_name(names.REQUEST_MODEL): Column(title="Model", links=[_MODEL_OF_ROW]),
+            "late": Column(
+                title="Late",
+                query=f"1 - ({in_time(by=BY_MODEL)})",
+                unit="percentunit",
+                decimals=1,
+                steps=((None, "text"), (1 - OBJECTIVE, "red")),
+                width=80,
+            ),
+            "left": Column(
+                title="Budget left",
+                query=budget_left(by=BY_MODEL),
+                unit="percentunit",
+                decimals=0,
+                steps=((None, "red"), (0, "text")),
+                width=100,
+            ),
+        },
+        sort="Late",
+        width=8,
+    ),
+    graph(
+        Text(
+            title="Burn rate of the error budget",
+            means="How many times faster than allowed streams start late, in the last hour, 6 "
+            "hours and 3 days; 1 uses the budget up exactly. By the recording rules, for all apps.",
+            do=f"Above {_PAGE} in an hour the budget of a month is gone in two days: "
+            "OllamaSlowFirstTokenFastBurn fires. The runbook says what to look at.",
+            no_value="no streams, or no rules",
+        ),
+        *(Target(query=burn_rate(window), legend=window) for window in BURN_LIMITS),
+        unit="suffix:x",
+        colors={"1h": "red", "6h": "orange", "3d": "blue"},
+        steps=((None, "green"), (_PAGE, "red")),
+        width=8,
     ),
 )
 
@@ -696,6 +776,10 @@ BOARD: Final = Board(
     needs_jaeger=True,
     rows=(
         Row(title="Is something wrong?", panels=(*_NUMBERS, *_COURSE, *_WHICH)),
+        Row(
+            title=f"Objective: {OBJECTIVE:.0%} of streams start within {SLOW_START} s",
+            panels=_OBJECTIVE,
+        ),
         Row(title="Errors and outcomes", panels=_ERRORS),
         Row(title="Latency", panels=_LATENCY),
         Row(title="Tokens", panels=_TOKEN_FLOW),
