@@ -543,7 +543,6 @@ _LENGTHS: Final[Sequence[Panel]] = (
         ),
         unit="locale",
         colors={_SHORTEST: "text"},
-        links=_OF_PLAIN_SERIES,
         width=8,
     ),
     table(
