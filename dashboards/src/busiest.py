@@ -1,15 +1,25 @@
-"""Limits graphs to the busiest models, as fifty lines cannot be told apart."""
+"""Limits graphs to the busiest models, agents or tools, as fifty lines cannot be told apart."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.queries import BOARD, sum_of_others, top_by
+from dashboards.src.queries import BOARD, MODEL, by_plain_model, sum_of_others, top, top_by
 from dashboards.src.vocabulary import BY_MODEL, GENAI, RANK
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.instruments import Instrument
 
-__all__ = ["OTHERS", "busiest", "busiest_or_zero", "other_models"]
+__all__ = [
+    "OTHERS",
+    "busiest",
+    "busiest_of",
+    "busiest_or_zero",
+    "busiest_plain",
+    "other_models",
+    "others_of",
+]
 
 _MOST: Final = 10
 
@@ -40,3 +50,19 @@ def busiest_or_zero(query: str) -> str:
 def other_models(query: str) -> str:
     """Return the sum over the other models; nothing if there are none."""
     return sum_of_others(_MOST, query, rank=_CALLS, by=BY_MODEL)
+
+
+def busiest_plain(query: str) -> str:
+    """Return `busiest` for a query by the label that `by_plain_model` makes."""
+    models = by_plain_model(top(_MOST, _CALLS), names.REQUEST_MODEL)
+    return f"({query}) and on ({MODEL}) {models}"
+
+
+def busiest_of(row: Instrument, query: str, *, by: Sequence[str]) -> str:
+    """Return the part of a query for those with most records of a histogram in the range."""
+    return top_by(_MOST, query, rank=RANK.count_increase(row, by=by), by=by)
+
+
+def others_of(row: Instrument, query: str, *, by: Sequence[str]) -> str:
+    """Return the sum over those that `busiest_of` leaves out; nothing if there are none."""
+    return sum_of_others(_MOST, query, rank=RANK.count_increase(row, by=by), by=by)

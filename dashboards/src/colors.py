@@ -15,8 +15,10 @@ __all__ = [
     "OUTCOMES",
     "PHASES",
     "QUANTILES",
+    "RUN_ENDINGS",
     "SHARE_OF_FAILURES",
     "TOKEN_TYPES",
+    "TOOL_OUTCOMES",
     "UP_OR_DOWN",
     "Color",
     "Steps",
@@ -62,6 +64,29 @@ PHASES: Final[Mapping[str, Color]] = {
     "unaccounted": "text",
 }
 """In the order in which a call passes through them."""
+
+RUN_ENDINGS: Final[Mapping[str, Color]] = {
+    "answered": "green",
+    "deferred": "blue",
+    "at a limit": "yellow",
+    "tool call failed": "orange",
+    "unusable answer": "purple",
+    "call or hook failed": "red",
+    "stopped by the caller": "text",
+}
+"""By groups of endings."""
+
+TOOL_OUTCOMES: Final[Mapping[str, Color]] = {
+    "succeeded": "green",
+    "failed": "red",
+    "timed_out": "orange",
+    "unknown_tool": "yellow",
+    "invalid_arguments": "purple",
+    "over_limit": "dark-red",
+    "denied": "blue",
+    "deferred": "light-blue",
+    "cancelled": "text",
+}
 
 QUANTILES: Final[Mapping[str, Color]] = {"p50": "green", "p90": "orange", "p99": "red"}
 

@@ -164,7 +164,6 @@ def graph(  # noqa: PLR0913 - options of a graph
     _name_series(builder, targets, colors or {})
     builder.min(0).fill_opacity(60 if is_stacked or is_bars else 0)
     builder.line_width(0 if is_bars else 1).show_points(common.VisibilityMode.AUTO)
-    builder.axis_soft_max(_SOFT_MAXIMUM.get(unit, 1))
     builder.legend(_legend(targets, width))
     builder.tooltip(
         common_builder.VizTooltipOptions()
@@ -177,7 +176,9 @@ def graph(  # noqa: PLR0913 - options of a graph
         builder.draw_style(common.GraphDrawStyle.BARS)
     if is_stacked:
         builder.stacking(common_builder.StackingConfig().mode(common.StackingMode.NORMAL))
-    if maximum is not None:
+    if maximum is None:
+        builder.axis_soft_max(_SOFT_MAXIMUM.get(unit, 1))
+    else:
         builder.max(maximum)
     if steps:
         builder.thresholds(_thresholds(steps))
@@ -244,16 +245,15 @@ def heat_map(
     query: str,
     *,
     unit: str,
-    decimals: int,
     width: int = 12,
     height: int = 8,
 ) -> Panel:
-    """Return calls per second and bucket, over time."""
+    """Return calls per minute and bucket, over time."""
     builder = _texts(heatmap_builder.Panel(), text, "short", 0)
     target = _query(Target(query=query, legend="{{le}}"), 0, exemplars=True)
     builder.with_target(target.format(prometheus.PromQueryFormat.HEATMAP))
     builder.calculate(calculate=False)
-    builder.y_axis(heatmap_builder.YAxisConfig().unit(unit).decimals(decimals))
+    builder.y_axis(heatmap_builder.YAxisConfig().unit(unit))
     builder.color(
         heatmap_builder.HeatmapColorOptions()
         .mode(heatmap.HeatmapColorMode.SCHEME)
@@ -262,7 +262,7 @@ def heat_map(
         .exponent(0.5)
     )
     builder.filter_values(heatmap_builder.FilterValueRange().le(1e-9))
-    builder.cell_values(heatmap_builder.CellValues().unit("suffix:calls/s").decimals(3))
+    builder.cell_values(heatmap_builder.CellValues().unit("suffix:/min").decimals(1))
     builder.show_legend().show_y_histogram()
     builder.mode(common.TooltipDisplayMode.SINGLE)
     return Panel(builder=builder, width=width, height=height)

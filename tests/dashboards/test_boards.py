@@ -7,15 +7,21 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from dashboards.src import __main__ as command
+from dashboards.src.boards.agents import ENDINGS
+from dashboards.src.colors import PHASES, RUN_ENDINGS, TOOL_OUTCOMES
 from dashboards.src.layout import Board, Row, board_json
 from dashboards.src.panels import Panel, Target, Text, stat
 from dashboards.src.recording import RECORDINGS
+from ollama_otel._exchange.agent_runs import RunEnding, ToolOutcome
 from ollama_otel._monitoring.promql_selectors import selectors_of
+from ollama_otel._telemetry.instruments import (
+    PHASES as ALL_PHASES,
+)
 from ollama_otel._telemetry.instruments import (
     STRUCTURED_ANSWERS,
     TRUNCATIONS,
@@ -172,13 +178,44 @@ def test_every_panel_says_what_it_means_what_to_do_and_what_nothing_means(
 @pytest.mark.parametrize("panel", PANELS)
 def test_estimates_are_labelled_as_estimates(panel: dict[str, Any]) -> None:
     is_queue = "ollama_client_queue_estimated_duration_seconds" in metrics_of(panel)
-    is_prefill = 'ollama_phase="prompt_eval"' in str(panel["targets"])
-    if is_queue or is_prefill:
+    is_prefill_rate = any(
+        'ollama_phase="prompt_eval"' in target["expr"] and "token_type" in target["expr"]
+        for target in panel["targets"]
+    )
+    if is_queue or is_prefill_rate:
         assert panel["title"].endswith("(estimate)")
-    if "ollama_client_phase_time_seconds_total" in metrics_of(panel) and "ollama_phase=" not in str(
-        panel["targets"]
-    ):
+    if 'ollama_phase="queue_estimate"' in str(panel["targets"]):
         assert "an estimate" in panel["description"]
+
+
+def test_the_phases_are_in_the_order_of_a_call_and_have_one_colour_each() -> None:
+    assert set(PHASES) == set(ALL_PHASES)
+    assert len(set(PHASES.values())) == len(PHASES)
+    [board] = [board for board in BOARDS if board["uid"] == "ollama-otel-latency"]
+    by_title = {panel["title"]: panel for panel in panels(board)}
+    for title in ("Share of time by phase", "Seconds per call by phase"):
+        targets = by_title[title]["targets"]
+        assert [target["legendFormat"] for target in targets] == list(PHASES)
+        for target in targets:
+            assert f'ollama_phase="{target["legendFormat"]}"' in target["expr"]
+    [organized] = [
+        step["options"]
+        for step in by_title["Seconds by model and phase"]["transformations"]
+        if step["id"] == "organize"
+    ]
+    order = sorted(organized["indexByName"], key=organized["indexByName"].get)
+    titles = [organized["renameByName"][field] for field in order]
+    assert titles == ["Model", "Total", *PHASES]
+
+
+def test_every_ending_of_a_run_and_outcome_of_a_tool_call_has_a_colour_of_its_group() -> None:
+    assert sorted(ending for group in ENDINGS.values() for ending in group) == sorted(
+        get_args(RunEnding)
+    )
+    assert RUN_ENDINGS.keys() == ENDINGS.keys()
+    assert set(TOOL_OUTCOMES) == set(get_args(ToolOutcome))
+    for colors in (RUN_ENDINGS, TOOL_OUTCOMES):
+        assert len(set(colors.values())) == len(colors)
 
 
 @pytest.mark.parametrize("panel", PANELS)

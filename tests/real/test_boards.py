@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 
+from dashboards.src.colors import PHASES
 from ollama_otel._monitoring.board_file import BoardFile, Timing, read_board_file
 
 from .scripted_workload import SCRAPED, SENT, Workload
@@ -33,6 +35,10 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
     ("ollama-otel-server", "GPU power", "A"): NO_GPU,
     ("ollama-otel-server", "GPU energy", "A"): NO_GPU,
     ("ollama-otel-server", "Spans dropped before export", "A"): "the queue was never full",
+    **{
+        ("ollama-otel-agents", "Runs per minute by ending", ref): "no run of the workload ends so"
+        for ref in "BDEFG"
+    },
     ("ollama-otel-overview", "Finish reasons", "B"): "the server reported every finish reason",
 }
 """Queries, by board, panel and letter, that are expected to be empty, and the reason."""
@@ -229,6 +235,53 @@ def test_the_totals_of_the_overview_are_exact(
         *(("Tokens by model", ref, dict(+of_side)) for ref, of_side in tokens.items()),
     ):
         found = figures("ollama-otel-overview", panel, ref, workload, prometheus, job)
+        assert found == expected, (panel, ref)
+
+
+def test_the_seconds_and_means_of_the_latency_board_are_exact(
+    workload: Workload, prometheus: RealPrometheus, job: str
+) -> None:
+    calls = [fact for fact in workload.facts if fact.is_inference]
+    seconds: dict[str, Counter[tuple[str | None]]] = {phase: Counter() for phase in PHASES}
+    prompts: dict[str | None, list[int]] = defaultdict(list)
+    for fact in calls:
+        for phase, spent in fact.phases.items():
+            seconds[phase][fact.model,] += spent
+        if fact.input_tokens is not None:
+            prompts[fact.model].append(fact.input_tokens)
+    total = sum(seconds.values(), Counter())
+    cold = [fact for fact in calls if (fact.load_duration or 0) >= 0.1]
+    board = "ollama-otel-latency"
+    for ref, expected in zip("ABCDEFGH", (total, *seconds.values()), strict=True):
+        panel = "Seconds by model and phase"
+        found = figures(board, panel, ref, workload, prometheus, job)
+        shown = {model: spent for model, spent in expected.items() if spent > 0.001 or ref == "A"}
+        assert found == pytest.approx(shown, abs=0.0011), ref
+    for panel, ref, expected in (
+        ("Cold starts and waits by model (estimate)", "A", counted(f.model for f in cold)),
+        (
+            "Prompts against the context",
+            "A",
+            {(model,): pytest.approx(fmean(tokens)) for model, tokens in prompts.items()},
+        ),
+    ):
+        assert figures(board, panel, ref, workload, prometheus, job) == expected, (panel, ref)
+
+
+def test_the_totals_of_the_board_of_agents_are_exact(
+    workload: Workload, prometheus: RealPrometheus, job: str
+) -> None:
+    rounds = workload.rounds
+    for panel, ref, expected in (
+        ("Runs", "A", {(): 3 * rounds}),
+        ("Failed runs", "A", {(): pytest.approx(1 / 3)}),
+        ("Agents", "A", {("helper", job): 2 * rounds, ("hurried", job): rounds}),
+        ("Agents", "B", {("helper", job): 0, ("hurried", job): 1}),
+        ("Agents", "D", {("helper", job): 2, ("hurried", job): 3}),
+        ("Tool errors", "A", {("OverflowError", "multiply", job): rounds}),
+        ("Failed runs by ending", "A", {("max_rounds",): rounds}),
+    ):
+        found = figures("ollama-otel-agents", panel, ref, workload, prometheus, job)
         assert found == expected, (panel, ref)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from dashboards.src.busiest import busiest
 from dashboards.src.panels import Panel, Target, Text, graph
 from dashboards.src.queries import BOARD as Q
+from dashboards.src.queries import per_minute
 from dashboards.src.vocabulary import BY_MODEL, BY_SERVER, SERVER_LEGEND, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
@@ -19,13 +21,14 @@ _MODEL: Final = legend(names.REQUEST_MODEL)
 RESILIENCE: Final[Sequence[Panel]] = (
     graph(
         Text(
-            title="Wait in the limiter by model",
-            means="p90 of the calls that waited in the queue of the app's limiter.",
+            title="Wait in the limiter by model, p90",
+            means="p90 of the calls that waited in the queue of the app's limiter; the ten models "
+            "with most calls.",
             do="Long: more calls arrive than the limiter lets through. Raise its limits if the "
             "server has slots free, or add servers.",
             no_value=_NONE,
         ),
-        Target(query=Q.quantile(0.9, rows.LIMITER_WAIT, by=BY_MODEL), legend=_MODEL),
+        Target(query=busiest(Q.quantile(0.9, rows.LIMITER_WAIT, by=BY_MODEL)), legend=_MODEL),
         unit="s",
         width=8,
     ),
@@ -42,8 +45,7 @@ RESILIENCE: Final[Sequence[Panel]] = (
             legend=f"waiting {SERVER_LEGEND}",
             is_limit=True,
         ),
-        unit="short",
-        decimals=0,
+        unit="locale",
         width=8,
     ),
     graph(
@@ -55,47 +57,47 @@ RESILIENCE: Final[Sequence[Panel]] = (
             no_value=_NONE,
         ),
         Target(query=Q.gauge(rows.OPEN_CIRCUITS, by=BY_SERVER), legend=SERVER_LEGEND),
-        unit="short",
-        decimals=0,
+        unit="locale",
         width=8,
     ),
     graph(
         Text(
             title="Repeated attempts by error",
-            means="Failed attempts per second that another one followed.",
+            means="Failed attempts per minute that another one followed.",
             do="The calls may have succeeded all the same; look for the cause of the error.",
             no_value="no attempt was repeated",
         ),
-        Target(query=Q.rate(rows.RETRIES, by=(names.ERROR_TYPE,)), legend=legend(names.ERROR_TYPE)),
-        unit="suffix:attempts/s",
-        decimals=3,
+        Target(
+            query=per_minute(Q.rate(rows.RETRIES, by=(names.ERROR_TYPE,))),
+            legend=legend(names.ERROR_TYPE),
+        ),
+        unit="suffix:/min",
         width=8,
     ),
     graph(
         Text(
             title="Rejected calls by reason",
-            means="Calls per second that were not sent.",
+            means="Calls per minute that were not sent.",
             do="queue_full, queue_timeout: the limiter. circuit_open: the server fails. deadline: "
             "the time had run out before the call was sent.",
             no_value="no call was rejected",
         ),
         Target(
-            query=Q.rate(rows.REJECTIONS, by=(names.REJECTION,)), legend=legend(names.REJECTION)
+            query=per_minute(Q.rate(rows.REJECTIONS, by=(names.REJECTION,))),
+            legend=legend(names.REJECTION),
         ),
-        unit="suffix:calls/s",
-        decimals=3,
+        unit="suffix:/min",
         width=8,
     ),
     graph(
         Text(
             title="Calls served by a fallback",
-            means="Calls per second that another server or model served, by that server.",
+            means="Calls per minute that another server or model served, by that server.",
             do="The requested server or model fails: see its errors.",
             no_value="no call fell back",
         ),
-        Target(query=Q.rate(rows.FALLBACKS, by=BY_SERVER), legend=SERVER_LEGEND),
-        unit="suffix:calls/s",
-        decimals=3,
+        Target(query=per_minute(Q.rate(rows.FALLBACKS, by=BY_SERVER)), legend=SERVER_LEGEND),
+        unit="suffix:/min",
         width=8,
     ),
 )
