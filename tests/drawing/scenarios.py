@@ -26,7 +26,7 @@ _MINUTE: Final = 60.0
 
 SMALL = Model(name="llama3.2:3b", size=3 * GIB, speed=95, reads=4200, loads=2.2, weight=5)
 MIDDLE = Model(name="qwen3:8b", size=7 * GIB, speed=48, reads=2100, loads=5.1, context=16384, weight=3)
-LARGE = Model(name="gpt-oss:20b", size=14 * GIB, speed=31, reads=1300, loads=11.5, weight=1)
+LARGE = Model(name="gpt-oss:20b", size=14 * GIB, speed=31, reads=1300, loads=11.5, weight=0.7)
 EMBEDDER = Model(name="nomic-embed-text:v1.5", size=GIB // 2, speed=1, reads=9000, loads=0.9, embeds=True, weight=3)
 CHAT = (SMALL, MIDDLE, LARGE, EMBEDDER)
 
@@ -51,7 +51,7 @@ def _chooser(random: Random, servers: list[Server], models: tuple[Model, ...]) -
 
     def choose() -> tuple[Server, Model]:
         model = random.choices(models, weights)[0]
-        return (home[model] if random.random() < 0.85 else random.choice(servers)), model
+        return (home[model] if random.random() < 0.9 else random.choice(servers)), model
 
     return choose
 
@@ -61,11 +61,11 @@ def rich(folder: Path, otlp_metrics: str) -> None:
     random = Random(1)
     began = _NOON - _HOUR
     servers = [
-        Server(host="gpu-1.internal", gpu_memory=24 * GIB, memory=22 * GIB, installed=9),
+        Server(host="gpu-1.internal", gpu_memory=24 * GIB, memory=26 * GIB, installed=9),
         Server(
             host="gpu-2.internal",
             gpu_memory=12 * GIB,
-            memory=15 * GIB,
+            memory=17 * GIB,
             slots=2,
             version="0.31.2",
             installed=4,
@@ -201,14 +201,15 @@ def many(folder: Path, otlp_metrics: str) -> None:
     random = Random(2)
     began = _NOON - _HOUR
     servers = [
-        Server(host="ollama-a.prod.example.com", gpu_memory=80 * GIB, memory=78 * GIB, installed=50),
-        Server(host="ollama-b.prod.example.com", gpu_memory=80 * GIB, memory=78 * GIB, installed=50),
-        Server(host="ollama-c.prod.example.com", gpu_memory=0, memory=60 * GIB, version="0.31.2", installed=41),
+        Server(host="ollama-a.prod.example.com", gpu_memory=160 * GIB, memory=156 * GIB, slots=8, installed=50),
+        Server(host="ollama-b.prod.example.com", gpu_memory=160 * GIB, memory=156 * GIB, slots=8, installed=50),
+        Server(host="ollama-c.prod.example.com", gpu_memory=0, memory=120 * GIB, version="0.31.2", installed=41),
     ]
     clock = VirtualClock(began)
     app = App(clock, otlp_metrics, servers, random, name="gateway")
     choose = _chooser(random, servers, many_models(50))
     clock.at(began, app.arrivals(lambda now: 40, choose))
+    clock.at(began, apps.sdk_metrics(app))
     app.run(_HOUR, interval=30.0)
 
 
@@ -221,6 +222,7 @@ def plain(folder: Path, otlp_metrics: str) -> None:
     app = App(clock, otlp_metrics, servers, random, name="my-app", has_residency=False)
     slow = Model(name="llama3.2:3b", size=3 * GIB, speed=11, reads=90, loads=3.5)
     clock.at(began, app.arrivals(lambda now: 5, lambda: (servers[0], slow)))
+    clock.at(began, apps.sdk_metrics(app))
     app.run(_HOUR)
 
 
@@ -229,9 +231,11 @@ def first_minute(folder: Path, otlp_metrics: str) -> None:
     random = Random(4)
     clock = VirtualClock(_NOON - 40)
     servers = [Server(host="localhost", gpu_memory=8 * GIB, memory=12 * GIB)]
-    calm = Chances(0, 0, 0, 0, 0, 0, 0, whole=0.3) if False else Chances(failed=0, unknown_model=0, timed_out=0)
-    app = App(clock, otlp_metrics, servers, random, name="ollama-otel-demo", has_gpus=False, chances=calm)
-    clock.at(clock.now, app.arrivals(lambda now: 14, lambda: (servers[0], SMALL), most=6))
+    calm = Chances(failed=0, unknown_model=0, timed_out=0)
+    app = App(clock, otlp_metrics, servers, random, name="demo", has_gpus=False, chances=calm)
+    clock.at(clock.now, apps.sdk_metrics(app))
+    for number in range(6):
+        clock.at(clock.now + 3 * number, app.call(servers[0], SMALL))
     app.run(40)
 
 

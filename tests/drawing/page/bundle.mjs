@@ -41,6 +41,8 @@ const defaultsAsWebpack = {
 await build({
   entryPoints: [path.join(import.meta.dirname, 'src/main.jsx')],
   bundle: true,
+  minify: true,
+  keepNames: true,
   outfile: outFile,
   format: 'iife',
   jsx: 'automatic',

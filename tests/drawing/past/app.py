@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -89,16 +89,12 @@ class App:
         self,
         per_minute: Callable[[float], float],
         choose: Callable[[], tuple[Server, Model]],
-        *,
-        most: int | None = None,
     ) -> Happening:
         """Make calls at random times, as often as `per_minute` says for a time."""
-        made = 0
-        while most is None or made < most:
+        while True:
             yield self.random.expovariate(max(1e-9, per_minute(self.clock.now)) / 60)
             server, model = choose()
             self.clock.at(self.clock.now, self.call(server, model))
-            made += 1
 
     # --- calls ------------------------------------------------------------------------------
 
@@ -285,7 +281,7 @@ class _Shown:
         return self._kept
 
 
-def sdk_metrics(app: App, failing: tuple[float, float]) -> Happening:
+def sdk_metrics(app: App, failing: tuple[float, float] = (0, 0)) -> Happening:
     """What OpenTelemetry's SDK measures of its own exports, which fail for a time."""
     meter = app._export.meter_provider.get_meter("opentelemetry-sdk")
     counters = {
@@ -371,7 +367,3 @@ def often(app: App, seconds: float, make: Callable[[], Happening]) -> Happening:
         yield app.random.expovariate(1 / seconds)
         app.clock.at(app.clock.now, later(make))
 
-
-def each_at(times: Iterator[float]) -> Happening:
-    """Do nothing but wait: for scenarios that only need time."""
-    yield from times

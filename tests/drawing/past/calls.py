@@ -101,7 +101,7 @@ class Recorder:
     ) -> Happening:
         """Receive a body, piece by piece."""
         # The head comes with the first piece.
-        call.head(status, content_type=content_type, content_encoding="")
+        call.head(status, content_type=content_type, content_encoding="", is_from_network=True)
         with suppress(GeneratorExit, Exception, asyncio.CancelledError):
             with call.receiving() as inlets:
                 feed, pulled = as_shell(inlets)

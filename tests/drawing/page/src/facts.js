@@ -3,7 +3,7 @@ import { FieldType, getFieldDisplayName, getFieldSeriesColor } from '@grafana/da
 import { displayValues } from './panels/display_values.jsx';
 import { graphable } from './panels/graph.jsx';
 import { optionsOf } from './panels/index.jsx';
-import { cutTexts, hiddenLegendNames } from './visible_texts.js';
+import { cutTexts, legendNames } from './visible_texts.js';
 
 /** One entry for each panel that is drawn, and one for each annotation. */
 export function factsOf({ board, annotations, panels, values }, theme, range) {
@@ -16,7 +16,6 @@ export function factsOf({ board, annotations, panels, values }, theme, range) {
 
 function panelFacts({ panel, drawn, gridPos, hasFrames }, values, theme, range) {
   const element = document.querySelector(`[data-panel="${panel.id}"]`);
-  const canvases = element.querySelectorAll('canvas').length;
   return {
     id: panel.id,
     title: panel.title,
@@ -26,12 +25,11 @@ function panelFacts({ panel, drawn, gridPos, hasFrames }, values, theme, range) 
     hasData: panel.type === 'text' || hasFrames,
     noValue: panel.fieldConfig?.defaults?.noValue ?? null,
     fault: element.querySelector('[data-error]')?.textContent ?? null,
-    isDrawn: canvases > 0 || element.querySelector('svg rect') !== null,
     text: [element.innerText, ...[...element.querySelectorAll('svg text')].map((each) => each.textContent)].join('\n'),
     cut: cutTexts(element),
     series: seriesOf(panel, drawn, theme, range),
     values: shownValues(panel, drawn, values, theme),
-    hiddenInLegend: hiddenLegendNames(element),
+    legend: legendNames(element),
     links: linksOf(drawn),
   };
 }
@@ -53,7 +51,8 @@ function shownValues(panel, drawn, values, theme) {
   if (!['stat', 'bargauge'].includes(panel.type)) return [];
   return displayValues({ ...panel, options: optionsOf(panel) }, drawn, values, theme).map(({ display }) => ({
     name: display.title ?? '',
-    isKnown: Number.isFinite(display.numeric),
+    // Grafana's value for nothing at all is 0.
+    isKnown: drawn.data.length > 0 && Number.isFinite(display.numeric),
     text: `${display.prefix ?? ''}${display.text}${display.suffix ?? ''}`,
     color: display.color ?? null,
   }));
