@@ -15,6 +15,8 @@ _MOST_SERIES: Final = 20
 """Series in one graph that a person can still tell apart."""
 _ALIKE: Final = 10.0
 """Distance of two colours (CIE 1976) below which thin lines of them look the same."""
+_MOST_LOST: Final = 0.02
+"""Share of a heat map's counts that may be out of its picture."""
 _BROKEN_TEXT: Final = re.compile(r"\bNaN\b|\bInfinity\b|\bundefined\b|\[object|\$\{|\{\{")
 _FAILURE: Final = re.compile(r"\b(failed|error|errors)\b", re.IGNORECASE)
 _GREEN: Final = (0.22, 0.45)
@@ -67,6 +69,10 @@ def _faults(panel: Mapping[str, Any]) -> Iterator[str]:
     yield from _of_colours(panel)
     yield from _of_legend(panel)
     yield from _of_values(panel)
+    if panel["lost"] > _MOST_LOST:
+        yield f"does not draw {panel['lost']:.0%} of what it counts: cells without a finite bound"
+    if panel["repeats"]:
+        yield "is repeated for a variable, which these tests cannot draw"
     for link in panel["links"]:
         if "${" in link["href"] or "${" in link["title"]:
             yield f"its link has a variable without a value: {link['href']}"
@@ -132,7 +138,9 @@ def _of_legend(panel: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_values(panel: Mapping[str, Any]) -> Iterator[str]:
     for value in panel["values"]:
-        if not value["isKnown"] and _is_green(value["color"]):
+        # A board may say that nothing is none.
+        is_none = value["text"] == panel["noValue"] == "0"
+        if not value["isKnown"] and not is_none and _is_green(value["color"]):
             yield f"shows an unknown value in green: {value['text']!r}"
 
 

@@ -16,7 +16,7 @@ BEGAN, ENDED = 1_773_140_400.0, 1_773_144_000.0
 VIEW = View(began=BEGAN, ended=ENDED, variables={})
 
 
-def prometheus(series: Mapping[str, Mapping[str, float]]) -> Any:
+def prometheus(series: Mapping[str, Mapping[str, Any]]) -> Any:
     """A Prometheus that knows, for each query, constant values by the label `name`."""
 
     def answer(path: str, parameters: Mapping[str, list[str]]) -> bytes:
@@ -30,8 +30,7 @@ def prometheus(series: Mapping[str, Mapping[str, float]]) -> Any:
             start, end, step = (float(parameters[name][0]) for name in ("start", "end", "step"))
             times = [start + step * index for index in range(int((end - start) / step) + 1)]
             result = [
-                {"metric": {"name": name}, "values": [[time, str(value)] for time in times]}
-                for name, value in known.items()
+                {"metric": {"name": name}, **_samples(times, value)} for name, value in known.items()
             ]
             data = {"resultType": "matrix", "result": result}
         return json.dumps({"status": "success", "data": data}).encode()
@@ -39,24 +38,35 @@ def prometheus(series: Mapping[str, Mapping[str, float]]) -> Any:
     return answer
 
 
+def _samples(times: list[float], value: Any) -> dict[str, Any]:
+    """Samples of a number; or of a native histogram, given as its buckets."""
+    if isinstance(value, float):
+        return {"values": [[time, str(value)] for time in times]}
+    return {"histograms": [[time, {"count": "4", "sum": "1", "buckets": value}] for time in times]}
+
+
 def target(query: str, **more: Any) -> dict[str, Any]:
     return {"refId": "A", "expr": query, "legendFormat": "{{name}}", **more}
 
 
 def panel(kind: str, query: str | None = "calls", **more: Any) -> dict[str, Any]:
-    instant = {} if kind in {"timeseries", "state-timeline"} else {"instant": True}
+    is_graph = kind in {"timeseries", "state-timeline"}
+    instant = {} if is_graph else {"instant": True}
+    color = {} if is_graph else {"color": {"mode": "fixed", "fixedColor": "text"}}
     return {
         "id": 1,
         "type": kind,
         "title": "Calls",
         "gridPos": {"x": 0, "y": 0, "w": 12, "h": 8},
         "targets": [] if query is None else [target(query, **instant)],
-        "fieldConfig": {"defaults": {"noValue": "no calls in this time"}, "overrides": []},
+        "fieldConfig": {"defaults": {"noValue": "no calls in this time", **color}, "overrides": []},
         **more,
     }
 
 
-SERIES = {
+SERIES: dict[str, dict[str, Any]] = {
+    "histogram": {"a": [[3, "-Inf", "0.5", "3"], [0, "0.5", "1", "1"]]},
+    "bounded": {"a": [[0, "0.25", "0.5", "3"], [0, "0.5", "1", "1"]]},
     "calls": {"completed": 3.0, "failed": 1.0},
     "nothing": {},
     "nan": {"completed": float("nan")},
@@ -141,6 +151,11 @@ def test_an_excuse_that_is_not_needed(faults: Any) -> None:
     assert faults(graph, empties={("other", "Gone"): "rare"}) == []
 
 
+def test_a_graph_of_nothing_but_not_a_number_is_blank(faults: Any) -> None:
+    found = faults(panel("timeseries", "nan"))
+    assert "Calls: has no data and does not show its text 'no calls in this time'" in found
+
+
 def test_not_a_number_is_shown(faults: Any) -> None:
     table = panel("table", None, targets=[target("nan", instant=True, format="table")])
     assert "Calls: shows 'NaN'" in faults(table)
@@ -197,6 +212,8 @@ def test_an_unknown_value_in_green(faults: Any, kind: str) -> None:
     grey = {"type": "special", "options": {"match": "null", "result": {"text": "not known", "color": "text"}}}
     mapped = {"defaults": {**defaults, "mappings": [grey]}, "overrides": []}
     assert faults({**unknown, "fieldConfig": mapped}) == []
+    none = {"defaults": {**defaults, "noValue": "0"}, "overrides": []}
+    assert faults({**unknown, "fieldConfig": none}) == []
 
 
 def test_a_link_whose_variable_has_no_value(faults: Any) -> None:
@@ -207,6 +224,18 @@ def test_a_link_whose_variable_has_no_value(faults: Any) -> None:
     assert any("its link has a variable without a value" in each for each in faults(table))
     links[0]["url"] = "/d/latency?var-model=${__data.fields.name}"
     assert faults(table) == []
+
+
+def test_a_heat_map_that_leaves_out_cells(faults: Any) -> None:
+    heat = panel("heatmap", None, targets=[target("histogram", format="heatmap")])
+    assert "Calls: does not draw 75% of what it counts: cells without a finite bound" in faults(heat)
+    heat["targets"] = [target("bounded", format="heatmap")]
+    assert faults(heat) == []
+
+
+def test_a_panel_that_is_repeated(faults: Any) -> None:
+    found = faults(panel("stat", repeat="server"))
+    assert found == ["Calls: is repeated for a variable, which these tests cannot draw"]
 
 
 def test_a_panel_of_a_kind_that_cannot_be_drawn(faults: Any) -> None:

@@ -367,3 +367,10 @@ def often(app: App, seconds: float, make: Callable[[], Happening]) -> Happening:
         yield app.random.expovariate(1 / seconds)
         app.clock.at(app.clock.now, later(make))
 
+
+
+def some(app: App, count: int, seconds: float, make: Callable[[], Happening]) -> Happening:
+    """Begin something so many times, after so many seconds each."""
+    for _ in range(count):
+        app.clock.at(app.clock.now, later(make))
+        yield seconds

@@ -2,6 +2,7 @@
 import { FieldType, getFieldDisplayName, getFieldSeriesColor } from '@grafana/data';
 import { displayValues } from './panels/display_values.jsx';
 import { graphable } from './panels/graph.jsx';
+import { lostShare } from './panels/heatmap.jsx';
 import { optionsOf } from './panels/index.jsx';
 import { cutTexts, legendNames } from './visible_texts.js';
 
@@ -14,7 +15,7 @@ export function factsOf({ board, annotations, panels, values }, theme, range) {
   };
 }
 
-function panelFacts({ panel, drawn, gridPos, hasFrames }, values, theme, range) {
+function panelFacts({ panel, drawn, gridPos }, values, theme, range) {
   const element = document.querySelector(`[data-panel="${panel.id}"]`);
   return {
     id: panel.id,
@@ -22,7 +23,9 @@ function panelFacts({ panel, drawn, gridPos, hasFrames }, values, theme, range) 
     type: panel.type,
     gridPos,
     queries: drawn.queries,
-    hasData: panel.type === 'text' || hasFrames,
+    hasData: panel.type === 'text' || drawn.data.some(hasValues),
+    lost: panel.type === 'heatmap' ? lostShare(drawn.data) : 0,
+    repeats: panel.repeat ?? null,
     noValue: panel.fieldConfig?.defaults?.noValue ?? null,
     fault: element.querySelector('[data-error]')?.textContent ?? null,
     text: [element.innerText, ...[...element.querySelectorAll('svg text')].map((each) => each.textContent)].join('\n'),
@@ -32,6 +35,12 @@ function panelFacts({ panel, drawn, gridPos, hasFrames }, values, theme, range) 
     legend: legendNames(element),
     links: linksOf(drawn),
   };
+}
+
+/** Whether a frame has a number; a table of texts has values too. */
+function hasValues(frame) {
+  const numbers = frame.fields.filter((field) => field.type === FieldType.number);
+  return frame.length > 0 && (numbers.length === 0 || numbers.some((field) => field.values.some(Number.isFinite)));
 }
 
 /** The series of a graph, with the colours and dashes in which they are drawn. */

@@ -39,7 +39,7 @@ async function load(isOpen) {
     if (panel.type === 'row') return { panel, gridPos };
     const { frames, exemplars, queries } = await panelData(panel, range, place(gridPos).width, values, interval);
     const drawn = { ...(await displayed(panel, frames, values, theme)), exemplars, queries };
-    return { panel, gridPos, drawn, hasFrames: frames.some((frame) => frame.length) };
+    return { panel, gridPos, drawn };
   }));
   return { board, chosen, values, choices, annotations: marks, panels, isOpen };
 }

@@ -30,11 +30,20 @@ function cellsOf(data, panel) {
 }
 
 /** Grafana 11.6 draws no cell whose bound is infinite (grafana#125186), nor below 0 on its axis. */
-function nativeCells(frame) {
+const isDrawable = ({ low, high }) => low > 0 && Number.isFinite(high);
+
+const nativeCells = (frame) => allCells(frame).filter(isDrawable);
+
+function allCells(frame) {
   const [times, lows, highs, counts] = frame.fields.map((field) => field.values);
-  return times
-    .map((to, index) => ({ to, from: to - frame.step, low: lows[index], high: highs[index], count: counts[index] }))
-    .filter(({ low, high }) => low > 0 && Number.isFinite(high));
+  return times.map((to, index) => ({ to, from: to - frame.step, low: lows[index], high: highs[index], count: counts[index] }));
+}
+
+/** The share of what native histograms count that is in cells which are not drawn. */
+export function lostShare(data) {
+  const cells = data.filter((each) => each.meta?.type === DataFrameType.HeatmapCells).flatMap(allCells);
+  const sum = (some) => some.reduce((total, cell) => total + cell.count, 0);
+  return cells.length ? 1 - sum(cells.filter(isDrawable)) / sum(cells) : 0;
 }
 
 function classicCells(frame) {
