@@ -42,12 +42,20 @@ def main() -> int:
     with start_drawer(in_parts=chosen.parts) as drawer:
         for name in chosen.scenarios:
             began = time.monotonic()
-            with tempfile.TemporaryDirectory() as folder, filled(name, Path(folder), classic=chosen.classic) as held:
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                filled(name, Path(folder), classic=chosen.classic) as held,
+            ):
                 print(f"{name}: filled in {time.monotonic() - began:.1f} s", flush=True)
                 for board in boards(chosen.boards):
                     began = time.monotonic()
                     kind = f"{name}-classic" if chosen.classic else name
-                    view = View(began=held.began, ended=held.ended, variables=held.variables, theme=chosen.theme)
+                    view = View(
+                        began=held.began,
+                        ended=held.ended,
+                        variables=held.variables,
+                        theme=chosen.theme,
+                    )
                     picture = chosen.out / f"{board['uid']}-{kind}-{chosen.theme}"
                     drawn = drawer.draw(board, answers_of(held.prometheus.url), view, picture)
                     picture.with_suffix(".json").write_text(json.dumps(drawn.facts, indent=1))

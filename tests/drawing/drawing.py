@@ -100,8 +100,15 @@ class Drawer:
         if self._in_parts:
             # Viewers show them without shrinking them.
             for number, top in enumerate(range(0, tall, _PART), 1):
-                clip = {"x": 0, "y": top, "width": _SCREEN["width"], "height": min(_PART, tall - top)}
-                tab.screenshot(path=picture.with_name(f"{picture.name}-part{number}.png"), clip=clip)
+                clip = {
+                    "x": 0,
+                    "y": top,
+                    "width": _SCREEN["width"],
+                    "height": min(_PART, tall - top),
+                }
+                tab.screenshot(
+                    path=picture.with_name(f"{picture.name}-part{number}.png"), clip=clip
+                )
 
 
 def _drawn(tab: Any) -> dict[str, Any]:

@@ -46,14 +46,18 @@ def findings(drawn: Drawn, empties: Empties | None = None) -> list[Finding]:
     """
     facts = drawn.facts
     found = [Finding(panel="the page", fault=line) for line in drawn.console]
-    for each in facts["annotations"]:
-        if each["error"]:
-            found.append(Finding(panel=f"annotation {each['name']}", fault=each["error"]))
+    found += [
+        Finding(panel=f"annotation {each['name']}", fault=each["error"])
+        for each in facts["annotations"]
+        if each["error"]
+    ]
     for panel in facts["panels"]:
         faults = [*_faults(panel)]
         if empties is not None:
             faults += _unexpected(panel, empties.get((facts["board"], panel["title"])))
-        found += [Finding(panel=panel["title"] or f"panel {panel['id']}", fault=each) for each in faults]
+        found += [
+            Finding(panel=panel["title"] or f"panel {panel['id']}", fault=each) for each in faults
+        ]
     if empties is not None:
         found += _unknown(facts, empties)
     return found
@@ -151,7 +155,11 @@ def _rgb(color: str) -> tuple[float, float, float]:
     """Return red, green and blue from 0 to 1 of `#rrggbb`, `#rgb` or `rgb(...)`."""
     if color.startswith("#"):
         digits = color[1:]
-        pairs = [digits[i : i + 2] for i in (0, 2, 4)] if len(digits) >= 6 else [2 * each for each in digits]
+        pairs = (
+            [digits[i : i + 2] for i in (0, 2, 4)]
+            if len(digits) >= 6
+            else [2 * each for each in digits]
+        )
         red, green, blue = (int(each, 16) / 255 for each in pairs[:3])
     else:
         red, green, blue = (float(each) / 255 for each in re.findall(r"[\d.]+", color)[:3])
@@ -171,7 +179,9 @@ def _distance(one: str, other: str) -> float:
 
 
 def _lab(color: str) -> tuple[float, float, float]:
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in _rgb(color)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in _rgb(color)
+    ]
     weights = (
         (0.4124 / 0.95047, 0.3576 / 0.95047, 0.1805 / 0.95047),
         (0.2126, 0.7152, 0.0722),

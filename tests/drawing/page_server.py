@@ -29,8 +29,14 @@ _HTML = b"""<!doctype html>
 </script>
 <body style="margin: 0"><div id="root"></div><script src="/page.js"></script>
 """
-_FONTS = {"Inter-Regular.woff2": 400, "Inter-Medium.woff2": 500}
-"""Grafana's names of the fonts that decide how wide texts are, and their weights."""
+_FONTS = {
+    "Inter-Regular.woff2": "inter/files/inter-latin-400-normal.woff2",
+    "Inter-Medium.woff2": "inter/files/inter-latin-500-normal.woff2",
+    "L0xTDF4xlVMF-BfR8bXMIhJHg45mwgGEFl0_3vrtSM1J-gEPT5Ese6hmHSh0mQ.woff2": (
+        "roboto-mono/files/roboto-mono-latin-400-normal.woff2"
+    ),
+}
+"""Grafana's names of the fonts that decide how wide texts are, and ours of the same fonts."""
 _JSON = "application/json"
 _TYPES = {
     ".css": "text/css",
@@ -87,8 +93,7 @@ class PageServer:
     def _file(self, path: str) -> Path:
         name = path.rpartition("/")[2]
         if name in _FONTS:
-            font = f"inter-latin-{_FONTS[name]}-normal.woff2"
-            return self._modules / "@fontsource/inter/files" / font
+            return self._modules / "@fontsource" / _FONTS[name]
         if name == "uplot.css":
             return self._modules / "uplot/dist/uPlot.min.css"
         if path.startswith("/public/"):

@@ -28,10 +28,20 @@ _BEFORE: Final = 15 * _MINUTE
 _H200: Final = "NVIDIA H200"
 
 SMALL = Model(name="llama3.2:3b", size=3 * GIB, speed=95, reads=4200, loads=2.2, weight=5)
-MIDDLE = Model(name="qwen3:8b", size=7 * GIB, speed=48, reads=2100, loads=5.1, context=16384, weight=3)
+MIDDLE = Model(
+    name="qwen3:8b", size=7 * GIB, speed=48, reads=2100, loads=5.1, context=16384, weight=3
+)
 LARGE = Model(name="gpt-oss:20b", size=14 * GIB, speed=31, reads=1300, loads=11.5, weight=0.7)
 RETIRED = Model(name="mistral:7b", size=5 * GIB, speed=51, loads=3.9)
-EMBEDDER = Model(name="nomic-embed-text:v1.5", size=GIB // 2, speed=1, reads=9000, loads=0.9, embeds=True, weight=3)
+EMBEDDER = Model(
+    name="nomic-embed-text:v1.5",
+    size=GIB // 2,
+    speed=1,
+    reads=9000,
+    loads=0.9,
+    embeds=True,
+    weight=3,
+)
 CHAT = (SMALL, MIDDLE, LARGE, EMBEDDER)
 
 
@@ -42,13 +52,17 @@ class Filled:
     prometheus: RealPrometheus
     began: float
     ended: float
-    variables: Mapping[str, str | list[str]] = field(default_factory=lambda: {"export_interval": "15s"})
+    variables: Mapping[str, str | list[str]] = field(
+        default_factory=lambda: {"export_interval": "15s"}
+    )
 
 
 Scenario = Callable[[Path, str], None]
 
 
-def _chooser(random: Random, servers: list[Server], models: tuple[Model, ...]) -> Callable[[], tuple[Server, Model]]:
+def _chooser(
+    random: Random, servers: list[Server], models: tuple[Model, ...]
+) -> Callable[[], tuple[Server, Model]]:
     """Return a choice of server and model; each model has a server that it mostly runs on."""
     weights = [model.weight for model in models]
     home = {model: servers[index % len(servers)] for index, model in enumerate(models)}
@@ -89,11 +103,18 @@ def rich(folder: Path, otlp_metrics: str) -> None:
     clock.at(clock.now, apps.resilient_calls(app, choose, servers[0]))
     clock.at(clock.now, apps.sdk_metrics(app, (began + 50 * _MINUTE, began + 56 * _MINUTE)))
     clock.at(clock.now, apps.often(app, 40, lambda: app.list_models(random.choice(servers))))
-    clock.at(clock.now, apps.often(app, 90, lambda: app.show_model(servers[0], random.choice(CHAT))))
+    clock.at(
+        clock.now, apps.often(app, 90, lambda: app.show_model(servers[0], random.choice(CHAT)))
+    )
     clock.at(began + 600, app.pull_model(servers[0], LARGE, 140))
     tools = {"search_documents": 0.8, "get_weather": 0.3, "run_query": 2.5}
-    clock.at(clock.now, apps.often(app, 35, lambda: app.agent_run("researcher", servers[0], MIDDLE, tools)))
-    clock.at(clock.now, apps.often(app, 80, lambda: app.agent_run("support", servers[0], SMALL, tools)))
+    clock.at(
+        clock.now,
+        apps.often(app, 35, lambda: app.agent_run("researcher", servers[0], MIDDLE, tools)),
+    )
+    clock.at(
+        clock.now, apps.often(app, 80, lambda: app.agent_run("support", servers[0], SMALL, tools))
+    )
     clock.at(began + 52 * _MINUTE, _worse(app, servers[0], 7 * _MINUTE))
     apps.replay_log(app)
     limits = Limits()
@@ -196,7 +217,15 @@ def many_models(count: int) -> tuple[Model, ...]:
     )
     embedders = (
         EMBEDDER,
-        Model(name="mxbai-embed-large:335m", size=GIB, speed=1, reads=6000, loads=1.2, embeds=True, weight=0.3),
+        Model(
+            name="mxbai-embed-large:335m",
+            size=GIB,
+            speed=1,
+            reads=6000,
+            loads=1.2,
+            embeds=True,
+            weight=0.3,
+        ),
     )
     return chats + embedders
 
@@ -206,9 +235,29 @@ def many(folder: Path, otlp_metrics: str) -> None:
     random = Random(2)
     began = _NOON - _HOUR
     servers = [
-        Server(host="ollama-a.prod.example.com", gpu=_H200, gpu_memory=141 * GIB, memory=138 * GIB, slots=8, installed=50),
-        Server(host="ollama-b.prod.example.com", gpu=_H200, gpu_memory=141 * GIB, memory=138 * GIB, slots=8, installed=50),
-        Server(host="ollama-c.prod.example.com", gpu_memory=0, memory=120 * GIB, version="0.31.2", installed=41),
+        Server(
+            host="ollama-a.prod.example.com",
+            gpu=_H200,
+            gpu_memory=141 * GIB,
+            memory=138 * GIB,
+            slots=8,
+            installed=50,
+        ),
+        Server(
+            host="ollama-b.prod.example.com",
+            gpu=_H200,
+            gpu_memory=141 * GIB,
+            memory=138 * GIB,
+            slots=8,
+            installed=50,
+        ),
+        Server(
+            host="ollama-c.prod.example.com",
+            gpu_memory=0,
+            memory=120 * GIB,
+            version="0.31.2",
+            installed=41,
+        ),
     ]
     clock = VirtualClock(began)
     app = App(clock, otlp_metrics, servers, random, name="gateway")

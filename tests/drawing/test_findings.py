@@ -22,15 +22,21 @@ def prometheus(series: Mapping[str, Mapping[str, Any]]) -> Any:
     def answer(path: str, parameters: Mapping[str, list[str]]) -> bytes:
         known = series.get(parameters.get("query", [""])[0])
         if known is None:
-            return json.dumps({"status": "error", "errorType": "bad_data", "error": "unknown"}).encode()
+            return json.dumps(
+                {"status": "error", "errorType": "bad_data", "error": "unknown"}
+            ).encode()
         if path == "query":
-            result = [{"metric": {"name": name}, "value": [ENDED, str(value)]} for name, value in known.items()]
+            result = [
+                {"metric": {"name": name}, "value": [ENDED, str(value)]}
+                for name, value in known.items()
+            ]
             data = {"resultType": "vector", "result": result}
         else:
             start, end, step = (float(parameters[name][0]) for name in ("start", "end", "step"))
             times = [start + step * index for index in range(int((end - start) / step) + 1)]
             result = [
-                {"metric": {"name": name}, **_samples(times, value)} for name, value in known.items()
+                {"metric": {"name": name}, **_samples(times, value)}
+                for name, value in known.items()
             ]
             data = {"resultType": "matrix", "result": result}
         return json.dumps({"status": "success", "data": data}).encode()
@@ -106,7 +112,10 @@ def test_nothing_is_found_where_nothing_is_wrong(faults: Any) -> None:
     graph = panel("timeseries", fieldConfig=colours(completed="green", failed="red"))
     kinds = [graph, *(panel(kind) for kind in ("stat", "bargauge", "state-timeline"))]
     for index, each in enumerate(kinds):
-        each |= {"id": index + 1, "gridPos": {"x": 12 * (index % 2), "y": 8 * (index // 2), "w": 12, "h": 8}}
+        each |= {
+            "id": index + 1,
+            "gridPos": {"x": 12 * (index % 2), "y": 8 * (index // 2), "w": 12, "h": 8},
+        }
     assert faults(*kinds) == []
 
 
@@ -136,7 +145,9 @@ def test_a_panel_whose_text_does_not_appear(faults: Any) -> None:
 
 def test_an_empty_panel_is_a_fault_where_everything_happens(faults: Any) -> None:
     empty = panel("timeseries", "nothing")
-    assert faults(empty, empties={}) == ["Calls: has no data, though everything happens in this hour"]
+    assert faults(empty, empties={}) == [
+        "Calls: has no data, though everything happens in this hour"
+    ]
     assert faults(empty, empties={("small", "Calls"): "rare"}) == []
 
 
@@ -192,7 +203,9 @@ def test_two_series_of_one_colour(faults: Any) -> None:
 
 
 def test_more_series_than_one_can_tell_apart(faults: Any) -> None:
-    assert "Calls: has 24 series, which nobody can tell apart" in faults(panel("timeseries", "many"))
+    assert "Calls: has 24 series, which nobody can tell apart" in faults(
+        panel("timeseries", "many")
+    )
 
 
 def test_a_legend_that_hides_what_fails(faults: Any) -> None:
@@ -205,11 +218,17 @@ def test_a_legend_that_hides_what_fails(faults: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["stat", "bargauge"])
 def test_an_unknown_value_in_green(faults: Any, kind: str) -> None:
-    green = {"mode": "absolute", "steps": [{"value": None, "color": "green"}, {"value": 1, "color": "red"}]}
+    green = {
+        "mode": "absolute",
+        "steps": [{"value": None, "color": "green"}, {"value": 1, "color": "red"}],
+    }
     defaults = {"noValue": "not known", "thresholds": green, "color": {"mode": "thresholds"}}
     unknown = panel(kind, "nothing", fieldConfig={"defaults": defaults, "overrides": []})
     assert "Calls: shows an unknown value in green: 'not known'" in faults(unknown)
-    grey = {"type": "special", "options": {"match": "null", "result": {"text": "not known", "color": "text"}}}
+    grey = {
+        "type": "special",
+        "options": {"match": "null", "result": {"text": "not known", "color": "text"}},
+    }
     mapped = {"defaults": {**defaults, "mappings": [grey]}, "overrides": []}
     assert faults({**unknown, "fieldConfig": mapped}) == []
     none = {"defaults": {**defaults, "noValue": "0"}, "overrides": []}
@@ -220,7 +239,9 @@ def test_a_link_whose_variable_has_no_value(faults: Any) -> None:
     links = [{"title": "Model", "url": "/d/latency?var-model=${__data.fields.model}"}]
     defaults = {"noValue": "no calls in this time", "links": links}
     fields = {"defaults": defaults, "overrides": []}
-    table = panel("table", None, targets=[target("calls", instant=True, format="table")], fieldConfig=fields)
+    table = panel(
+        "table", None, targets=[target("calls", instant=True, format="table")], fieldConfig=fields
+    )
     assert any("its link has a variable without a value" in each for each in faults(table))
     links[0]["url"] = "/d/latency?var-model=${__data.fields.name}"
     assert faults(table) == []
@@ -228,7 +249,9 @@ def test_a_link_whose_variable_has_no_value(faults: Any) -> None:
 
 def test_a_heat_map_that_leaves_out_cells(faults: Any) -> None:
     heat = panel("heatmap", None, targets=[target("histogram", format="heatmap")])
-    assert "Calls: does not draw 75% of what it counts: cells without a finite bound" in faults(heat)
+    assert "Calls: does not draw 75% of what it counts: cells without a finite bound" in faults(
+        heat
+    )
     heat["targets"] = [target("bounded", format="heatmap")]
     assert faults(heat) == []
 

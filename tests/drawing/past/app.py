@@ -27,7 +27,15 @@ from tests.telemetry.call_script import chat, final, part
 
 _MS = 1_000_000
 _MOST_PIECES = 24
-_ENDINGS = ("answered", "answered", "answered", "answered", "max_rounds", "tool_failed", "cancelled")
+_ENDINGS = (
+    "answered",
+    "answered",
+    "answered",
+    "answered",
+    "max_rounds",
+    "tool_failed",
+    "cancelled",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +156,9 @@ class App:
             "prompt_eval_duration": int(reading * 1e9),
         }
         if model.embeds:
-            yield from self.recorder.document(call, ready + reading, {"model": model.name, "embeddings": [[0.1]], **told})
+            yield from self.recorder.document(
+                call, ready + reading, {"model": model.name, "embeddings": [[0.1]], **told}
+            )
         else:
             is_cut = random.random() < chances.cut
             told |= {
@@ -157,9 +167,13 @@ class App:
                 "done_reason": "length" if is_cut else "stop",
             }
             if body["stream"]:
-                yield from self.recorder.answer(call, self._pieces(ready + reading, writing, tokens, told))
+                yield from self.recorder.answer(
+                    call, self._pieces(ready + reading, writing, tokens, told)
+                )
             else:
-                yield from self.recorder.document(call, ready + reading + writing, json.loads(final("Hello", **told)))
+                yield from self.recorder.document(
+                    call, ready + reading + writing, json.loads(final("Hello", **told))
+                )
         ended = CallEnded(
             call=started,
             ended_at=self.clock.now,
@@ -207,15 +221,22 @@ class App:
         """A call that pulls a model."""
         call = self.recorder.begin(server, "/api/pull", {"model": model.name})
         parts = 10
-        layer = {"status": "pulling 6a0746a1ec1a", "digest": "sha256:6a0746a1ec1a", "total": model.size}
+        layer = {
+            "status": "pulling 6a0746a1ec1a",
+            "digest": "sha256:6a0746a1ec1a",
+            "total": model.size,
+        }
         steps: list[tuple[float, bytes]] = [
-            (seconds / parts, part(**layer, completed=model.size * each // parts)) for each in range(1, parts + 1)
+            (seconds / parts, part(**layer, completed=model.size * each // parts))
+            for each in range(1, parts + 1)
         ]
         return self.recorder.answer(call, [*steps, (0.1, part(status="success"))])
 
     # --- agents -----------------------------------------------------------------------------
 
-    def agent_run(self, agent: str, server: Server, model: Model, tools: dict[str, float]) -> Happening:
+    def agent_run(
+        self, agent: str, server: Server, model: Model, tools: dict[str, float]
+    ) -> Happening:
         """A run of an agent: rounds of a call and tool calls, each tool with its seconds."""
         random, began = self.random, self.clock.now
         start = RunStart(agent=agent, model=model.name, started_at=int(began * 1e9))
@@ -290,21 +311,31 @@ def sdk_metrics(app: App, failing: tuple[float, float] = (0, 0)) -> Happening:
     }
     duration = meter.create_histogram(rows.SDK_EXPORT_DURATION.name, unit="s")
     place = {names.SERVER_ADDRESS: "localhost", names.SERVER_PORT: 4318}
-    spans = {names.COMPONENT_TYPE: "otlp_http_span_exporter", names.COMPONENT_NAME: "otlp_http_span_exporter/0", **place}
-    points = {names.COMPONENT_TYPE: "otlp_http_metric_exporter", names.COMPONENT_NAME: "otlp_http_metric_exporter/0", **place}
-    processor = {names.COMPONENT_TYPE: "batching_span_processor", names.COMPONENT_NAME: "batching_span_processor/0"}
+    spans = {
+        names.COMPONENT_TYPE: "otlp_http_span_exporter",
+        names.COMPONENT_NAME: "otlp_http_span_exporter/0",
+        **place,
+    }
+    points = {
+        names.COMPONENT_TYPE: "otlp_http_metric_exporter",
+        names.COMPONENT_NAME: "otlp_http_metric_exporter/0",
+        **place,
+    }
+    processor = {
+        names.COMPONENT_TYPE: "batching_span_processor",
+        names.COMPONENT_NAME: "batching_span_processor/0",
+    }
     while True:
         yield 5.0
         is_failing = failing[0] <= app.clock.now < failing[1]
         fault = {names.ERROR_TYPE: "ConnectionError"} if is_failing else {}
         seconds = 6.0 if is_failing else app.random.uniform(0.004, 0.03)
-        status = {} if is_failing else {names.HTTP_STATUS: 200}
         count = app.random.randrange(2, 9)
         counters[rows.SDK_SPANS_EXPORTED].add(count, {**spans, **fault})
         counters[rows.SDK_SPANS_PROCESSED].add(count, processor)
         counters[rows.SDK_POINTS_EXPORTED].add(180, {**points, **fault})
-        duration.record(seconds, {**spans, **fault, **status})
-        duration.record(seconds, {**points, **fault, **status})
+        duration.record(seconds, {**spans, **fault})
+        duration.record(seconds, {**points, **fault})
 
 
 def replay_log(app: App) -> None:
@@ -312,7 +343,9 @@ def replay_log(app: App) -> None:
     began = app.clock.now
     instruments = app.recorder.metrics.instruments
     instruments.losses.add(lambda: {"body": int((app.clock.now - began) // 900), "line": 0})
-    instruments.backlogs.add(lambda: Backlog(pending_lines=3 + int(app.clock.now / 15) % 9, failed_writes=0))
+    instruments.backlogs.add(
+        lambda: Backlog(pending_lines=3 + int(app.clock.now / 15) % 9, failed_writes=0)
+    )
 
 
 def structured_answers(app: App, model: Model) -> Happening:
@@ -331,12 +364,16 @@ def truncations(app: App, server: Server, model: Model) -> Happening:
     while True:
         yield app.random.expovariate(1 / 150)
         call = app.recorder.begin(server, "/api/chat", {"model": model.name, "stream": False})
-        kind = app.random.choice(("prompt_cut", "history_dropped", "history_dropped", "context_shift"))
+        kind = app.random.choice(
+            ("prompt_cut", "history_dropped", "history_dropped", "context_shift")
+        )
         app.recorder.metrics.count_truncation(call.start, kind)
         yield from app.recorder.document(call, 2.0, json.loads(final("Hello")))
 
 
-def resilient_calls(app: App, choose: Callable[[], tuple[Server, Model]], fallback: Server) -> Happening:
+def resilient_calls(
+    app: App, choose: Callable[[], tuple[Server, Model]], fallback: Server
+) -> Happening:
     """Calls that wait in a limiter, are repeated, fall back or are rejected."""
     while True:
         yield app.random.expovariate(1 / 12)
@@ -347,17 +384,25 @@ def resilient_calls(app: App, choose: Callable[[], tuple[Server, Model]], fallba
         if dice < 0.15:
             done = CallResilience(attempts=2, retried=("server_overloaded",), limiter_wait=0.0)
         elif dice < 0.22:
-            done = CallResilience(attempts=2, retried=("connect",), server_address=fallback.host, server_port=fallback.port)
+            done = CallResilience(
+                attempts=2,
+                retried=("connect",),
+                server_address=fallback.host,
+                server_port=fallback.port,
+            )
         elif dice < 0.3:
-            done = CallResilience(attempts=0, rejection=app.random.choice(("queue_full", "queue_timeout", "circuit_open")))
+            done = CallResilience(
+                attempts=0,
+                rejection=app.random.choice(("queue_full", "queue_timeout", "circuit_open")),
+            )
         if done.rejection is None:
             app.clock.at(app.clock.now, app.call(server, model, done))
             continue
         call = app.recorder.begin(server, "/api/chat", {"model": model.name}, resilience=done)
-        app.clock.at(app.clock.now, app.recorder.refuse(call, 0.0, RejectedByLimiter()))
+        app.clock.at(app.clock.now, app.recorder.refuse(call, 0.0, RejectedError()))
 
 
-class RejectedByLimiter(Exception):
+class RejectedError(Exception):
     """Stands for the error of a rejection."""
 
 
@@ -366,7 +411,6 @@ def often(app: App, seconds: float, make: Callable[[], Happening]) -> Happening:
     while True:
         yield app.random.expovariate(1 / seconds)
         app.clock.at(app.clock.now, later(make))
-
 
 
 def some(app: App, count: int, seconds: float, make: Callable[[], Happening]) -> Happening:

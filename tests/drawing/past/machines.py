@@ -82,7 +82,9 @@ class Server:
         if held is None or held.context != context:
             begin = self._make_room(now, model, held)
             load = begin - now + model.loads
-            held = self._loaded[model] = _Loaded(now + load, context, slots=[now + load] * self.slots)
+            held = self._loaded[model] = _Loaded(
+                now + load, context, slots=[now + load] * self.slots
+            )
         elif held.ready > now:
             load = held.ready - now
         slot = min(range(len(held.slots)), key=held.slots.__getitem__)

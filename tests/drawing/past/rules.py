@@ -42,11 +42,16 @@ def evaluate(prometheus: RealPrometheus, began: float, ended: float) -> None:
         ready = [rule for rule in recording if not _needs(rule) & names - stored - {rule["record"]}]
         if not ready:
             raise ValueError(f"rules need each other: {[rule['record'] for rule in recording]}")
-        _store(prometheus, (each for rule in ready for each in _recorded(prometheus, rule, began, ended)))
+        _store(
+            prometheus,
+            (each for rule in ready for each in _recorded(prometheus, rule, began, ended)),
+        )
         stored |= {rule["record"] for rule in ready}
         recording = [rule for rule in recording if rule not in ready]
     alerts = [rule for rule in rules if "alert" in rule]
-    _store(prometheus, (each for rule in alerts for each in _alerted(prometheus, rule, began, ended)))
+    _store(
+        prometheus, (each for rule in alerts for each in _alerted(prometheus, rule, began, ended))
+    )
 
 
 def _rules(folder: Path) -> Iterator[dict[str, Any]]:
@@ -59,7 +64,9 @@ def _needs(rule: Mapping[str, Any]) -> set[str]:
     return set(re.findall(r"\b\w+:[\w:]+", rule["expr"]))
 
 
-def _asked(prometheus: RealPrometheus, expr: str, began: float, ended: float) -> list[dict[str, Any]]:
+def _asked(
+    prometheus: RealPrometheus, expr: str, began: float, ended: float
+) -> list[dict[str, Any]]:
     found = prometheus.ask("query_range", query=expr, start=began, end=ended, step=_STEP)["result"]
     if any("histograms" in series for series in found):
         raise ValueError(f"the rig stores no histograms of rules, as of {expr}")
@@ -107,7 +114,9 @@ def _seconds(text: str) -> float:
 
 def _with_ends(samples: Samples, ended: float) -> Iterator[tuple[float, float | None]]:
     """Yield samples, and a marker where a series ends, as rules write it."""
-    for (time, value), following in zip(samples, [*samples[1:], (ended + _STEP, None)], strict=True):
+    for (time, value), following in zip(
+        samples, [*samples[1:], (ended + _STEP, None)], strict=True
+    ):
         yield time, value
         if time + _STEP < following[0]:
             yield time + _STEP, None

@@ -24,8 +24,9 @@ export function Heatmap({ panel, drawn, width, height, range }) {
 /** Cells with a count; a classic bucket is a row, a native one has bounds of its own. */
 function cellsOf(data, panel) {
   const least = panel.options.filterValues?.le ?? 0;
-  const isMap = (each) => [DataFrameType.HeatmapCells, DataFrameType.HeatmapRows].includes(each.meta?.type);
-  const found = data.filter(isMap).flatMap((frame) => (frame.meta.type === DataFrameType.HeatmapCells ? nativeCells(frame) : classicCells(frame)));
+  const native = data.find((each) => each.meta?.type === DataFrameType.HeatmapCells);
+  const rows = data.find((each) => each.meta?.type === DataFrameType.HeatmapRows);
+  const found = native ? nativeCells(native) : rows ? classicCells(rows) : [];
   return found.filter((cell) => cell.count > least);
 }
 
