@@ -1,16 +1,20 @@
-"""Limits graphs to the busiest models, as fifty lines cannot be told apart."""
+"""Limits panels to some models, as fifty lines cannot be told apart."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from dashboards.src.queries import BOARD
-from dashboards.src.vocabulary import BY_MODEL, GENAI
+from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_MODEL, GENAI
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.metric_names import label_name
 
-__all__ = ["OTHERS", "busiest", "other_models"]
+__all__ = ["MOST_LOADED", "OTHERS", "busiest", "longest_loaded", "other_models"]
 
 _MOST: Final = 10
+MOST_LOADED: Final = 15
+"""Models that `longest_loaded` keeps."""
 
 OTHERS: Final = "other models"
 """Legend of `other_models`."""
@@ -26,6 +30,16 @@ def busiest(query: str) -> str:
     return f"({query}) and {_BUSIEST}"
 
 
-def other_models(query: str) -> str:
-    """Return the sum over the other models; nothing if there are none."""
-    return f"sum(({query}) unless {_BUSIEST})"
+def other_models(query: str, *, by: Sequence[str] = ()) -> str:
+    """Return the sum over the other models, by other labels; nothing if there are none."""
+    grouped = f" by ({', '.join(map(label_name, by))}) " if by else ""
+    return f"sum{grouped}(({query}) unless {_BUSIEST})"
+
+
+_HELD: Final = BOARD.over("$__range").samples(rows.GPU_SHARE, by=BY_LISTED_MODEL)
+_LISTED: Final = ", ".join(map(label_name, BY_LISTED_MODEL))
+
+
+def longest_loaded(query: str) -> str:
+    """Return the part of a query by listed model that is about those longest in memory."""
+    return f"({query}) and on ({_LISTED}) topk({MOST_LOADED}, {_HELD})"

@@ -123,6 +123,8 @@ class Panel:
     width: int
     """Of 24 columns."""
     height: int
+    is_text: bool = False
+    """Whether it asks no data source."""
 
     def at(self, *, x: int, y: int, number: int) -> _Builder:
         """Return the builder of the panel at a position."""
@@ -184,7 +186,7 @@ def graph(  # noqa: PLR0913 - options of a graph
     return Panel(builder=builder, width=width, height=height)
 
 
-def stat(
+def stat(  # noqa: PLR0913 - options of a stat
     text: Text,
     target: Target,
     *,
@@ -193,20 +195,23 @@ def stat(
     steps: Steps = ((None, "blue"),),
     links: Sequence[Link] = (),
     is_over_time: bool = False,
+    is_named: bool = False,
     width: int = 3,
     height: int = 4,
 ) -> Panel:
-    """Return a single number; with `is_over_time` the last value, on a line graph.
+    """Return a number per series; with `is_over_time` the last value, on a line graph.
 
-    Without a value it shows the text of the panel, in grey.
+    `is_named` shows the legend above each number. Without a value it shows the text of the panel,
+    in grey.
     """
     builder = _texts(stat_builder.Panel(), text, unit, decimals)
     builder.with_target(_query(target, 0, is_instant=not is_over_time))
     builder.reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]))
     builder.color_mode(common.BigValueColorMode.VALUE)
-    builder.text_mode(common.BigValueTextMode.VALUE)
-    mode = common.BigValueGraphMode.AREA if is_over_time else common.BigValueGraphMode.NONE
-    builder.graph_mode(mode)
+    mode = common.BigValueTextMode
+    builder.text_mode(mode.VALUE_AND_NAME if is_named else mode.VALUE)
+    drawn = common.BigValueGraphMode
+    builder.graph_mode(drawn.AREA if is_over_time else drawn.NONE)
     builder.mappings([_nothing_is(text.no_value)]).thresholds(_thresholds(steps))
     builder.data_links(_links(links))
     return Panel(builder=builder, width=width, height=height)
@@ -328,7 +333,7 @@ def table(
 def note(title: str, content: str, *, width: int = 24, height: int = 3) -> Panel:
     """Return a text in Markdown."""
     builder = text_builder.Panel().title(title).mode(text_model.TextMode.MARKDOWN).content(content)
-    return Panel(builder=builder, width=width, height=height)
+    return Panel(builder=builder, width=width, height=height, is_text=True)
 
 
 # --- parts ------------------------------------------------------------------------------------

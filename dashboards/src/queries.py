@@ -20,6 +20,7 @@ from ollama_otel._telemetry.metric_names import label_name, metric_name, scraped
 
 __all__ = [
     "BOARD",
+    "GPU",
     "INSTANCE",
     "JOB",
     "MODEL",
@@ -28,9 +29,12 @@ __all__ = [
     "InvalidQueryError",
     "Queries",
     "at_server",
+    "by_gpu",
     "by_plain_model",
     "highest",
     "known",
+    "last_time",
+    "level",
     "or_zero",
     "per_minute",
     "share",
@@ -43,6 +47,8 @@ MODEL: Final = "model"
 """The label that `by_plain_model` makes."""
 SERVER: Final = "server"
 """The label that `at_server` makes."""
+GPU: Final = "gpu"
+"""The label that `by_gpu` makes."""
 
 _TARGET_LABELS: Final = (JOB, INSTANCE)
 _MANAGEMENT: Final = (rows.MANAGEMENT_DURATION, rows.TRANSFER_SIZE)
@@ -221,6 +227,12 @@ class Queries:
         if row.kind == "updowncounter" and offset is None:
             ranged = f"{ranged} and {self._is_reported(self._series(row, None))}"
         return _aggregate(how, row, by, ranged)
+
+    def samples(self, row: Instrument, *, by: Sequence[str]) -> str:
+        """Return the number of samples of any process up to the end of the graph; for `topk`."""
+        _expect(row, "gauge")
+        counted = self._either_way(row, None, f"count_over_time({{}}[{self.window}] @ end())")
+        return _aggregate("max", row, by, counted)
 
     # --- histograms -------------------------------------------------------------------------
 
@@ -421,6 +433,26 @@ def at_server(query: str) -> str:
     """Add the label `server`, such as `localhost:11434`, to a query by server."""
     labels = ", ".join(f'"{label_name(each)}"' for each in rows.SERVER_LABELS)
     return f'label_join({query}, "{SERVER}", ":", {labels})'
+
+
+def by_gpu(query: str) -> str:
+    """Add the label `gpu`, the end of the GPU's UUID, to a query by GPU."""
+    of_gpu = tuple(map(label_name, (names.HARDWARE_ID, names.HARDWARE_NAME)))
+    made = f'label_replace({query}, "{GPU}", "$1", "{of_gpu[0]}", ".*?(.{{1,4}})")'
+    return f"max by ({GPU}, {', '.join(of_gpu)}) ({made})"
+
+
+def level(query: str, bounds: Sequence[float]) -> str:
+    """Return how many of the bounds each value reaches."""
+    return f"({' + '.join(f'(({query}) >= bool {bound:g})' for bound in bounds)})"
+
+
+def last_time(condition: str, *, within: str, every: str) -> str:
+    """Return when a condition held last, in milliseconds since the epoch; for an instant query.
+
+    It is evaluated once in each period `every`, so the time may be too early by as much.
+    """
+    return f"1000 * max_over_time(timestamp({condition})[{within}:{every}])"
 
 
 def by_plain_model(query: str, attribute: str) -> str:
