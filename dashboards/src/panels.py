@@ -47,7 +47,14 @@ _WIDE: Final = 12
 """Columns from which on a legend fits beside the graph."""
 _LEGEND_WIDTH: Final = 300
 
-_SOFT_MAXIMUM: Final = {"percentunit": 0.05, "s": 0.1, "bytes": 2**20, "suffix:tokens/s": 10}
+_SOFT_MAXIMUM: Final = {
+    "percentunit": 0.05,
+    "s": 0.1,
+    "bytes": 2**20,
+    "Bps": 2**10,
+    "suffix:tokens/s": 10,
+    "none": 0.001,  # money
+}
 """Top of the axis by unit if all values are below it: without one, zeros get an axis up to 100."""
 
 DATASOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -210,6 +217,8 @@ def stat(  # noqa: PLR0913 - options of a stat
     builder.color_mode(common.BigValueColorMode.VALUE)
     mode = common.BigValueTextMode
     builder.text_mode(mode.VALUE_AND_NAME if is_named else mode.VALUE)
+    if is_named:
+        builder.text(common_builder.VizTextDisplayOptions().title_size(18).value_size(34))
     drawn = common.BigValueGraphMode
     builder.graph_mode(drawn.AREA if is_over_time else drawn.NONE)
     builder.mappings([_nothing_is(text.no_value)]).thresholds(_thresholds(steps))
@@ -236,6 +245,8 @@ def bars(
     builder.display_mode(common.BarGaugeDisplayMode.BASIC).show_unfilled(show_unfilled=False)
     builder.name_placement(common.BarGaugeNamePlacement.TOP)
     builder.value_mode(common.BarGaugeValueMode.TEXT)
+    # Otherwise long names are large and cut off if there are few bars.
+    builder.text(common_builder.VizTextDisplayOptions().title_size(14))
     builder.mappings([_nothing_is(text.no_value)]).thresholds(_thresholds(steps))
     builder.data_links(_links(links))
     return Panel(builder=builder, width=width, height=height)

@@ -22,7 +22,7 @@ from ollama_otel._telemetry.metric_names import label_name
 _NO_PRICES: Final = "no price file: configure(prices=...)"
 _NO_PRICE: Final = "no prices"
 _NO_BUDGETS: Final = "no budgets in the price file, or nothing used of them"
-_NO_GPU: Final = "no NVIDIA GPU in the machines of the apps"
+_NO_IDLE_GPU: Final = "no NVIDIA GPU, or a model was always loaded"
 _BY_CURRENCY: Final = (names.COST_CURRENCY,)
 _BY_MODEL: Final = (*BY_MODEL, *_BY_CURRENCY)
 """Apps may have price files of different currencies, whose sum means nothing."""
@@ -185,7 +185,7 @@ _WHICH: Final[Sequence[Panel]] = (
                 query=f"1000000 * ({RANGE.total(rows.COST, by=_BY_MODEL)} > 0) / {_ON_MODEL} "
                 f"({RANGE.sum_total(TOKENS, by=BY_MODEL)} > 0)",
                 unit="none",
-                width=135,
+                width=155,
             ),
             "time": Column(
                 title="GPU time", query=_by_model(rows.COST_GPU_TIME), unit="s", width=100
@@ -379,7 +379,7 @@ _POWER: Final[Sequence[Panel]] = (
             means="Power of the GPUs while no model is loaded: what idle_watts of the price file "
             "should be, plus the rest of the machine. Empty while a model is loaded.",
             do="To measure it, run `ollama stop` for every model, and wait for a minute.",
-            no_value=_NO_GPU,
+            no_value=_NO_IDLE_GPU,
         ),
         Target(
             query=by_gpu(

@@ -70,7 +70,7 @@ _NUMBERS: Final[Sequence[Panel]] = (
     ),
     stat(
         Text(
-            title="Models in memory now",
+            title="Models loaded now",
             means="Models in the memory of all watched servers.",
             do="At `OLLAMA_MAX_LOADED_MODELS` of a server, the next model evicts another one.",
             no_value=_NO_SERVER,
@@ -167,7 +167,7 @@ _SERVERS: Final[Sequence[Panel]] = (
                     last_time(f"{_UP} == 1", within="$__range", every="$export_interval")
                 ),
                 unit="dateTimeFromNow",
-                width=130,
+                width=140,
             ),
             _VERSION: Column(title="Version", width=90),
             "info": Column(
@@ -179,7 +179,7 @@ _SERVERS: Final[Sequence[Panel]] = (
                 is_hidden=True,
             ),
             "loaded": Column(
-                title="In memory", query=at_server(_LOADED), unit="locale", decimals=0, width=95
+                title="In memory", query=at_server(_LOADED), unit="locale", decimals=0, width=105
             ),
             "installed": Column(
                 title="On disk",

@@ -48,7 +48,6 @@ def _places() -> dict[str, Column]:
     return {
         SERVER_NAME: Column(
             title="Server",
-            width=150,
             links=[to_board(SERVER, "Only this server", server=cell("Address"), port=cell("Port"))],
         )
     }
@@ -69,16 +68,17 @@ def _named(query: str) -> str:
     return at_server(by_plain_model(query, names.MODEL_NAME))
 
 
-def _memory(memory: str) -> str:
-    where = {names.MEMORY_TYPE: f'="{memory}"'}
-    return _named(Q.gauge(rows.MEMORY_USAGE, by=BY_LISTED_MODEL, where=where, how="max"))
-
+_MEMORY: Final = "sum by ({}) ({})".format(
+    ", ".join(map(label_name, BY_LISTED_MODEL)),
+    Q.gauge(rows.MEMORY_USAGE, by=(*BY_LISTED_MODEL, names.MEMORY_TYPE), how="max"),
+)
+"""On GPU and CPU together."""
 
 HELD: Final = table(
     Text(
         title="In memory now",
-        means="The models in memory of each server: share on the GPU, memory, context length per "
-        "request, and time until an idle model is unloaded.",
+        means="The models in memory of each server: share on the GPU, memory on GPU and CPU "
+        "together, context length per request, and time until an idle model is unloaded.",
         do="A GPU share below 100 % is slow, and below 10 % the model runs on the CPU: lower "
         "`num_ctx`, use a smaller quantization or free GPU memory. No time to unload: the model "
         "stays until it is unloaded on request. A click opens the latency of that model.",
@@ -93,32 +93,27 @@ HELD: Final = table(
             unit="percentunit",
             decimals=0,
             steps=GPU_SHARE,
-            width=75,
+            width=85,
         ),
-        "gpu": Column(
-            title="GPU memory", query=_memory("gpu"), unit="bytes", decimals=1, width=100
-        ),
-        "cpu": Column(
-            title="CPU memory", query=_memory("cpu"), unit="bytes", decimals=1, width=100
-        ),
+        "memory": Column(title="Memory", query=_named(_MEMORY), unit="bytes", decimals=1, width=95),
         "context": Column(
             title="Context",
             query=_named(Q.gauge(rows.CONTEXT_LENGTH, by=BY_LISTED_MODEL, how="max")),
             unit="locale",
             decimals=0,
-            width=80,
+            width=85,
         ),
         "expiry": Column(
             title="Unloaded in",
             query=_named(Q.gauge(rows.EXPIRY, by=BY_LISTED_MODEL, how="max")),
             unit="s",
             decimals=0,
-            width=95,
+            width=115,
         ),
         **_hidden(),
     },
-    sort="CPU memory",
-    width=15,
+    sort="Memory",
+    width=14,
 )
 
 EVICTIONS: Final = table(
@@ -143,7 +138,7 @@ EVICTIONS: Final = table(
         **_hidden(),
     },
     sort="Times",
-    width=9,
+    width=10,
 )
 
 COURSE: Final[Sequence[Panel]] = (
@@ -259,8 +254,8 @@ CHANGES: Final[Sequence[Panel]] = (
             no_value=_NO_CHANGE,
         ),
         Target(
-            query=f"topk({_MOST_LINES}, "
-            f"{Q.over('15m').watched_total(rows.RELOADS, by=(names.MODEL_NAME,))})",
+            query=f"round(topk({_MOST_LINES}, "
+            f"{Q.over('15m').watched_total(rows.RELOADS, by=(names.MODEL_NAME,))}))",
             legend=_MODEL,
         ),
         unit="locale",
