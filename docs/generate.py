@@ -101,6 +101,7 @@ Metrics of models in memory need `configure(residency=True)`; those of the SDK c
 """
 _BESIDE_METRICS = """
 `ollama.client.phase.time` has the label `ollama.phase`: `resilience` (limiter, failed attempts, waits between them), `load`, `queue_estimate`, `prompt_eval`, `eval`, `unaccounted`, and `client` (beyond the server's total). They add up to the durations of the calls.
+`ollama.client.finish_reasons` has the reason that spans have in `gen_ai.response.finish_reasons`; a reason that is not known is `_OTHER`. Calls with another outcome than `completed` have no reason: the duration counts them, by `ollama.outcome`.
 A decode rate is `rate(output tokens) / rate(phase eval)`.
 
 Metrics `hw.*` come from NVML, with an NVIDIA GPU and `pip install 'ollama_otel[nvidia]'`, for all programs that use the GPU.

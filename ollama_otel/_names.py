@@ -68,6 +68,7 @@ EXCEPTION_MESSAGE: Final = "exception.message"
 
 OLLAMA_OPERATION_NAME: Final = "ollama.operation.name"
 OUTCOME: Final = "ollama.outcome"
+FINISH_REASON: Final = "ollama.finish_reason"
 COLD_START: Final = "ollama.cold_start"
 QUEUE_ESTIMATE: Final = "ollama.queue.estimated_duration"
 DECODE_RATE: Final = "ollama.decode.rate"

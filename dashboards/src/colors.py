@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 __all__ = [
+    "FINISH_REASONS",
     "GPU_SHARE",
     "GPU_SHARE_BOUNDS",
     "GPU_SHARE_LEVELS",
@@ -47,6 +48,12 @@ OUTCOMES: Final[Mapping[str, Color]] = {
     "failed": "red",
     "abandoned": "orange",
     "cancelled": "purple",
+}
+
+FINISH_REASONS: Final[Mapping[str, Color]] = {
+    "stop": "green",
+    "length": "orange",
+    "tool_call": "blue",
 }
 
 PHASES: Final[Mapping[str, Color]] = {

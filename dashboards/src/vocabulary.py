@@ -13,6 +13,7 @@ __all__ = [
     "BY_LISTED_MODEL",
     "BY_MODEL",
     "BY_SERVER",
+    "CUT",
     "FAILED",
     "GENAI",
     "GENERATED",
@@ -44,6 +45,8 @@ BY_LISTED_MODEL: Final = (names.MODEL_NAME, *BY_SERVER)
 FAILED: Final = {names.ERROR_TYPE: '!=""'}
 REFUSED: Final = {names.HTTP_STATUS: '!=""', names.ERROR_TYPE: '=""'}
 """Exports that the receiver answered with an error status; they have no error type."""
+CUT: Final = {names.FINISH_REASON: '="length"'}
+"""Answers that ended at `num_predict` or at the end of the context."""
 GENERATED: Final = {names.OPERATION_NAME: '!="embeddings"'}
 """Calls that generate tokens."""
 INPUT: Final = {names.TOKEN_TYPE: '="input"'}

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from ollama_otel._monitoring.board_file import BoardFile, BoardPanel, PanelQuery, Timing
-from ollama_otel._monitoring.diagnosis import NO_FAULT, Diagnosis, Finding, State, worst
+from ollama_otel._monitoring.diagnosis import (
+    NO_FAULT,
+    RULES_LOADED,
+    Diagnosis,
+    Finding,
+    State,
+    worst,
+)
 from ollama_otel._monitoring.files import rule_files
 from ollama_otel._monitoring.prometheus_api import PrometheusServer, QueryRefusedError
 from ollama_otel._monitoring.promql_selectors import selectors_of
@@ -108,7 +115,7 @@ def check(
         for selector in selectors_of(query.expression)
     }
     ours = {name for row in all_instruments() for name in series_names(row)}
-    present = prometheus.series_of(asked | ours, within=range_, at=now)
+    present = prometheus.series_of(asked | ours | {RULES_LOADED}, within=range_, at=now)
     diagnosis = Diagnosis(
         prometheus=prometheus, timing=timing, now=now, present=present, chosen=chosen or {}
     )

@@ -18,7 +18,15 @@ from ollama_otel._monitoring.promql_selectors import Selector, selectors_of
 from ollama_otel._telemetry.instruments import EVIDENCE, Instrument
 from ollama_otel._telemetry.metric_names import instrument_of, metric_name
 
-__all__ = ["NO_FAULT", "Diagnosis", "Finding", "State", "state_of_absent", "worst"]
+__all__ = [
+    "NO_FAULT",
+    "RULES_LOADED",
+    "Diagnosis",
+    "Finding",
+    "State",
+    "state_of_absent",
+    "worst",
+]
 
 State = Literal["data", "nothing", "off", "waiting", "filtered", "stale", "missing", "error"]
 """From best to worst.
@@ -34,6 +42,10 @@ State = Literal["data", "nothing", "off", "waiting", "filtered", "stale", "missi
 NO_FAULT: Final[frozenset[State]] = frozenset({"data", "nothing", "off"})
 """States of a panel that is as it should be."""
 
+RULES_LOADED: Final = "ollama_otel:rules:loaded"
+"""A recording rule that is always 1, so it is present if and only if the rules are loaded."""
+_OF_ALERTS: Final = frozenset({"ALERTS", "ALERTS_FOR_STATE"})
+"""Metrics that Prometheus makes of pending and firing alerts."""
 _MOST_VALUES: Final = 6
 """Label values that a message lists."""
 _SEARCHES: Final = (("1d", "5m"), ("30d", "1h"))
@@ -127,6 +139,8 @@ class Diagnosis:
         return Finding(state="filtered", reason=self._other_values(board, first))
 
     def _of_absent(self, metric: str, names: set[str]) -> Finding:
+        if metric in _OF_ALERTS and RULES_LOADED in self.present:
+            return Finding(state="nothing", reason="no alert is pending or fires")
         instrument = instrument_of(metric)
         state = state_of_absent(instrument, self.present) if instrument else "missing"
         if known := self.prometheus.known_names(names):
@@ -195,6 +209,6 @@ class Diagnosis:
 def _why_absent(metric: str, instrument: Instrument | None) -> str:
     if instrument is not None:
         return f"no app sends {metric_name(instrument)}: it comes from {instrument.emitted_by}"
-    if ":" in metric:
+    if ":" in metric or metric in _OF_ALERTS:
         return f"no recording rule produces {metric}: load the rules (rule_files)"
     return f"{metric} is absent, and ollama_otel does not send it"

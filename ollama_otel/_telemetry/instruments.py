@@ -227,6 +227,15 @@ PHASE_TIME: Final = _counter(
     labels=(*CALL_LABELS, names.PHASE),
     **_CALL_ENDS,
 )
+FINISH_REASONS: Final = _counter(
+    name="ollama.client.finish_reasons",
+    unit="{call}",
+    description="Completed calls of chat and generate, by ollama.finish_reason: stop, length, "
+    "tool_call; absent if the server did not say.",
+    labels=(*CALL_LABELS, names.FINISH_REASON),
+    requires="event",
+    emitted_by="calls of chat and generate that complete",
+)
 ACTIVE_REQUESTS: Final = Instrument(
     name="ollama.client.request.active",
     kind="updowncounter",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -50,6 +51,7 @@ class _Series:
     """Counts and sums of calls with the same labels; guarded by the lock of `Instruments`."""
 
     __slots__ = (
+        "_finishes",
         "_pending",
         "_sums",
         "active",
@@ -73,6 +75,7 @@ class _Series:
         self.by_end: dict[tuple[str, str | None], Labels] = {}
         self.active = 0
         self._sums: defaultdict[Sum, float] = defaultdict(float)
+        self._finishes: Tally[str | None] = Tally()
         self._pending: list[CallRecord] = []
 
     def add(self, record: CallRecord) -> None:
@@ -87,6 +90,10 @@ class _Series:
         amounts = list(map(self._amounts, self._pending))
         for name in dict.fromkeys(chain.from_iterable(amounts)):
             self._sums[name] += sum(map(methodcaller("get", name, 0), amounts))
+        if self.is_inference and self.response == "completion":
+            self._finishes.update(
+                record.finish_reason for record in self._pending if record.outcome == "completed"
+            )
         self._pending.clear()
 
     def _amounts(self, record: CallRecord) -> Mapping[Any, float]:
@@ -108,11 +115,18 @@ class _Series:
         self._add_up()
         return self._sums
 
+    @property
+    def finishes(self) -> Mapping[str | None, int]:
+        """The number of completed calls that generate, by finish reason."""
+        self._add_up()
+        return self._finishes
+
     def without_calls(self) -> _Series:
         """Return the same sums, without the running calls."""
         series = _Series(self.base, self.response, is_inference=self.is_inference)
         series.is_settled = self.is_settled
         series._sums.update(self.sums)
+        series._finishes.update(self.finishes)
         return series
 
     def ended(self, outcome: str, error_type: str | None) -> Labels:
@@ -180,6 +194,7 @@ class Instruments:
         self.truncations = _counter(meter, rows.TRUNCATIONS)
         self._observe(meter, rows.ACTIVE_REQUESTS, Instruments._active)
         self._observe(meter, rows.PHASE_TIME, Instruments._phases)
+        self._observe(meter, rows.FINISH_REASONS, Instruments._finish_reasons)
         self._observe(meter, rows.TRANSFER_SIZE, Instruments._transfers)
         self._observe(meter, rows.LOG_DROPPED, Instruments._dropped)
         self._observe(meter, rows.LOG_PENDING, _backlog_reader("pending_lines"))
@@ -219,6 +234,12 @@ class Instruments:
             for phase in rows.PHASES:
                 if (seconds := series.sums.get(phase)) is not None:
                     yield Measurement(seconds, {**series.base, names.PHASE: phase})
+
+    def _finish_reasons(self) -> Iterator[Measurement]:
+        for series in self.series.values():
+            for reason, count in series.finishes.items():
+                known = {} if reason is None else {names.FINISH_REASON: reason}
+                yield Measurement(count, {**series.base, **known})
 
     def _transfers(self) -> Iterator[Measurement]:
         for series in self.series.values():

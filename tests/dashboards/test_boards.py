@@ -332,7 +332,7 @@ def test_the_first_screen_of_the_overview_says_what_is_wrong() -> None:
         ("stat", "In flight now"),
         ("stat", "Servers down now"),
         ("timeseries", "Calls per minute by model"),
-        ("timeseries", "Calls that did not complete"),
+        ("timeseries", "Calls that failed, ended early or were cut"),
         ("timeseries", "Duration and first token"),
         ("table", "Alerts"),
         ("table", "By server"),

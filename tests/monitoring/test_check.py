@@ -12,10 +12,11 @@ from typing import Any, get_args
 
 import pytest
 
+from dashboards.src.recording import LOADED
 from ollama_otel._monitoring import MonitoringError
 from ollama_otel._monitoring.board_file import BoardFile, Timing, read_board_file
 from ollama_otel._monitoring.check import CheckReport, PanelReport, check
-from ollama_otel._monitoring.diagnosis import State, state_of_absent
+from ollama_otel._monitoring.diagnosis import RULES_LOADED, State, state_of_absent
 from ollama_otel._monitoring.prometheus_api import PrometheusServer
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import (
@@ -408,6 +409,21 @@ def test_with_the_feature_on_only_the_event_is_missing(tmp_path: Path) -> None:
     with answering(prometheus_that()) as server:
         _, found = checked(server.url, tmp_path, *panels)
     assert found["evictions"].state == "off"
+
+
+def test_no_alert_is_no_fault_if_the_rules_are_loaded(tmp_path: Path) -> None:
+    assert RULES_LOADED == LOADED
+    panels = (panel("alerts", 'ALERTS{alertstate="firing"}'), panel("since", "ALERTS_FOR_STATE"))
+    loaded = {"metric": {"__name__": RULES_LOADED}, "value": [1, "1"]}
+    counts = {"resultType": "vector", "result": [loaded]}
+    with answering(prometheus_that(query=counts)) as server:
+        _, found = checked(server.url, tmp_path, *panels)
+    assert {each.state for each in found.values()} == {"nothing"}
+    assert found["alerts"].reason == "no alert is pending or fires"
+    with answering(prometheus_that()) as server:
+        _, found = checked(server.url, tmp_path, *panels)
+    assert {each.state for each in found.values()} == {"missing"}
+    assert "load the rules" in str(found["since"].reason)
 
 
 # --- boards and metrics ---------------------------------------------------------------------------

@@ -33,6 +33,7 @@ EMPTY: Mapping[tuple[str, str, str], str] = {
     ("ollama-otel-server", "GPU power", "A"): NO_GPU,
     ("ollama-otel-server", "GPU energy", "A"): NO_GPU,
     ("ollama-otel-server", "Spans dropped before export", "A"): "the queue was never full",
+    ("ollama-otel-overview", "Finish reasons", "B"): "the server reported every finish reason",
 }
 """Queries, by board, panel and letter, that are expected to be empty, and the reason."""
 MAY_BE_EMPTY: Mapping[tuple[str, str, str], str] = {
@@ -199,10 +200,11 @@ def test_the_totals_of_the_overview_are_exact(
 ) -> None:
     calls = [fact for fact in workload.facts if fact.is_inference]
     failed = [fact for fact in calls if fact.outcome == "failed"]
-    tokens: dict[str, Counter[tuple[str | None, ...]]] = {"E": Counter(), "F": Counter()}
+    tokens: dict[str, Counter[tuple[str | None, ...]]] = {"A": Counter(), "B": Counter()}
     for fact in calls:
-        tokens["E"][fact.model,] += fact.input_tokens or 0
-        tokens["F"][fact.model,] += fact.output_tokens or 0
+        tokens["A"][fact.model,] += fact.input_tokens or 0
+        tokens["B"][fact.model,] += fact.output_tokens or 0
+    cut = [f for f in calls if f.outcome == "completed" and f.finish_reason == "length"]
     cold = [fact for fact in calls if (fact.load_duration or 0) >= 0.1]
     for panel, ref, expected in (
         ("Calls", "A", {(): len(calls)}),
@@ -220,10 +222,11 @@ def test_the_totals_of_the_overview_are_exact(
         ("Outcomes", "A", counted(fact.outcome for fact in calls)),
         ("By app", "A", {(job,): len(calls)}),
         ("By app", "B", {(job,): pytest.approx(len(failed) / len(calls))}),
-        ("By app", "C", {(job,): sum((tokens["E"] + tokens["F"]).values())}),
+        ("By app", "C", {(job,): sum((tokens["A"] + tokens["B"]).values())}),
         ("By model", "A", counted(fact.model for fact in calls)),
         ("By model", "B", {(fact.model,): 0 for fact in calls} | counted(f.model for f in failed)),
-        *(("By model", ref, dict(+of_side)) for ref, of_side in tokens.items()),
+        ("By model", "C", {(fact.model,): 0 for fact in calls} | counted(f.model for f in cut)),
+        *(("Tokens by model", ref, dict(+of_side)) for ref, of_side in tokens.items()),
     ):
         found = figures("ollama-otel-overview", panel, ref, workload, prometheus, job)
         assert found == expected, (panel, ref)

@@ -182,6 +182,17 @@ def test_phases_add_up_to_those_of_the_calls(stored: Stored) -> None:
     assert stored.totals(name, *CALL, "ollama_phase") == pytest.approx(dict(expected))
 
 
+def test_finish_reasons_are_counted_exactly(stored: Stored) -> None:
+    expected = Counter(
+        (*place(fact), fact.finish_reason)
+        for fact in stored.workload.facts
+        if fact.is_inference and fact.is_completion and fact.outcome == "completed"
+    )
+    name = "ollama_client_finish_reasons_total"
+    assert stored.totals(name, *CALL, "ollama_finish_reason") == expected
+    assert {"stop", "length", "tool_call"} <= {key[-1] for key in expected}
+
+
 def test_bytes_moved_are_counted_exactly(stored: Stored) -> None:
     expected = added(stored.workload.facts, lambda fact: fact.model, lambda fact: fact.moved_bytes)
     name = "ollama_client_transfer_size_bytes_total"

@@ -88,6 +88,7 @@ def test_a_chat(capture: Capture) -> None:
             ({"gen_ai.token.type": "input"}, 10, 1),
             ({"gen_ai.token.type": "output"}, 30, 1),
         ],
+        "ollama.client.finish_reasons": [({"ollama.finish_reason": "stop"}, 1, None)],
         "ollama.client.load.duration": [({}, 0.5, 1)],
         "ollama.client.phase.time": [
             ({"ollama.phase": "client"}, 1.0, None),
@@ -115,6 +116,7 @@ def test_a_chat_in_the_newer_words(capture: Capture) -> None:
         "gen_ai.client.inference.usage.output_tokens": [
             ({"gen_ai.token.modality": "unknown"}, 30, None)
         ],
+        "ollama.client.finish_reasons": [({"ollama.finish_reason": "stop"}, 1, None)],
         "ollama.client.load.duration": [({}, 0.5, 1)],
         "ollama.client.phase.time": [
             ({"ollama.phase": "client"}, 1.0, None),
@@ -265,6 +267,43 @@ def test_a_load(capture: Capture) -> None:
     }
 
 
+def test_completed_calls_are_counted_by_their_finish_reason(capture: Capture) -> None:
+    scene = Scene(capture)
+    for _ in range(2):
+        scene.play(chat("Hi"), final())
+    scene.play(chat("Hi"), final(done_reason="length"))
+    scene.play(chat(tool_calls=[tool_call("Rome")]), final(), body={**HELLO, "tools": [WEATHER]})
+    scene.play(chat("Hi"), final(done_reason="the user's own words"))
+    scene.play(chat("Hi"), final(done_reason=None))
+    scene.play(
+        part(response="Hi", done=True, done_reason="length"),
+        path="/api/generate",
+        body={"model": "m", "prompt": "Hi"},
+    )
+    assert seen(capture)["ollama.client.finish_reasons"] == [
+        ({}, 1, None),
+        (
+            {"gen_ai.operation.name": "text_completion", "ollama.finish_reason": "length"},
+            1,
+            None,
+        ),
+        ({"ollama.finish_reason": "_OTHER"}, 1, None),
+        ({"ollama.finish_reason": "length"}, 1, None),
+        ({"ollama.finish_reason": "stop"}, 2, None),
+        ({"ollama.finish_reason": "tool_call"}, 1, None),
+    ]
+
+
+def test_only_completed_calls_that_generate_have_a_finish_reason(capture: Capture) -> None:
+    scene = Scene(capture)
+    scene.play(chat("x"), final(), stops_after=1)
+    scene.play(asyncio.CancelledError())
+    scene.play(b"{}", status=429)
+    scene.play(4.0, LOADED.rstrip(), **LOAD)
+    scene.play(*EMBEDDING, **EMBED)
+    assert "ollama.client.finish_reasons" not in seen(capture)
+
+
 def test_a_failure(capture: Capture) -> None:
     Scene(capture).play(0.5, b'{"error":"server busy"}', status=503, content_type=JSON)
     assert seen(capture) == {
@@ -320,6 +359,7 @@ def test_labels_are_few_and_of_a_closed_list(capture: Capture, settings: Setting
         "ollama.operation.name",
         "ollama.outcome",
         "ollama.phase",
+        "ollama.finish_reason",
     }
 
 

@@ -286,6 +286,7 @@ def test_our_own_instruments_have_these_kinds_and_units() -> None:
         "ollama.client.queue.estimated_duration": ("histogram", "s", False),
         "ollama.client.stream.longest_gap": ("histogram", "s", False),
         "ollama.client.phase.time": ("counter", "s", True),
+        "ollama.client.finish_reasons": ("counter", "{call}", True),
         "ollama.client.request.active": ("updowncounter", "{request}", True),
         "ollama.client.transfer.size": ("counter", "By", True),
         "ollama.client.structured.answers": ("counter", "{answer}", True),

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from dashboards.src.busiest import OTHERS, busiest, other_models
-from dashboards.src.colors import OUTCOMES, QUANTILES, SHARE_OF_FAILURES, TOKEN_TYPES, UP_OR_DOWN
+from dashboards.src.colors import (
+    FINISH_REASONS,
+    OUTCOMES,
+    QUANTILES,
+    SHARE_OF_FAILURES,
+    TOKEN_TYPES,
+    UP_OR_DOWN,
+)
 from dashboards.src.firing import ALERT, FIRING_COUNT, FIRING_SINCE, WHERE
 from dashboards.src.layout import Board, Row
 from dashboards.src.links import LATENCY, SERVER, cell, label, to_board, to_runbook, to_traces
@@ -17,6 +24,7 @@ from dashboards.src.queries import SERVER as SERVER_NAME
 from dashboards.src.vocabulary import (
     BY_MODEL,
     BY_SERVER,
+    CUT,
     FAILED,
     GENAI,
     GENERATED,
@@ -186,15 +194,19 @@ _COURSE: Final[Sequence[Panel]] = (
     ),
     graph(
         Text(
-            title="Calls that did not complete",
+            title="Calls that failed, ended early or were cut",
             means="Shares of the calls that failed, that were abandoned (the caller closed the "
-            "stream early) or cancelled (the task of the caller was cancelled).",
+            "stream early), cancelled (the task of the caller was cancelled) or cut (the answer "
+            "reached `num_predict` or the end of the context: `length`).",
             do="Many abandoned or cancelled calls: users do not wait that long; see the time to "
-            "the first token.",
+            "the first token. Many cut ones: raise `num_predict` or `num_ctx`.",
         ),
         *(_outcome_share(each) for each in ("failed", "abandoned", "cancelled")),
+        Target(
+            query=share(Q.rate(rows.FINISH_REASONS, where=CUT), Q.count(_DURATION)), legend="cut"
+        ),
         unit="percentunit",
-        colors=OUTCOMES,
+        colors={**OUTCOMES, "cut": "blue"},
         steps=SHARE_OF_FAILURES,
         width=8,
         height=7,
@@ -298,9 +310,9 @@ _WHICH: Final[Sequence[Panel]] = (
     table(
         Text(
             title="By model",
-            means="Calls of each model in the time range: how many failed, p90 of the time to the "
-            "first token and of the duration, and tokens as counted by the server.",
-            do="Start with models that have errors or far more tokens than expected. A click opens "
+            means="Calls of each model in the time range: how many failed, how many answers were "
+            "cut (`length`), and p90 of the time to the first token and of the duration.",
+            do="Start with models that have errors, or are much slower than usual. A click opens "
             "the latency of that model.",
         ),
         {
@@ -318,6 +330,16 @@ _WHICH: Final[Sequence[Panel]] = (
                 steps=((None, "text"), (1, "red")),
                 width=65,
             ),
+            "cut": Column(
+                title="Cut",
+                query=or_zero(
+                    RANGE.total(rows.FINISH_REASONS, by=BY_MODEL, where=CUT), _CALLS_BY_MODEL
+                ),
+                unit="locale",
+                decimals=0,
+                steps=((None, "text"), (1, "orange")),
+                width=60,
+            ),
             "start": Column(
                 title="First token",
                 query=known(RANGE.quantile_total(0.9, _START, by=BY_MODEL)),
@@ -331,20 +353,6 @@ _WHICH: Final[Sequence[Panel]] = (
                 unit="s",
                 decimals=2,
                 width=80,
-            ),
-            "input": Column(
-                title="Tokens in",
-                query=f"{RANGE.sum_total(TOKENS, by=BY_MODEL, where=INPUT)} > 0",
-                unit="locale",
-                decimals=0,
-                width=90,
-            ),
-            "output": Column(
-                title="Tokens out",
-                query=f"{RANGE.sum_total(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0",
-                unit="locale",
-                decimals=0,
-                width=90,
             ),
         },
         sort="Calls",
@@ -399,6 +407,34 @@ _ERRORS: Final[Sequence[Panel]] = (
             ),
         },
         sort="Calls",
+        width=12,
+    ),
+    graph(
+        Text(
+            title="Finish reasons",
+            means="Completed calls of chat and generate per minute, by finish reason. stop: the "
+            "model ended its answer. length: the answer was cut at `num_predict` or at the end of "
+            "the context. tool_call: the model called tools.",
+            do="Many with length: raise `num_predict` or `num_ctx`, or ask for shorter answers.",
+        ),
+        Target(
+            query=per_minute(
+                Q.rate(
+                    rows.FINISH_REASONS,
+                    by=(names.FINISH_REASON,),
+                    where={names.FINISH_REASON: '!=""'},
+                )
+            ),
+            legend=legend(names.FINISH_REASON),
+        ),
+        Target(
+            query=per_minute(Q.rate(rows.FINISH_REASONS, where={names.FINISH_REASON: '=""'})),
+            legend="none reported",
+        ),
+        unit="suffix:/min",
+        colors={**FINISH_REASONS, "none reported": "text"},
+        is_stacked=True,
+        width=10,
     ),
     bars(
         Text(
@@ -515,6 +551,12 @@ _LATENCY: Final[Sequence[Panel]] = (
     ),
 )
 
+_EVAL: Final = {names.PHASE: '="eval"'}
+_TIME_PER_TOKEN: Final = (
+    f"{Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)}"
+    f" / ({Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0)"
+)
+
 _TOKEN_FLOW: Final[Sequence[Panel]] = (
     graph(
         Text(
@@ -556,6 +598,47 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
         ),
         unit="suffix:tokens",
         colors=TOKEN_TYPES,
+        width=8,
+    ),
+    graph(
+        Text(
+            title="Time per output token by model",
+            means="Mean time to generate one token: time of generation of all calls, divided by "
+            "their tokens; the ten models with most calls.",
+            do="A sudden rise: see the GPU share on the server board; if it is unchanged, other "
+            "work or more calls at once use the GPU.",
+        ),
+        Target(query=busiest(_TIME_PER_TOKEN), legend=_MODEL),
+        unit="s",
+        links=[_OF_MODEL],
+        width=8,
+    ),
+    table(
+        Text(
+            title="Tokens by model",
+            means="Tokens of each model in the time range, as counted by the server: input (the "
+            "prompts, with cached tokens) and output (generated).",
+            do="Start with models that have far more tokens than expected.",
+        ),
+        {
+            label_name(names.REQUEST_MODEL): Column(title="Model", links=[_MODEL_OF_ROW]),
+            "input": Column(
+                title="Tokens in",
+                query=f"{RANGE.sum_total(TOKENS, by=BY_MODEL, where=INPUT)} > 0",
+                unit="locale",
+                decimals=0,
+                width=90,
+            ),
+            "output": Column(
+                title="Tokens out",
+                query=f"{RANGE.sum_total(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0",
+                unit="locale",
+                decimals=0,
+                width=90,
+            ),
+        },
+        sort="Tokens in",
+        width=8,
     ),
 )
 

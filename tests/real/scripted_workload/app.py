@@ -112,6 +112,7 @@ class Fact:
     output_tokens: int | None
     phases: dict[str, float]
     moved_bytes: int | None
+    finish_reason: str | None
     num_ctx: int | None
     """As sent."""
 
@@ -159,6 +160,7 @@ class _CallWriterFollower(CallFollower):
                 phases=dict(record.phases),
                 num_ctx=start.request.options.get("num_ctx"),
                 moved_bytes=record.progress.moved_bytes,
+                finish_reason=record.finish_reason,
             )
         )
 
@@ -210,6 +212,7 @@ class App:
                 list(client.chat(AGENT, messages=asked(question), stream=True))
         client.generate(AGENT, "Hello")
         list(client.generate(AGENT, "Write a short poem about programming.", stream=True))
+        client.chat(AGENT, messages=asked("Tell me a story."), options={"num_predict": 3})
         client.embed(EMBED, ["one", "two", "three"])
         client.embeddings(EMBED, "one")
         list(client.chat(THINKER, messages=asked("Why is the sky blue?"), stream=True))
