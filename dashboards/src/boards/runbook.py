@@ -29,7 +29,7 @@ _BOARDS: Final = {
     each.BOARD.title: each.BOARD.uid for each in (agents, cost, latency, overview, server)
 }
 
-_CHARACTERS: Final = 90
+_CHARACTERS: Final = 95
 """In a line of a panel of half the width, on a screen of 1600 pixels."""
 _LINE: Final = 22
 _UNIT: Final = 38
@@ -86,7 +86,7 @@ def _height(text: str) -> int:
         lines = block.splitlines()
         if lines[0].startswith(("|", "-", "1.")):
             rows = (ceil(len(line) / _CHARACTERS) for line in lines)
-            pixels += sum(rows) * _LINE + 12 * len(lines)
+            pixels += sum(rows) * _LINE + 8 * len(lines)
         else:
             pixels += ceil(len(block) / _CHARACTERS) * _LINE + 14
     return ceil(pixels / _UNIT)

@@ -225,7 +225,6 @@ _GPU: Final[Sequence[Panel]] = (
             is_limit=True,
         ),
         unit="bytes",
-        width=8,
     ),
     graph(
         Text(
@@ -242,7 +241,6 @@ _GPU: Final[Sequence[Panel]] = (
         unit="percentunit",
         maximum=1,
         steps=((None, "green"), (0.9, "red")),
-        width=8,
     ),
     graph(
         Text(
@@ -256,7 +254,6 @@ _GPU: Final[Sequence[Panel]] = (
         Target(query=_by_gpu(rows.GPU_UTILIZATION), legend=_GPU_LEGEND),
         unit="percentunit",
         maximum=1,
-        width=8,
     ),
     graph(
         Text(
@@ -269,7 +266,6 @@ _GPU: Final[Sequence[Panel]] = (
         Target(query=_by_gpu(rows.GPU_TEMPERATURE), legend=_GPU_LEGEND),
         unit="celsius",
         steps=((None, "green"), (83, "orange"), (87, "red")),
-        width=8,
     ),
     graph(
         Text(
@@ -280,7 +276,6 @@ _GPU: Final[Sequence[Panel]] = (
         ),
         Target(query=_by_gpu(rows.GPU_POWER), legend=_GPU_LEGEND),
         unit="watt",
-        width=8,
     ),
     bars(
         Text(
@@ -295,7 +290,7 @@ _GPU: Final[Sequence[Panel]] = (
             legend=_GPU_LEGEND,
         ),
         unit="joule",
-        width=8,
+        width=12,
     ),
 )
 

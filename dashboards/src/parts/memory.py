@@ -27,10 +27,10 @@ _CAUSE: Final = label_name(names.RELOAD_CAUSE)
 _NO_MODEL: Final = "no model in memory, or no server watched"
 _NO_CHANGE: Final = "none observed in this time"
 _WATCHED: Final = "Highest count of any process; too low after that process was restarted."
-_MOST_BARS: Final = 20
 _MOST_LINES: Final = 10
 
 _EVICTED: Final = RANGE.watched_total(rows.EVICTIONS, by=(*BY_LISTED_MODEL, names.EVICTED_BY))
+_LOADS: Final = RANGE.watched_total(rows.LOADS, by=BY_LISTED_MODEL)
 _RELOADED: Final = RANGE.watched_total(rows.RELOADS, by=(*BY_LISTED_MODEL, names.RELOAD_CAUSE))
 SHARE: Final = Q.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max")
 
@@ -187,22 +187,28 @@ COURSE: Final[Sequence[Panel]] = (
 )
 
 CHANGES: Final[Sequence[Panel]] = (
-    bars(
+    table(
         Text(
             title="Loads by model",
-            means=f"Number of loads of each model in the time range; the {_MOST_BARS} models with "
-            f"most. {_WATCHED}",
+            means=f"Number of loads of each model in the time range. {_WATCHED}",
             do="More than a few per hour: raise `keep_alive`, or see the causes in the other "
             "panels.",
-            no_value="0",
+            no_value=_NO_CHANGE,
         ),
-        Target(
-            query=f"sort_desc(topk({_MOST_BARS}, "
-            f"{RANGE.watched_total(rows.LOADS, by=(names.MODEL_NAME,))} > 0))",
-            legend=_MODEL,
-        ),
-        unit="locale",
-        decimals=0,
+        {
+            _NAME: Column(title="Model", links=[_of_model("Model", "Name in calls")]),
+            **_places(),
+            "times": Column(
+                title="Times",
+                query=_named(f"({_LOADS} > 0)"),
+                unit="locale",
+                decimals=0,
+                width=65,
+            ),
+            **_hidden(),
+        },
+        sort="Times",
+        width=9,
     ),
     bars(
         Text(
@@ -218,6 +224,7 @@ CHANGES: Final[Sequence[Panel]] = (
         ),
         unit="locale",
         decimals=0,
+        width=4,
     ),
     table(
         Text(
@@ -242,7 +249,7 @@ CHANGES: Final[Sequence[Panel]] = (
             **_hidden(),
         },
         sort="Times",
-        width=12,
+        width=11,
     ),
     graph(
         Text(
