@@ -31,6 +31,8 @@ from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.metric_names import label_name
 
+__all__ = ["BOARD", "STATE"]
+
 _NOT_WATCHED: Final = "no server is watched; enable with configure(residency=True)"
 _NO_SERVER: Final = "not watched"
 _VERSION: Final = label_name(names.SERVER_VERSION)
@@ -38,7 +40,7 @@ _HARDWARE: Final = (names.HARDWARE_ID, names.HARDWARE_NAME)
 
 _UP: Final = Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max")
 _BUSY: Final = Q.gauge(rows.SERVER_BUSY, by=BY_SERVER, how="max")
-_STATE: Final = f"(2 - ({_UP} * (2 - {_BUSY}) or 2 * {_UP}))"
+STATE: Final = f"(2 - ({_UP} * (2 - {_BUSY}) or 2 * {_UP}))"
 """0 up, 1 busy, 2 down; a server that nobody reaches is down, whatever its last poll said."""
 _LOADED: Final = Q.gauge(rows.MODELS_LOADED, by=BY_SERVER, how="max")
 
@@ -50,7 +52,7 @@ _NUMBERS: Final[Sequence[Panel]] = (
             do="Above 0: the table names them; see OllamaServerDown in the runbook.",
             no_value=_NO_SERVER,
         ),
-        Target(query=f"sum({_STATE} == bool 2)"),
+        Target(query=f"sum({STATE} == bool 2)"),
         unit="locale",
         decimals=0,
         steps=((None, "green"), (1, "red")),
@@ -63,7 +65,7 @@ _NUMBERS: Final[Sequence[Panel]] = (
             do="Busy for minutes: a load hangs, or models evict each other.",
             no_value=_NO_SERVER,
         ),
-        Target(query=f"sum({_STATE} == bool 1)"),
+        Target(query=f"sum({STATE} == bool 1)"),
         unit="locale",
         decimals=0,
         steps=((None, "green"), (1, "orange")),
@@ -129,7 +131,7 @@ _SERVERS: Final[Sequence[Panel]] = (
             "runbook. Busy for minutes: a load hangs, or models evict each other.",
             no_value=_NOT_WATCHED,
         ),
-        Target(query=_STATE, legend=SERVER_LEGEND),
+        Target(query=STATE, legend=SERVER_LEGEND),
         words=SERVER_STATES,
         width=10,
         height=7,
@@ -156,7 +158,7 @@ _SERVERS: Final[Sequence[Panel]] = (
             ),
             "state": Column(
                 title="State",
-                query=at_server(_STATE),
+                query=at_server(STATE),
                 words=SERVER_STATES,
                 unit="none",
                 width=75,

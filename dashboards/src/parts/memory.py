@@ -25,7 +25,7 @@ _NAME: Final = label_name(names.MODEL_NAME)
 _EVICTED_BY: Final = label_name(names.EVICTED_BY)
 _CAUSE: Final = label_name(names.RELOAD_CAUSE)
 _NO_MODEL: Final = "no model in memory, or no server watched"
-_NO_CHANGE: Final = "none observed in this time"
+_NO_CHANGE: Final = "none in this time, or no server watched"
 _WATCHED: Final = "Highest count of any process; too low after that process was restarted."
 _MOST_LINES: Final = 10
 
