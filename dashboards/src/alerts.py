@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dashboards.src.objective import BURN_LIMITS, ERROR_BUDGET, Window
 from dashboards.src.queries import INSTANCE, JOB, RULES
 from dashboards.src.recording import record
 from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_SERVER, FAILED, REFUSED, SERVER_TEXT
@@ -32,9 +33,6 @@ _OVERVIEW: Final = "ollama-otel-overview"
 _LATENCY: Final = "ollama-otel-latency"
 _SERVER: Final = "ollama-otel-server"
 _COST: Final = "ollama-otel-cost"
-
-_OBJECTIVE: Final = 0.95
-"""Share of streams that should start in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +68,13 @@ def _all_of(*conditions: str) -> str:
     return "\nand\n".join(conditions)
 
 
-def _burning(windows: tuple[str, str], factor: float, *, least: int) -> str:
-    """Return the condition for an error budget of slow starts that burns `factor` times too fast.
+def _burning(long: Window, short: str, *, least: int) -> str:
+    """Return the condition for an error budget of slow starts that burns too fast.
 
     It holds in the long window, so that it matters, and in the short one, so that it is current.
     At least `least` streams started in the long window.
     """
-    limit = f"{factor * (1 - _OBJECTIVE):.4g}"
-    long, short = windows
+    limit = f"{BURN_LIMITS[long] * ERROR_BUDGET:.4g}"
     return _all_of(
         f"{record('slow_starts', f'ratio_rate{long}')} > {limit}",
         f"{record('slow_starts', f'ratio_rate{short}')} > {limit}",
@@ -222,7 +219,7 @@ ALERTS: Final[Sequence[Alert]] = (
     ),
     Alert(
         name="OllamaSlowFirstTokenFastBurn",
-        expr=_burning(("1h", "5m"), 14.4, least=20),
+        expr=_burning("1h", "5m", least=20),
         lasting="2m",
         severity="critical",
         summary=f"Streams of {_MODEL} start far too late",
@@ -235,7 +232,7 @@ ALERTS: Final[Sequence[Alert]] = (
     ),
     Alert(
         name="OllamaSlowFirstTokenSlowBurn",
-        expr=_burning(("6h", "30m"), 6, least=20),
+        expr=_burning("6h", "30m", least=20),
         lasting="15m",
         severity="warning",
         summary=f"Streams of {_MODEL} start too late",
@@ -248,7 +245,7 @@ ALERTS: Final[Sequence[Alert]] = (
     ),
     Alert(
         name="OllamaSlowFirstTokenForDays",
-        expr=_burning(("3d", "6h"), 1, least=100),
+        expr=_burning("3d", "6h", least=100),
         lasting="1h",
         severity="info",
         summary=f"Streams of {_MODEL} have started too late for days",

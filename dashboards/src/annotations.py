@@ -1,4 +1,4 @@
-"""Events that the graphs of all boards mark: firing alerts, evictions, loads, new versions."""
+"""Events that the graphs of all boards mark: alerts, evictions, loads, new versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dashboards.src.colors import Color
-from dashboards.src.firing import FIRING
+from dashboards.src.firing import STARTED
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import JOB
 from dashboards.src.vocabulary import BY_LISTED_MODEL, legend
@@ -37,8 +37,8 @@ _TARGET: Final = f'target_info{{{JOB}=~"$job",{_VERSION}!=""}}'
 
 ANNOTATIONS: Final = (
     Annotation(
-        name="Alerts",
-        query=FIRING,
+        name="Alerts that began to fire",
+        query=STARTED,
         title="{{alertname}}",
         color="red",
         is_on=True,

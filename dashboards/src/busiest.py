@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.queries import BOARD
-from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_MODEL, GENAI
+from dashboards.src.queries import BOARD, sum_of_others, top_by
+from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_MODEL, GENAI, RANK
+from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry.metric_names import label_name
 
-__all__ = ["MOST_LOADED", "OTHERS", "busiest", "longest_loaded", "other_models"]
+__all__ = [
+    "MOST_LOADED",
+    "OTHERS",
+    "busiest",
+    "busiest_or_zero",
+    "longest_loaded",
+    "other_models",
+]
 
 _MOST: Final = 10
 MOST_LOADED: Final = 15
@@ -19,27 +26,35 @@ MOST_LOADED: Final = 15
 OTHERS: Final = "other models"
 """Legend of `other_models`."""
 
-_MODEL: Final = ", ".join(map(label_name, BY_MODEL))
-# `@ end()` ranks the models once for the whole range, so that no line ends where another overtakes.
-_CALLS: Final = BOARD.over("$__range").ranked(GENAI.inference_duration, by=BY_MODEL)
-_BUSIEST: Final = f"on ({_MODEL}) topk({_MOST}, {_CALLS})"
+_NONE: Final = "0 * " + BOARD.gauge(
+    rows.ACTIVE_REQUESTS, by=BY_MODEL, where={names.OPERATION_NAME: '!=""'}
+)
+"""0 for every model while an app that has called it runs."""
+
+_CALLS: Final = RANK.count_increase(GENAI.inference_duration, by=BY_MODEL)
 
 
 def busiest(query: str) -> str:
     """Return the part of a query by model that is about the models with most calls in the range."""
-    return f"({query}) and {_BUSIEST}"
+    return top_by(_MOST, query, rank=_CALLS, by=BY_MODEL)
 
 
-def other_models(query: str, *, by: Sequence[str] = ()) -> str:
-    """Return the sum over the other models, by other labels; nothing if there are none."""
-    grouped = f" by ({', '.join(map(label_name, by))}) " if by else ""
-    return f"sum{grouped}(({query}) unless {_BUSIEST})"
+def busiest_or_zero(query: str) -> str:
+    """Return `busiest` of what can be added, with 0 for a model that has none.
+
+    All graphs then have the same models in the same order, so each model has the same colour.
+    """
+    return f"{busiest(query)} or {busiest(_NONE)}"
 
 
-_HELD: Final = BOARD.over("$__range").samples(rows.GPU_SHARE, by=BY_LISTED_MODEL)
-_LISTED: Final = ", ".join(map(label_name, BY_LISTED_MODEL))
+def other_models(query: str, *, kept: Sequence[str] = ()) -> str:
+    """Return the sum over the other models, by the `kept` labels; nothing if there are none."""
+    return sum_of_others(_MOST, query, rank=_CALLS, by=BY_MODEL, kept=kept)
+
+
+_HELD: Final = RANK.samples(rows.GPU_SHARE, by=BY_LISTED_MODEL)
 
 
 def longest_loaded(query: str) -> str:
     """Return the part of a query by listed model that is about those longest in memory."""
-    return f"({query}) and on ({_LISTED}) topk({MOST_LOADED}, {_HELD})"
+    return top_by(MOST_LOADED, query, rank=_HELD, by=BY_LISTED_MODEL)

@@ -8,7 +8,7 @@ from dashboards.src.recording import LOADED
 from ollama_otel import _names as names
 from ollama_otel._telemetry.metric_names import label_name
 
-__all__ = ["ALERT", "FIRING", "FIRING_COUNT", "FIRING_SINCE", "WHERE"]
+__all__ = ["ALERT", "FIRING", "FIRING_COUNT", "FIRING_SINCE", "STARTED", "WHERE"]
 
 ALERT: Final = "alertname"
 WHERE: Final = "where"
@@ -28,6 +28,9 @@ _ABOUT: Final = ", ".join(
 )
 
 FIRING: Final = f'ALERTS{{alertstate="firing",{_ALERTS}}}'
+
+STARTED: Final = f"group by ({ALERT}) ({FIRING}) unless group by ({ALERT}) ({FIRING} offset 1m)"
+"""Alerts that began to fire within the last minute: the whole time of all would cover the graph."""
 
 FIRING_COUNT: Final = f"count({FIRING}) or 0 * {LOADED}"
 """0 only if Prometheus has the rules; nothing without them."""

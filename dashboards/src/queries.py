@@ -32,12 +32,15 @@ __all__ = [
     "by_gpu",
     "by_plain_model",
     "highest",
-    "known",
     "last_time",
     "level",
+    "not_nan",
     "or_zero",
     "per_minute",
     "share",
+    "sum_of_others",
+    "top",
+    "top_by",
 ]
 
 JOB: Final = "job"
@@ -71,10 +74,16 @@ class Queries:
     """Matchers such as `="ollama"` by attribute; applied if the metric has the label."""
     silence: str
     """Seconds without a sample after which a process is gone."""
+    is_at_end: bool = False
+    """Whether they are evaluated at the end of the board's range, at every point of a graph."""
 
     def over(self, window: str) -> Queries:
         """Return these queries with another window."""
         return replace(self, window=window)
+
+    def at_end(self) -> Queries:
+        """Return these queries for ranks: a rank at the end is the same at every point."""
+        return replace(self, is_at_end=True)
 
     # --- counters ---------------------------------------------------------------------------
 
@@ -83,7 +92,7 @@ class Queries:
     ) -> str:
         """Return the per-second rate of a counter."""
         _expect(row, "counter")
-        return _sum(row, by, f"rate({self._series(row, where)}[{self.window}])")
+        return _sum(row, by, f"rate({self._range(self._series(row, where))})")
 
     def increase(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
@@ -93,7 +102,7 @@ class Queries:
         The first sample of a series does not count, so the first event of a kind is missed.
         """
         _expect(row, "counter")
-        return _sum(row, by, f"increase({self._series(row, where)}[{self.window}])")
+        return _sum(row, by, f"increase({self._range(self._series(row, where))})")
 
     def total(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
@@ -141,9 +150,9 @@ class Queries:
         return f"({_sum(row, by, classic)} or {_sum(row, by, native)})"
 
     def _appeared(self, series: str, gained: str, whole: str) -> str:
-        before = f"present_over_time({series}[{self.window}] offset {self.window})"
-        recent = gained.format(f"{series}[{self.window}]")
-        return f"{recent} > 0 or {whole.format(series)} unless {before}"
+        before = f"present_over_time({self._range(series, offset=self.window)})"
+        recent = gained.format(self._range(series))
+        return f"{recent} > 0 or {whole.format(self._instant(series))} unless {before}"
 
     def watched_increase(
         self, row: Instrument, *, by: Sequence[str], where: Mapping[str, str] | None = None
@@ -161,20 +170,11 @@ class Queries:
         the day before the window, as there may be a gap at its start. A new series that was
         reset within the window falls back to `increase`.
         """
-        window = self.window
-        increase = f"increase({series}[{window}])"
-        known = f"last_over_time({series}[1d] offset {window})"
-        whole = f"(last_over_time({series}[{window}]) unless {known})"
-        return (
-            f"{increase} and {known} or {whole} and resets({series}[{window}]) == 0 or {increase}"
-        )
-
-    def ranked(self, row: Instrument, *, by: Sequence[str]) -> str:
-        """Return about `count_increase` at the end of the graph, for all its points; for `topk`."""
-        _expect(row, "histogram")
-        classic = f"increase({self._series(row, None, suffix='_count')}[{self.window}] @ end())"
-        native = f"increase({self._series(row, None)}[{self.window}] @ end())"
-        return f"({_sum(row, by, classic)} or histogram_count({_sum(row, by, native)}))"
+        ranged = self._range(series)
+        increase = f"increase({ranged})"
+        known = f"last_over_time({series}[1d]{self._at} offset {self.window})"
+        whole = f"(last_over_time({ranged}) unless {known})"
+        return f"{increase} and {known} or {whole} and resets({ranged}) == 0 or {increase}"
 
     # --- gauges -----------------------------------------------------------------------------
 
@@ -197,14 +197,15 @@ class Queries:
         process that was killed, those values would be summed with the ones of its successor.
         With residency `SERVER_UP` is part of every export, so older samples belong to ended series.
         """
-        series = self._either_way(row, where)
+        series = self._either_way(row, where, self._instant("{}"))
         if row.kind == "updowncounter":
             return f"{series} and {self._is_reported(series)}"
         if row == rows.SERVER_UP or row.requires != "residency":
             return series
         shared = ", ".join(map(label_name, (*_TARGET_LABELS, *rows.SERVER_LABELS)))
         # One process may have reported its server under two versions of the app (a label).
-        newest = f"max by ({shared}) (timestamp({self._series(rows.SERVER_UP, None)}))"
+        up = self._instant(self._series(rows.SERVER_UP, None))
+        newest = f"max by ({shared}) (timestamp({up}))"
         return f"{series} and (timestamp({series}) >= on ({shared}) group_left () {newest})"
 
     def _is_reported(self, series: str) -> str:
@@ -222,16 +223,17 @@ class Queries:
     ) -> str:
         """Return the mean or an extreme over the window, which `offset` moves back."""
         _expect(row, "gauge", "updowncounter")
-        moved = "" if offset is None else f" offset {offset}"
-        ranged = self._either_way(row, None, f"{function}_over_time({{}}[{self.window}]{moved})")
+        form = f"{function}_over_time({self._range('{}', offset=offset)})"
+        ranged = self._either_way(row, None, form)
         if row.kind == "updowncounter" and offset is None:
-            ranged = f"{ranged} and {self._is_reported(self._series(row, None))}"
+            series = self._instant(self._series(row, None))
+            ranged = f"{ranged} and {self._is_reported(series)}"
         return _aggregate(how, row, by, ranged)
 
     def samples(self, row: Instrument, *, by: Sequence[str]) -> str:
-        """Return the number of samples of any process up to the end of the graph; for `topk`."""
+        """Return the number of samples in the window, of the process with most."""
         _expect(row, "gauge")
-        counted = self._either_way(row, None, f"count_over_time({{}}[{self.window}] @ end())")
+        counted = self._either_way(row, None, f"count_over_time({self._range('{}')})")
         return _aggregate("max", row, by, counted)
 
     # --- histograms -------------------------------------------------------------------------
@@ -267,6 +269,19 @@ class Queries:
     ) -> str:
         """Return the increase of the recorded sum; see `total`."""
         return self._both(row, by, where, suffix="_sum", of="histogram_sum")
+
+    def mean(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the mean of the records; NaN if there are none."""
+        return f"({self.sum(row, by=by, where=where)} / {self.count(row, by=by, where=where)})"
+
+    def mean_total(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the mean over the whole window; see `total`."""
+        count = self.count_total(row, by=by, where=where)
+        return f"({self.sum_total(row, by=by, where=where)} / {count})"
 
     def quantile(
         self,
@@ -333,12 +348,33 @@ class Queries:
         by: Sequence[str] = (),
         where: Mapping[str, str] | None = None,
     ) -> str:
-        """Return the share of records above a bucket bound."""
+        """Return the share of records above a bucket bound; NaN without records."""
+        return self._share_above(bound, row, by, where, "rate")
+
+    def share_above_total(
+        self,
+        bound: float,
+        row: Instrument,
+        *,
+        by: Sequence[str] = (),
+        where: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the share over the whole window; see `total`."""
+        return self._share_above(bound, row, by, where)
+
+    def _share_above(
+        self,
+        bound: float,
+        row: Instrument,
+        by: Sequence[str],
+        where: Mapping[str, str] | None,
+        function: str | None = None,
+    ) -> str:
         _check_bound(row, bound)
         within = {**(where or {}), "le": _le_match(bound)}
-        below = _sum(row, by, self._moving("rate", row, within, suffix="_bucket"))
-        every = _sum(row, by, self._moving("rate", row, where, suffix="_count"))
-        native = _sum(row, by, self._moving("rate", row, where))
+        below = _sum(row, by, self._moving(function, row, within, suffix="_bucket"))
+        every = _sum(row, by, self._moving(function, row, where, suffix="_count"))
+        native = _sum(row, by, self._moving(function, row, where))
         return f"(1 - {below} / {every} or 1 - histogram_fraction(-inf, {bound}, {native}))"
 
     def _buckets(
@@ -378,9 +414,22 @@ class Queries:
         suffix: str = "",
     ) -> str:
         series = self._series(row, where, suffix=suffix)
-        return self._gained(series) if function is None else f"{function}({series}[{self.window}])"
+        return self._gained(series) if function is None else f"{function}({self._range(series)})"
 
     # --- series -----------------------------------------------------------------------------
+
+    def _instant(self, series: str) -> str:
+        """Return a selector of current values."""
+        return f"{series}{self._at}"
+
+    def _range(self, series: str, *, offset: str | None = None) -> str:
+        """Return a selector of the values in the window, which `offset` moves back."""
+        moved = "" if offset is None else f" offset {offset}"
+        return f"{series}[{self.window}]{self._at}{moved}"
+
+    @property
+    def _at(self) -> str:
+        return " @ end()" if self.is_at_end else ""
 
     def _either_way(
         self, row: Instrument, where: Mapping[str, str] | None, form: str = "{}"
@@ -424,11 +473,6 @@ def per_minute(query: str) -> str:
     return f"60 * {query}"
 
 
-def known(query: str) -> str:
-    """Return the series that have a number: a quantile of no calls is NaN."""
-    return f"{query} >= 0"
-
-
 def at_server(query: str) -> str:
     """Add the label `server`, such as `localhost:11434`, to a query by server."""
     labels = ", ".join(f'"{label_name(each)}"' for each in rows.SERVER_LABELS)
@@ -467,6 +511,43 @@ def by_plain_model(query: str, attribute: str) -> str:
 def highest(query: str) -> str:
     """Return the highest value per `model`, the label that `by_plain_model` adds."""
     return f"max by ({MODEL}) ({query})"
+
+
+def not_nan(query: str) -> str:
+    """Return a query without NaN, such as the mean of an idle model; for tables.
+
+    In a graph NaN is a gap, and without it Grafana may join the points.
+    """
+    return f"(({query}) >= -inf)"
+
+
+def top(n: int, query: str) -> str:
+    """Return the `n` highest series; for tables and bars, as a graph chooses at every point."""
+    return f"topk({n}, {query})"
+
+
+def top_by(n: int, query: str, *, rank: str, by: Sequence[str]) -> str:
+    """Return the series of a query that are among the `n` highest of `rank`; for graphs.
+
+    Both are grouped by `by`. If the queries of `rank` are `at_end`, a graph has the same series at
+    every point.
+    """
+    return f"({query}) and {_on(by)} {top(n, rank)}"
+
+
+def sum_of_others(
+    n: int, query: str, *, rank: str, by: Sequence[str], kept: Sequence[str] = ()
+) -> str:
+    """Return the sum of the series that `top_by` leaves out; nothing if there are none.
+
+    It has the `kept` labels, such as a currency: sums over their values would mean nothing.
+    """
+    grouped = f" by ({', '.join(map(label_name, kept))}) " if kept else ""
+    return f"sum{grouped}(({query}) unless {_on(by)} {top(n, rank)})"
+
+
+def _on(by: Sequence[str]) -> str:
+    return f"on ({', '.join(map(label_name, by))})"
 
 
 def _sum(row: Instrument, by: Sequence[str], series: str) -> str:

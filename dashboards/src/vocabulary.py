@@ -20,6 +20,7 @@ __all__ = [
     "INPUT",
     "OUTPUT",
     "RANGE",
+    "RANK",
     "REFUSED",
     "SERVER_LEGEND",
     "SERVER_TEXT",
@@ -36,6 +37,9 @@ TOKENS: Final = cast("Instrument", GENAI.token_usage)
 
 RANGE: Final = BOARD.over("$__range")
 """Queries over the whole time range of the board."""
+
+RANK: Final = RANGE.at_end()
+"""Queries for ranks: over the whole time range of the board, the same at every point of a graph."""
 
 BY_MODEL: Final = (names.REQUEST_MODEL,)
 BY_SERVER: Final = (names.SERVER_ADDRESS, names.SERVER_PORT)

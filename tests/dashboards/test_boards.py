@@ -295,14 +295,15 @@ def test_a_board_asks_for_each_of_its_variables_and_for_no_other(board: dict[str
         name = variable["name"]
         assert f"${name}" in asked or f"${{{name}" in asked, f"{name} is used by no panel"
     named = {variable["name"] for variable in board["templating"]["list"]}
-    built_in = r"__\w+|\d"
-    for match in re.finditer(r"\$\{?(\w+)", asked):
+    built_in = r"__\w+"
+    for match in re.finditer(r"\$\{?([A-Za-z_]\w*)", asked):
         assert match[1] in named or re.fullmatch(built_in, match[1]), match[1]
 
 
 NEEDS_RULES = {
     "Alerts firing now",
     "Alerts",
+    "Burn rate of the error budget",
 }
 """Panels that show what rules of Prometheus found."""
 
@@ -395,9 +396,9 @@ def test_the_graphs_of_every_board_mark_firing_alerts() -> None:
             assert not board["annotations"]["list"]
             continue
         listed = {each["name"]: each for each in board["annotations"]["list"]}
-        assert listed["Alerts"]["enable"]
-        assert 'alertstate="firing"' in listed["Alerts"]["expr"]
-        assert listed["Alerts"]["titleFormat"] == "{{alertname}}"
+        assert listed["Alerts that began to fire"]["enable"]
+        assert 'alertstate="firing"' in listed["Alerts that began to fire"]["expr"]
+        assert listed["Alerts that began to fire"]["titleFormat"] == "{{alertname}}"
 
 
 @pytest.mark.parametrize(

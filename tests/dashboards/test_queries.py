@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from inline_snapshot import snapshot
 
@@ -16,9 +18,13 @@ from dashboards.src.queries import (
     highest,
     last_time,
     level,
+    not_nan,
     share,
+    sum_of_others,
+    top,
+    top_by,
 )
-from dashboards.src.vocabulary import GENAI, TOKENS
+from dashboards.src.vocabulary import BY_MODEL, BY_SERVER, GENAI, RANK, TOKENS
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 
@@ -48,6 +54,14 @@ def test_a_share_above_a_bound_reads_its_bucket_or_the_fraction_of_the_native_se
     assert RULES.over("1h").share_above(2.56, START) == snapshot(
         '(1 - sum(rate(gen_ai_client_operation_time_to_first_chunk_seconds_bucket{gen_ai_provider_name="ollama",le="2.56"}[1h])) / sum(rate(gen_ai_client_operation_time_to_first_chunk_seconds_count{gen_ai_provider_name="ollama"}[1h])) or 1 - histogram_fraction(-inf, 2.56, sum(rate(gen_ai_client_operation_time_to_first_chunk_seconds{gen_ai_provider_name="ollama"}[1h]))))'
     )
+
+
+def test_a_share_over_the_whole_window_includes_new_series() -> None:
+    day = RULES.over("1d")
+    rate, total = day.share_above(2.56, START), day.share_above_total(2.56, START)
+    assert rate.count("rate(") == 3
+    assert "rate(" not in total
+    assert total.count("last_over_time(") > 3
 
 
 def test_a_share_above_a_value_between_bounds_is_refused() -> None:
@@ -214,6 +228,46 @@ def test_a_last_time_is_in_milliseconds_as_grafana_takes_it() -> None:
 
 
 def test_a_rank_by_samples_is_the_same_for_the_whole_graph() -> None:
-    assert RULES.samples(rows.GPU_SHARE, by=(names.MODEL_NAME,)) == snapshot(
+    assert RULES.at_end().samples(rows.GPU_SHARE, by=(names.MODEL_NAME,)) == snapshot(
         "max by (ollama_model_name) (count_over_time(ollama_model_gpu_share[5m] @ end()))"
+    )
+
+
+def test_a_mean_is_the_sum_by_the_number_of_records() -> None:
+    by = (JOB,)
+    assert RULES.mean(START, by=by) == f"({RULES.sum(START, by=by)} / {RULES.count(START, by=by)})"
+    assert RULES.mean_total(TOKENS) == f"({RULES.sum_total(TOKENS)} / {RULES.count_total(TOKENS)})"
+
+
+def test_a_table_has_no_nan() -> None:
+    assert not_nan("a or b") == "((a or b) >= -inf)"
+
+
+def test_every_series_of_a_rank_is_read_at_the_end() -> None:
+    hour = RULES.over("1h").at_end()
+    for query in (
+        *(hour.rate(rows.LOG_DROPPED), hour.increase(rows.LOG_DROPPED)),
+        *(hour.total(rows.LOG_DROPPED), hour.appeared(rows.LOG_DROPPED)),
+        *(hour.count_total(START), hour.quantile_total(0.9, START), hour.heat_map(START)),
+        *(hour.mean(START), hour.share_above(2.56, START), hour.count_appeared(START)),
+        *(hour.gauge(rows.GPU_UTILIZATION), hour.gauge(rows.GPU_SHARE)),
+        hour.gauge_over_time(rows.ACTIVE_REQUESTS, function="avg"),
+        hour.gauge_over_time(rows.GPU_UTILIZATION, function="avg", offset="1h"),
+    ):
+        followed_by = re.findall(r"\b(?:ollama|gen_ai|hw)_\w+(?:{[^}]*})?(?:\[\w+\])?(.{8})", query)
+        assert followed_by
+        assert set(followed_by) == {" @ end()"}, query
+
+
+def test_the_top_of_a_graph_is_chosen_once() -> None:
+    rank = RANK.rate(rows.PHASE_TIME, by=BY_MODEL)
+    assert top_by(5, "a or b", rank=rank, by=BY_MODEL) == snapshot(
+        '(a or b) and on (gen_ai_request_model) topk(5, sum by (gen_ai_request_model) (rate(ollama_client_phase_time_seconds_total{job=~"$job",gen_ai_request_model=~"$model",server_address=~"$server",server_port=~"$port",gen_ai_operation_name=~"$operation",gen_ai_provider_name="ollama"}[$__range] @ end())))'
+    )
+    assert top(5, "a") == "topk(5, a)"
+
+
+def test_all_that_is_not_at_the_top_is_one_series() -> None:
+    assert sum_of_others(3, "a", rank="b", by=BY_SERVER) == snapshot(
+        "sum((a) unless on (server_address, server_port) topk(3, b))"
     )

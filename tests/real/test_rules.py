@@ -14,7 +14,9 @@ import pytest
 
 from dashboards.src.boards.server import STATE
 from dashboards.src.colors import SERVER_STATES
+from dashboards.src.objective import budget_left, burn_rate, in_time
 from dashboards.src.queries import RULES as QUERIES
+from dashboards.src.vocabulary import BY_MODEL
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.metric_names import metric_name
 
@@ -167,3 +169,93 @@ def test_the_state_of_a_server_is_the_best_that_any_process_knows(
     path.write_text(json.dumps({"tests": [case]}), encoding="utf-8")
     found = run(promtool, "test", "rules", path)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+STREAMS = {"quick": (90, 0), "slow": (10, 10), "idle": (0, 0)}
+"""Streams per minute and how many of them start late, by model: 10 of 100, twice the budget."""
+BURNS = {"quick": 0.0, "slow": 20.0}
+BEGINNING = "gen_ai_client_operation_time_to_first_chunk_seconds"
+
+
+def streams_of(model: str, streams: int, late: int, *, is_native: bool) -> list[dict[str, str]]:
+    """Two hours of streams of a model, as series of promtool."""
+    labels = (
+        f'job="app",gen_ai_operation_name="chat",gen_ai_provider_name="ollama",'
+        f'gen_ai_request_model="{model}",server_address="10.0.0.1",server_port="11434"'
+    )
+    if is_native:
+
+        def histogram(good: int, bad: int) -> str:
+            return (
+                f"{{{{schema:-53 sum:0 count:{good + bad} custom_values:[2.56] "
+                f"buckets:[{good} {bad}]}}}}"
+            )
+
+        values = f"{histogram(0, 0)}+{histogram(streams - late, late)}x120"
+        return [{"series": f"{BEGINNING}{{{labels}}}", "values": values}]
+    return [
+        {
+            "series": f'{BEGINNING}_bucket{{{labels},le="2.56"}}',
+            "values": f"0+{streams - late}x120",
+        },
+        {"series": f"{BEGINNING}_count{{{labels}}}", "values": f"0+{streams}x120"},
+    ]
+
+
+def filled(query: str, **chosen: str) -> str:
+    """The query with the variables of the board: everything, unless chosen."""
+    everything = {"job": ".*", "model": ".*", "server": ".*", "port": ".*", "operation": ".*"}
+    for name, value in ({"__range": "1h"} | everything | chosen).items():
+        query = query.replace(f"${name}", value)
+    return query
+
+
+@pytest.mark.parametrize("is_native", [False, True], ids=["classic", "native"])
+def test_the_error_budget_burns_by_the_streams_of_all_models(
+    promtool: Path, tmp_path: Path, *, is_native: bool
+) -> None:
+    cases: list[tuple[str, dict[str, float]]] = [
+        (filled(in_time()), {"{}": 0.9}),
+        (filled(budget_left()), {"{}": -1.0}),
+        (filled(in_time(), model="quick"), {"{}": 1.0}),
+        (filled(in_time(), model="idle"), {}),
+        (filled(budget_left(), model="idle"), {}),
+        (filled(burn_rate("1h")), {"{}": 2.0}),
+        (filled(burn_rate("6h")), {"{}": 2.0}),
+        (filled(burn_rate("1h"), model="slow"), {"{}": 20.0}),
+        (filled(burn_rate("1h"), model="idle"), {}),
+        (filled(burn_rate("1h"), server="10.0.0.2"), {}),
+        (
+            filled(burn_rate("1h", by=BY_MODEL)),
+            {f'{{gen_ai_request_model="{model}"}}': rate for model, rate in BURNS.items()},
+        ),
+    ]
+    tests = {
+        "rule_files": [str(RULES / "ollama-recording.yaml")],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    series
+                    for model, (streams, late) in STREAMS.items()
+                    for series in streams_of(model, streams, late, is_native=is_native)
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": f"round(({query}) * 1000)",
+                        "eval_time": "119m",
+                        "exp_samples": [
+                            {"labels": labels, "value": 1000 * value}
+                            for labels, value in expected.items()
+                        ],
+                    }
+                    for query, expected in cases
+                ],
+            }
+        ],
+    }
+    file = tmp_path / "objective.yaml"
+    file.write_text(json.dumps(tests))
+    tested = run(promtool, "test", "rules", file)
+    assert tested.returncode == 0, tested.stdout + tested.stderr

@@ -9,7 +9,7 @@ from dashboards.src.busiest import OTHERS, busiest, other_models
 from dashboards.src.colors import USED_SHARE
 from dashboards.src.costs import BY_BUDGET_VALUE, busy_share, busy_slots, slots, used_share
 from dashboards.src.layout import Board, Row
-from dashboards.src.links import COST, LATENCY, OVERVIEW, cell, label, to_board
+from dashboards.src.links import CLICKED, COST, LATENCY, OVERVIEW, label, to_board
 from dashboards.src.panels import Column, Panel, Target, Text, graph, stat, table
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import GPU, INSTANCE, JOB, by_gpu, share
@@ -36,8 +36,8 @@ _ON_MODEL: Final = f"on ({', '.join(map(label_name, BY_MODEL))}) group_left ()"
 _OF_MODEL: Final = to_board(
     LATENCY, "Latency of this model", model=label(label_name(names.REQUEST_MODEL))
 )
-_MODEL_OF_ROW: Final = to_board(LATENCY, "Latency of this model", model=cell("Model"))
-_CALLS_OF_ROW: Final = to_board(OVERVIEW, "Calls of this model", model=cell("Model"))
+_MODEL_OF_ROW: Final = to_board(LATENCY, "Latency of this model", model=CLICKED)
+_CALLS_OF_ROW: Final = to_board(OVERVIEW, "Calls of this model", model=CLICKED)
 _OF_SERVER: Final = to_board(
     OVERVIEW,
     "Calls to this server",
@@ -171,7 +171,7 @@ _WHICH: Final[Sequence[Panel]] = (
         ),
         {
             label_name(names.REQUEST_MODEL): Column(
-                title="Model", links=[_MODEL_OF_ROW, _CALLS_OF_ROW]
+                title="Model", is_name=True, links=[_MODEL_OF_ROW, _CALLS_OF_ROW]
             ),
             "cost": Column(
                 title="Cost",
@@ -237,7 +237,7 @@ _COURSE: Final[Sequence[Panel]] = (
             legend=f"{_MODEL} {_CURRENCY}",
         ),
         Target(
-            query=other_models(_per_hour(Q.rate(rows.COST, by=_BY_MODEL)), by=_BY_CURRENCY),
+            query=other_models(_per_hour(Q.rate(rows.COST, by=_BY_MODEL)), kept=_BY_CURRENCY),
             legend=f"{OTHERS} {_CURRENCY}",
         ),
         unit="none",

@@ -7,7 +7,7 @@ from typing import Final
 
 from dashboards.src.busiest import MOST_LOADED, longest_loaded
 from dashboards.src.colors import GPU_SHARE, GPU_SHARE_BOUNDS, GPU_SHARE_LEVELS
-from dashboards.src.links import LATENCY, SERVER, Link, cell, to_board
+from dashboards.src.links import CLICKED, LATENCY, SERVER, cell, to_board
 from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, states, table
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import MODEL, at_server, by_plain_model, level
@@ -35,12 +35,12 @@ _RELOADED: Final = RANGE.watched_total(rows.RELOADS, by=(*BY_LISTED_MODEL, names
 SHARE: Final = Q.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max")
 
 
-def _of_model(*columns: str) -> Link:
-    """Return the link to the latency of a model, whose name is in these columns of the row.
-
-    Calls may name it with or without `:latest`; the board shows those of both names.
-    """
-    return to_board(LATENCY, "Latency of this model", model="&var-model=".join(map(cell, columns)))
+_OF_MODEL: Final = to_board(
+    LATENCY,
+    "Latency of this model",
+    model=f"{CLICKED}&var-model={cell('Name in calls')}",
+)
+"""Calls may name a model with or without `:latest`; the board shows those of both names."""
 
 
 def _places() -> dict[str, Column]:
@@ -85,7 +85,7 @@ HELD: Final = table(
         no_value=_NO_MODEL,
     ),
     {
-        _NAME: Column(title="Model", links=[_of_model("Model", "Name in calls")]),
+        _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
         **_places(),
         "share": Column(
             title="On GPU",
@@ -125,8 +125,8 @@ EVICTIONS: Final = table(
         no_value=_NO_CHANGE,
     ),
     {
-        _NAME: Column(title="Evicted", links=[_of_model("Evicted", "Name in calls")]),
-        _EVICTED_BY: Column(title="Evicted by"),
+        _NAME: Column(title="Evicted", is_name=True, links=[_OF_MODEL]),
+        _EVICTED_BY: Column(title="Evicted by", is_name=True),
         **_places(),
         "times": Column(
             title="Times",
@@ -196,7 +196,7 @@ CHANGES: Final[Sequence[Panel]] = (
             no_value=_NO_CHANGE,
         ),
         {
-            _NAME: Column(title="Model", links=[_of_model("Model", "Name in calls")]),
+            _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
             **_places(),
             "times": Column(
                 title="Times",
@@ -236,7 +236,7 @@ CHANGES: Final[Sequence[Panel]] = (
             no_value=_NO_CHANGE,
         ),
         {
-            _NAME: Column(title="Model", links=[_of_model("Model", "Name in calls")]),
+            _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
             _CAUSE: Column(title="Cause"),
             **_places(),
             "times": Column(

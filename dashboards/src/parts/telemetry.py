@@ -109,8 +109,7 @@ TELEMETRY: Final[Sequence[Panel]] = (
             no_value="no exports, or no self-metrics of the SDK",
         ),
         Target(
-            query=f"{Q.sum(rows.SDK_EXPORT_DURATION, by=_EXPORTS)}"
-            f" / ({Q.count(rows.SDK_EXPORT_DURATION, by=_EXPORTS)} > 0)",
+            query=Q.mean(rows.SDK_EXPORT_DURATION, by=_EXPORTS),
             legend=legend(*_EXPORTS),
         ),
         unit="s",

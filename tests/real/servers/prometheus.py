@@ -78,17 +78,21 @@ def run_prometheus(
     scrape: Mapping[str, str] | None = None,
     classic: bool = False,
     translation: Translation | None = None,
+    is_for_the_past: bool = False,
 ) -> Iterator[RealPrometheus]:
     """Run a Prometheus as `dashboards/` sets it up, rules included, but with a second for each interval.
 
     `scrape` gives a `HOST:PORT` for each job; with `classic` buckets stay series of their own.
+    One that is for the past takes samples of any time, and evaluates no rules, as it would do so now.
     """
     binary = installed("prometheus")
     for name in ("prometheus", "rules"):
         if (DASHBOARDS / name).exists():
             shutil.copytree(DASHBOARDS / name, folder / name, dirs_exist_ok=True)
     config = folder / "prometheus" / "prometheus.yml"
-    config.write_text(_configuration(config.read_text(), classic=classic, translation=translation))
+    shipped = config.read_text()
+    changed = _configuration(shipped, classic=classic, translation=translation)
+    config.write_text(_for_the_past(changed) if is_for_the_past else changed)
     # JSON is YAML too.
     targets = [
         {"targets": [place], "labels": {"job": job}} for job, place in (scrape or {}).items()
@@ -127,7 +131,21 @@ def _configuration(shipped: str, *, classic: bool, translation: Translation | No
         changes.append(
             (r"(?m)^(  translation_strategy): \w+$", rf"\g<1>: {translation}", 1),
         )
-    changed = shipped
+    return _replaced(shipped, changes)
+
+
+def _for_the_past(configuration: str) -> str:
+    """The configuration without rules, with samples allowed in any order."""
+    changes = [
+        (r"(?m)^(    out_of_order_time_window): 30m$", r"\1: 100d", 1),
+        (r"(?m)^rule_files:\n  - .*\n", "", 1),
+    ]
+    return _replaced(configuration, changes)
+
+
+def _replaced(text: str, changes: list[tuple[str, str, int]]) -> str:
+    """The text after each change, which must find as many places as expected."""
+    changed = text
     for pattern, replacement, expected in changes:
         changed, count = re.subn(pattern, replacement, changed)
         if count != expected:

@@ -1,9 +1,10 @@
-"""The query of heat maps counts the records of each bucket, by OTLP and scraping, in native and classic histograms."""
+"""Queries of histograms against their records, by OTLP and scraping, in native and classic histograms."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -144,3 +145,15 @@ def test_a_bound_has_a_point_whenever_another_has_one(start_prometheus: StartPro
     assert every[-1] == 0
     assert max(every) > 0
     assert {values[-1][1] for values in points.values()} == {"0"}
+
+
+@pytest.mark.parametrize("is_classic", [False, True], ids=["native", "classic"])
+def test_a_mean_is_that_of_the_records(
+    start_prometheus: StartPrometheus, *, is_classic: bool
+) -> None:
+    row, mean = LENGTHS.row, statistics.mean(LENGTHS.values)
+    with stored(start_prometheus, LENGTHS, is_scraped=False, is_classic=is_classic) as prometheus:
+        assert prometheus.value(HOUR.mean(row)) == pytest.approx(mean)
+        assert prometheus.value(HOUR.mean_total(row)) == pytest.approx(mean)
+        never = {names.TOKEN_TYPE: '="none"'}
+        assert prometheus.value(HOUR.mean(row, where=never)) is None

@@ -1,0 +1,76 @@
+"""Draws the boards: `python -m tests.drawing OUT [--boards overview] [--scenarios rich many]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.drawing.drawing import View, start_drawer
+from tests.drawing.installation import CannotDrawError, bundle
+from tests.drawing.page_server import answers_of
+from tests.drawing.scenarios import SCENARIOS, filled
+
+BOARDS = Path(__file__).parents[2] / "dashboards/grafana/boards"
+
+
+def boards(chosen: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Load the boards, or those with one of these texts in their names."""
+    for path in sorted(BOARDS.glob("*.json")):
+        if chosen is None or any(each in path.stem for each in chosen):
+            yield json.loads(path.read_text())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.drawing", description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--boards", nargs="+")
+    parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark")
+    parser.add_argument("--classic", action="store_true")
+    parser.add_argument("--keep", action="store_true")
+    chosen = parser.parse_args()
+    bundle()
+    with start_drawer() as drawer:
+        for name in chosen.scenarios:
+            began = time.monotonic()
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                filled(name, Path(folder), classic=chosen.classic) as held,
+            ):
+                print(f"{name}: filled in {time.monotonic() - began:.1f} s", flush=True)
+                for board in boards(chosen.boards):
+                    began = time.monotonic()
+                    kind = f"{name}-classic" if chosen.classic else name
+                    view = View(
+                        began=held.began,
+                        ended=held.ended,
+                        variables=held.variables,
+                        theme=chosen.theme,
+                    )
+                    picture = chosen.out / f"{board['uid']}-{kind}-{chosen.theme}"
+                    drawn = drawer.draw(board, answers_of(held.prometheus.url), view, picture)
+                    picture.with_suffix(".json").write_text(json.dumps(drawn.facts, indent=1))
+                    print(f"  {picture}.png: {time.monotonic() - began:.1f} s", flush=True)
+                    for line in drawn.console:
+                        print("    console:", line)
+                    for panel in drawn.facts["panels"]:
+                        errors = [query["error"] for query in panel["queries"] if query["error"]]
+                        if errors or not panel["hasData"]:
+                            print(f"    {panel['title']}: {errors or 'no data'}")
+                if chosen.keep:
+                    print(f"{name}: {held.prometheus.url}, until you press Enter", flush=True)
+                    sys.stdin.readline()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except CannotDrawError as error:
+        sys.exit(f"tests.drawing: {error}")

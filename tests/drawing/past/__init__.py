@@ -1,0 +1,1 @@
+"""Hours of telemetry in seconds: calls, servers and machines told with values, in virtual time."""
