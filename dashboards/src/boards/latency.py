@@ -140,7 +140,7 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Seconds per call by model",
-            means="Mean duration of the calls of a model; the ten models with most calls.",
+            means="Mean duration of the calls of a model; the eight models with most calls.",
             do="One model: see its row in the table, and select it. All: the phases above show "
             "what they wait for.",
         ),
@@ -263,7 +263,7 @@ _SPEED: Final[Sequence[Panel]] = (
         Text(
             title="Decode rate by model",
             means="Tokens generated per second of generation, mean of the calls: the speed at "
-            "which one response appears. The ten models with most calls.",
+            "which one response appears. The eight models with most calls.",
             do="A sudden drop: see the GPU share; if it is unchanged, other work or concurrent "
             "calls use the GPU.",
         ),
@@ -275,7 +275,7 @@ _SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time per output token by model",
-            means="Seconds of generation per generated token, mean of the calls; the ten models "
+            means="Seconds of generation per generated token, mean of the calls; the eight models "
             "with most calls.",
             do="It rises with concurrent calls, as they share the GPU, and when a part of the "
             "model is on the CPU.",
@@ -295,8 +295,8 @@ _SPEED: Final[Sequence[Panel]] = (
         Text(
             title="GPU share by model",
             means="Fraction of the model that is in GPU memory: 100 % is all of it. The lowest "
-            "of the servers; the ten models with most calls. 0 % is normal on a machine without a "
-            "GPU.",
+            "of the servers; the eight models with most calls. 0 % is normal on a machine without "
+            "a GPU.",
             do="Below 100 %: the rest runs on the CPU, and the decode rate drops steeply. Below "
             "10 %: only buffers are on the GPU. Lower `num_ctx`, use a smaller quantization, or "
             "free GPU memory.",
@@ -321,7 +321,7 @@ _SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Prefill time per call by model",
-            means="Mean time per call that the server spent on evaluating the prompt; the ten "
+            means="Mean time per call that the server spent on evaluating the prompt; the eight "
             "models with most calls.",
             do="Rising: prompts became longer, or their beginnings differ, so that the server "
             "cannot use its cache.",
@@ -334,7 +334,7 @@ _SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Decode time per call by model",
-            means="Mean time per call that the server spent on generating tokens; the ten models "
+            means="Mean time per call that the server spent on generating tokens; the eight models "
             "with most calls.",
             do="Rising at the same decode rate: responses became longer. Set `num_predict`, or "
             "ask for shorter responses.",
@@ -348,8 +348,8 @@ _SPEED: Final[Sequence[Panel]] = (
         Text(
             title="Prefill rate by model (estimate)",
             means="Prompt tokens per second of prompt evaluation. An estimate: too high if the "
-            "server cached part of a prompt, as it counts cached tokens, too. The ten models with "
-            "most calls.",
+            "server cached part of a prompt, as it counts cached tokens, too. The eight models "
+            "with most calls.",
             do="Falling: longer prompts without a common prefix, or the model left the GPU.",
         ),
         Target(
@@ -417,7 +417,7 @@ _WAITING: Final[Sequence[Panel]] = (
         Text(
             title="Load time of cold starts by model",
             means="Mean time until the model was in memory, of the calls that had to wait for it; "
-            "the ten models with most calls.",
+            "the eight models with most calls.",
             do="Long: the disk is slow or the model is large. Load it in advance (an empty "
             "prompt with a `keep_alive`), and keep it.",
             no_value="no cold starts in this time",
@@ -432,7 +432,7 @@ _WAITING: Final[Sequence[Panel]] = (
         Text(
             title="Wait for a slot by model (estimate)",
             means="Mean wait of the calls that waited, estimated from the server's timings; the "
-            "ten models with most calls.",
+            "eight models with most calls.",
             do="One model: raise `OLLAMA_NUM_PARALLEL`. All models at once: loads block calls, "
             "as the server loads one model at a time.",
             no_value="no calls waited",
@@ -529,7 +529,7 @@ _LENGTHS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Prompt tokens per call by model",
-            means="Mean prompt tokens of a call, as counted by the server; the ten models with "
+            means="Mean prompt tokens of a call, as counted by the server; the eight models with "
             "most calls. Dashed: the shortest context length of these models, if residency is on; "
             "the table has each.",
             do="Above half of the dashed line: the server cuts the longest prompts silently. Raise "
@@ -629,7 +629,7 @@ _CHUNKS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time between chunks",
-            means="Mean time between two chunks of a stream, by model; the ten models with most "
+            means="Mean time between two chunks of a stream, by model; the eight models with most "
             "calls. Recorded only with the setting `time_per_output_chunk`.",
             do="No data: enable the setting if single chunks matter; the time per output token "
             "shows the same per call, at no cost.",
