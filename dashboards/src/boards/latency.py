@@ -12,7 +12,15 @@ from dashboards.src.links import LATENCY, SERVER, cell, label, to_board, to_trac
 from dashboards.src.panels import Column, Panel, Target, Text, graph, heat_map, table
 from dashboards.src.parts.resilience import RESILIENCE
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import JOB, MODEL, Queries, by_plain_model, highest, not_nan, per_minute
+from dashboards.src.queries import JOB, MODEL, by_plain_model, highest, not_nan, per_minute
+from dashboards.src.speed import (
+    DECODE_RATE,
+    DECODE_RATE_OF_RANGE,
+    DECODE_TIME,
+    PREFILL_RATE,
+    PREFILL_TIME,
+    TIME_PER_TOKEN,
+)
 from dashboards.src.vocabulary import (
     BY_MODEL,
     GENAI,
@@ -59,10 +67,6 @@ def _in_phase(phase: str) -> dict[str, str]:
     return {names.PHASE: f'="{phase}"'}
 
 
-_EVAL: Final = _in_phase("eval")
-_PROMPT_EVAL: Final = _in_phase("prompt_eval")
-
-
 def _by_phase(whole: str) -> list[Target]:
     """Return a query per phase, so that the phases keep their order: seconds per unit of `whole`.
 
@@ -77,31 +81,17 @@ def _by_phase(whole: str) -> list[Target]:
     ]
 
 
-def _per_call(phase: dict[str, str]) -> Target:
-    """Return the mean time in a phase of the calls of the busiest models."""
-    seconds = Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=phase)
-    calls = Q.count(_DURATION, by=BY_MODEL)
-    return Target(query=busiest(f"{seconds} / ({calls} > 0)"), legend=_MODEL)
+def _of_busiest(query: str) -> Target:
+    return Target(query=busiest(query), legend=_MODEL)
 
 
 def _mean(row: Instrument) -> Target:
     """Return the mean of a histogram by model, for the busiest models."""
-    return Target(query=busiest(Q.mean(row, by=BY_MODEL)), legend=_MODEL)
+    return _of_busiest(Q.mean(row, by=BY_MODEL))
 
 
 def _quantiles(row: Instrument) -> list[Target]:
     return [Target(query=Q.quantile(int(name[1:]) / 100, row), legend=name) for name in QUANTILES]
-
-
-def _decode_rate(queries: Queries, by: Sequence[str]) -> str:
-    """Return tokens per second of generation, averaged over all calls."""
-    if queries is RANGE:
-        tokens = queries.sum_total(TOKENS, by=by, where=OUTPUT)
-        seconds = queries.total(rows.PHASE_TIME, by=by, where=_EVAL)
-    else:
-        tokens = queries.sum(TOKENS, by=by, where=OUTPUT)
-        seconds = queries.rate(rows.PHASE_TIME, by=by, where=_EVAL)
-    return f"{tokens} / ({seconds} > 0)"
 
 
 _SECONDS_OF_MODEL: Final = f"({RANGE.total(rows.PHASE_TIME, by=BY_MODEL)} > 0)"
@@ -267,7 +257,7 @@ _SPEED: Final[Sequence[Panel]] = (
             do="A sudden drop: see the GPU share; if it is unchanged, other work or concurrent "
             "calls use the GPU.",
         ),
-        Target(query=busiest(_decode_rate(Q, BY_MODEL)), legend=_MODEL),
+        _of_busiest(DECODE_RATE),
         unit="suffix:tokens/s",
         links=_OF_SERIES,
         width=8,
@@ -280,13 +270,7 @@ _SPEED: Final[Sequence[Panel]] = (
             do="It rises with concurrent calls, as they share the GPU, and when a part of the "
             "model is on the CPU.",
         ),
-        Target(
-            query=busiest(
-                f"{Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)}"
-                f" / ({Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0)"
-            ),
-            legend=_MODEL,
-        ),
+        _of_busiest(TIME_PER_TOKEN),
         unit="s",
         links=_OF_SERIES,
         width=8,
@@ -326,7 +310,7 @@ _SPEED: Final[Sequence[Panel]] = (
             do="Rising: prompts became longer, or their beginnings differ, so that the server "
             "cannot use its cache.",
         ),
-        _per_call(_PROMPT_EVAL),
+        _of_busiest(PREFILL_TIME),
         unit="s",
         links=_OF_SERIES,
         width=8,
@@ -339,7 +323,7 @@ _SPEED: Final[Sequence[Panel]] = (
             do="Rising at the same decode rate: responses became longer. Set `num_predict`, or "
             "ask for shorter responses.",
         ),
-        _per_call(_EVAL),
+        _of_busiest(DECODE_TIME),
         unit="s",
         links=_OF_SERIES,
         width=8,
@@ -352,13 +336,7 @@ _SPEED: Final[Sequence[Panel]] = (
             "with most calls.",
             do="Falling: longer prompts without a common prefix, or the model left the GPU.",
         ),
-        Target(
-            query=busiest(
-                f"{Q.sum(TOKENS, by=BY_MODEL, where=INPUT)}"
-                f" / ({Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_PROMPT_EVAL)} > 0)"
-            ),
-            legend=_MODEL,
-        ),
+        _of_busiest(PREFILL_RATE),
         unit="suffix:tokens/s",
         links=_OF_SERIES,
         width=8,
@@ -376,7 +354,7 @@ _SPEED: Final[Sequence[Panel]] = (
             MODEL: Column(title="Model", links=_OF_ROW),
             "rate": Column(
                 title="Decode rate",
-                query=highest(by_plain_model(_decode_rate(RANGE, BY_MODEL), names.REQUEST_MODEL)),
+                query=highest(by_plain_model(DECODE_RATE_OF_RANGE, names.REQUEST_MODEL)),
                 unit="suffix:tokens/s",
                 decimals=1,
             ),

@@ -19,6 +19,7 @@ from dashboards.src.parts.objective import FIRST_TOKEN
 from dashboards.src.parts.outcomes import OUTCOME_PANELS
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import per_minute
+from dashboards.src.speed import TIME_PER_TOKEN
 from dashboards.src.vocabulary import (
     BY_MODEL,
     GENAI,
@@ -103,12 +104,6 @@ _LATENCY: Final[Sequence[Panel]] = (
     ),
 )
 
-_EVAL: Final = {names.PHASE: '="eval"'}
-_TIME_PER_TOKEN: Final = (
-    f"({Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)} > 0)"
-    f" / ({Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0)"
-)
-
 _TOKEN_FLOW: Final[Sequence[Panel]] = (
     graph(
         Text(
@@ -160,7 +155,7 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
             do="A sudden rise: see the GPU share on the server board; if it is unchanged, other "
             "work or more calls at once use the GPU.",
         ),
-        Target(query=busiest(_TIME_PER_TOKEN), legend=MODEL_LEGEND),
+        Target(query=busiest(TIME_PER_TOKEN), legend=MODEL_LEGEND),
         unit="s",
         links=[OF_MODEL],
         width=8,
