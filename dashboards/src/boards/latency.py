@@ -87,7 +87,7 @@ def _of_busiest(query: str) -> Target:
 
 def _mean(row: Instrument) -> Target:
     """Return the mean of a histogram by model, for the busiest models."""
-    return _of_busiest(Q.mean(row, by=BY_MODEL))
+    return _of_busiest(not_nan(Q.mean(row, by=BY_MODEL)))
 
 
 def _quantiles(row: Instrument) -> list[Target]:

@@ -18,7 +18,7 @@ from dashboards.src.parts.now import COURSE, NUMBERS, WHICH
 from dashboards.src.parts.objective import FIRST_TOKEN
 from dashboards.src.parts.outcomes import OUTCOME_PANELS
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import per_minute
+from dashboards.src.queries import not_nan, per_minute
 from dashboards.src.speed import TIME_PER_TOKEN
 from dashboards.src.vocabulary import (
     BY_MODEL,
@@ -32,9 +32,16 @@ from dashboards.src.vocabulary import (
 )
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.instruments import Instrument
 
 _DURATION: Final = GENAI.inference_duration
 _START: Final = GENAI.time_to_first_chunk
+
+
+def _of_busiest(row: Instrument) -> Target:
+    p90 = Q.quantile(0.9, row, by=BY_MODEL)
+    return Target(query=busiest(not_nan(p90)), legend=MODEL_LEGEND)
+
 
 _LATENCY: Final[Sequence[Panel]] = (
     graph(
@@ -45,7 +52,9 @@ _LATENCY: Final[Sequence[Panel]] = (
             do="One model: its prompts or responses are long, or it runs on the CPU. All: the "
             "server is overloaded; see the latency board.",
         ),
-        Target(query=busiest(Q.quantile(0.9, _DURATION, by=BY_MODEL)), legend=MODEL_LEGEND),
+        Target(
+            query=busiest(not_nan(Q.quantile(0.9, _DURATION, by=BY_MODEL))), legend=MODEL_LEGEND
+        ),
         unit="s",
         links=[OF_MODEL],
         exemplars=True,
@@ -60,7 +69,7 @@ _LATENCY: Final[Sequence[Panel]] = (
             "lengths on the latency board.",
             no_value="no streams in this time",
         ),
-        Target(query=busiest(Q.quantile(0.9, _START, by=BY_MODEL)), legend=MODEL_LEGEND),
+        _of_busiest(_START),
         unit="s",
         links=[OF_MODEL],
         exemplars=True,
