@@ -69,6 +69,8 @@ class Drawer:
             tab.on("response", lambda got: _note_missing(got, console))
             tab.on("pageerror", lambda error: console.append(error.message[:300]))
             tab.on("console", lambda said: _note(said, console))
+            # "5 minutes ago" is seen from the end of what is shown.
+            tab.clock.set_fixed_time(view.ended * 1000)
             tab.goto(f"{self._server.url}/?{self._query(view)}")
             first = _drawn(tab)
             tab.screenshot(path=picture.with_name(f"{picture.name}-first-screen.png"))
