@@ -268,6 +268,18 @@ def test_a_panel_of_a_kind_that_cannot_be_drawn(faults: Any) -> None:
     assert "Calls: is of the type nodeGraph, which these tests cannot draw" in found
 
 
+def test_times_ago_are_seen_from_the_end_of_what_is_shown(drawer: Drawer, tmp_path: Path) -> None:
+    fields = {"defaults": {"unit": "dateTimeFromNow"}, "overrides": []}
+    board = {
+        "uid": "small",
+        "title": "Small",
+        "panels": [panel("stat", "moment", fieldConfig=fields)],
+    }
+    series = {"moment": {"a": (ENDED - 600) * 1000}}
+    drawn = drawer.draw(board, prometheus(series), VIEW, tmp_path / "ago")
+    assert [each["text"] for each in drawn.facts["panels"][0]["values"]] == ["10 minutes ago"]
+
+
 def test_closed_rows_are_drawn_open_in_the_whole_picture(drawer: Drawer, tmp_path: Path) -> None:
     inside = panel("stat", gridPos={"x": 0, "y": 1, "w": 12, "h": 4})
     row = {

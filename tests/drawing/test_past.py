@@ -104,6 +104,7 @@ def test_an_alert_fires_after_its_time_and_ends(prometheus: RealPrometheus) -> N
     assert states(720) == ["firing"]
     assert states(1199) == ["firing"]
     assert states(1200) == []
+    assert prometheus.value("ALERTS_FOR_STATE", at=BEGAN + 900) == BEGAN + 600
     [alert] = prometheus.query("ALERTS", at=BEGAN + 900)
     assert alert["metric"] == {
         "__name__": "ALERTS",

@@ -93,12 +93,15 @@ def _alerted(
             "alertname": rule["alert"],
         }
         by_state: dict[str, Samples] = {"pending": [], "firing": []}
+        starts: Samples = []
         since = last = float("-inf")
         for time, _ in series["values"]:
             if time - last > _STEP:
                 since = time
             last = time
+            starts.append((time, since))
             by_state["firing" if time - since >= patience else "pending"].append((time, 1.0))
+        yield "ALERTS_FOR_STATE", labels, list(_with_ends(starts, ended))
         for state, samples in by_state.items():
             if samples:
                 yield "ALERTS", {**labels, "alertstate": state}, list(_with_ends(samples, ended))

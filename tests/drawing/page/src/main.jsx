@@ -31,7 +31,8 @@ async function load(isOpen) {
   const board = await (await fetch('/board.json')).json();
   const interval = asked.get('interval');
   const chosen = JSON.parse(asked.get('vars'));
-  const values = variableValues(board, chosen);
+  const ends = { __from: String(from.valueOf()), __to: String(to.valueOf()) };
+  const values = { ...variableValues(board, chosen), ...ends };
   const choices = await variableChoices(board, values, range, get);
   const marks = await annotations(board, range, values, interval);
   const places = laidOut(board.panels, isOpen);
@@ -53,6 +54,7 @@ class Guard extends Component {
 function Bar({ board, chosen, choices }) {
   const time = (moment) => dateTimeFormat(moment.valueOf(), { format: 'YYYY-MM-DD HH:mm:ss', timeZone: 'utc' });
   const text = (variable) => {
+    if (variable.type === 'textbox') return variable.query;
     if (variable.type === 'datasource') return 'Prometheus';
     if (chosen[variable.name] !== undefined) return [chosen[variable.name]].flat().join(' + ');
     return variable.includeAll ? 'All' : variable.current?.text ?? '';

@@ -10,8 +10,11 @@ export const filled = (text, values) =>
 export const replacer = (values) => (text, scoped) => {
   if (typeof text !== 'string') return text ?? '';
   return text.replace(/\$\{(__[^}:]+)(?::\w+)?\}|\$__(\w+)/g, (all, braced, plain) => own(braced ?? `__${plain}`, scoped) ?? all)
-    .replace(VARIABLE, (all, braced, _, plain, old) => values[braced ?? plain ?? old] ?? all);
+    .replace(VARIABLE, (all, braced, format, plain, old) => formatted(braced ?? plain ?? old, format, values) ?? all);
 };
+
+const formatted = (name, format, values) =>
+  format === 'queryparam' && name in values ? `var-${name}=${encodeURIComponent(values[name])}` : values[name];
 
 function own(name, scoped) {
   if (name === '__url_time_range') return 'from=now-1h&to=now';
