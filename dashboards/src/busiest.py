@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.queries import MODEL, by_plain_model, sum_of_others, top, top_by
+from dashboards.src.queries import BOARD, MODEL, by_plain_model, sum_of_others, top, top_by
 from dashboards.src.vocabulary import BY_MODEL, GENAI, RANK
 from ollama_otel import _names as names
+from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 
 __all__ = [
@@ -25,6 +26,11 @@ _MOST: Final = 10
 OTHERS: Final = "other models"
 """Legend of `other_models`."""
 
+_NONE: Final = "0 * " + BOARD.gauge(
+    rows.ACTIVE_REQUESTS, by=BY_MODEL, where={names.OPERATION_NAME: '!=""'}
+)
+"""0 for every model while an app that has called it runs."""
+
 _CALLS: Final = RANK.count_increase(GENAI.inference_duration, by=BY_MODEL)
 
 
@@ -38,7 +44,7 @@ def busiest_or_zero(query: str) -> str:
 
     All graphs then have the same models in the same order, so each model has the same colour.
     """
-    return f"{busiest(query)} or 0 * {top(_MOST, _CALLS)}"
+    return f"{busiest(query)} or {busiest(_NONE)}"
 
 
 def other_models(query: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 __all__ = [
     "AGENTS",
+    "CLICKED",
     "COST",
     "JAEGER",
     "LATENCY",
@@ -32,6 +33,10 @@ RUNBOOK: Final = "ollama-otel-runbook"
 
 JAEGER: Final = "jaeger"
 """Variable with the address of Jaeger's web page, as a browser sees it."""
+
+
+CLICKED: Final = "${__value.raw}"
+"""Variable for the value of the clicked cell, also if another text is shown for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

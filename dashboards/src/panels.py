@@ -41,13 +41,15 @@ __all__ = [
     "table",
 ]
 
+_PATH: Final = "^.*/([^/]+)$"
+"""A name such as `hf.co/someone/model:tag`; the folders would hide the rest of a table."""
 _EMPTY_CELL: Final = "–"  # noqa: RUF001 - a dash
 _RATE_WINDOW: Final = "$__rate_interval"
 _WIDE: Final = 12
 """Columns from which on a legend fits beside the graph."""
-_LEGEND_WIDTH: Final = 300
+_LEGEND_WIDTH: Final = 360
 
-_SOFT_MAXIMUM: Final = {"percentunit": 0.05, "s": 0.1, "bytes": 2**20, "suffix:tokens/s": 10}
+_SOFT_MAXIMUM: Final = {"percentunit": 0.05, "s": 0.1, "bytes": 2**20, "suffix:/s": 10}
 """Top of the axis by unit if all values are below it: without one, zeros get an axis up to 100."""
 
 DATASOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -103,6 +105,8 @@ class Column:
     width: int | None = None
     """In pixels; None shares the rest of the table among such columns."""
     links: Sequence[Link] = ()
+    is_name: bool = False
+    """Whether it is the name of a model, of which only the part after the last slash is shown."""
     is_hidden: bool = False
     """Whether only links, or only other labels of the query, need it."""
 
@@ -157,8 +161,7 @@ def graph(  # noqa: PLR0913 - options of a graph
         builder.with_target(_query(target, index, exemplars=exemplars and index == 0))
         if properties := _line_properties(target, right_unit or unit):
             builder.override_by_query(_ref(index), properties)
-    for name, color in (colors or {}).items():
-        builder.override_by_name(name, [_fixed_color(color)])
+    _name_series(builder, targets, colors or {})
     builder.min(0).fill_opacity(60 if is_stacked or is_bars else 0)
     builder.line_width(0 if is_bars else 1).show_points(common.VisibilityMode.AUTO)
     builder.legend(_legend(targets, width))
@@ -377,6 +380,18 @@ def _palette() -> dashboard_builder.FieldColor:
     return dashboard_builder.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC)
 
 
+def _name_series(builder: Any, targets: Sequence[Target], colors: Mapping[str, Color]) -> None:
+    if any("{{" in target.legend for target in targets):
+        builder.with_transformation(_SHORT_NAMES)
+    for name, color in colors.items():
+        builder.override_by_name(name, [_fixed_color(color)])
+
+
+_SHORT_NAMES: Final = dashboard.DataTransformerConfig(
+    id_val="renameByRegex", options={"regex": _PATH, "renamePattern": "$1"}
+)
+
+
 def _links(links: Sequence[Link]) -> list[dashboard_builder.DashboardLink]:
     return [
         dashboard_builder.DashboardLink(link.title)
@@ -417,6 +432,8 @@ def _column_properties(column: Column) -> list[dashboard.DynamicConfigValue]:
     mapped: list[dashboard.ValueMapping] = []
     if column.words is not None:
         mapped.append(_value_map(column.words))
+    if column.is_name:
+        mapped.append(_LAST_PART)
     # The text of the panel is for a table without rows; this is for an empty cell.
     mapped.append(_nothing_is(_EMPTY_CELL))
     found: dict[str, object] = {
@@ -438,6 +455,13 @@ def _column_properties(column: Column) -> list[dashboard.DynamicConfigValue]:
         for name, value in found.items()
         if value is not None
     ]
+
+
+_LAST_PART: Final = dashboard.RegexMap(
+    options=dashboard.DashboardRegexMapOptions(
+        pattern=_PATH, result=dashboard.ValueMappingResult(text="$1")
+    )
+)
 
 
 def _nothing_is(word: str) -> dashboard.ValueMapping:

@@ -324,7 +324,7 @@ def test_a_board_asks_for_each_of_its_variables_and_for_no_other(board: dict[str
         assert f"${name}" in asked or f"${{{name}" in asked, f"{name} is used by no panel"
     named = {variable["name"] for variable in board["templating"]["list"]}
     built_in = r"__\w+"
-    for match in re.finditer(r"\$\{?([a-z_]\w*)", asked):
+    for match in re.finditer(r"\$\{?([A-Za-z_]\w*)", asked):
         assert match[1] in named or re.fullmatch(built_in, match[1]), match[1]
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from dashboards.src.busiest import busiest, busiest_plain
 from dashboards.src.colors import GPU_SHARE, PHASES, QUANTILES
 from dashboards.src.layout import Board, Row
-from dashboards.src.links import LATENCY, SERVER, cell, label, to_board, to_traces
+from dashboards.src.links import CLICKED, LATENCY, SERVER, cell, label, to_board, to_traces
 from dashboards.src.panels import Column, Panel, Target, Text, graph, heat_map, table
 from dashboards.src.parts.resilience import RESILIENCE
 from dashboards.src.queries import BOARD as Q
@@ -42,8 +42,8 @@ _ITS_MEMORY: Final = to_board(
 )
 _OF_SERIES: Final = (_THIS_MODEL, _ITS_MEMORY)
 _OF_ROW: Final = (
-    to_board(LATENCY, "Only this model", model=cell("Model")),
-    to_board(SERVER, "Its memory and servers", model=cell("Model")),
+    to_board(LATENCY, "Only this model", model=CLICKED),
+    to_board(SERVER, "Its memory and servers", model=CLICKED),
 )
 _OF_PLAIN_SERIES: Final = (to_board(SERVER, "Its memory and servers", model=label(MODEL)),)
 
@@ -158,7 +158,7 @@ _WHERE_TIME_GOES: Final[Sequence[Panel]] = (
             "A click on a model shows only its calls, or its memory.",
         ),
         {
-            label_name(names.REQUEST_MODEL): Column(title="Model", links=_OF_ROW),
+            label_name(names.REQUEST_MODEL): Column(title="Model", links=_OF_ROW, is_name=True),
             "total": Column(title="Total", query=_SECONDS_OF_MODEL, unit="s", width=90),
             **{
                 phase: Column(
@@ -213,22 +213,23 @@ _SLOW_CALLS: Final[Sequence[Panel]] = (
             title="Slow calls by app and model",
             means="p50 and p90 of the durations and p90 of the time to the first token of each app "
             "and model in the time range, interpolated within histogram buckets.",
-            do="Start with the first row; a click on the app searches Jaeger for the traces of "
+            do="Start with the first row; a click on the model searches Jaeger for the traces of "
             "these calls.",
         ),
         {
-            JOB: Column(
-                title="App",
+            JOB: Column(title="App", width=120),
+            label_name(names.REQUEST_MODEL): Column(
+                title="Model",
                 links=[
                     to_traces(
                         "Traces of these calls",
                         app=cell("App"),
-                        tags={names.REQUEST_MODEL: cell("Model")},
-                    )
+                        tags={names.REQUEST_MODEL: CLICKED},
+                    ),
+                    *_OF_ROW,
                 ],
-                width=120,
+                is_name=True,
             ),
-            label_name(names.REQUEST_MODEL): Column(title="Model", links=_OF_ROW),
             **{
                 name: Column(title=title, query=not_nan(query), unit="s", width=width)
                 for name, title, query, width in (
@@ -373,7 +374,7 @@ _SPEED: Final[Sequence[Panel]] = (
             "that is entirely on the GPU is large, or shares the GPU.",
         ),
         {
-            MODEL: Column(title="Model", links=_OF_ROW),
+            MODEL: Column(title="Model", links=_OF_ROW, is_name=True),
             "rate": Column(
                 title="Decode rate",
                 query=highest(by_plain_model(_decode_rate(RANGE, BY_MODEL), names.REQUEST_MODEL)),
@@ -468,7 +469,7 @@ _WAITING: Final[Sequence[Panel]] = (
             no_value="no calls waited",
         ),
         {
-            label_name(names.REQUEST_MODEL): Column(title="Model", links=_OF_ROW),
+            label_name(names.REQUEST_MODEL): Column(title="Model", links=_OF_ROW, is_name=True),
             **{
                 key: Column(title=title, query=query, unit=unit, decimals=decimals, width=width)
                 for key, title, query, unit, decimals, width in (
@@ -556,7 +557,7 @@ _LENGTHS: Final[Sequence[Panel]] = (
             "silently. Raise `num_ctx`, or shorten the history.",
         ),
         {
-            MODEL: Column(title="Model", links=_OF_ROW),
+            MODEL: Column(title="Model", links=_OF_ROW, is_name=True),
             "mean": Column(
                 title="Mean", query=_PROMPT_MEAN_TOTAL, unit="locale", decimals=0, width=90
             ),

@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.busiest import OTHERS, busiest, busiest_or_zero, other_models
+from dashboards.src.busiest import busiest
 from dashboards.src.colors import (
-    FINISH_REASONS,
-    OUTCOMES,
     QUANTILES,
-    SHARE_OF_FAILURES,
     TOKEN_TYPES,
-    UP_OR_DOWN,
 )
-from dashboards.src.firing import ALERT, FIRING_COUNT, FIRING_SINCE, WHERE
 from dashboards.src.layout import Board, Row
-from dashboards.src.links import LATENCY, SERVER, cell, label, to_board, to_runbook, to_traces
-from dashboards.src.objective import BURN_LIMITS, OBJECTIVE, budget_left, burn_rate, in_time
-from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, stat, table
+from dashboards.src.objective import OBJECTIVE
+from dashboards.src.panels import Column, Panel, Target, Text, graph, stat, table
+from dashboards.src.parts.models import MODEL_COLORS, MODEL_COLUMN, MODEL_LEGEND, OF_MODEL, by_model
+from dashboards.src.parts.now import COURSE, NUMBERS, WHICH
+from dashboards.src.parts.objective import FIRST_TOKEN
+from dashboards.src.parts.outcomes import OUTCOME_PANELS
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import JOB, at_server, not_nan, or_zero, per_minute, share
-from dashboards.src.queries import SERVER as SERVER_NAME
+from dashboards.src.queries import per_minute
 from dashboards.src.vocabulary import (
     BY_MODEL,
-    BY_SERVER,
-    CUT,
-    FAILED,
     GENAI,
-    GENERATED,
     INPUT,
     OUTPUT,
     RANGE,
@@ -38,530 +31,9 @@ from dashboards.src.vocabulary import (
 )
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry.metric_names import label_name
 
 _DURATION: Final = GENAI.inference_duration
 _START: Final = GENAI.time_to_first_chunk
-
-_ADDRESS: Final = label_name(names.SERVER_ADDRESS)
-_PORT: Final = label_name(names.SERVER_PORT)
-_MODEL: Final = legend(names.REQUEST_MODEL)
-_NO_STREAMS: Final = "no streams in this time"
-
-_OF_MODEL: Final = to_board(
-    LATENCY, "Latency of this model", model=label(label_name(names.REQUEST_MODEL))
-)
-_MODEL_OF_ROW: Final = to_board(LATENCY, "Latency of this model", model=cell("Model"))
-_SERVER_OF_ROW: Final = to_board(SERVER, "This server", server=cell("Address"), port=cell("Port"))
-
-
-def _by_model(query: str) -> tuple[Target, Target]:
-    """Return the queries for the busiest models and for the sum of the others."""
-    return (
-        Target(query=busiest_or_zero(query), legend=_MODEL),
-        Target(query=other_models(query), legend=OTHERS),
-    )
-
-
-_NUMBERS: Final[Sequence[Panel]] = (
-    stat(
-        Text(
-            title="Alerts firing now",
-            means="Alerts of ollama_otel that fire now, for all apps and servers.",
-            do="The table of alerts below names them and says what each is about.",
-            no_value="no rules",
-        ),
-        Target(query=FIRING_COUNT),
-        unit="locale",
-        decimals=0,
-        steps=((None, "green"), (1, "red")),
-        links=[to_runbook()],
-    ),
-    stat(
-        Text(
-            title="Calls",
-            means="Inference calls (chat, generate, embeddings) that ended in the time range.",
-            do="None: check that the app runs and that its metrics reach Prometheus.",
-            no_value="no calls",
-        ),
-        Target(query=RANGE.count_total(_DURATION)),
-        unit="locale",
-        decimals=0,
-    ),
-    stat(
-        Text(
-            title="Failed calls",
-            means="Share of the calls in the time range that failed. Abandoned and cancelled calls "
-            "are not failures.",
-            do="Above 1 %: see the errors by app and type; each row leads to its traces.",
-            no_value="no calls",
-        ),
-        Target(
-            query=share(RANGE.count_total(_DURATION, where=FAILED), RANGE.count_total(_DURATION))
-        ),
-        unit="percentunit",
-        decimals=1,
-        steps=SHARE_OF_FAILURES,
-    ),
-    stat(
-        Text(
-            title="Duration, p90",
-            means="90 % of the calls in the time range took at most this long, interpolated within "
-            "a histogram bucket. Without embeddings, which take far less time.",
-            do="Higher than usual: the latency board shows which phase takes the time.",
-            no_value="no calls",
-        ),
-        Target(query=RANGE.quantile_total(0.9, _DURATION, where=GENERATED)),
-        unit="s",
-        decimals=2,
-        links=[to_board(LATENCY, "Where the time goes")],
-    ),
-    stat(
-        Text(
-            title="First token, p90",
-            means="90 % of the streams in the time range started within this time.",
-            do=f"Above {SLOW_START} s: cold starts and waits for a slot are the usual causes.",
-            no_value="no streams",
-        ),
-        Target(query=RANGE.quantile_total(0.9, _START)),
-        unit="s",
-        decimals=2,
-        steps=((None, "green"), (SLOW_START, "yellow"), (SLOW_START * 4, "red")),
-        links=[to_board(LATENCY, "Where the time goes")],
-    ),
-    stat(
-        Text(
-            title="Tokens/s now",
-            means="Tokens generated per second, by all models together. A call counts when it has "
-            "ended.",
-            do="Falling while calls wait: the server is saturated, or a model no longer fits on "
-            "the GPU.",
-            no_value="no rate yet",
-        ),
-        Target(query=Q.sum(TOKENS, where=OUTPUT)),
-        unit="locale",
-        decimals=1,
-        is_over_time=True,
-    ),
-    stat(
-        Text(
-            title="In flight now",
-            means="Calls in progress, including those that wait, and model management.",
-            do="Rising steadily: calls arrive faster than the server completes them; see the "
-            "wait for a slot.",
-            no_value="no calls",
-        ),
-        Target(query=Q.gauge(rows.ACTIVE_REQUESTS)),
-        unit="locale",
-        decimals=0,
-        is_over_time=True,
-    ),
-    stat(
-        Text(
-            title="Servers down now",
-            means="Watched servers that neither polls nor calls of any app reach.",
-            do="Above 0: the server board shows which; start the server or fix connectivity.",
-            no_value="not watched",
-        ),
-        Target(query=f"sum(1 - {Q.gauge(rows.SERVER_UP, by=BY_SERVER, how='max')})"),
-        unit="locale",
-        decimals=0,
-        steps=((None, "green"), (1, "red")),
-        links=[to_board(SERVER, "Servers")],
-    ),
-)
-
-
-def _outcome_share(outcome: str) -> Target:
-    where = {names.OUTCOME: f'="{outcome}"'}
-    return Target(query=share(Q.count(_DURATION, where=where), Q.count(_DURATION)), legend=outcome)
-
-
-_COURSE: Final[Sequence[Panel]] = (
-    graph(
-        Text(
-            title="Calls per minute by model",
-            means="Inference calls that ended, of the ten models with most calls, and of all "
-            "others together.",
-            do="A sudden drop: the app stopped, or the server hangs; see the calls in flight.",
-        ),
-        *_by_model(per_minute(Q.count(_DURATION, by=BY_MODEL))),
-        unit="suffix:/min",
-        colors={OTHERS: "text"},
-        links=[_OF_MODEL],
-        is_stacked=True,
-        width=8,
-        height=7,
-    ),
-    graph(
-        Text(
-            title="Calls that failed, ended early or were cut",
-            means="Shares of the calls that failed, that were abandoned (the caller closed the "
-            "stream early), cancelled (the task of the caller was cancelled) or cut (the answer "
-            "reached `num_predict` or the end of the context: `length`).",
-            do="Many abandoned or cancelled calls: users do not wait that long; see the time to "
-            "the first token. Many cut ones: raise `num_predict` or `num_ctx`.",
-        ),
-        *(_outcome_share(each) for each in ("failed", "abandoned", "cancelled")),
-        Target(
-            query=share(Q.rate(rows.FINISH_REASONS, where=CUT), Q.count(_DURATION)), legend="cut"
-        ),
-        unit="percentunit",
-        colors={**OUTCOMES, "cut": "blue"},
-        steps=SHARE_OF_FAILURES,
-        width=8,
-        height=7,
-    ),
-    graph(
-        Text(
-            title="Duration and first token",
-            means="p50 and p90 of the durations (without embeddings), and p90 of the time to the "
-            "first token. The dots are exemplars, single calls; click one to open its trace.",
-            do="Only the duration rises: responses are longer, or generation is slower. Both "
-            "rise: calls wait, load a model, or have longer prompts.",
-        ),
-        Target(query=Q.quantile(0.5, _DURATION, where=GENERATED), legend="duration p50"),
-        Target(query=Q.quantile(0.9, _DURATION, where=GENERATED), legend="duration p90"),
-        Target(query=Q.quantile(0.9, _START), legend="first token p90"),
-        unit="s",
-        colors={"duration p50": "green", "duration p90": "orange", "first token p90": "blue"},
-        exemplars=True,
-        width=8,
-        height=7,
-    ),
-)
-
-_CALLS_BY_MODEL: Final = f"({RANGE.count_total(_DURATION, by=BY_MODEL)} > 0)"
-_CALLS_BY_SERVER: Final = f"({RANGE.count_total(_DURATION, by=BY_SERVER)} > 0)"
-_CALLS_BY_APP: Final = f"({RANGE.count_total(_DURATION, by=(JOB,))} > 0)"
-
-_WHICH: Final[Sequence[Panel]] = (
-    table(
-        Text(
-            title="Alerts",
-            means="Alerts that fire now, what each is about, and for how long its condition has "
-            "held.",
-            do="A click on the name opens the runbook.",
-            no_value="no alert fires, or Prometheus has no rules",
-        ),
-        {
-            ALERT: Column(title="Alert", links=[to_runbook()], width=210),
-            WHERE: Column(title="About"),
-            "severity": Column(
-                title="Severity",
-                words={
-                    "critical": ("critical", "red"),
-                    "warning": ("warning", "orange"),
-                    "info": ("info", "blue"),
-                },
-                width=80,
-            ),
-            "since": Column(title="Since", query=FIRING_SINCE, unit="dateTimeFromNow", width=110),
-        },
-        width=7,
-    ),
-    table(
-        Text(
-            title="By server",
-            means="Calls to each server in the time range, the share that failed, and p90 of the "
-            "time to the first token. State: whether a watched server can be reached now.",
-            do="A click opens the board of that server.",
-        ),
-        {
-            SERVER_NAME: Column(title="Server", links=[_SERVER_OF_ROW]),
-            "up": Column(
-                title="State",
-                query=at_server(Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max")),
-                words=UP_OR_DOWN,
-                unit="none",
-                width=60,
-            ),
-            "calls": Column(
-                title="Calls",
-                query=at_server(_CALLS_BY_SERVER),
-                unit="locale",
-                decimals=0,
-                width=75,
-            ),
-            "failed": Column(
-                title="Failed",
-                query=at_server(
-                    share(
-                        RANGE.count_total(_DURATION, by=BY_SERVER, where=FAILED), _CALLS_BY_SERVER
-                    )
-                ),
-                unit="percentunit",
-                decimals=1,
-                steps=SHARE_OF_FAILURES,
-                width=70,
-            ),
-            "start": Column(
-                title="First token",
-                query=at_server(not_nan(RANGE.quantile_total(0.9, _START, by=BY_SERVER))),
-                unit="s",
-                decimals=2,
-                width=90,
-            ),
-            _ADDRESS: Column(title="Address", is_hidden=True),
-            _PORT: Column(title="Port", is_hidden=True),
-        },
-        sort="Calls",
-        width=8,
-    ),
-    table(
-        Text(
-            title="By model",
-            means="Calls of each model in the time range: how many failed, how many answers were "
-            "cut (`length`), and p90 of the time to the first token and of the duration.",
-            do="Start with models that have errors, or are much slower than usual. A click opens "
-            "the latency of that model.",
-        ),
-        {
-            label_name(names.REQUEST_MODEL): Column(title="Model", links=[_MODEL_OF_ROW]),
-            "calls": Column(
-                title="Calls", query=_CALLS_BY_MODEL, unit="locale", decimals=0, width=75
-            ),
-            "failed": Column(
-                title="Failed",
-                query=or_zero(
-                    RANGE.count_total(_DURATION, by=BY_MODEL, where=FAILED), _CALLS_BY_MODEL
-                ),
-                unit="locale",
-                decimals=0,
-                steps=((None, "text"), (1, "red")),
-                width=65,
-            ),
-            "cut": Column(
-                title="Cut",
-                query=or_zero(
-                    RANGE.total(rows.FINISH_REASONS, by=BY_MODEL, where=CUT), _CALLS_BY_MODEL
-                ),
-                unit="locale",
-                decimals=0,
-                steps=((None, "text"), (1, "orange")),
-                width=60,
-            ),
-            "start": Column(
-                title="First token",
-                query=not_nan(RANGE.quantile_total(0.9, _START, by=BY_MODEL)),
-                unit="s",
-                decimals=2,
-                width=90,
-            ),
-            "p90": Column(
-                title="Duration",
-                query=not_nan(RANGE.quantile_total(0.9, _DURATION, by=BY_MODEL)),
-                unit="s",
-                decimals=2,
-                width=90,
-            ),
-        },
-        sort="Calls",
-        width=9,
-    ),
-)
-
-_PAGE: Final = BURN_LIMITS["1h"]
-_OBJECTIVE: Final[Sequence[Panel]] = (
-    stat(
-        Text(
-            title="Streams that start in time",
-            means=f"Share of the streams in the time range whose first token came within "
-            f"{SLOW_START} s. The objective is {OBJECTIVE:.0%}.",
-            do="Below the objective: see cold starts, the wait for a slot, and prompt lengths.",
-            no_value="no streams",
-        ),
-        Target(query=in_time()),
-        unit="percentunit",
-        decimals=1,
-        steps=((None, "red"), (OBJECTIVE, "green")),
-        width=4,
-        height=8,
-    ),
-    stat(
-        Text(
-            title="Error budget left",
-            means=f"Of the streams, {1 - OBJECTIVE:.0%} may start late. 100 %: none did. 0 %: as "
-            "many as allowed, in the time range. Below 0 %: more.",
-            do="Little left: do not change servers or models now, and find out what is slow.",
-            no_value="no streams",
-        ),
-        Target(query=budget_left()),
-        unit="percentunit",
-        decimals=0,
-        steps=((None, "red"), (0, "yellow"), (0.5, "green")),
-        width=4,
-        height=8,
-    ),
-    table(
-        Text(
-            title="Streams that start late, by model",
-            means=f"Share of the streams of each model in the time range that took longer than "
-            f"{SLOW_START} s to start, and the part of the error budget that is left.",
-            do="A click opens the latency of that model.",
-            no_value=_NO_STREAMS,
-        ),
-        {
-            label_name(names.REQUEST_MODEL): Column(title="Model", links=[_MODEL_OF_ROW]),
-            "late": Column(
-                title="Late",
-                query=f"1 - ({in_time(by=BY_MODEL)})",
-                unit="percentunit",
-                decimals=1,
-                steps=((None, "text"), (1 - OBJECTIVE, "red")),
-                width=80,
-            ),
-            "left": Column(
-                title="Budget left",
-                query=budget_left(by=BY_MODEL),
-                unit="percentunit",
-                decimals=0,
-                steps=((None, "red"), (0, "text")),
-                width=100,
-            ),
-        },
-        sort="Late",
-        width=8,
-    ),
-    graph(
-        Text(
-            title="Burn rate of the error budget",
-            means="How many times faster than allowed streams start late, in the last hour, 6 "
-            "hours and 3 days; 1 uses the budget up exactly. By the recording rules, for all apps.",
-            do=f"Above {_PAGE} in an hour the budget of a month is gone in two days: "
-            "OllamaSlowFirstTokenFastBurn fires. The runbook says what to look at.",
-            no_value="no streams, or no rules",
-        ),
-        *(Target(query=burn_rate(window), legend=window) for window in BURN_LIMITS),
-        unit="suffix:x",
-        colors={"1h": "red", "6h": "orange", "3d": "blue"},
-        steps=((None, "green"), (_PAGE, "red")),
-        width=8,
-    ),
-)
-
-_ERRORS: Final[Sequence[Panel]] = (
-    graph(
-        Text(
-            title="Errors by type",
-            means="Failed calls per minute, by `error.type`. The first error of a type in a "
-            "process appears in the table only, as a rate needs two samples.",
-            do="connect: the server is down or the address is wrong. model_not_found: pull the "
-            "model. The runbook of OllamaErrorRate explains the others.",
-            no_value="no errors in this time",
-        ),
-        Target(
-            query=per_minute(Q.count(_DURATION, by=(names.ERROR_TYPE,), where=FAILED)),
-            legend=legend(names.ERROR_TYPE),
-        ),
-        unit="suffix:/min",
-        is_stacked=True,
-        is_bars=True,
-    ),
-    table(
-        Text(
-            title="Errors by app and type",
-            means="Failed calls in the time range.",
-            do="Start with the first row; a click on it searches Jaeger for the traces.",
-            no_value="no errors in this time",
-        ),
-        {
-            JOB: Column(title="App"),
-            label_name(names.ERROR_TYPE): Column(
-                title="Error",
-                links=[
-                    to_traces(
-                        "Traces of these calls",
-                        app=cell("App"),
-                        tags={names.ERROR_TYPE: cell("Error")},
-                    )
-                ],
-            ),
-            "calls": Column(
-                title="Calls",
-                query=f"{RANGE.count_total(_DURATION, by=(JOB, names.ERROR_TYPE), where=FAILED)}"
-                " > 0",
-                unit="locale",
-                decimals=0,
-                width=90,
-            ),
-        },
-        sort="Calls",
-        width=12,
-    ),
-    graph(
-        Text(
-            title="Finish reasons",
-            means="Completed calls of chat and generate per minute, by finish reason. stop: the "
-            "model ended its answer. length: the answer was cut at `num_predict` or at the end of "
-            "the context. tool_call: the model called tools.",
-            do="Many with length: raise `num_predict` or `num_ctx`, or ask for shorter answers.",
-        ),
-        Target(
-            query=per_minute(
-                Q.rate(
-                    rows.FINISH_REASONS,
-                    by=(names.FINISH_REASON,),
-                    where={names.FINISH_REASON: '!=""'},
-                )
-            ),
-            legend=legend(names.FINISH_REASON),
-        ),
-        Target(
-            query=per_minute(Q.rate(rows.FINISH_REASONS, where={names.FINISH_REASON: '=""'})),
-            legend="none reported",
-        ),
-        unit="suffix:/min",
-        colors={**FINISH_REASONS, "none reported": "text"},
-        is_stacked=True,
-        width=10,
-    ),
-    bars(
-        Text(
-            title="Outcomes",
-            means="Calls in the time range, by outcome.",
-            do="Compare with the usual numbers of the app; a chat app always has some abandoned "
-            "calls.",
-            no_value="no calls",
-        ),
-        Target(
-            query=f"sort_desc({RANGE.count_total(_DURATION, by=(names.OUTCOME,))} > 0)",
-            legend=legend(names.OUTCOME),
-        ),
-        unit="locale",
-        decimals=0,
-    ),
-    table(
-        Text(
-            title="By app",
-            means="Calls of each app in the time range, the share that failed, and tokens.",
-            do="An app with far more calls or tokens than expected may repeat its calls.",
-        ),
-        {
-            JOB: Column(title="App"),
-            "calls": Column(
-                title="Calls", query=_CALLS_BY_APP, unit="locale", decimals=0, width=75
-            ),
-            "failed": Column(
-                title="Failed",
-                query=share(RANGE.count_total(_DURATION, by=(JOB,), where=FAILED), _CALLS_BY_APP),
-                unit="percentunit",
-                decimals=1,
-                steps=SHARE_OF_FAILURES,
-                width=70,
-            ),
-            "tokens": Column(
-                title="Tokens",
-                query=f"{RANGE.sum_total(TOKENS, by=(JOB,))} > 0",
-                unit="locale",
-                decimals=0,
-                width=100,
-            ),
-        },
-        sort="Calls",
-        width=8,
-    ),
-)
 
 _LATENCY: Final[Sequence[Panel]] = (
     graph(
@@ -572,9 +44,9 @@ _LATENCY: Final[Sequence[Panel]] = (
             do="One model: its prompts or responses are long, or it runs on the CPU. All: the "
             "server is overloaded; see the latency board.",
         ),
-        Target(query=busiest(Q.quantile(0.9, _DURATION, by=BY_MODEL)), legend=_MODEL),
+        Target(query=busiest(Q.quantile(0.9, _DURATION, by=BY_MODEL)), legend=MODEL_LEGEND),
         unit="s",
-        links=[_OF_MODEL],
+        links=[OF_MODEL],
         exemplars=True,
     ),
     graph(
@@ -585,11 +57,11 @@ _LATENCY: Final[Sequence[Panel]] = (
             "to open its trace.",
             do=f"Above {SLOW_START} s: see cold starts and the wait for a slot below, then prompt "
             "lengths on the latency board.",
-            no_value=_NO_STREAMS,
+            no_value="no streams in this time",
         ),
-        Target(query=busiest(Q.quantile(0.9, _START, by=BY_MODEL)), legend=_MODEL),
+        Target(query=busiest(Q.quantile(0.9, _START, by=BY_MODEL)), legend=MODEL_LEGEND),
         unit="s",
-        links=[_OF_MODEL],
+        links=[OF_MODEL],
         exemplars=True,
         steps=((None, "green"), (SLOW_START, "red")),
     ),
@@ -633,33 +105,33 @@ _LATENCY: Final[Sequence[Panel]] = (
 
 _EVAL: Final = {names.PHASE: '="eval"'}
 _TIME_PER_TOKEN: Final = (
-    f"{Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)}"
+    f"({Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)} > 0)"
     f" / ({Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0)"
 )
 
 _TOKEN_FLOW: Final[Sequence[Panel]] = (
     graph(
         Text(
-            title="Tokens in by model",
+            title="Tokens in per second by model",
             means="Prompt tokens per second, as counted by the server; includes cached tokens.",
             do="A jump at the same number of calls: prompts or histories became longer.",
         ),
-        *_by_model(Q.sum(TOKENS, by=BY_MODEL, where=INPUT)),
-        unit="suffix:tokens/s",
-        colors={OTHERS: "text"},
-        links=[_OF_MODEL],
+        *by_model(Q.sum(TOKENS, by=BY_MODEL, where=INPUT)),
+        unit="suffix:/s",
+        colors=MODEL_COLORS,
+        links=[OF_MODEL],
         is_stacked=True,
     ),
     graph(
         Text(
-            title="Tokens out by model",
+            title="Tokens out per second by model",
             means="Tokens generated per second, summed over all calls of a model.",
             do="For the speed of a single call, see the decode rate on the latency board.",
         ),
-        *_by_model(Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)),
-        unit="suffix:tokens/s",
-        colors={OTHERS: "text"},
-        links=[_OF_MODEL],
+        *by_model(Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)),
+        unit="suffix:/s",
+        colors=MODEL_COLORS,
+        links=[OF_MODEL],
         is_stacked=True,
     ),
     graph(
@@ -688,9 +160,9 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
             do="A sudden rise: see the GPU share on the server board; if it is unchanged, other "
             "work or more calls at once use the GPU.",
         ),
-        Target(query=busiest(_TIME_PER_TOKEN), legend=_MODEL),
+        Target(query=busiest(_TIME_PER_TOKEN), legend=MODEL_LEGEND),
         unit="s",
-        links=[_OF_MODEL],
+        links=[OF_MODEL],
         width=8,
     ),
     table(
@@ -701,7 +173,7 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
             do="Start with models that have far more tokens than expected.",
         ),
         {
-            label_name(names.REQUEST_MODEL): Column(title="Model", links=[_MODEL_OF_ROW]),
+            **MODEL_COLUMN,
             "input": Column(
                 title="Tokens in",
                 query=f"{RANGE.sum_total(TOKENS, by=BY_MODEL, where=INPUT)} > 0",
@@ -730,12 +202,10 @@ _LOAD: Final[Sequence[Panel]] = (
             do="Calls beyond the slots of the server (`OLLAMA_NUM_PARALLEL`) wait; the server "
             "does not refuse them. Add slots or servers, or send fewer calls at once.",
         ),
-        *_by_model(
-            Q.gauge(rows.ACTIVE_REQUESTS, by=BY_MODEL, where={names.OPERATION_NAME: '!=""'})
-        ),
+        *by_model(Q.gauge(rows.ACTIVE_REQUESTS, by=BY_MODEL, where={names.OPERATION_NAME: '!=""'})),
         unit="locale",
-        colors={OTHERS: "text"},
-        links=[_OF_MODEL],
+        colors=MODEL_COLORS,
+        links=[OF_MODEL],
         is_stacked=True,
     ),
     graph(
@@ -746,10 +216,10 @@ _LOAD: Final[Sequence[Panel]] = (
             "board shows the cause.",
             no_value="no cold starts in this time",
         ),
-        *_by_model(per_minute(Q.count(rows.LOAD_DURATION, by=BY_MODEL))),
+        *by_model(per_minute(Q.count(rows.LOAD_DURATION, by=BY_MODEL))),
         unit="suffix:/min",
-        colors={OTHERS: "text"},
-        links=[_OF_MODEL],
+        colors=MODEL_COLORS,
+        links=[OF_MODEL],
         is_bars=True,
         is_stacked=True,
         width=8,
@@ -775,12 +245,12 @@ BOARD: Final = Board(
     description="Alerts, calls, errors, latency and tokens of the apps that call Ollama.",
     needs_jaeger=True,
     rows=(
-        Row(title="Is something wrong?", panels=(*_NUMBERS, *_COURSE, *_WHICH)),
+        Row(title="Is something wrong?", panels=(*NUMBERS, *COURSE, *WHICH)),
         Row(
             title=f"Objective: {OBJECTIVE:.0%} of streams start within {SLOW_START} s",
-            panels=_OBJECTIVE,
+            panels=FIRST_TOKEN,
         ),
-        Row(title="Errors and outcomes", panels=_ERRORS),
+        Row(title="Errors and outcomes", panels=OUTCOME_PANELS),
         Row(title="Latency", panels=_LATENCY),
         Row(title="Tokens", panels=_TOKEN_FLOW),
         Row(title="Load", panels=_LOAD),
