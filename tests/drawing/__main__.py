@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.drawing.drawing import View, start_drawer
+from tests.drawing.excuses import EXCUSES
+from tests.drawing.findings import findings
 from tests.drawing.installation import CannotDrawError, bundle
 from tests.drawing.page_server import answers_of
 from tests.drawing.scenarios import SCENARIOS, filled
@@ -33,10 +35,11 @@ def main() -> int:
     parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--classic", action="store_true")
+    parser.add_argument("--parts", action="store_true")
     parser.add_argument("--keep", action="store_true")
     chosen = parser.parse_args()
     bundle()
-    with start_drawer() as drawer:
+    with start_drawer(in_parts=chosen.parts) as drawer:
         for name in chosen.scenarios:
             began = time.monotonic()
             with (
@@ -57,12 +60,8 @@ def main() -> int:
                     drawn = drawer.draw(board, answers_of(held.prometheus.url), view, picture)
                     picture.with_suffix(".json").write_text(json.dumps(drawn.facts, indent=1))
                     print(f"  {picture}.png: {time.monotonic() - began:.1f} s", flush=True)
-                    for line in drawn.console:
-                        print("    console:", line)
-                    for panel in drawn.facts["panels"]:
-                        errors = [query["error"] for query in panel["queries"] if query["error"]]
-                        if errors or not panel["hasData"]:
-                            print(f"    {panel['title']}: {errors or 'no data'}")
+                    for finding in findings(drawn, EXCUSES if name == "rich" else None):
+                        print(f"    {finding}")
                 if chosen.keep:
                     print(f"{name}: {held.prometheus.url}, until you press Enter", flush=True)
                     sys.stdin.readline()

@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.real.install import servers_folder
 
 PAGE = Path(__file__).with_name("page")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_OLDEST_NODE = 20
+_OLDEST_NODE = 18
+_PAGE_LASTS = 7 * 86400
+"""Seconds."""
 
 
 class CannotDrawError(Exception):
@@ -59,11 +62,18 @@ def bundle() -> Path:
     folder = modules.parent / "pages" / _digest(*sources)
     with _one_at_a_time():
         if not (folder / "page.js").exists():
-            shutil.rmtree(folder.parent, ignore_errors=True)
+            _remove_old(folder.parent)
             unfinished = folder.with_suffix(".unfinished")
             _run([_node(), str(PAGE / "bundle.mjs"), str(modules), f"{unfinished}/page.js"], PAGE)
             unfinished.rename(folder)
     return folder
+
+
+def _remove_old(pages: Path) -> None:
+    """Remove pages of sources that have changed; other checkouts may use younger ones."""
+    for page in pages.glob("*"):
+        if time.time() - page.stat().st_mtime > _PAGE_LASTS:
+            shutil.rmtree(page)
 
 
 def _node() -> str:

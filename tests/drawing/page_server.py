@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.drawing.installation import bundle, packages
 
@@ -29,7 +29,21 @@ _HTML = b"""<!doctype html>
 </script>
 <body style="margin: 0"><div id="root"></div><script src="/page.js"></script>
 """
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_FONTS = {
+    "Inter-Regular.woff2": "inter/files/inter-latin-400-normal.woff2",
+    "Inter-Medium.woff2": "inter/files/inter-latin-500-normal.woff2",
+    "L0xTDF4xlVMF-BfR8bXMIhJHg45mwgGEFl0_3vrtSM1J-gEPT5Ese6hmHSh0mQ.woff2": (
+        "roboto-mono/files/roboto-mono-latin-400-normal.woff2"
+    ),
+}
+"""Grafana's names of the fonts that decide how wide texts are, and ours of the same fonts."""
+_JSON = "application/json"
+_TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
+}
 
 
 def answers_of(url: str) -> Answers:
@@ -37,8 +51,6 @@ def answers_of(url: str) -> Answers:
     place = urlsplit(url)
 
     def ask(path: str, parameters: Mapping[str, list[str]]) -> bytes:
-        from urllib.parse import urlencode
-
         # Bodies may be long, but the values of a label are a GET.
         is_get = path.startswith("label/")
         sent = urlencode(parameters, doseq=True)
@@ -54,54 +66,73 @@ def answers_of(url: str) -> Answers:
     return ask
 
 
+class PageServer:
+    """Serves one board at a time, always at the same URL, so that Chromium compiles the page once."""
+
+    def __init__(self) -> None:
+        self._page, self._modules = bundle(), packages()
+        self._board: Mapping[str, Any] = {}
+        self._answers: Answers = _nothing
+        self.url = ""
+
+    def show(self, board: Mapping[str, Any], answers: Answers) -> None:
+        """Serve this board from now on."""
+        self._board, self._answers = board, answers
+
+    def found(self, path: str, parameters: Mapping[str, list[str]]) -> tuple[str, bytes] | None:
+        """Return the type and content of a path, or None."""
+        if path.startswith("/api/v1/"):
+            return _JSON, self._answers(path.removeprefix("/api/v1/"), parameters)
+        if path == "/":
+            return "text/html", _HTML
+        if path == "/board.json":
+            return _JSON, json.dumps(self._board).encode()
+        file = self._file(path)
+        return (_TYPES[file.suffix], file.read_bytes()) if file.is_file() else None
+
+    def _file(self, path: str) -> Path:
+        name = path.rpartition("/")[2]
+        if name in _FONTS:
+            return self._modules / "@fontsource" / _FONTS[name]
+        if name == "uplot.css":
+            return self._modules / "uplot/dist/uPlot.min.css"
+        if path.startswith("/public/"):
+            return self._modules / "@grafana/ui/dist" / path.lstrip("/")
+        return self._page / name
+
+
+def _nothing(path: str, parameters: Mapping[str, list[str]]) -> bytes:
+    raise LookupError(path)
+
+
 @contextlib.contextmanager
-def serve_page(board: Mapping[str, Any], answers: Answers) -> Iterator[str]:
-    """Serve the page for one board, and give its URL."""
-    handler = partial(_Handler, board, answers, bundle(), packages())
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+def serve_page() -> Iterator[PageServer]:
+    """Serve the page to this machine."""
+    page = PageServer()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, page)) as server:
         server.daemon_threads = True
+        page.url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield page
         server.shutdown()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def __init__(
-        self, board: Mapping[str, Any], answers: Answers, page: Path, modules: Path, *args: Any
-    ) -> None:
-        self._board, self._answers, self._page, self._modules = board, answers, page, modules
+    def __init__(self, page: PageServer, *args: Any) -> None:
+        self._page = page
         super().__init__(*args)
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        if url.path.startswith("/api/v1/"):
-            asked = parse_qs(url.query, keep_blank_values=True)
-            self._send("application/json", self._answers(url.path.removeprefix("/api/v1/"), asked))
-        elif url.path == "/":
-            self._send("text/html", _HTML)
-        elif url.path == "/board.json":
-            self._send("application/json", json.dumps(self._board).encode())
-        else:
-            self._file(url.path)
-
-    def _file(self, path: str) -> None:
-        if path == "/uplot.css":
-            file = self._modules / "uplot/dist/uPlot.min.css"
-        elif path.startswith("/public/") and ".." not in path:
-            file = self._modules / "@grafana/ui/dist" / path.lstrip("/")
-        else:
-            file = self._page / path.rpartition("/")[2]
-        if file.is_file():
-            self._send(_TYPES.get(file.suffix, "application/octet-stream"), file.read_bytes())
-        else:
-            self._send("text/plain", b"", status=404)
-
-    def _send(self, content_type: str, body: bytes, *, status: int = 200) -> None:
-        self.send_response(status)
+        found = self._page.found(url.path, parse_qs(url.query, keep_blank_values=True))
+        content_type, body = found or ("text/plain", b"")
+        self.send_response(200 if found else 404)
         self.send_header("content-type", content_type)
         self.send_header("content-length", str(len(body)))
+        is_script = content_type == _TYPES[".js"]
+        self.send_header("cache-control", "max-age=3600" if is_script else "no-store")
         self.end_headers()
         self.wfile.write(body)
 

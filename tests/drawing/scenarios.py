@@ -23,12 +23,16 @@ _NOON: Final = 1_773_144_000.0
 """2026-03-10 12:00 UTC: when all scenarios end."""
 _HOUR: Final = 3600.0
 _MINUTE: Final = 60.0
+_BEFORE: Final = 15 * _MINUTE
+"""What happens before the hour that the boards show."""
+_H200: Final = "NVIDIA H200"
 
 SMALL = Model(name="llama3.2:3b", size=3 * GIB, speed=95, reads=4200, loads=2.2, weight=5)
 MIDDLE = Model(
     name="qwen3:8b", size=7 * GIB, speed=48, reads=2100, loads=5.1, context=16384, weight=3
 )
-LARGE = Model(name="gpt-oss:20b", size=14 * GIB, speed=31, reads=1300, loads=11.5, weight=1)
+LARGE = Model(name="gpt-oss:20b", size=14 * GIB, speed=31, reads=1300, loads=11.5, weight=0.7)
+RETIRED = Model(name="mistral:7b", size=5 * GIB, speed=51, loads=3.9)
 EMBEDDER = Model(
     name="nomic-embed-text:v1.5",
     size=GIB // 2,
@@ -65,7 +69,7 @@ def _chooser(
 
     def choose() -> tuple[Server, Model]:
         model = random.choices(models, weights)[0]
-        return (home[model] if random.random() < 0.85 else random.choice(servers)), model
+        return (home[model] if random.random() < 0.9 else random.choice(servers)), model
 
     return choose
 
@@ -75,11 +79,11 @@ def rich(folder: Path, otlp_metrics: str) -> None:
     random = Random(1)
     began = _NOON - _HOUR
     servers = [
-        Server(host="gpu-1.internal", gpu_memory=24 * GIB, memory=22 * GIB, installed=9),
+        Server(host="gpu-1.internal", gpu_memory=24 * GIB, memory=26 * GIB, installed=9),
         Server(
             host="gpu-2.internal",
             gpu_memory=12 * GIB,
-            memory=15 * GIB,
+            memory=17 * GIB,
             slots=2,
             version="0.31.2",
             installed=4,
@@ -87,30 +91,36 @@ def rich(folder: Path, otlp_metrics: str) -> None:
             busy=[(began + 46 * _MINUTE, began + 49 * _MINUTE)],
         ),
     ]
-    clock = VirtualClock(began)
+    clock = VirtualClock(began - _BEFORE)
     prices = _prices(folder, servers)
     settings = Settings(prices=str(prices), time_per_output_chunk=True)
     chances = Chances(other_context=0.006)
     app = App(clock, otlp_metrics, servers, random, settings=settings, chances=chances)
     choose = _chooser(random, servers, CHAT)
-    clock.at(began, app.arrivals(lambda now: 14 + 9 * math.sin((now - began) / 500), choose))
-    clock.at(began, apps.structured_answers(app, MIDDLE))
-    clock.at(began, apps.truncations(app, servers[0], SMALL))
-    clock.at(began, apps.resilient_calls(app, choose, servers[0]))
-    clock.at(began, apps.sdk_metrics(app, (began + 50 * _MINUTE, began + 56 * _MINUTE)))
-    clock.at(began, apps.often(app, 40, lambda: app.list_models(random.choice(servers))))
-    clock.at(began, apps.often(app, 90, lambda: app.show_model(servers[0], random.choice(CHAT))))
+    clock.at(clock.now, app.arrivals(lambda now: 14 + 9 * math.sin((now - began) / 500), choose))
+    clock.at(clock.now, apps.structured_answers(app, MIDDLE))
+    clock.at(clock.now, apps.truncations(app, servers[0], SMALL))
+    clock.at(clock.now, apps.resilient_calls(app, choose, servers[0]))
+    clock.at(clock.now, apps.sdk_metrics(app, (began + 50 * _MINUTE, began + 56 * _MINUTE)))
+    clock.at(clock.now, apps.often(app, 40, lambda: app.list_models(random.choice(servers))))
+    clock.at(
+        clock.now, apps.often(app, 90, lambda: app.show_model(servers[0], random.choice(CHAT)))
+    )
     clock.at(began + 600, app.pull_model(servers[0], LARGE, 140))
     tools = {"search_documents": 0.8, "get_weather": 0.3, "run_query": 2.5}
     clock.at(
-        began, apps.often(app, 35, lambda: app.agent_run("researcher", servers[0], MIDDLE, tools))
+        clock.now,
+        apps.often(app, 35, lambda: app.agent_run("researcher", servers[0], MIDDLE, tools)),
     )
-    clock.at(began, apps.often(app, 80, lambda: app.agent_run("support", servers[0], SMALL, tools)))
+    clock.at(
+        clock.now, apps.often(app, 80, lambda: app.agent_run("support", servers[0], SMALL, tools))
+    )
     clock.at(began + 52 * _MINUTE, _worse(app, servers[0], 7 * _MINUTE))
     apps.replay_log(app)
     limits = Limits()
-    clock.at(began, _limited(app, limits))
-    app.run(_HOUR)
+    clock.at(clock.now, _limited(app, limits))
+    clock.at(clock.now, apps.some(app, 8, 20.0, lambda: app.call(servers[0], RETIRED)))
+    app.run(_BEFORE + _HOUR)
 
 
 def _worse(app: App, server: Server, seconds: float) -> Happening:
@@ -226,15 +236,25 @@ def many(folder: Path, otlp_metrics: str) -> None:
     began = _NOON - _HOUR
     servers = [
         Server(
-            host="ollama-a.prod.example.com", gpu_memory=80 * GIB, memory=78 * GIB, installed=50
+            host="ollama-a.prod.example.com",
+            gpu=_H200,
+            gpu_memory=141 * GIB,
+            memory=138 * GIB,
+            slots=8,
+            installed=50,
         ),
         Server(
-            host="ollama-b.prod.example.com", gpu_memory=80 * GIB, memory=78 * GIB, installed=50
+            host="ollama-b.prod.example.com",
+            gpu=_H200,
+            gpu_memory=141 * GIB,
+            memory=138 * GIB,
+            slots=8,
+            installed=50,
         ),
         Server(
             host="ollama-c.prod.example.com",
             gpu_memory=0,
-            memory=60 * GIB,
+            memory=120 * GIB,
             version="0.31.2",
             installed=41,
         ),
@@ -243,6 +263,7 @@ def many(folder: Path, otlp_metrics: str) -> None:
     app = App(clock, otlp_metrics, servers, random, name="gateway")
     choose = _chooser(random, servers, many_models(50))
     clock.at(began, app.arrivals(lambda now: 40, choose))
+    clock.at(began, apps.sdk_metrics(app))
     app.run(_HOUR, interval=30.0)
 
 
@@ -255,6 +276,7 @@ def plain(folder: Path, otlp_metrics: str) -> None:
     app = App(clock, otlp_metrics, servers, random, name="my-app", has_residency=False)
     slow = Model(name="llama3.2:3b", size=3 * GIB, speed=11, reads=90, loads=3.5)
     clock.at(began, app.arrivals(lambda now: 5, lambda: (servers[0], slow)))
+    clock.at(began, apps.sdk_metrics(app))
     app.run(_HOUR)
 
 
@@ -263,16 +285,12 @@ def first_minute(folder: Path, otlp_metrics: str) -> None:
     random = Random(4)
     clock = VirtualClock(_NOON - 40)
     servers = [Server(host="localhost", gpu_memory=8 * GIB, memory=12 * GIB)]
-    calm = (
-        Chances(0, 0, 0, 0, 0, 0, 0, whole=0.3)
-        if False
-        else Chances(failed=0, unknown_model=0, timed_out=0)
-    )
-    app = App(
-        clock, otlp_metrics, servers, random, name="ollama-otel-demo", has_gpus=False, chances=calm
-    )
-    clock.at(clock.now, app.arrivals(lambda now: 14, lambda: (servers[0], SMALL), most=6))
-    app.run(40)
+    calm = Chances(failed=0, unknown_model=0, timed_out=0)
+    app = App(clock, otlp_metrics, servers, random, name="demo", has_gpus=False, chances=calm)
+    clock.at(clock.now, apps.sdk_metrics(app))
+    clock.at(clock.now, apps.some(app, 6, 3.0, lambda: app.call(servers[0], SMALL)))
+    # Its one export is the one at its end.
+    app.run(40, interval=_MINUTE)
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {

@@ -1,6 +1,7 @@
 // Bundles the page into one script: `node bundle.mjs NODE_MODULES OUT_FILE`.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { createRequire } from 'node:module';
 
 const [nodeModules, outFile] = process.argv.slice(2);
@@ -39,8 +40,10 @@ const defaultsAsWebpack = {
 };
 
 await build({
-  entryPoints: [path.join(import.meta.dirname, 'src/main.jsx')],
+  entryPoints: [fileURLToPath(new URL('src/main.jsx', import.meta.url))],
   bundle: true,
+  minify: true,
+  keepNames: true,
   outfile: outFile,
   format: 'iife',
   jsx: 'automatic',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -97,16 +97,12 @@ class App:
         self,
         per_minute: Callable[[float], float],
         choose: Callable[[], tuple[Server, Model]],
-        *,
-        most: int | None = None,
     ) -> Happening:
         """Make calls at random times, as often as `per_minute` says for a time."""
-        made = 0
-        while most is None or made < most:
+        while True:
             yield self.random.expovariate(max(1e-9, per_minute(self.clock.now)) / 60)
             server, model = choose()
             self.clock.at(self.clock.now, self.call(server, model))
-            made += 1
 
     # --- calls ------------------------------------------------------------------------------
 
@@ -306,7 +302,7 @@ class _Shown:
         return self._kept
 
 
-def sdk_metrics(app: App, failing: tuple[float, float]) -> Happening:
+def sdk_metrics(app: App, failing: tuple[float, float] = (0, 0)) -> Happening:
     """What OpenTelemetry's SDK measures of its own exports, which fail for a time."""
     meter = app._export.meter_provider.get_meter("opentelemetry-sdk")
     counters = {
@@ -334,13 +330,12 @@ def sdk_metrics(app: App, failing: tuple[float, float]) -> Happening:
         is_failing = failing[0] <= app.clock.now < failing[1]
         fault = {names.ERROR_TYPE: "ConnectionError"} if is_failing else {}
         seconds = 6.0 if is_failing else app.random.uniform(0.004, 0.03)
-        status = {} if is_failing else {names.HTTP_STATUS: 200}
         count = app.random.randrange(2, 9)
         counters[rows.SDK_SPANS_EXPORTED].add(count, {**spans, **fault})
         counters[rows.SDK_SPANS_PROCESSED].add(count, processor)
         counters[rows.SDK_POINTS_EXPORTED].add(180, {**points, **fault})
-        duration.record(seconds, {**spans, **fault, **status})
-        duration.record(seconds, {**points, **fault, **status})
+        duration.record(seconds, {**spans, **fault})
+        duration.record(seconds, {**points, **fault})
 
 
 def replay_log(app: App) -> None:
@@ -404,10 +399,10 @@ def resilient_calls(
             app.clock.at(app.clock.now, app.call(server, model, done))
             continue
         call = app.recorder.begin(server, "/api/chat", {"model": model.name}, resilience=done)
-        app.clock.at(app.clock.now, app.recorder.refuse(call, 0.0, RejectedByLimiter()))
+        app.clock.at(app.clock.now, app.recorder.refuse(call, 0.0, RejectedError()))
 
 
-class RejectedByLimiter(Exception):
+class RejectedError(Exception):
     """Stands for the error of a rejection."""
 
 
@@ -418,6 +413,8 @@ def often(app: App, seconds: float, make: Callable[[], Happening]) -> Happening:
         app.clock.at(app.clock.now, later(make))
 
 
-def each_at(times: Iterator[float]) -> Happening:
-    """Do nothing but wait: for scenarios that only need time."""
-    yield from times
+def some(app: App, count: int, seconds: float, make: Callable[[], Happening]) -> Happening:
+    """Begin something so many times, after so many seconds each."""
+    for _ in range(count):
+        app.clock.at(app.clock.now, later(make))
+        yield seconds

@@ -101,17 +101,17 @@ class Recorder:
     ) -> Happening:
         """Receive a body, piece by piece."""
         # The head comes with the first piece.
-        call.head(status, content_type=content_type, content_encoding="")
-        with suppress(GeneratorExit, Exception, asyncio.CancelledError):
-            with call.receiving() as inlets:
-                feed, pulled = as_shell(inlets)
+        call.head(status, content_type=content_type, content_encoding="", is_from_network=True)
+        ends = (GeneratorExit, Exception, asyncio.CancelledError)
+        with suppress(*ends), call.receiving() as inlets:
+            feed, pulled = as_shell(inlets)
+            pulled()
+            for wait, piece in steps:
+                yield wait
+                if isinstance(piece, BaseException):
+                    raise piece
+                feed(piece)
                 pulled()
-                for wait, piece in steps:
-                    yield wait
-                    if isinstance(piece, BaseException):
-                        raise piece
-                    feed(piece)
-                    pulled()
         call.close()
 
     def document(self, call: Exchange, wait: float, answer: Any, *, status: int = 200) -> Happening:

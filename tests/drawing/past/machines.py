@@ -54,6 +54,7 @@ class Server:
 
     host: str
     gpu_memory: int
+    gpu: str = "NVIDIA GeForce RTX 4090"
     memory: int
     """Bytes for models, on GPU and CPU together."""
     slots: int = 4
@@ -202,10 +203,11 @@ class Watch:
 
 
 class Gpus:
-    """Stands in for a `GpuReader`: a GPU for each server, as busy as it."""
+    """Stands in for a `GpuReader`: a GPU for each server that has one, as busy as the server."""
 
     def __init__(self, servers: list[Server], clock: Callable[[], float], random: Random) -> None:
-        self._servers, self._clock, self._random = servers, clock, random
+        self._servers = [server for server in servers if server.gpu_memory]
+        self._clock, self._random = clock, random
         self._energy = [0.0] * len(servers)
         self._read_at = clock()
         self._readings: tuple[Gpu, ...] = ()
@@ -226,7 +228,7 @@ class Gpus:
         used = sum(model.gpu_size or 0 for model in server.models(now)) + GIB // 2
         return Gpu(
             id=f"GPU-8f3c2b1a-77d0-4c5e-9f11-2a3b4c5d6e7{index}",
-            name="NVIDIA GeForce RTX 4090",
+            name=server.gpu,
             parent=None,
             memory_usage=min(used, server.gpu_memory),
             memory_limit=server.gpu_memory,

@@ -2,8 +2,9 @@
 import { FieldType, getFieldDisplayName, getFieldSeriesColor } from '@grafana/data';
 import { displayValues } from './panels/display_values.jsx';
 import { graphable } from './panels/graph.jsx';
+import { lostShare } from './panels/heatmap.jsx';
 import { optionsOf } from './panels/index.jsx';
-import { cutTexts, hiddenLegendNames } from './visible_texts.js';
+import { cutTexts, legendNames } from './visible_texts.js';
 
 /** One entry for each panel that is drawn, and one for each annotation. */
 export function factsOf({ board, annotations, panels, values }, theme, range) {
@@ -14,26 +15,32 @@ export function factsOf({ board, annotations, panels, values }, theme, range) {
   };
 }
 
-function panelFacts({ panel, drawn, gridPos, hasFrames }, values, theme, range) {
+function panelFacts({ panel, drawn, gridPos }, values, theme, range) {
   const element = document.querySelector(`[data-panel="${panel.id}"]`);
-  const canvases = element.querySelectorAll('canvas').length;
   return {
     id: panel.id,
     title: panel.title,
     type: panel.type,
     gridPos,
     queries: drawn.queries,
-    hasData: panel.type === 'text' || hasFrames,
+    hasData: panel.type === 'text' || drawn.data.some(hasValues),
+    lost: panel.type === 'heatmap' ? lostShare(drawn.data) : 0,
+    repeats: panel.repeat ?? null,
     noValue: panel.fieldConfig?.defaults?.noValue ?? null,
     fault: element.querySelector('[data-error]')?.textContent ?? null,
-    isDrawn: canvases > 0 || element.querySelector('svg rect') !== null,
     text: [element.innerText, ...[...element.querySelectorAll('svg text')].map((each) => each.textContent)].join('\n'),
     cut: cutTexts(element),
     series: seriesOf(panel, drawn, theme, range),
     values: shownValues(panel, drawn, values, theme),
-    hiddenInLegend: hiddenLegendNames(element),
+    legend: legendNames(element),
     links: linksOf(drawn),
   };
+}
+
+/** Whether a frame has a number; a table of texts has values too. */
+function hasValues(frame) {
+  const numbers = frame.fields.filter((field) => field.type === FieldType.number);
+  return frame.length > 0 && (numbers.length === 0 || numbers.some((field) => field.values.some(Number.isFinite)));
 }
 
 /** The series of a graph, with the colours and dashes in which they are drawn. */
@@ -53,7 +60,8 @@ function shownValues(panel, drawn, values, theme) {
   if (!['stat', 'bargauge'].includes(panel.type)) return [];
   return displayValues({ ...panel, options: optionsOf(panel) }, drawn, values, theme).map(({ display }) => ({
     name: display.title ?? '',
-    isKnown: Number.isFinite(display.numeric),
+    // Grafana's value for nothing at all is 0.
+    isKnown: drawn.data.length > 0 && Number.isFinite(display.numeric),
     text: `${display.prefix ?? ''}${display.text}${display.suffix ?? ''}`,
     color: display.color ?? null,
   }));

@@ -1,5 +1,6 @@
 // Loads a board, asks Prometheus for each panel, and lays the panels out on Grafana's grid.
-//   ?from=MS&to=MS&vars=JSON&theme=dark&interval=60s&rows=open&width=1600
+//   ?from=MS&to=MS&vars=JSON&theme=dark&interval=60s&width=1600
+// `drawing` holds what is drawn; `openRows` draws the board again with all of its rows open.
 import { dateTime, dateTimeFormat, EventBusSrv, ThemeContext } from '@grafana/data';
 import { GlobalStyles, Icon, PanelContextProvider } from '@grafana/ui';
 import { Component, useEffect, useState } from 'react';
@@ -26,21 +27,21 @@ const place = ({ x, y, w, h }) => ({
   left: MARGIN + x * (column + GAP), top: y * (CELL + GAP), width: w * column + (w - 1) * GAP, height: h * CELL + (h - 1) * GAP,
 });
 
-async function load() {
+async function load(isOpen) {
   const board = await (await fetch('/board.json')).json();
   const interval = asked.get('interval');
   const chosen = JSON.parse(asked.get('vars'));
   const values = variableValues(board, chosen);
   const choices = await variableChoices(board, values, range, get);
   const marks = await annotations(board, range, values, interval);
-  const places = laidOut(board.panels, asked.get('rows') === 'open');
+  const places = laidOut(board.panels, isOpen);
   const panels = await Promise.all(places.map(async ({ panel, gridPos }) => {
     if (panel.type === 'row') return { panel, gridPos };
     const { frames, exemplars, queries } = await panelData(panel, range, place(gridPos).width, values, interval);
     const drawn = { ...(await displayed(panel, frames, values, theme)), exemplars, queries };
-    return { panel, gridPos, drawn, hasFrames: frames.some((frame) => frame.length) };
+    return { panel, gridPos, drawn };
   }));
-  return { board, chosen, values, choices, annotations: marks, panels };
+  return { board, chosen, values, choices, annotations: marks, panels, isOpen };
 }
 
 class Guard extends Component {
@@ -90,7 +91,11 @@ function Row({ panel, isOpen }) {
 
 function App() {
   const [state, setState] = useState();
-  useEffect(() => { load().then(setState, (error) => { window.drawing = { error: String(error.stack) }; }); }, []);
+  useEffect(() => {
+    const draw = (isOpen) => load(isOpen).then(setState, (error) => { window.drawing = { error: String(error.stack) }; });
+    window.openRows = () => { delete window.drawing; draw(true); };
+    draw(false);
+  }, []);
   useEffect(() => { if (state) whenStill(() => { window.drawing = { facts: factsOf(state, theme, range) }; }); }, [state]);
   if (!state) return null;
   const bottom = Math.max(...state.panels.map(({ gridPos }) => gridPos.y + gridPos.h));
@@ -103,7 +108,7 @@ function App() {
           return (
             <div key={panel.id} data-panel={panel.id} style={{ position: 'absolute', ...at }}>
               {panel.type === 'row'
-                ? <Row panel={panel} isOpen={!panel.collapsed || asked.get('rows') === 'open'} />
+                ? <Row panel={panel} isOpen={!panel.collapsed || state.isOpen} />
                 : <Guard><Panel {...{ panel, drawn, range }} values={state.values} annotations={state.annotations} width={at.width} height={at.height} /></Guard>}
             </div>
           );
@@ -114,7 +119,7 @@ function App() {
 }
 
 /** Calls when the page has not changed for a moment: graphs draw after the page, icons come later. */
-function whenStill(call, patience = 400) {
+function whenStill(call, patience = 250) {
   let timer = setTimeout(call, patience);
   const observer = new MutationObserver(() => {
     clearTimeout(timer);

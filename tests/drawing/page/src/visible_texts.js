@@ -1,6 +1,8 @@
 // Which texts of a panel are cut off or out of view.
 
 const TOLERANCE = 1.5;
+/** Share of a line's height that may be out of view: letters are lower than their lines. */
+const SPARE = 0.3;
 const CLIPS = new Set(['hidden', 'clip', 'auto', 'scroll']);
 
 /** Texts that stand outside of what their boxes show. Rows that one can scroll to are not cut. */
@@ -36,7 +38,8 @@ function isCut(box, parent, panel) {
     const { overflowX, overflowY } = getComputedStyle(element);
     const around = element.getBoundingClientRect();
     const isBeside = box.right > around.right + TOLERANCE || box.left < around.left - TOLERANCE;
-    const isBelow = box.bottom > around.bottom + TOLERANCE || box.top < around.top - TOLERANCE;
+    const spare = SPARE * Math.min(box.height, parseFloat(getComputedStyle(parent).lineHeight) || box.height);
+    const isBelow = box.bottom > around.bottom + spare || box.top < around.top - spare;
     if (CLIPS.has(overflowX) && isBeside) return true;
     if (['auto', 'scroll'].includes(overflowY) && isBelow) return false;
     if (CLIPS.has(overflowY) && isBelow) return true;
@@ -44,20 +47,18 @@ function isCut(box, parent, panel) {
   return false;
 }
 
-/** Names of a legend that one has to scroll to. */
-export function hiddenLegendNames(panel) {
-  const names = panel.querySelectorAll('[class*="LegendLabel"], [data-testid*="VizLegend"], button[class*="label"]');
-  const hidden = [];
-  for (const name of names) {
-    const box = name.getBoundingClientRect();
-    for (let element = name.parentElement; element && panel.contains(element); element = element.parentElement) {
-      const around = element.getBoundingClientRect();
-      const isOut = box.bottom > around.bottom + 4 || box.top < around.top - 4;
-      if (CLIPS.has(getComputedStyle(element).overflowY) && isOut) {
-        hidden.push(name.textContent);
-        break;
-      }
-    }
+/** The names of a legend, and whether one has to scroll to see each. */
+export function legendNames(panel) {
+  const items = panel.querySelectorAll('[data-testid^="data-testid VizLegend series"] button, td button[title]');
+  return [...items].map((item) => ({ name: item.textContent.trim(), isHidden: isOutOfView(item, panel) }));
+}
+
+function isOutOfView(item, panel) {
+  const box = item.getBoundingClientRect();
+  const middle = (box.top + box.bottom) / 2;
+  for (let element = item.parentElement; element && panel.contains(element); element = element.parentElement) {
+    const around = element.getBoundingClientRect();
+    if (CLIPS.has(getComputedStyle(element).overflowY) && (middle > around.bottom || middle < around.top)) return true;
   }
-  return [...new Set(hidden)].filter(Boolean);
+  return false;
 }

@@ -24,17 +24,27 @@ export function Heatmap({ panel, drawn, width, height, range }) {
 /** Cells with a count; a classic bucket is a row, a native one has bounds of its own. */
 function cellsOf(data, panel) {
   const least = panel.options.filterValues?.le ?? 0;
-  const isMap = (each) => [DataFrameType.HeatmapCells, DataFrameType.HeatmapRows].includes(each.meta?.type);
-  const found = data.filter(isMap).flatMap((frame) => (frame.meta.type === DataFrameType.HeatmapCells ? nativeCells(frame) : classicCells(frame)));
+  const native = data.find((each) => each.meta?.type === DataFrameType.HeatmapCells);
+  const rows = data.find((each) => each.meta?.type === DataFrameType.HeatmapRows);
+  const found = native ? nativeCells(native) : rows ? classicCells(rows) : [];
   return found.filter((cell) => cell.count > least);
 }
 
 /** Grafana 11.6 draws no cell whose bound is infinite (grafana#125186), nor below 0 on its axis. */
-function nativeCells(frame) {
+const isDrawable = ({ low, high }) => low > 0 && Number.isFinite(high);
+
+const nativeCells = (frame) => allCells(frame).filter(isDrawable);
+
+function allCells(frame) {
   const [times, lows, highs, counts] = frame.fields.map((field) => field.values);
-  return times
-    .map((to, index) => ({ to, from: to - frame.step, low: lows[index], high: highs[index], count: counts[index] }))
-    .filter(({ low, high }) => low > 0 && Number.isFinite(high));
+  return times.map((to, index) => ({ to, from: to - frame.step, low: lows[index], high: highs[index], count: counts[index] }));
+}
+
+/** The share of what native histograms count that is in cells which are not drawn. */
+export function lostShare(data) {
+  const cells = data.filter((each) => each.meta?.type === DataFrameType.HeatmapCells).flatMap(allCells);
+  const sum = (some) => some.reduce((total, cell) => total + cell.count, 0);
+  return cells.length ? 1 - sum(cells.filter(isDrawable)) / sum(cells) : 0;
 }
 
 function classicCells(frame) {

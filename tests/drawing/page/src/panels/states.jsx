@@ -7,10 +7,11 @@ import { timeTicks } from './axes.js';
 const LETTER = 6.7;
 const AXIS = 20;
 
-export function States({ panel, drawn, width, height, range }) {
+export function States({ panel, drawn, width, height, range, annotations }) {
   const theme = useTheme2();
   const rows = drawn.data.filter((frame) => frame.length).flatMap((frame) => rowsOf(frame, drawn.data));
-  if (!rows.length) return <Empty panel={panel} height={height} />;
+  // Grafana 11.6 does not show the panel's own text here; later versions do.
+  if (!rows.length) return <Empty panel={panel} height={height} text="No data in response" />;
   const left = Math.min(width / 2, Math.max(...rows.map((row) => row.name.length)) * LETTER + 12);
   const from = range.from.valueOf();
   const x = (time) => left + ((Math.max(time, from) - from) / (range.to.valueOf() - from)) * (width - left);
@@ -20,6 +21,9 @@ export function States({ panel, drawn, width, height, range }) {
       {rows.map((row, index) => (
         <Row key={row.name} {...{ row, x, high, left, panel, theme, range }} top={index * high} />
       ))}
+      {annotations.flatMap((each) => each.regions).flatMap(({ from: start, to, color }) => [...new Set([start, to])].map((time) => (
+        <line key={`${start} ${time}`} x1={x(time)} x2={x(time)} y1={0} y2={height - AXIS} stroke={theme.visualization.getColorByName(color)} strokeDasharray="5 5" />
+      )))}
       {timeTicks(range, width - left).map(({ at, text }) => (
         <text key={at} x={left + at * (width - left)} y={height - 4} textAnchor="middle" fill={theme.colors.text.primary}>{text}</text>
       ))}
