@@ -6,22 +6,26 @@ from collections.abc import Sequence
 from typing import Final
 
 from dashboards.src.queries import BOARD, MODEL, by_plain_model, sum_of_others, top, top_by
-from dashboards.src.vocabulary import BY_MODEL, GENAI, RANK
+from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_MODEL, GENAI, RANK
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 
 __all__ = [
+    "MOST_LOADED",
     "OTHERS",
     "busiest",
     "busiest_of",
     "busiest_or_zero",
     "busiest_plain",
+    "longest_loaded",
     "other_models",
     "others_of",
 ]
 
-_MOST: Final = 10
+_MOST: Final = 8
+MOST_LOADED: Final = 15
+"""Models that `longest_loaded` keeps."""
 
 OTHERS: Final = "other models"
 """Legend of `other_models`."""
@@ -47,9 +51,17 @@ def busiest_or_zero(query: str) -> str:
     return f"{busiest(query)} or {busiest(_NONE)}"
 
 
-def other_models(query: str) -> str:
-    """Return the sum over the other models; nothing if there are none."""
-    return sum_of_others(_MOST, query, rank=_CALLS, by=BY_MODEL)
+def other_models(query: str, *, kept: Sequence[str] = ()) -> str:
+    """Return the sum over the other models, by the `kept` labels; nothing if there are none."""
+    return sum_of_others(_MOST, query, rank=_CALLS, by=BY_MODEL, kept=kept)
+
+
+_HELD: Final = RANK.samples(rows.GPU_SHARE, by=BY_LISTED_MODEL)
+
+
+def longest_loaded(query: str) -> str:
+    """Return the part of a query by listed model that is about those longest in memory."""
+    return top_by(MOST_LOADED, query, rank=_HELD, by=BY_LISTED_MODEL)
 
 
 def busiest_plain(query: str) -> str:

@@ -12,14 +12,18 @@ from typing import Final, Literal
 __all__ = [
     "FINISH_REASONS",
     "GPU_SHARE",
+    "GPU_SHARE_BOUNDS",
+    "GPU_SHARE_LEVELS",
     "OUTCOMES",
     "PHASES",
     "QUANTILES",
     "RUN_ENDINGS",
+    "SERVER_STATES",
     "SHARE_OF_FAILURES",
     "TOKEN_TYPES",
     "TOOL_OUTCOMES",
     "UP_OR_DOWN",
+    "USED_SHARE",
     "Color",
     "Steps",
 ]
@@ -98,4 +102,23 @@ UP_OR_DOWN: Final[Mapping[str, tuple[str, Color]]] = {"0": ("down", "red"), "1":
 GPU_SHARE: Final[Steps] = ((None, "text"), (0.001, "red"), (0.5, "orange"), (0.95, "green"))
 """A model that is entirely on the CPU is neutral: the machine may have no GPU."""
 
+GPU_SHARE_BOUNDS: Final = tuple(bound for bound, _ in GPU_SHARE if bound is not None)
+GPU_SHARE_LEVELS: Final[Mapping[str, tuple[str, Color]]] = {
+    "0": ("CPU", "text"),
+    "1": ("under 50 %", "red"),
+    "2": ("50 to 95 %", "orange"),
+    "3": ("GPU", "green"),
+}
+"""Word and colour by the number of `GPU_SHARE_BOUNDS` that a share reaches."""
+
+SERVER_STATES: Final[Mapping[str, tuple[str, Color]]] = {
+    "0": ("up", "green"),
+    "1": ("busy", "orange"),
+    "2": ("down", "red"),
+}
+"""Word and colour by value; the worst is the highest, so that a table can sort by it."""
+
 SHARE_OF_FAILURES: Final[Steps] = ((None, "green"), (0.01, "yellow"), (0.05, "red"))
+
+USED_SHARE: Final[Steps] = ((None, "green"), (0.8, "orange"), (1, "red"))
+"""Of something that should not be used up: slots, a budget."""

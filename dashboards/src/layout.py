@@ -49,9 +49,15 @@ class Board:
     description: str
     rows: Sequence[Row]
     variables: Sequence[str] = ("job", "model", "server", "port", "operation")
-    """Those of `_CHOICES` that its panels use, besides data source and export interval."""
+    """Those of `_CHOICES` that its panels use. A board also has data source and export interval,
+    unless all its panels are texts."""
     needs_jaeger: bool = False
     """Whether its panels link to Jaeger."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether none of its panels asks a data source."""
+        return all(panel.is_text for row in self.rows for panel in row.panels)
 
 
 def board_json(board: Board) -> str:
@@ -68,7 +74,8 @@ def board_json(board: Board) -> str:
             builder.with_panel(place)
     built = json.loads(json.dumps(builder.build(), cls=JSONEncoder))
     # The schema has none of the fields of Prometheus' annotations.
-    built["annotations"] = {"list": [_annotation(each) for each in ANNOTATIONS]}
+    marked = () if board.is_text else ANNOTATIONS
+    built["annotations"] = {"list": [_annotation(each) for each in marked]}
     return json.dumps(built, sort_keys=True, indent=2) + "\n"
 
 
@@ -135,6 +142,8 @@ def _variables(
     | builders.IntervalVariable
     | builders.TextBoxVariable
 ]:
+    if board.is_text:
+        return
     yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
     for name in board.variables:
         yield _choice(name, *_CHOICES[name])

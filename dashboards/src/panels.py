@@ -49,7 +49,14 @@ _WIDE: Final = 12
 """Columns from which on a legend fits beside the graph."""
 _LEGEND_WIDTH: Final = 360
 
-_SOFT_MAXIMUM: Final = {"percentunit": 0.05, "s": 0.1, "bytes": 2**20, "suffix:/s": 10}
+_SOFT_MAXIMUM: Final = {
+    "percentunit": 0.05,
+    "s": 0.1,
+    "bytes": 2**20,
+    "Bps": 2**10,
+    "suffix:/s": 10,
+    "none": 0.001,  # money
+}
 """Top of the axis by unit if all values are below it: without one, zeros get an axis up to 100."""
 
 DATASOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -127,6 +134,8 @@ class Panel:
     width: int
     """Of 24 columns."""
     height: int
+    is_text: bool = False
+    """Whether it asks no data source."""
 
     def at(self, *, x: int, y: int, number: int) -> _Builder:
         """Return the builder of the panel at a position."""
@@ -188,7 +197,7 @@ def graph(  # noqa: PLR0913 - options of a graph
     return Panel(builder=builder, width=width, height=height)
 
 
-def stat(
+def stat(  # noqa: PLR0913 - options of a stat
     text: Text,
     target: Target,
     *,
@@ -197,20 +206,25 @@ def stat(
     steps: Steps = ((None, "blue"),),
     links: Sequence[Link] = (),
     is_over_time: bool = False,
+    is_named: bool = False,
     width: int = 3,
     height: int = 4,
 ) -> Panel:
-    """Return a single number; with `is_over_time` the last value, on a line graph.
+    """Return a number per series; with `is_over_time` the last value, on a line graph.
 
-    Without a value it shows the text of the panel, in grey.
+    `is_named` shows the legend above each number. Without a value it shows the text of the panel,
+    in grey.
     """
     builder = _texts(stat_builder.Panel(), text, unit, decimals)
     builder.with_target(_query(target, 0, is_instant=not is_over_time))
     builder.reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]))
     builder.color_mode(common.BigValueColorMode.VALUE)
-    builder.text_mode(common.BigValueTextMode.VALUE)
-    mode = common.BigValueGraphMode.AREA if is_over_time else common.BigValueGraphMode.NONE
-    builder.graph_mode(mode)
+    mode = common.BigValueTextMode
+    builder.text_mode(mode.VALUE_AND_NAME if is_named else mode.VALUE)
+    if is_named:
+        builder.text(common_builder.VizTextDisplayOptions().title_size(18).value_size(34))
+    drawn = common.BigValueGraphMode
+    builder.graph_mode(drawn.AREA if is_over_time else drawn.NONE)
     builder.mappings([_nothing_is(text.no_value)]).thresholds(_thresholds(steps))
     builder.data_links(_links(links))
     return Panel(builder=builder, width=width, height=height)
@@ -235,6 +249,8 @@ def bars(
     builder.display_mode(common.BarGaugeDisplayMode.BASIC).show_unfilled(show_unfilled=False)
     builder.name_placement(common.BarGaugeNamePlacement.TOP)
     builder.value_mode(common.BarGaugeValueMode.TEXT)
+    # Otherwise long names are large and cut off if there are few bars.
+    builder.text(common_builder.VizTextDisplayOptions().title_size(14))
     builder.mappings([_nothing_is(text.no_value)]).thresholds(_thresholds(steps))
     builder.data_links(_links(links))
     return Panel(builder=builder, width=width, height=height)
@@ -281,6 +297,7 @@ def states(
     """Return states over time: by value (`words`: text and colour), or numbers (`steps`)."""
     builder = _texts(statetimeline_builder.Panel(), text, unit, 0)
     builder.with_target(_query(target, 0))
+    _name_series(builder, (target,), {})
     if words is not None:
         builder.mappings([_value_map(words)])
     if steps:
@@ -331,7 +348,7 @@ def table(
 def note(title: str, content: str, *, width: int = 24, height: int = 3) -> Panel:
     """Return a text in Markdown."""
     builder = text_builder.Panel().title(title).mode(text_model.TextMode.MARKDOWN).content(content)
-    return Panel(builder=builder, width=width, height=height)
+    return Panel(builder=builder, width=width, height=height, is_text=True)
 
 
 # --- parts ------------------------------------------------------------------------------------

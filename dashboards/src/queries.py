@@ -20,6 +20,7 @@ from ollama_otel._telemetry.metric_names import label_name, metric_name, scraped
 
 __all__ = [
     "BOARD",
+    "GPU",
     "INSTANCE",
     "JOB",
     "MODEL",
@@ -28,8 +29,11 @@ __all__ = [
     "InvalidQueryError",
     "Queries",
     "at_server",
+    "by_gpu",
     "by_plain_model",
     "highest",
+    "last_time",
+    "level",
     "not_nan",
     "or_zero",
     "per_minute",
@@ -46,6 +50,8 @@ MODEL: Final = "model"
 """The label that `by_plain_model` makes."""
 SERVER: Final = "server"
 """The label that `at_server` makes."""
+GPU: Final = "gpu"
+"""The label that `by_gpu` makes."""
 
 _TARGET_LABELS: Final = (JOB, INSTANCE)
 _MANAGEMENT: Final = (rows.MANAGEMENT_DURATION, rows.TRANSFER_SIZE)
@@ -223,6 +229,12 @@ class Queries:
             series = self._instant(self._series(row, None))
             ranged = f"{ranged} and {self._is_reported(series)}"
         return _aggregate(how, row, by, ranged)
+
+    def samples(self, row: Instrument, *, by: Sequence[str]) -> str:
+        """Return the number of samples in the window, of the process with most."""
+        _expect(row, "gauge")
+        counted = self._either_way(row, None, f"count_over_time({self._range('{}')})")
+        return _aggregate("max", row, by, counted)
 
     # --- histograms -------------------------------------------------------------------------
 
@@ -467,6 +479,26 @@ def at_server(query: str) -> str:
     return f'label_join({query}, "{SERVER}", ":", {labels})'
 
 
+def by_gpu(query: str) -> str:
+    """Add the label `gpu`, the end of the GPU's UUID, to a query by GPU."""
+    of_gpu = tuple(map(label_name, (names.HARDWARE_ID, names.HARDWARE_NAME)))
+    made = f'label_replace({query}, "{GPU}", "$1", "{of_gpu[0]}", ".*?(.{{1,4}})")'
+    return f"max by ({GPU}, {', '.join(of_gpu)}) ({made})"
+
+
+def level(query: str, bounds: Sequence[float]) -> str:
+    """Return how many of the bounds each value reaches."""
+    return f"({' + '.join(f'(({query}) >= bool {bound:g})' for bound in bounds)})"
+
+
+def last_time(condition: str, *, within: str, every: str) -> str:
+    """Return when a condition held last, in milliseconds since the epoch; for an instant query.
+
+    It is evaluated once in each period `every`, so the time may be too early by as much.
+    """
+    return f"1000 * max_over_time(timestamp({condition})[{within}:{every}])"
+
+
 def by_plain_model(query: str, attribute: str) -> str:
     """Add the label `model`: the name of the model without `:latest`.
 
@@ -503,9 +535,15 @@ def top_by(n: int, query: str, *, rank: str, by: Sequence[str]) -> str:
     return f"({query}) and {_on(by)} {top(n, rank)}"
 
 
-def sum_of_others(n: int, query: str, *, rank: str, by: Sequence[str]) -> str:
-    """Return the sum of the series that `top_by` leaves out; nothing if there are none."""
-    return f"sum(({query}) unless {_on(by)} {top(n, rank)})"
+def sum_of_others(
+    n: int, query: str, *, rank: str, by: Sequence[str], kept: Sequence[str] = ()
+) -> str:
+    """Return the sum of the series that `top_by` leaves out; nothing if there are none.
+
+    It has the `kept` labels, such as a currency: sums over their values would mean nothing.
+    """
+    grouped = f" by ({', '.join(map(label_name, kept))}) " if kept else ""
+    return f"sum{grouped}(({query}) unless {_on(by)} {top(n, rank)})"
 
 
 def _on(by: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.reader import read
 from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter, otlp_protocols
 from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
+from ollama_otel._telemetry.instruments import all_instruments
 from ollama_otel._wire.address import Address
 from ollama_otel.analysis import open_log, report
 from ollama_otel.client import Client
@@ -49,6 +50,12 @@ _TOKENS: Final = 64
 _MORE_TOKENS: Final = 256
 _CHUNKS_READ = 5
 _UNKNOWN_MODEL = "no-such-model"
+_OF_POLLS: Final = frozenset(
+    row.name for row in all_instruments() if row.requires in {"residency", "gpu"}
+)
+"""Metrics for the boards; a sum over their labels, as of calls, would mean nothing."""
+_POLLED_EVERY: Final = 0.5
+"""Seconds between two polls of the server; the demo lasts a few seconds."""
 _PATIENCE = 4.0
 """Seconds that a collector gets before the demo stops trying."""
 
@@ -116,8 +123,9 @@ class DemoRun:
         )
 
     def metrics(self) -> tuple[MetricRow, ...]:
-        """Collect the metrics of all calls so far."""
-        return metric_rows_of(self._memory.reader.get_metrics_data())
+        """Collect the metrics of all calls so far, without those of servers, models and GPUs."""
+        rows = metric_rows_of(self._memory.reader.get_metrics_data())
+        return tuple(row for row in rows if row.metric not in _OF_POLLS)
 
     @property
     def log_path(self) -> Path | None:
@@ -165,7 +173,13 @@ def start(address: Address, *, model: str | None = None) -> Iterator[DemoRun]:
     sender = _Sender()
     # In a new folder: the demo's calls do not belong in the user's own log.
     log_path = Path(mkdtemp(prefix="ollama-otel-demo-")) / "calls.jsonl"
-    settings = replace(Settings.from_environ(), replay_log=log_path, replay_bodies=True)
+    settings = replace(
+        Settings.from_environ(),
+        replay_log=log_path,
+        replay_bodies=True,
+        residency=True,
+        residency_interval=_POLLED_EVERY,
+    )
     with (
         find_server(address, model=model) as server,
         demo_run_of(server, settings=settings, sender=sender) as run,

@@ -18,6 +18,9 @@ from pathlib import Path
 import httpx
 import pytest
 from msgspec.structs import replace
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from rich.console import RenderableType
 
@@ -471,6 +474,13 @@ def test_spans_and_metrics_reach_a_collector(
     ]
     assert f"Sent the traces to {endpoint}" in text
     assert f"Sent the metrics to {endpoint}" in text
+    measured = ExportMetricsServiceRequest.FromString(received[1][1])
+    (resource,) = measured.resource_metrics
+    metrics = {metric.name for scope in resource.scope_metrics for metric in scope.metrics}
+    assert "gen_ai.client.operation.duration" in metrics
+    # Without them a newcomer's board of servers and memory would be empty.
+    assert {"ollama.server.up", "ollama.model.gpu.share", "ollama.model.loads"} <= metrics
+    assert "ollama.server.up" not in text
     assert f"http://127.0.0.1:16686/trace/{root.trace_id.hex()}" in text
 
 
@@ -567,6 +577,7 @@ def test_the_demo_leaves_nothing_behind_on_the_server(capsys: pytest.CaptureFixt
     # Nothing is unloaded, pulled or deleted, and no option is sent that makes Ollama load a model anew.
     assert {request.path for request in fake.requests} == {
         "/api/ps",
+        "/api/version",
         "/api/tags",
         "/api/show",
         "/api/chat",

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 
 from dashboards.src import __main__ as command
+from dashboards.src.alerts import ALERTS
 from dashboards.src.boards.agents import ENDINGS
 from dashboards.src.colors import PHASES, RUN_ENDINGS, TOOL_OUTCOMES
 from dashboards.src.layout import Board, Row, board_json
@@ -50,7 +51,7 @@ NOT_ON_A_BOARD: Mapping[str, str] = {
 """Metrics that no panel shows, and the reason."""
 
 LABELS = {label_name(label) for row in all_instruments() for label in row.labels}
-COMMON_LABELS = {"job", "instance", "le", "model", "server"}
+COMMON_LABELS = {"job", "instance", "le", "model", "server", "gpu"}
 OF_PROMETHEUS = {"ALERTS": {"alertname", "alertstate"}, "ALERTS_FOR_STATE": {"alertname"}}
 """Metrics that Prometheus itself makes of alerts, and labels of theirs."""
 MADE = {rule.record for rule in RECORDINGS} | OF_PROMETHEUS.keys()
@@ -84,6 +85,8 @@ PANELS = [
     for panel in panels(board)
 ]
 BOARD_CASES = [pytest.param(board, id=board["uid"]) for board in BOARDS]
+TEXTS = {"ollama-otel-runbook"}
+"""Boards that ask no data source."""
 
 
 def row_of(metric: str) -> Instrument:
@@ -135,6 +138,7 @@ def test_a_further_board_is_one_more_file(tmp_path: Path, monkeypatch: pytest.Mo
         "ollama-otel-costs",
         "ollama-otel-latency",
         "ollama-otel-overview",
+        "ollama-otel-runbook",
         "ollama-otel-server",
     ]
 
@@ -263,7 +267,15 @@ def test_titles_and_numbers_of_panels_are_unique(board: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("board", BOARD_CASES)
 def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]) -> None:
+    [link] = board["links"]
+    assert link["type"] == "dashboards"
+    assert link["tags"] == board["tags"] == ["ollama-otel"]
+    assert link["includeVars"]
+    assert link["keepTime"]
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    if board["uid"] in TEXTS:
+        assert not variables
+        return
     variables.pop("jaeger", None)
     assert variables.pop("datasource")["type"] == "datasource"
     interval = variables.pop("export_interval")
@@ -277,29 +289,26 @@ def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]
         assert variable["includeAll"]
         assert variable["multi"]
         assert not any(suffix in variable["query"]["query"] for suffix in HISTOGRAM_SUFFIXES)
-    [link] = board["links"]
-    assert link["type"] == "dashboards"
-    assert link["tags"] == board["tags"] == ["ollama-otel"]
-    assert link["includeVars"]
-    assert link["keepTime"]
 
 
-def test_the_column_up_shows_the_metric_up() -> None:
+def test_the_state_of_a_server_is_up_busy_or_down() -> None:
     """`ollama_server_info` is always 1."""
     [panel] = [panel for board in BOARDS for panel in panels(board) if panel["title"] == "Servers"]
     [organized] = [step["options"] for step in panel["transformations"] if step["id"] == "organize"]
-    [field] = [name for name, title in organized["renameByName"].items() if title == "Up"]
+    [field] = [name for name, title in organized["renameByName"].items() if title == "State"]
     asked = {f"Value #{target['refId']}": target["expr"] for target in panel["targets"]}
     assert "ollama_server_up" in asked[field]
+    assert "ollama_server_busy" in asked[field]
     [column] = [
         override["properties"]
         for override in panel["fieldConfig"]["overrides"]
-        if override["matcher"]["options"] == "Up"
+        if override["matcher"]["options"] == "State"
     ]
     [mapping] = [each["value"] for each in column if each["id"] == "mappings"]
     assert {key: one["text"] for key, one in mapping[0]["options"].items()} == {
-        "0": "down",
-        "1": "up",
+        "0": "up",
+        "1": "busy",
+        "2": "down",
     }
 
 
@@ -420,6 +429,9 @@ def test_a_link_leads_to_a_board_that_exists_and_passes_what_the_panel_has(
 
 def test_the_graphs_of_every_board_mark_firing_alerts() -> None:
     for board in BOARDS:
+        if board["uid"] in TEXTS:
+            assert not board["annotations"]["list"]
+            continue
         listed = {each["name"]: each for each in board["annotations"]["list"]}
         assert listed["Alerts that began to fire"]["enable"]
         assert 'alertstate="firing"' in listed["Alerts that began to fire"]["expr"]
@@ -455,4 +467,23 @@ def test_a_table_names_its_columns(panel: dict[str, Any]) -> None:
     values = [name for name in organized["renameByName"] if name.startswith("Value")]
     assert len(values) == len(panel["targets"])
     for label in organized["renameByName"].keys() - set(values):
-        assert all(label in target["expr"] for target in panel["targets"][:1])
+        assert any(label in target["expr"] for target in panel["targets"])
+
+
+def test_the_runbook_has_a_panel_for_each_alert_and_its_links_lead_somewhere() -> None:
+    [board] = [board for board in BOARDS if board["uid"] == "ollama-otel-runbook"]
+    texts = [panel for panel in all_places(board) if panel["type"] == "text"]
+    assert {panel["title"] for panel in texts} == {alert.name for alert in ALERTS} | {"Alerts"}
+    titles = {panel["id"]: panel["title"] for panel in texts}
+    uids = {each["uid"] for each in BOARDS}
+    led = set()
+    for panel in texts:
+        content = panel["options"]["content"]
+        assert len(content) > 100
+        for words, target in re.findall(r"\[([^\]]+)\]\(([^)]+)\)", content):
+            if found := re.fullmatch(r"/d/ollama-otel-runbook\?viewPanel=(\d+)", target):
+                assert titles[int(found[1])] == words
+                led.add(words)
+            else:
+                assert target.startswith("https://") or target.removeprefix("/d/") in uids
+    assert led == {alert.name for alert in ALERTS}

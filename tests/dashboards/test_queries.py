@@ -13,8 +13,11 @@ from dashboards.src.queries import (
     JOB,
     RULES,
     InvalidQueryError,
+    by_gpu,
     by_plain_model,
     highest,
+    last_time,
+    level,
     not_nan,
     share,
     sum_of_others,
@@ -204,6 +207,29 @@ def test_a_share_is_0_without_the_part_and_nothing_without_the_whole() -> None:
 def test_a_model_is_the_same_with_and_without_latest() -> None:
     assert highest(by_plain_model("a", names.MODEL_NAME)) == snapshot(
         'max by (model) (label_replace(a, "model", "$1", "ollama_model_name", "(.+?)(:latest)?"))'
+    )
+
+
+def test_a_level_counts_the_bounds_that_are_reached() -> None:
+    assert level("a or b", (0.5, 2)) == "(((a or b) >= bool 0.5) + ((a or b) >= bool 2))"
+
+
+def test_a_gpu_is_named_by_the_end_of_its_uuid_and_no_two_are_merged() -> None:
+    usage = RULES.gauge(rows.GPU_POWER, by=(names.HARDWARE_ID, names.HARDWARE_NAME), how="max")
+    assert by_gpu(usage) == snapshot(
+        'max by (gpu, hw_id, hw_name) (label_replace(max by (hw_id, hw_name) (hw_power_watts), "gpu", "$1", "hw_id", ".*?(.{1,4})"))'
+    )
+
+
+def test_a_last_time_is_in_milliseconds_as_grafana_takes_it() -> None:
+    assert last_time("up == 1", within="1h", every="1m") == (
+        "1000 * max_over_time(timestamp(up == 1)[1h:1m])"
+    )
+
+
+def test_a_rank_by_samples_is_the_same_for_the_whole_graph() -> None:
+    assert RULES.at_end().samples(rows.GPU_SHARE, by=(names.MODEL_NAME,)) == snapshot(
+        "max by (ollama_model_name) (count_over_time(ollama_model_gpu_share[5m] @ end()))"
     )
 
 

@@ -7,10 +7,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from tests.drawing.boards import boards
 from tests.drawing.drawing import View, start_drawer
 from tests.drawing.excuses import EXCUSES
 from tests.drawing.findings import findings
@@ -18,25 +17,20 @@ from tests.drawing.installation import CannotDrawError, bundle
 from tests.drawing.page_server import answers_of
 from tests.drawing.scenarios import SCENARIOS, filled
 
-BOARDS = Path(__file__).parents[2] / "dashboards/grafana/boards"
-
-
-def boards(chosen: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Load the boards, or those with one of these texts in their names."""
-    for path in sorted(BOARDS.glob("*.json")):
-        if chosen is None or any(each in path.stem for each in chosen):
-            yield json.loads(path.read_text())
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.drawing", description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--boards", nargs="+")
+    parser.add_argument("out", type=Path, help="a folder for the pictures")
+    parser.add_argument(
+        "--boards", nargs="+", metavar="TEXT", help="boards with these in their names"
+    )
     parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
-    parser.add_argument("--classic", action="store_true")
-    parser.add_argument("--parts", action="store_true")
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--classic", action="store_true", help="with classic histograms")
+    parser.add_argument("--parts", action="store_true", help="also in parts of 1100 pixels")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep each Prometheus until you press Enter"
+    )
     chosen = parser.parse_args()
     bundle()
     with start_drawer(in_parts=chosen.parts) as drawer:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.drawing.__main__ import boards
+from tests.drawing.boards import boards
 from tests.drawing.conftest import do_without
 from tests.drawing.drawing import Drawer, View
 from tests.drawing.excuses import EXCUSES

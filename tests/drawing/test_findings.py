@@ -131,7 +131,9 @@ def test_an_annotation_that_fails(faults: Any) -> None:
     assert faults(panel("stat"), annotations=annotations) == []
 
 
-@pytest.mark.parametrize("kind", ["timeseries", "stat", "bargauge", "table", "heatmap"])
+@pytest.mark.parametrize(
+    "kind", ["timeseries", "stat", "bargauge", "table", "heatmap", "barchart", "state-timeline"]
+)
 def test_a_panel_that_is_blank_without_a_reason(faults: Any, kind: str) -> None:
     without = panel(kind, "nothing", fieldConfig={"defaults": {}, "overrides": []})
     assert "Calls: has no data and does not say why" in faults(without)

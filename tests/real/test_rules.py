@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dashboards.src.boards.server import STATE
+from dashboards.src.colors import SERVER_STATES
 from dashboards.src.objective import budget_left, burn_rate, in_time
 from dashboards.src.queries import RULES as QUERIES
 from dashboards.src.vocabulary import BY_MODEL
@@ -125,6 +127,48 @@ def test_a_total_is_right_after_gaps_and_restarts(
     file.write_text(json.dumps({"evaluation_interval": "1m", "tests": [case_of]}))
     tested = run(promtool, "test", "rules", file)
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+# --- the state of servers on the board ----------------------------------------------------------
+
+UP, BUSY = metric_name(rows.SERVER_UP), metric_name(rows.SERVER_BUSY)
+STATES = {
+    "answers": ("up", [{UP: 1, BUSY: 0}]),
+    "slow": ("busy", [{UP: 1, BUSY: 1}]),
+    "gone": ("down", [{UP: 0, BUSY: 0}]),
+    "gone-after-a-slow-poll": ("down", [{UP: 0, BUSY: 1}]),
+    "only-calls-reach-it": ("up", [{UP: 1}]),
+    "seen-by-one-of-two": ("busy", [{UP: 0, BUSY: 0}, {UP: 1, BUSY: 1}]),
+    "unknown": (None, [{BUSY: 0}]),
+}
+"""State by server, and what each process that watches it reports."""
+
+
+def test_the_state_of_a_server_is_the_best_that_any_process_knows(
+    promtool: Path, tmp_path: Path
+) -> None:
+    series = [
+        {
+            "series": f'{metric}{{server_address="{server}",server_port="1",job="{number}"}}',
+            "values": f"{value}x3",
+        }
+        for server, (_, processes) in STATES.items()
+        for number, told in enumerate(processes)
+        for metric, value in told.items()
+    ]
+    values = {word: float(value) for value, (word, _) in SERVER_STATES.items()}
+    expected = [
+        {"labels": f'{{server_address="{server}", server_port="1"}}', "value": values[word]}
+        for server, (word, _) in STATES.items()
+        if word is not None
+    ]
+    asked = re.sub(r"\$(job|server|port)\b", ".*", STATE).replace("$__interval_ms", "60000")
+    tested = {"expr": asked, "eval_time": "2m", "exp_samples": expected}
+    case = {"interval": "1m", "input_series": series, "promql_expr_test": [tested]}
+    path = tmp_path / "states.json"
+    path.write_text(json.dumps({"tests": [case]}), encoding="utf-8")
+    found = run(promtool, "test", "rules", path)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 STREAMS = {"quick": (90, 0), "slow": (10, 10), "idle": (0, 0)}

@@ -193,7 +193,7 @@ _COURSE: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Failed runs per minute by agent",
-            means="Runs that raised an error, of the ten agents with most runs and of all others "
+            means="Runs that raised an error, of the eight agents with most runs and of all others "
             "together. A deferred, abandoned or cancelled run did not fail.",
             do="The table below leads to the traces of the agent; they show the round.",
             no_value="no failed runs in this time",
@@ -338,7 +338,7 @@ _RUNS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Duration of runs by agent, p90",
-            means="Nine runs in ten of an agent take at most so long; the ten agents with most "
+            means="Nine runs in ten of an agent take at most so long; the eight agents with most "
             "runs.",
             do="One agent: see its rounds and tools. All: see the latency board.",
             no_value=_NO_RUNS,
@@ -349,8 +349,8 @@ _RUNS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Rounds per run by agent",
-            means="Mean number of calls of the model in a run; the ten agents with most runs, and "
-            "of all models.",
+            means="Mean number of calls of the model in a run; the eight agents with most runs, "
+            "and of all models.",
             do="Near `max_rounds`: look at the traces for tools that are called again and again.",
             no_value=_NO_RUNS,
         ),
@@ -397,7 +397,7 @@ _RUNS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Tool calls per run by agent",
-            means="Mean number of tool calls in a run, with those that were rejected; the ten "
+            means="Mean number of tool calls in a run, with those that were rejected; the eight "
             "agents with most runs, and of all models.",
             do="Rising: the agent repeats calls whose results do not help it.",
             no_value=_NO_RUNS,
@@ -414,7 +414,7 @@ _TOOLS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Tool calls per minute by tool",
-            means="Tool calls of the ten tools with most calls, and of all others together. "
+            means="Tool calls of the eight tools with most calls, and of all others together. "
             "_OTHER: names that the agent does not have, as the model invented them.",
             do="A tool that is called much more than before: see the rounds of its agent.",
             no_value=_NO_TOOLS,
@@ -450,7 +450,7 @@ _TOOLS: Final[Sequence[Panel]] = (
         Text(
             title="Duration of tool calls by tool, p90",
             means="Nine calls in ten of a tool take at most so long, with the wait for a free "
-            "place and for `before_tool`; the ten tools with most calls.",
+            "place and for `before_tool`; the eight tools with most calls.",
             do="Make the slow tool faster, or give it a time-out.",
             no_value=_NO_TOOLS,
         ),

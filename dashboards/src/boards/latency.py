@@ -128,7 +128,7 @@ _WAITING: Final[Sequence[Panel]] = (
         Text(
             title="Load time of cold starts by model",
             means="Mean time until the model was in memory, of the calls that had to wait for it; "
-            "the ten models with most calls.",
+            "the eight models with most calls.",
             do="Long: the disk is slow or the model is large. Load it in advance (an empty "
             "prompt with a `keep_alive`), and keep it.",
             no_value="no cold starts in this time",
@@ -142,7 +142,7 @@ _WAITING: Final[Sequence[Panel]] = (
         Text(
             title="Wait for a slot by model (estimate)",
             means="Mean wait of the calls that waited, estimated from the server's timings; the "
-            "ten models with most calls.",
+            "eight models with most calls.",
             do="One model: raise `OLLAMA_NUM_PARALLEL`. All models at once: loads block calls, "
             "as the server loads one model at a time.",
             no_value="no calls waited",
@@ -234,7 +234,7 @@ _CHUNKS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time between chunks",
-            means="Mean time between two chunks of a stream, by model; the ten models with most "
+            means="Mean time between two chunks of a stream, by model; the eight models with most "
             "calls. Recorded only with the setting `time_per_output_chunk`.",
             do="No data: enable the setting if single chunks matter; the time per output token "
             "shows the same per call, at no cost.",

@@ -39,7 +39,7 @@ _LATENCY: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Duration by model, p90",
-            means="90 % of the calls of a model took at most this long; the ten models with most "
+            means="90 % of the calls of a model took at most this long; the eight models with most "
             "calls. The dots are exemplars, single calls; click one to open its trace.",
             do="One model: its prompts or responses are long, or it runs on the CPU. All: the "
             "server is overloaded; see the latency board.",
@@ -52,7 +52,7 @@ _LATENCY: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time to first token by model, p90",
-            means="90 % of the streams of a model started within this time; the ten models with "
+            means="90 % of the streams of a model started within this time; the eight models with "
             "most calls. Users feel it as the speed of a chat. The dots are exemplars; click one "
             "to open its trace.",
             do=f"Above {SLOW_START} s: see cold starts and the wait for a slot below, then prompt "
@@ -156,7 +156,7 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
         Text(
             title="Time per output token by model",
             means="Mean time to generate one token: time of generation of all calls, divided by "
-            "their tokens; the ten models with most calls.",
+            "their tokens; the eight models with most calls.",
             do="A sudden rise: see the GPU share on the server board; if it is unchanged, other "
             "work or more calls at once use the GPU.",
         ),

@@ -2,109 +2,199 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.colors import Color
+from dashboards.src.colors import SERVER_STATES
 from dashboards.src.layout import Board, Row
-from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, states, table
-from dashboards.src.parts.memory import CHANGES, HELD
+from dashboards.src.links import OVERVIEW, SERVER, cell, to_board
+from dashboards.src.panels import (
+    Column,
+    Panel,
+    Target,
+    Text,
+    bars,
+    graph,
+    note,
+    stat,
+    states,
+    table,
+)
+from dashboards.src.parts.memory import CHANGES, COURSE, EVICTIONS, HELD, SHARE
 from dashboards.src.parts.telemetry import MANAGING, TELEMETRY
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import share
-from dashboards.src.vocabulary import (
-    BY_SERVER,
-    RANGE,
-    SERVER_LEGEND,
-    legend,
-)
+from dashboards.src.queries import GPU, at_server, by_gpu, last_time, share
+from dashboards.src.queries import SERVER as SERVER_NAME
+from dashboards.src.vocabulary import BY_SERVER, RANGE, SERVER_LEGEND, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.metric_names import label_name
 
+__all__ = ["BOARD", "STATE"]
+
 _NOT_WATCHED: Final = "no server is watched; enable with configure(residency=True)"
-_ADDRESS: Final = label_name(names.SERVER_ADDRESS)
-_PORT: Final = label_name(names.SERVER_PORT)
-_UP_OR_DOWN: Final[Mapping[str, tuple[str, Color]]] = {
-    "0": ("down", "red"),
-    "1": ("up", "green"),
-}
+_NO_SERVER: Final = "not watched"
+_VERSION: Final = label_name(names.SERVER_VERSION)
 _HARDWARE: Final = (names.HARDWARE_ID, names.HARDWARE_NAME)
 
-_STATE: Final[Sequence[Panel]] = (
-    states(
+_UP: Final = Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max")
+_BUSY: Final = Q.gauge(rows.SERVER_BUSY, by=BY_SERVER, how="max")
+STATE: Final = f"(2 - ({_UP} * (2 - {_BUSY}) or 2 * {_UP}))"
+"""0 up, 1 busy, 2 down; a server that nobody reaches is down, whatever its last poll said."""
+_LOADED: Final = Q.gauge(rows.MODELS_LOADED, by=BY_SERVER, how="max")
+
+_NUMBERS: Final[Sequence[Panel]] = (
+    stat(
         Text(
-            title="Servers: up or down",
-            means="Whether polls or calls of at least one app reach each watched server. A server "
-            "that only calls reach (by a proxy or a Unix socket) is absent while there are none.",
-            do="Down: start it, or fix address, port or network; see OllamaServerDown in the "
-            "runbook.",
-            no_value=_NOT_WATCHED,
+            title="Down now",
+            means="Watched servers that neither polls nor calls of any app reach.",
+            do="Above 0: the table names them; see OllamaServerDown in the runbook.",
+            no_value=_NO_SERVER,
         ),
-        Target(query=Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max"), legend=SERVER_LEGEND),
-        words=_UP_OR_DOWN,
+        Target(query=f"sum({STATE} == bool 2)"),
+        unit="locale",
+        decimals=0,
+        steps=((None, "green"), (1, "red")),
     ),
+    stat(
+        Text(
+            title="Busy now",
+            means="Servers that accept a poll of `/api/ps` but do not answer in time: they load or "
+            "unload a model.",
+            do="Busy for minutes: a load hangs, or models evict each other.",
+            no_value=_NO_SERVER,
+        ),
+        Target(query=f"sum({STATE} == bool 1)"),
+        unit="locale",
+        decimals=0,
+        steps=((None, "green"), (1, "orange")),
+    ),
+    stat(
+        Text(
+            title="Models loaded now",
+            means="Models in the memory of all watched servers.",
+            do="At `OLLAMA_MAX_LOADED_MODELS` of a server, the next model evicts another one.",
+            no_value=_NO_SERVER,
+        ),
+        Target(query=f"sum({_LOADED})"),
+        unit="locale",
+        decimals=0,
+    ),
+    stat(
+        Text(
+            title="Partly on GPU now",
+            means="Models in memory that are on the GPU only in part; the rest is on the CPU, "
+            "which is slow. Without models that have nothing on a GPU.",
+            do="Above 0: the table of models in memory names them and what they need.",
+            no_value=_NO_SERVER,
+        ),
+        Target(query=f"count({SHARE} > 0 < 0.95) or 0 * sum({_LOADED})"),
+        unit="locale",
+        decimals=0,
+        steps=((None, "green"), (1, "orange")),
+    ),
+    stat(
+        Text(
+            title="Evictions",
+            means="Models that were unloaded in the time range to make room for another one. "
+            "Highest count of any process; too low after that process was restarted.",
+            do="Above 0: the table of evictions names both models.",
+            no_value=_NO_SERVER,
+        ),
+        Target(
+            query=f"sum({RANGE.watched_total(rows.EVICTIONS, by=BY_SERVER)}) or 0 * sum({_LOADED})"
+        ),
+        unit="locale",
+        decimals=0,
+        steps=((None, "green"), (1, "orange")),
+    ),
+    note(
+        "What this board needs",
+        "An app reports servers and models with `configure(residency=True)` or "
+        "`OLLAMA_OTEL_RESIDENCY=true`. It reports the GPUs of its own machine if it is installed "
+        "as `ollama_otel[nvidia]`. Closed rows show their panels on a click.",
+        width=9,
+        height=4,
+    ),
+)
+
+_SERVERS: Final[Sequence[Panel]] = (
     states(
         Text(
-            title="Servers: busy",
-            means="A busy server accepts a poll of `/api/ps` but does not answer in time: it is "
-            "loading or unloading a model.",
-            do="Busy for minutes: a load hangs, or models evict each other; see reloads below.",
+            title="Servers: up, busy or down",
+            means="Whether polls or calls of at least one app reach each watched server. A busy "
+            "server accepts a poll of `/api/ps` but does not answer in time: it is loading or "
+            "unloading a model. A server that only calls reach (by a proxy or a Unix socket) is "
+            "absent while there are none.",
+            do="Down: start it, or fix address, port or network; see OllamaServerDown in the "
+            "runbook. Busy for minutes: a load hangs, or models evict each other.",
             no_value=_NOT_WATCHED,
         ),
-        Target(query=Q.gauge(rows.SERVER_BUSY, by=BY_SERVER, how="max"), legend=SERVER_LEGEND),
-        words={"0": ("ready", "green"), "1": ("busy", "orange")},
+        Target(query=STATE, legend=SERVER_LEGEND),
+        words=SERVER_STATES,
+        width=10,
+        height=7,
     ),
     table(
         Text(
             title="Servers",
-            means="Whether each watched server can be reached, its version, and its models in "
-            "memory and on disk; the last three are known from polls only.",
-            do="Different versions behave differently; use one version before comparing servers.",
+            means="State of each watched server now, when it was reached last in the time range, "
+            "its version, and its models in memory and on disk; the last three are known from "
+            "polls only.",
+            do="Different versions behave differently; use one version before comparing servers. "
+            "A click opens the calls to that server.",
             no_value=_NOT_WATCHED,
         ),
         {
-            _ADDRESS: Column(title="Server"),
-            _PORT: Column(title="Port"),
-            label_name(names.SERVER_VERSION): Column(title="Version"),
+            SERVER_NAME: Column(
+                title="Server",
+                links=[
+                    to_board(
+                        OVERVIEW, "Calls to this server", server=cell("Address"), port=cell("Port")
+                    ),
+                    to_board(SERVER, "Only this server", server=cell("Address"), port=cell("Port")),
+                ],
+            ),
+            "state": Column(
+                title="State",
+                query=at_server(STATE),
+                words=SERVER_STATES,
+                unit="none",
+                width=75,
+            ),
+            "reached": Column(
+                title="Last reached",
+                query=at_server(
+                    last_time(f"{_UP} == 1", within="$__range", every="$export_interval")
+                ),
+                unit="dateTimeFromNow",
+                width=140,
+            ),
+            _VERSION: Column(title="Version", width=90),
             "info": Column(
                 title="Info",
-                query=Q.gauge(rows.SERVER_INFO, by=(*BY_SERVER, names.SERVER_VERSION), how="max"),
+                query=at_server(
+                    Q.gauge(rows.SERVER_INFO, by=(*BY_SERVER, names.SERVER_VERSION), how="max")
+                ),
+                unit="none",
                 is_hidden=True,
             ),
-            "up": Column(
-                title="Up",
-                query=Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max"),
-                unit="none",
-                words=_UP_OR_DOWN,
-            ),
             "loaded": Column(
-                title="Models in memory",
-                query=Q.gauge(rows.MODELS_LOADED, by=BY_SERVER, how="max"),
-                unit="short",
-                decimals=0,
+                title="In memory", query=at_server(_LOADED), unit="locale", decimals=0, width=105
             ),
             "installed": Column(
-                title="Models on disk",
-                query=Q.gauge(rows.MODELS_INSTALLED, by=BY_SERVER, how="max"),
-                unit="short",
+                title="On disk",
+                query=at_server(Q.gauge(rows.MODELS_INSTALLED, by=BY_SERVER, how="max")),
+                unit="locale",
                 decimals=0,
+                width=80,
             ),
+            label_name(names.SERVER_ADDRESS): Column(title="Address", is_hidden=True),
+            label_name(names.SERVER_PORT): Column(title="Port", is_hidden=True),
         },
-        width=16,
-        height=7,
-    ),
-    graph(
-        Text(
-            title="Models in memory",
-            means="Number of models in the memory of each server.",
-            do="At `OLLAMA_MAX_LOADED_MODELS`, the next model evicts another one.",
-            no_value=_NOT_WATCHED,
-        ),
-        Target(query=Q.gauge(rows.MODELS_LOADED, by=BY_SERVER, how="max"), legend=SERVER_LEGEND),
-        unit="short",
-        decimals=0,
-        width=8,
+        sort="State",
+        width=14,
         height=7,
     ),
 )
@@ -112,7 +202,13 @@ _STATE: Final[Sequence[Panel]] = (
 
 _NO_GPU: Final = "no GPU, or no NVML: pip install 'ollama_otel[nvidia]'"
 _NO_VALUE: Final = f"{_NO_GPU}, or it does not report this"
-_GPU_LEGEND: Final = legend(*_HARDWARE)
+_GPU_LEGEND: Final = f"{legend(names.HARDWARE_NAME)} {{{{{GPU}}}}}"
+"""Name of the GPU and the end of its UUID, as the whole UUID would push the values out."""
+
+
+def _by_gpu(row: Instrument) -> str:
+    return by_gpu(Q.gauge(row, by=_HARDWARE, how="max"))
+
 
 _GPU: Final[Sequence[Panel]] = (
     graph(
@@ -124,15 +220,13 @@ _GPU: Final[Sequence[Panel]] = (
             do="Near the total with few models in memory: another program uses the GPU.",
             no_value=_NO_GPU,
         ),
-        Target(query=Q.gauge(rows.GPU_MEMORY_USAGE, by=_HARDWARE, how="max"), legend=_GPU_LEGEND),
+        Target(query=_by_gpu(rows.GPU_MEMORY_USAGE), legend=_GPU_LEGEND),
         Target(
-            query=Q.gauge(rows.GPU_MEMORY_LIMIT, by=_HARDWARE, how="max"),
+            query=_by_gpu(rows.GPU_MEMORY_LIMIT),
             legend=f"limit {_GPU_LEGEND}",
             is_limit=True,
         ),
         unit="bytes",
-        decimals=1,
-        width=8,
     ),
     graph(
         Text(
@@ -143,17 +237,12 @@ _GPU: Final[Sequence[Panel]] = (
             no_value=_NO_GPU,
         ),
         Target(
-            query=share(
-                Q.gauge(rows.GPU_MEMORY_USAGE, by=_HARDWARE, how="max"),
-                Q.gauge(rows.GPU_MEMORY_LIMIT, by=_HARDWARE, how="max"),
-            ),
+            query=share(_by_gpu(rows.GPU_MEMORY_USAGE), _by_gpu(rows.GPU_MEMORY_LIMIT)),
             legend=_GPU_LEGEND,
         ),
         unit="percentunit",
-        decimals=0,
         maximum=1,
         steps=((None, "green"), (0.9, "red")),
-        width=8,
     ),
     graph(
         Text(
@@ -164,11 +253,9 @@ _GPU: Final[Sequence[Panel]] = (
             "Near 100 % with queued calls: the GPU is the limit.",
             no_value=_NO_VALUE,
         ),
-        Target(query=Q.gauge(rows.GPU_UTILIZATION, by=_HARDWARE, how="max"), legend=_GPU_LEGEND),
+        Target(query=_by_gpu(rows.GPU_UTILIZATION), legend=_GPU_LEGEND),
         unit="percentunit",
-        decimals=0,
         maximum=1,
-        width=8,
     ),
     graph(
         Text(
@@ -178,11 +265,9 @@ _GPU: Final[Sequence[Panel]] = (
             "slows down: improve cooling, or lower its power limit.",
             no_value=_NO_VALUE,
         ),
-        Target(query=Q.gauge(rows.GPU_TEMPERATURE, by=_HARDWARE, how="max"), legend=_GPU_LEGEND),
+        Target(query=_by_gpu(rows.GPU_TEMPERATURE), legend=_GPU_LEGEND),
         unit="celsius",
-        decimals=0,
         steps=((None, "green"), (83, "orange"), (87, "red")),
-        width=8,
     ),
     graph(
         Text(
@@ -191,10 +276,8 @@ _GPU: Final[Sequence[Panel]] = (
             do="Near its idle value while calls are slow: the model runs on the CPU.",
             no_value=_NO_VALUE,
         ),
-        Target(query=Q.gauge(rows.GPU_POWER, by=_HARDWARE, how="max"), legend=_GPU_LEGEND),
+        Target(query=_by_gpu(rows.GPU_POWER), legend=_GPU_LEGEND),
         unit="watt",
-        decimals=0,
-        width=8,
     ),
     bars(
         Text(
@@ -202,26 +285,32 @@ _GPU: Final[Sequence[Panel]] = (
             means="Energy that each GPU of the app's machine consumed in the time range, for any "
             "program. Highest count of any process; too low after that process was restarted.",
             do="High with few calls: idle GPUs draw power too; use fewer of them.",
-            no_value=_NO_VALUE,
+            no_value="unknown",
         ),
-        Target(query=RANGE.watched_total(rows.GPU_ENERGY, by=_HARDWARE), legend=_GPU_LEGEND),
+        Target(
+            query=f"sort_desc({by_gpu(RANGE.watched_total(rows.GPU_ENERGY, by=_HARDWARE))})",
+            legend=_GPU_LEGEND,
+        ),
         unit="joule",
-        decimals=0,
-        width=8,
+        width=12,
     ),
 )
 
 
 BOARD: Final = Board(
-    uid="ollama-otel-server",
+    uid=SERVER,
     title="Ollama: server and memory",
     description="Servers, models in memory, loads and unloads, and health of the telemetry.",
+    variables=("job", "model", "server", "port"),
     rows=(
-        Row(title="Servers watched", panels=_STATE),
-        Row(title="Memory", panels=HELD),
+        Row(
+            title="Which server is down, what is in memory, who evicts whom?",
+            panels=(*_NUMBERS, *_SERVERS, HELD, EVICTIONS),
+        ),
+        Row(title="Memory", panels=COURSE),
         Row(title="Loads and unloads", panels=CHANGES),
-        Row(title="GPUs of the app's machine", panels=_GPU),
-        Row(title="Model management", panels=MANAGING),
-        Row(title="Telemetry health", panels=TELEMETRY),
+        Row(title="GPUs of the app's machine", panels=_GPU, is_closed=True),
+        Row(title="Model management", panels=MANAGING, is_closed=True),
+        Row(title="Telemetry health", panels=TELEMETRY, is_closed=True),
     ),
 )

@@ -52,7 +52,7 @@ LENGTHS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Prompt tokens per call by model",
-            means="Mean prompt tokens of a call, as counted by the server; the ten models with "
+            means="Mean prompt tokens of a call, as counted by the server; the eight models with "
             "most calls. Dashed: the shortest context length of these models, if residency is on; "
             "the table has each.",
             do="Above half of the dashed line: the server cuts the longest prompts silently. Raise "

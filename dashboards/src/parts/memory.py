@@ -5,139 +5,189 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, table
+from dashboards.src.busiest import MOST_LOADED, longest_loaded
+from dashboards.src.colors import GPU_SHARE, GPU_SHARE_BOUNDS, GPU_SHARE_LEVELS
+from dashboards.src.links import CLICKED, LATENCY, SERVER, cell, to_board
+from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, states, table
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.vocabulary import BY_LISTED_MODEL, RANGE, SERVER_LEGEND, legend
+from dashboards.src.queries import MODEL, at_server, by_plain_model, level
+from dashboards.src.queries import SERVER as SERVER_NAME
+from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_SERVER, RANGE, SERVER_LEGEND, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.metric_names import label_name
 
-__all__ = ["CHANGES", "HELD"]
+__all__ = ["CHANGES", "COURSE", "EVICTIONS", "HELD", "SHARE"]
 
 _MODEL: Final = legend(names.MODEL_NAME)
 _ON_SERVER: Final = f"{_MODEL} on {SERVER_LEGEND}"
-_ADDRESS: Final = label_name(names.SERVER_ADDRESS)
-_PORT: Final = label_name(names.SERVER_PORT)
 _NAME: Final = label_name(names.MODEL_NAME)
-_NO_CHANGE: Final = "none observed in this time"
+_EVICTED_BY: Final = label_name(names.EVICTED_BY)
+_CAUSE: Final = label_name(names.RELOAD_CAUSE)
+_NO_MODEL: Final = "no model in memory, or no server watched"
+_NO_CHANGE: Final = "none in this time, or no server watched"
 _WATCHED: Final = "Highest count of any process; too low after that process was restarted."
+_MOST_LINES: Final = 10
 
-HELD: Final[Sequence[Panel]] = (
-    table(
-        Text(
-            title="In memory now",
-            means="The models in memory of each server: memory, share on the GPU, context "
-            "length per request, and time until an idle model is unloaded.",
-            do="A GPU share below 100 % is slow, and below 10 % the model runs on the CPU: lower "
-            "`num_ctx`, use a smaller quantization or free GPU memory. No expiry: the model stays "
-            "until it is unloaded on request.",
-            no_value="no model in memory, or no server watched",
+_EVICTED: Final = RANGE.watched_total(rows.EVICTIONS, by=(*BY_LISTED_MODEL, names.EVICTED_BY))
+_LOADS: Final = RANGE.watched_total(rows.LOADS, by=BY_LISTED_MODEL)
+_RELOADED: Final = RANGE.watched_total(rows.RELOADS, by=(*BY_LISTED_MODEL, names.RELOAD_CAUSE))
+SHARE: Final = Q.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max")
+
+
+_OF_MODEL: Final = to_board(
+    LATENCY,
+    "Latency of this model",
+    model=f"{CLICKED}&var-model={cell('Name in calls')}",
+)
+"""Calls may name a model with or without `:latest`; the board shows those of both names."""
+
+
+def _places() -> dict[str, Column]:
+    """Return the columns with the server of a row."""
+    return {
+        SERVER_NAME: Column(
+            title="Server",
+            links=[to_board(SERVER, "Only this server", server=cell("Address"), port=cell("Port"))],
+        )
+    }
+
+
+def _hidden() -> dict[str, Column]:
+    """Return the columns that only the links of a row need."""
+    titles = {
+        label_name(names.SERVER_ADDRESS): "Address",
+        label_name(names.SERVER_PORT): "Port",
+        MODEL: "Name in calls",
+    }
+    return {label: Column(title=title, is_hidden=True) for label, title in titles.items()}
+
+
+def _named(query: str) -> str:
+    """Add the labels that the columns of server and model need."""
+    return at_server(by_plain_model(query, names.MODEL_NAME))
+
+
+_MEMORY: Final = "sum by ({}) ({})".format(
+    ", ".join(map(label_name, BY_LISTED_MODEL)),
+    Q.gauge(rows.MEMORY_USAGE, by=(*BY_LISTED_MODEL, names.MEMORY_TYPE), how="max"),
+)
+"""On GPU and CPU together."""
+
+HELD: Final = table(
+    Text(
+        title="In memory now",
+        means="The models in memory of each server: share on the GPU, memory on GPU and CPU "
+        "together, context length per request, and time until an idle model is unloaded.",
+        do="A GPU share below 100 % is slow, and below 10 % the model runs on the CPU: lower "
+        "`num_ctx`, use a smaller quantization or free GPU memory. No time to unload: the model "
+        "stays until it is unloaded on request. A click opens the latency of that model.",
+        no_value=_NO_MODEL,
+    ),
+    {
+        _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
+        **_places(),
+        "share": Column(
+            title="On GPU",
+            query=_named(SHARE),
+            unit="percentunit",
+            decimals=0,
+            steps=GPU_SHARE,
+            width=85,
         ),
-        {
-            _NAME: Column(title="Model"),
-            _ADDRESS: Column(title="Server"),
-            _PORT: Column(title="Port"),
-            "gpu": Column(
-                title="GPU memory",
-                query=Q.gauge(
-                    rows.MEMORY_USAGE,
-                    by=BY_LISTED_MODEL,
-                    where={names.MEMORY_TYPE: '="gpu"'},
-                    how="max",
-                ),
-                unit="bytes",
-                decimals=1,
-            ),
-            "cpu": Column(
-                title="CPU memory",
-                query=Q.gauge(
-                    rows.MEMORY_USAGE,
-                    by=BY_LISTED_MODEL,
-                    where={names.MEMORY_TYPE: '="cpu"'},
-                    how="max",
-                ),
-                unit="bytes",
-                decimals=1,
-            ),
-            "share": Column(
-                title="GPU share",
-                query=Q.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max"),
-                unit="percentunit",
-                decimals=0,
-                steps=((None, "red"), (0.5, "orange"), (0.95, "green")),
-            ),
-            "context": Column(
-                title="Context",
-                query=Q.gauge(rows.CONTEXT_LENGTH, by=BY_LISTED_MODEL, how="max"),
-                unit="suffix:tokens",
-                decimals=0,
-            ),
-            "expiry": Column(
-                title="Unloaded in",
-                query=Q.gauge(rows.EXPIRY, by=BY_LISTED_MODEL, how="max"),
-                unit="s",
-                decimals=0,
-            ),
-        },
+        "memory": Column(title="Memory", query=_named(_MEMORY), unit="bytes", decimals=1, width=95),
+        "context": Column(
+            title="Context",
+            query=_named(Q.gauge(rows.CONTEXT_LENGTH, by=BY_LISTED_MODEL, how="max")),
+            unit="locale",
+            decimals=0,
+            width=85,
+        ),
+        "expiry": Column(
+            title="Unloaded in",
+            query=_named(Q.gauge(rows.EXPIRY, by=BY_LISTED_MODEL, how="max")),
+            unit="s",
+            decimals=0,
+            width=115,
+        ),
+        **_hidden(),
+    },
+    sort="Memory",
+    width=14,
+)
+
+EVICTIONS: Final = table(
+    Text(
+        title="Evictions by model",
+        means=f"Models that were unloaded to make room for another one, in the time range. "
+        f"{_WATCHED}",
+        do="Two models that evict each other need two servers, or more memory.",
+        no_value=_NO_CHANGE,
+    ),
+    {
+        _NAME: Column(title="Evicted", is_name=True, links=[_OF_MODEL]),
+        _EVICTED_BY: Column(title="Evicted by", is_name=True),
+        **_places(),
+        "times": Column(
+            title="Times",
+            query=_named(f"({_EVICTED} > 0)"),
+            unit="locale",
+            decimals=0,
+            width=65,
+        ),
+        **_hidden(),
+    },
+    sort="Times",
+    width=10,
+)
+
+COURSE: Final[Sequence[Panel]] = (
+    states(
+        Text(
+            title="Models in memory, by share on the GPU",
+            means=f"When each model was in memory, and how much of it was on the GPU: the "
+            f"{MOST_LOADED} models that were in memory longest. CPU: nothing of the model is on a "
+            "GPU. Under 10 % the model runs on the CPU, as only buffers are on the GPU.",
+            do="A model that leaves the GPU lost its place to another model or to a longer "
+            "context; see evictions and reloads. Short stays: raise `keep_alive`.",
+            no_value=_NO_MODEL,
+        ),
+        Target(query=longest_loaded(level(SHARE, GPU_SHARE_BOUNDS)), legend=_ON_SERVER),
+        words=GPU_SHARE_LEVELS,
+        width=24,
+        height=10,
     ),
     graph(
         Text(
-            title="Memory by model and type",
-            means="Memory used by the models, on GPU and CPU.",
+            title="Memory of models by server",
+            means="Memory used by the models of each server, on GPU and CPU.",
             do="A growing CPU share on a machine with a GPU: GPU memory is full.",
-            no_value="no model in memory, or no server watched",
+            no_value=_NO_MODEL,
         ),
         Target(
-            query=Q.gauge(rows.MEMORY_USAGE, by=(*BY_LISTED_MODEL, names.MEMORY_TYPE), how="max"),
-            legend=f"{legend(names.MEMORY_TYPE)} {_ON_SERVER}",
+            query="sum by ({}) ({})".format(
+                ", ".join(map(label_name, (*BY_SERVER, names.MEMORY_TYPE))),
+                Q.gauge(rows.MEMORY_USAGE, by=(*BY_LISTED_MODEL, names.MEMORY_TYPE), how="max"),
+            ),
+            legend=f"{legend(names.MEMORY_TYPE)} {SERVER_LEGEND}",
         ),
         unit="bytes",
-        decimals=1,
         is_stacked=True,
     ),
     graph(
         Text(
-            title="GPU share by model",
-            means="Fraction of each model that is in GPU memory: 100 % is all of it. Below 10 % "
-            "the model runs on the CPU: only buffers are on the GPU.",
-            do="Drops if another model or a longer context needs memory; see evictions and "
-            "reloads. Without a GPU it is always 0 %.",
-            no_value="no model in memory, or no server watched",
+            title="Number of models in memory",
+            means="Number of models in the memory of each server.",
+            do="At `OLLAMA_MAX_LOADED_MODELS`, the next model evicts another one.",
+            no_value="no server is watched",
         ),
-        Target(query=Q.gauge(rows.GPU_SHARE, by=BY_LISTED_MODEL, how="max"), legend=_ON_SERVER),
-        unit="percentunit",
-        decimals=0,
-        maximum=1,
-    ),
-    graph(
-        Text(
-            title="Context length by model",
-            means="Context length per request, in tokens.",
-            do="Steps up and down: callers send different `num_ctx`, and each change reloads "
-            "the model. Use one value.",
-            no_value="no model in memory, or no server watched",
-        ),
-        Target(
-            query=Q.gauge(rows.CONTEXT_LENGTH, by=BY_LISTED_MODEL, how="max"), legend=_ON_SERVER
-        ),
-        unit="suffix:tokens",
-        decimals=0,
-    ),
-    graph(
-        Text(
-            title="Time until idle models are unloaded",
-            means="Time until each model is unloaded if it gets no calls; every call resets it.",
-            do="Often near 0 between calls: raise `keep_alive`, or the next call is a cold start.",
-            no_value="no model that expires, or no server watched",
-        ),
-        Target(query=Q.gauge(rows.EXPIRY, by=BY_LISTED_MODEL, how="max"), legend=_ON_SERVER),
-        unit="s",
-        decimals=0,
+        Target(query=Q.gauge(rows.MODELS_LOADED, by=BY_SERVER, how="max"), legend=SERVER_LEGEND),
+        unit="locale",
     ),
 )
 
 CHANGES: Final[Sequence[Panel]] = (
-    bars(
+    table(
         Text(
             title="Loads by model",
             means=f"Number of loads of each model in the time range. {_WATCHED}",
@@ -145,10 +195,20 @@ CHANGES: Final[Sequence[Panel]] = (
             "panels.",
             no_value=_NO_CHANGE,
         ),
-        Target(query=RANGE.watched_total(rows.LOADS, by=(names.MODEL_NAME,)), legend=_MODEL),
-        unit="short",
-        decimals=0,
-        width=8,
+        {
+            _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
+            **_places(),
+            "times": Column(
+                title="Times",
+                query=_named(f"({_LOADS} > 0)"),
+                unit="locale",
+                decimals=0,
+                width=65,
+            ),
+            **_hidden(),
+        },
+        sort="Times",
+        width=9,
     ),
     bars(
         Text(
@@ -156,73 +216,57 @@ CHANGES: Final[Sequence[Panel]] = (
             means=f"Why models were unloaded in the time range. {_WATCHED}",
             do="Expiry is the usual reason. Evictions: memory or the number of loaded models is "
             "limited.",
-            no_value=_NO_CHANGE,
+            no_value="0",
         ),
         Target(
-            query=RANGE.watched_total(rows.UNLOADS, by=(names.UNLOAD_REASON,)),
+            query=f"sort_desc({RANGE.watched_total(rows.UNLOADS, by=(names.UNLOAD_REASON,))} > 0)",
             legend=legend(names.UNLOAD_REASON),
         ),
-        unit="short",
+        unit="locale",
         decimals=0,
-        width=8,
+        width=4,
     ),
-    bars(
+    table(
         Text(
-            title="Reloads by cause",
-            means="Models that were loaded again, and the cause: an option that changed between "
-            f"calls, or an eviction by another model. {_WATCHED}",
+            title="Reloads by model and cause",
+            means="Models that were loaded again in the time range, and the cause: an option that "
+            f"changed between calls, or an eviction by another model. {_WATCHED}",
             do="An option such as `num_ctx`: send the same value from all callers. Another "
             "model: add memory, raise `OLLAMA_MAX_LOADED_MODELS`, or use another server.",
             no_value=_NO_CHANGE,
         ),
-        Target(
-            query=RANGE.watched_total(rows.RELOADS, by=(names.RELOAD_CAUSE,)),
-            legend=legend(names.RELOAD_CAUSE),
-        ),
-        unit="short",
-        decimals=0,
-        steps=((None, "orange"),),
-        width=8,
+        {
+            _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
+            _CAUSE: Column(title="Cause"),
+            **_places(),
+            "times": Column(
+                title="Times",
+                query=_named(f"({_RELOADED} > 0)"),
+                unit="locale",
+                decimals=0,
+                width=65,
+            ),
+            **_hidden(),
+        },
+        sort="Times",
+        width=11,
     ),
     graph(
         Text(
-            title="Thrash: reloads by model and cause, in 15 minutes",
-            means="A server that loads a model again and again does little else. The alert "
-            f"fires at 4 reloads in 15 minutes, all causes together. {_WATCHED}",
-            do="The legend names the cause; the runbook has a remedy for each.",
+            title="Thrash: reloads in 15 minutes",
+            means="A server that loads a model again and again does little else. All causes "
+            f"together, of the {_MOST_LINES} models with most reloads at each time. The alert "
+            f"fires at 4 reloads in 15 minutes. {_WATCHED}",
+            do="The table of reloads names the causes; the runbook has a remedy for each.",
             no_value=_NO_CHANGE,
         ),
         Target(
-            query=Q.over("15m").watched_total(
-                rows.RELOADS, by=(names.MODEL_NAME, names.RELOAD_CAUSE)
-            ),
-            legend=legend(names.MODEL_NAME, names.RELOAD_CAUSE),
+            query=f"round(topk({_MOST_LINES}, "
+            f"{Q.over('15m').watched_total(rows.RELOADS, by=(names.MODEL_NAME,))}))",
+            legend=_MODEL,
         ),
-        unit="short",
-        decimals=0,
+        unit="locale",
         steps=((None, "green"), (4, "red")),
-    ),
-    table(
-        Text(
-            title="Evictions by model",
-            means="Models that were unloaded to make room for another one, in the time range. "
-            f"{_WATCHED}",
-            do="Two models that evict each other need two servers, or more memory.",
-            no_value=_NO_CHANGE,
-        ),
-        {
-            _NAME: Column(title="Evicted"),
-            label_name(names.EVICTED_BY): Column(title="Evicted by"),
-            _ADDRESS: Column(title="Server"),
-            _PORT: Column(title="Port"),
-            "times": Column(
-                title="Times",
-                query=RANGE.watched_total(rows.EVICTIONS, by=(*BY_LISTED_MODEL, names.EVICTED_BY)),
-                unit="short",
-                decimals=0,
-            ),
-        },
-        width=12,
-        height=9,
+        width=24,
     ),
 )

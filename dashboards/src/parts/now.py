@@ -159,7 +159,7 @@ COURSE: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Calls per minute by model",
-            means="Inference calls that ended, of the ten models with most calls, and of all "
+            means="Inference calls that ended, of the eight models with most calls, and of all "
             "others together.",
             do="A sudden drop: the app stopped, or the server hangs; see the calls in flight.",
         ),

@@ -83,7 +83,7 @@ WHERE_TIME_GOES: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Seconds per call by model",
-            means="Mean duration of the calls of a model; the ten models with most calls.",
+            means="Mean duration of the calls of a model; the eight models with most calls.",
             do="One model: see its row in the table, and select it. All: the phases above show "
             "what they wait for.",
         ),

@@ -22,8 +22,8 @@ RESILIENCE: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Wait in the limiter by model, p90",
-            means="p90 of the calls that waited in the queue of the app's limiter; the ten models "
-            "with most calls.",
+            means="p90 of the calls that waited in the queue of the app's limiter; the eight "
+            "models with most calls.",
             do="Long: more calls arrive than the limiter lets through. Raise its limits if the "
             "server has slots free, or add servers.",
             no_value=_NONE,

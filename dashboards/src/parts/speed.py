@@ -58,7 +58,7 @@ SPEED: Final[Sequence[Panel]] = (
         Text(
             title="Decode rate by model",
             means="Tokens generated per second of generation, mean of the calls: the speed at "
-            "which one response appears. The ten models with most calls.",
+            "which one response appears. The eight models with most calls.",
             do="A sudden drop: see the GPU share; if it is unchanged, other work or concurrent "
             "calls use the GPU.",
         ),
@@ -70,7 +70,7 @@ SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Time per output token by model",
-            means="Seconds of generation per generated token, mean of the calls; the ten models "
+            means="Seconds of generation per generated token, mean of the calls; the eight models "
             "with most calls.",
             do="It rises with concurrent calls, as they share the GPU, and when a part of the "
             "model is on the CPU.",
@@ -90,8 +90,8 @@ SPEED: Final[Sequence[Panel]] = (
         Text(
             title="GPU share by model",
             means="Fraction of the model that is in GPU memory: 100 % is all of it. The lowest "
-            "of the servers; the ten models with most calls. 0 % is normal on a machine without a "
-            "GPU.",
+            "of the servers; the eight models with most calls. 0 % is normal on a machine without "
+            "a GPU.",
             do="Below 100 %: the rest runs on the CPU, and the decode rate drops steeply. Below "
             "10 %: only buffers are on the GPU. Lower `num_ctx`, use a smaller quantization, or "
             "free GPU memory.",
@@ -116,7 +116,7 @@ SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Prefill time per call by model",
-            means="Mean time per call that the server spent on evaluating the prompt; the ten "
+            means="Mean time per call that the server spent on evaluating the prompt; the eight "
             "models with most calls.",
             do="Rising: prompts became longer, or their beginnings differ, so that the server "
             "cannot use its cache.",
@@ -129,7 +129,7 @@ SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Decode time per call by model",
-            means="Mean time per call that the server spent on generating tokens; the ten models "
+            means="Mean time per call that the server spent on generating tokens; the eight models "
             "with most calls.",
             do="Rising at the same decode rate: responses became longer. Set `num_predict`, or "
             "ask for shorter responses.",
@@ -143,8 +143,8 @@ SPEED: Final[Sequence[Panel]] = (
         Text(
             title="Prefill rate by model (estimate)",
             means="Prompt tokens per second of prompt evaluation. An estimate: too high if the "
-            "server cached part of a prompt, as it counts cached tokens, too. The ten models with "
-            "most calls.",
+            "server cached part of a prompt, as it counts cached tokens, too. The eight models "
+            "with most calls.",
             do="Falling: longer prompts without a common prefix, or the model left the GPU.",
         ),
         Target(

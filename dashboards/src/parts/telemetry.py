@@ -7,7 +7,7 @@ from typing import Final
 
 from dashboards.src.panels import Panel, Target, Text, bars, graph, stat
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import JOB
+from dashboards.src.queries import JOB, or_zero, per_minute
 from dashboards.src.vocabulary import FAILED, RANGE, REFUSED, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
@@ -16,22 +16,25 @@ __all__ = ["MANAGING", "TELEMETRY"]
 
 _MANAGEMENT: Final = (names.OLLAMA_OPERATION_NAME,)
 _COMPONENT: Final = (names.COMPONENT_TYPE, names.ERROR_TYPE)
+_EXPORTS: Final = (*_COMPONENT, names.HTTP_STATUS)
+_REFUSED: Final = RANGE.count_total(
+    rows.SDK_EXPORT_DURATION, by=(names.COMPONENT_TYPE, names.HTTP_STATUS), where=REFUSED
+)
 _NO_MANAGEMENT: Final = "no management calls in this time"
 
 MANAGING: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Management operations",
-            means="Model-management calls per second: list, pull, create, load, unload, ...",
+            means="Model-management calls per minute: list, pull, create, load, unload, ...",
             do="For failures, search Jaeger for the operation.",
             no_value=_NO_MANAGEMENT,
         ),
         Target(
-            query=Q.count(rows.MANAGEMENT_DURATION, by=(*_MANAGEMENT, names.OUTCOME)),
+            query=per_minute(Q.count(rows.MANAGEMENT_DURATION, by=(*_MANAGEMENT, names.OUTCOME))),
             legend=legend(*_MANAGEMENT, names.OUTCOME),
         ),
-        unit="suffix:calls/s",
-        decimals=3,
+        unit="suffix:/min",
         width=8,
     ),
     graph(
@@ -61,7 +64,6 @@ MANAGING: Final[Sequence[Panel]] = (
             legend=legend(*_MANAGEMENT),
         ),
         unit="Bps",
-        decimals=1,
         width=8,
     ),
 )
@@ -70,48 +72,45 @@ TELEMETRY: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Spans exported",
-            means="Spans whose export finished, per second; with an error if it failed.",
+            means="Spans whose export finished, per minute; with an error if it failed.",
             do="Failed: the collector is down, rejects spans or is too slow. Metrics stay "
             "correct, traces are missing.",
             no_value="no exports, or no self-metrics of the SDK",
         ),
         Target(
-            query=Q.rate(rows.SDK_SPANS_EXPORTED, by=_COMPONENT),
+            query=per_minute(Q.rate(rows.SDK_SPANS_EXPORTED, by=_COMPONENT)),
             legend=legend(*_COMPONENT),
         ),
-        unit="suffix:spans/s",
-        decimals=2,
+        unit="suffix:/min",
         width=8,
     ),
     graph(
         Text(
             title="Data points exported",
-            means="Metric data points whose export finished, per second; with an error if it "
+            means="Metric data points whose export finished, per minute; with an error if it "
             "failed.",
             do="Failed exports leave gaps on all boards: check address and limits of the receiver.",
             no_value="metrics are scraped, or no self-metrics of the SDK",
         ),
         Target(
-            query=Q.rate(rows.SDK_POINTS_EXPORTED, by=_COMPONENT),
+            query=per_minute(Q.rate(rows.SDK_POINTS_EXPORTED, by=_COMPONENT)),
             legend=legend(*_COMPONENT),
         ),
-        unit="suffix:points/s",
-        decimals=2,
+        unit="suffix:/min",
         width=8,
     ),
     graph(
         Text(
-            title="Duration of exports, p90",
-            means="90 % of the exports of spans or metrics took at most this long; failed ones "
-            "with their error or HTTP status. The first bucket of the SDK ends at 5 s, so all "
-            "faster exports show as 4.5 s.",
+            title="Mean duration of exports",
+            means="Mean time of the exports of spans or metrics; failed ones with their error or "
+            "HTTP status. A mean, as the first bucket of the SDK ends at 5 s.",
             do="Near the timeout (10 s): the collector is slow or far away; spans are dropped "
             "once the queue is full.",
             no_value="no exports, or no self-metrics of the SDK",
         ),
         Target(
-            query=Q.quantile(0.9, rows.SDK_EXPORT_DURATION, by=(*_COMPONENT, names.HTTP_STATUS)),
-            legend=legend(*_COMPONENT, names.HTTP_STATUS),
+            query=Q.mean(rows.SDK_EXPORT_DURATION, by=_EXPORTS),
+            legend=legend(*_EXPORTS),
         ),
         unit="s",
         width=8,
@@ -121,10 +120,15 @@ TELEMETRY: Final[Sequence[Panel]] = (
             title="Spans dropped before export",
             means="Spans dropped in the time range, as the queue of the SDK was full or shut down.",
             do="Above 0: raise OTEL_BSP_MAX_QUEUE_SIZE, or make the collector faster.",
-            no_value="0",
+            no_value="unknown",
         ),
-        Target(query=RANGE.total(rows.SDK_SPANS_PROCESSED, where=FAILED)),
-        unit="short",
+        Target(
+            query=or_zero(
+                RANGE.total(rows.SDK_SPANS_PROCESSED, where=FAILED),
+                RANGE.total(rows.SDK_SPANS_PROCESSED),
+            )
+        ),
+        unit="locale",
         decimals=0,
         steps=((None, "green"), (1, "red")),
         width=8,
@@ -138,21 +142,18 @@ TELEMETRY: Final[Sequence[Panel]] = (
             "this one does not.",
             do="400: the receiver does not understand the data. 401, 403: credentials. 413: use "
             "smaller batches. 503 or no connection: the receiver is down or overloaded.",
-            no_value="no failed exports",
+            no_value="0",
         ),
         Target(
-            query=RANGE.count_total(rows.SDK_EXPORT_DURATION, by=_COMPONENT, where=FAILED),
+            query="sort_desc("
+            f"{RANGE.count_total(rows.SDK_EXPORT_DURATION, by=_COMPONENT, where=FAILED)} > 0)",
             legend=legend(*_COMPONENT),
         ),
         Target(
-            query=RANGE.count_total(
-                rows.SDK_EXPORT_DURATION,
-                by=(names.COMPONENT_TYPE, names.HTTP_STATUS),
-                where=REFUSED,
-            ),
+            query=f"sort_desc({_REFUSED} > 0)",
             legend=legend(names.COMPONENT_TYPE, names.HTTP_STATUS),
         ),
-        unit="short",
+        unit="locale",
         decimals=0,
         steps=((None, "red"),),
         width=8,
@@ -163,13 +164,13 @@ TELEMETRY: Final[Sequence[Panel]] = (
             title="Dropped from the replay log",
             means="Bodies and lines dropped from the replay log in the time range.",
             do="Above 0: the disk is full or slow, or bodies exceed the limit of the log.",
-            no_value="no replay log",
+            no_value="no log",
         ),
         Target(
             query=RANGE.total(rows.LOG_DROPPED, by=(names.LOG_ITEM,)),
             legend=legend(names.LOG_ITEM),
         ),
-        unit="short",
+        unit="locale",
         decimals=0,
         steps=((None, "green"), (1, "red")),
         width=8,
@@ -184,8 +185,7 @@ TELEMETRY: Final[Sequence[Panel]] = (
             no_value="no replay log",
         ),
         Target(query=Q.gauge(rows.LOG_PENDING, by=(JOB,)), legend=f"{{{{{JOB}}}}}"),
-        unit="suffix:lines",
-        decimals=0,
+        unit="locale",
         width=12,
     ),
     graph(
@@ -197,9 +197,10 @@ TELEMETRY: Final[Sequence[Panel]] = (
             "of the operating system.",
             no_value="no replay log",
         ),
-        Target(query=f"60 * {Q.rate(rows.LOG_FAILED_WRITES, by=(JOB,))}", legend=f"{{{{{JOB}}}}}"),
+        Target(
+            query=per_minute(Q.rate(rows.LOG_FAILED_WRITES, by=(JOB,))), legend=f"{{{{{JOB}}}}}"
+        ),
         unit="suffix:/min",
-        decimals=1,
         width=12,
     ),
 )

@@ -333,6 +333,9 @@ def sdk_metrics(app: App, failing: tuple[float, float] = (0, 0)) -> Happening:
         count = app.random.randrange(2, 9)
         counters[rows.SDK_SPANS_EXPORTED].add(count, {**spans, **fault})
         counters[rows.SDK_SPANS_PROCESSED].add(count, processor)
+        if is_failing:
+            full = {**processor, names.ERROR_TYPE: "queue_full"}
+            counters[rows.SDK_SPANS_PROCESSED].add(1, full)
         counters[rows.SDK_POINTS_EXPORTED].add(180, {**points, **fault})
         duration.record(seconds, {**spans, **fault})
         duration.record(seconds, {**points, **fault})
