@@ -49,7 +49,9 @@ ENDINGS: Final[Mapping[str, Sequence[str]]] = {
 
 
 def _of_busiest_agents(query: str) -> Target:
-    return Target(query=busiest_of(rows.AGENT_DURATION, query, by=_BY_AGENT), legend=_AGENT)
+    # The legend shows the text for no data beside an agent that has only NaN.
+    shown = busiest_of(rows.AGENT_DURATION, not_nan(query), by=_BY_AGENT)
+    return Target(query=shown, legend=_AGENT)
 
 
 _NUMBERS: Final[Sequence[Panel]] = (

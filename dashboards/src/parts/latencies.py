@@ -10,7 +10,7 @@ from dashboards.src.links import CLICKED, LATENCY, SERVER, label, to_board
 from dashboards.src.panels import Target
 from dashboards.src.parts.models import MODEL_LEGEND
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import MODEL
+from dashboards.src.queries import MODEL, not_nan
 from dashboards.src.vocabulary import (
     BY_MODEL,
 )
@@ -52,8 +52,11 @@ def in_phase(phase: str) -> dict[str, str]:
 
 
 def mean_by_model(row: Instrument) -> Target:
-    """Return the mean of a histogram by model, for the busiest models."""
-    return Target(query=busiest(Q.mean(row, by=BY_MODEL)), legend=MODEL_LEGEND)
+    """Return the mean of a histogram by model, for the busiest models.
+
+    Without NaN: the legend shows the text for no data beside a model that has nothing else.
+    """
+    return Target(query=busiest(not_nan(Q.mean(row, by=BY_MODEL))), legend=MODEL_LEGEND)
 
 
 def quantiles(row: Instrument) -> list[Target]:
