@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dashboards.src.panels import EXPORT_INTERVAL
 from dashboards.src.recording import LOADED
 from ollama_otel import _names as names
 from ollama_otel._telemetry.metric_names import label_name
@@ -29,8 +30,10 @@ _ABOUT: Final = ", ".join(
 
 FIRING: Final = f'ALERTS{{alertstate="firing",{_ALERTS}}}'
 
-STARTED: Final = f"group by ({ALERT}) ({FIRING}) unless group by ({ALERT}) ({FIRING} offset 1m)"
-"""Alerts that began to fire within the last minute: the whole time of all would cover the graph."""
+STARTED: Final = (
+    f"group by ({ALERT}) ({FIRING}) unless group by ({ALERT}) ({FIRING} offset ${EXPORT_INTERVAL})"
+)
+"""Alerts at the time at which each began to fire; their whole time would cover the graph."""
 
 FIRING_COUNT: Final = f"count({FIRING}) or 0 * {LOADED}"
 """0 only if Prometheus has the rules; nothing without them."""

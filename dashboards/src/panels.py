@@ -47,7 +47,7 @@ _EMPTY_CELL: Final = "–"  # noqa: RUF001 - a dash
 _RATE_WINDOW: Final = "$__rate_interval"
 _WIDE: Final = 12
 """Columns from which on a legend fits beside the graph."""
-_LEGEND_WIDTH: Final = 360
+_LEGEND_WIDTH: Final = 400
 
 _SOFT_MAXIMUM: Final = {
     "percentunit": 0.05,

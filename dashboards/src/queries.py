@@ -94,6 +94,13 @@ class Queries:
         _expect(row, "counter")
         return _sum(row, by, f"rate({self._range(self._series(row, where))})")
 
+    def before(
+        self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the value of a counter at the start of the window; nothing for what is newer."""
+        _expect(row, "counter")
+        return _sum(row, by, f"{self._series(row, where)} offset {self.window}")
+
     def increase(
         self, row: Instrument, *, by: Sequence[str] = (), where: Mapping[str, str] | None = None
     ) -> str:

@@ -18,7 +18,8 @@ from dashboards.src.parts.now import COURSE, NUMBERS, WHICH
 from dashboards.src.parts.objective import FIRST_TOKEN
 from dashboards.src.parts.outcomes import OUTCOME_PANELS
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import per_minute
+from dashboards.src.queries import not_nan, per_minute
+from dashboards.src.speed import TIME_PER_TOKEN
 from dashboards.src.vocabulary import (
     BY_MODEL,
     GENAI,
@@ -31,9 +32,16 @@ from dashboards.src.vocabulary import (
 )
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
+from ollama_otel._telemetry.instruments import Instrument
 
 _DURATION: Final = GENAI.inference_duration
 _START: Final = GENAI.time_to_first_chunk
+
+
+def _of_busiest(row: Instrument) -> Target:
+    p90 = Q.quantile(0.9, row, by=BY_MODEL)
+    return Target(query=busiest(not_nan(p90)), legend=MODEL_LEGEND)
+
 
 _LATENCY: Final[Sequence[Panel]] = (
     graph(
@@ -44,7 +52,9 @@ _LATENCY: Final[Sequence[Panel]] = (
             do="One model: its prompts or responses are long, or it runs on the CPU. All: the "
             "server is overloaded; see the latency board.",
         ),
-        Target(query=busiest(Q.quantile(0.9, _DURATION, by=BY_MODEL)), legend=MODEL_LEGEND),
+        Target(
+            query=busiest(not_nan(Q.quantile(0.9, _DURATION, by=BY_MODEL))), legend=MODEL_LEGEND
+        ),
         unit="s",
         links=[OF_MODEL],
         exemplars=True,
@@ -59,7 +69,7 @@ _LATENCY: Final[Sequence[Panel]] = (
             "lengths on the latency board.",
             no_value="no streams in this time",
         ),
-        Target(query=busiest(Q.quantile(0.9, _START, by=BY_MODEL)), legend=MODEL_LEGEND),
+        _of_busiest(_START),
         unit="s",
         links=[OF_MODEL],
         exemplars=True,
@@ -101,12 +111,6 @@ _LATENCY: Final[Sequence[Panel]] = (
         right_unit="suffix:/min",
         colors={**QUANTILES, "calls that waited": "blue"},
     ),
-)
-
-_EVAL: Final = {names.PHASE: '="eval"'}
-_TIME_PER_TOKEN: Final = (
-    f"({Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)} > 0)"
-    f" / ({Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0)"
 )
 
 _TOKEN_FLOW: Final[Sequence[Panel]] = (
@@ -160,7 +164,7 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
             do="A sudden rise: see the GPU share on the server board; if it is unchanged, other "
             "work or more calls at once use the GPU.",
         ),
-        Target(query=busiest(_TIME_PER_TOKEN), legend=MODEL_LEGEND),
+        Target(query=busiest(TIME_PER_TOKEN), legend=MODEL_LEGEND),
         unit="s",
         links=[OF_MODEL],
         width=8,

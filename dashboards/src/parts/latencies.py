@@ -24,7 +24,6 @@ __all__ = [
     "OF_SERIES",
     "PLAIN_MODEL",
     "bounds",
-    "in_phase",
     "mean_by_model",
     "quantiles",
 ]
@@ -44,11 +43,6 @@ OF_ROW: Final = (
     to_board(SERVER, "Its memory and servers", model=CLICKED),
 )
 OF_PLAIN_SERIES: Final = (to_board(SERVER, "Its memory and servers", model=label(MODEL)),)
-
-
-def in_phase(phase: str) -> dict[str, str]:
-    """Return the matcher of the time in a phase."""
-    return {names.PHASE: f'="{phase}"'}
 
 
 def mean_by_model(row: Instrument) -> Target:

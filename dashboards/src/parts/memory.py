@@ -10,9 +10,9 @@ from dashboards.src.colors import GPU_SHARE, GPU_SHARE_BOUNDS, GPU_SHARE_LEVELS
 from dashboards.src.links import CLICKED, LATENCY, SERVER, cell, to_board
 from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, states, table
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import MODEL, at_server, by_plain_model, level
+from dashboards.src.queries import MODEL, at_server, by_plain_model, level, top_by
 from dashboards.src.queries import SERVER as SERVER_NAME
-from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_SERVER, RANGE, SERVER_LEGEND, legend
+from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_SERVER, RANGE, RANK, SERVER_LEGEND, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.metric_names import label_name
@@ -27,7 +27,7 @@ _CAUSE: Final = label_name(names.RELOAD_CAUSE)
 _NO_MODEL: Final = "no model in memory, or no server watched"
 _NO_CHANGE: Final = "none in this time, or no server watched"
 _WATCHED: Final = "Highest count of any process; too low after that process was restarted."
-_MOST_LINES: Final = 10
+_MOST_LINES: Final = 8
 
 _EVICTED: Final = RANGE.watched_total(rows.EVICTIONS, by=(*BY_LISTED_MODEL, names.EVICTED_BY))
 _LOADS: Final = RANGE.watched_total(rows.LOADS, by=BY_LISTED_MODEL)
@@ -186,6 +186,13 @@ COURSE: Final[Sequence[Panel]] = (
     ),
 )
 
+_MOST_RELOADED: Final = top_by(
+    _MOST_LINES,
+    Q.over("15m").watched_total(rows.RELOADS, by=(names.MODEL_NAME,)),
+    rank=RANK.watched_total(rows.RELOADS, by=(names.MODEL_NAME,)),
+    by=(names.MODEL_NAME,),
+)
+
 CHANGES: Final[Sequence[Panel]] = (
     table(
         Text(
@@ -255,16 +262,12 @@ CHANGES: Final[Sequence[Panel]] = (
         Text(
             title="Thrash: reloads in 15 minutes",
             means="A server that loads a model again and again does little else. All causes "
-            f"together, of the {_MOST_LINES} models with most reloads at each time. The alert "
+            f"together, of the {_MOST_LINES} models with most reloads in the time range. The alert "
             f"fires at 4 reloads in 15 minutes. {_WATCHED}",
             do="The table of reloads names the causes; the runbook has a remedy for each.",
             no_value=_NO_CHANGE,
         ),
-        Target(
-            query=f"round(topk({_MOST_LINES}, "
-            f"{Q.over('15m').watched_total(rows.RELOADS, by=(names.MODEL_NAME,))}))",
-            legend=_MODEL,
-        ),
+        Target(query=f"round({_MOST_RELOADED})", legend=_MODEL),
         unit="locale",
         steps=((None, "green"), (4, "red")),
         width=24,

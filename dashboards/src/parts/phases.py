@@ -10,7 +10,6 @@ from dashboards.src.panels import Column, Panel, Target, Text, graph, table
 from dashboards.src.parts.latencies import (
     OF_ROW,
     OF_SERIES,
-    in_phase,
     mean_by_model,
 )
 from dashboards.src.queries import BOARD as Q
@@ -33,6 +32,10 @@ _PHASES: Final = (
 )
 
 
+def _in_phase(phase: str) -> dict[str, str]:
+    return {names.PHASE: f'="{phase}"'}
+
+
 def _by_phase(whole: str) -> list[Target]:
     """Return a query per phase, so that the phases keep their order: seconds per unit of `whole`.
 
@@ -40,7 +43,7 @@ def _by_phase(whole: str) -> list[Target]:
     """
     return [
         Target(
-            query=f"{Q.rate(rows.PHASE_TIME, where=in_phase(phase))} / ({whole} > 0)",
+            query=f"{Q.rate(rows.PHASE_TIME, where=_in_phase(phase))} / ({whole} > 0)",
             legend=phase,
         )
         for phase in PHASES
@@ -106,7 +109,7 @@ WHERE_TIME_GOES: Final[Sequence[Panel]] = (
             **{
                 phase: Column(
                     title=phase,
-                    query=f"{RANGE.total(rows.PHASE_TIME, by=BY_MODEL, where=in_phase(phase))}"
+                    query=f"{RANGE.total(rows.PHASE_TIME, by=BY_MODEL, where=_in_phase(phase))}"
                     f" > {_NOTICEABLE}",
                     unit="s",
                     width=_PHASE_WIDTHS.get(phase, 95),

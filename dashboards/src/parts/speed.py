@@ -13,44 +13,26 @@ from dashboards.src.parts.latencies import (
     OF_ROW,
     OF_SERIES,
     PLAIN_MODEL,
-    in_phase,
 )
 from dashboards.src.parts.models import MODEL_LEGEND
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import MODEL, Queries, by_plain_model, highest
-from dashboards.src.vocabulary import (
-    BY_MODEL,
-    GENAI,
-    INPUT,
-    OUTPUT,
-    RANGE,
-    TOKENS,
+from dashboards.src.queries import MODEL, by_plain_model, highest
+from dashboards.src.speed import (
+    DECODE_RATE,
+    DECODE_RATE_OF_RANGE,
+    DECODE_TIME,
+    PREFILL_RATE,
+    PREFILL_TIME,
+    TIME_PER_TOKEN,
 )
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 
 __all__ = ["SPEED"]
 
-_EVAL: Final = in_phase("eval")
-_PROMPT_EVAL: Final = in_phase("prompt_eval")
 
-
-def _per_call(phase: dict[str, str]) -> Target:
-    """Return the mean time in a phase of the calls of the busiest models."""
-    seconds = Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=phase)
-    calls = Q.count(GENAI.inference_duration, by=BY_MODEL)
-    return Target(query=busiest(f"{seconds} / ({calls} > 0)"), legend=MODEL_LEGEND)
-
-
-def _decode_rate(queries: Queries, by: Sequence[str]) -> str:
-    """Return tokens per second of generation, averaged over all calls."""
-    if queries is RANGE:
-        tokens = queries.sum_total(TOKENS, by=by, where=OUTPUT)
-        seconds = queries.total(rows.PHASE_TIME, by=by, where=_EVAL)
-    else:
-        tokens = queries.sum(TOKENS, by=by, where=OUTPUT)
-        seconds = queries.rate(rows.PHASE_TIME, by=by, where=_EVAL)
-    return f"{tokens} / ({seconds} > 0)"
+def _of_busiest(query: str) -> Target:
+    return Target(query=busiest(query), legend=MODEL_LEGEND)
 
 
 SPEED: Final[Sequence[Panel]] = (
@@ -62,7 +44,7 @@ SPEED: Final[Sequence[Panel]] = (
             do="A sudden drop: see the GPU share; if it is unchanged, other work or concurrent "
             "calls use the GPU.",
         ),
-        Target(query=busiest(_decode_rate(Q, BY_MODEL)), legend=MODEL_LEGEND),
+        _of_busiest(DECODE_RATE),
         unit="suffix:tokens/s",
         links=OF_SERIES,
         width=8,
@@ -75,13 +57,7 @@ SPEED: Final[Sequence[Panel]] = (
             do="It rises with concurrent calls, as they share the GPU, and when a part of the "
             "model is on the CPU.",
         ),
-        Target(
-            query=busiest(
-                f"{Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_EVAL)}"
-                f" / ({Q.sum(TOKENS, by=BY_MODEL, where=OUTPUT)} > 0)"
-            ),
-            legend=MODEL_LEGEND,
-        ),
+        _of_busiest(TIME_PER_TOKEN),
         unit="s",
         links=OF_SERIES,
         width=8,
@@ -121,7 +97,7 @@ SPEED: Final[Sequence[Panel]] = (
             do="Rising: prompts became longer, or their beginnings differ, so that the server "
             "cannot use its cache.",
         ),
-        _per_call(_PROMPT_EVAL),
+        _of_busiest(PREFILL_TIME),
         unit="s",
         links=OF_SERIES,
         width=8,
@@ -134,7 +110,7 @@ SPEED: Final[Sequence[Panel]] = (
             do="Rising at the same decode rate: responses became longer. Set `num_predict`, or "
             "ask for shorter responses.",
         ),
-        _per_call(_EVAL),
+        _of_busiest(DECODE_TIME),
         unit="s",
         links=OF_SERIES,
         width=8,
@@ -147,13 +123,7 @@ SPEED: Final[Sequence[Panel]] = (
             "with most calls.",
             do="Falling: longer prompts without a common prefix, or the model left the GPU.",
         ),
-        Target(
-            query=busiest(
-                f"{Q.sum(TOKENS, by=BY_MODEL, where=INPUT)}"
-                f" / ({Q.rate(rows.PHASE_TIME, by=BY_MODEL, where=_PROMPT_EVAL)} > 0)"
-            ),
-            legend=MODEL_LEGEND,
-        ),
+        _of_busiest(PREFILL_RATE),
         unit="suffix:tokens/s",
         links=OF_SERIES,
         width=8,
@@ -171,7 +141,7 @@ SPEED: Final[Sequence[Panel]] = (
             MODEL: Column(title="Model", links=OF_ROW, is_name=True),
             "rate": Column(
                 title="Decode rate",
-                query=highest(by_plain_model(_decode_rate(RANGE, BY_MODEL), names.REQUEST_MODEL)),
+                query=highest(by_plain_model(DECODE_RATE_OF_RANGE, names.REQUEST_MODEL)),
                 unit="suffix:tokens/s",
                 decimals=1,
             ),
