@@ -16,6 +16,7 @@ from dashboards.src.colors import (
 from dashboards.src.layout import Board, Row
 from dashboards.src.links import cell, to_traces
 from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, stat, table
+from dashboards.src.parts.latencies import quantiles
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import JOB, not_nan, per_minute, share
 from dashboards.src.vocabulary import FAILED, RANGE, legend
@@ -48,7 +49,9 @@ ENDINGS: Final[Mapping[str, Sequence[str]]] = {
 
 
 def _of_busiest_agents(query: str) -> Target:
-    return Target(query=busiest_of(rows.AGENT_DURATION, query, by=_BY_AGENT), legend=_AGENT)
+    # The legend shows the text for no data beside an agent that has only NaN.
+    shown = busiest_of(rows.AGENT_DURATION, not_nan(query), by=_BY_AGENT)
+    return Target(query=shown, legend=_AGENT)
 
 
 _NUMBERS: Final[Sequence[Panel]] = (
@@ -216,10 +219,7 @@ _COURSE: Final[Sequence[Panel]] = (
             do="Open a dot near the top, and see which of its children took the time.",
             no_value=_NO_RUNS,
         ),
-        *(
-            Target(query=Q.quantile(int(name[1:]) / 100, rows.AGENT_DURATION), legend=name)
-            for name in QUANTILES
-        ),
+        *quantiles(rows.AGENT_DURATION),
         unit="s",
         colors=QUANTILES,
         exemplars=True,
