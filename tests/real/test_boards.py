@@ -136,7 +136,7 @@ def test_a_query_has_data_and_the_labels_that_its_panel_uses(
     query: Query, workload: Workload, prometheus: RealPrometheus, job: str
 ) -> None:
     series = series_of(query, workload, prometheus, job)
-    # The workload calls fewer models than a graph shows; test_busiest.py has more.
+    # The workload calls fewer models than a graph shows; test_top_series.py has more.
     is_of_others = " unless on (" in query.expression and " topk(" in query.expression
     if query.key in EMPTY or is_of_others:
         assert series == [], "has data but is listed as empty"

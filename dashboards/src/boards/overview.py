@@ -63,8 +63,7 @@ _LATENCY: Final[Sequence[Panel]] = (
         Text(
             title="Time to first token by model, p90",
             means="90 % of the streams of a model started within this time; the eight models with "
-            "most calls. Users feel it as the speed of a chat. The dots are exemplars; click one "
-            "to open its trace.",
+            "most calls. Users feel it as the speed of a chat.",
             do=f"Above {SLOW_START} s: see cold starts and the wait for a slot below, then prompt "
             "lengths on the latency board.",
             no_value="no streams in this time",
@@ -72,7 +71,6 @@ _LATENCY: Final[Sequence[Panel]] = (
         _of_busiest(_START),
         unit="s",
         links=[OF_MODEL],
-        exemplars=True,
         steps=((None, "green"), (SLOW_START, "red")),
     ),
     graph(
