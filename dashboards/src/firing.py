@@ -9,11 +9,11 @@ from dashboards.src.recording import LOADED
 from ollama_otel import _names as names
 from ollama_otel._telemetry.metric_names import label_name
 
-__all__ = ["ALERT", "FIRING", "FIRING_COUNT", "FIRING_SINCE", "STARTED", "WHERE"]
+__all__ = ["ALERT", "FIRING", "FIRING_COUNT", "FIRING_FOR", "STARTED", "WHERE"]
 
 ALERT: Final = "alertname"
 WHERE: Final = "where"
-"""The label that `FIRING_SINCE` makes: what an alert is about."""
+"""The label that `FIRING_FOR` makes: what an alert is about."""
 
 _ALERTS: Final = f'{ALERT}=~"Ollama.+"'
 _ABOUT: Final = ", ".join(
@@ -38,9 +38,9 @@ STARTED: Final = (
 FIRING_COUNT: Final = f"count({FIRING}) or 0 * {LOADED}"
 """0 only if Prometheus has the rules; nothing without them."""
 
-FIRING_SINCE: Final = (
-    f"1000 * max by ({ALERT}, severity, {WHERE}) (label_join("
+FIRING_FOR: Final = (
+    f"time() - max by ({ALERT}, {WHERE}) (label_join("
     f"ALERTS_FOR_STATE{{{_ALERTS}}} and ignoring (alertstate) {FIRING}"
     f', "{WHERE}", " ", {_ABOUT}))'
 )
-"""When the condition of each firing alert began to hold, in milliseconds since the epoch."""
+"""Seconds for which the condition of each firing alert has held."""

@@ -160,7 +160,7 @@ def test_every_metric_and_label_of_a_query_is_in_the_table(panel: dict[str, Any]
         grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
         legend = re.findall(r"{{(\w+)}}", target["legendFormat"])
         named = {name for group in grouped for name in group.split(", ")} | set(legend)
-        of_alerts = {"alertname", "severity", "where"} if "ALERTS" in target["expr"] else set()
+        of_alerts = {"alertname", "where"} if "ALERTS" in target["expr"] else set()
         assert named <= LABELS | COMMON_LABELS | of_alerts
         if legend:
             assert set(legend) <= {name for group in grouped for name in group.split(", ")}

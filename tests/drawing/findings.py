@@ -17,6 +17,8 @@ _ALIKE: Final = 10.0
 """Distance of two colours (CIE 1976) below which thin lines of them look the same."""
 _MOST_LOST: Final = 0.02
 """Share of a heat map's counts that may be out of its picture."""
+_LONG_NAME: Final = 24
+"""Characters."""
 _BROKEN_TEXT: Final = re.compile(r"\bNaN\b|\bInfinity\b|\bundefined\b|\[object|\$\{|\{\{")
 _FAILURE: Final = re.compile(r"\b(failed|error|errors)\b", re.IGNORECASE)
 _GREEN: Final = (0.22, 0.45)
@@ -91,10 +93,16 @@ def _of_queries(panel: Mapping[str, Any]) -> Iterator[str]:
 def _of_texts(panel: Mapping[str, Any]) -> Iterator[str]:
     for text in sorted(set(_BROKEN_TEXT.findall(panel["text"]))):
         yield f"shows {text!r}"
-    if panel["cut"]:
-        yield f"cuts off {', '.join(map(repr, panel['cut']))}"
+    cut = [text for text in panel["cut"] if not _is_long_name(panel, text)]
+    if cut:
+        yield f"cuts off {', '.join(map(repr, cut))}"
     if "cannot be drawn here" in panel["text"]:
         yield f"is of the type {panel['type']}, which these tests cannot draw"
+
+
+def _is_long_name(panel: Mapping[str, Any], text: str) -> bool:
+    """Whether it is a cell with a name that no column has room for; the pointer shows all of it."""
+    return panel["type"] == "table" and len(text) > _LONG_NAME
 
 
 def _of_emptiness(panel: Mapping[str, Any]) -> Iterator[str]:

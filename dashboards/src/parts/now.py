@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from dashboards.src.alerts import ALERTS
 from dashboards.src.colors import (
     OUTCOMES,
     SHARE_OF_FAILURES,
     UP_OR_DOWN,
+    Color,
 )
-from dashboards.src.firing import ALERT, FIRING_COUNT, FIRING_SINCE, WHERE
+from dashboards.src.firing import ALERT, FIRING_COUNT, FIRING_FOR, WHERE
 from dashboards.src.links import LATENCY, SERVER, cell, to_board, to_runbook
 from dashboards.src.panels import Column, Panel, Target, Text, graph, stat, table
 from dashboards.src.parts.models import MODEL_COLORS, MODEL_COLUMN, OF_MODEL, by_model
@@ -212,29 +214,27 @@ COURSE: Final[Sequence[Panel]] = (
 _CALLS_BY_MODEL: Final = f"({RANGE.count_total(_DURATION, by=BY_MODEL)} > 0)"
 _CALLS_BY_SERVER: Final = f"({RANGE.count_total(_DURATION, by=BY_SERVER)} > 0)"
 
+_COLORS: Final[Mapping[str, Color]] = {"critical": "red", "warning": "orange", "info": "blue"}
+_SEVERITIES: Final[Mapping[str, tuple[str, Color]]] = {
+    alert.name: (alert.name.removeprefix("Ollama"), _COLORS[alert.severity]) for alert in ALERTS
+}
+"""Short name and colour of each alert; all names begin alike."""
+
 WHICH: Final[Sequence[Panel]] = (
     table(
         Text(
             title="Alerts",
             means="Alerts that fire now, what each is about, and for how long its condition has "
-            "held.",
+            "held. Red: critical. Orange: warning.",
             do="A click on the name opens the runbook.",
             no_value="no alert fires, or Prometheus has no rules",
         ),
         {
-            ALERT: Column(title="Alert", links=[to_runbook()], width=200),
+            ALERT: Column(title="Alert", links=[to_runbook()], words=_SEVERITIES, width=190),
             WHERE: Column(title="About"),
-            "severity": Column(
-                title="Severity",
-                words={
-                    "critical": ("critical", "red"),
-                    "warning": ("warning", "orange"),
-                    "info": ("info", "blue"),
-                },
-                width=80,
-            ),
-            "since": Column(title="Since", query=FIRING_SINCE, unit="dateTimeFromNow", width=110),
+            "for": Column(title="For", query=FIRING_FOR, unit="s", width=80),
         },
+        sort="For",
         width=7,
     ),
     table(
