@@ -25,6 +25,7 @@ _ABOUT: Final = ", ".join(
         label_name(names.REQUEST_MODEL),
         label_name(names.MODEL_NAME),
         label_name(names.BUDGET_NAME),
+        label_name(names.BUDGET_OF),
     )
 )
 
@@ -35,12 +36,16 @@ STARTED: Final = (
 )
 """Alerts at the time at which each began to fire; their whole time would cover the graph."""
 
-FIRING_COUNT: Final = f"count({FIRING}) or 0 * {LOADED}"
+
+def _by_what(alerts: str) -> str:
+    """Return the highest value by name and `WHERE`: some alerts have further labels."""
+    return f'max by ({ALERT}, {WHERE}) (label_join({alerts}, "{WHERE}", " ", {_ABOUT}))'
+
+
+FIRING_COUNT: Final = f"count({_by_what(FIRING)}) or 0 * {LOADED}"
 """0 only if Prometheus has the rules; nothing without them."""
 
-FIRING_FOR: Final = (
-    f"time() - max by ({ALERT}, {WHERE}) (label_join("
-    f"ALERTS_FOR_STATE{{{_ALERTS}}} and ignoring (alertstate) {FIRING}"
-    f', "{WHERE}", " ", {_ABOUT}))'
-)
+_HELD: Final = f"ALERTS_FOR_STATE{{{_ALERTS}}} and ignoring (alertstate) {FIRING}"
+
+FIRING_FOR: Final = f"time() - {_by_what(_HELD)}"
 """Seconds for which the condition of each firing alert has held."""

@@ -471,8 +471,8 @@ def share(part: str, whole: str) -> str:
 
 
 def or_zero(part: str, whole: str) -> str:
-    """Return a part, or 0 for the series of `whole` that have none."""
-    return f"({part} or 0 * {whole})"
+    """Return the parts above 0, and 0 for the other series of `whole`."""
+    return f"(({part}) > 0 or 0 * ({whole}))"
 
 
 def per_minute(query: str) -> str:
