@@ -363,7 +363,7 @@ def _texts(builder: Any, text: Text, unit: str, decimals: int | None) -> Any:
 def _before_a_rate(text: Text, targets: Sequence[Target]) -> Text:
     """Add to the text for no data that the first sample of a series makes no rate yet."""
     if any(_RATE_WINDOW in target.query for target in targets):
-        return replace(text, no_value=f"{text.no_value} (a rate needs two samples)")
+        return replace(text, no_value=f"{text.no_value}, or only one sample so far")
     return text
 
 

@@ -242,7 +242,7 @@ _WHICH: Final[Sequence[Panel]] = (
             no_value=_NO_RUNS,
         ),
         {
-            JOB: Column(title="App", width=110),
+            JOB: Column(title="App", width=150),
             label_name(names.AGENT_NAME): Column(
                 title="Agent",
                 links=[
@@ -306,7 +306,7 @@ _WHICH: Final[Sequence[Panel]] = (
             no_value="no failed tool calls in this time",
         ),
         {
-            JOB: Column(title="App", width=100),
+            JOB: Column(title="App", width=140),
             label_name(names.TOOL_NAME): Column(
                 title="Tool",
                 links=[

@@ -77,7 +77,7 @@ _SLOW_CALLS: Final[Sequence[Panel]] = (
             "these calls.",
         ),
         {
-            JOB: Column(title="App", width=120),
+            JOB: Column(title="App", width=160),
             label_name(names.REQUEST_MODEL): Column(
                 title="Model",
                 links=[

@@ -177,14 +177,15 @@ COURSE: Final[Sequence[Panel]] = (
         Text(
             title="Calls that failed, ended early or were cut",
             means="Shares of the calls that failed, that were abandoned (the caller closed the "
-            "stream early), cancelled (the task of the caller was cancelled) or cut (the answer "
-            "reached `num_predict` or the end of the context: `length`).",
+            "stream early) or cancelled (the task of the caller was cancelled). cut: share of the "
+            "completed answers that ended at `num_predict` or at the end of the context.",
             do="Many abandoned or cancelled calls: users do not wait that long; see the time to "
             "the first token. Many cut ones: raise `num_predict` or `num_ctx`.",
         ),
         *(_outcome_share(each) for each in ("failed", "abandoned", "cancelled")),
         Target(
-            query=share(Q.rate(rows.FINISH_REASONS, where=CUT), Q.count(_DURATION)), legend="cut"
+            query=share(Q.rate(rows.FINISH_REASONS, where=CUT), Q.rate(rows.FINISH_REASONS)),
+            legend="cut",
         ),
         unit="percentunit",
         colors={**OUTCOMES, "cut": "blue"},
