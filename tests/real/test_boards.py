@@ -27,6 +27,7 @@ NOTHING_DROPPED = "the replay log kept up"
 EMPTY: Mapping[tuple[str, str, str], str] = {
     ("ollama-otel-cost", "GPU power without a model", "A"): NO_GPU,
     ("ollama-otel-cost", "Power of calls (estimate) and of GPUs", "B"): NO_GPU,
+    ("ollama-otel-cost", "Tokens per joule of the GPUs", "A"): NO_GPU,
     ("ollama-otel-server", "GPU memory", "A"): NO_GPU,
     ("ollama-otel-server", "GPU memory", "B"): NO_GPU,
     ("ollama-otel-server", "GPU memory in use", "A"): NO_GPU,

@@ -35,6 +35,8 @@ EXPECTED = {
     ("GPU energy", "A"): {"GPU-1": 550, "GPU-2": 0},
     # No server is watched here, so nobody knows that no model is loaded.
     ("GPU power without a model", "A"): {},
+    # There were no calls.
+    ("Tokens per joule of the GPUs", "A"): {},
 }
 """Values by GPU, of each panel and letter."""
 POWER = ("Power of calls (estimate) and of GPUs", "B")
