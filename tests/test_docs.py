@@ -43,7 +43,11 @@ BLOCKS = blocks_of("agents.md")
 """Of the page on agents; `test_workers.py` runs those of the other page."""
 OF_CHAT = {"client", "model", "tools", "think", "keep_alive"}
 """Parameters of an agent that are as in a chat."""
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
+    ROOT / "dashboards" / "README.md",
+    *sorted(DOCS.rglob("*.md")),
+]
 
 
 def _generator() -> ModuleType:

@@ -134,7 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
         is_script = content_type == _TYPES[".js"]
         self.send_header("cache-control", "max-age=3600" if is_script else "no-store")
         self.end_headers()
-        self.wfile.write(body)
+        # The page stops what it no longer needs.
+        with contextlib.suppress(BrokenPipeError):
+            self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
         pass
