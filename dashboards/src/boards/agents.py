@@ -131,8 +131,8 @@ _NUMBERS: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Failed tool calls",
-            means="Share of the tool calls in the time range that failed. The model was told of "
-            "each, and may have tried again.",
+            means="Share of the tool calls in the time range that failed. The model gets "
+            "each error, and may have tried again.",
             do="The table of tool errors shows tool and error; a click leads to the traces.",
             no_value="no tool calls",
         ),
@@ -301,7 +301,7 @@ _WHICH: Final[Sequence[Panel]] = (
             title="Tool errors",
             means="Tool calls in the time range that failed, by tool and kind: the outcome, or the "
             "class of what the tool raised.",
-            do="The model was told of each, and may have tried again: a click on the tool searches "
+            do="The model gets each error, and may have tried again: a click on the tool searches "
             "Jaeger for these calls.",
             no_value="no failed tool calls in this time",
         ),
@@ -364,7 +364,7 @@ _RUNS: Final[Sequence[Panel]] = (
             title="Failed runs by ending",
             means="Runs in the time range that raised an error, by ending.",
             do="Start with the longest bar; the documentation of agents explains each ending.",
-            no_value="0",
+            no_value="none seen",
         ),
         Target(
             query=f"""sort_desc({

@@ -223,7 +223,7 @@ CHANGES: Final[Sequence[Panel]] = (
             means=f"Why models were unloaded in the time range. {_WATCHED}",
             do="Expiry is the usual reason. Evictions: memory or the number of loaded models is "
             "limited.",
-            no_value="0",
+            no_value="none seen",
         ),
         Target(
             query=f"sort_desc({RANGE.watched_total(rows.UNLOADS, by=(names.UNLOAD_REASON,))} > 0)",

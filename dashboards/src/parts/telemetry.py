@@ -142,7 +142,7 @@ TELEMETRY: Final[Sequence[Panel]] = (
             "this one does not.",
             do="400: the receiver does not understand the data. 401, 403: credentials. 413: use "
             "smaller batches. 503 or no connection: the receiver is down or overloaded.",
-            no_value="0",
+            no_value="none seen",
         ),
         Target(
             query="sort_desc("
