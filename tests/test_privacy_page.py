@@ -27,8 +27,8 @@ COLUMNS = ("span", "metric", "log event", "replay log", "log line")
 CELLS = {"yes", "no", "content", "unless content", "bodies", "media", "agents"}
 BY_DEFAULT = {"yes", "unless content", "agents"}
 IMAGE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"zq-image" * 30).decode()
-VECTOR = 0.73150331
-TOKEN = 73150337
+VECTOR = 0.731503315227
+TOKEN = 7315033790411
 
 MARKERS: dict[str, str] = {
     "prompts, system prompts and messages": "zqprompt",
@@ -43,7 +43,7 @@ MARKERS: dict[str, str] = {
     "vectors of embeddings": str(VECTOR),
     "token ids (`context`)": str(TOKEN),
     "stop sequences": "zqstop",
-    "options with numbers, such as `num_ctx`": "7315",
+    "options with numbers, such as `num_ctx`": "num_ctx",
     "texts among the options, besides stop sequences": "zqoption",
     "a JSON schema as `format`": "zqschema",
     "model names": "zqmodel",
