@@ -24,7 +24,7 @@ from ollama_otel.tools import Agent
 
 PAGE = (Path(__file__).parents[1] / "docs" / "privacy.md").read_text(encoding="utf-8")
 COLUMNS = ("span", "metric", "log event", "replay log", "log line")
-CELLS = {"yes", "no", "content", "unless content", "bodies", "media", "agents"}
+CELLS = {"yes", "no", "content", "unless content", "bodies", "media", "agents", "budgets"}
 BY_DEFAULT = {"yes", "unless content", "agents"}
 IMAGE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"zq-image" * 30).decode()
 VECTOR = 0.731503315227
@@ -56,6 +56,7 @@ MARKERS: dict[str, str] = {
     "error texts of the server: phrases that are always the same": "does not support",
     "error texts of the server: all other words": "zqerror",
     "names of exception classes": "ConnectError",
+    "names of exception classes that tools raise": "ZqToolError",
     "texts of exceptions: all but known phrases": "zqexception",
 }
 """What stands in each place of the calls, by the first cell of the table's row."""
@@ -79,9 +80,48 @@ TABLE = table()
 # --- the calls ----------------------------------------------------------------------------
 
 
+class ZqToolError(Exception):
+    """Raised by a tool."""
+
+
 def zqoffered(a: str) -> str:
     """zqdescription"""
     return "zqresult"
+
+
+def zqoffered_too(a: str) -> str:
+    """zqdescription"""
+    raise ZqToolError("zqexception")
+
+
+PRICES = """
+currency = "EUR"
+
+[[machine]]
+name = "box"
+servers = ["zqhost:1"]
+
+[[machine.price]]
+from = 2020-01-01
+idle_watts = 60
+busy_watts = 350
+price_per_kwh = 0.3
+rent_per_hour = 1.0
+
+[[budget]]
+name = "by user"
+limit = 1000
+unit = "tokens"
+period = "day"
+each = "user"
+
+[[budget]]
+name = "by tag"
+limit = 1000
+unit = "tokens"
+period = "day"
+each = "tag:feature"
+"""
 
 
 def chat_answer(request: httpx.Request) -> httpx.Response:
@@ -94,7 +134,8 @@ def chat_answer(request: httpx.Request) -> httpx.Response:
         )
     message: dict[str, Any] = {"role": "assistant", "content": "zqanswer", "thinking": "zqthinking"}
     name = "zqinvented" if b"zqinvent" in content else "zqoffered"
-    if not (b"zqagent" in content and b"zqresult" in content):
+    name = "zqoffered_too" if b"zqagent fails" in content else name
+    if not (b"zqagent" in content and b'"role":"tool"' in content):
         message["tool_calls"] = [{"function": {"name": name, "arguments": {"a": "zqargument"}}}]
     return answer({"message": message, "eval_count": 3})
 
@@ -150,6 +191,9 @@ def captured(folder: Path, log_lines: list[str], **options: Any) -> dict[str, st
     """Make the calls as streams, without streams and by an agent; return what each output has."""
     capture, path = Capture(), folder / "calls.jsonl"
     of_log = {"bodies": options.pop("bodies", False), "media": options.pop("media", False)}
+    if options.pop("budgets", False):
+        options["prices"] = folder / "prices.toml"
+        options["prices"].write_text(PRICES, encoding="utf-8")
     settings = Settings(emit_events=True, log_calls=True, response_model_on_metrics=True, **options)
     with ReplayLog(path, **of_log) as log:
         client = Client(
@@ -165,8 +209,9 @@ def captured(folder: Path, log_lines: list[str], **options: Any) -> dict[str, st
                     with suppress(httpx.ConnectError):
                         fields = {"model": "zqmodel", **body, "stream": stream}
                         client._client.post(url, params={"q": "zqurl"}, json=fields)
-            run = Agent(client, "zqmodel", [zqoffered], name="a").run("zqprompt zqagent")
-    assert run.ending == "answered"
+            agent = Agent(client, "zqmodel", [zqoffered, zqoffered_too], name="a")
+            runs = [agent.run(f"zqprompt {task}") for task in ("zqagent", "zqagent fails")]
+    assert [run.ending for run in runs] == ["answered", "answered"]
     return {
         "span": "\n".join(span.to_json() for span in capture.spans),
         "metric": repr(capture.metrics()),
@@ -181,8 +226,9 @@ SWITCHES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "content": ({"capture_content": "span_and_event"}, {"yes", "agents", "content"}),
     "bodies": ({"bodies": True}, BY_DEFAULT | {"bodies"}),
     "media": ({"bodies": True, "media": True}, BY_DEFAULT | {"bodies", "media"}),
+    "budgets": ({"budgets": True}, BY_DEFAULT | {"budgets"}),
     "all": (
-        {"capture_content": "span_and_event", "bodies": True, "media": True},
+        {"capture_content": "span_and_event", "bodies": True, "media": True, "budgets": True},
         CELLS - {"no", "unless content"},
     ),
 }
