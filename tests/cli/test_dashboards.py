@@ -600,7 +600,8 @@ def test_export_can_fix_the_data_source(tmp_path: Path) -> None:
     assert main(arguments) == 0
     for path in (tmp_path / "grafana" / "boards").glob("*.json"):
         text = path.read_text()
-        assert "my-uid" in text
+        # The board of the runbook queries nothing.
+        assert ("my-uid" in text) == ('"expr"' in text)
         assert "${datasource}" not in text
         board = json.loads(text)
         assert "datasource" not in {each["name"] for each in board["templating"]["list"]}
