@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ollama_otel._cli import _parser, main
-from ollama_otel._cli.commands import COMMANDS, Command
+from ollama_otel._cli import main
+from ollama_otel._cli.commands import COMMANDS, Command, parser
 from tests.replay.call_lines import lines, write
 
 COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
@@ -205,9 +205,9 @@ def test_a_command_on_files_needs_no_client(command: str, tmp_path: Path) -> Non
 
 
 def test_a_parser_gets_the_arguments_of_a_command_once() -> None:
-    parser = _parser()
+    made = parser()
     for _ in range(2):
-        assert callable(parser.parse_args(["dashboards", "down"]).run)
+        assert callable(made.parse_args(["dashboards", "down"]).run)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -268,7 +268,40 @@ def test_commands_are_listed_by_how_often_they_are_needed(
         "serve-replay",
         "demo",
         "dashboards",
+        "completion",
+        "help",
     ]
+
+
+@pytest.mark.parametrize("command", [[], ["show"], ["dashboards", "up"]], ids=" ".join)
+def test_help_is_that_of_the_option(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for arguments in (["help", *command], [*command, "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+
+
+def test_help_of_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["help", "nonsense"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'nonsense'" in capsys.readouterr().err
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ollama_otel", "--help"],
+        check=False,
+        env=environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ollama-otel ")
 
 
 # --- the same without a process, which is faster and seen by coverage -----------------------------
