@@ -218,6 +218,27 @@ def test_a_command_has_its_help(command: Command, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.startswith(f"usage: ollama-otel {command.name} ")
 
 
+WRITING = {
+    "replay": ["replay", "LOG", "--out", "FILE"],
+    "advise": ["advise", "LOG", "--try-model", "m", "--out", "FILE"],
+    "report": ["report", "LOG", "-o", "FILE"],
+}
+
+
+@pytest.mark.parametrize("arguments", WRITING.values(), ids=WRITING)
+def test_a_file_in_no_folder_is_refused_before_anything_is_done(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("duckdb")
+    log, file = write(tmp_path / "a.jsonl", lines("1")), tmp_path / "none" / "x"
+    words = {"LOG": str(log), "FILE": str(file)}
+    with pytest.raises(SystemExit) as ended:
+        main([words.get(word, word) for word in arguments])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert f"expected a file in an existing folder, found '{file}'" in printed.err
+
+
 READING = {
     "a list as JSON": ["show", "LOG", "--json"],
     "a table": ["show", "LOG"],
