@@ -54,7 +54,7 @@ def _show(run: DemoRun, console: Console) -> None:
         with console.status(f"{scenario.title} ...", spinner="line"):
             step = run.play(scenario)
         console.print(demo_view.step(step, ascii_only=console.options.ascii_only))
-    console.print(demo_view.metrics(run.metrics()))
+    console.print(demo_view.metrics(run.metrics(), width=console.width))
     _show_log(run, console)
     with console.status("Sending ...", spinner="line"):
         delivery = run.send()

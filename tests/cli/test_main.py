@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -267,6 +268,48 @@ def test_whoever_reads_no_further_ends_it_quietly(arguments: list[str], tmp_path
             timeout=60,
         )
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def on_a_terminal(*arguments: str, **settings: str) -> str:
+    """What a command writes to a terminal, as output and as errors."""
+    master, terminal = os.openpty()
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        env={**environment(TERM="xterm-256color"), **settings},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as process:
+        os.close(terminal)
+        written = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(master, 65_536):
+                written += data
+        os.close(master)
+    assert process.returncode == 0, written
+    return written.decode()
+
+
+STYLED = {
+    "a table": ["show", "LOG"],
+    "a call": ["show", "LOG", "1"],
+    "events": ["tail", "LOG", "--once"],
+    "a comparison": ["diff", "LOG", "LOG"],
+    "a report": ["report", "LOG", "--quick", "-o", "PAGE"],
+    "the demo": ["demo", "--host", "127.0.0.1:9"],
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+@pytest.mark.parametrize("arguments", STYLED.values(), ids=STYLED)
+def test_plain_text_has_no_escape_codes_at_all(arguments: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    log = write(tmp_path / "a.jsonl", *(lines(str(number)) for number in range(3)))
+    files = {"LOG": str(log), "PAGE": str(tmp_path / "page.html")}
+    words = [files.get(word, word) for word in arguments]
+    assert "\x1b[" in on_a_terminal(*words)
+    assert "\x1b" not in on_a_terminal(*words, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal(*words, "--no-color")
 
 
 def test_commands_are_listed_by_how_often_they_are_needed(
