@@ -180,6 +180,7 @@ ALLOWED: Mapping[str, str] = {
     "_cli/commands.py": "version",
     "_cli/conversation.py": "input system",
     "_cli/demo_view.py": "count total",
+    "_cli/slowness.py": "prompt",
     "_facts/table.py": "source",
     "_telemetry/metrics.py": "input",
     "_top/scrape.py": "input",

@@ -49,14 +49,16 @@ def phases_of(record: CallRecord) -> dict[Phase, float]:
     return {"to_first_chunk": first, "stream": record.duration - first}
 
 
-def call_tree(record: CallRecord, span_name: str, *, ascii_only: bool) -> Tree:
-    """Return a tree of a call, its phases and its facts."""
+def call_tree(
+    record: CallRecord, span_name: str, *, ascii_only: bool, usual_rate: float | None = None
+) -> Tree:
+    """Return a tree of a call, its phases and its facts; `usual_rate` is that of its model."""
     tree = Tree(_span_line(record, span_name), guide_style="dim")
     phases = phases_of(record)
     whole = sum(phases.values())
     for phase, spent in phases.items():
         tree.add(_PhaseLine(phase, spent, whole, "#" if ascii_only else "\N{FULL BLOCK}"))
-    for fact in _facts(record):
+    for fact in _facts(record, usual_rate):
         tree.add(fact)
     return tree
 
@@ -97,11 +99,11 @@ class _PhaseLine:
         return Measurement.get(console, options, self._line(options.max_width))
 
 
-def _facts(record: CallRecord) -> Iterator[Text]:
+def _facts(record: CallRecord, usual_rate: float | None) -> Iterator[Text]:
     if record.error_message is not None:
         status = f"HTTP {record.http_status}: " if record.http_status is not None else ""
         yield Text(visible(f"{status}{record.error_message}"))
-    for facts in (_waits(record), _tokens(record)):
+    for facts in (_waits(record), _tokens(record, usual_rate)):
         if facts:
             yield Text(", ".join(facts))
     if facts := _detours(record.resilience):
@@ -154,14 +156,15 @@ def _waits(record: CallRecord) -> list[str]:
     return [*waits, f"{record.chunk_count} chunks"]
 
 
-def _tokens(record: CallRecord) -> list[str]:
+def _tokens(record: CallRecord, usual_rate: float | None) -> list[str]:
     response, rate = record.response, record.decode_rate
+    usual = "" if usual_rate is None else f" (usually {usual_rate:.0f})"
     return [
         text
         for text, is_known in (
             (f"{response.input_tokens} tokens in", response.input_tokens is not None),
             (f"{response.output_tokens} out", response.output_tokens is not None),
-            (f"{rate or 0:.0f} tokens/s", rate is not None),
+            (f"{rate or 0:.0f} tokens/s{usual}", rate is not None),
         )
         if is_known
     ]
