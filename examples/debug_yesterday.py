@@ -4,7 +4,9 @@
     python examples/debug_yesterday.py calls.jsonl [SECONDS]
 
 A call is slow if it took SECONDS or more, by default 2. `ollama-otel show calls.jsonl --slow` lists
-such calls too. It reads the log of an app that has `configure(replay_log="calls.jsonl", replay_bodies=True)`.
+such calls too.
+
+It reads the log of an app that has `configure(replay_log="calls.jsonl", replay_bodies=True)`.
 No Ollama is needed: the call that is made again is answered from the log.
 """
 
