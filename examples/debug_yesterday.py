@@ -1,7 +1,10 @@
 """Which calls were slow yesterday and why, which failed, and what one of them looked like.
 
     pip install ollama_otel
-    python examples/debug_yesterday.py calls.jsonl
+    python examples/debug_yesterday.py calls.jsonl [SECONDS]
+
+A call is slow if it took SECONDS or more, by default 2. `ollama-otel show calls.jsonl --slow` lists
+such calls too.
 
 It reads the log of an app that has `configure(replay_log="calls.jsonl", replay_bodies=True)`.
 No Ollama is needed: the call that is made again is answered from the log.
@@ -9,6 +12,7 @@ No Ollama is needed: the call that is made again is answered from the log.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import httpx
@@ -16,8 +20,6 @@ import httpx
 from ollama_otel.errors import ReplayLogError
 from ollama_otel.replay import RecordedCall, read, replay
 
-SLOW = 2.0
-"""Seconds."""
 REASONS = {
     "load": "the model was cold and had to be loaded",
     "queue_estimate": "it waited in the queue",
@@ -28,15 +30,16 @@ REASONS = {
 }
 
 
-def main(log: str) -> None:
+def main(log: str = "calls.jsonl", seconds: str = "2") -> None:
+    limit = float(seconds)
     try:
         calls = list(read(log))
     except ReplayLogError as error:
         sys.exit(f"{error}\nWith replay_bodies=True it has what was said in the calls, too.")
     unended = [call for call in calls if call.record is None]
     failed = [call for call in calls if call.record and call.record.outcome == "failed"]
-    slow = [call for call in calls if call.record and call.record.duration >= SLOW]
-    print(f"{len(calls)} calls: {len(slow)} took {SLOW:g} s or more, {len(failed)} failed,")
+    slow = [call for call in calls if call.record and call.record.duration >= limit]
+    print(f"{len(calls)} calls: {len(slow)} took {limit:g} s or more, {len(failed)} failed,")
     print(f"{len(unended)} never ended: their process was killed, or they still run.")
     for call in unended:
         print(f"  {name_of(call)}: began and never ended")
@@ -74,4 +77,9 @@ def play(call: RecordedCall) -> None:
             print(f"HTTP {answer.status_code}\n{answer.text.rstrip()}")
 
 
-main(sys.argv[1] if len(sys.argv) > 1 else "calls.jsonl")
+try:
+    main(*sys.argv[1:])
+    sys.stdout.flush()
+except BrokenPipeError:
+    # The reader, such as `head`, has enough; what is not written yet goes nowhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -164,6 +164,25 @@ def test_a_day_is_debugged_from_its_log(collector: Collector, tmp_path: Path) ->
     assert re.search(r"the model was cold and had to be loaded \(2\.\d s\)", said)
     assert "chat nope: model_not_found, model 'nope' not found" in said
     assert said.endswith("""once more:\nHTTP 404\n{"error":"model 'nope' not found"}\n""")
+    said = run(collector, EXAMPLES / "debug_yesterday.py", log, "1000")
+    assert "3 calls: 0 took 1000 s or more, 1 failed,\n" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+def test_yesterday_read_by_head_ends_quietly(tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+    log.write_text("")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "debug_yesterday.py", log],
+            check=False,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.stderr == ""
 
 
 def test_a_day_without_a_log_is_told(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_after_configure_nothing_is_set_up_again(collector: Collector) -> None:
     ran = run(
         """
         from ollama_otel._telemetry import setup
-        telemetry = configure(service_name="given", log_calls=True)
+        telemetry = configure(service_name="given", max_models=5)
         setup.configure = None
         chat()
         tell(trace.get_tracer_provider() is telemetry.tracer_provider)

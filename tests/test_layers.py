@@ -35,7 +35,7 @@ LAYERS = [
     ("_agent", "tools"),
     ("ollama", "instrumentor", "replay", "analysis", "_load", "load", "_monitoring", "_top"),
     ("testing", "pytest_plugin"),
-    ("__init__", "_cli"),
+    ("__init__", "_cli", "__main__"),
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

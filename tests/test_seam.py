@@ -176,10 +176,11 @@ ALLOWED: Mapping[str, str] = {
     "replay/_rerun_plan.py": "images",
     # Headings, a command, a module, a name in generated code, a type of token.
     "__init__.py": "context",
-    "_cli/__init__.py": "version",
     "_cli/call_tree.py": "prompt",
+    "_cli/commands.py": "version",
     "_cli/conversation.py": "input system",
     "_cli/demo_view.py": "count total",
+    "_cli/slowness.py": "prompt",
     "_facts/table.py": "source",
     "_telemetry/metrics.py": "input",
     "_top/scrape.py": "input",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from importlib.metadata import version
 
-from ollama_otel._cli.commands import COMMANDS, add_commands
+from ollama_otel._cli import commands
 from ollama_otel._display import EscapingStream
 from ollama_otel.errors import OllamaOtelError
 
@@ -34,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = commands.parser().parse_args(argv)
         status: int = arguments.run(arguments)
         # Flushed here: at the interpreter's exit a closed pipe could not change the status.
         sys.stdout.flush()
@@ -55,15 +53,6 @@ def _run(argv: Sequence[str] | None) -> int:
         _print_error(error)
         return _CANNOT_RUN
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ollama-otel", description="See what your Ollama calls do, with OpenTelemetry."
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('ollama_otel')}")
-    add_commands(parser, COMMANDS)
-    return parser
 
 
 def _print_error(error: Exception) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ollama_otel._cli import advice_view
-from ollama_otel._cli.arguments import add_host, add_no_color, count, server_address
+from ollama_otel._cli.arguments import add_host, add_no_color, count, new_file, server_address
 from ollama_otel._cli.calls_source import add_source, is_url, opened
 from ollama_otel._cli.terminal import console_for_text
 from ollama_otel._telemetry import first_call
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     trial.add_argument(
         "--out",
-        type=Path,
+        type=new_file,
         metavar="FILE",
         help="the log of the answers (default: LOG.NAME.jsonl); requests that it has are not "
         "sent again",

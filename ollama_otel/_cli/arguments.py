@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
 
 from ollama_otel._wire.address import Address, parse_host
 from ollama_otel.errors import SettingsError
@@ -17,6 +18,7 @@ __all__ = [
     "count",
     "count_from_zero",
     "factor",
+    "new_file",
     "number",
     "place_to_listen",
     "server_address",
@@ -75,6 +77,17 @@ def place_to_listen(text: str) -> Address:
             f"expected HOST:PORT such as 127.0.0.1:11500, found {text!r}"
         ) from None
     return Address(scheme="http", host=place.host, port=port, path="")
+
+
+def new_file(text: str) -> Path:
+    """Parse the path of a file to write: its folder must exist and be writable."""
+    path = Path(text)
+    folder = path.parent
+    if not folder.is_dir():
+        raise ArgumentTypeError(f"expected a file in an existing folder, found {text!r}")
+    if not os.access(folder, os.W_OK):
+        raise ArgumentTypeError(f"expected a folder that can be written, found {str(folder)!r}")
+    return path
 
 
 def count(text: str) -> int:

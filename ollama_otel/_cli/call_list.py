@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from ollama_otel._cli.model_memory import reload_reason
+from ollama_otel._cli.slowness import SLOW, why
 from ollama_otel._cli.terminal import OUTCOME_STYLES, local_time
 from ollama_otel._cli.units import seconds
 from ollama_otel._display import visible_line
@@ -49,24 +49,36 @@ def as_values(call: RecordedCall, *, facts: FactTable = FACTS) -> dict[str, Any]
     }
 
 
-def rows(calls: Sequence[RecordedCall], *, width: int) -> Iterator[Text]:
-    """Yield the lines of the table, each at most `width` columns, with one for each new day."""
+def rows(calls: Sequence[RecordedCall], *, width: int, slow: float = SLOW) -> Iterator[Text]:
+    """Yield the lines of the table, each at most `width` columns, with one for each new day.
+
+    A call that took `slow` seconds or more has the reason.
+    """
     cells = [_cells(call) for call in calls]
+    reasons = [why(call.record, limit=slow) if call.record else "" for call in calls]
     beside = width >= _ONE_LINE
     names = _HEADINGS if beside else _NARROW_HEADINGS
     widths = {
         name: min(_WIDEST, max(len(row[name]) for row in (_TITLES, *cells))) for name in names
     }
     _narrow(widths, width)
-    heading = _columns(_TITLES, widths) + ("  asked" if beside else "")
+    beside_it = "  why, asked" if any(reasons) else "  asked"
+    heading = _columns(_TITLES, widths) + (beside_it if beside else "")
     yield _fitting(Text(heading), width, style="bold")
     today: date | None = None
-    for call, row in zip(calls, cells, strict=True):
+    for call, row, reason in zip(calls, cells, reasons, strict=True):
         day = local_time(call.start.started_at).date()
         if day != today:
             today = day
             yield Text(f"{day:%A, %d %B %Y}", style="dim")
-        yield from _lines(call, _columns(row, widths), width, beside=beside)
+        line = _outcome_line(call, _columns(row, widths))
+        details = _details(call, reason)
+        if beside:
+            yield _fitting(Text.assemble(line, "  ", details), width)
+            continue
+        yield _fitting(line, width)
+        if details:
+            yield _fitting(Text.assemble(" " * 10, details), width)
 
 
 def _narrow(widths: dict[str, int], width: int) -> None:
@@ -78,27 +90,21 @@ def _narrow(widths: dict[str, int], width: int) -> None:
         over -= less
 
 
-def _lines(call: RecordedCall, columns: str, width: int, *, beside: bool) -> Iterator[Text]:
+def _outcome_line(call: RecordedCall, columns: str) -> Text:
     outcome = call.record.outcome if call.record else None
     line = Text(columns)
     # "never ended" is not highlighted, as the call may still run.
     if outcome is not None:
         line.highlight_words([f" {outcome} "], OUTCOME_STYLES[outcome])
-    details = _details(call)
-    if beside:
-        yield _fitting(Text.assemble(line, "  ", details), width)
-        return
-    yield _fitting(line, width)
-    if details:
-        yield _fitting(Text.assemble(" " * 10, details), width)
+    return line
 
 
-def _details(call: RecordedCall) -> Text:
+def _details(call: RecordedCall, reason: str) -> Text:
     line, record = Text(), call.record
     if record and record.error_type:
         line.append(f"{visible_line(record.error_type)}  ", style="red")
-    if record and (reason := reload_reason(record.residency)):
-        line.append(f"cold: {visible_line(reason)}  ", style="yellow")
+    if reason:
+        line.append(f"{visible_line(reason)}  ", style="yellow")
     return line.append(visible_line(_question(call)), style="dim")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.text import Text
 from rich.tree import Tree
 
@@ -20,6 +22,8 @@ Phase = records.Phase | Literal["to_first_chunk", "stream"]
 """A phase of a record, or one of the two that only the client measures."""
 
 _BAR_WIDTH: Final = 30
+"""Blocks of the longest bar, if the line has room."""
+_BETWEEN: Final = "  "
 _LOOKS: Final[Mapping[Phase, tuple[str, str]]] = {
     "resilience": ("limiter, retries", "magenta"),
     "load": ("load", "yellow"),
@@ -45,14 +49,16 @@ def phases_of(record: CallRecord) -> dict[Phase, float]:
     return {"to_first_chunk": first, "stream": record.duration - first}
 
 
-def call_tree(record: CallRecord, span_name: str, *, ascii_only: bool) -> Tree:
-    """Return a tree of a call, its phases and its facts."""
+def call_tree(
+    record: CallRecord, span_name: str, *, ascii_only: bool, usual_rate: float | None = None
+) -> Tree:
+    """Return a tree of a call, its phases and its facts; `usual_rate` is that of its model."""
     tree = Tree(_span_line(record, span_name), guide_style="dim")
     phases = phases_of(record)
     whole = sum(phases.values())
     for phase, spent in phases.items():
-        tree.add(_phase_line(phase, spent, whole, "#" if ascii_only else "\N{FULL BLOCK}"))
-    for fact in _facts(record):
+        tree.add(_PhaseLine(phase, spent, whole, "#" if ascii_only else "\N{FULL BLOCK}"))
+    for fact in _facts(record, usual_rate):
         tree.add(fact)
     return tree
 
@@ -69,21 +75,35 @@ def _span_line(record: CallRecord, span_name: str) -> Text:
     return line
 
 
-def _phase_line(phase: Phase, spent: float, whole: float, block: str) -> Text:
-    label, style = _LOOKS[phase]
-    # A malicious log may have negative times, whose sum is nearly 0.
-    share = min(max(spent / whole, 0.0), 1.0) if whole else 0.0
-    line = Text(f"{label:<19}{seconds(spent):>9} {share:>5.0%}")
-    if blocks := round(share * _BAR_WIDTH):
-        line.append("  " + block * blocks, style=style)
-    return line
+class _PhaseLine:
+    """A phase with a bar that is as long as the line has room, so that it never wraps."""
+
+    def __init__(self, phase: Phase, spent: float, whole: float, block: str) -> None:
+        label, self._style = _LOOKS[phase]
+        # A malicious log may have negative times, whose sum is nearly 0.
+        self._share = min(max(spent / whole, 0.0), 1.0) if whole else 0.0
+        self._figures = f"{label:<19}{seconds(spent):>9} {self._share:>5.0%}"
+        self._block = block
+
+    def _line(self, width: int) -> Text:
+        line = Text(self._figures, no_wrap=True, overflow="ellipsis")
+        most = min(_BAR_WIDTH, width - len(self._figures) - len(_BETWEEN))
+        if (blocks := round(self._share * most)) > 0:
+            line.append(_BETWEEN + self._block * blocks, style=self._style)
+        return line
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._line(options.max_width)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._line(options.max_width))
 
 
-def _facts(record: CallRecord) -> Iterator[Text]:
+def _facts(record: CallRecord, usual_rate: float | None) -> Iterator[Text]:
     if record.error_message is not None:
         status = f"HTTP {record.http_status}: " if record.http_status is not None else ""
         yield Text(visible(f"{status}{record.error_message}"))
-    for facts in (_waits(record), _tokens(record)):
+    for facts in (_waits(record), _tokens(record, usual_rate)):
         if facts:
             yield Text(", ".join(facts))
     if facts := _detours(record.resilience):
@@ -136,14 +156,15 @@ def _waits(record: CallRecord) -> list[str]:
     return [*waits, f"{record.chunk_count} chunks"]
 
 
-def _tokens(record: CallRecord) -> list[str]:
+def _tokens(record: CallRecord, usual_rate: float | None) -> list[str]:
     response, rate = record.response, record.decode_rate
+    usual = "" if usual_rate is None else f" (usually {usual_rate:.0f})"
     return [
         text
         for text, is_known in (
             (f"{response.input_tokens} tokens in", response.input_tokens is not None),
             (f"{response.output_tokens} out", response.output_tokens is not None),
-            (f"{rate or 0:.0f} tokens/s", rate is not None),
+            (f"{rate or 0:.0f} tokens/s{usual}", rate is not None),
         )
         if is_known
     ]

@@ -63,12 +63,14 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
     return {"name": call.name, "arguments": call.arguments, "id": call.id}
 
 
-def parts(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
-    """Yield the parts of the view of a call."""
+def parts(
+    call: RecordedCall, *, ascii_only: bool, usual_rate: float | None = None
+) -> Iterator[RenderableType]:
+    """Yield the parts of the view of a call; `usual_rate` is the decode rate of its model."""
     yield from _heading(call)
     yield from _request(call)
     yield from _answer(call)
-    yield from _timings(call, ascii_only=ascii_only)
+    yield from _timings(call, ascii_only=ascii_only, usual_rate=usual_rate)
     yield from _section("Trace", _trace(call))
     yield from _section("What the log lacks", _gaps_of_log(call))
 
@@ -156,13 +158,15 @@ def _answer(call: RecordedCall) -> Iterator[RenderableType]:
 # --- times --------------------------------------------------------------------------------
 
 
-def _timings(call: RecordedCall, *, ascii_only: bool) -> Iterator[RenderableType]:
+def _timings(
+    call: RecordedCall, *, ascii_only: bool, usual_rate: float | None
+) -> Iterator[RenderableType]:
     record = call.record
     if record is None:
         yield from _section("Time", [Text(_NEVER_ENDED, style="bold yellow")])
         return
     name = visible_line(f"{call.start.endpoint.name} {call.start.request.model or ''}")
-    tree = call_tree(record, name, ascii_only=ascii_only)
+    tree = call_tree(record, name, ascii_only=ascii_only, usual_rate=usual_rate)
     yield from _section("Where the time went", [tree])
     memory = (Text(visible_line(fact)) for fact in memory_facts(record.residency))
     yield from _section("Model in memory", memory)

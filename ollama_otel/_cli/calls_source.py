@@ -120,7 +120,7 @@ def _source(arguments: argparse.Namespace) -> Calls:
             password=os.environ.get("CLICKHOUSE_PASSWORD"),
         )
     cache = False if arguments.no_cache else arguments.cache or True
-    console = console_for_text(sys.stderr, no_color=False)
+    console = console_for_text(sys.stderr, no_color=arguments.no_color)
     if not console.is_terminal:
         return open_log(arguments.source, cache=cache)
     with Progress(

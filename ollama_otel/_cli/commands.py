@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
-__all__ = ["COMMANDS", "Command", "add_commands"]
+__all__ = ["COMMANDS", "Command", "CommandParser", "add_commands", "parser"]
 
 
 class Command(NamedTuple):
@@ -34,27 +35,43 @@ COMMANDS: Final = (
     Command("serve-replay", "answer requests from a log, on a port", "serve_replay"),
     Command("demo", "make a few calls and show their telemetry", "demo"),
     Command("dashboards", "run, check, export or import the Grafana boards", "dashboards"),
+    Command("completion", "print a script with which a shell completes commands", "completion"),
+    Command("help", "show the help of a command", "help"),
 )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    made = argparse.ArgumentParser(
+        prog="ollama-otel", description="See what your Ollama calls do, with OpenTelemetry."
+    )
+    made.add_argument("--version", action="version", version=f"%(prog)s {version('ollama_otel')}")
+    add_commands(made, COMMANDS)
+    return made
 
 
 def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command]) -> None:
     """Add subcommands to a parser without importing them."""
     subparsers = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser
+        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
     for command in commands:
         subparsers.add_parser(command.name, help=command.help).module = command.module
 
 
-class _CommandParser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """Imports its command when it gets arguments to parse, `--help` included."""
 
     module: str | None = None
 
-    def parse_known_args(self, *args: Any, **options: Any) -> tuple[Any, list[str]]:
+    def load(self) -> None:
+        """Import the command and add its arguments, once."""
         if self.module is not None:
             command = import_module(f"{__package__}.{self.module}")
             self.module = None
             command.add_arguments(self)
             self.set_defaults(run=getattr(command, "run", None))
+
+    def parse_known_args(self, *args: Any, **options: Any) -> tuple[Any, list[str]]:
+        self.load()
         return super().parse_known_args(*args, **options)

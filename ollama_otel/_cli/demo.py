@@ -23,7 +23,8 @@ _DESCRIPTION = """\
 Makes six calls through the drop-in client and shows the span and the phases of each, and
 the metrics of all. Calls the Ollama at OLLAMA_HOST, or a built-in scripted server if none
 responds. Prefers loaded models and unloads none. Also sends the telemetry to a collector if
-OTEL_EXPORTER_OTLP_ENDPOINT is set.
+OTEL_EXPORTER_OTLP_ENDPOINT is set. The replay log and the report stay in the folder of temporary
+files; a demo of a later day removes them.
 """
 
 
@@ -54,7 +55,7 @@ def _show(run: DemoRun, console: Console) -> None:
         with console.status(f"{scenario.title} ...", spinner="line"):
             step = run.play(scenario)
         console.print(demo_view.step(step, ascii_only=console.options.ascii_only))
-    console.print(demo_view.metrics(run.metrics()))
+    console.print(demo_view.metrics(run.metrics(), width=console.width))
     _show_log(run, console)
     with console.status("Sending ...", spinner="line"):
         delivery = run.send()

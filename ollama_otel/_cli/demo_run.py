@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from threading import Timer
 from time import monotonic
 from typing import Any, Final, Literal
@@ -24,6 +23,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from ollama_otel._cli.demo_folder import new_folder
 from ollama_otel._cli.demo_server import Models, Server, find_server
 from ollama_otel._cli.metric_rows import MetricRow, metric_rows_of
 from ollama_otel._cli.report import write_page
@@ -172,7 +172,7 @@ def start(address: Address, *, model: str | None = None) -> Iterator[DemoRun]:
         raise SettingsError("the demo has nothing to show with OTEL_SDK_DISABLED=true: unset it")
     sender = _Sender()
     # In a new folder: the demo's calls do not belong in the user's own log.
-    log_path = Path(mkdtemp(prefix="ollama-otel-demo-")) / "calls.jsonl"
+    log_path = new_folder() / "calls.jsonl"
     settings = replace(
         Settings.from_environ(),
         replay_log=log_path,

@@ -30,7 +30,12 @@ _UNITS: Final = {
 }
 _JAEGER_PORT = 16686
 _CLOCKS: Final = "Timed by the server: load, queue, prompt, decode. Timed here: client, chunks."
-_LABELS_WIDTH = 42
+_LABELS_WIDTH: Final = 42
+_LEAST_LABELS: Final = 20
+_COUNT_WIDTH: Final = 6
+_AMOUNT_WIDTH: Final = 10
+_TABLE_WIDTH: Final = _LABELS_WIDTH + _COUNT_WIDTH + 3 * _AMOUNT_WIDTH
+"""Columns of the whole table."""
 _FOOTNOTE: Final = (
     "Rows are sums over the labels model, provider and server.\np50 is estimated from the buckets."
 )
@@ -72,30 +77,43 @@ def step(step: Step, *, ascii_only: bool) -> RenderableType:
     return Group(Text(""), title, tree)
 
 
-def metrics(rows: Sequence[MetricRow]) -> RenderableType:
-    """Return all metrics in one table, the name of each above its rows."""
-    lines = [Text(""), _columns("Metrics", "count", "mean", "p50 ~", "total", style="bold")]
+def metrics(rows: Sequence[MetricRow], *, width: int) -> RenderableType:
+    """Return all metrics in one table, the name of each above its rows.
+
+    A table that is wider than `width` has no column for the mean, and shorter labels.
+    """
+    has_mean = width >= _TABLE_WIDTH
+    others = _COUNT_WIDTH + (3 if has_mean else 2) * _AMOUNT_WIDTH
+    labels_width = min(_LABELS_WIDTH, max(_LEAST_LABELS, width - others))
+
+    def line(labels: str, count: str, mean: str, *amounts: str, style: str = "") -> Text:
+        shown = (mean, *amounts) if has_mean else amounts
+        cells = "".join(f"{amount:>{_AMOUNT_WIDTH}}" for amount in shown)
+        first = Text(labels, style=style)
+        first.truncate(labels_width, overflow="ellipsis", pad=True)
+        return _unwrapped(first, (f"{count:>{_COUNT_WIDTH}}{cells}", style))
+
+    lines = [Text(""), line("Metrics", "count", "mean", "p50 ~", "total", style="bold")]
     metric = None
     for row in rows:
         if row.metric != metric:
             metric, unit = row.metric, _UNITS.get(row.unit, row.unit)
-            lines.append(Text.assemble((metric, "bold"), (f"  {unit}", "dim")))
-        lines.append(_row(row))
+            lines.append(_unwrapped((metric, "bold"), (f"  {unit}", "dim")))
+        lines.append(line(*_cells(row)))
     return Group(*lines, Text(_FOOTNOTE, style="dim"))
 
 
-def _row(row: MetricRow) -> Text:
-    labels = "  " + (" ".join(row.labels) or "all")
+def _unwrapped(*parts: Text | tuple[str, str]) -> Text:
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+
+
+def _cells(row: MetricRow) -> tuple[str, str, str, str, str]:
+    """Return the labels, and the texts of count, mean, median and total."""
+    labels, total = "  " + (" ".join(row.labels) or "all"), _amount(row.value, row.unit)
     if row.count is None:
-        return _columns(labels, "", "", "", _amount(row.value, row.unit))
-    amounts = (row.mean, row.median, row.value)
-    count, *rest = str(row.count), *(_amount(amount, row.unit) for amount in amounts)
-    return _columns(labels, count, *rest)
-
-
-def _columns(first: str, count: str, *amounts: str, style: str = "") -> Text:
-    cells = "".join(f"{amount:>10}" for amount in amounts)
-    return Text(f"{first:<{_LABELS_WIDTH}}{count:>6}{cells}", style=style)
+        return labels, "", "", "", total
+    mean, median = _amount(row.mean, row.unit), _amount(row.median, row.unit)
+    return labels, str(row.count), mean, median, total
 
 
 def _amount(value: float | None, unit: str) -> str:

@@ -19,7 +19,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ollama_otel._cli.arguments import add_host, add_no_color, count, factor, server_address
+from ollama_otel._cli.arguments import (
+    add_host,
+    add_no_color,
+    count,
+    factor,
+    new_file,
+    server_address,
+)
 from ollama_otel._cli.left_out import left_out
 from ollama_otel._cli.terminal import console_for_text, plural
 from ollama_otel._cli.units import seconds
@@ -57,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_host(parser)
     parser.add_argument("--model", metavar="NAME", help="use this model instead")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the new log (default: LOG.replayed.jsonl)"
+        "--out", type=new_file, metavar="FILE", help="the new log (default: LOG.replayed.jsonl)"
     )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(

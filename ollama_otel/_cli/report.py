@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from ollama_otel._cli.arguments import add_no_color
+from ollama_otel._cli.arguments import add_no_color, new_file
 from ollama_otel._cli.terminal import console_for_text, plural
 from ollama_otel.errors import SettingsError
 
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=new_file,
         default=Path("report.html"),
         metavar="FILE",
         help="the page (default: report.html); another report there is replaced",

@@ -53,7 +53,7 @@ def console_for_text(file: TextIO, *, no_color: bool) -> Console:
 def console_for_tables(file: TextIO, *, no_color: bool) -> Console:
     """Return a console for tables: as wide as the terminal, 160 columns into a pipe."""
     made = _console(file, no_color=no_color)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
+    if not file.isatty() and "COLUMNS" not in os.environ:
         made.width = _PIPED_WIDTH
     return made
 
@@ -92,4 +92,8 @@ def _console(file: TextIO, *, no_color: bool) -> Console:
     # A character that the terminal cannot show becomes a question mark instead of an error.
     if callable(reconfigure := getattr(file, "reconfigure", None)):
         reconfigure(errors="replace")
-    return _Console(file=file, no_color=no_color or None, highlight=False, markup=False)
+    # Without colours rich would keep bold and dim; as no terminal it gets no escape codes at all.
+    is_plain = no_color or bool(os.environ.get("NO_COLOR"))
+    return _Console(
+        file=file, force_terminal=False if is_plain else None, highlight=False, markup=False
+    )

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 
-from ollama_otel._display import log_value
+from ollama_otel._display import log_value, logger
 from ollama_otel._exchange.observers import CallFollower
 from ollama_otel.records import CallRecord, CallStart
 
@@ -15,8 +15,10 @@ __all__ = ["LogLineObserver"]
 
 _NAME: Final = "ollama_otel.calls"
 
+_log = logger()
+_lines: Final = logging.getLogger(_NAME)
 _standard: Any = structlog.wrap_logger(
-    logging.getLogger(_NAME),
+    _lines,
     processors=[structlog.processors.LogfmtRenderer(key_order=["event"])],
     wrapper_class=structlog.stdlib.BoundLogger,
 )
@@ -26,7 +28,8 @@ class LogLineObserver:
     """Logs each call at its end: a failed one at level warning, any other at level info.
 
     It uses structlog if the application has configured it, otherwise the standard library's
-    logger `ollama_otel.calls`, as `key=value`.
+    logger `ollama_otel.calls`, as `key=value`. If that does not show level info, and nobody has
+    chosen a level for it, one warning says so.
     """
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
@@ -37,7 +40,12 @@ class _LogLine(CallFollower):
     __slots__ = ()
 
     def end(self, record: CallRecord) -> None:
-        log = structlog.get_logger(_NAME) if structlog.is_configured() else _standard
+        if structlog.is_configured():
+            log = structlog.get_logger(_NAME)
+        else:
+            log = _standard
+            if not _is_checked:
+                _check_level()
         write = log.warning if record.outcome == "failed" else log.info
         fields = _fields(record)
         write(
@@ -52,6 +60,25 @@ class _LogLine(CallFollower):
 
 
 _LINE = _LogLine()
+_is_checked = False
+
+
+def _check_level() -> None:
+    """Warn, once in a process, if lines of level info are not shown.
+
+    Checked when the first call ends: programs may set up their logging after `configure`.
+    """
+    global _is_checked  # noqa: PLW0603 - of the process
+    _is_checked = True
+    # Without a handler, logging itself prints warnings and errors only.
+    is_shown = _lines.isEnabledFor(logging.INFO) and _lines.hasHandlers()
+    is_chosen = _lines.level != logging.NOTSET
+    if not is_shown and not is_chosen:
+        _log.warning(
+            "log_calls writes calls at level INFO, which this program's logging does not show; "
+            "only failed calls are shown, at level WARNING. To show all: "
+            "logging.basicConfig(level=logging.INFO)"
+        )
 
 
 def _fields(record: CallRecord) -> dict[str, Any]:

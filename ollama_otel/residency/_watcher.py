@@ -277,6 +277,9 @@ class Watcher:
         # An unknown state is no event, and the next known one is compared with the last known.
         self._change(is_up=was_up if is_up is None else is_up, **changes)
         if is_up and not was_up:
+            if was_up is False:
+                # A warning too, so that it is wherever that of the end was.
+                _log.warning("the Ollama server %s can be reached again", self.url)
             self._publish((ServerUp(version=self._state.version),))
         return is_up
 

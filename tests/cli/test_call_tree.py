@@ -7,7 +7,14 @@ from rich.console import Console
 
 from ollama_otel._cli.call_tree import call_tree
 from ollama_otel._wire.endpoints import find_endpoint
-from ollama_otel.records import CallRecord, CallResilience, CallStart, ModelResidency, Truncation
+from ollama_otel.records import (
+    CallRecord,
+    CallResilience,
+    CallStart,
+    ModelResidency,
+    ResponseFacts,
+    Truncation,
+)
 
 CHAT = find_endpoint("POST", "/api/chat")
 assert CHAT is not None
@@ -76,3 +83,26 @@ def test_what_a_log_says_is_escaped() -> None:
     bad: object = "\x1b[31m"
     [line] = lines(Truncation(kind=bad))  # type: ignore[arg-type]
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("width", [38, 40, 60, 120])
+def test_a_bar_is_as_long_as_the_line_has_room(width: int) -> None:
+    response = ResponseFacts(
+        total_duration=1.0, load_duration=0.75, prompt_eval_duration=0.0, eval_duration=0.25
+    )
+    record = CallRecord(
+        start=CallStart(endpoint=CHAT),
+        outcome="completed",
+        ending="final_message",
+        duration=1.0,
+        response=response,
+    )
+    console = Console(width=width, no_color=True)
+    with console.capture() as captured:
+        console.print(call_tree(record, "chat m", ascii_only=True))
+    _, load, decode, *_ = captured.get().splitlines()
+    assert [len(line) <= width for line in (load, decode)] == [True, True]
+    assert ("load " in load, "decode " in decode) == (True, True)
+    expected = {38: 0, 40: 0, 60: 15, 120: 22}[width]
+    assert load.count("#") == expected
+    assert decode.count("#") == {0: 0, 15: 5, 22: 8}[expected]

@@ -227,7 +227,7 @@ def test_without_a_call_there_is_no_row_but_what_is_under_way(run: DemoRun) -> N
 def test_the_whole_demo_in_plain_text(run: DemoRun, scripted: Server) -> None:
     shown = [demo_view.opening(scripted)]
     shown += [demo_view.step(step, ascii_only=False) for step in play_all(run)]
-    shown += [demo_view.metrics(run.metrics()), demo_view.closing(run.send(), scripted)]
+    shown += [demo_view.metrics(run.metrics(), width=80), demo_view.closing(run.send(), scripted)]
     text = text_of(*shown)
     one_line = " ".join(text.split())
     assert f"{REASON}; using a scripted server with invented numbers." in one_line
@@ -314,8 +314,8 @@ def test_a_call_that_only_thought_has_no_answer_yet(run: DemoRun) -> None:
 
 def test_a_metric_of_an_unknown_unit_is_shown_as_it_is() -> None:
     row = MetricRow(metric="m", unit="{thing}", labels=(), value=12345)
-    assert "m  {thing}" in text_of(demo_view.metrics([row]))
-    assert "12,345" in text_of(demo_view.metrics([row]))
+    assert "m  {thing}" in text_of(demo_view.metrics([row], width=80))
+    assert "12,345" in text_of(demo_view.metrics([row], width=80))
 
 
 # --- which server, which models -------------------------------------------------------------------
@@ -530,6 +530,25 @@ def test_an_exporter_that_is_switched_off_is_not_used(
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
         demo(capsys)
     assert [path for path, _ in received] == ["/v1/traces"]
+
+
+@pytest.mark.parametrize("columns", [60, 70, 80])
+def test_no_row_of_its_tables_is_wrapped(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    status, text = demo(capsys)
+    assert status == 0
+    lines = text.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith("Metrics"))
+    table = lines[first : lines.index("Rows are sums over the labels model, provider and server.")]
+    assert max(map(len, table)) <= columns
+    assert ("mean" in table[0]) == (columns == 80)
+    rows = [line for line in table if line.startswith("  ")]
+    assert rows
+    assert [row for row in rows if not re.match(r"  \S.* \d", row)] == []
+    # A bar that is wrapped would stand alone on its line.
+    assert [line for line in lines if re.fullmatch(r"[│| ]*[█#]+ *", line)] == []
 
 
 def test_the_demo_shows_the_log_it_wrote(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ollama_otel._cli import _parser, main
-from ollama_otel._cli.commands import COMMANDS, Command
+from ollama_otel._cli import main
+from ollama_otel._cli.commands import COMMANDS, Command, parser
 from tests.replay.call_lines import lines, write
 
 COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
@@ -205,9 +206,9 @@ def test_a_command_on_files_needs_no_client(command: str, tmp_path: Path) -> Non
 
 
 def test_a_parser_gets_the_arguments_of_a_command_once() -> None:
-    parser = _parser()
+    made = parser()
     for _ in range(2):
-        assert callable(parser.parse_args(["dashboards", "down"]).run)
+        assert callable(made.parse_args(["dashboards", "down"]).run)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -216,6 +217,27 @@ def test_a_command_has_its_help(command: Command, capsys: pytest.CaptureFixture[
         main([command.name, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: ollama-otel {command.name} ")
+
+
+WRITING = {
+    "replay": ["replay", "LOG", "--out", "FILE"],
+    "advise": ["advise", "LOG", "--try-model", "m", "--out", "FILE"],
+    "report": ["report", "LOG", "-o", "FILE"],
+}
+
+
+@pytest.mark.parametrize("arguments", WRITING.values(), ids=WRITING)
+def test_a_file_in_no_folder_is_refused_before_anything_is_done(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("duckdb")
+    log, file = write(tmp_path / "a.jsonl", lines("1")), tmp_path / "none" / "x"
+    words = {"LOG": str(log), "FILE": str(file)}
+    with pytest.raises(SystemExit) as ended:
+        main([words.get(word, word) for word in arguments])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert f"expected a file in an existing folder, found '{file}'" in printed.err
 
 
 READING = {
@@ -248,6 +270,48 @@ def test_whoever_reads_no_further_ends_it_quietly(arguments: list[str], tmp_path
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def on_a_terminal(*arguments: str, **settings: str) -> str:
+    """What a command writes to a terminal, as output and as errors."""
+    master, terminal = os.openpty()
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        env={**environment(TERM="xterm-256color"), **settings},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as process:
+        os.close(terminal)
+        written = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(master, 65_536):
+                written += data
+        os.close(master)
+    assert process.returncode == 0, written
+    return written.decode()
+
+
+STYLED = {
+    "a table": ["show", "LOG"],
+    "a call": ["show", "LOG", "1"],
+    "events": ["tail", "LOG", "--once"],
+    "a comparison": ["diff", "LOG", "LOG"],
+    "a report": ["report", "LOG", "--quick", "-o", "PAGE"],
+    "the demo": ["demo", "--host", "127.0.0.1:9"],
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+@pytest.mark.parametrize("arguments", STYLED.values(), ids=STYLED)
+def test_plain_text_has_no_escape_codes_at_all(arguments: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    log = write(tmp_path / "a.jsonl", *(lines(str(number)) for number in range(3)))
+    files = {"LOG": str(log), "PAGE": str(tmp_path / "page.html")}
+    words = [files.get(word, word) for word in arguments]
+    assert "\x1b[" in on_a_terminal(*words)
+    assert "\x1b" not in on_a_terminal(*words, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal(*words, "--no-color")
+
+
 def test_commands_are_listed_by_how_often_they_are_needed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -268,7 +332,40 @@ def test_commands_are_listed_by_how_often_they_are_needed(
         "serve-replay",
         "demo",
         "dashboards",
+        "completion",
+        "help",
     ]
+
+
+@pytest.mark.parametrize("command", [[], ["show"], ["dashboards", "up"]], ids=" ".join)
+def test_help_is_that_of_the_option(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for arguments in (["help", *command], [*command, "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+
+
+def test_help_of_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["help", "nonsense"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'nonsense'" in capsys.readouterr().err
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ollama_otel", "--help"],
+        check=False,
+        env=environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ollama-otel ")
 
 
 # --- the same without a process, which is faster and seen by coverage -----------------------------

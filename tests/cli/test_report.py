@@ -75,7 +75,9 @@ def test_a_log_that_cannot_be_read_leaves_no_page(
 
 
 def test_a_folder_that_is_not_there_is_told(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(log), "-o", "no/such/page.html"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(log), "-o", "no/such/page.html"])
+    assert ended.value.code == 2
     assert "no/such" in capsys.readouterr().err
 
 

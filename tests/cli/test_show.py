@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ollama_otel._cli import call_list, call_view, main
 from ollama_otel._cli.curl import curl_for
+from ollama_otel._cli.slowness import why
 from ollama_otel._display import visible
 from ollama_otel._facts import FACTS, Fact, FactTable
 from ollama_otel._log.call import RecordedCall
@@ -327,6 +328,141 @@ def test_a_bad_limit_is_told(log: Path, capsys: Captured, limit: str) -> None:
 def test_the_question_is_what_was_asked_last(path: str, body: Any, question: str | None) -> None:
     recorded = call(request(1, path=path, body=body))
     assert call_list.as_values(recorded)["question"] == question
+
+
+# --- why, slow ones, order ----------------------------------------------------------------
+
+TIMES = {
+    "done": True,
+    "input_tokens": 35,
+    "output_tokens": 12,
+    "total_duration": 9.0,
+    "load_duration": 0.0,
+    "prompt_eval_duration": 0.25,
+    "eval_duration": 0.75,
+}
+ON_CPU = {"gpu_share": 0.0}
+CHANGED = {"reload_cause": "num_ctx", "reload_before": "512", "reload_after": "2048"}
+
+
+@pytest.mark.parametrize(
+    ("times", "fields", "said"),
+    [
+        ({"load_duration": 7.5}, {}, "cold load 7.50 s"),
+        (
+            {"load_duration": 7.5},
+            {"residency": CHANGED},
+            "cold load 7.50 s: num_ctx 512 -> 2048",
+        ),
+        ({}, {}, "queue, estimated 8.00 s"),
+        (
+            {"prompt_eval_duration": 8.0, "input_tokens": 12000},
+            {},
+            "prompt 8.00 s, 12000 tokens",
+        ),
+        ({"prompt_eval_duration": 8.0, "input_tokens": None}, {}, "prompt 8.00 s"),
+        ({"eval_duration": 8.0, "output_tokens": 560}, {}, "decode 8.00 s, 560 tokens at 70/s"),
+        (
+            {"eval_duration": 8.0, "output_tokens": 56},
+            {"residency": ON_CPU},
+            "decode 8.00 s, 56 tokens at 7/s, on the CPU",
+        ),
+        ({"total_duration": 1.0}, {}, "client or network 8.10 s"),
+        ({"total_duration": None}, {"outcome": "abandoned"}, "stream 8.30 s"),
+        ({"eval_duration": 8.0}, {"duration": 1.9}, ""),
+        ({"eval_duration": 8.0}, {"duration": 1.9, "residency": CHANGED}, "cold: num_ctx 512"),
+        ({}, FAILED | {"duration": 9.1}, ""),
+    ],
+)
+def test_a_slow_call_says_why_from_what_is_known(
+    times: dict[str, Any], fields: dict[str, Any], said: str
+) -> None:
+    values = {"duration": 9.1, "response": known({**TIMES, **times}), **fields}
+    recorded = call(request(1), end(1, **values))
+    assert recorded.record is not None
+    found = why(recorded.record)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_the_table_has_the_reason_beside_the_question(tmp_path: Path, capsys: Captured) -> None:
+    log = write(tmp_path, request(1), end(1, duration=9.1, response=TIMES), request(2), end(2))
+    for columns, heading in (("100", "in/out"), ("140", "why, asked")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", columns)
+            table = show(capsys, log)
+        assert table.splitlines()[0].endswith(heading)
+        assert "queue, estimated 8.00 s  Why is the sky blue?" in table
+
+
+def test_slow_calls_alone_are_listed(log: Path, capsys: Captured) -> None:
+    def ids(*arguments: str) -> list[str]:
+        rows = map(json.loads, show(capsys, log, "--json", *arguments).splitlines())
+        return [row["id"] for row in rows]
+
+    # Two of them took 2.1 s, and one has no end.
+    assert ids("--slow") == ids("--slow", "2.1") == ["4f3a2b1c-1", "4f3a2b1c-2"]
+    assert ids("--slow", "2.2") == []
+    assert show(capsys, log, "--slow", "2.2") == "No calls match.\n"
+    with pytest.raises(SystemExit):
+        main(["show", str(log), "--slow", "x"])
+
+
+def test_the_limit_of_slow_calls_is_that_of_the_reasons(tmp_path: Path, capsys: Captured) -> None:
+    log = write(tmp_path, request(1), end(1, duration=1.5))
+    assert "decode" not in show(capsys, log)
+    assert "decode 0.75 s, 12 tokens at 16/s" in show(capsys, log, "--slow", "1")
+
+
+@pytest.mark.parametrize(
+    ("order", "ids"),
+    [
+        ("start", [1, 2, 3, 4]),
+        # The call without an end comes first, as nothing of it is known.
+        ("duration", [4, 2, 3, 1]),
+        ("first", [4, 1, 3, 2]),
+        ("load", [4, 1, 2, 3]),
+        ("in", [4, 3, 1, 2]),
+        ("out", [4, 1, 3, 2]),
+    ],
+)
+def test_the_table_is_sorted_with_the_highest_last(
+    tmp_path: Path, capsys: Captured, order: str, ids: list[int]
+) -> None:
+    ends = [
+        (3.0, 0.1, {"load_duration": 0.1, "input_tokens": 20, "output_tokens": 1}),
+        (1.0, 0.9, {"load_duration": 0.2, "input_tokens": 30, "output_tokens": 9}),
+        (2.0, 0.5, {"load_duration": 0.3, "input_tokens": 10, "output_tokens": 5}),
+    ]
+    lines = []
+    for number, (duration, first, times) in enumerate(ends, 1):
+        response = {**TIMES, **times}
+        done = end(number, duration=duration, time_to_first_chunk=first, response=response)
+        lines += [request(number), done]
+    log = write(tmp_path, *lines, request(4))
+    shown = show(capsys, log, "--json", "--sort", order).splitlines()
+    assert [int(json.loads(row)["id"][-1]) for row in shown] == ids
+    last = show(capsys, log, "--json", "--sort", order, "--limit", "2").splitlines()
+    assert last == shown[-2:]
+
+
+@pytest.mark.parametrize("wanted", ["4f3a2b1c-1", "1"])
+def test_the_rate_of_a_call_is_compared_with_the_usual_one(
+    tmp_path: Path, capsys: Captured, wanted: str
+) -> None:
+    """With the median over four calls or more of the same model at the same server."""
+
+    def log(calls: int, **others: Any) -> Path:
+        slow = {**TIMES, "eval_duration": 4.0}
+        lines = [request(1), end(1, response=slow)]
+        for number in range(2, calls + 1):
+            lines += [request(number, **others), end(number, response=TIMES)]
+        return write(tmp_path, *lines)
+
+    assert "12 out, 3 tokens/s (usually 16)" in show(capsys, log(4), wanted)
+    assert "usually" not in show(capsys, log(3), wanted)
+    assert "usually" not in show(capsys, log(9, server="gpu2"), wanted)
+    assert "usually" not in show(capsys, log(9, request={"model": "other"}), wanted)
 
 
 # --- one call -----------------------------------------------------------------------------

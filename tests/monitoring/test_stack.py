@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from ollama_otel._cli import _parser
+from ollama_otel._cli.commands import parser
 from ollama_otel._monitoring.compose import SERVICES
 from ollama_otel._monitoring.diagnosis import State
 from ollama_otel._monitoring.files import board_files, shipped_files, shipped_folder
@@ -287,7 +287,7 @@ def test_every_command_of_the_readme_exists() -> None:
     assert len(lines) >= 5
     for line in [*lines, *inline]:
         # argparse ends the program where it knows no such command or option.
-        assert callable(_parser().parse_args(line.split()).run), line
+        assert callable(parser().parse_args(line.split()).run), line
 
 
 def test_the_readme_names_every_state_of_a_panel_in_order() -> None:

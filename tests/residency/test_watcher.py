@@ -198,7 +198,10 @@ def test_a_server_that_goes_is_down_and_comes_back(
         *("ServerUp", "ServerDown", "ModelUnload", "ServerUp")
     ]
     assert [each.version for each in events if isinstance(each, ServerUp)] == ["0.33.0", "0.34.0"]
-    assert [each.levelname for each in caplog.records] == ["WARNING"]
+    assert [each.levelname for each in caplog.records] == ["WARNING", "WARNING"]
+    gone, back = caplog.messages
+    assert gone.startswith(f"the Ollama server {url} cannot be reached: ")
+    assert back == f"the Ollama server {url} can be reached again"
 
 
 def test_a_server_that_was_never_there_is_asked_less_and_less(residency: Residency) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +87,44 @@ def test_without_structlog_they_go_through_logging(
     first = caplog.records[0].getMessage()
     assert first.startswith('event="ollama call completed" operation=chat model=m duration=')
     assert f"trace_id={capture.spans[0].context.trace_id:032x}" in first  # type: ignore[union-attr]
+
+
+_PROGRAM = """
+import logging
+from ollama_otel import Client, Settings
+from ollama_otel.testing import FakeModel, FakeOllama
+
+fake = FakeOllama([FakeModel("m")])
+client = Client(transport=fake.transport(), settings=Settings(log_calls=True))
+{setup}
+for _ in range(2):
+    client.chat("m", messages=[{{"role": "user", "content": "Hello"}}])
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "hints", "lines"),
+    [
+        ("", 1, 0),
+        ("logging.basicConfig()", 1, 0),
+        # It shows nothing without a handler, but somebody has chosen a level.
+        ("logging.getLogger('ollama_otel.calls').setLevel('WARNING')", 0, 0),
+        ("logging.basicConfig(level=logging.INFO)", 0, 2),
+        ("import structlog; structlog.configure()", 0, 2),
+    ],
+)
+def test_one_hint_says_that_logging_does_not_show_them(setup: str, hints: int, lines: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(setup=setup)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+    )
+    said = done.stdout + done.stderr
+    assert said.count("log_calls writes calls at level INFO") == hints
+    assert said.count("ollama call completed") == lines
 
 
 def test_nothing_said_is_in_them(structured: LogCapture, capture: Capture) -> None:
