@@ -64,7 +64,7 @@ def run(command: str, folder: Path, environment: Mapping[str, str]) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["getting-started.md"])
+@pytest.mark.parametrize("name", ["getting-started.md", "ways-in.md"])
 def test_every_block_has_a_language_that_is_run_or_shown(name: str) -> None:
     text = (DOCS / name).read_text(encoding="utf-8")
     languages = re.findall(r"^```(\w*)\n.*?^```$", text, re.MULTILINE | re.DOTALL)
@@ -158,3 +158,39 @@ def test_what_is_not_run_here_is_as_the_page_on_dashboards_says() -> None:
     for line in lines:
         if line.startswith(("prometheus ", "jaeger", "export OTEL_EXPORTER_OTLP_")):
             assert line in documented, line
+
+
+# --- ways in ------------------------------------------------------------------------------
+
+OF_OTHERS = {"langchain_ollama", "llama_index"}
+"""Packages that this project does not depend on; blocks with them are skipped without them."""
+
+
+ON_V1 = ("from openai", "from anthropic")
+"""In blocks that call routes which only a real Ollama has: `real/test_ways_in.py` runs them."""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [code for code in blocks_of("ways-in.md", "python") if not any(each in code for each in ON_V1)],
+)
+def test_every_way_in_records_its_call(code: str, tmp_path: Path) -> None:
+    for package in OF_OTHERS & set(re.findall(r"^from (\w+)", code, re.MULTILINE)):
+        pytest.importorskip(package)
+    with FakeOllama().serve() as url, collecting() as sink:
+        (tmp_path / "app.py").write_text(code.replace("http://localhost:11434", url))
+        environment = {"OLLAMA_HOST": url, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+        assert run(f'"{sys.executable}" app.py', tmp_path, environment)
+        names = [name for _, name in sink.spans()]
+        assert {"chat llama3.2", "text_completion llama3.2"} & set(names)
+        if "Agent(" in code:
+            assert "invoke_agent maths" in names
+        assert "gen_ai.client.operation.duration" in sink.metrics()
+
+
+def test_the_commands_without_a_change_are_those_that_are_tested() -> None:
+    """In `test_first_call.py`, and with the default protocol in `real/test_zero_code.py`."""
+    assert lines_of("ways-in.md") == [
+        "pip install 'ollama_otel[zero-code]'",
+        "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 opentelemetry-instrument python app.py",
+    ]
