@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ollama_otel.replay import read
 from ollama_otel.testing import FakeOllama
 
 from .collector import Collector, collecting
@@ -64,7 +65,7 @@ def run(command: str, folder: Path, environment: Mapping[str, str]) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["getting-started.md", "ways-in.md"])
+@pytest.mark.parametrize("name", ["getting-started.md", "ways-in.md", "production.md"])
 def test_every_block_has_a_language_that_is_run_or_shown(name: str) -> None:
     text = (DOCS / name).read_text(encoding="utf-8")
     languages = re.findall(r"^```(\w*)\n.*?^```$", text, re.MULTILINE | re.DOTALL)
@@ -194,3 +195,56 @@ def test_the_commands_without_a_change_are_those_that_are_tested() -> None:
         "pip install 'ollama_otel[zero-code]'",
         "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 opentelemetry-instrument python app.py",
     ]
+
+
+# --- in production ------------------------------------------------------------------------
+
+FIVE_CALLS = """
+from ollama_otel import Client, configure
+configure(replay_log="calls.jsonl")
+for _ in range(5):
+    Client().chat("llama3.2", messages=[{"role": "user", "content": "Hello"}])
+"""
+HANDLER = 'print(handler({"question": "Hello"}, None)); import os; os._exit(0)'
+"""Ends like a function that is frozen: without the hooks of the interpreter's exit."""
+
+
+@pytest.mark.parametrize("code", blocks_of("production.md", "python"))
+def test_every_block_about_production_runs(code: str, tmp_path: Path) -> None:
+    is_function = "def handler" in code
+    (tmp_path / "app.py").write_text(code + (HANDLER.replace("; import", "\nimport") * is_function))
+    with FakeOllama().serve() as url, collecting() as sink:
+        environment = {"OLLAMA_HOST": url, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+        printed = run(f'"{sys.executable}" app.py', tmp_path, environment)
+        assert ("fake model" in printed) == is_function
+        assert spans_of(sink, "summary") == ["chat llama3.2"] * is_function
+
+
+def test_sampling_changes_spans_and_nothing_else(tmp_path: Path) -> None:
+    (line,) = (line for line in lines_of("production.md") if "SAMPLER" in line)
+    (tmp_path / "app.py").write_text(FIVE_CALLS)
+    with FakeOllama().serve() as url, collecting() as sink:
+        environment = {
+            "OLLAMA_HOST": url,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
+            "PATH": commands_in(tmp_path),
+        }
+        assert "ARG=0.1" in line
+        run(line.replace("ARG=0.1", "ARG=0"), tmp_path, environment)
+        assert sink.spans() == []
+        assert sink.durations() == {"completed": 5}
+    calls = list(read(tmp_path / "calls.jsonl"))
+    assert [call.record.start.is_sampled for call in calls] == [False] * 5
+
+
+def test_the_names_of_the_page_arrive(tmp_path: Path) -> None:
+    names = [line for line in lines_of("production.md") if line.startswith("export ")]
+    (tmp_path / "app.py").write_text(FIVE_CALLS)
+    with FakeOllama().serve() as url, collecting() as sink:
+        environment = {
+            "OLLAMA_HOST": url,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
+            "PATH": commands_in(tmp_path),
+        }
+        run("\n".join([*names, "python app.py"]), tmp_path, environment)
+        assert spans_of(sink, "web") == ["chat llama3.2"] * 5
