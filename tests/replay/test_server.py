@@ -241,6 +241,116 @@ def test_names_and_pages_of_this_machine_are_answered(headers: dict[str, str]) -
         assert raw(it.url, headers=headers)[0] == 200
 
 
+# --- web pages that may read a response (CORS) ------------------------------------------------
+
+ALLOWED_HEADERS = (
+    "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,"
+    "X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,"
+    "X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,"
+    "X-Stainless-Retry-Count,X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout"
+)
+READERS = [
+    *("http://localhost", "http://localhost:3000", "https://127.0.0.1:1", "http://0.0.0.0:8080"),
+    *("app://x", "file://", "tauri://localhost", "vscode-webview://1a2b", "vscode-file://x"),
+]
+FOREIGN = [
+    *("http://evil.example", "https://evil.example", "http://localhost.evil.example", "null"),
+    *("http://localhost:3000.evil.example", "http://localhost@evil.example", "http://203.0.113.9"),
+    *("http://printer.local", "http://0.0.0.0.evil.example", "http://evil.example/?app://x"),
+]
+UNREAD = ["http://app.localhost", "http://[::1]:1", "chrome-extension://x", "moz-extension://x"]
+"""Answered as before, but not readable by default with Ollama."""
+
+
+def preflight(url: str, origin: str, path: str = "/api/chat") -> httpx.Response:
+    headers = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    return httpx.options(url + path, headers=headers, verify=False)
+
+
+def cors(response: httpx.Response) -> list[tuple[str, str]]:
+    """The headers of a response that a browser reads for CORS."""
+    names = ("access-control-", "vary")
+    return sorted(each for each in response.headers.multi_items() if each[0].startswith(names))
+
+
+@pytest.mark.parametrize("origin", READERS)
+def test_pages_that_ollama_allows_may_ask_and_read(origin: str) -> None:
+    with serving(call(pieces=PIECES), chaos=Chaos(fail={503: 1.0})) as it:
+        response = preflight(it.url, origin)
+        assert (response.status_code, response.content) == (204, b"")
+        assert "content-length" not in response.headers
+        # As server 0.33.0 answers.
+        assert cors(response) == [
+            ("access-control-allow-headers", ALLOWED_HEADERS),
+            ("access-control-allow-methods", "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"),
+            ("access-control-allow-origin", origin),
+            ("access-control-max-age", "43200"),
+            ("vary", "Access-Control-Request-Headers"),
+            ("vary", "Access-Control-Request-Method"),
+            ("vary", "Origin"),
+        ]
+        assert cors(preflight(it.url, origin, "/unheard/of")) == cors(response)
+        assert it.outcomes(2) == ["made up"] * 2
+
+
+def test_every_response_may_be_read_by_them() -> None:
+    readable = [("access-control-allow-origin", "http://localhost:3000"), ("vary", "Origin")]
+    headers = {"origin": "http://localhost:3000"}
+    with serving(call(pieces=PIECES)) as it, httpx.Client(verify=False, headers=headers) as client:
+        responses = [
+            client.post(f"{it.url}/api/chat", json=chat()),
+            client.post(f"{it.url}/api/chat", json=chat("not in the log")),
+            client.post(f"{it.url}/api/chat", json=asked(1_048_576)),
+            client.get(it.url),
+        ]
+    assert [each.status_code for each in responses] == [200, 501, 413, 200]
+    assert [cors(each) for each in responses] == [readable] * 4
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+@pytest.mark.parametrize("allowed", [[], ["replay.example.com"]])
+def test_pages_of_others_may_neither_ask_nor_read(origin: str, allowed: list[str]) -> None:
+    with serving(call(pieces=PIECES), allowed_hosts=allowed) as it:
+        responses = [
+            preflight(it.url, origin),
+            httpx.post(f"{it.url}/api/chat", json=chat(), headers={"origin": origin}),
+            httpx.get(f"{it.url}/api/tags", headers={"origin": origin}),
+        ]
+        assert [each.status_code for each in responses] == [403] * 3
+        assert [cors(each) for each in responses] == [[]] * 3
+        assert it.outcomes(3) == ["rejected"] * 3
+
+
+@pytest.mark.parametrize("origin", [*FOREIGN, *UNREAD])
+def test_to_answer_any_host_lets_no_other_page_read(origin: str) -> None:
+    with serving(call(pieces=PIECES), allowed_hosts=["*"]) as it:
+        assert cors(preflight(it.url, origin)) == []
+        response = httpx.post(f"{it.url}/api/chat", json=chat(), headers={"origin": origin})
+        assert (response.status_code, cors(response)) == (200, [])
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:1", None])
+def test_who_is_of_the_same_origin_or_no_page_needs_no_headers(origin: str | None) -> None:
+    with serving(call(pieces=PIECES)) as it:
+        headers = {"host": "localhost:1"} | ({"origin": origin} if origin else {})
+        assert cors(httpx.post(f"{it.url}/api/chat", json=chat(), headers=headers)) == []
+        assert httpx.options(f"{it.url}/api/chat", headers=headers).status_code == 501
+
+
+def test_a_page_under_a_foreign_name_may_not_read_whatever_its_origin() -> None:
+    headers = {"host": "evil.example", "origin": "http://localhost:3000"}
+    with serving(call(pieces=PIECES)) as it:
+        assert httpx.options(f"{it.url}/api/chat", headers=headers).status_code == 403
+        assert httpx.get(f"{it.url}/api/tags", headers=headers).json() == HOST_REFUSED
+
+
+# --- who may ask, and how much ----------------------------------------------------------------
+
+
 def test_a_name_can_be_allowed() -> None:
     with serving(call(pieces=PIECES), allowed_hosts=["replay.example.com"]) as it:
         assert raw(it.url, headers={"host": "replay.example.com:80"})[0] == 200
