@@ -21,7 +21,8 @@ _DESCRIPTION = """\
 Answers on a port as the logged server did, byte for byte and with the logged timing, so that
 any Ollama client can run against a log. A request that is not in the log gets status 501, and the
 nearest logged request is printed here. --fail, --cut, --error and --slow inject faults, to test
-how a client handles them.
+how a client handles them. The version, the list of models, and of a logged model its description
+and its loading are made up if the log has none, so that `ollama run` works.
 
 Everyone who reaches the port can ask for what the log holds, so it listens on this machine only,
 unless --listen says otherwise, and refuses names that a website could point at it.

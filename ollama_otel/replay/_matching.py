@@ -115,6 +115,10 @@ class CallIndex:
         """Number of calls that can be played."""
         return sum(map(len, self._playable.values()))
 
+    def holds(self, asked: CanonicalRequest) -> bool:
+        """Whether the log has a call with this request that can be played."""
+        return asked.key in self._playable
+
     def knows(self, method: str, path: str) -> bool:
         """Whether the log has a call of this route."""
         asked = canonical_request(method, path, None)

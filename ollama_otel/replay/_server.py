@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -32,10 +32,11 @@ from ollama_otel._asgi import (
 )
 from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
-from ollama_otel._wire.dialect import Dialect, MadeUp
+from ollama_otel._wire.dialect import Capability, Dialect, LoggedModel, MadeUp
 from ollama_otel._wire.endpoints import DIALECTS, dialect_of, find_endpoint
 from ollama_otel._wire.model_names import full_name
 from ollama_otel.errors import ReplayEndedError, ReplayMissError
+from ollama_otel.records import CallStart
 from ollama_otel.redaction import Redactor
 from ollama_otel.replay._canonical import CanonicalRequest, canonical_request
 from ollama_otel.replay._chaos import Chaos, FaultSequence, InjectedFault
@@ -52,8 +53,8 @@ ServedOutcome = Literal["played", "broken off", "left", "missed", "refused", "ma
 
 `played`: to its logged end; `broken off`: the connection was closed, as logged or as an injected
 fault; `left`: the client disconnected; `missed`: not in the log; `refused`: an injected fault;
-`made up`: not in the log, but clients need it (`/`, the version, the models, a preflight of a
-browser); `rejected`: its host
+`made up`: not in the log, but clients need it (`/`, the version, the models,
+the description and the loading of a logged model, a preflight of a browser); `rejected`: its host
 or origin is not allowed, or its body is too large or too slow.
 """
 
@@ -172,17 +173,21 @@ class ReplayApp:
     @cached_property
     def models(self) -> tuple[str, ...]:
         """The names of the models that responded in the log, each with its tag."""
-        names = sorted(
-            {
-                call.start.request.model
-                for call in self.index.calls
-                if call.start.request.model
-                and call.start.endpoint.moves_model
-                and call.record is not None
-                and (call.record.http_status or _FIRST_ERROR) < _FIRST_ERROR
-            }
+        return tuple(model.name for model in self._models)
+
+    @cached_property
+    def _models(self) -> tuple[LoggedModel, ...]:
+        used: dict[str, set[Capability]] = {}
+        for call in self.index.calls:
+            start, record = call.start, call.record
+            was_answered = (
+                record is not None and (record.http_status or _FIRST_ERROR) < _FIRST_ERROR
+            )
+            if start.request.model and start.endpoint.moves_model and was_answered:
+                used.setdefault(full_name(start.request.model), set()).update(_used(start))
+        return tuple(
+            LoggedModel(name=name, capabilities=tuple(sorted(used[name]))) for name in sorted(used)
         )
-        return tuple(dict.fromkeys(map(full_name, names)))
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
@@ -273,12 +278,28 @@ class ReplayApp:
 
     def _made_up(self, asked: CanonicalRequest) -> MadeUp | None:
         """Return a made-up response for a client's side request that is not in the log."""
+        if self.index.holds(asked):
+            return None
         method, path = asked.method, asked.path
-        for dialect in DIALECTS.values():
-            document = dialect.made_up(method, path, self.models)
-            if document is not None and not self.index.knows(method, path):
-                return document
-        return None
+        body = asked.body if isinstance(asked.body, Mapping) else {}
+        endpoint = find_endpoint(method, path)
+        documents = (
+            dialect.made_up(method, path, endpoint, body, self._models)
+            for dialect in DIALECTS.values()
+        )
+        return next((document for document in documents if document is not None), None)
+
+
+def _used(start: CallStart) -> Iterator[Capability]:
+    """Yield the capabilities of a model that a request uses."""
+    request = start.request
+    yield "embedding" if start.endpoint.response == "embedding" else "completion"
+    if request.think:
+        yield "thinking"
+    if request.tools:
+        yield "tools"
+    if request.image_count:
+        yield "vision"
 
 
 def _error(dialect: Dialect, text: str) -> MadeUp:

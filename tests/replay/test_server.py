@@ -459,6 +459,66 @@ def test_what_clients_ask_on_the_side_is_answered_without_a_log() -> None:
         assert it.outcomes(6) == [*["made up"] * 5, "missed"]
 
 
+LOADED = {"model": "m:latest", "done": True, "done_reason": "load"}
+UNLOADED = {**LOADED, "done_reason": "unload"}
+SPOKEN = {"message": {"role": "assistant", "content": ""}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer"),
+    [
+        ("/api/generate", {"model": "m"}, {**LOADED, "response": ""}),
+        ("/api/generate", {"model": "m:latest", "prompt": ""}, {**LOADED, "response": ""}),
+        ("/api/generate", {"model": "m", "keep_alive": 0}, {**UNLOADED, "response": ""}),
+        ("/api/chat", {"model": "m", "messages": [], "stream": True}, {**LOADED, **SPOKEN}),
+        ("/api/chat", {"model": "m", "keep_alive": "0s"}, {**UNLOADED, **SPOKEN}),
+        ("/api/embed", {"model": "m"}, {"model": "m:latest", "embeddings": []}),
+        ("/api/embeddings", {"model": "m", "prompt": ""}, {"embedding": []}),
+    ],
+)
+def test_to_load_a_logged_model_is_made_up(
+    path: str, body: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    with serving(call()) as it:
+        response = httpx.post(it.url + path, json=body, verify=False)
+        made_up = response.json()
+        made_up.pop("created_at", None)
+        assert (response.status_code, made_up) == (200, answer)
+        # Of no other model: it may not exist.
+        assert httpx.post(it.url + path, json={**body, "model": "other"}).status_code == 501
+        assert it.outcomes(2) == ["made up", "missed"]
+
+
+def test_the_description_of_a_logged_model_says_that_it_is_made_up() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    calls = [
+        call(),
+        call(chat("again", tools=[tool], think=True), at=1.0),
+        call(chat("refused", images=["aGk="]), at=2.0, http_status=400, outcome="failed"),
+        call({"model": "e", "input": "x"}, path="/api/embed", at=3.0),
+    ]
+    with serving(*calls) as it, ollama.Client(it.url) as client:
+        shown = client.show("m")
+        assert shown.capabilities == ["completion", "thinking", "tools"]
+        assert shown.details is not None
+        assert shown.details.family == "not-in-the-log"
+        assert shown.details.parameter_size == "not-in-the-log"
+        assert client.show("e:latest").capabilities == ["embedding"]
+        with pytest.raises(ollama.ResponseError, match="has no answer in the log"):
+            client.show("other")
+        assert it.outcomes(3) == ["made up", "made up", "missed"]
+
+
+def test_what_the_log_has_of_a_load_or_a_description_comes_from_the_log() -> None:
+    load = call({"model": "m"}, [(0.1, b'{"from":"log"}')], path="/api/generate")
+    shown = call({"model": "m"}, [(0.1, b'{"from":"log"}')], path="/api/show", at=1.0)
+    with serving(load, shown) as it:
+        for path in ("/api/generate", "/api/show"):
+            found = httpx.post(it.url + path, json={"model": "m"}, verify=False)
+            assert found.json() == {"from": "log"}
+        assert it.outcomes(2) == ["played"] * 2
+
+
 def test_the_models_are_those_that_answered() -> None:
     refused = call(chat(model="nope"), http_status=404, outcome="failed")
     calls = [call(), call(chat(model="m:latest"), at=1.0), call(chat(model="u/x:1b"), at=2.0)]
