@@ -37,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         *("--listen", "-l"),
         type=place_to_listen,
         default="127.0.0.1:11500",
-        metavar="HOST:PORT",
-        help="where to listen; port 0 picks a free one (default: %(default)s)",
+        metavar="[HOST:]PORT",
+        help="where to listen, or a port of this machine; port 0 picks a free one "
+        "(default: %(default)s)",
     )
     add(
         "--allow-host",

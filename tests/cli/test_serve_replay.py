@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from ollama_otel._cli import main
+from ollama_otel._cli.arguments import place_to_listen
 from ollama_otel._cli.http_server import serve
 from ollama_otel.replay import ReplayApp
 from tests.replay.recorded import chat, lines, write
@@ -287,6 +288,21 @@ def wait_until_served(place: str) -> None:
     pytest.fail("nothing was served")
 
 
+@pytest.mark.parametrize("form", ["{}", ":{}", "127.0.0.1:{}"])
+def test_a_port_alone_is_one_of_this_machine(
+    log: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve-replay", str(log), "--listen", form.format(port)]) == 2
+    assert f"cannot listen at 127.0.0.1:{port}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("free", ["0", ":0", "localhost:0"])
+def test_port_0_is_a_free_one_in_every_form(free: str) -> None:
+    assert place_to_listen(free).port == 0
+
+
 # --- what cannot be -------------------------------------------------------------------------
 
 
@@ -333,7 +349,8 @@ def test_values_that_cannot_be_are_told_in_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--listen", "127.0.0.1:port"], "expected HOST:PORT such as 127.0.0.1:11500"),
+        (["--listen", "127.0.0.1:port"], "expected HOST:PORT such as 127.0.0.1:11500, or a port"),
+        (["--listen", "99999"], "expected HOST:PORT such as 127.0.0.1:11500, or a port"),
         (["--fail", "503"], "expected STATUS=SHARE such as 503=0.1, found '503'"),
         (["--fail", "x=0.1"], "expected STATUS=SHARE such as 503=0.1, found 'x=0.1'"),
     ],
