@@ -32,7 +32,7 @@ unless --listen says otherwise, and refuses names that a website could point at 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     add = parser.add_argument
-    add("log", metavar="LOG", help="a replay log, a folder of them, or a cassette")
+    add("log", metavar="LOG", help="a replay log, a cassette, or a folder of them")
     add(
         *("--listen", "-l"),
         type=place_to_listen,
