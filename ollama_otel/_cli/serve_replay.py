@@ -13,6 +13,7 @@ from ollama_otel._display import visible, visible_line
 from ollama_otel._wire.address import Address
 from ollama_otel.errors import ReplayError, SettingsError
 from ollama_otel.replay._chaos import Chaos
+from ollama_otel.replay._matching import CallIndex
 from ollama_otel.replay._server import ReplayApp, Served
 
 __all__ = ["add_arguments", "run"]
@@ -103,8 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not app.index.playable_count:
         raise ReplayError(
-            f"no call of {arguments.log} can be played ({len(app.index.calls)} in all): "
-            "record with replay_bodies=True"
+            f"no call of {arguments.log} can be played ({len(app.index.calls)} in all)"
+            + "".join(f"\n  {line}" for line in _left_out(app.index))
         )
     with _listening(arguments.listen) as listener:
         host, port = listener.getsockname()[:2]
@@ -134,9 +135,15 @@ def _start_lines(app: ReplayApp, place: Address) -> Iterator[str]:
     left_out = len(index.calls) - index.playable_count
     aside = f" ({left_out} more cannot be played)" if left_out else ""
     yield f"Serving {plural(index.playable_count, 'call')}{aside} of {index.name} at {place.url}"
+    yield from _left_out(index)
     yield f"Models: {visible_line(', '.join(app.models)) or 'none'}"
     yield f"Use it:  OLLAMA_HOST={place.connectable.removeprefix('http://')} with any client"
     yield "Stop it: Ctrl-C"
+
+
+def _left_out(index: CallIndex) -> Iterator[str]:
+    for obstacle, calls in index.obstacles.items():
+        yield f"Left out {plural(calls, 'call')}: {'it' if calls == 1 else 'each'} {obstacle}"
 
 
 def _served_line(served: Served) -> str:
