@@ -75,14 +75,14 @@ class Admission:
     def _admits_origin(self, origin: str, host: str | None) -> bool:
         try:
             parts = urlsplit(origin)
+            _ = parts.port
             name = _normal(parts.hostname or "")
         except ValueError:
             return False
         if parts.scheme not in _WEB:
             # Such as `app://` or `file://`; a sandboxed page sends `null`, which has no scheme.
             return bool(parts.scheme)
-        is_this_machine = name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
-        return is_this_machine or name == host or name in self._hosts
+        return _is_this_machine(name) or name == host or name in self._hosts
 
 
 def _host_name(header: str) -> str | None:
@@ -112,6 +112,12 @@ def _is_local(name: str) -> bool:
 @cache
 def _machine() -> str:
     return _normal(socket.gethostname())
+
+
+def _is_this_machine(name: str) -> bool:
+    """Whether a page under this name was served by the browser's own machine."""
+    is_local_name = name in {"localhost", "0.0.0.0"} or name.endswith(".localhost")  # noqa: S104
+    return is_local_name or _is_loopback(name)
 
 
 def _is_loopback(address: str) -> bool:

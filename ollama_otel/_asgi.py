@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "BodyTooLargeError",
     "Event",
+    "Header",
     "Receive",
     "Send",
     "abort_connection",

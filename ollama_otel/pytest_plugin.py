@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_fixture_setup",
+    "pytest_load_initial_conftests",
     "pytest_runtest_call",
     "pytest_runtest_makereport",
     "pytest_runtest_setup",
@@ -37,6 +39,7 @@ _MARKER: Final = (
 )
 _NAME: Final = "ollama_replay"
 _BY_MARKER: Final = "_ollama_replay_by_marker"
+_RECORD: Final = "--ollama-record"
 _MODES: Final = ("once", "all", "none")
 _LONGEST_NAME: Final = 100
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_\-]+")
@@ -55,21 +58,46 @@ class ReplayedTest:
 class _Run:
     """The state of one test with a cassette."""
 
-    def __init__(self) -> None:
+    def __init__(self, test: str, path: Path, *, is_recording: bool) -> None:
         self.has_passed = False
+        self._test = test
+        self._path = path
+        self._is_recording = is_recording
         self.misses: Sequence[Exception] = ()
         self._reported = 0
 
     def explain(self, error: BaseException) -> None:
         """Add the misses to an error that they may have caused."""
-        for miss in self._unreported():
+        misses = self._unreported()
+        for miss in misses:
             if miss is not error:
                 error.add_note(str(miss))
+        if misses:
+            error.add_note(self._how_to_record_again())
 
     def fail_on_misses(self) -> None:
         """Fail the test for misses that were not reported yet."""
         if misses := self._unreported():
-            pytest.fail("\n".join(map(str, misses)), pytrace=False)
+            pytest.fail("\n".join([*map(str, misses), self._how_to_record_again()]), pytrace=False)
+
+    def why_not_recorded(self, error: BaseException | None) -> str | None:
+        """Return what a failure means for the cassette; None if the test was not recorded."""
+        if not self._is_recording:
+            return None
+        kept = "stays as it was" if self._path.exists() else "is not written"
+        text = (
+            "The test was recorded: its Ollama calls went to the server. "
+            f"As it failed, its cassette {self._path} {kept}."
+        )
+        if _found_no_server(error):
+            text += (
+                " There is no server: start Ollama to record, or get the cassette; with a cassette "
+                "the test needs no server."
+            )
+        return text
+
+    def _how_to_record_again(self) -> str:
+        return f"To record the cassette again: {_command('all', self._test)}"
 
     def _unreported(self) -> Sequence[Exception]:
         misses = self.misses[self._reported :]
@@ -146,11 +174,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the command line."""
     group = parser.getgroup("ollama_otel", "Ollama calls from cassettes")
     group.addoption(
-        "--ollama-record",
+        _RECORD,
         nargs="?",
         const="all",
         metavar="MODE",
-        type=_mode,
         help="once: record if there is no cassette (default); all: record again (also without "
         "MODE); none: never record (default if CI is set)",
     )
@@ -161,18 +188,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def _mode(text: str) -> str:
-    if text not in _MODES:
-        # argparse takes the next argument as the option's value.
-        raise pytest.UsageError(
-            f"--ollama-record: expected one of {', '.join(_MODES)}, found {text!r}; to record "
-            "again, write --ollama-record=all"
-        )
-    return text
+def pytest_load_initial_conftests(args: list[str]) -> None:
+    """Let a path follow `--ollama-record`, which argparse would take as the option's value."""
+    for number, (option, value) in enumerate(pairwise(args)):
+        is_path = Path(value.partition("::")[0]).exists()
+        if option == _RECORD and value not in _MODES and is_path:
+            args[number] = f"{_RECORD}=all"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and check the options."""
+    mode = config.getoption(_RECORD)
+    if mode is not None and mode not in _MODES:
+        raise pytest.UsageError(
+            f"{_RECORD}: expected one of {', '.join(_MODES)}, or a path of tests, found {mode!r}"
+        )
     config.addinivalue_line("markers", _MARKER)
 
 
@@ -238,11 +268,15 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note whether a test has passed: a failed test writes no cassette."""
+    """Note whether a test has passed: a failed test writes no cassette, and its report says so."""
     report = yield
     run = item.stash.get(_RUN, None)
     if call.when == "call" and run is not None:
         run.has_passed = report.passed
+    if run is not None and report.failed and call.when != "teardown":
+        error = None if call.excinfo is None else call.excinfo.value
+        if text := run.why_not_recorded(error):
+            report.sections.append(("Ollama cassette", text))
     return report
 
 
@@ -261,11 +295,11 @@ def ollama_replay(request: pytest.FixtureRequest) -> Iterator[ReplayedTest]:
     options = _options(request.node)
     path = _cassette_path(request.node, options)
     _check_owner(request.node, path)
-    mode = request.config.getoption("--ollama-record") or ("none" if _is_ci() else "once")
+    mode = request.config.getoption(_RECORD) or ("none" if _is_ci() else "once")
     is_recording = mode == "all" or (mode == "once" and not path.exists())
     if not is_recording and not path.exists():
         pytest.fail(_how_to_record(request.node, path), pytrace=False)
-    run = request.node.stash[_RUN] = _Run()
+    run = request.node.stash[_RUN] = _Run(request.node.nodeid, path, is_recording=is_recording)
     # It is None if the test asks for this fixture while it runs.
     if early := request.config.stash.get(_EARLY, None):
         early.stop()
@@ -373,11 +407,27 @@ def _is_ci() -> bool:
     return os.environ.get("CI", "").strip().lower() not in {"", "0", "false"}
 
 
-def _how_to_record(node: pytest.Item, path: Path) -> str:
-    from ollama_otel._display import shell_command  # noqa: PLC0415 - only for such a test
+def _found_no_server(error: BaseException | None) -> bool:
+    """Whether an error says that nothing listens where a client expected Ollama."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        # The official client raises Python's own error, and httpx one of this name.
+        if isinstance(error, ConnectionError) or type(error).__name__ == "ConnectError":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
+
+def _how_to_record(node: pytest.Item, path: Path) -> str:
     return (
         f"expected a cassette at {path}, found none, and recording is off (CI is set, or "
         "--ollama-record=none). Record it where Ollama runs, and commit it:\n"
-        f"  {shell_command(['pytest', '--ollama-record=once', node.nodeid])}"
+        f"  {_command('once', node.nodeid)}"
     )
+
+
+def _command(mode: str, test: str) -> str:
+    from ollama_otel._display import shell_command  # noqa: PLC0415 - only for such a test
+
+    return shell_command(["pytest", f"{_RECORD}={mode}", test])

@@ -248,7 +248,11 @@ def test_a_request_that_differs_fails_with_the_nearest_one(project: Project) -> 
     result = project.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*ReplayMissError*", "*messages?0?.content: logged 'Hello', asked 'Goodbye'*"]
+        [
+            "*ReplayMissError*",
+            "*messages?0?.content: logged 'Hello', asked 'Goodbye'*",
+            "*To record the cassette again: pytest --ollama-record=all test_app.py::test_chat*",
+        ]
     )
 
 
@@ -273,6 +277,7 @@ def test_chat(ollama_replay):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*POST /api/chat*has no answer*"])
     assert result.stdout.str().count("has no answer") <= 2
+    assert "pytest --ollama-record=all test_app.py::test_chat" in result.stdout.str()
 
 
 def test_a_miss_in_a_fixtures_end_is_an_error(project: Project) -> None:
@@ -314,8 +319,47 @@ class TestCase(unittest.TestCase):
         self.fail()
 """
     )
-    project.run().assert_outcomes(failed=1)
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*As it failed, its cassette *test_it.json is not written.*"])
     assert project.cassettes() == {}
+
+
+@pytest.mark.parametrize("client", ["ollama_otel.Client", "ollama.Client", "httpx.Client"])
+def test_without_a_server_the_first_run_says_that_it_records(project: Project, client: str) -> None:
+    ask = "client.get(URL + '/api/tags')" if client.startswith("httpx") else "client.list()"
+    arguments = "" if client.startswith("httpx") else "URL"
+    project.write(
+        f"@pytest.mark.ollama_replay\ndef test_it():\n"
+        f"    with {client}({arguments}) as client:\n        {ask}\n"
+    )
+    project.leave()
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*test_it.json is not written.*There is no server: start Ollama to record*"]
+    )
+
+
+@pytest.mark.parametrize("end", ["assert 0", "pytest.fail('no')", "raise SystemExit"])
+def test_a_failing_test_says_that_it_leaves_no_cassette(project: Project, end: str) -> None:
+    project.write(CHAT + f"        {end}\n")
+    text = project.run().stdout.str()
+    assert text.count("As it failed, its cassette ") == 1
+    assert "There is no server" not in text
+    project.write(CHAT)
+    assert "The test was recorded" not in project.run().stdout.str()
+    # It plays now, and what fails is not the recording.
+    project.write(CHAT + f"        {end}\n")
+    assert "The test was recorded" not in project.run().stdout.str()
+    assert "test_chat.json stays as it was." in project.run("--ollama-record").stdout.str()
+
+
+def test_a_skipped_test_says_nothing_of_recording(project: Project) -> None:
+    project.write(CHAT + "        pytest.skip('no')\n")
+    result = project.run("-rs")
+    result.assert_outcomes(skipped=1)
+    assert "The test was recorded" not in result.stdout.str()
 
 
 def test_recording_anew_replaces_the_cassette_only_if_the_test_passes(project: Project) -> None:
@@ -359,11 +403,24 @@ def test_in_ci_a_cassette_can_be_recorded_on_demand(
     project.run().assert_outcomes(passed=1)
 
 
-def test_a_wrong_mode_is_told(project: Project) -> None:
+@pytest.mark.parametrize("arguments", [["--ollama-record=alll"], ["--ollama-record", "alll"]])
+def test_a_wrong_mode_is_told(project: Project, arguments: list[str]) -> None:
     project.write(CHAT)
-    result = project.run("--ollama-record", "test_app.py")
+    result = project.run(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*expected one of once, all, none*--ollama-record=all*"])
+    result.stderr.fnmatch_lines(["*expected one of once, all, none, or a path*found 'alll'*"])
+
+
+@pytest.mark.parametrize("path", ["test_app.py", "test_app.py::test_chat", "."])
+def test_a_path_may_follow_the_option_to_record(project: Project, path: str) -> None:
+    project.write(CHAT)
+    project.write(CHAT, name="test_other")
+    project.run().assert_outcomes(passed=2)
+    passed = 2 if path == "." else 1
+    project.run("--ollama-record", path).assert_outcomes(passed=passed)
+    assert project.asked == 2 + passed
+    project.run("--ollama-record", "none", path).assert_outcomes(passed=passed)
+    assert project.asked == 2 + passed
 
 
 def test_calls_that_are_no_longer_made_fail_a_strict_run_only(project: Project) -> None:

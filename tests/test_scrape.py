@@ -408,6 +408,8 @@ tell([text[:15].decode(), len(value(fetched(telemetry), "target_info"))])
         ("[::1]:9464", ("::1", 9464)),
         ("metrics.local:0", ("metrics.local", 0)),
         (":9464", ("localhost", 9464)),
+        ("9464", ("localhost", 9464)),
+        ("0", ("localhost", 0)),
     ],
 )
 def test_a_place_is_read(text: str, place: tuple[str, int]) -> None:
@@ -415,7 +417,7 @@ def test_a_place_is_read(text: str, place: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "9464", "host", "http://host:1", "host:1/metrics", "host:x", "h:99999", "***@h:1"]
+    "text", ["", "99999", "host", "http://host:1", "host:1/metrics", "host:x", "h:99999", "***@h:1"]
 )
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(

@@ -7,7 +7,7 @@ import os
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
-from ollama_otel._wire.address import Address, parse_host
+from ollama_otel._wire.address import Address, parse_host, with_colon
 from ollama_otel.errors import SettingsError
 
 __all__ = [
@@ -67,14 +67,15 @@ def address(text: str) -> Address:
 
 
 def place_to_listen(text: str) -> Address:
-    """Parse an address to listen at; port 0 is any free one."""
+    """Parse an address to listen at, or a port of this machine; port 0 is any free one."""
+    full = with_colon(text)
     try:
-        place = parse_host(text)
+        place = parse_host(full)
         # `parse_host` reads addresses of clients, for which port 0 is the default port.
-        port = 0 if text.endswith(":0") else place.port
+        port = 0 if full.endswith(":0") else place.port
     except ValueError:
         raise ArgumentTypeError(
-            f"expected HOST:PORT such as 127.0.0.1:11500, found {text!r}"
+            f"expected HOST:PORT such as 127.0.0.1:11500, or a port, found {text!r}"
         ) from None
     return Address(scheme="http", host=place.host, port=port, path="")
 

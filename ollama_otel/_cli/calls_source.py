@@ -32,8 +32,8 @@ def add_source(parser: argparse.ArgumentParser, *, whole: bool = False) -> None:
     parser.add_argument(
         "source",
         metavar="LOG",
-        help="a log, a folder of logs, a cassette, or the URL of a ClickHouse server "
-        "with the collector's spans",
+        help="a log, a cassette, a folder of them, or the URL of a ClickHouse "
+        "server with the collector's spans",
     )
     chosen = parser.add_argument_group("which calls")
     chosen.add_argument(

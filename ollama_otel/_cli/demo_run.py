@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Timer
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final, Literal
 
 import httpx
@@ -33,6 +33,7 @@ from ollama_otel._log.reader import read
 from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter, otlp_protocols
 from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
 from ollama_otel._telemetry.instruments import all_instruments
+from ollama_otel._telemetry.residency import residency_of
 from ollama_otel._wire.address import Address
 from ollama_otel.analysis import open_log, report
 from ollama_otel.client import Client
@@ -155,6 +156,8 @@ class DemoRun:
     def send(self) -> Delivery:
         """End the trace and send all telemetry, if a collector is configured."""
         self._memory.root.end()
+        if self._sender.endpoints:
+            self._memory.wait_for_poll()
         return Delivery(
             trace_id=trace.format_trace_id(self._memory.root.get_span_context().trace_id),
             endpoints=self._sender.endpoints,
@@ -289,6 +292,15 @@ class _Memory:
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
         return _Keeper(self.records)
+
+    def wait_for_poll(self) -> None:
+        """Wait until a poll has seen a model in memory; a demo may be shorter than an interval."""
+        if not self._settings.residency:
+            return
+        servers = residency_of(self._settings).servers
+        deadline = monotonic() + 4 * _POLLED_EVERY
+        while monotonic() < deadline and not any(server.models for server in servers()):
+            sleep(_POLLED_EVERY / 10)
 
     def close(self) -> None:
         """Shut down the providers and close the log."""

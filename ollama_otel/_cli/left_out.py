@@ -14,8 +14,8 @@ _LEFT_OUT: Final[Mapping[LeftOut, str]] = {
     "not_inference": ": only inference is sent",
     "redirected": " that was redirected: the call that followed is sent",
     "auth_round": " that the client's auth sent again: the call that followed is sent",
-    "no_body": " without a body in the log",
-    "images": " without its images in the log",
+    "no_body": " without a body in the log: record with replay_bodies=True",
+    "images": " without its images in the log: record with replay_media=True",
     "redacted": " with redacted text; `--redacted` sends it anyway",
 }
 

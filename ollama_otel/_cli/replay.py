@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -33,9 +33,11 @@ from ollama_otel._cli.units import seconds
 from ollama_otel._display import shell_command
 from ollama_otel._log.reader import read
 from ollama_otel._telemetry import first_call
+from ollama_otel._wire.model_names import key_of
 from ollama_otel.errors import ReplayError
 from ollama_otel.replay._rerun import RerunProgress, rerun
 from ollama_otel.replay._rerun_plan import RerunPlan, plan_rerun
+from ollama_otel.replay._substitution import check_replaced
 
 __all__ = ["add_arguments", "run"]
 
@@ -50,9 +52,9 @@ an interruption.
 """
 _EPILOG = """\
 exit status:
-  0    every call was sent, however it ended
-  1    some calls reached no server; the same command sends them again
-  2    the log cannot be read, or no server answers at the start
+  0    every call was sent, and not all failed
+  1    some calls reached no server, the same command sends them again; or every call failed
+  2    the log cannot be read, no server answers at the start, or it does not have a new model
   130  interrupted
 """
 
@@ -62,7 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("log", type=Path, metavar="LOG", help="a log with bodies")
     add_host(parser)
-    parser.add_argument("--model", metavar="NAME", help="use this model instead")
+    parser.add_argument(
+        "--model",
+        type=_replacement,
+        action="append",
+        default=[],
+        metavar="[OLD=]NEW",
+        help="use this model instead, or only instead of OLD; may be repeated",
+    )
     parser.add_argument(
         "--out", type=new_file, metavar="FILE", help="the new log (default: LOG.replayed.jsonl)"
     )
@@ -89,8 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
     # The variables are those of the user's apps.
     first_call.expect_no_sdk()
     console = console_for_text(sys.stdout, no_color=arguments.no_color)
+    calls = list(read(log))
+    check_replaced((old for old, _ in arguments.model if old is not None), calls)
     plan = plan_rerun(
-        read(log),
+        calls,
         out=arguments.out or _default_out(log),
         limit=arguments.limit,
         redacted=arguments.redacted,
@@ -108,7 +119,28 @@ def run(arguments: argparse.Namespace) -> int:
     progress = _send(plan, url, arguments, console)
     for line in _lines_after(progress, log, plan.out):
         console.print(line, soft_wrap=True)
-    return 1 if progress.unreachable else 0
+    has_all_failed = 0 < progress.ended == progress.failed
+    return 1 if progress.unreachable or has_all_failed else 0
+
+
+def _new_models(
+    plan: RerunPlan, replacements: Sequence[tuple[str | None, str]]
+) -> str | Mapping[str, str] | None:
+    """Return the new models: a name without an old one is for all that no other one names."""
+    single = {key_of(old): new for old, new in replacements if old is not None}
+    default = next((new for old, new in reversed(replacements) if old is None), None)
+    if default is None or not single:
+        return single or default
+    logged = (key_of(call.start.request.model or "") for call in plan.calls)
+    return dict.fromkeys(logged, default) | single
+
+
+def _replacement(text: str) -> tuple[str | None, str]:
+    """Parse `NEW` or `OLD=NEW`."""
+    old, separator, new = text.rpartition("=")
+    if not new or (separator and not old):
+        raise argparse.ArgumentTypeError(f"expected NEW or OLD=NEW, found {text!r}")
+    return old or None, new
 
 
 def _check_bodies(plan: RerunPlan, log: Path) -> None:
@@ -132,14 +164,14 @@ def _send(
         def show(progress: RerunProgress) -> None:
             nonlocal latest
             latest = progress
-            bar.update(task, completed=progress.ended, failed=progress.failed)
+            bar.update(task, total=progress.total, completed=progress.ended, failed=progress.failed)
 
         try:
             return asyncio.run(
                 rerun(
                     plan,
                     host=url,
-                    model=arguments.model,
+                    model=_new_models(plan, arguments.model),
                     concurrency=arguments.concurrency,
                     speed=arguments.speed,
                     media=arguments.media,
@@ -174,7 +206,15 @@ def _lines_before(plan: RerunPlan, url: str, pace: str) -> Iterator[str]:
 
 
 def _lines_after(progress: RerunProgress, log: Path, out: Path) -> Iterator[str]:
-    yield f"{plural(progress.ended, 'call')} ended, {progress.failed} failed."
+    if progress.unsuited:
+        yield (
+            f"Not sent {plural(progress.unsuited, 'call')} that the new model is not made for, "
+            "such as embeddings to a chat model: --model OLD=NEW names another model for them."
+        )
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(progress.failures.items()))
+    yield f"{plural(progress.ended, 'call')} ended, {progress.failed} failed" + (
+        f": {kinds}." if kinds else "."
+    )
     if progress.unreachable:
         calls = plural(progress.unreachable, "call")
         yield f"{calls} reached no server; the same command sends them again."

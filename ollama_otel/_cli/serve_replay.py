@@ -13,6 +13,7 @@ from ollama_otel._display import visible, visible_line
 from ollama_otel._wire.address import Address
 from ollama_otel.errors import ReplayError, SettingsError
 from ollama_otel.replay._chaos import Chaos
+from ollama_otel.replay._matching import CallIndex
 from ollama_otel.replay._server import ReplayApp, Served
 
 __all__ = ["add_arguments", "run"]
@@ -21,7 +22,8 @@ _DESCRIPTION = """\
 Answers on a port as the logged server did, byte for byte and with the logged timing, so that
 any Ollama client can run against a log. A request that is not in the log gets status 501, and the
 nearest logged request is printed here. --fail, --cut, --error and --slow inject faults, to test
-how a client handles them.
+how a client handles them. The version, the list of models, and of a logged model its description
+and its loading are made up if the log has none, so that `ollama run` works.
 
 Everyone who reaches the port can ask for what the log holds, so it listens on this machine only,
 unless --listen says otherwise, and refuses names that a website could point at it.
@@ -31,13 +33,14 @@ unless --listen says otherwise, and refuses names that a website could point at 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     add = parser.add_argument
-    add("log", metavar="LOG", help="a replay log, a folder of them, or a cassette")
+    add("log", metavar="LOG", help="a replay log, a cassette, or a folder of them")
     add(
         *("--listen", "-l"),
         type=place_to_listen,
         default="127.0.0.1:11500",
-        metavar="HOST:PORT",
-        help="where to listen; port 0 picks a free one (default: %(default)s)",
+        metavar="[HOST:]PORT",
+        help="where to listen, or a port of this machine; port 0 picks a free one "
+        "(default: %(default)s)",
     )
     add(
         "--allow-host",
@@ -101,8 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not app.index.playable_count:
         raise ReplayError(
-            f"no call of {arguments.log} can be played ({len(app.index.calls)} in all): "
-            "record with replay_bodies=True"
+            f"no call of {arguments.log} can be played ({len(app.index.calls)} in all)"
+            + "".join(f"\n  {line}" for line in _left_out(app.index))
         )
     with _listening(arguments.listen) as listener:
         host, port = listener.getsockname()[:2]
@@ -132,9 +135,15 @@ def _start_lines(app: ReplayApp, place: Address) -> Iterator[str]:
     left_out = len(index.calls) - index.playable_count
     aside = f" ({left_out} more cannot be played)" if left_out else ""
     yield f"Serving {plural(index.playable_count, 'call')}{aside} of {index.name} at {place.url}"
+    yield from _left_out(index)
     yield f"Models: {visible_line(', '.join(app.models)) or 'none'}"
     yield f"Use it:  OLLAMA_HOST={place.connectable.removeprefix('http://')} with any client"
     yield "Stop it: Ctrl-C"
+
+
+def _left_out(index: CallIndex) -> Iterator[str]:
+    for obstacle, calls in index.obstacles.items():
+        yield f"Left out {plural(calls, 'call')}: {'it' if calls == 1 else 'each'} {obstacle}"
 
 
 def _served_line(served: Served) -> str:

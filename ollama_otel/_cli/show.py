@@ -48,7 +48,9 @@ _MOST_IDS: Final = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
-    parser.add_argument("log", type=Path, metavar="LOG", help="a log, a folder of logs, a cassette")
+    parser.add_argument(
+        "log", type=Path, metavar="LOG", help="a log, a cassette, or a folder of them"
+    )
     parser.add_argument(
         "id", nargs="?", metavar="ID", help="the call to show: its id, or how the id begins or ends"
     )

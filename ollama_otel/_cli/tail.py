@@ -16,6 +16,7 @@ from ollama_otel._cli.event_line import event_line
 from ollama_otel._cli.terminal import console_for_tables
 from ollama_otel._display import shell_command
 from ollama_otel._log.cassette import is_cassette
+from ollama_otel._log.reader import log_files
 from ollama_otel._log.tail import LogTail
 from ollama_otel.errors import ReplayLogError
 
@@ -59,17 +60,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check_written(path: Path) -> None:
-    """Raise `ReplayLogError` if nobody writes to a file: a compressed log, or a cassette."""
+    """Raise `ReplayLogError` if nobody writes to it: a compressed log, or cassettes."""
     if path.suffix == ".gz":
         found = "a compressed one"
-    elif path.is_file() and is_cassette(path):
-        found = "a cassette"
+    elif _holds_only_cassettes(path):
+        found = "a folder of cassettes" if path.is_dir() else "a cassette"
     else:
         return
     raise ReplayLogError(
         f"expected a log that is being written, found {found}: use "
         f"{shell_command(['ollama-otel', 'show', str(path)])}"
     )
+
+
+def _holds_only_cassettes(path: Path) -> bool:
+    try:
+        return all(map(is_cassette, log_files(path)))
+    except (ReplayLogError, OSError):
+        # Nothing is there yet, or it is renamed just now.
+        return False
 
 
 def follow(

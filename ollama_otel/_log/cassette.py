@@ -170,8 +170,10 @@ def lines_of(log: Path) -> list[Lines]:
 # --- reading ------------------------------------------------------------------------------
 
 
-def read_cassette(path: Path) -> Iterator[RecordedCall]:
+def read_cassette(path: Path, *, ids_of: Path | None = None) -> Iterator[RecordedCall]:
     """Yield the calls of a cassette in their order.
+
+    Ids are unique in the file, or in the folder `ids_of`: then they begin with the file's name.
 
     Raises `ReplayLogError`, with file and line, if it is malformed or of a newer version, and
     OSError.
@@ -179,9 +181,10 @@ def read_cassette(path: Path) -> Iterator[RecordedCall]:
     content = path.read_bytes()
     calls = _calls(path, content)
     lines = _call_lines(content, len(calls))
+    prefix = "" if ids_of is None else f"{path.relative_to(ids_of).with_suffix('').as_posix()}-"
     for number, (call, line) in enumerate(zip(calls, lines, strict=True), 1):
         try:
-            recorded = _call(call, path, line)
+            recorded = _call(call, path, line, prefix)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ReplayLogError(
                 f"{path}, line {line}: expected call {number} in the format of a cassette, "
@@ -224,8 +227,9 @@ def _call_lines(content: bytes, count: int) -> Sequence[int]:
     return found if len(found) == count else [1] * count
 
 
-def _call(call: Mapping[str, Any], path: Path, line: int) -> RecordedCall:
+def _call(call: Mapping[str, Any], path: Path, line: int, prefix: str) -> RecordedCall:
     request, end = call["request"], call["end"]
+    request = {**request, "id": prefix + request["id"]}
     for half in (request, end or request):
         if half["v"] > log_format.VERSION:
             raise ReplayLogError(

@@ -7,8 +7,8 @@ import heapq
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -26,7 +26,7 @@ from ollama_otel._log.own_files import is_regular
 from ollama_otel._wire.lenient_json import LARGE, is_costly, parse_exactly
 from ollama_otel.errors import ReplayLogError
 
-__all__ = ["Skipped", "is_single_cassette", "log_files", "read"]
+__all__ = ["Skipped", "has_cassettes", "log_files", "read"]
 
 _log = logger()
 
@@ -135,26 +135,40 @@ def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Itera
     Of more than 20,000 calls that are open at the same time, or of 512 MiB of their lines, the
     oldest come earlier, as calls without an end; if their ends follow, these are skipped.
 
-    `path` is a file, with its archived files and those of other processes, a folder of such
-    files, or a cassette. `report` gets what was skipped, because a process was killed while it
-    wrote: once at the end of reading for each reason, with a count; by default these are logged as
-    warnings. Raises `ReplayLogError`: at once if there is no log, and while reading for a
-    malformed line.
+    `path` is a file, with its archived files and those of other processes, a cassette, or a
+    folder of such files; cassettes may be in its subfolders, too, where pytest writes them. The
+    calls of a folder's cassettes come last, file by file, and the names of their files are part of
+    their ids. `report` gets what was skipped, because a process was killed while it wrote: once at
+    the end of reading for each reason, with a count; by default these are logged as warnings.
+    Raises `ReplayLogError`: at once if there is no log, and while reading for a malformed line.
     """
-    files = log_files(Path(path))
-    if is_single_cassette(files):
+    base = Path(path)
+    files = log_files(base)
+    cassettes = list(filter(_is_cassette, files))
+    if not base.is_dir() and cassettes:
         return read_cassette(files[0])
-    return _calls(Path(path), report or (lambda skipped: _log.warning("%s", skipped)))
+    logged = _calls(base, report or (lambda skipped: _log.warning("%s", skipped)))
+    return _followed_by(cassettes, base, logged)
 
 
-def is_single_cassette(files: Sequence[Path]) -> bool:
-    """Whether a log is one cassette; raises `ReplayLogError` if it cannot be read."""
-    if len(files) != 1:
-        return False
-    try:
-        return is_cassette(files[0])
-    except PermissionError as error:
-        raise ReplayLogError(f"{files[0]}: cannot be read: {error.strerror}") from error
+def _followed_by(
+    cassettes: Iterable[Path], folder: Path, logged: Iterator[RecordedCall]
+) -> Iterator[RecordedCall]:
+    yield from logged
+    for file in cassettes:
+        yield from read_cassette(file, ids_of=folder)
+
+
+def has_cassettes(files: Iterable[Path]) -> bool:
+    """Whether one of a log's files is a cassette."""
+    return any(map(_is_cassette, files))
+
+
+def _is_cassette(file: Path) -> bool:
+    # What cannot be read is reported when it is opened as a log.
+    with suppress(OSError):
+        return is_cassette(file)
+    return False
 
 
 def log_files(path: Path) -> list[Path]:
@@ -164,14 +178,22 @@ def log_files(path: Path) -> list[Path]:
         files = sorted(filter(is_regular, found))
         # If a process was killed while it compressed a file, the gzip is complete.
         files = [file for file in files if not file.with_name(f"{file.name}.gz").exists()]
+        files += _cassettes(path)
     else:
         files = files_of(base_of(path))
     if not files:
         raise ReplayLogError(
-            f"expected a replay log or a folder with logs at {path}, found none: "
+            f"expected a replay log, or a folder with logs or cassettes, at {path}, found none: "
             "configure(replay_log=...) or OLLAMA_OTEL_REPLAY_LOG creates one"
         )
     return files
+
+
+def _cassettes(folder: Path) -> list[Path]:
+    """Return the cassettes of a folder and of its subfolders, which are those of test modules."""
+    subfolders = (each for each in folder.glob("*/") if not each.is_symlink())
+    found = chain.from_iterable(each.glob("*.json") for each in (folder, *subfolders))
+    return sorted(file for file in found if is_regular(file) and _is_cassette(file))
 
 
 def _calls(path: Path, report: Report) -> Iterator[RecordedCall]:
@@ -195,6 +217,8 @@ def _opened(path: Path, stack: ExitStack, skips: _Skips) -> list[tuple[Path, IO[
             refused: list[tuple[Path, PermissionError]] = []
             try:
                 for file in log_files(path):
+                    if _is_cassette(file):
+                        continue
                     try:
                         opened.append((file, opening.enter_context(_open(file))))
                     except PermissionError as error:

@@ -16,6 +16,7 @@ from ollama_otel._admission import Admission
 from ollama_otel._display import logger, masked_url
 from ollama_otel._telemetry import first_call
 from ollama_otel._telemetry.scrape_server import ScrapeServer
+from ollama_otel._wire.address import with_colon
 from ollama_otel.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
@@ -45,17 +46,18 @@ _log = logger()
 
 
 def read_place(text: str) -> tuple[str, int]:
-    """Read `HOST:PORT`, `[IPv6]:PORT` or `:PORT`; port 0 stands for any free port.
+    """Read `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`; port 0 stands for any free port.
 
     The default host is localhost. Raises `SettingsError` for any other text.
     """
+    full = with_colon(text)
     try:
-        parts = urlsplit(f"//{text}")
+        parts = urlsplit(f"//{full}")
         host, port = parts.hostname or _DEFAULT_PLACE[0], parts.port
     except ValueError:
         port = None
     else:
-        if port is not None and parts.netloc == text and parts.username is None:
+        if port is not None and parts.netloc == full and parts.username is None:
             return host, port
     raise SettingsError(
         f"prometheus must be HOST:PORT such as 127.0.0.1:9464, not {masked_url(text)!r}"

@@ -1,4 +1,4 @@
-"""Parses `OLLAMA_HOST` by the rules of the official Python client."""
+"""Parses `OLLAMA_HOST` by the rules of the official Python client, and places to listen at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-__all__ = ["Address", "parse_host"]
+__all__ = ["Address", "parse_host", "with_colon"]
 
 _DEFAULT_HOST = "127.0.0.1"
 _DEFAULT_PORT = 11434
@@ -74,6 +74,14 @@ def parse_host(value: str | None) -> Address:
         raise ValueError(_error_text(value))
     path = split.path.strip("/")
     return Address(scheme=scheme.lower(), host=host, port=port, path=f"/{path}" if path else "")
+
+
+def with_colon(place: str) -> str:
+    """Return a place to listen at, in which a port alone is `:PORT`.
+
+    Only for listening: in the address of a server, `11434` is the name of a host.
+    """
+    return f":{place}" if place.isascii() and place.isdecimal() else place
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -28,7 +28,17 @@ from ollama_otel.records import (
     ResponseFacts,
 )
 
-__all__ = ["ROLES", "Dialect", "Fields", "MadeUp", "ProgressTally", "Speech", "VectorSpan"]
+__all__ = [
+    "ROLES",
+    "Capability",
+    "Dialect",
+    "Fields",
+    "LoggedModel",
+    "MadeUp",
+    "ProgressTally",
+    "Speech",
+    "VectorSpan",
+]
 
 FieldKind = Literal["text", "repeat", "ids", "number", "time"]
 """What a field of a response holds; redaction needs to know it.
@@ -39,6 +49,9 @@ a count or a duration, of any length. `time`: a timestamp.
 """
 
 Speech = Literal["answer", "thinking"]
+
+Capability = Literal["completion", "embedding", "thinking", "tools", "vision"]
+"""What a model can do, in the words of `/api/show`."""
 
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
 """Who speaks in a message of a conversation; all that any dialect knows."""
@@ -71,6 +84,15 @@ class MadeUp(Struct, frozen=True, kw_only=True):
 
     body: bytes
     content_type: str = "application/json; charset=utf-8"
+
+
+class LoggedModel(Struct, frozen=True, kw_only=True):
+    """What a log shows of a model."""
+
+    name: str
+    """With its tag."""
+    capabilities: tuple[Capability, ...] = ()
+    """Those that its calls used, sorted."""
 
 
 class ProgressTally(ABC):
@@ -231,7 +253,14 @@ class Dialect(ABC):
         """Return the server's message for an HTTP status; None if it has none."""
         return None
 
-    def made_up(self, method: str, path: str, models: Sequence[str]) -> MadeUp | None:  # noqa: ARG002
+    def made_up(
+        self,
+        method: str,  # noqa: ARG002
+        path: str,  # noqa: ARG002
+        endpoint: Endpoint | None,  # noqa: ARG002
+        body: Mapping[str, Any],  # noqa: ARG002
+        models: Sequence[LoggedModel],  # noqa: ARG002
+    ) -> MadeUp | None:
         """Return the response to a client's side request, such as the version; None if unknown."""
         return None
 

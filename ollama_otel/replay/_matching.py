@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.privacy import BodyPolicy
@@ -114,6 +115,16 @@ class CallIndex:
     def playable_count(self) -> int:
         """Number of calls that can be played."""
         return sum(map(len, self._playable.values()))
+
+    @property
+    def obstacles(self) -> Mapping[str, int]:
+        """Why calls cannot be played, the most common reason first, and the number of calls."""
+        found = (obstacle for _, _, obstacle in self._candidates if obstacle is not None)
+        return dict(Counter(found).most_common())
+
+    def holds(self, asked: CanonicalRequest) -> bool:
+        """Whether the log has a call with this request that can be played."""
+        return asked.key in self._playable
 
     def knows(self, method: str, path: str) -> bool:
         """Whether the log has a call of this route."""

@@ -64,9 +64,9 @@ def obstacle_to(call: RecordedCall) -> str | None:
     if call.chunks is None:
         return None
     if "vectors" in call.changes:
-        return "cannot be played, as its vectors were not kept; record with media"
+        return "cannot be played, as its vectors were not kept; record with replay_media=True"
     if "images" in call.changes and any(media.MARK in chunk.data for chunk in call.chunks):
-        return "cannot be played, as its images were not kept; record with media"
+        return "cannot be played, as its images were not kept; record with replay_media=True"
     return None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from ollama_otel.redaction import Redactor
 from ollama_otel.replay._diff.pairing import REPLAY_OF
 from ollama_otel.replay._one_file_log import one_file_log
 from ollama_otel.replay._rerun_plan import RerunPlan
+from ollama_otel.replay._substitution import Substitution, without_unsuited
 from ollama_otel.settings import Settings
 
 __all__ = ["RerunProgress", "rerun"]
@@ -46,13 +47,19 @@ class RerunProgress:
     """Number of ended calls that failed."""
     unreachable: int = 0
     """Number of failed calls that reached no server; the next run sends them again."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Number of failed calls by error type, or by outcome if they have none."""
+    unsuited: int = 0
+    """Number of calls that are not sent, as their new model is not made for them: embeddings for a
+    chat model, and the reverse.
+    """
 
 
 async def rerun(
     plan: RerunPlan,
     *,
     host: str,
-    model: str | None = None,
+    model: str | Mapping[str, str] | None = None,
     concurrency: int | None = None,
     speed: float = 1.0,
     redactors: Sequence[Redactor] = (),
@@ -64,16 +71,19 @@ async def rerun(
 
     Each call is tagged with the id of the call that it repeats, and is a real call: spans and
     metrics go to the global providers. Calls start at the logged intervals, divided by `speed`,
-    or, with `concurrency`, that many run at a time. `model` replaces the logged models.
-    `redactors` redact the new log. With `media` it holds the images of requests, otherwise their
-    hash, size and type, and these calls cannot be sent again from it. A failed call is logged as
-    failed, and the others go on.
+    or, with `concurrency`, that many run at a time. `model` replaces the logged models; a mapping
+    names new ones by logged ones, and keeps the others. Embeddings are not sent to a new model
+    that makes none, nor completions to one that makes only embeddings. `redactors` redact the new
+    log. With `media` it holds the images of requests, otherwise their hash, size and type, and
+    these calls cannot be sent again from it. A failed call is logged as failed, and the others go
+    on.
 
     Raises `SettingsError` for invalid values, and `ReplayError` if no server responds at `host`
-    at the start, or `out` cannot be written.
+    at the start, it does not have a new model, or `out` cannot be written.
     """
     url = _url(host)
     _check_pace(concurrency, speed)
+    substitution = Substitution(model)
     async with httpx.AsyncClient(
         base_url=url,
         transport=transport,
@@ -82,10 +92,14 @@ async def rerun(
         follow_redirects=True,
         limits=httpx.Limits(max_connections=None),
     ) as client:
-        await _check_server(client, url)
+        with _explained(url):
+            await client.get("/api/version", timeout=_PROBE_SECONDS)
+            calls = await without_unsuited(client, plan.calls, substitution, url)
+        unsuited = len(plan.calls) - len(calls)
+        plan = replace(plan, calls=calls)
         _check_writable(plan.out)
         with one_file_log(plan.out, redactors, media=media) as log:
-            tally = _Tally(len(plan.calls))
+            tally = _Tally(len(calls), unsuited)
             instrument_client(
                 client,
                 # The environment may name a log, possibly the one that is read.
@@ -94,7 +108,7 @@ async def rerun(
             )
 
             async def send(call: RecordedCall) -> None:
-                await _send(client, call, model)
+                await _send(client, call, substitution.of(call))
                 on_progress(tally.progress)
 
             if concurrency is None:
@@ -159,19 +173,24 @@ async def _send(client: httpx.AsyncClient, call: RecordedCall, model: str | None
 class _Tally:
     """An observer that counts how calls end."""
 
-    def __init__(self, total: int) -> None:
-        self.progress = RerunProgress(total=total)
+    def __init__(self, total: int, unsuited: int) -> None:
+        self.progress = RerunProgress(total=total, unsuited=unsuited)
 
     def begin(self, start: CallStart) -> CallFollower:  # noqa: ARG002 - an observer's signature
         return _Counted(self)
 
     def add(self, record: CallRecord) -> None:
         so_far = self.progress
+        failures = so_far.failures
+        if record.outcome != "completed":
+            kind = record.error_type or record.outcome
+            failures = {**failures, kind: failures.get(kind, 0) + 1}
         self.progress = replace(
             so_far,
             ended=so_far.ended + 1,
             failed=so_far.failed + (record.outcome != "completed"),
             unreachable=so_far.unreachable + (record.error_type == "connect"),
+            failures=failures,
         )
 
 
@@ -196,9 +215,11 @@ def _url(host: str) -> str:
         raise SettingsError(str(error)) from None
 
 
-async def _check_server(client: httpx.AsyncClient, url: str) -> None:
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Raise `ReplayError` for a request that gets no response."""
     try:
-        await client.get("/api/version", timeout=_PROBE_SECONDS)
+        yield
     except httpx.TransportError as error:
         raise ReplayError(
             f"expected an Ollama server at {url}, found none that responds "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -16,6 +16,7 @@ from ollama_otel._admission import Admission
 from ollama_otel._asgi import (
     BodyTooLargeError,
     Event,
+    Header,
     Receive,
     Send,
     abort_connection,
@@ -31,13 +32,15 @@ from ollama_otel._asgi import (
 )
 from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
-from ollama_otel._wire.dialect import Dialect, MadeUp
+from ollama_otel._wire.dialect import Capability, Dialect, LoggedModel, MadeUp
 from ollama_otel._wire.endpoints import DIALECTS, dialect_of, find_endpoint
 from ollama_otel._wire.model_names import full_name
 from ollama_otel.errors import ReplayEndedError, ReplayMissError
+from ollama_otel.records import CallStart
 from ollama_otel.redaction import Redactor
 from ollama_otel.replay._canonical import CanonicalRequest, canonical_request
 from ollama_otel.replay._chaos import Chaos, FaultSequence, InjectedFault
+from ollama_otel.replay._cors import PREFLIGHT_METHOD, cors_headers, preflight_headers
 from ollama_otel.replay._matching import CallIndex, Log
 from ollama_otel.replay._playback import Playback, check_speed
 
@@ -50,7 +53,8 @@ ServedOutcome = Literal["played", "broken off", "left", "missed", "refused", "ma
 
 `played`: to its logged end; `broken off`: the connection was closed, as logged or as an injected
 fault; `left`: the client disconnected; `missed`: not in the log; `refused`: an injected fault;
-`made up`: not in the log, but clients need it (`/`, the version, the models); `rejected`: its host
+`made up`: not in the log, but clients need it (`/`, the version, the models,
+the description and the loading of a logged model, a preflight of a browser); `rejected`: its host
 or origin is not allowed, or its body is too large or too slow.
 """
 
@@ -88,6 +92,21 @@ class Served:
     outcome: ServedOutcome
 
 
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """The client of one request, and the headers that let its page read the response."""
+
+    receive: Receive
+    send: Send
+    headers: Sequence[Header]
+
+    async def send_document(
+        self, status: int, content: MadeUp, *, more: Sequence[Header] = ()
+    ) -> None:
+        headers = (*self.headers, *more)
+        await send_document(self.send, status, content.body, content.content_type, more=headers)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Document:
     """A response that is not part of the log."""
@@ -117,7 +136,8 @@ class ReplayApp:
 
     It answers requests to this machine's names and addresses, and to `allowed_hosts`, of which
     `*` allows every name; on an address beyond loopback every name, unless `allowed_hosts` are
-    given. Web pages of other origins are refused. Both get status 403.
+    given. Web pages of other origins are refused. Both get status 403. As with Ollama, pages of
+    this machine and desktop applications may read the responses (CORS).
 
     A request that is not in the log gets status 501. The reason, which quotes the log, is logged
     as a warning. A body of more than 1 MiB, and of four times the longest logged request, gets
@@ -153,17 +173,21 @@ class ReplayApp:
     @cached_property
     def models(self) -> tuple[str, ...]:
         """The names of the models that responded in the log, each with its tag."""
-        names = sorted(
-            {
-                call.start.request.model
-                for call in self.index.calls
-                if call.start.request.model
-                and call.start.endpoint.moves_model
-                and call.record is not None
-                and (call.record.http_status or _FIRST_ERROR) < _FIRST_ERROR
-            }
+        return tuple(model.name for model in self._models)
+
+    @cached_property
+    def _models(self) -> tuple[LoggedModel, ...]:
+        used: dict[str, set[Capability]] = {}
+        for call in self.index.calls:
+            start, record = call.start, call.record
+            was_answered = (
+                record is not None and (record.http_status or _FIRST_ERROR) < _FIRST_ERROR
+            )
+            if start.request.model and start.endpoint.moves_model and was_answered:
+                used.setdefault(full_name(start.request.model), set()).update(_used(start))
+        return tuple(
+            LoggedModel(name=name, capabilities=tuple(sorted(used[name]))) for name in sorted(used)
         )
-        return tuple(dict.fromkeys(map(full_name, names)))
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
@@ -177,19 +201,24 @@ class ReplayApp:
     async def _answer(self, scope: Event, receive: Receive, send: Send) -> Served | None:
         """Answer a request; None if the client disconnected before it had asked."""
         method, path = scope["method"], scope["path"]
+        origin, host = header(scope, b"origin"), header(scope, b"host")
+        client = _Client(receive, send, cors_headers(origin, host))
         try:
             content = await self._read(scope, receive)
         except _RejectedError as error:
             asked = canonical_request(method, path, None)
             document = _error(dialect_of(find_endpoint(method, path)), str(error))
             # Its body, if any, has not been read to the end.
-            await send_document(
-                send, error.status, document.body, document.content_type, more=_CLOSE
-            )
+            await client.send_document(error.status, document, more=_CLOSE)
             return Served(asked=asked, call=None, status=error.status, outcome="rejected")
         if content is None:
             return None
-        return await self._serve(await self._asked(method, path, content), receive, send)
+        asked = await self._asked(method, path, content)
+        if method == PREFLIGHT_METHOD and (headers := preflight_headers(origin, host)):
+            await send_head(send, 204, None, more=headers)
+            await send_piece(send, b"", is_last=True)
+            return Served(asked=asked, call=None, status=204, outcome="made up")
+        return await self._serve(asked, client)
 
     async def _asked(self, method: str, path: str, content: bytes) -> CanonicalRequest:
         if len(content) <= _SHORT:
@@ -220,17 +249,16 @@ class ReplayApp:
     async def _read_body(self, receive: Receive) -> bytes | None:
         return await read_body(receive, limit=self._limit)
 
-    async def _serve(self, asked: CanonicalRequest, receive: Receive, send: Send) -> Served:
+    async def _serve(self, asked: CanonicalRequest, client: _Client) -> Served:
         fault = self._faults.next()
         found = self._find(asked, fault)
         if isinstance(found, _Document):
-            content = found.content
-            await send_document(send, found.status, content.body, content.content_type)
+            await client.send_document(found.status, found.content)
             return Served(asked=asked, call=None, status=found.status, outcome=found.outcome)
         playback = Playback(
             found, speed=self._speed, clock=time.perf_counter, slow=self._chaos.slow
         )
-        outcome = await _play_while_connected(playback, fault, receive, send)
+        outcome = await _play_while_connected(playback, fault, client)
         return Served(asked=asked, call=found, status=playback.status, outcome=outcome)
 
     def _find(self, asked: CanonicalRequest, fault: InjectedFault) -> RecordedCall | _Document:
@@ -250,12 +278,28 @@ class ReplayApp:
 
     def _made_up(self, asked: CanonicalRequest) -> MadeUp | None:
         """Return a made-up response for a client's side request that is not in the log."""
+        if self.index.holds(asked):
+            return None
         method, path = asked.method, asked.path
-        for dialect in DIALECTS.values():
-            document = dialect.made_up(method, path, self.models)
-            if document is not None and not self.index.knows(method, path):
-                return document
-        return None
+        body = asked.body if isinstance(asked.body, Mapping) else {}
+        endpoint = find_endpoint(method, path)
+        documents = (
+            dialect.made_up(method, path, endpoint, body, self._models)
+            for dialect in DIALECTS.values()
+        )
+        return next((document for document in documents if document is not None), None)
+
+
+def _used(start: CallStart) -> Iterator[Capability]:
+    """Yield the capabilities of a model that a request uses."""
+    request = start.request
+    yield "embedding" if start.endpoint.response == "embedding" else "completion"
+    if request.think:
+        yield "thinking"
+    if request.tools:
+        yield "tools"
+    if request.image_count:
+        yield "vision"
 
 
 def _error(dialect: Dialect, text: str) -> MadeUp:
@@ -266,29 +310,30 @@ def _error(dialect: Dialect, text: str) -> MadeUp:
 
 
 async def _play_while_connected(
-    playback: Playback, fault: InjectedFault, receive: Receive, send: Send
+    playback: Playback, fault: InjectedFault, client: _Client
 ) -> ServedOutcome:
     """Play until the end, or until the client disconnects."""
     outcome: ServedOutcome = "left"
 
     async def watch() -> None:
-        await wait_for_disconnect(receive)
+        await wait_for_disconnect(client.receive)
         group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        outcome = await _play(playback, fault, send)
+        outcome = await _play(playback, fault, client)
         group.cancel_scope.cancel()
     if outcome == "broken off":
-        await _break_off(playback, receive, send)
+        await _break_off(playback, client)
     return outcome
 
 
-async def _play(playback: Playback, fault: InjectedFault, send: Send) -> ServedOutcome:
+async def _play(playback: Playback, fault: InjectedFault, client: _Client) -> ServedOutcome:
+    send = client.send
     try:
         for pause in playback.head():
             await anyio.sleep(pause)
-        await send_head(send, playback.status or 0, playback.content_type)
+        await send_head(send, playback.status or 0, playback.content_type, more=client.headers)
         await _send_pieces(playback, fault, send)
         await _send_in_time(send, b"", is_last=True)
     except TimeoutError:
@@ -323,8 +368,8 @@ async def _send_pieces(playback: Playback, fault: InjectedFault, send: Send) -> 
             return
 
 
-async def _break_off(playback: Playback, receive: Receive, send: Send) -> None:
+async def _break_off(playback: Playback, client: _Client) -> None:
     """Close the connection; if the server cannot do that, send 502 unless a head was sent."""
-    if not await break_connection(receive, send) and playback.status is None:
+    if not await break_connection(client.receive, client.send) and playback.status is None:
         error = _error(dialect_of(playback.call.start.endpoint), "the logged call has no response")
-        await send_document(send, 502, error.body, error.content_type)
+        await client.send_document(502, error)

@@ -133,6 +133,13 @@ def test_a_cassette_is_read(tmp_path: Path) -> None:
         check_equal(cassette, calls)
 
 
+def test_a_folder_of_cassettes_is_read(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "cassettes"
+    with open_log(folder, cache=tmp_path) as calls:
+        check_equal(folder, calls)
+        assert len(calls) == len(list(read(folder))) > 0
+
+
 REQUEST = line(1, v=2, server="h", port=1)
 END = end(1, v=2, ending="final_message", phases={"unaccounted": 1.2})
 

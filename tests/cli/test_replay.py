@@ -141,7 +141,7 @@ def test_calls_that_reach_no_server_give_status_1(log: Path, capsys: Print) -> N
     with leaving() as url:
         assert main(["replay", str(log), "--host", url, "--concurrency", "5"]) == 1
     text = capsys.readouterr().out
-    assert "5 calls ended, 5 failed." in text
+    assert "5 calls ended, 5 failed: 5 connect." in text
     assert "5 calls reached no server; the same command sends them again." in text
 
 
@@ -169,12 +169,61 @@ def leaving() -> Iterator[str]:
 def test_failures_are_counted(log: Path, url: str, fake: FakeOllama, capsys: Print) -> None:
     fake.fault("/api/chat", Fault(cut_at=3), times=2)
     assert main(["replay", str(log), "--host", url, "--concurrency", "1"]) == 0
-    assert "5 calls ended, 2 failed." in capsys.readouterr().out
+    assert "5 calls ended, 2 failed: 2 incomplete." in capsys.readouterr().out
+
+
+def test_if_every_call_fails_the_status_is_1_and_the_reason_is_said(
+    log: Path, url: str, fake: FakeOllama, capsys: Print
+) -> None:
+    fake.fault("/api/chat", Fault(cut_at=3), times=5)
+    assert main(["replay", str(log), "--host", url, "--concurrency", "1"]) == 1
+    assert "5 calls ended, 5 failed: 5 incomplete." in capsys.readouterr().out
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A log of a chat and of embeddings, of models that the server does not have."""
+    return write(
+        tmp_path / "mixed.jsonl",
+        lines("1", ask("1", model="old")),
+        lines("2", ask("2", model="older")),
+        lines("3", {"model": "embedder", "input": "x"}, path="/api/embed", at=1.0),
+    )
+
+
+def test_models_are_replaced_one_by_one(
+    mixed: Path, url: str, fake: FakeOllama, capsys: Print
+) -> None:
+    options = ["--model", "qwen3", "--model", "OLD:latest=llama3.2", "--speed", "100"]
+    assert main(["replay", str(mixed), "--host", url, *options]) == 0
+    sent = {(each.path, each.json()["model"]) for each in fake.requests if each.body}
+    assert sent == {
+        *(("/api/show", "qwen3"), ("/api/show", "llama3.2")),
+        *(("/api/chat", "qwen3"), ("/api/chat", "llama3.2")),
+    }
+    text = capsys.readouterr().out
+    assert "Not sent 1 call that the new model is not made for, such as embeddings" in text
+    assert "2 calls ended, 0 failed." in text
+
+
+def test_a_model_that_is_not_there_is_an_error_before_anything_is_sent(
+    mixed: Path, url: str, fake: FakeOllama, capsys: Print
+) -> None:
+    assert main(["replay", str(mixed), "--host", url, "--model", "qwen33"]) == 2
+    assert "found 'qwen33'; did you mean qwen3?" in capsys.readouterr().err
+    assert asked(fake) == ["/api/version", "/api/show", "/api/tags"]
+    assert main(["replay", str(mixed), "--host", url, "--model", "oldd=qwen3"]) == 2
+    assert (
+        "expected a model of the log to replace, found 'oldd'; did you mean old, older?"
+    ) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "options",
     [
+        ["--model", "old="],
+        ["--model", "=new"],
+        ["--model", ""],
         ["--limit", "0"],
         ["--limit", "x"],
         ["--concurrency", "0"],

@@ -17,9 +17,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ollama_otel import Client
 from ollama_otel._cli import main
+from ollama_otel._cli.arguments import place_to_listen
 from ollama_otel._cli.http_server import serve
-from ollama_otel.replay import ReplayApp
+from ollama_otel.replay import ReplayApp, ReplayLog
+from ollama_otel.testing import FakeOllama
 from tests.replay.recorded import chat, lines, write
 
 COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
@@ -42,7 +45,9 @@ class Command:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.opening = [self.line() for _ in range(4)]
+        self.opening = [self.line()]
+        while self.opening[-1] and not self.opening[-1].startswith("Stop it"):
+            self.opening.append(self.line())
         self.url = self.opening[0].rpartition(" at ")[2]
 
     def line(self) -> str:
@@ -91,6 +96,7 @@ def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
         assert port != "11434"
         assert command.opening == [
             f"Serving 2 calls (1 more cannot be played) of {log} at http://127.0.0.1:{port}",
+            "Left out 1 call: it has no end in the log: its process was killed, or still runs",
             "Models: m:latest, other:1b",
             f"Use it:  OLLAMA_HOST=127.0.0.1:{port} with any client",
             "Stop it: Ctrl-C",
@@ -287,6 +293,21 @@ def wait_until_served(place: str) -> None:
     pytest.fail("nothing was served")
 
 
+@pytest.mark.parametrize("form", ["{}", ":{}", "127.0.0.1:{}"])
+def test_a_port_alone_is_one_of_this_machine(
+    log: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve-replay", str(log), "--listen", form.format(port)]) == 2
+    assert f"cannot listen at 127.0.0.1:{port}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("free", ["0", ":0", "localhost:0"])
+def test_port_0_is_a_free_one_in_every_form(free: str) -> None:
+    assert place_to_listen(free).port == 0
+
+
 # --- what cannot be -------------------------------------------------------------------------
 
 
@@ -311,8 +332,41 @@ def test_a_log_without_bodies_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     path = write(tmp_path / "calls.jsonl", lines(has_bodies=False))
     assert main(["serve-replay", str(path)]) == 2
     assert capsys.readouterr().err == (
-        f"ollama-otel: no call of {path} can be played (1 in all): record with replay_bodies=True\n"
+        f"ollama-otel: no call of {path} can be played (1 in all)\n"
+        "  Left out 1 call: it was recorded without bodies; record with replay_bodies=True\n"
     )
+
+
+def test_embeddings_without_vectors_say_how_to_record_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "calls.jsonl"
+    fake = FakeOllama()
+    with (
+        ReplayLog(log, bodies=True) as kept,
+        Client(transport=fake.transport(), observers=[kept]) as client,
+    ):
+        for text in ("one", "two"):
+            client.embed("nomic-embed-text", text)
+    advice = (
+        "Left out 2 calls: each cannot be played, as its vectors were not kept; record with "
+        "replay_media=True"
+    )
+    assert main(["serve-replay", str(log)]) == 2
+    assert capsys.readouterr().err.splitlines()[1] == f"  {advice}"
+    with (
+        ReplayLog(log, bodies=True) as kept,
+        Client(transport=fake.transport(), observers=[kept]) as client,
+    ):
+        client.chat("llama3.2", [{"role": "user", "content": "Hello"}])
+    with serving(log) as command:
+        assert command.opening[1] == advice
+        miss = httpx.post(
+            f"{command.url}/api/embed", json={"model": "nomic-embed-text", "input": "one"}
+        )
+        assert miss.status_code == 501
+        _, _, err = command.interrupt()
+    assert "record with replay_media=True" in err
 
 
 @pytest.mark.parametrize(
@@ -333,7 +387,8 @@ def test_values_that_cannot_be_are_told_in_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--listen", "127.0.0.1:port"], "expected HOST:PORT such as 127.0.0.1:11500"),
+        (["--listen", "127.0.0.1:port"], "expected HOST:PORT such as 127.0.0.1:11500, or a port"),
+        (["--listen", "99999"], "expected HOST:PORT such as 127.0.0.1:11500, or a port"),
         (["--fail", "503"], "expected STATUS=SHARE such as 503=0.1, found '503'"),
         (["--fail", "x=0.1"], "expected STATUS=SHARE such as 503=0.1, found 'x=0.1'"),
     ],

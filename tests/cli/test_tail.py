@@ -107,9 +107,12 @@ def test_once_without_a_log_is_an_error(log: Path, capsys: pytest.CaptureFixture
 def test_what_nobody_writes_to_is_told(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cassette = log.with_name("chat.json")
     write_cassette(cassette, [])
+    folder = log.with_name("cassettes")
+    write_cassette(folder / "test_shop" / "test_a.json", [])
     for path, found in (
         (log.with_name("calls.jsonl.gz"), "a compressed one"),
         (cassette, "a cassette"),
+        (folder, "a folder of cassettes"),
     ):
         assert main(["tail", str(path)]) == 2
         assert capsys.readouterr().err == (

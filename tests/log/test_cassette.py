@@ -427,3 +427,49 @@ def test_no_damage_gives_anything_but_a_clear_error(
         list(read_cassette(path))
     except ReplayLogError as error:
         assert str(path) in str(error)
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+def folder_of_cassettes(folder: Path) -> Path:
+    """Write cassettes as pytest does, and files that are none."""
+    for number, name in enumerate(("shop/test_a", "shop/test_b", "test_c", "other/test_a")):
+        request = {**REQUEST, "at": f"2026-01-02T03:04:0{number}.000006Z"}
+        write_cassette(folder / f"{name}.json", [(request, end(*LINES)), (REQUEST, None)])
+    (folder / "package.json").write_text('{"format": "other"}')
+    (folder / "shop" / "broken.json").write_bytes(b"\xff")
+    return folder
+
+
+def test_a_folder_of_cassettes_is_a_log_with_unique_ids(tmp_path: Path) -> None:
+    folder = folder_of_cassettes(tmp_path)
+    calls = list(read(folder))
+    names = ("other/test_a", "shop/test_a", "shop/test_b", "test_c")
+    assert [call.id for call in calls] == [f"{name}-{n}" for name in names for n in (1, 2)]
+    assert [call.file for call in calls[::2]] == [folder / f"{name}.json" for name in names]
+    assert calls[0].body == "".join(LINES).encode()
+    # The file alone has the ids that are written in it.
+    assert [call.id for call in read(folder / "test_c.json")] == ["1", "2"]
+
+
+def test_logs_and_cassettes_of_one_folder_are_read(tmp_path: Path) -> None:
+    lines = (REQUEST, {**end(*LINES), "id": REQUEST["id"]})
+    (tmp_path / "calls.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_cassette(tmp_path / "test_c.json", [(REQUEST, end(*LINES))])
+    assert [call.id for call in read(tmp_path)] == ["4f3a2b1c-7", "test_c-1"]
+
+
+def test_of_a_folder_links_are_not_followed(tmp_path: Path) -> None:
+    elsewhere = folder_of_cassettes(tmp_path / "elsewhere")
+    folder = tmp_path / "cassettes"
+    write_cassette(folder / "test_own.json", [(REQUEST, None)])
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "linked.json").symlink_to(elsewhere / "test_c.json")
+    assert [call.id for call in read(folder)] == ["test_own-1"]
+
+
+def test_a_folder_without_logs_and_cassettes_says_what_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text("{}")
+    with pytest.raises(ReplayLogError, match="a folder with logs or cassettes"):
+        read(tmp_path)

@@ -131,7 +131,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def ollama_run(host: str, home: Path) -> str:
-    """What the command line of Ollama prints."""
+    """Return what the command line of Ollama prints."""
     done = subprocess.run(
         [str(find_server("ollama")), "run", "tiny-agent", QUESTION],
         env=environment(OLLAMA_HOST=host, HOME=str(home)),
@@ -252,10 +252,7 @@ def test_the_command_line_of_ollama_prints_the_same(
 def test_the_command_line_lists_the_models_of_a_log_that_has_no_list(
     recorded: Recorded, tmp_path: Path
 ) -> None:
-    chats = tmp_path / "chats.jsonl"
-    with recorded.path.open() as whole, chats.open("w") as part:
-        part.writelines(line for line in whole if '"operation":"chat"' in line)
-    with serving(chats) as url:
+    with serving(only(recorded, "chats.jsonl", "chat")) as url:
         done = subprocess.run(
             [str(find_server("ollama")), "list"],
             env=environment(OLLAMA_HOST=url.removeprefix("http://"), HOME=str(tmp_path)),
@@ -267,3 +264,63 @@ def test_the_command_line_lists_the_models_of_a_log_that_has_no_list(
     assert done.returncode == 0, done.stderr
     assert "tiny-agent:latest" in done.stdout
     assert "not-in-the-l" in done.stdout
+
+
+def only(recorded: Recorded, name: str, *operations: str) -> Path:
+    """Write a log of the calls of these operations."""
+    path = recorded.path.with_name(name)
+    marks = [f'"operation":"{operation}"' for operation in operations]
+    with recorded.path.open() as whole, path.open("w") as part:
+        part.writelines(line for line in whole if any(mark in line for mark in marks))
+    return path
+
+
+def test_the_command_line_runs_a_model_that_the_log_does_not_describe(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    with serving(only(recorded, "generated.jsonl", "generate")) as url:
+        assert ollama_run(url, tmp_path) == recorded.printed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_conversation_on_a_terminal_begins_without_a_logged_load(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    with serving(only(recorded, "chats.jsonl", "chat")) as url:
+        said = conversation(url, tmp_path, "Not in the log.")
+    # The model was described and loaded; what is said next has to be in the log.
+    assert ">>> " in said
+    assert "POST /api/chat of model 'tiny-agent' has no answer in the log" in said
+
+
+def conversation(host: str, home: Path, text: str) -> str:
+    """Return what `ollama run` prints on a terminal on which somebody types a text."""
+    import pty
+
+    own, theirs = pty.openpty()
+    with subprocess.Popen(
+        [str(find_server("ollama")), "run", "tiny-agent"],
+        env=environment(OLLAMA_HOST=host, HOME=str(home), TERM="dumb"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        timer = threading.Timer(60, process.kill)
+        timer.start()
+        said = b""
+        typed = False
+        try:
+            while piece := os.read(own, 4096):
+                said += piece
+                if not typed and b">>> " in said:
+                    typed = True
+                    os.write(own, text.encode() + b"\r")
+        except OSError:
+            # Linux reports the end of the other side so.
+            pass
+        finally:
+            timer.cancel()
+            os.close(own)
+    return said.decode("utf-8", "replace")

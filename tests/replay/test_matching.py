@@ -407,10 +407,10 @@ def test_a_route_that_was_never_asked_names_those_that_were() -> None:
         ({"has_bodies": False}, "was recorded without bodies; record with replay_bodies=True"),
         ({"is_ended": False}, "has no end in the log"),
         ({"pieces": None}, "was recorded without bodies; record with replay_bodies=True"),
-        ({"changes": ["vectors"]}, "its vectors were not kept; record with media"),
+        ({"changes": ["vectors"]}, "its vectors were not kept; record with replay_media=True"),
         (
             {"changes": ["images"], "pieces": [(0.1, b'{"image":{"ollama_otel":"omitted"}}')]},
-            "its images were not kept; record with media",
+            "its images were not kept; record with replay_media=True",
         ),
         ({"missing": "too_long"}, "its body was longer than the log's limit"),
         ({"missing": "queue_full"}, "its body was dropped, as the log's queue was full"),

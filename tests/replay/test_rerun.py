@@ -280,6 +280,59 @@ def test_trio_runs_it_too(fake: FakeOllama, out: Path) -> None:
     assert trio.run(run).ended == 3
 
 
+# --- other models -------------------------------------------------------------------------------
+
+
+def with_embeddings() -> list[RecordedCall]:
+    vectors = call("v", {"model": "embedder", "input": "x"}, path="/api/embed", at=5)
+    return [*questions(2), vectors]
+
+
+def models_sent(out: Path) -> dict[str, set[str | None]]:
+    sent: dict[str, set[str | None]] = {}
+    for each in read(out):
+        sent.setdefault(each.path, set()).add(each.start.request.model)
+    return sent
+
+
+def test_a_new_model_that_is_not_there_is_an_error_with_near_names(
+    fake: FakeOllama, out: Path
+) -> None:
+    with pytest.raises(ReplayError, match=r"found 'qwen4'; did you mean qwen3\?"):
+        send(questions(2), out, fake, model="qwen4")
+    with pytest.raises(ReplayError, match="found 'xyz'; there is"):
+        send(questions(2), out, fake, model={"llama3.2:latest": "xyz"})
+    assert not out.exists()
+    # A model that no call would use is not looked for.
+    assert send(questions(2), out, fake, model={"other": "xyz"}).ended == 2
+
+
+def test_embeddings_do_not_go_to_a_chat_model(fake: FakeOllama, out: Path) -> None:
+    progress = send(with_embeddings(), out, fake, model="qwen3")
+    assert progress == RerunProgress(total=2, ended=2, unsuited=1)
+    assert models_sent(out) == {"/api/chat": {"qwen3"}}
+
+
+def test_completions_do_not_go_to_an_embedding_model(fake: FakeOllama, out: Path) -> None:
+    progress = send(with_embeddings(), out, fake, model="nomic-embed-text")
+    assert progress == RerunProgress(total=1, ended=1, unsuited=2)
+    assert models_sent(out) == {"/api/embed": {"nomic-embed-text"}}
+
+
+def test_single_models_are_replaced(fake: FakeOllama, out: Path) -> None:
+    new = {"LLAMA3.2:latest": "qwen3", "embedder": "nomic-embed-text"}
+    assert send(with_embeddings(), out, fake, model=new).failed == 0
+    assert models_sent(out) == {"/api/chat": {"qwen3"}, "/api/embed": {"nomic-embed-text"}}
+
+
+@pytest.mark.parametrize("said", [Reply.error(404, "page not found"), Reply.json({"x": 1})])
+def test_a_server_that_does_not_describe_models_gets_all_calls(
+    fake: FakeOllama, out: Path, said: Reply
+) -> None:
+    fake.script("/api/show", said)
+    assert send(with_embeddings(), out, fake, model="qwen3").ended == 3
+
+
 # --- what goes wrong ------------------------------------------------------------------------------
 
 
@@ -287,7 +340,7 @@ def test_failed_calls_are_logged_and_stop_nothing(fake: FakeOllama, out: Path) -
     fake.fault("/api/chat", Fault(cut_at=5))
     seen: list[RerunProgress] = []
     progress = send(questions(3), out, fake, concurrency=1, on_progress=seen.append)
-    assert progress == RerunProgress(total=3, ended=3, failed=1)
+    assert progress == RerunProgress(total=3, ended=3, failed=1, failures={"incomplete": 1})
     assert [each.ended for each in seen] == [1, 2, 3]
     assert len(repeated(out)) == 3
 
@@ -329,7 +382,9 @@ def test_what_was_answered_is_not_sent_again(fake: FakeOllama, out: Path) -> Non
 
 def test_what_reached_no_server_is_sent_again(fake: FakeOllama, out: Path) -> None:
     fake.fault("/api/chat", Fault(refuse=True), times=2)
-    assert send(questions(3), out, fake) == RerunProgress(total=3, ended=3, failed=2, unreachable=2)
+    assert send(questions(3), out, fake) == RerunProgress(
+        total=3, ended=3, failed=2, unreachable=2, failures={"connect": 2}
+    )
     assert send(questions(3), out, fake) == RerunProgress(total=2, ended=2)
     assert len(compare(questions(3), read(out)).pairs) == 3
 

@@ -241,6 +241,116 @@ def test_names_and_pages_of_this_machine_are_answered(headers: dict[str, str]) -
         assert raw(it.url, headers=headers)[0] == 200
 
 
+# --- web pages that may read a response (CORS) ------------------------------------------------
+
+ALLOWED_HEADERS = (
+    "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,"
+    "X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,"
+    "X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,"
+    "X-Stainless-Retry-Count,X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout"
+)
+READERS = [
+    *("http://localhost", "http://localhost:3000", "https://127.0.0.1:1", "http://0.0.0.0:8080"),
+    *("app://x", "file://", "tauri://localhost", "vscode-webview://1a2b", "vscode-file://x"),
+]
+FOREIGN = [
+    *("http://evil.example", "https://evil.example", "http://localhost.evil.example", "null"),
+    *("http://localhost:3000.evil.example", "http://localhost@evil.example", "http://203.0.113.9"),
+    *("http://printer.local", "http://0.0.0.0.evil.example", "http://evil.example/?app://x"),
+]
+UNREAD = ["http://app.localhost", "http://[::1]:1", "chrome-extension://x", "moz-extension://x"]
+"""Answered as before, but not readable by default with Ollama."""
+
+
+def preflight(url: str, origin: str, path: str = "/api/chat") -> httpx.Response:
+    headers = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    return httpx.options(url + path, headers=headers, verify=False)
+
+
+def cors(response: httpx.Response) -> list[tuple[str, str]]:
+    """The headers of a response that a browser reads for CORS."""
+    names = ("access-control-", "vary")
+    return sorted(each for each in response.headers.multi_items() if each[0].startswith(names))
+
+
+@pytest.mark.parametrize("origin", READERS)
+def test_pages_that_ollama_allows_may_ask_and_read(origin: str) -> None:
+    with serving(call(pieces=PIECES), chaos=Chaos(fail={503: 1.0})) as it:
+        response = preflight(it.url, origin)
+        assert (response.status_code, response.content) == (204, b"")
+        assert "content-length" not in response.headers
+        # As server 0.33.0 answers.
+        assert cors(response) == [
+            ("access-control-allow-headers", ALLOWED_HEADERS),
+            ("access-control-allow-methods", "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"),
+            ("access-control-allow-origin", origin),
+            ("access-control-max-age", "43200"),
+            ("vary", "Access-Control-Request-Headers"),
+            ("vary", "Access-Control-Request-Method"),
+            ("vary", "Origin"),
+        ]
+        assert cors(preflight(it.url, origin, "/unheard/of")) == cors(response)
+        assert it.outcomes(2) == ["made up"] * 2
+
+
+def test_every_response_may_be_read_by_them() -> None:
+    readable = [("access-control-allow-origin", "http://localhost:3000"), ("vary", "Origin")]
+    headers = {"origin": "http://localhost:3000"}
+    with serving(call(pieces=PIECES)) as it, httpx.Client(verify=False, headers=headers) as client:
+        responses = [
+            client.post(f"{it.url}/api/chat", json=chat()),
+            client.post(f"{it.url}/api/chat", json=chat("not in the log")),
+            client.post(f"{it.url}/api/chat", json=asked(1_048_576)),
+            client.get(it.url),
+        ]
+    assert [each.status_code for each in responses] == [200, 501, 413, 200]
+    assert [cors(each) for each in responses] == [readable] * 4
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+@pytest.mark.parametrize("allowed", [[], ["replay.example.com"]])
+def test_pages_of_others_may_neither_ask_nor_read(origin: str, allowed: list[str]) -> None:
+    with serving(call(pieces=PIECES), allowed_hosts=allowed) as it:
+        responses = [
+            preflight(it.url, origin),
+            httpx.post(f"{it.url}/api/chat", json=chat(), headers={"origin": origin}),
+            httpx.get(f"{it.url}/api/tags", headers={"origin": origin}),
+        ]
+        assert [each.status_code for each in responses] == [403] * 3
+        assert [cors(each) for each in responses] == [[]] * 3
+        assert it.outcomes(3) == ["rejected"] * 3
+
+
+@pytest.mark.parametrize("origin", [*FOREIGN, *UNREAD])
+def test_to_answer_any_host_lets_no_other_page_read(origin: str) -> None:
+    with serving(call(pieces=PIECES), allowed_hosts=["*"]) as it:
+        assert cors(preflight(it.url, origin)) == []
+        response = httpx.post(f"{it.url}/api/chat", json=chat(), headers={"origin": origin})
+        assert (response.status_code, cors(response)) == (200, [])
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:1", None])
+def test_who_is_of_the_same_origin_or_no_page_needs_no_headers(origin: str | None) -> None:
+    with serving(call(pieces=PIECES)) as it:
+        headers = {"host": "localhost:1"} | ({"origin": origin} if origin else {})
+        assert cors(httpx.post(f"{it.url}/api/chat", json=chat(), headers=headers)) == []
+        assert httpx.options(f"{it.url}/api/chat", headers=headers).status_code == 501
+
+
+def test_a_page_under_a_foreign_name_may_not_read_whatever_its_origin() -> None:
+    headers = {"host": "evil.example", "origin": "http://localhost:3000"}
+    with serving(call(pieces=PIECES)) as it:
+        assert httpx.options(f"{it.url}/api/chat", headers=headers).status_code == 403
+        assert httpx.get(f"{it.url}/api/tags", headers=headers).json() == HOST_REFUSED
+
+
+# --- who may ask, and how much ----------------------------------------------------------------
+
+
 def test_a_name_can_be_allowed() -> None:
     with serving(call(pieces=PIECES), allowed_hosts=["replay.example.com"]) as it:
         assert raw(it.url, headers={"host": "replay.example.com:80"})[0] == 200
@@ -347,6 +457,66 @@ def test_what_clients_ask_on_the_side_is_answered_without_a_log() -> None:
         assert [model.model for model in models] == ["m:latest", "u/x:1b"]
         assert httpx.get(f"{it.url}/api/ps").status_code == 501
         assert it.outcomes(6) == [*["made up"] * 5, "missed"]
+
+
+LOADED = {"model": "m:latest", "done": True, "done_reason": "load"}
+UNLOADED = {**LOADED, "done_reason": "unload"}
+SPOKEN = {"message": {"role": "assistant", "content": ""}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer"),
+    [
+        ("/api/generate", {"model": "m"}, {**LOADED, "response": ""}),
+        ("/api/generate", {"model": "m:latest", "prompt": ""}, {**LOADED, "response": ""}),
+        ("/api/generate", {"model": "m", "keep_alive": 0}, {**UNLOADED, "response": ""}),
+        ("/api/chat", {"model": "m", "messages": [], "stream": True}, {**LOADED, **SPOKEN}),
+        ("/api/chat", {"model": "m", "keep_alive": "0s"}, {**UNLOADED, **SPOKEN}),
+        ("/api/embed", {"model": "m"}, {"model": "m:latest", "embeddings": []}),
+        ("/api/embeddings", {"model": "m", "prompt": ""}, {"embedding": []}),
+    ],
+)
+def test_to_load_a_logged_model_is_made_up(
+    path: str, body: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    with serving(call()) as it:
+        response = httpx.post(it.url + path, json=body, verify=False)
+        made_up = response.json()
+        made_up.pop("created_at", None)
+        assert (response.status_code, made_up) == (200, answer)
+        # Of no other model: it may not exist.
+        assert httpx.post(it.url + path, json={**body, "model": "other"}).status_code == 501
+        assert it.outcomes(2) == ["made up", "missed"]
+
+
+def test_the_description_of_a_logged_model_says_that_it_is_made_up() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    calls = [
+        call(),
+        call(chat("again", tools=[tool], think=True), at=1.0),
+        call(chat("refused", images=["aGk="]), at=2.0, http_status=400, outcome="failed"),
+        call({"model": "e", "input": "x"}, path="/api/embed", at=3.0),
+    ]
+    with serving(*calls) as it, ollama.Client(it.url) as client:
+        shown = client.show("m")
+        assert shown.capabilities == ["completion", "thinking", "tools"]
+        assert shown.details is not None
+        assert shown.details.family == "not-in-the-log"
+        assert shown.details.parameter_size == "not-in-the-log"
+        assert client.show("e:latest").capabilities == ["embedding"]
+        with pytest.raises(ollama.ResponseError, match="has no answer in the log"):
+            client.show("other")
+        assert it.outcomes(3) == ["made up", "made up", "missed"]
+
+
+def test_what_the_log_has_of_a_load_or_a_description_comes_from_the_log() -> None:
+    load = call({"model": "m"}, [(0.1, b'{"from":"log"}')], path="/api/generate")
+    shown = call({"model": "m"}, [(0.1, b'{"from":"log"}')], path="/api/show", at=1.0)
+    with serving(load, shown) as it:
+        for path in ("/api/generate", "/api/show"):
+            found = httpx.post(it.url + path, json={"model": "m"}, verify=False)
+            assert found.json() == {"from": "log"}
+        assert it.outcomes(2) == ["played"] * 2
 
 
 def test_the_models_are_those_that_answered() -> None:

@@ -116,7 +116,7 @@ def open_log(
     cache: str | os.PathLike[str] | bool = True,
     progress: Progress | None = None,
 ) -> Calls:
-    """Open a replay log: a file with its archived ones, a folder, or a cassette.
+    """Open a replay log: a file with its archived ones, a cassette, or a folder.
 
     The first time, its calls are written to Parquet files, which are used again until the log
     changes: beside the log, or in the user's cache folder if that cannot be written, or in the

@@ -17,7 +17,7 @@ from typing import Any, Final
 from ollama_otel._facts import FACTS, Column
 from ollama_otel._log.call import RecordedCall
 from ollama_otel._log.format import VERSION
-from ollama_otel._log.reader import Skipped, is_single_cassette, log_files, read
+from ollama_otel._log.reader import Skipped, has_cassettes, log_files, read
 from ollama_otel.analysis._store.columns import (
     END_COLUMNS,
     LINE_COLUMNS,
@@ -61,7 +61,7 @@ def import_log(
         files = log_files(path)
         skipped: tuple[Skipped, ...] = ()
         try:
-            is_read = not is_single_cassette(files) and _read_lines(connection, files, progress)
+            is_read = not has_cassettes(files) and _read_lines(connection, files, progress)
         except duckdb.Error:
             # A line is no JSON, or has a value of another type.
             is_read = False

@@ -15,7 +15,7 @@ from ollama_otel.analysis._advice.trial import try_model
 from ollama_otel.errors import AnalysisError, ReplayError
 from ollama_otel.replay import read
 from ollama_otel.replay._diff.pairing import REPLAY_OF
-from ollama_otel.testing import FakeOllama
+from ollama_otel.testing import FakeOllama, Fault
 from tests.replay.call_lines import SECOND, answer, ask, lines, write
 
 Tried = Advice | Unchecked | None
@@ -73,8 +73,16 @@ def test_a_model_that_is_not_faster_is_no_advice(tmp_path: Path) -> None:
     assert tried(log_of(tmp_path, duration=0.0), sample=2) is None
 
 
-def test_a_model_that_is_not_there_is_said(tmp_path: Path) -> None:
-    found = tried(log_of(tmp_path, duration=60.0), "nobodys", sample=2)
+def test_a_model_that_is_not_there_is_said_before_anything_is_sent(tmp_path: Path) -> None:
+    log = log_of(tmp_path, duration=60.0)
+    with pytest.raises(ReplayError, match="found 'nobodys'; there is"):
+        tried(log, "nobodys", sample=2)
+
+
+def test_a_model_that_answers_nothing_is_said(tmp_path: Path) -> None:
+    busy = FakeOllama()
+    busy.fault("/api/chat", Fault(cut_at=0), times=9)
+    found = tried(log_of(tmp_path, duration=60.0), "qwen3", busy, sample=2)
     assert isinstance(found, Unchecked)
     assert "2 requests were sent, and all failed" in found.lacks
 
