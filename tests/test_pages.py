@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import ollama_otel
 from ollama_otel.replay import read
 from ollama_otel.testing import FakeOllama
 
@@ -248,3 +249,13 @@ def test_the_names_of_the_page_arrive(tmp_path: Path) -> None:
         }
         run("\n".join([*names, "python app.py"]), tmp_path, environment)
         assert spans_of(sink, "web") == ["chat llama3.2"] * 5
+
+
+# --- comparison ---------------------------------------------------------------------------
+
+
+def test_the_comparison_is_with_this_version() -> None:
+    """A new version may do more: compare again, and name the day."""
+    page = (DOCS / "comparison.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith("| Version looked at |"))
+    assert row.split("|")[-2].strip() == ollama_otel.__version__
