@@ -62,7 +62,7 @@ def app(prometheus: RealPrometheus) -> Iterator[None]:
 def in_flight() -> str:
     """The query of the panel, as Grafana sends it for an app that exports every second."""
     board = read_board_file(DASHBOARDS / "grafana" / "boards" / "ollama-otel-overview.json")
-    [panel] = [each for each in board.panels if each.title == "In flight"]
+    [panel] = [each for each in board.panels if each.title == "In flight now"]
     timing = Timing(range=60, step=2, interval=INTERVAL)
     return board.fill(panel.queries[0].expression, timing, {"job": "app"})
 
