@@ -266,6 +266,41 @@ def test_the_command_line_lists_the_models_of_a_log_that_has_no_list(
     assert "not-in-the-l" in done.stdout
 
 
+ORIGINS = [
+    *("http://localhost", "http://localhost:3000", "https://127.0.0.1:1", "http://0.0.0.0:8080"),
+    *(
+        "app://x",
+        "file://",
+        "file://x",
+        "tauri://localhost",
+        "vscode-webview://1",
+        "vscode-file://x",
+    ),
+    *(
+        "http://evil.example",
+        "https://localhost.evil.example",
+        "http://0.0.0.0.evil.example",
+        "null",
+    ),
+]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize("method", ["OPTIONS", "GET"])
+def test_a_browser_gets_the_same_headers(
+    real_ollama: RealOllama, served: str, origin: str, method: str
+) -> None:
+    asked = {"origin": origin, "access-control-request-method": "POST"}
+
+    def seen(url: str) -> tuple[int, list[tuple[str, str]]]:
+        response = httpx.request(method, f"{url}/api/tags", headers=asked, verify=False)
+        named = response.headers.multi_items()
+        headers = [each for each in named if each[0].startswith(("access-control-", "vary"))]
+        return response.status_code, sorted(headers)
+
+    assert seen(served) == seen(real_ollama.url)
+
+
 def only(recorded: Recorded, name: str, *operations: str) -> Path:
     """Write a log of the calls of these operations."""
     path = recorded.path.with_name(name)
