@@ -142,16 +142,23 @@ def _is_wanted(call: RecordedCall, arguments: argparse.Namespace) -> bool:
 
 
 def _find(calls: Iterable[RecordedCall], wanted: str, log: Path) -> RecordedCall:
-    """Return the call whose id is, begins with or ends in `wanted`."""
-    found: list[RecordedCall] = []
+    """Return the call whose id is, ends in or begins with `wanted`.
+
+    A number means the number of a call, also if the id of another one happens to begin with it.
+    """
+    ended: list[RecordedCall] = []
+    begun: list[RecordedCall] = []
     others: list[str] = []
     for call in calls:
         if call.id == wanted:
             return call
-        if call.id.startswith(wanted) or call.id.endswith(f"-{wanted}"):
-            found.append(call)
+        if call.id.endswith(f"-{wanted}"):
+            ended.append(call)
+        elif call.id.startswith(wanted):
+            begun.append(call)
         else:
             others.append(call.id)
+    found = ended if len(ended) == 1 else [*ended, *begun]
     if len(found) == 1:
         return found[0]
     if found:

@@ -749,6 +749,17 @@ def test_a_whole_id_wins_over_the_beginning_of_others(log: Path, capsys: Capture
     assert json.loads(show(capsys, log, "4f3a2b1c-1", "--json"))["id"] == "4f3a2b1c-1"
 
 
+def test_a_number_is_that_of_a_call_also_if_ids_begin_with_it(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    run = [{**request(number), "id": f"2faa1582-{number}"} for number in (1, 2, 3)]
+    log = write(tmp_path, *run)
+    assert json.loads(show(capsys, log, "2", "--json"))["id"] == "2faa1582-2"
+    log = write(tmp_path, *run, {**request(2), "id": "99aa1582-2"})
+    said = show(capsys, log, "2", status=2)
+    assert said.endswith("2faa1582-2, 99aa1582-2, 2faa1582-1, 2faa1582-3\n")
+
+
 def test_an_ambiguous_id_is_told_with_all_it_may_mean(log: Path, capsys: Captured) -> None:
     assert show(capsys, log, "4f", status=2) == (
         f"ollama-otel: ambiguous id '4f' in {log}: 4f3a2b1c-1, 4f3a2b1c-2, 4f3a2b1c-13\n"
