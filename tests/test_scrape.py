@@ -177,7 +177,7 @@ def test_where_it_cannot_listen_a_warning_says_so_and_the_rest_is_set_up(
         place = place.format(port=taken.getsockname()[1])
         ran = run(
             f"""
-            telemetry = configure(prometheus={place!r}, endpoint={collector.url!r}, log_calls=True)
+            telemetry = configure(prometheus={place!r}, endpoint={collector.url!r}, max_models=9)
             chat()
             tell([telemetry.flush(), telemetry.scrape_endpoint, global_kinds()])
             telemetry.shutdown()
