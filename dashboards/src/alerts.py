@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dashboards.src.links import COST, LATENCY, OVERVIEW, SERVER
 from dashboards.src.objective import BURN_LIMITS, ERROR_BUDGET, Window
 from dashboards.src.queries import INSTANCE, JOB, RULES
 from dashboards.src.recording import record
@@ -28,11 +29,6 @@ _UNWANTED: Final = {names.RELOAD_CAUSE: '!~"expired|requested"'}
 
 _LOCAL: Final = "localhost|127[.].+|::1|0[.]0[.]0[.]0"
 """Local addresses, which name a different server on each machine."""
-
-_OVERVIEW: Final = "ollama-otel-overview"
-_LATENCY: Final = "ollama-otel-latency"
-_SERVER: Final = "ollama-otel-server"
-_COST: Final = "ollama-otel-cost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +138,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "(limit 5 %, at least 5 calls).",
         do="See the errors by type on the overview board, then search Jaeger for "
         "ollama.outcome=failed and read the message of a span.",
-        board=_OVERVIEW,
+        board=OVERVIEW,
     ),
     Alert(
         name="OllamaServerDown",
@@ -170,7 +166,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "minute.",
         do="Start the server or fix connectivity: run `ollama ps` on its machine, and GET "
         "/api/version from the app's machine.",
-        board=_SERVER,
+        board=SERVER,
     ),
     Alert(
         name="OllamaNoConnection",
@@ -185,7 +181,7 @@ ALERTS: Final[Sequence[Alert]] = (
         f"{SERVER_TEXT} could not connect in the last 5 minutes.",
         do="Start the server; if it runs, check OLLAMA_HOST on both sides, DNS, TLS and "
         "firewall from the app's machine.",
-        board=_OVERVIEW,
+        board=OVERVIEW,
     ),
     Alert(
         name="OllamaServerBusy",
@@ -199,7 +195,7 @@ ALERTS: Final[Sequence[Alert]] = (
         seen=f"{SERVER_TEXT} timed out on {{{{ $value | humanizePercentage }}}} of the /api/ps "
         "polls in the last 10 minutes: it keeps loading or unloading models.",
         do="See reloads and evictions on the server board; restart the server if a load hangs.",
-        board=_SERVER,
+        board=SERVER,
     ),
     Alert(
         name="OllamaQueueBuildingUp",
@@ -215,7 +211,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "in 10 minutes.",
         do="Raise OLLAMA_NUM_PARALLEL if memory allows, spread calls over servers, or send fewer "
         "calls at once; Ollama does not refuse them.",
-        board=_LATENCY,
+        board=LATENCY,
     ),
     Alert(
         name="OllamaSlowFirstTokenFastBurn",
@@ -228,7 +224,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "(objective: 5 % at most).",
         do="See time to first token and share of time by phase on the latency board; the runbook "
         "has a remedy for each phase.",
-        board=_LATENCY,
+        board=LATENCY,
     ),
     Alert(
         name="OllamaSlowFirstTokenSlowBurn",
@@ -241,7 +237,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "(objective: 5 % at most).",
         do="Not urgent: find the phase before the first token on the latency board, and apply "
         "the runbook's remedy for it.",
-        board=_LATENCY,
+        board=LATENCY,
     ),
     Alert(
         name="OllamaSlowFirstTokenForDays",
@@ -254,7 +250,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "(objective: 5 % at most).",
         do="Find the phase before the first token on the latency board; if it cannot be "
         "improved, the objective is wrong for this model.",
-        board=_LATENCY,
+        board=LATENCY,
     ),
     Alert(
         name="OllamaColdStartStorm",
@@ -269,7 +265,7 @@ ALERTS: Final[Sequence[Alert]] = (
         f"{_MODEL} to {SERVER_TEXT} had to wait for a load in the last 15 minutes.",
         do="Raise keep_alive if models expire between calls; if they evict each other or "
         "options change, the server board shows the cause.",
-        board=_LATENCY,
+        board=LATENCY,
     ),
     Alert(
         name="OllamaReloadThrash",
@@ -281,7 +277,7 @@ ALERTS: Final[Sequence[Alert]] = (
         f"the most common cause is {_MAIN_CAUSE}.",
         do="If an option is the cause, send the same value from all callers. If another model "
         "is, move one of them to another server, or add memory.",
-        board=_SERVER,
+        board=SERVER,
     ),
     Alert(
         name="OllamaModelOnCpu",
@@ -296,7 +292,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "within the last 7 days.",
         do="Check the driver (`nvidia-smi`) and other programs that use the GPU, then unload the "
         "model so that the next call loads it again.",
-        board=_SERVER,
+        board=SERVER,
     ),
     Alert(
         name="OllamaModelPartlyOnCpu",
@@ -308,7 +304,7 @@ ALERTS: Final[Sequence[Alert]] = (
         f"{SERVER_TEXT}; the rest runs on the CPU and slows the model down.",
         do="Lower num_ctx or OLLAMA_NUM_PARALLEL, use a smaller quantization, or unload other "
         "models.",
-        board=_SERVER,
+        board=SERVER,
     ),
     Alert(
         name="OllamaNearSaturation",
@@ -320,7 +316,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "the last 15 minutes (limit 80 %); above that, waits grow fast.",
         do="Send fewer calls at once, add a server, or raise OLLAMA_NUM_PARALLEL if memory "
         "allows; `ollama-otel capacity` forecasts what each of them brings.",
-        board=_COST,
+        board=COST,
     ),
     Alert(
         name="OllamaBudgetUsedUp",
@@ -332,7 +328,7 @@ ALERTS: Final[Sequence[Alert]] = (
         f"{_BUDGET_WINDOW} ({_label(names.BUDGET_UNIT)}).",
         do="See who used it: `ollama-otel cost LOG --prices FILE --by user`; then raise the "
         "limit in the price file, or limit the calls.",
-        board=_COST,
+        board=COST,
     ),
     Alert(
         name="OllamaBudgetBurning",
@@ -351,7 +347,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "{{ else }}3 days{{ end }}.",
         do="See which model, user or tag has risen on the board of costs, before the limit is "
         "reached.",
-        board=_COST,
+        board=COST,
     ),
     Alert(
         name="OllamaExporterDropping",
@@ -375,7 +371,7 @@ ALERTS: Final[Sequence[Alert]] = (
         f"{_label(names.COMPONENT_TYPE)}, {_label(names.ERROR_TYPE)}{_label(names.HTTP_STATUS)}.",
         do="Check that the collector runs and accepts the data; if the queue is full, raise "
         "OTEL_BSP_MAX_QUEUE_SIZE or make the collector faster.",
-        board=_SERVER,
+        board=SERVER,
     ),
     Alert(
         name="OllamaReplayLogNotWritten",
@@ -395,7 +391,7 @@ ALERTS: Final[Sequence[Alert]] = (
         "minutes, as writing failed or did not keep up; from 20,000 on, lines are dropped.",
         do="Check the disk of the replay log (full, slow, read-only, gone) and the warnings of "
         "ollama_otel in the log of the app.",
-        board=_SERVER,
+        board=SERVER,
     ),
     Alert(
         name="OllamaReplayLogDropping",
@@ -406,6 +402,6 @@ ALERTS: Final[Sequence[Alert]] = (
         seen=f"{_label(JOB)} dropped {_COUNT} items of kind {_label(names.LOG_ITEM)} in "
         "15 minutes.",
         do="Check the disk of the replay log (full, slow, read-only) and the limits of the log.",
-        board=_SERVER,
+        board=SERVER,
     ),
 )

@@ -22,7 +22,6 @@ __all__ = [
     "SHARE_OF_FAILURES",
     "TOKEN_TYPES",
     "TOOL_OUTCOMES",
-    "UP_OR_DOWN",
     "USED_SHARE",
     "Color",
     "Steps",
@@ -95,9 +94,6 @@ TOOL_OUTCOMES: Final[Mapping[str, Color]] = {
 QUANTILES: Final[Mapping[str, Color]] = {"p50": "green", "p90": "orange", "p99": "red"}
 
 TOKEN_TYPES: Final[Mapping[str, Color]] = {"input": "blue", "output": "green"}
-
-UP_OR_DOWN: Final[Mapping[str, tuple[str, Color]]] = {"0": ("down", "red"), "1": ("up", "green")}
-"""Word and colour by value."""
 
 GPU_SHARE: Final[Steps] = ((None, "text"), (0.001, "red"), (0.5, "orange"), (0.95, "green"))
 """A model that is entirely on the CPU is neutral: the machine may have no GPU."""

@@ -14,6 +14,7 @@ from dashboards.src.costs import busy_share, used_share
 from dashboards.src.queries import JOB, RULES, share
 from dashboards.src.vocabulary import BY_MODEL, BY_SERVER, GENAI, SLOW_START, TOKENS
 from ollama_otel import _names as names
+from ollama_otel._monitoring.diagnosis import RULES_LOADED
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 
@@ -60,8 +61,8 @@ def _ratio(
     )
 
 
-LOADED: Final = record("rules", "loaded")
-"""1 if Prometheus has these rules, so that no alert can be told from no rules."""
+LOADED: Final = RULES_LOADED
+"""Tells "no alert" from "no rules"."""
 
 _TEN: Final = RULES.over("10m")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.src.boards.server import STATE
 from dashboards.src.colors import SERVER_STATES
 from dashboards.src.objective import budget_left, burn_rate, in_time
+from dashboards.src.parts.servers import STATE
 from dashboards.src.queries import RULES as QUERIES
 from dashboards.src.vocabulary import BY_MODEL
 from ollama_otel._telemetry import instruments as rows

@@ -14,7 +14,7 @@ from dashboards.src.colors import (
     TOOL_OUTCOMES,
 )
 from dashboards.src.layout import Board, Row
-from dashboards.src.links import cell, to_traces
+from dashboards.src.links import AGENTS, cell, to_traces
 from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, stat, table
 from dashboards.src.parts.latencies import quantiles
 from dashboards.src.queries import BOARD as Q
@@ -470,7 +470,7 @@ _TOOLS: Final[Sequence[Panel]] = (
 )
 
 BOARD: Final = Board(
-    uid="ollama-otel-agents",
+    uid=AGENTS,
     title="Ollama: agents and tools",
     description="How the runs of agents end, what they need, and how their tools do. The model "
     "selects runs by ending, duration and tokens; rounds and tool calls are those of all models.",

@@ -11,6 +11,7 @@ from dashboards.src.costs import BY_BUDGET_VALUE, busy_share, busy_slots, slots,
 from dashboards.src.layout import Board, Row
 from dashboards.src.links import CLICKED, COST, LATENCY, OVERVIEW, label, to_board
 from dashboards.src.panels import Column, Panel, Target, Text, graph, stat, table
+from dashboards.src.parts.models import MODEL_COLORS, MODEL_LEGEND, OF_MODEL, by_model
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import GPU, INSTANCE, JOB, by_gpu, share
 from dashboards.src.vocabulary import (
@@ -36,15 +37,11 @@ _BY_CURRENCY: Final = (names.COST_CURRENCY,)
 _BY_MODEL: Final = (*BY_MODEL, *_BY_CURRENCY)
 """Apps may have price files of different currencies, whose sum means nothing."""
 _CURRENCY: Final = legend(*_BY_CURRENCY)
-_MODEL: Final = legend(names.REQUEST_MODEL)
 _BUDGET: Final = legend(names.BUDGET_NAME, names.BUDGET_OF)
 _BY_MACHINE: Final = (names.MACHINE_NAME, *_BY_CURRENCY)
 _BY_GPU: Final = (JOB, INSTANCE, names.HARDWARE_ID, names.HARDWARE_NAME)
 _ON_MODEL: Final = f"on ({', '.join(map(label_name, BY_MODEL))}) group_left ()"
 
-_OF_MODEL: Final = to_board(
-    LATENCY, "Latency of this model", model=label(label_name(names.REQUEST_MODEL))
-)
 _MODEL_OF_ROW: Final = to_board(LATENCY, "Latency of this model", model=CLICKED)
 _CALLS_OF_ROW: Final = to_board(OVERVIEW, "Calls of this model", model=CLICKED)
 _OF_SERVER: Final = to_board(
@@ -243,14 +240,14 @@ _COURSE: Final[Sequence[Panel]] = (
         ),
         Target(
             query=busiest(_per_hour(Q.rate(rows.COST, by=_BY_MODEL))),
-            legend=f"{_MODEL} {_CURRENCY}",
+            legend=f"{MODEL_LEGEND} {_CURRENCY}",
         ),
         Target(
             query=other_models(_per_hour(Q.rate(rows.COST, by=_BY_MODEL)), kept=_BY_CURRENCY),
             legend=f"{OTHERS} {_CURRENCY}",
         ),
         unit="none",
-        links=[_OF_MODEL],
+        links=[OF_MODEL],
         is_stacked=True,
         width=8,
     ),
@@ -344,11 +341,10 @@ _CAPACITY: Final[Sequence[Panel]] = (
             do="A model that takes most of the time is the one to make smaller, or to move.",
             no_value=_NO_PRICES,
         ),
-        Target(query=busiest(Q.rate(rows.COST_GPU_TIME, by=BY_MODEL)), legend=_MODEL),
-        Target(query=other_models(Q.rate(rows.COST_GPU_TIME, by=BY_MODEL)), legend=OTHERS),
+        *by_model(Q.rate(rows.COST_GPU_TIME, by=BY_MODEL)),
         unit="percentunit",
-        colors={OTHERS: "text"},
-        links=[_OF_MODEL],
+        colors=MODEL_COLORS,
+        links=[OF_MODEL],
         is_stacked=True,
     ),
 )

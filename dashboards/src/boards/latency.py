@@ -7,7 +7,7 @@ from typing import Final
 
 from dashboards.src.colors import QUANTILES
 from dashboards.src.layout import Board, Row
-from dashboards.src.links import CLICKED, cell, to_traces
+from dashboards.src.links import CLICKED, LATENCY, cell, to_traces
 from dashboards.src.panels import Column, Panel, Text, graph, heat_map, table
 from dashboards.src.parts.latencies import (
     OF_ROW,
@@ -248,7 +248,7 @@ _CHUNKS: Final[Sequence[Panel]] = (
 )
 
 BOARD: Final = Board(
-    uid="ollama-otel-latency",
+    uid=LATENCY,
     title="Ollama: latency anatomy",
     description="Where the time of a call goes: queue, load, prompt, decode, client.",
     needs_jaeger=True,

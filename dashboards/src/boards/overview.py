@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.busiest import busiest
 from dashboards.src.colors import (
     QUANTILES,
     TOKEN_TYPES,
 )
 from dashboards.src.layout import Board, Row
+from dashboards.src.links import OVERVIEW
 from dashboards.src.objective import OBJECTIVE
 from dashboards.src.panels import Column, Panel, Target, Text, graph, stat, table
-from dashboards.src.parts.models import MODEL_COLORS, MODEL_COLUMN, MODEL_LEGEND, OF_MODEL, by_model
+from dashboards.src.parts.models import MODEL_COLORS, MODEL_COLUMN, OF_MODEL, by_model, of_busiest
 from dashboards.src.parts.now import COURSE, NUMBERS, WHICH
 from dashboards.src.parts.objective import FIRST_TOKEN
 from dashboards.src.parts.outcomes import OUTCOME_PANELS
@@ -38,9 +38,8 @@ _DURATION: Final = GENAI.inference_duration
 _START: Final = GENAI.time_to_first_chunk
 
 
-def _of_busiest(row: Instrument) -> Target:
-    p90 = Q.quantile(0.9, row, by=BY_MODEL)
-    return Target(query=busiest(not_nan(p90)), legend=MODEL_LEGEND)
+def _p90(row: Instrument) -> Target:
+    return of_busiest(not_nan(Q.quantile(0.9, row, by=BY_MODEL)))
 
 
 _LATENCY: Final[Sequence[Panel]] = (
@@ -52,9 +51,7 @@ _LATENCY: Final[Sequence[Panel]] = (
             do="One model: its prompts or responses are long, or it runs on the CPU. All: the "
             "server is overloaded; see the latency board.",
         ),
-        Target(
-            query=busiest(not_nan(Q.quantile(0.9, _DURATION, by=BY_MODEL))), legend=MODEL_LEGEND
-        ),
+        _p90(_DURATION),
         unit="s",
         links=[OF_MODEL],
         exemplars=True,
@@ -68,7 +65,7 @@ _LATENCY: Final[Sequence[Panel]] = (
             "lengths on the latency board.",
             no_value="no streams in this time",
         ),
-        _of_busiest(_START),
+        _p90(_START),
         unit="s",
         links=[OF_MODEL],
         steps=((None, "green"), (SLOW_START, "red")),
@@ -162,7 +159,7 @@ _TOKEN_FLOW: Final[Sequence[Panel]] = (
             do="A sudden rise: see the GPU share on the server board; if it is unchanged, other "
             "work or more calls at once use the GPU.",
         ),
-        Target(query=busiest(TIME_PER_TOKEN), legend=MODEL_LEGEND),
+        of_busiest(TIME_PER_TOKEN),
         unit="s",
         links=[OF_MODEL],
         width=8,
@@ -242,7 +239,7 @@ _LOAD: Final[Sequence[Panel]] = (
 )
 
 BOARD: Final = Board(
-    uid="ollama-otel-overview",
+    uid=OVERVIEW,
     title="Ollama: overview",
     description="Alerts, calls, errors, latency and tokens of the apps that call Ollama.",
     needs_jaeger=True,

@@ -7,7 +7,7 @@ from typing import Final
 
 from dashboards.src.colors import SERVER_STATES
 from dashboards.src.layout import Board, Row
-from dashboards.src.links import OVERVIEW, SERVER, cell, to_board
+from dashboards.src.links import OVERVIEW, SERVER
 from dashboards.src.panels import (
     Column,
     Panel,
@@ -21,27 +21,23 @@ from dashboards.src.panels import (
     table,
 )
 from dashboards.src.parts.memory import CHANGES, COURSE, EVICTIONS, HELD, SHARE
+from dashboards.src.parts.servers import BUSY, DOWN, STATE, UP, of_row, server_columns
 from dashboards.src.parts.telemetry import MANAGING, TELEMETRY
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import GPU, at_server, by_gpu, last_time, share
-from dashboards.src.queries import SERVER as SERVER_NAME
 from dashboards.src.vocabulary import BY_SERVER, RANGE, SERVER_LEGEND, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel._telemetry.instruments import Instrument
 from ollama_otel._telemetry.metric_names import label_name
 
-__all__ = ["BOARD", "STATE"]
+__all__ = ["BOARD"]
 
 _NOT_WATCHED: Final = "no server is watched; enable with configure(residency=True)"
 _NO_SERVER: Final = "not watched"
 _VERSION: Final = label_name(names.SERVER_VERSION)
 _HARDWARE: Final = (names.HARDWARE_ID, names.HARDWARE_NAME)
 
-_UP: Final = Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max")
-_BUSY: Final = Q.gauge(rows.SERVER_BUSY, by=BY_SERVER, how="max")
-STATE: Final = f"(2 - ({_UP} * (2 - {_BUSY}) or 2 * {_UP}))"
-"""0 up, 1 busy, 2 down; a server that nobody reaches is down, whatever its last poll said."""
 _LOADED: Final = Q.gauge(rows.MODELS_LOADED, by=BY_SERVER, how="max")
 
 _NUMBERS: Final[Sequence[Panel]] = (
@@ -52,7 +48,7 @@ _NUMBERS: Final[Sequence[Panel]] = (
             do="Above 0: the table names them; see OllamaServerDown in the runbook.",
             no_value=_NO_SERVER,
         ),
-        Target(query=f"sum({STATE} == bool 2)"),
+        Target(query=DOWN),
         unit="locale",
         decimals=0,
         steps=((None, "green"), (1, "red")),
@@ -65,7 +61,7 @@ _NUMBERS: Final[Sequence[Panel]] = (
             do="Busy for minutes: a load hangs, or models evict each other.",
             no_value=_NO_SERVER,
         ),
-        Target(query=f"sum({STATE} == bool 1)"),
+        Target(query=BUSY),
         unit="locale",
         decimals=0,
         steps=((None, "green"), (1, "orange")),
@@ -147,14 +143,8 @@ _SERVERS: Final[Sequence[Panel]] = (
             no_value=_NOT_WATCHED,
         ),
         {
-            SERVER_NAME: Column(
-                title="Server",
-                links=[
-                    to_board(
-                        OVERVIEW, "Calls to this server", server=cell("Address"), port=cell("Port")
-                    ),
-                    to_board(SERVER, "Only this server", server=cell("Address"), port=cell("Port")),
-                ],
+            **server_columns(
+                of_row(OVERVIEW, "Calls to this server"), of_row(SERVER, "Only this server")
             ),
             "state": Column(
                 title="State",
@@ -166,7 +156,7 @@ _SERVERS: Final[Sequence[Panel]] = (
             "reached": Column(
                 title="Last reached",
                 query=at_server(
-                    last_time(f"{_UP} == 1", within="$__range", every="$export_interval")
+                    last_time(f"{UP} == 1", within="$__range", every="$export_interval")
                 ),
                 unit="dateTimeFromNow",
                 width=140,
@@ -190,8 +180,6 @@ _SERVERS: Final[Sequence[Panel]] = (
                 decimals=0,
                 width=80,
             ),
-            label_name(names.SERVER_ADDRESS): Column(title="Address", is_hidden=True),
-            label_name(names.SERVER_PORT): Column(title="Port", is_hidden=True),
         },
         sort="State",
         width=14,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.src.busiest import busiest
 from dashboards.src.colors import QUANTILES
 from dashboards.src.links import CLICKED, LATENCY, SERVER, label, to_board
 from dashboards.src.panels import Target
-from dashboards.src.parts.models import MODEL_LEGEND
+from dashboards.src.parts.models import of_busiest
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import MODEL, not_nan
 from dashboards.src.vocabulary import (
@@ -50,7 +49,7 @@ def mean_by_model(row: Instrument) -> Target:
 
     Without NaN: the legend shows the text for no data beside a model that has nothing else.
     """
-    return Target(query=busiest(not_nan(Q.mean(row, by=BY_MODEL))), legend=MODEL_LEGEND)
+    return of_busiest(not_nan(Q.mean(row, by=BY_MODEL)))
 
 
 def quantiles(row: Instrument) -> list[Target]:

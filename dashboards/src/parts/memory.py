@@ -9,9 +9,9 @@ from dashboards.src.busiest import MOST_LOADED, longest_loaded
 from dashboards.src.colors import GPU_SHARE, GPU_SHARE_BOUNDS, GPU_SHARE_LEVELS
 from dashboards.src.links import CLICKED, LATENCY, SERVER, cell, to_board
 from dashboards.src.panels import Column, Panel, Target, Text, bars, graph, states, table
+from dashboards.src.parts.servers import of_row, server_columns
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import MODEL, at_server, by_plain_model, level, top_by
-from dashboards.src.queries import SERVER as SERVER_NAME
 from dashboards.src.vocabulary import BY_LISTED_MODEL, BY_SERVER, RANGE, RANK, SERVER_LEGEND, legend
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
@@ -43,24 +43,15 @@ _OF_MODEL: Final = to_board(
 """Calls may name a model with or without `:latest`; the board shows those of both names."""
 
 
-def _places() -> dict[str, Column]:
-    """Return the columns with the server of a row."""
+_SERVER_COLUMNS: Final = server_columns(of_row(SERVER, "Only this server"))
+
+
+def _model_column(title: str = "Model") -> dict[str, Column]:
+    """Return the column with the model of a row, and the hidden one that its link needs."""
     return {
-        SERVER_NAME: Column(
-            title="Server",
-            links=[to_board(SERVER, "Only this server", server=cell("Address"), port=cell("Port"))],
-        )
+        _NAME: Column(title=title, is_name=True, links=[_OF_MODEL]),
+        MODEL: Column(title="Name in calls", is_hidden=True),
     }
-
-
-def _hidden() -> dict[str, Column]:
-    """Return the columns that only the links of a row need."""
-    titles = {
-        label_name(names.SERVER_ADDRESS): "Address",
-        label_name(names.SERVER_PORT): "Port",
-        MODEL: "Name in calls",
-    }
-    return {label: Column(title=title, is_hidden=True) for label, title in titles.items()}
 
 
 def _named(query: str) -> str:
@@ -85,8 +76,8 @@ HELD: Final = table(
         no_value=_NO_MODEL,
     ),
     {
-        _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
-        **_places(),
+        **_model_column(),
+        **_SERVER_COLUMNS,
         "share": Column(
             title="On GPU",
             query=_named(SHARE),
@@ -110,7 +101,6 @@ HELD: Final = table(
             decimals=0,
             width=115,
         ),
-        **_hidden(),
     },
     sort="Memory",
     width=14,
@@ -125,9 +115,9 @@ EVICTIONS: Final = table(
         no_value=_NO_CHANGE,
     ),
     {
-        _NAME: Column(title="Evicted", is_name=True, links=[_OF_MODEL]),
+        **_model_column("Evicted"),
         _EVICTED_BY: Column(title="Evicted by", is_name=True),
-        **_places(),
+        **_SERVER_COLUMNS,
         "times": Column(
             title="Times",
             query=_named(f"({_EVICTED} > 0)"),
@@ -135,7 +125,6 @@ EVICTIONS: Final = table(
             decimals=0,
             width=65,
         ),
-        **_hidden(),
     },
     sort="Times",
     width=10,
@@ -203,8 +192,8 @@ CHANGES: Final[Sequence[Panel]] = (
             no_value=_NO_CHANGE,
         ),
         {
-            _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
-            **_places(),
+            **_model_column(),
+            **_SERVER_COLUMNS,
             "times": Column(
                 title="Times",
                 query=_named(f"({_LOADS} > 0)"),
@@ -212,7 +201,6 @@ CHANGES: Final[Sequence[Panel]] = (
                 decimals=0,
                 width=65,
             ),
-            **_hidden(),
         },
         sort="Times",
         width=9,
@@ -243,9 +231,9 @@ CHANGES: Final[Sequence[Panel]] = (
             no_value=_NO_CHANGE,
         ),
         {
-            _NAME: Column(title="Model", is_name=True, links=[_OF_MODEL]),
+            **_model_column(),
             _CAUSE: Column(title="Cause"),
-            **_places(),
+            **_SERVER_COLUMNS,
             "times": Column(
                 title="Times",
                 query=_named(f"({_RELOADED} > 0)"),
@@ -253,7 +241,6 @@ CHANGES: Final[Sequence[Panel]] = (
                 decimals=0,
                 width=65,
             ),
-            **_hidden(),
         },
         sort="Times",
         width=11,

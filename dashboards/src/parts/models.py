@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from dashboards.src.busiest import OTHERS, busiest_or_zero, other_models
+from dashboards.src.busiest import OTHERS, busiest, busiest_or_zero, other_models
 from dashboards.src.colors import Color
 from dashboards.src.links import CLICKED, LATENCY, label, to_board
 from dashboards.src.panels import Column, Target
@@ -30,6 +30,11 @@ MODEL_COLUMN: Final[Mapping[str, Column]] = {
     )
 }
 """Column with the names of models, each of which leads to its latency."""
+
+
+def of_busiest(query: str) -> Target:
+    """Return the query for the busiest models, of what cannot be added."""
+    return Target(query=busiest(query), legend=MODEL_LEGEND)
 
 
 def by_model(query: str) -> tuple[Target, Target]:

@@ -8,16 +8,16 @@ from typing import Final
 from dashboards.src.alerts import ALERTS
 from dashboards.src.colors import (
     OUTCOMES,
+    SERVER_STATES,
     SHARE_OF_FAILURES,
-    UP_OR_DOWN,
     Color,
 )
 from dashboards.src.firing import ALERT, FIRING_COUNT, FIRING_FOR, WHERE
-from dashboards.src.links import LATENCY, SERVER, cell, to_board, to_runbook
+from dashboards.src.links import LATENCY, SERVER, to_board, to_runbook
 from dashboards.src.panels import Column, Panel, Target, Text, graph, stat, table
 from dashboards.src.parts.models import MODEL_COLORS, MODEL_COLUMN, OF_MODEL, by_model
+from dashboards.src.parts.servers import DOWN, STATE, of_row, server_columns
 from dashboards.src.queries import BOARD as Q
-from dashboards.src.queries import SERVER as SERVER_NAME
 from dashboards.src.queries import at_server, not_nan, or_zero, per_minute, share
 from dashboards.src.vocabulary import (
     BY_MODEL,
@@ -33,15 +33,11 @@ from dashboards.src.vocabulary import (
 )
 from ollama_otel import _names as names
 from ollama_otel._telemetry import instruments as rows
-from ollama_otel._telemetry.metric_names import label_name
 
 __all__ = ["COURSE", "NUMBERS", "WHICH"]
 
 _DURATION: Final = GENAI.inference_duration
 _START: Final = GENAI.time_to_first_chunk
-_ADDRESS: Final = label_name(names.SERVER_ADDRESS)
-_PORT: Final = label_name(names.SERVER_PORT)
-_SERVER_OF_ROW: Final = to_board(SERVER, "This server", server=cell("Address"), port=cell("Port"))
 
 NUMBERS: Final[Sequence[Panel]] = (
     stat(
@@ -143,7 +139,7 @@ NUMBERS: Final[Sequence[Panel]] = (
             do="Above 0: the server board shows which; start the server or fix connectivity.",
             no_value="not watched",
         ),
-        Target(query=f"sum(1 - {Q.gauge(rows.SERVER_UP, by=BY_SERVER, how='max')})"),
+        Target(query=DOWN),
         unit="locale",
         decimals=0,
         steps=((None, "green"), (1, "red")),
@@ -242,15 +238,15 @@ WHICH: Final[Sequence[Panel]] = (
         Text(
             title="By server",
             means="Calls to each server in the time range, the share that failed, and p90 of the "
-            "time to the first token. State: whether a watched server can be reached now.",
+            "time to the first token. State: whether a watched server is up, busy or down now.",
             do="A click opens the board of that server.",
         ),
         {
-            SERVER_NAME: Column(title="Server", links=[_SERVER_OF_ROW]),
-            "up": Column(
+            **server_columns(of_row(SERVER, "This server")),
+            "state": Column(
                 title="State",
-                query=at_server(Q.gauge(rows.SERVER_UP, by=BY_SERVER, how="max")),
-                words=UP_OR_DOWN,
+                query=at_server(STATE),
+                words=SERVER_STATES,
                 unit="none",
                 width=56,
             ),
@@ -280,8 +276,6 @@ WHICH: Final[Sequence[Panel]] = (
                 decimals=2,
                 width=92,
             ),
-            _ADDRESS: Column(title="Address", is_hidden=True),
-            _PORT: Column(title="Port", is_hidden=True),
         },
         sort="Calls",
         width=8,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.busiest import busiest
 from dashboards.src.panels import Panel, Target, Text, graph
+from dashboards.src.parts.models import of_busiest
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import per_minute
 from dashboards.src.vocabulary import BY_MODEL, BY_SERVER, SERVER_LEGEND, legend
@@ -16,7 +16,6 @@ from ollama_otel._telemetry import instruments as rows
 __all__ = ["RESILIENCE"]
 
 _NONE: Final = "no client has resilience="
-_MODEL: Final = legend(names.REQUEST_MODEL)
 
 RESILIENCE: Final[Sequence[Panel]] = (
     graph(
@@ -28,7 +27,7 @@ RESILIENCE: Final[Sequence[Panel]] = (
             "server has slots free, or add servers.",
             no_value=_NONE,
         ),
-        Target(query=busiest(Q.quantile(0.9, rows.LIMITER_WAIT, by=BY_MODEL)), legend=_MODEL),
+        of_busiest(Q.quantile(0.9, rows.LIMITER_WAIT, by=BY_MODEL)),
         unit="s",
         width=8,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dashboards.src.busiest import busiest, busiest_plain
+from dashboards.src.busiest import busiest_plain
 from dashboards.src.colors import GPU_SHARE
 from dashboards.src.panels import Column, Panel, Target, Text, graph, table
 from dashboards.src.parts.latencies import (
@@ -14,7 +14,7 @@ from dashboards.src.parts.latencies import (
     OF_SERIES,
     PLAIN_MODEL,
 )
-from dashboards.src.parts.models import MODEL_LEGEND
+from dashboards.src.parts.models import of_busiest
 from dashboards.src.queries import BOARD as Q
 from dashboards.src.queries import MODEL, by_plain_model, highest
 from dashboards.src.speed import (
@@ -31,10 +31,6 @@ from ollama_otel._telemetry import instruments as rows
 __all__ = ["SPEED"]
 
 
-def _of_busiest(query: str) -> Target:
-    return Target(query=busiest(query), legend=MODEL_LEGEND)
-
-
 SPEED: Final[Sequence[Panel]] = (
     graph(
         Text(
@@ -44,7 +40,7 @@ SPEED: Final[Sequence[Panel]] = (
             do="A sudden drop: see the GPU share; if it is unchanged, other work or concurrent "
             "calls use the GPU.",
         ),
-        _of_busiest(DECODE_RATE),
+        of_busiest(DECODE_RATE),
         unit="suffix:tokens/s",
         links=OF_SERIES,
         width=8,
@@ -57,7 +53,7 @@ SPEED: Final[Sequence[Panel]] = (
             do="It rises with concurrent calls, as they share the GPU, and when a part of the "
             "model is on the CPU.",
         ),
-        _of_busiest(TIME_PER_TOKEN),
+        of_busiest(TIME_PER_TOKEN),
         unit="s",
         links=OF_SERIES,
         width=8,
@@ -97,7 +93,7 @@ SPEED: Final[Sequence[Panel]] = (
             do="Rising: prompts became longer, or their beginnings differ, so that the server "
             "cannot use its cache.",
         ),
-        _of_busiest(PREFILL_TIME),
+        of_busiest(PREFILL_TIME),
         unit="s",
         links=OF_SERIES,
         width=8,
@@ -110,7 +106,7 @@ SPEED: Final[Sequence[Panel]] = (
             do="Rising at the same decode rate: responses became longer. Set `num_predict`, or "
             "ask for shorter responses.",
         ),
-        _of_busiest(DECODE_TIME),
+        of_busiest(DECODE_TIME),
         unit="s",
         links=OF_SERIES,
         width=8,
@@ -123,7 +119,7 @@ SPEED: Final[Sequence[Panel]] = (
             "with most calls.",
             do="Falling: longer prompts without a common prefix, or the model left the GPU.",
         ),
-        _of_busiest(PREFILL_RATE),
+        of_busiest(PREFILL_RATE),
         unit="suffix:tokens/s",
         links=OF_SERIES,
         width=8,
