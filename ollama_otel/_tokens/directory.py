@@ -13,14 +13,14 @@ from msgspec import Struct
 
 from ollama_otel._tokens.model import ModelFacts, ModelTokens, facts_of
 from ollama_otel._tokens.stored import StoredFacts
-from ollama_otel._wire.model_names import key_of
-from ollama_otel._wire.vocabularies import (
-    CARD_PATH,
-    DIGESTS_PATH,
-    card_request,
-    read_card,
+from ollama_otel._wire.installed_models import (
+    DESCRIPTION_PATH,
+    LIST_PATH,
+    description_request,
     read_digest,
 )
+from ollama_otel._wire.model_names import key_of
+from ollama_otel._wire.vocabularies import read_card
 
 __all__ = ["Answer", "Directory", "Question"]
 
@@ -76,14 +76,14 @@ class Directory:
         entry = self._entries.get(key)
         if entry is not None and self._is_fresh(entry):
             return entry.model
-        digest = read_digest((yield Question(method="GET", path=DIGESTS_PATH)), name)
+        digest = read_digest((yield Question(method="GET", path=LIST_PATH)), name)
         if entry is not None and entry.is_known and digest in {entry.digest, None}:
             entry.asked_at = now
             return entry.model
         facts = None if digest is None or self._stored is None else self._stored.load(digest)
         if facts is None:
-            question = Question(method="POST", path=CARD_PATH, body=card_request(name))
-            card = read_card((yield question))
+            body = description_request(name, with_vocabulary=True)
+            card = read_card((yield Question(method="POST", path=DESCRIPTION_PATH, body=body)))
             facts = None if card is None else facts_of(card)
             has_vocabulary = facts is not None and facts.vocabulary is not None
             if facts and has_vocabulary and digest is not None and self._stored is not None:

@@ -5,37 +5,54 @@ Values of an unexpected type are unknown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ollama_otel._wire.model_names import short_name
+from ollama_otel._wire.model_names import key_of, short_name
 
 __all__ = [
     "DESCRIPTION_PATH",
-    "NAMES_PATH",
+    "LIST_PATH",
     "can_answer",
     "description_request",
     "read_capabilities",
+    "read_digest",
     "read_names",
 ]
 
+LIST_PATH: Final = "/api/tags"
 DESCRIPTION_PATH: Final = "/api/show"
-NAMES_PATH: Final = "/api/tags"
+
+_DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z")
 
 
-def description_request(model: str) -> dict[str, Any]:
+def description_request(model: str, *, with_vocabulary: bool = False) -> dict[str, Any]:
     """Return the body with which a client asks `/api/show` for a model."""
-    return {"model": model}
+    return {"model": model, "verbose": True} if with_vocabulary else {"model": model}
 
 
 def read_names(answer: Any) -> tuple[str, ...]:
     """Return the names of the models in a response of `/api/tags`, without the default tag."""
+    return tuple(short_name(name) for name, _ in _rows(answer))
+
+
+def read_digest(answer: Any, model: str) -> str | None:
+    """Return the digest of a model in a response of `/api/tags`, in hexadecimal; None if absent."""
+    wanted = key_of(model)
+    for name, row in _rows(answer):
+        if key_of(name) == wanted and isinstance(digest := row.get("digest"), str):
+            found = _DIGEST.match(digest)
+            return found[1] if found else None
+    return None
+
+
+def _rows(answer: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the models of a response of `/api/tags` with their names."""
     rows = answer.get("models") if isinstance(answer, Mapping) else None
-    names = (
-        row.get("name") if isinstance(row, Mapping) else None
-        for row in (rows if isinstance(rows, list) else ())
-    )
-    return tuple(short_name(name) for name in names if isinstance(name, str))
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, Mapping) and isinstance(name := row.get("name"), str):
+            yield name, row
 
 
 def read_capabilities(answer: Any) -> frozenset[str] | None:

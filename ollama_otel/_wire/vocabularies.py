@@ -1,4 +1,4 @@
-"""Reads what `/api/show` and `/api/tags` say of a model's vocabulary and defaults.
+"""Reads what `/api/show` says of a model's vocabulary and defaults.
 
 Values of an unexpected type are unknown; no defaults are filled in.
 """
@@ -11,26 +11,16 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from ollama_otel._wire.model_names import key_of
-
 __all__ = [
-    "CARD_PATH",
-    "DIGESTS_PATH",
     "ModelCard",
     "VocabularyTable",
-    "card_request",
     "read_card",
-    "read_digest",
 ]
-
-CARD_PATH: Final = "/api/show"
-DIGESTS_PATH: Final = "/api/tags"
 
 _NORMAL: Final = 1
 _SPECIAL: Final = (2, 3, 4)
 """Kinds of token that are found in a text before it is split: unknown, control, user-defined."""
 _TOO_LARGE: Final = 2**31
-_DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z")
 
 
 class VocabularyTable(Struct, frozen=True, kw_only=True):
@@ -57,11 +47,6 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """Tokens at the beginning of a prompt that are never cut, by the model file."""
     longest_context: int | None = None
     """Context that the model was trained with, tokens."""
-
-
-def card_request(model: str) -> dict[str, Any]:
-    """Return the body of the request for a model's card."""
-    return {"model": model, "verbose": True}
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -112,16 +97,3 @@ def _table(info: Mapping[str, Any]) -> VocabularyTable | None:
         adds_bos=_flag(info.get("tokenizer.ggml.add_bos_token")),
         adds_eos=_flag(info.get("tokenizer.ggml.add_eos_token")),
     )
-
-
-def read_digest(answer: Any, model: str) -> str | None:
-    """Return the digest of a model in a response of `/api/tags`, in hexadecimal; None if absent."""
-    rows = answer.get("models") if isinstance(answer, Mapping) else None
-    wanted = key_of(model)
-    for row in rows if isinstance(rows, list) else ():
-        if not isinstance(row, Mapping) or not isinstance(name := row.get("name"), str):
-            continue
-        if key_of(name) == wanted and isinstance(digest := row.get("digest"), str):
-            found = _DIGEST.match(digest)
-            return found[1] if found else None
-    return None

@@ -13,7 +13,7 @@ from ollama_otel._log.call import RecordedCall
 from ollama_otel._wire.failures import error_text, from_server
 from ollama_otel._wire.installed_models import (
     DESCRIPTION_PATH,
-    NAMES_PATH,
+    LIST_PATH,
     can_answer,
     description_request,
     read_capabilities,
@@ -82,7 +82,7 @@ async def _capabilities(client: httpx.AsyncClient, model: str, url: str) -> froz
         return read_capabilities(_json(response))
     kind = from_server(response.status_code, error_text(response.content))
     if kind == "model_not_found":
-        there = read_names(_json(await client.get(NAMES_PATH, timeout=_SECONDS)))
+        there = read_names(_json(await client.get(LIST_PATH, timeout=_SECONDS)))
         raise ReplayError(
             f"expected a model of the server at {url}, found {model!r}{_suggestion(model, there)}"
         )

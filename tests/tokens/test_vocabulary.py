@@ -8,7 +8,8 @@ import pytest
 
 from ollama_otel._tokens.splits import SPLITS
 from ollama_otel._tokens.vocabulary import encode, vocabulary_of
-from ollama_otel._wire.vocabularies import VocabularyTable, read_card, read_digest
+from ollama_otel._wire.installed_models import read_digest
+from ollama_otel._wire.vocabularies import VocabularyTable, read_card
 
 from .tables import card, show, table
 
