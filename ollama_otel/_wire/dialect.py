@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from ollama_otel._wire.failures import error_text
 from ollama_otel._wire.framing import Framing
+from ollama_otel._wire.installed_models import Capability
 from ollama_otel._wire.lenient_json import is_costly, parse_object
 from ollama_otel._wire.prompts import Prompt
 from ollama_otel.records import (
@@ -30,7 +31,6 @@ from ollama_otel.records import (
 
 __all__ = [
     "ROLES",
-    "Capability",
     "Dialect",
     "Fields",
     "LoggedModel",
@@ -49,9 +49,6 @@ a count or a duration, of any length. `time`: a timestamp.
 """
 
 Speech = Literal["answer", "thinking"]
-
-Capability = Literal["completion", "embedding", "thinking", "tools", "vision"]
-"""What a model can do, in the words of `/api/show`."""
 
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
 """Who speaks in a message of a conversation; all that any dialect knows."""

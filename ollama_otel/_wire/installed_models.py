@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ollama_otel._wire.model_names import key_of, short_name
 
 __all__ = [
     "DESCRIPTION_PATH",
     "LIST_PATH",
+    "Capability",
     "can_answer",
     "description_request",
     "read_capabilities",
@@ -23,6 +24,9 @@ __all__ = [
 
 LIST_PATH: Final = "/api/tags"
 DESCRIPTION_PATH: Final = "/api/show"
+
+Capability = Literal["completion", "tools", "insert", "vision", "embedding", "thinking"]
+"""What a model can do, in the words of `/api/show`."""
 
 _DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z")
 

@@ -32,8 +32,9 @@ from ollama_otel._asgi import (
 )
 from ollama_otel._display import logger
 from ollama_otel._log.call import RecordedCall
-from ollama_otel._wire.dialect import Capability, Dialect, LoggedModel, MadeUp
+from ollama_otel._wire.dialect import Dialect, LoggedModel, MadeUp
 from ollama_otel._wire.endpoints import DIALECTS, dialect_of, find_endpoint
+from ollama_otel._wire.installed_models import Capability
 from ollama_otel._wire.model_names import full_name
 from ollama_otel.errors import ReplayEndedError, ReplayMissError
 from ollama_otel.records import CallStart

@@ -8,11 +8,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
+from ollama_otel._wire.installed_models import Capability
 from ollama_otel.testing._fake.inference import Inference
 from ollama_otel.testing._fake.models import (
     DEFAULT_MODELS,
     DEFAULT_REGISTRY,
-    Capability,
     FakeModel,
     Library,
 )

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ollama_otel._wire.installed_models import Capability
 from ollama_otel.testing._fake.go import RefusalError, go_json, keep_alive_seconds
-from ollama_otel.testing._fake.models import Capability, FakeModel, qualified_name
+from ollama_otel.testing._fake.models import FakeModel, qualified_name
 
 _MAX_TOP_LOGPROBS = 20
 _THINK_LEVELS = (True, False, "low", "medium", "high", "max")

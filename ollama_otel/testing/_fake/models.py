@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from ollama_otel._wire.installed_models import Capability
 from ollama_otel._wire.model_names import full_name
 from ollama_otel.testing._fake.go import FOREVER, go_time
-
-Capability = Literal["completion", "tools", "insert", "vision", "embedding", "thinking"]
 
 _KEEP_ALIVE = 300.0
 _LOAD_OPTIONS = (
