@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import inspect
-import os
 import re
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -27,17 +24,9 @@ from ollama_otel.records import Outcome
 from ollama_otel.settings import Profile, Settings
 from ollama_otel.testing import FakeOllama
 from ollama_otel.tools import Agent
+from tests.documents import DOCS, ROOT, blocks_of, run_block
 
 from .collector import collecting
-
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-
-
-def blocks_of(name: str) -> list[str]:
-    text = (DOCS / name).read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
 
 BLOCKS = blocks_of("agents.md")
 """Of the page on agents; `test_workers.py` runs those of the other page."""
@@ -153,14 +142,7 @@ def test_every_block_about_agents_runs(code: str) -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
             "OLLAMA_OTEL_AUTO_CONFIGURE": "true",
         }
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_block(code, **environment)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout
         assert any(name.startswith("invoke_agent") for _, name in sink.spans())
@@ -169,14 +151,7 @@ def test_every_block_about_agents_runs(code: str) -> None:
 @pytest.mark.parametrize("code", blocks_of("load.md"))
 def test_every_block_about_load_runs(code: str) -> None:
     with FakeOllama().serve() as url:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"OLLAMA_HOST": url},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_block(code, OLLAMA_HOST=url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("finished ")
 

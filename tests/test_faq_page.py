@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,23 +11,17 @@ import httpx
 from ollama_otel import Client, call_context, instrument_client
 from ollama_otel.replay import ReplayLog
 from ollama_otel.testing import Capture, FakeOllama
+from tests.documents import blocks_of, run_block, text_of
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+PAGE = text_of("faq.md")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def test_the_code_prints_a_line_and_exports_nothing() -> None:
-    [code] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    [code] = blocks_of("faq.md")
     with FakeOllama().serve() as url:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"OLLAMA_HOST": url},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_block(code, OLLAMA_HOST=url)
     assert done.returncode == 0
     lines = [line for line in done.stderr.splitlines() if "ollama call completed" in line]
     assert len(lines) == 1

@@ -16,21 +16,11 @@ import pytest
 import ollama_otel
 from ollama_otel.replay import read
 from ollama_otel.testing import FakeOllama
+from tests.documents import DOCS, ROOT, blocks_of
 
 from .collector import Collector, collecting
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
 BOARDS = (ROOT / "dashboards" / "README.md").read_text(encoding="utf-8")
-
-
-def blocks_of(name: str, language: str) -> list[str]:
-    text = (DOCS / name).read_text(encoding="utf-8")
-    return [
-        code
-        for each, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        if each == language
-    ]
 
 
 def lines_of(name: str) -> list[str]:

@@ -5,10 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
-import re
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +17,9 @@ from ollama_otel._telemetry.instruments import instruments_of
 from ollama_otel.replay import ReplayLog
 from ollama_otel.testing import Capture, FakeOllama
 from ollama_otel.tools import Agent
+from tests.documents import blocks_of, run_block, text_of
 
-PAGE = (Path(__file__).parents[1] / "docs" / "privacy.md").read_text(encoding="utf-8")
+PAGE = text_of("privacy.md")
 COLUMNS = ("span", "metric", "log event", "replay log", "log line")
 CELLS = {"yes", "no", "content", "unless content", "bodies", "media", "agents", "budgets"}
 BY_DEFAULT = {"yes", "unless content", "agents"}
@@ -294,16 +291,9 @@ def test_names_of_tools_are_on_metrics_of_agents_only() -> None:
 
 
 def test_the_code_runs_and_redacts() -> None:
-    [code] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    [code] = blocks_of("privacy.md")
     with FakeOllama().serve() as url:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"OLLAMA_HOST": url},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_block(code, OLLAMA_HOST=url)
     assert (done.returncode, done.stderr) == (0, "")
     assert "[customer]" in done.stdout
     assert "CUST" not in done.stdout

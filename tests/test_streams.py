@@ -32,6 +32,7 @@ from ollama_otel.streams import (
 from ollama_otel.structured import OutputMismatchError
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault, Reply
 from ollama_otel.tools import Agent, TextEvent
+from tests.documents import blocks_of
 
 from .colours import COLOURS, Colour, closed, done
 from .scripts import run_script
@@ -1148,7 +1149,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "streams.md"
 
 
 def test_the_blocks_of_the_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = blocks_of("streams.md")
     assert len(blocks) >= 3
     with FakeOllama([FakeModel("llama3.2")]).serve() as url:
         monkeypatch.setenv("OLLAMA_HOST", url)

@@ -33,6 +33,7 @@ from ollama_otel.structured import (
     ParsedGenerateResponse,
 )
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault, Reply
+from tests.documents import blocks_of
 
 from .colours import COLOURS, Colour, closed, done, each
 
@@ -899,8 +900,7 @@ def test_a_part_can_be_sent_to_another_process(colour: Colour) -> None:
 
 
 def test_the_blocks_of_the_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "structured.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    blocks = blocks_of("structured.md")
     text = '{"name": "Photon X1", "price": 3999, "colors": ["red", "black"]}'
     with FakeOllama([FakeModel("llama3.2", reply=text)]).serve() as url:
         monkeypatch.setenv("OLLAMA_HOST", url)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from ollama_otel.testing import FakeModel, FakeOllama
+from tests.documents import blocks_of
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "gunicorn_workers.py"
@@ -174,8 +175,7 @@ def test_the_example_goes_on_after_a_reload(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_the_example_as_it_is() -> None:
-    page = (ROOT / "docs" / "workers.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (block,) = blocks_of("workers.md")
     assert block in EXAMPLE.read_text(encoding="utf-8")
 
 

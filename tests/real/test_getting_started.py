@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.documents import blocks_of
+
 from .conftest import StartPrometheus
 from .servers import RealJaeger, RealOllama
-
-PAGE = Path(__file__).parents[2] / "docs" / "getting-started.md"
 
 
 def test_the_app_of_the_page_is_in_jaeger_and_on_the_boards(
@@ -20,7 +20,7 @@ def test_the_app_of_the_page_is_in_jaeger_and_on_the_boards(
     start_prometheus: StartPrometheus,
     tmp_path: Path,
 ) -> None:
-    (app,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (app,) = blocks_of("getting-started.md")
     (tmp_path / "app.py").write_text(app.replace("llama3.2", "tiny-agent"))
     with start_prometheus() as prometheus:
         environment = {

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import blocks_of
+
 from .servers import RealJaeger, RealOllama
 
-PAGE = Path(__file__).parents[2] / "docs" / "ways-in.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+BLOCKS = blocks_of("ways-in.md")
 SPANS = {"openai": "POST", "anthropic": "anthropic.messages.create"}
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ollama_otel.testing import FakeOllama
+from tests.documents import blocks_of, run_block
 
 PAGE = (Path(__file__).parents[2] / "docs" / "resilience.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = blocks_of("resilience.md")
 
 
 def test_the_page_has_its_blocks() -> None:
@@ -23,13 +20,6 @@ def test_the_page_has_its_blocks() -> None:
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.splitlines()[0])
 def test_every_block_runs(code: str) -> None:
     with FakeOllama().serve() as url:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"OLLAMA_HOST": url, "no_proxy": "127.0.0.1"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_block(code, OLLAMA_HOST=url, no_proxy="127.0.0.1")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

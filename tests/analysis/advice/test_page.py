@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from ollama_otel.analysis import AdviceKind
+from tests.documents import blocks_of
 
 from . import cases
 from .synthetic import write
@@ -26,6 +27,6 @@ def test_the_code_runs(
 ) -> None:
     write(tmp_path / "calls.jsonl", cases.mixed_num_ctx())
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (block,) = blocks_of("advice.md")
     exec(compile(block, "docs/advice.md", "exec"), {"__name__": "page"})
     assert "mixed_num_ctx qwen3:8b num_ctx 2048 1.99" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from ollama_otel.analysis import Report, open_log, report
 from ollama_otel.analysis._report.call_table import LIMIT, VIEWS
 from ollama_otel.analysis._report.definitions import DEFINITIONS
 from ollama_otel.errors import AnalysisError
+from tests.documents import blocks_of
 from tests.log.event_lines import end, line
 
 from . import story
@@ -335,9 +336,7 @@ def test_the_code_of_the_documentation_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     story.write(tmp_path / "calls.jsonl", calls=3000)
-    [block] = re.findall(
-        r"^```python\n(.*?)^```$", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
+    [block] = blocks_of("report.md")
     names: dict[str, str] = {}
     exec(block, names)
     assert names["page"].startswith("<!doctype html>")
