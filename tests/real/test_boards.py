@@ -110,7 +110,7 @@ def series_of(
 ) -> list[dict[str, Any]]:
     """The series of a query that contain a number."""
     timing = Timing(range=math.ceil(workload.ended - workload.began), step=2, interval=1)
-    expression = query.board.fill(query.expression, timing, {"job": job})
+    expression = query.board.fill(query.expression, timing, {"job": job, "export_interval": "1s"})
     if query.is_instant:
         found = prometheus.query(expression, workload.ended)
     else:
@@ -189,7 +189,8 @@ def figures(
     [query] = [each for each in queries() if each.key == (board, panel, ref)]
     timing = Timing(range=3600, step=15, interval=1)
     found = prometheus.query(
-        query.board.fill(query.expression, timing, {"job": job}), workload.ended
+        query.board.fill(query.expression, timing, {"job": job, "export_interval": "1s"}),
+        workload.ended,
     )
     return {
         tuple(value for _, value in sorted(each["metric"].items())): float(each["value"][1])
