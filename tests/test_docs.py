@@ -33,8 +33,10 @@ BLOCKS = blocks_of("agents.md")
 OF_CHAT = {"client", "model", "tools", "think", "keep_alive"}
 """Parameters of an agent that are as in a chat."""
 PAGES = [
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
-    ROOT / "dashboards" / "README.md",
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "dashboards").glob("*.md")),
+    ROOT / "examples" / "README.md",
+    ROOT / "ollama_otel" / "replay" / "FORMAT.md",
     *sorted(DOCS.rglob("*.md")),
 ]
 
