@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_otel._wire.endpoints import ENDPOINTS, find_endpoint
+from tests.examples import examples
 
 # Server 0.33.0, `server/routes.go`: method, path, name, GenAI operation, streams by default, response.
 NATIVE: list[tuple[str, str, str, str | None, bool | None, str]] = [
@@ -145,7 +146,7 @@ def test_what_is_not_the_servers_is_left_alone(method: str, path: str) -> None:
     assert find_endpoint(method, path) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     st.sampled_from(["GET", "POST", "HEAD", "DELETE"]),
     st.lists(
