@@ -7,15 +7,14 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
 
 from ollama_otel._exchange import open_calls
 from ollama_otel._guard import guard
 from ollama_otel.testing import Capture
+from tests.examples import load_profile
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("ollama_otel", deadline=None)
-settings.load_profile("ollama_otel")
+# Before the modules of tests are imported: their settings ask for the profile.
+load_profile()
 
 
 def pytest_configure() -> None:

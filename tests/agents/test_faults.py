@@ -27,6 +27,7 @@ from ollama_otel.errors import AgentError
 from ollama_otel.testing import FakeOllama, Fault, Reply
 from ollama_otel.tools import Agent, AgentRunError
 from tests.colours import COLOURS, done, each
+from tests.examples import examples
 
 from .scripted import MODEL, Stage, multiply, said, wants, weather
 
@@ -507,9 +508,7 @@ def broken() -> None:
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("colour", COLOURS[:2])
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     answers=st.lists(ANY_ANSWER, min_size=5, max_size=5),
     at_limit=st.sampled_from(["raise", "answer"]),

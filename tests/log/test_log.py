@@ -30,6 +30,7 @@ from ollama_otel import Client, call_context, instrument_client
 from ollama_otel.replay import RecordedCall, ReplayLog, read
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
+from tests.examples import examples
 from tests.scripts import run_script
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -144,9 +145,7 @@ def test_a_recorded_body_comes_back_to_the_byte(name: str, tmp_path: Path) -> No
     assert call.answer_changes <= {"token_ids"}
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(st.binary(max_size=40), max_size=12),
     status=st.sampled_from([200, 200, 404, 500]),

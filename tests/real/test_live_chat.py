@@ -165,20 +165,27 @@ def test_thinking_is_apart_from_the_answer(real_ollama: RealOllama, page: Any) -
         assert article.locator(":scope > .text").inner_text()
 
 
-@pytest.mark.parametrize("way", ["stop", "close"])
-def test_stopping_frees_the_server(real_ollama: RealOllama, browser: Any, way: str) -> None:
+@pytest.mark.parametrize("leave", ["stop", "close"])
+def test_leaving_an_answer_frees_the_server(
+    real_ollama: RealOllama, browser: Any, leave: str
+) -> None:
+    """On a slow machine an answer may end before it is left, so several are."""
+    shown = ""
     with serving(HERE, "endless_chat:app", real_ollama.url, "tiny-agent") as site:
-        context = browser.new_context()
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE * 1000)
-        page.goto(site.url)
-        if way == "stop":
-            assert "stopped" in ended(page, stop(page)).inner_text()
-        else:
+        for _ in range(3):
+            context = browser.new_context()
+            page = context.new_page()
+            page.set_default_timeout(PATIENCE * 1000)
+            page.goto(site.url)
             ask(page, "Count.")
             page.locator("article > .text").wait_for()
-            page.close()
-        # The server has one slot, and generates at most ten contexts of tokens: some seconds.
+            if leave == "close":
+                page.close()
+            else:
+                stop(page)
+                shown += ended(page).inner_text()
+            context.close()
+        # The server has one slot: it answers this once it has left the others.
         done = httpx.post(
             f"{real_ollama.url}/api/chat",
             json={
@@ -191,25 +198,16 @@ def test_stopping_frees_the_server(real_ollama: RealOllama, browser: Any, way: s
         )
         assert done.json()["done"]
         site.stop()
-        assert site.collector.outcomes()[-1] in {"abandoned", "cancelled"}
-        context.close()
+        assert {"abandoned", "cancelled"} & set(site.collector.outcomes())
+        assert leave == "close" or "stopped" in shown
 
 
-def stop(page: Any) -> int:
-    """Stop an answer, and return its number; an answer that ends before is asked for again."""
+def stop(page: Any) -> None:
+    """Press the button that stops an answer; it is gone when the answer has ended."""
     from playwright.sync_api import TimeoutError as NotShownError
 
-    button = page.get_by_role("button", name="Stop")
-    for number in range(1, 6):
-        ask(page, "Count.")
-        page.locator("article > .text").nth(number - 1).wait_for()
-        try:
-            button.click(timeout=2000)
-        except NotShownError:
-            ended(page, number)
-        else:
-            return number
-    raise AssertionError("each answer ended before it could be stopped")
+    with suppress(NotShownError):
+        page.get_by_role("button", name="Stop").click(timeout=2000)
 
 
 @pytest.mark.parametrize(
