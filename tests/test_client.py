@@ -404,6 +404,7 @@ def test_a_fault_shows_as_it_does_officially(colour: Colour, fault: Fault, strea
     assert found == expected
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "document"])
 def test_faults_of_a_real_socket_show_as_they_do_officially(
     colour_on_asyncio: Colour, stream: bool

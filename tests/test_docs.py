@@ -136,6 +136,8 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in slugs, f"{path.name} links to {target}"
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_block_about_agents_runs(code: str) -> None:
     with FakeOllama().serve() as url, collecting() as sink:
@@ -150,6 +152,8 @@ def test_every_block_about_agents_runs(code: str) -> None:
         assert any(name.startswith("invoke_agent") for _, name in sink.spans())
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", blocks_of("load.md"))
 def test_every_block_about_load_runs(code: str) -> None:
     with FakeOllama().serve() as url:

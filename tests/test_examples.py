@@ -19,6 +19,8 @@ from ollama_otel.testing import FakeModel, FakeOllama
 
 from .collector import Collector, collecting
 
+pytestmark = [pytest.mark.processes, pytest.mark.sockets]
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 

@@ -493,6 +493,7 @@ FORKING = """
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_after_a_fork_both_sides_count_their_own_calls() -> None:
     lines = run_script(FORKING).splitlines()
@@ -532,6 +533,7 @@ GARBAGE = """
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("threshold", [7, 101])
 def test_a_stream_that_is_collected_while_metrics_are_does_not_lock_up_the_process(
     threshold: int,
@@ -548,6 +550,7 @@ BAD_SETTINGS = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("variable", BAD_SETTINGS)
 def test_a_broken_variable_costs_one_warning(variable: str) -> None:
     script = """

@@ -46,6 +46,8 @@ def write_log(folder: Path, url: str) -> None:
 # --- Python -------------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("page", "code"),
     [(page, code) for page in PAGES for code in blocks_of(page) if "def test_" not in code],
@@ -68,6 +70,8 @@ def test_every_block_runs(page: str, code: str, tmp_path: Path) -> None:
             assert "chat llama3.2" in {name for _, name in sink.spans()}
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", [code for code in blocks_of("testing.md") if "def test_" in code])
 def test_every_test_records_first_and_then_plays_without_a_server(
     code: str, tmp_path: Path
@@ -114,6 +118,8 @@ def run_cli(arguments: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("page", ON_LOGS)
 def test_the_commands_on_a_log_run(page: str, tmp_path: Path) -> None:
     """In their order; those that go on until they are stopped are stopped."""
@@ -150,6 +156,7 @@ def test_the_commands_on_a_log_run(page: str, tmp_path: Path) -> None:
             assert running.returncode in ({0, 130} if runs_on else {0}), (line, first + rest)
 
 
+@pytest.mark.processes
 def test_the_options_of_the_replay_server_exist() -> None:
     table = text_of("replay.md").partition("| Option | What it does |")[2].partition("\n\n")[0]
     options = re.findall(r"^\| `(--[\w-]+)", table, re.MULTILINE)

@@ -107,6 +107,7 @@ def test_the_heart_knows_neither_httpx_nor_opentelemetry() -> None:
     assert forbidden(heart, lambda _, name: name.partition(".")[0] in known) == []
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("module", ["_exchange.exchange", "_wire.endpoints", "records", "_facts"])
 def test_the_heart_loads_neither_httpx_nor_opentelemetry(module: str) -> None:
     script = (

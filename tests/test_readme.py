@@ -29,6 +29,8 @@ def test_it_is_short() -> None:
     assert len(README.splitlines()) <= LONGEST
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", blocks_of(PAGE), ids=lambda code: code.splitlines()[0])
 def test_every_python_block_runs(code: str, tmp_path: Path) -> None:
     with FakeOllama().serve() as url, collecting() as sink:
@@ -54,6 +56,7 @@ def demo() -> str:
     return done.stdout.replace("http://127.0.0.1:1;", "http://127.0.0.1:11434;")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("page", "calls"), [(PAGE, 2), ("getting-started.md", 6)])
 def test_the_demo_looks_as_shown(page: str, calls: int, demo: str) -> None:
     """Numbers and bars aside, which are other ones every time."""

@@ -100,6 +100,7 @@ def test_by_default_nothing_that_was_said_leaves_the_process(
         assert "zq" not in text
 
 
+@pytest.mark.processes
 def test_the_library_opens_no_connection_of_its_own() -> None:
     """With everything switched on that needs no server, and a call on a transport in process."""
     script = """

@@ -399,6 +399,7 @@ def test_suppressing_http_spans_alone_leaves_our_spans(colour: Colour, capture: 
     assert len(capture.spans) == 1
 
 
+@pytest.mark.sockets
 def test_the_answer_is_the_inner_transports_in_all_that_can_be_seen(
     colour: Colour, capture: Capture
 ) -> None:
@@ -588,6 +589,7 @@ def http_spans(request: pytest.FixtureRequest, capture: Capture) -> Iterator[Any
         instrumentor.uninstrument()
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("name", COLOURS[:2])
 def test_http_spans_and_ours_nest(name: str, http_spans: Any, capture: Capture) -> None:
     """Theirs stands around ours only where it was put around ours."""

@@ -36,7 +36,11 @@ def app(environ, start_response):
 """
 COUNT = "gen_ai_client_operation_duration_seconds_count"
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn needs forks")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn needs forks"),
+    pytest.mark.processes,
+    pytest.mark.sockets,
+]
 
 
 class Workers:

@@ -437,6 +437,7 @@ for span in capture.spans:
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_tool_that_hangs_does_not_keep_the_process_alive(kind: str) -> None:
     done = subprocess.run(
@@ -452,6 +453,7 @@ def test_a_tool_that_hangs_does_not_keep_the_process_alive(kind: str) -> None:
     ]
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGINT to send")
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_an_interrupt_stops_a_run_whose_tool_hangs(kind: str) -> None:

@@ -17,6 +17,8 @@ from . import workload
 from .stored_spans import Stored
 from .test_clickhouse import NOT_ON_SPANS, folder, stored
 
+pytestmark = pytest.mark.processes
+
 __all__ = ["folder", "stored"]
 
 ROOT = Path(__file__).parents[2]
