@@ -227,11 +227,15 @@ def test_the_code_reviewer_says_what_it_expected() -> None:
 
 
 def test_every_example_has_a_test_and_a_line_in_the_readme() -> None:
-    names = {path.name for path in EXAMPLES.glob("*.py")}
+    names = {path.name for path in EXAMPLES.iterdir() if path.suffix in {".py", ".ipynb"}}
     assert names == {
         *("plain_chat.py", "web_stream.py", "existing_app.py"),
         *("debug_yesterday.py", "test_with_replay.py", "weather_agent.py"),
         "gunicorn_workers.py",  # in test_workers.py
+        "analysis.ipynb",  # in analysis/test_page.py
+        # In real/test_examples.py:
+        *("fastapi_stream.py", "langchain_chain.py", "llama_index_chat.py"),
+        *("celery_worker.py", "first_calls.ipynb"),
     }
     folders = {path.parent.name for path in EXAMPLES.glob("*/*.py")}
     assert folders == {"code_reviewer", "live_chat"}  # the second one in real/test_live_chat.py
