@@ -92,6 +92,14 @@ sys.path.insert(0, folder)
 app = importlib.import_module(name).app
 
 async def serve():
+    # Something else may hold a generator, as a traceback does: the app has to close its answer.
+    kept, hooks = [], sys.get_asyncgen_hooks()
+
+    def keep(generator):
+        kept.append(generator)
+        hooks.firstiter(generator)
+
+    sys.set_asyncgen_hooks(firstiter=keep)
     received, gone = [], asyncio.Event()
     requests = [{"type": "http.request", "body": body.encode(), "more_body": False}]
 
@@ -120,6 +128,8 @@ async def serve():
         await app(scope, receive, send)
     except Exception as error:
         assert type(error).__name__ == "ClientDisconnect", error
+    (answer,) = (each for each in kept if each.ag_code.co_name == "answer")
+    assert answer.ag_frame is None, "the answer is still open"
     print(b"".join(received).decode())
 
 asyncio.run(serve())
