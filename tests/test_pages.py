@@ -17,6 +17,7 @@ import ollama_otel
 from ollama_otel.replay import read
 from ollama_otel.testing import FakeOllama
 from tests.documents import DOCS, ROOT, blocks_of
+from tests.packages import need
 
 from .collector import Collector, collecting
 
@@ -157,7 +158,7 @@ def test_what_is_not_run_here_is_as_the_page_on_dashboards_says() -> None:
 # --- ways in ------------------------------------------------------------------------------
 
 OF_OTHERS = {"langchain_ollama", "llama_index"}
-"""Packages that this project does not depend on; blocks with them are skipped without them."""
+"""Packages that only the group `examples` has."""
 
 
 ON_V1 = ("from openai", "from anthropic")
@@ -171,8 +172,7 @@ ON_V1 = ("from openai", "from anthropic")
     [code for code in blocks_of("ways-in.md", "python") if not any(each in code for each in ON_V1)],
 )
 def test_every_way_in_records_its_call(code: str, tmp_path: Path) -> None:
-    for package in OF_OTHERS & set(re.findall(r"^from (\w+)", code, re.MULTILINE)):
-        pytest.importorskip(package)
+    need(*OF_OTHERS & set(re.findall(r"^from (\w+)", code, re.MULTILINE)))
     with FakeOllama().serve() as url, collecting() as sink:
         (tmp_path / "app.py").write_text(code.replace("http://localhost:11434", url))
         environment = {"OLLAMA_HOST": url, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}

@@ -2,88 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.collector import Collector, collecting
-
 from .servers import RealOllama
+from .sites import PATIENCE, Site, serving
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "live_chat"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-PATIENCE = 60.0
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-
-class Site:
-    """The example, served by uvicorn."""
-
-    def __init__(self, url: str, collector: Collector, process: subprocess.Popen[bytes]) -> None:
-        self.url = url
-        self.collector = collector
-        self._process = process
-
-    def stop(self) -> None:
-        """End it, so that all that it recorded is at the collector."""
-        self._process.terminate()
-        self._process.wait(PATIENCE)
-
-
-@contextmanager
-def serving(folder: Path, app: str, ollama: str, model: str) -> Iterator[Site]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with collecting() as collector:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "--app-dir", folder, app, "--port", str(port)],
-            env={
-                **os.environ,
-                "OLLAMA_HOST": ollama,
-                "OLLAMA_MODEL": model,
-                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-            },
-            start_new_session=True,
-        )
-        site = Site(f"http://127.0.0.1:{port}", collector, process)
-        try:
-            until(lambda: answers(site.url))
-            yield site
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < limit, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
