@@ -154,6 +154,7 @@ class EndEvent(Struct, frozen=True):
 
 
 Event: TypeAlias = TextEvent | ThinkingEvent | ToolCallEvent | ToolResultEvent | EndEvent
+"""What the stream of a run yields."""
 
 # --- decisions of `before_tool` -----------------------------------------------------------
 
@@ -175,3 +176,4 @@ class Defer(Struct, frozen=True):
 
 
 Decision: TypeAlias = Allow | Deny | Defer
+"""What `before_tool` returns for a tool call."""

@@ -68,6 +68,7 @@ class LoggingObserver:
     """Whether it needs the request's bytes, in `CallStart.content`."""
 
     def begin(self, start: CallStart) -> CallFollower | None:
+        """Return a follower for this call, or None to ignore it; a subclass implements it."""
         raise NotImplementedError
 
     def losses(self) -> Callable[[], Mapping[str, int]]:

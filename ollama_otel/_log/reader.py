@@ -59,6 +59,7 @@ class Skipped:
 
 
 Report = Callable[[Skipped], object]
+"""Gets what the reader skipped."""
 
 
 class _Skips:

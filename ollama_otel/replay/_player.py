@@ -25,6 +25,7 @@ class _Played:
 
     def __init__(self, index: CallIndex, *, speed: float, clock: Callable[[], float]) -> None:
         self.index: CallIndex = index
+        """The calls that can be played."""
         self._speed = check_speed(speed)
         self._clock = clock
 

@@ -89,3 +89,4 @@ class ServerDown:
 
 
 Event = ModelLoad | ModelUnload | ModelReload | ReloadThrash | ServerUp | ServerDown
+"""What a listener gets."""

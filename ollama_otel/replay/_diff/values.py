@@ -50,6 +50,7 @@ class BeforeAfter(NamedTuple):
 
 
 Side = Literal["before", "after"]
+"""One of the two logs of a comparison: the first or the second."""
 
 
 class Note(NamedTuple):
