@@ -298,9 +298,9 @@ def _code(text: str) -> str:
 
 def _assignment(entry: Entry) -> str:
     if entry.heading.startswith("type ") and entry.at.value is not None:
-        return _code(f"{entry.name} = {ast.unparse(entry.at.value)}")
+        return _code(entry.at.source)
     annotation = entry.at.annotation
-    return "" if annotation is None else _code(f"{entry.name}: {ast.unparse(annotation)}")
+    return "" if annotation is None else _code(f"{entry.name}: {shown_annotation(annotation)}")
 
 
 def _constructor(entry: Entry) -> Definition | None:

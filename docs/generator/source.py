@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +42,12 @@ class Definition:
     name: str
     node: ast.stmt
     text: str
+
+    @property
+    def source(self) -> str:
+        """The statement as it is written, which a formatter of Markdown leaves as it is."""
+        text = inspect.getsource(import_module(self.module))
+        return ast.get_source_segment(text, self.node) or ""
 
     @property
     def value(self) -> ast.expr | None:
@@ -192,7 +199,16 @@ def _parameter(given: ast.arg, default: ast.expr | None, module: str) -> str:
 
 def shown_annotation(annotation: ast.expr) -> str:
     """Write a type, without the limits that `Annotated` adds to it."""
-    return ast.unparse(_WithoutLimits().visit(ast.parse(ast.unparse(annotation), mode="eval")))
+    return _unparsed(_WithoutLimits().visit(ast.parse(ast.unparse(annotation), mode="eval")))
+
+
+def _unparsed(node: ast.AST) -> str:
+    return _quoted(ast.unparse(node))
+
+
+def _quoted(text: str) -> str:
+    """Write strings with the quotes of the source."""
+    return re.sub(r"""'([^'"\\]*)'""", r'"\1"', text)
 
 
 class _WithoutLimits(ast.NodeTransformer):
@@ -210,13 +226,13 @@ def shown_default(default: ast.expr | None, module: str) -> str:
         value = eval(ast.unparse(default), vars(import_module(module)))  # noqa: S307 - our own source
     except NameError:
         # A name of the class's own body.
-        return ast.unparse(default)
+        return _unparsed(default)
     if _is_plain(value) and len(repr(value)) <= _LONGEST_VALUE:
-        return repr(value)
+        return _quoted(repr(value))
     if isinstance(default, ast.Name) and default.id.startswith("_"):
         at = definition(module, default.id)
         return "..." if at is None else shown_default(at.value, at.module)
-    return ast.unparse(default)
+    return _unparsed(default)
 
 
 def _is_plain(value: object) -> bool:
@@ -235,10 +251,9 @@ def field_default(at: Definition, cls: type) -> str:
         return _EMPTY.get(name, f"{name}()" if name.isidentifier() else "...")
     if ast.unparse(at.value.func) == "field":
         return shown_default(given.get("default"), at.module)
-    made = (
-        {each.name: each.default for each in dataclasses.fields(cls)}
-        if dataclasses.is_dataclass(cls)
-        else {}
-    )
-    found = made.get(at.name, dataclasses.MISSING)
-    return repr(found) if _is_plain(found) else shown_default(at.value, at.module)
+    if dataclasses.is_dataclass(cls):
+        # What a function of ours has made, such as a setting.
+        made = {each.name: each.default for each in dataclasses.fields(cls)}.get(at.name)
+        if at.name in vars(cls) and _is_plain(made):
+            return _quoted(repr(made))
+    return shown_default(at.value, at.module)
