@@ -62,8 +62,11 @@ class Round(Struct, frozen=True, kw_only=True):
     done: bool = False
     """Whether the server sent the final message."""
     done_reason: str | None = None
+    """Why generation ended, as the server says."""
     input_tokens: int | None = None
+    """Tokens of the prompt; None if the server did not report them."""
     output_tokens: int | None = None
+    """Tokens generated; None if the server did not report them."""
 
 
 class AgentRun(Struct, frozen=True, kw_only=True):

@@ -123,6 +123,7 @@ class Section(Protocol):
     """A group of facts about a call; `section` names the record's field for it."""
 
     section: ClassVar[str]
+    """Name of the field of `CallRecord`."""
 
 
 class Enricher(Protocol):
@@ -138,8 +139,11 @@ class Instrumentation:
     """Everything that happens to recorded calls: tracing, enrichers, observers and clocks."""
 
     tracing: Tracing = Tracing()  # noqa: RUF009 - it has no state
+    """Makes the spans of calls."""
     enrichers: tuple[Enricher, ...] = ()
+    """Add sections to records."""
     observers: tuple[Observer, ...] = ()
+    """Get the records."""
     agents: AgentTracing = AgentTracing()  # noqa: RUF009 - it has no state
     """Follows the runs of agents."""
     is_suppressed: Callable[[], bool] = lambda: False

@@ -58,6 +58,8 @@ class Player(_Played, httpx.BaseTransport):
 
     A request that is not in the log raises `ReplayMissError`. A failed call fails in the same
     way again; a call whose caller had closed it raises `ReplayEndedError` at that point.
+
+    Raises `SettingsError` for an invalid argument, and `ReplayLogError` if `log` is not a log.
     """
 
     def __init__(
