@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
-from tests.generated import REFERENCE, api
+from tests.generated import REFERENCE, description, entries
 from tests.test_public import PUBLIC
 
 API = REFERENCE / "api"
-ENTRIES = {module: api.entries(module) for module in PUBLIC}
+ENTRIES = {module: entries.entries(module) for module in PUBLIC}
 OWN = [
     entry
-    for module, entries in ENTRIES.items()
-    for entry in entries.values()
+    for module, found in ENTRIES.items()
+    for entry in found.values()
     if entry is not None and entry.module == module
 ]
 OF_OTHERS = {"ollama_otel.ollama": 29, "ollama_otel": 1}
@@ -25,20 +25,20 @@ def page_of(module: str) -> str:
 
 
 def test_the_public_modules_are_those_that_tests_know() -> None:
-    assert set(api.public_modules()) == set(PUBLIC)
+    assert set(entries.public_modules()) == set(PUBLIC)
 
 
 def test_every_public_name_is_on_the_page_of_its_module() -> None:
-    for module, entries in ENTRIES.items():
+    for module, found in ENTRIES.items():
         text = page_of(module)
-        assert [name for name in entries if f"`{name}`" not in text] == [], module
-        others = [name for name, entry in entries.items() if entry is None]
+        assert [name for name in found if f"`{name}`" not in text] == [], module
+        others = [name for name, entry in found.items() if entry is None]
         assert len(others) == OF_OTHERS.get(module, 0), module
 
 
 def test_every_name_is_described_on_one_page_and_linked_from_the_others() -> None:
-    for module, entries in ENTRIES.items():
-        for entry in filter(None, entries.values()):
+    for module, found in ENTRIES.items():
+        for entry in filter(None, found.values()):
             assert f"\n### {entry.heading}\n" in page_of(entry.module)
             if entry.module != module:
                 assert f"({entry.place})" in page_of(module)
@@ -47,7 +47,7 @@ def test_every_name_is_described_on_one_page_and_linked_from_the_others() -> Non
 def test_every_name_and_method_says_what_it_is() -> None:
     silent = {f"{entry.module}.{entry.name}" for entry in OWN if not entry.text}
     for entry in OWN:
-        shown = api.entry_text(entry)
+        shown = description.entry_text(entry)
         silent |= {*re.findall(r"^#### (.+)\n\n```py\n[^`]*```\n\n(?=#|\Z)", shown, re.MULTILINE)}
     assert silent == set()
 

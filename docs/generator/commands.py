@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -148,7 +147,7 @@ def _command(page: Page) -> str:
     if page.name in EXAMPLES:
         parts.append(f"Example:\n\n{_block('sh', f'ollama-otel {EXAMPLES[page.name]}')}")
     if epilog := page.parser.epilog:
-        parts.append(_block("text", inspect.cleandoc(epilog)) if "\n" in epilog else epilog)
+        parts.append(_block("text", epilog) if "\n" in epilog else epilog)
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
