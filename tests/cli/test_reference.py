@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 import ollama_otel
@@ -23,14 +21,15 @@ COMMANDS = {each.name: each for each in commands.commands()}
 NOT_RUN = {
     *("top", "serve-replay", "tail"),
     *("dashboards up", "dashboards down", "dashboards check", "dashboards import"),
-    *("report", "capacity", "load", "demo"),
+    *("replay", "report", "capacity", "load", "demo"),
 }
-"""Commands that end by Ctrl-C, or need another program; and long ones, which have own tests."""
+"""Commands that end by Ctrl-C, or need a server; and long ones, which have tests of their own."""
+MODELS = [FakeModel(name="llama3.2")]
 PRICES = """\
 currency = "EUR"
 [[machine]]
 name = "here"
-servers = ["127.0.0.1:{port}"]
+servers = ["127.0.0.1:11434"]
 [[machine.price]]
 from = 2020-01-01
 price_per_kwh = 0.3
@@ -79,30 +78,20 @@ def test_every_variable_that_commands_read_is_listed() -> None:
     ]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    models = [FakeModel(name="llama3.2", load=0.01), FakeModel(name="qwen3", load=0.01)]
-    with FakeOllama(models).serve() as url:
-        yield url
-
-
 @pytest.mark.parametrize("name", sorted(commands.EXAMPLES.keys() - NOT_RUN))
 def test_an_example_runs(
     name: str,
-    server: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With logs of calls to a server that has the models, and a price file for it."""
+    """With two logs of a call, and a price file for its server."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OLLAMA_HOST", server)
-    Path("prices.toml").write_text(PRICES.format(port=httpx.URL(server).port))
-    for log in ["calls.jsonl"] if name == "replay" else ["calls.jsonl", "again.jsonl"]:
+    Path("prices.toml").write_text(PRICES, encoding="utf-8")
+    for log in ("calls.jsonl", "again.jsonl"):
         with ReplayLog(log, bodies=True) as written:
-            client = Client(server, observers=[written])
+            client = Client(transport=FakeOllama(MODELS).transport(), observers=[written])
             list(client.generate("llama3.2", "Hello", stream=True))
-            client._client.close()
     try:
         status = main(commands.EXAMPLES[name].split())
     except SystemExit as end:
