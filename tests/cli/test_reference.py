@@ -21,22 +21,10 @@ COMMANDS = {each.name: each for each in commands.commands()}
 NOT_RUN = {
     *("top", "serve-replay", "tail"),
     *("dashboards up", "dashboards down", "dashboards check", "dashboards import"),
-    *("replay", "report", "capacity", "load", "demo"),
+    *("replay", "cost", "report", "capacity", "load", "demo"),
 }
-"""Commands that end by Ctrl-C, or need a server; and long ones, which have tests of their own."""
+"""Commands that end by Ctrl-C, or need a server; and long ones. All have tests of their own."""
 MODELS = [FakeModel(name="llama3.2")]
-PRICES = """\
-currency = "EUR"
-[[machine]]
-name = "here"
-servers = ["127.0.0.1:11434"]
-[[machine.price]]
-from = 2020-01-01
-price_per_kwh = 0.3
-idle_watts = 60
-busy_watts = 300
-rent_per_hour = 0
-"""
 
 
 def test_every_command_and_option_is_listed() -> None:
@@ -85,9 +73,8 @@ def test_an_example_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With two logs of a call, and a price file for its server."""
+    """With two logs of a call."""
     monkeypatch.chdir(tmp_path)
-    Path("prices.toml").write_text(PRICES, encoding="utf-8")
     for log in ("calls.jsonl", "again.jsonl"):
         with ReplayLog(log, bodies=True) as written:
             client = Client(transport=FakeOllama(MODELS).transport(), observers=[written])
