@@ -1,14 +1,21 @@
-"""Writes the reference pages that follow from tables in the code: `python docs/generate.py`."""
+"""Writes the reference pages that follow from the code: `python docs/generate.py`.
+
+With `--check` it writes nothing, names the pages that differ, and exits with status 1 if any does.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, get_args
+
+from generator.api import api_pages
+from generator.commands import commands_page
 
 from ollama_otel import settings
 from ollama_otel._exchange.agent_runs import RunEnding, ToolOutcome
@@ -272,19 +279,43 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "calls.md": calls_page,
+    "cli.md": commands_page,
     "errors.md": errors_page,
     "facts.md": facts_page,
     "metrics.md": metrics_page,
     "report.md": report_page,
     "settings.md": settings_page,
+    **{f"api/{name}": page for name, page in api_pages().items()},
 }
 
 
-def main() -> None:
-    """Write every page."""
-    for name, page in PAGES.items():
-        REFERENCE.joinpath(name).write_text(page(), encoding="utf-8")
+def differing() -> list[Path]:
+    """Return the pages that are missing, not generated any more, or not what the code says."""
+    texts = {REFERENCE / name: page() for name, page in PAGES.items()}
+    found = {path for path in REFERENCE.rglob("*") if path.is_file()}
+    wrong = {path for path in found & {*texts} if path.read_text(encoding="utf-8") != texts[path]}
+    return sorted(wrong | (found ^ {*texts}))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write every page and delete all others, or check them; return the exit status."""
+    if arguments == ["--check"]:
+        wrong = differing()
+        for path in wrong:
+            print(f"{path.relative_to(REFERENCE.parent)} differs: run `python docs/generate.py`")
+        return 1 if wrong else 0
+    if arguments:
+        print("usage: python docs/generate.py [--check]")
+        return 2
+    for path in differing():
+        page = PAGES.get(path.relative_to(REFERENCE).as_posix())
+        if page is None:
+            path.unlink()
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(page(), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

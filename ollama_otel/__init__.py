@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ollama_otel.transport import AsyncTransport, Transport
 
     __version__: str
+    """The installed version of this package, such as `0.1.0`."""
 
 __all__ = [
     "AsyncClient",

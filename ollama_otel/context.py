@@ -29,7 +29,9 @@ class CallContext(Struct, frozen=True, kw_only=True):
     """What the application sets for its calls; the library sets none of it."""
 
     conversation_id: str | None = None
+    """`gen_ai.conversation.id` of the calls."""
     user_id: str | None = None
+    """`user.id` of the calls."""
     tags: Mapping[str, str] = FrozenDict()
     """Read-only."""
 

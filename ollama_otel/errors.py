@@ -1,28 +1,28 @@
 """The errors that this library raises; errors of the server keep the official classes.
 
-OllamaOtelError
-├── SettingsError           a setting or a variable has an invalid value
-│   └── PriceError          a price file is invalid, or lacks a price that is needed
-├── MissingExtraError       a feature needs a package that is not installed
-├── InstrumentationError    an object is neither an Ollama client nor an httpx client
-├── AgentError              an agent cannot run, or its run ended without an answer
-│   ├── ToolSchemaError     a tool cannot be described to a model
-│   └── AgentRunError       a run ended without an answer (in `ollama_otel.tools`)
-├── StructuredOutputError   a typed value was requested, and there is none
-│   ├── FormatError         the request cannot be made: the type has no JSON schema, ...
-│   └── OutputMismatchError the model's answers are not values of the type
-├── ConsumerTimeoutError    the consumer of a stream did not take a part in time
-├── CallRejectedError       a call was not sent: a limiter, a breaker or the deadline forbids it
-│   ├── QueueFullError      the limiter's queue is full
-│   ├── QueueTimeoutError   the call has waited too long in the limiter's queue
-│   ├── CircuitOpenError    too many calls to the server have failed
-│   └── DeadlineError       the time for the call had run out before it was sent
-├── AnalysisError           a log or a database cannot be analysed, or a question not answered
-├── LoadError               a load run cannot begin: no server, no such model, ...
-└── ReplayError             a log cannot be read or played
-    ├── ReplayLogError      a file is not a replay log, or has a malformed line
-    ├── ReplayMissError     no logged call answers a request
-    └── ReplayEndedError    the logged response ends here: its caller had closed it
+    OllamaOtelError
+    ├── SettingsError           a setting or a variable has an invalid value
+    │   └── PriceError          a price file is invalid, or lacks a price that is needed
+    ├── MissingExtraError       a feature needs a package that is not installed
+    ├── InstrumentationError    an object is neither an Ollama client nor an httpx client
+    ├── AgentError              an agent cannot run, or its run ended without an answer
+    │   ├── ToolSchemaError     a tool cannot be described to a model
+    │   └── AgentRunError       a run ended without an answer (in `ollama_otel.tools`)
+    ├── StructuredOutputError   a typed value was requested, and there is none
+    │   ├── FormatError         the request cannot be made: the type has no JSON schema, ...
+    │   └── OutputMismatchError the model's answers are not values of the type
+    ├── ConsumerTimeoutError    the consumer of a stream did not take a part in time
+    ├── CallRejectedError       a call was not sent: a limiter, a breaker or the deadline forbids it
+    │   ├── QueueFullError      the limiter's queue is full
+    │   ├── QueueTimeoutError   the call has waited too long in the limiter's queue
+    │   ├── CircuitOpenError    too many calls to the server have failed
+    │   └── DeadlineError       the time for the call had run out before it was sent
+    ├── AnalysisError           a log or a database cannot be analysed, or a question not answered
+    ├── LoadError               a load run cannot begin: no server, no such model, ...
+    └── ReplayError             a log cannot be read or played
+        ├── ReplayLogError      a file is not a replay log, or has a malformed line
+        ├── ReplayMissError     no logged call answers a request
+        └── ReplayEndedError    the logged response ends here: its caller had closed it
 
 The four below `CallRejectedError` are errors of httpx as well, and are in `ollama_otel.resilience`.
 """

@@ -310,14 +310,18 @@ class SpanIds(Struct, frozen=True, kw_only=True, gc=False):
     """The ids of the call's own span, not the caller's."""
 
     trace: int
+    """128 bits."""
     span: int
+    """64 bits."""
     is_sampled: bool
+    """Whether the span is recorded."""
 
 
 class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
     """Facts of a request, as sent: None and empty mean not sent."""
 
     model: str | None = None
+    """The requested model, as the caller named it."""
     stream: bool = False
     purpose: Purpose = "call"
     options: Mapping[str, Any] = _NOTHING
@@ -327,9 +331,13 @@ class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
     keep_alive: str | None = None
     """A number of seconds or a duration, as sent; None if it is neither."""
     asks_for_json: bool = False
+    """Whether `format` asks for JSON, or has a schema."""
     raw: bool | None = None
+    """Whether the prompt goes to the model without a template."""
     truncate: bool | None = None
+    """Whether the server may cut an input that is too long."""
     dimensions: int | None = None
+    """Requested length of the vectors of embeddings."""
     input_count: int | None = None
     """Messages of a chat, texts of an embedding request."""
     image_count: int | None = 0
@@ -353,7 +361,9 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     """Stands for further names, at the end of `tool_calls` or of a request's `tools`."""
 
     model: str | None = None
+    """The model, as the server names it."""
     remote_model: str | None = None
+    """The model that a server behind the server ran."""
     remote_host: str | None = None
     """Scheme, host and port of the server behind the server."""
     done: bool = False
@@ -377,6 +387,7 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     last is `MORE_NAMES` if not all are known.
     """
     has_thinking: bool = False
+    """Whether the answer has thinking."""
     error: str | None = None
     """What is known of an error in the response; see `CallRecord.error_message`."""
 
@@ -463,6 +474,7 @@ class CallResilience(Struct, frozen=True, kw_only=True, gc=False):
     server_address: str | None = None
     """Host of the fallback that served the call; None if it is the request's."""
     server_port: int | None = None
+    """Port of that fallback."""
     model: str | None = None
     """Model that a fallback requested in place of the caller's."""
 
@@ -477,7 +489,9 @@ class Truncation(Struct, frozen=True, kw_only=True, gc=False):
     section: ClassVar[str] = "truncation"
 
     kind: TruncationKind | None = None
+    """What was left out."""
     certainty: TruncationCertainty | None = None
+    """How certain it is."""
     context_length: int | None = None
     """Tokens of context that the call had."""
     prompt_tokens: int | None = None
@@ -625,6 +639,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     exception_type: str | None = None
     """Name of the exception class that the transport raised; None unless the call failed."""
     http_status: int | None = None
+    """Status of the response; None if none came."""
     response: ResponseFacts = _NO_RESPONSE
     duration: float
     """Seconds from the request to the end, by the client's clock."""

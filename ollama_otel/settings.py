@@ -16,8 +16,15 @@ from ollama_otel.errors import SettingsError
 __all__ = ["ClientDefaults", "ContentMode", "Profile", "Settings", "TruncationMode"]
 
 Profile = Literal["v1.41", "gen-ai-dev"]
+"""Version of the GenAI conventions: a released one, or the newest draft."""
 TruncationMode = Literal["off", "screen", "confirm", "check"]
+"""How prompts that a server cuts are found.
+
+`off`: not at all. `screen`: by the facts of a call. `confirm`: also by counting the tokens of a
+prompt, on a thread. `check`: also before a prompt is sent.
+"""
 ContentMode = Literal["no_content", "span_only", "event_only", "span_and_event"]
+"""Where captured content goes: nowhere, on the span, into a log event, or both."""
 
 _PREFIX = "OLLAMA_OTEL_"
 _VARIABLES_OF_OTHERS = frozenset(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import inspect
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -25,6 +24,7 @@ from ollama_otel.settings import Profile, Settings
 from ollama_otel.testing import FakeOllama
 from ollama_otel.tools import Agent
 from tests.documents import DOCS, ROOT, blocks_of, run_block
+from tests.generated import REFERENCE, generate
 
 from .collector import collecting
 
@@ -41,19 +41,8 @@ PAGES = [
 ]
 
 
-def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generate = _generator()
-
-
 def page(name: str) -> str:
-    return (DOCS / "reference" / name).read_text(encoding="utf-8")
+    return (REFERENCE / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(generate.PAGES))
@@ -61,8 +50,29 @@ def test_a_reference_page_is_what_the_tables_say(name: str) -> None:
     assert page(name) == generate.PAGES[name](), "run `python docs/generate.py`"
 
 
-def test_every_page_is_generated() -> None:
-    assert {path.name for path in (DOCS / "reference").iterdir()} == set(generate.PAGES)
+def test_every_page_of_the_reference_is_generated() -> None:
+    found = {path for path in REFERENCE.rglob("*") if path.is_file()}
+    assert {path.relative_to(REFERENCE).as_posix() for path in found} == set(generate.PAGES)
+
+
+def test_the_check_names_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `python docs/generate.py --check` says, and what it does without the option."""
+    copy = tmp_path / "reference"
+    shutil.copytree(REFERENCE, copy)
+    monkeypatch.setattr(generate, "REFERENCE", copy)
+    assert generate.main(["--check"]) == 0
+    (copy / "errors.md").unlink()
+    (copy / "cli.md").write_text("old")
+    (copy / "api" / "gone.md").write_text("of a module that is gone")
+    assert generate.main(["--check"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        f"reference/{name}" for name in ("api/gone.md", "cli.md", "errors.md")
+    ]
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
 
 
 def test_a_new_fact_is_on_the_page() -> None:
@@ -117,6 +127,21 @@ def test_every_metric_and_error_type_is_listed() -> None:
     assert all(f"| `{error_type}` |" in page("errors.md") for error_type in ERROR_TYPES)
     assert all(f"`{phase}`" in metrics for phase in rows.PHASES)
     assert all(f"`{outcome}`" in page("facts.md") for outcome in get_args(Outcome))
+
+
+def test_the_index_lists_every_page() -> None:
+    """A page that is not in `docs/README.md` is not found; those below an index of its own are."""
+    index = DOCS / "README.md"
+    links = re.findall(r"\]\(([^)#\s]+)\)", index.read_text(encoding="utf-8"))
+    listed = [(DOCS / link).resolve() for link in links]
+    assert len(set(listed)) == len(listed)
+    below = REFERENCE / "api"
+    pages = {path for path in PAGES if path.parent != below or path.name == "README.md"}
+    # The project's own README is the page before this one.
+    assert {path.relative_to(ROOT) for path in pages - {*listed}} == {
+        Path("README.md"),
+        Path("docs/README.md"),
+    }
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -251,6 +251,8 @@ class Agent:
 
 
 class _Stream:
+    """What a sync and an async stream of events have in common."""
+
     def __init__(self, run: Callable[[], AgentRun]) -> None:
         self._run = run
 

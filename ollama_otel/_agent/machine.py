@@ -18,8 +18,20 @@ from ollama_otel.records import ToolCall
 __all__ = ["Ask", "AtLimit", "Call", "End", "Limits", "Machine", "OnError", "OnLeak", "Step"]
 
 AtLimit = Literal["raise", "answer"]
+"""What an agent does at a limit.
+
+`raise`: it raises `AgentRunError`. `answer`: it asks the model for a last answer, without tools.
+"""
 OnError = Literal["tell", "raise"]
+"""What an agent does about a tool call that fails.
+
+`tell`: the model gets the error as the result. `raise`: the agent raises `AgentRunError`.
+"""
 OnLeak = Literal["raise", "recover"]
+"""What an agent does if the text of an answer is a tool call that the server did not recognize.
+
+`raise`: it raises `AgentRunError`. `recover`: it makes the tool call and goes on.
+"""
 
 _BAD: dict[ToolOutcome, RunEnding] = {
     "unknown_tool": "unknown_tool",

@@ -62,8 +62,11 @@ class Round(Struct, frozen=True, kw_only=True):
     done: bool = False
     """Whether the server sent the final message."""
     done_reason: str | None = None
+    """Why generation ended, as the server says."""
     input_tokens: int | None = None
+    """Tokens of the prompt; None if the server did not report them."""
     output_tokens: int | None = None
+    """Tokens generated; None if the server did not report them."""
 
 
 class AgentRun(Struct, frozen=True, kw_only=True):
@@ -154,6 +157,7 @@ class EndEvent(Struct, frozen=True):
 
 
 Event: TypeAlias = TextEvent | ThinkingEvent | ToolCallEvent | ToolResultEvent | EndEvent
+"""What the stream of a run yields."""
 
 # --- decisions of `before_tool` -----------------------------------------------------------
 
@@ -175,3 +179,4 @@ class Defer(Struct, frozen=True):
 
 
 Decision: TypeAlias = Allow | Deny | Defer
+"""What `before_tool` returns for a tool call."""

@@ -39,6 +39,12 @@ COMMANDS: Final = (
     Command("help", "show the help of a command", "help"),
 )
 
+_EXIT_STATUS: Final = (
+    "Exit status: 0 if it is done, 2 if it cannot run: a wrong argument, a file that cannot be "
+    "read, no server."
+)
+"""Printed by `--help` for a command that has no epilog of its own."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
@@ -70,7 +76,10 @@ class CommandParser(argparse.ArgumentParser):
             command = import_module(f"{__package__}.{self.module}")
             self.module = None
             command.add_arguments(self)
-            self.set_defaults(run=getattr(command, "run", None))
+            run = getattr(command, "run", None)
+            self.set_defaults(run=run)
+            if run is not None and self.epilog is None:
+                self.epilog = _EXIT_STATUS
 
     def parse_known_args(self, *args: Any, **options: Any) -> tuple[Any, list[str]]:
         self.load()

@@ -26,10 +26,13 @@ responds. Prefers loaded models and unloads none. Also sends the telemetry to a 
 OTEL_EXPORTER_OTLP_ENDPOINT is set. The replay log and the report stay in the folder of temporary
 files; a demo of a later day removes them.
 """
+_EXIT_STATUS = (
+    "Exit status: 0 if every call ended as expected, 1 if one did not, 2 if the demo cannot run."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = _DESCRIPTION
+    parser.description, parser.epilog = _DESCRIPTION, _EXIT_STATUS
     add_host(parser)
     parser.add_argument(
         "--model", metavar="NAME", help="the model to chat with (default: a loaded or small one)"

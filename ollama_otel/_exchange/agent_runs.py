@@ -81,6 +81,7 @@ class RunStart(Struct, frozen=True, kw_only=True):
     model: str
     context: CallContext = CallContext()
     asks_for_json: bool = False
+    """Whether the answer is requested as JSON."""
     started_at: int = 0
     """Nanoseconds since the epoch."""
 
@@ -99,6 +100,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     input_tokens: int | None = None
     """Sum over the calls of the model; None if the server did not report it for each of them."""
     output_tokens: int | None = None
+    """Sum over the calls of the model; None as for the input."""
     thinking_length: int = 0
     """Characters of thinking that were left out of the history."""
     duration: float

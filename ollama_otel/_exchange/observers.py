@@ -68,6 +68,7 @@ class LoggingObserver:
     """Whether it needs the request's bytes, in `CallStart.content`."""
 
     def begin(self, start: CallStart) -> CallFollower | None:
+        """Return a follower for this call, or None to ignore it; a subclass implements it."""
         raise NotImplementedError
 
     def losses(self) -> Callable[[], Mapping[str, int]]:
@@ -122,6 +123,7 @@ class Section(Protocol):
     """A group of facts about a call; `section` names the record's field for it."""
 
     section: ClassVar[str]
+    """Name of the field of `CallRecord`."""
 
 
 class Enricher(Protocol):
@@ -137,8 +139,11 @@ class Instrumentation:
     """Everything that happens to recorded calls: tracing, enrichers, observers and clocks."""
 
     tracing: Tracing = Tracing()  # noqa: RUF009 - it has no state
+    """Makes the spans of calls."""
     enrichers: tuple[Enricher, ...] = ()
+    """Add sections to records."""
     observers: tuple[Observer, ...] = ()
+    """Get the records."""
     agents: AgentTracing = AgentTracing()  # noqa: RUF009 - it has no state
     """Follows the runs of agents."""
     is_suppressed: Callable[[], bool] = lambda: False

@@ -25,9 +25,13 @@ class LoadProgress:
     planned: int
     """Requests of the plan."""
     sent: int
+    """Requests that were sent."""
     ended: int
+    """Requests that have ended."""
     failed: int
+    """Requests that failed."""
     in_flight: int
+    """Requests that are open."""
     intended_rate: float | None
     """Requests per second that should have been sent; None for less than two."""
     achieved_rate: float | None

@@ -26,6 +26,7 @@ class TimedRequest:
     after: int | None = None
     """Position in the plan of the request that has to end first; it comes earlier in the plan."""
     conversation_id: str | None = None
+    """Conversation of the call in a log of the run."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of the call in a log of the run."""
 

@@ -88,6 +88,7 @@ class LoadResult:
     duration: float
     """Seconds from the start to the last end."""
     stop: StopReason
+    """Why the run ended."""
     stop_detail: str | None = None
     """What showed it, as a sentence; None for one that has finished or was interrupted."""
     warm_up: tuple[CallRecord, ...] = ()

@@ -21,6 +21,7 @@ class Chunk(NamedTuple):
     offset: float
     """Seconds from the request to the piece's arrival, to the microsecond."""
     data: bytes
+    """The bytes, as received."""
 
 
 def _no_clock() -> float:
@@ -31,6 +32,7 @@ class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
     """One call of a log."""
 
     id: str
+    """Unique within the log."""
     start: CallStart
     record: CallRecord | None
     """The finished call; None if it has no end: its process was killed, or still runs."""

@@ -52,6 +52,7 @@ class Skipped:
     """The first of them."""
     reason: str
     count: int = 1
+    """Number of such parts."""
 
     def __str__(self) -> str:
         more = f", and {self.count - 1:,} more" if self.count > 1 else ""
@@ -59,6 +60,7 @@ class Skipped:
 
 
 Report = Callable[[Skipped], object]
+"""Gets what the reader skipped."""
 
 
 class _Skips:

@@ -44,6 +44,7 @@ class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     from_: date = field(name="from")
     """The first day, in UTC."""
     price_per_kwh: Annotated[float, _NOT_NEGATIVE]
+    """Money for a kilowatt-hour."""
     idle_watts: Annotated[float, _NOT_NEGATIVE] | None = None
     """Power while no model is loaded."""
     busy_watts: Annotated[float, _NOT_NEGATIVE] | None = None
@@ -51,9 +52,11 @@ class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     pue: Annotated[float, Meta(ge=1, le=100)] = 1.0
     """Power usage effectiveness: what the building draws for each watt of the machine."""
     purchase_price: Annotated[float, _NOT_NEGATIVE] | None = None
+    """Money; None if the machine is only rented."""
     purchase_years: Annotated[float, _POSITIVE] | None = None
     """Years over which the purchase price is spread."""
     rent_per_hour: Annotated[float, _NOT_NEGATIVE] | None = None
+    """Money for an hour, used or not; None without rent."""
 
     @property
     def per_second(self) -> float:
@@ -102,6 +105,7 @@ class CloudPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a cloud model costs from a day on, in money per 1,000,000 tokens."""
 
     from_: date = field(name="from")
+    """The first day, in UTC; `from` in the file."""
     input_per_million: Annotated[float, _NOT_NEGATIVE]
     output_per_million: Annotated[float, _NOT_NEGATIVE]
     cached_input_per_million: Annotated[float, _NOT_NEGATIVE] | None = None
@@ -139,6 +143,7 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, _NOT_EMPTY]
     limit: Annotated[float, _POSITIVE]
+    """In the unit of the budget."""
     unit: BudgetUnit
     period: BudgetPeriod
     model: Annotated[str, _NOT_EMPTY] | None = None

@@ -20,7 +20,10 @@ __all__ = ["Fallback", "Resilience", "disabled", "is_disabled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
-    """Where a call goes if it fails: another server, another model, or both."""
+    """Where a call goes if it fails: another server, another model, or both.
+
+    Raises `SettingsError` without either, and for a malformed address.
+    """
 
     host: str | None = None
     """Address of the server, as in `OLLAMA_HOST`; None: the same server."""

@@ -9,6 +9,10 @@ from typing import Final, Literal, NamedTuple, Protocol
 __all__ = ["CircuitState", "LimiterState", "limiter_states", "open_circuits", "register"]
 
 CircuitState = Literal["closed", "open", "half_open"]
+"""What a breaker does with the calls to a server.
+
+`closed`: it sends them. `open`: it rejects them. `half_open`: it sends a few, to try the server.
+"""
 
 
 class LimiterState(NamedTuple):

@@ -75,6 +75,7 @@ class Retries:
         self._longest_retry_after = longest_retry_after
         self._error_types = frozenset(error_types)
         self.attempts: int = attempts
+        """Number of attempts at most, the first one included."""
 
     def wait_after(
         self, attempt: int, error_type: ErrorType, retry_after: float | None

@@ -76,7 +76,10 @@ class AsyncStreamRun:
         return self._delivery.result()
 
     async def run(self) -> StreamEnd:
-        """Deliver the stream, once; return how it ended. Raises as `wait`."""
+        """Deliver the stream, once; return how it ended.
+
+        Raises what `wait` raises, and RuntimeError if the stream is delivered already.
+        """
         if self._has_begun:
             raise RuntimeError("the stream is delivered already")
         self._has_begun = True

@@ -168,8 +168,9 @@ class _StructuredCalls(ollama.Client):
         `schema_in_prompt` the schema is in a message too, and not only in `format`. Parts of a
         stream have the value so far.
 
-        Raises `FormatError` if it cannot be requested, and `OutputMismatchError` if no answer is
-        a value of the type; a stream raises that after its last part.
+        Raises `FormatError` if the type cannot be requested, `OutputMismatchError` if no answer is
+        a value of the type (a stream raises it after its last part), and TypeError for `attempts`
+        or `schema_in_prompt` without a type.
         """
         call: Any = super().chat
         if format is None or not is_type(format):
@@ -367,8 +368,9 @@ class _AsyncStructuredCalls(ollama.AsyncClient):
         `schema_in_prompt` the schema is in a message too, and not only in `format`. Parts of a
         stream have the value so far.
 
-        Raises `FormatError` if it cannot be requested, and `OutputMismatchError` if no answer is
-        a value of the type; a stream raises that after its last part.
+        Raises `FormatError` if the type cannot be requested, `OutputMismatchError` if no answer is
+        a value of the type (a stream raises it after its last part), and TypeError for `attempts`
+        or `schema_in_prompt` without a type.
         """
         call: Any = super().chat
         if format is None or not is_type(format):

@@ -24,6 +24,7 @@ __all__ = [
 
 Signal = Literal["traces", "metrics", "logs"]
 OtlpProtocol = Literal["http/protobuf", "grpc"]
+"""How OTLP is sent; `grpc` needs the extra `grpc`."""
 
 WEB_PAGE: Final = "a web page answers there"
 """What an exporter says of a server that serves pages."""

@@ -50,9 +50,13 @@ class InstrumentationOptions(TypedDict, total=False):
     instrumentation: Instrumentation | None
     """Excludes all other keywords."""
     tracer_provider: TracerProvider | None
+    """None: the global one."""
     meter_provider: MeterProvider | None
+    """None: the global one."""
     logger_provider: LoggerProvider | None
+    """None: the global one."""
     settings: Settings | None
+    """None: read from the environment."""
     observers: Sequence[Observer]
     """Your own, in addition to spans and metrics."""
     enrichers: Sequence[Enricher]

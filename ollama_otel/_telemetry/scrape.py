@@ -116,6 +116,7 @@ class ScrapeEndpoint:
                     yield from list(super().collect())
 
         self.url: str = ""
+        """Where it serves, such as `http://127.0.0.1:9464/metrics`."""
         self._is_served = False
         self._registry = Registry()
         self._admission = Admission(hosts)
@@ -124,6 +125,7 @@ class ScrapeEndpoint:
         self.reader: MetricReader = Reader(
             scope_info_enabled=False, registry=self._registry, **reader_options
         )
+        """The reader of the meter provider whose metrics it serves."""
         _process.at_fork(after_in_child=_close_inherited)
 
     def _listen(self, host: str, port: int) -> None:

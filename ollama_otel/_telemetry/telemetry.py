@@ -69,7 +69,9 @@ class Telemetry:
     meter_provider: MeterProvider | None
     logger_provider: LoggerProvider | None
     settings: Settings
+    """The settings in force."""
     replay_log: ReplayLog | None = None
+    """Writes the replay log; None unless requested."""
     scrape_endpoint: ScrapeEndpoint | None = None
     """Serves the metrics to Prometheus; None unless requested, or if its port is taken."""
     residency: Residency | None = None

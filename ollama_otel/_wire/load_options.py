@@ -13,6 +13,7 @@ from typing import Any, Final
 __all__ = ["LOAD_OPTIONS", "Change", "OptionValue", "change_between", "load_options"]
 
 OptionValue = bool | int | float
+"""The value of an option whose change makes the server load the model again."""
 
 LOAD_OPTIONS: Final = (
     "num_ctx",

@@ -37,6 +37,7 @@ class LoadedModel:
     context_length: int | None = None
     """Tokens of context for each request; servers before 0.10 do not report it."""
     digest: str | None = None
+    """Digest of the model, as the server lists it."""
     expires_in: float | None = None
     """Seconds until the server unloads it; 0 if that time has passed, which a model in use may
     show; None if it stays loaded or the date cannot be read.

@@ -47,6 +47,7 @@ class CallIndex:
         )
         """Every call of the log, in the order of starts."""
         self.name = name
+        """The name of the log in messages."""
         self._ignore = ignored_fields(ignore)
         self._repeat = repeat
         self._policy = BodyPolicy(redactors)

@@ -25,6 +25,7 @@ class _Played:
 
     def __init__(self, index: CallIndex, *, speed: float, clock: Callable[[], float]) -> None:
         self.index: CallIndex = index
+        """The calls that can be played."""
         self._speed = check_speed(speed)
         self._clock = clock
 
@@ -57,6 +58,8 @@ class Player(_Played, httpx.BaseTransport):
 
     A request that is not in the log raises `ReplayMissError`. A failed call fails in the same
     way again; a call whose caller had closed it raises `ReplayEndedError` at that point.
+
+    Raises `SettingsError` for an invalid argument, and `ReplayLogError` if `log` is not a log.
     """
 
     def __init__(

@@ -42,7 +42,9 @@ class RerunProgress:
     """The progress of a re-run."""
 
     total: int
+    """Number of calls to send."""
     ended: int = 0
+    """Number of calls that have ended."""
     failed: int = 0
     """Number of ended calls that failed."""
     unreachable: int = 0

@@ -32,6 +32,7 @@ class RerunPlan:
     left_out: Mapping[LeftOut, int]
     """Number of calls that are never sent, by reason."""
     out: Path
+    """The log for the new calls."""
 
     @property
     def duration(self) -> float:

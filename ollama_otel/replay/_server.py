@@ -162,6 +162,7 @@ class ReplayApp:
         self.index: CallIndex = CallIndex.load(
             log, ignore=ignore, repeat=repeat, redactors=redactors
         )
+        """The calls that can be played."""
         self._speed = check_speed(speed)
         self._chaos = chaos or Chaos()
         self._faults = FaultSequence(self._chaos)

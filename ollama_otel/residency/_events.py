@@ -34,7 +34,9 @@ class ModelLoad:
     model: str
     """The name, with its tag."""
     context_length: int | None = None
+    """Tokens of context for each request."""
     gpu_share: float | None = None
+    """The share in GPU memory, 0 to 1."""
     load_duration: float | None = None
     """Seconds, as the server reported; None if no call of this process waited for it."""
 
@@ -61,7 +63,9 @@ class ModelReload:
     before: OptionValue | None = None
     """The option's old value; None if it is unknown, or no option is the cause."""
     after: OptionValue | None = None
+    """The option's new value."""
     evicted_by: str | None = None
+    """The model that had needed the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,7 @@ class ServerUp:
     """The server can be reached, for the first time or again."""
 
     version: str | None
+    """Version of Ollama."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +94,4 @@ class ServerDown:
 
 
 Event = ModelLoad | ModelUnload | ModelReload | ReloadThrash | ServerUp | ServerDown
+"""What a listener gets."""

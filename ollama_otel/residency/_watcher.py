@@ -67,6 +67,7 @@ class ServerState:
     is_busy: bool | None = None
     """Whether it accepted the latest poll and did not respond in time."""
     version: str | None = None
+    """Version of Ollama."""
     installed: int | None = None
     """Number of models on its disk."""
     models: tuple[LoadedModel, ...] | None = None

@@ -10,7 +10,9 @@ class TickingClock:
 
     def __init__(self, start: float = 0.0, step: float = 1.0) -> None:
         self.now: float = start
+        """The next reading, seconds."""
         self.step: float = step
+        """Seconds from one reading to the next."""
 
     def __call__(self) -> float:
         """Return the time, and advance the clock by one step."""

@@ -14,10 +14,14 @@ _DESCRIPTION = """\
 Starts Grafana, Prometheus, Jaeger and a collector in containers, waits until they are ready, and
 prints their addresses. Their ports are open to this machine only.
 """
+_EXIT_STATUS = (
+    "Exit status: 0 if the containers are ready, 1 if some are not within --wait, 2 if they cannot "
+    "be started."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = _DESCRIPTION
+    parser.description, parser.epilog = _DESCRIPTION, _EXIT_STATUS
     parser.add_argument("--with-ollama", action="store_true", help="also run Ollama")
     parser.add_argument("--with-loki", action="store_true", help="also run Loki, for logs")
     parser.add_argument(

@@ -16,6 +16,7 @@ class Demand(Struct, frozen=True, kw_only=True, gc=False):
     """One call: when it comes and what it asks for. All times are seconds."""
 
     arrives_at: float
+    """From the start of the simulation."""
     model: str
     prompt_tokens: float = 0.0
     """Tokens of the whole prompt; an engine that was just loaded evaluates all of them."""

@@ -66,7 +66,8 @@ def load_curve(
 ) -> LoadCurve:
     """Forecast growing loads until the server does not keep up, and find the knee.
 
-    The scenario's load and its number of users have no effect.
+    The scenario's load and its number of users have no effect. Raises `ValueError` as `forecast`
+    does.
     """
     base = Scenario() if scenario is None else scenario
     trials = _trials(workload, runs, seed)
@@ -110,6 +111,7 @@ def users_within(
     """Find the most users for whom a quantile of the time to the first token is below a limit.
 
     The scenario says how long the users think; its load and its number of users have no effect.
+    `time_to_first_token` is in seconds. Raises `ValueError` as `forecast` does.
     """
     base = Scenario() if scenario is None else scenario
     counts: list[float] = []

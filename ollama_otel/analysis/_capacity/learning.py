@@ -59,6 +59,7 @@ class LearntModel(Struct, frozen=True, kw_only=True):
     """One model, as learnt. All times are seconds."""
 
     calls: int
+    """Number of recorded calls to it."""
     speed: ModelSpeed
     overhead: float
     """Time in the slot besides prompt and generation."""

@@ -34,9 +34,13 @@ class Scenario(Struct, frozen=True, kw_only=True):
     think_time: float = _THINK_TIME
     """Mean of the users' pauses, which are exponential."""
     num_parallel: int | None = None
+    """`OLLAMA_NUM_PARALLEL`: slots of each model."""
     max_loaded: int | None = None
+    """`OLLAMA_MAX_LOADED_MODELS`."""
     max_queue: int | None = None
+    """`OLLAMA_MAX_QUEUE`: calls that wait for a load."""
     keep_alive: float | None = None
+    """`OLLAMA_KEEP_ALIVE`."""
     mix: Mapping[str, float] | None = None
     """Share of the calls by model, in any unit."""
     prefill_speed: float = 1.0
@@ -89,8 +93,11 @@ class Forecast(Struct, frozen=True, kw_only=True):
     calls: int
     """Calls in each simulated run."""
     runs: int
+    """Number of simulated runs."""
     time_to_first_token: Spread
+    """From the arrival of a call to its first token."""
     duration: Spread
+    """From the arrival of a call to its end."""
     queue: Spread
     """Wait for a slot of the engine."""
     load_wait: Spread
@@ -110,6 +117,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
     loading: Estimate
     """Share of the time in which a model is loaded."""
     limit: Limit
+    """What the latest calls wait for."""
     is_saturated: bool
     """Whether calls come faster than they are completed: the queue grows without end, and the
     times depend on how long that goes on.
@@ -137,6 +145,7 @@ class UserLimit(Struct, frozen=True, kw_only=True):
     not even one.
     """
     quantile: float
+    """Which one, 0 to 1: 0.95 is the p95."""
     time_to_first_token: float
     """The limit, seconds."""
     is_more: bool

@@ -66,6 +66,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     first_tokens: tuple[float | None, ...]
     """Recorded times to the first chunk; None: the answer was not a stream."""
     models: Mapping[str, LearntModel]
+    """By name."""
     _evidence: Mapping[str, Evidence]
     num_parallel: int
     """Slots of each model."""
@@ -78,6 +79,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     think_time: float | None
     """Median pause of a user between an answer and the next call of the conversation."""
     skips: Skips
+    """Calls that are not used."""
     notes: tuple[str, ...]
     """What the calls do not show, as sentences."""
 

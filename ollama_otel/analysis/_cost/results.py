@@ -48,6 +48,7 @@ class CostLine(Struct, frozen=True, kw_only=True):
     The cost of a call is divided by the server's times for its prompt and for its answer.
     """
     per_million_output: float | None
+    """Cost of 1,000,000 tokens of output; None as for the input."""
     cloud: float | None
     """What the same calls would have cost in the cloud; None if a model has no cloud model."""
 
@@ -98,6 +99,7 @@ class BreakEven(Struct, frozen=True, kw_only=True):
     """The load at which a machine costs as much as the cloud, with calls such as these."""
 
     machine: str
+    """Its name in the price file."""
     priced_share: float
     """Fraction of the machine's busy time whose calls have a price in the cloud: only these count
     in the other values."""
@@ -123,6 +125,7 @@ class BudgetUse(Struct, frozen=True, kw_only=True):
     """How much of a budget is used in the last day or month of the report."""
 
     budget: Budget
+    """The budget, as in the price file."""
     of: str | None
     """The value of `each`; None if the budget is one for all."""
     period: str
@@ -140,10 +143,12 @@ class CostReport(Struct, frozen=True, kw_only=True):
     """What the calls of a log cost."""
 
     currency: str
+    """Of all money, as ISO 4217 names it."""
     start: datetime
     """The period: of the first to the last call, if no other is given."""
     end: datetime
     by: str
+    """What the lines stand for, such as `model`."""
     lines: tuple[CostLine, ...]
     """The most expensive first; days in their order."""
     total: CostLine

@@ -82,6 +82,7 @@ class Column(Struct, frozen=True, kw_only=True):
 
     name: str
     unit: Unit = "text"
+    """Unit of its values."""
 
 
 class Table(Struct, frozen=True, kw_only=True):
@@ -185,6 +186,7 @@ class CallTable(Struct, frozen=True, kw_only=True):
     views: tuple[CallView, ...]
     """Those that have calls."""
     rows: tuple[CallRow, ...]
+    """Each call once, in the order of the views."""
     total: int
     """All calls of the period."""
 

@@ -11,6 +11,11 @@ from typing import Any, Final, Literal
 __all__ = ["FieldDifference", "FieldKind", "differing_fields", "plain"]
 
 FieldKind = Literal["changed", "type_changed", "missing", "added", "reordered"]
+"""How a field differs.
+
+`changed`: another value of the same type. `type_changed`: a value of another type. `missing`: only
+the first has it. `added`: only the second has it. `reordered`: the same items in another order.
+"""
 
 _MAX_DEPTH: Final = 64
 _NESTED_TOO_DEEPLY: Final = "[nested too deeply]"

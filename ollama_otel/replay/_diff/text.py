@@ -14,6 +14,11 @@ __all__ = ["Segment", "SegmentKind", "TextDifference", "differing_text"]
 
 Change = tuple[Literal["equal", "changed"], list[str], list[str]]
 SegmentKind = Literal["same", "removed", "added", "skipped"]
+"""Which text has a segment.
+
+`same`: both. `removed`: the first. `added`: the second. `skipped`: both; it is left out, as it is
+far from any change.
+"""
 
 
 class Segment(NamedTuple):

@@ -50,6 +50,7 @@ class BeforeAfter(NamedTuple):
 
 
 Side = Literal["before", "after"]
+"""One of the two logs of a comparison: the first or the second."""
 
 
 class Note(NamedTuple):
@@ -114,6 +115,7 @@ class MeasureSummary:
     count: int
     """Number of pairs; if it is 0, the other fields are None."""
     median_before: float | None = None
+    """In the unit of the measure, as the next three."""
     median_after: float | None = None
     p95_before: float | None = None
     p95_after: float | None = None

@@ -30,6 +30,7 @@ class FakeModel:
     """One model: its name, capabilities, text and speed."""
 
     name: str
+    """With or without a tag; without one it has `latest`."""
     _: KW_ONLY
     capabilities: tuple[Capability, ...] = ("completion", "tools")
     reply: str = "Hello! I am a fake model. How can I help you today?"
