@@ -366,7 +366,7 @@ except HTTPError as error:
 
 def test_the_names_can_be_set_from_outside() -> None:
     ran = run(
-        "tell(configure(prometheus='127.0.0.1:0').settings.scrape_hosts)",
+        "tell(configure(prometheus='127.0.0.1:0').settings.scrape.hosts)",
         **QUIET,
         OLLAMA_OTEL_SCRAPE_HOSTS="a.example, b.example",
     )
