@@ -87,7 +87,7 @@ class ContentSettings(_Group):
         keyword="capture_content",
     )
     """Where messages, answers, tool definitions, stop sequences and whole error texts go: nowhere,
-    the span, a log event, or both. Log events need a backend that takes logs, which Jaeger does not."""
+    the span, a log event, or both. Log events need a backend for logs; Jaeger has traces only."""
 
     emit_events: bool | None = setting(
         None,
