@@ -341,6 +341,16 @@ def test_what_cannot_change_the_providers_is_reported(
     assert ran.stderr == ("" if warned is None else WITHOUT_EFFECT.format(*warned))
 
 
+def test_what_has_no_effect_is_reported_once_for_each_value() -> None:
+    ran = run(
+        "configure(service_name='a')\n"
+        "for name in ('b', 'b', 'c', 'a', 'c'): configure(service_name=name)",
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_METRICS_EXPORTER="console",
+    )
+    assert ran.stderr == 2 * WITHOUT_EFFECT.format("service_name", "traces, metrics")
+
+
 def test_a_signal_that_is_off_stays_unset() -> None:
     ran = run(
         """

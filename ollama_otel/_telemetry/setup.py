@@ -94,6 +94,8 @@ _KINDS: Mapping[str, Kind] = {
 
 _applied: dict[str, object] = {}
 """Keywords of the latest `configure` that set up providers."""
+_without_effect: dict[str, object] = {}
+"""Keywords of later calls, which have been reported."""
 
 _log = logger()
 
@@ -380,15 +382,21 @@ def _report_without_effect(
     """Log a warning if keywords cannot change the providers that are already set.
 
     An app that has its own provider for some signals gives them for the others: no warning. A
-    notebook may run the same call again: no warning either.
+    notebook may run the same call again: no warning either, or the same one only once.
     """
     values = {name: value for name, value in given.items() if value is not None}
     if telemetry.tracer_provider is not None or telemetry.meter_provider is not None:
         _applied.clear()
         _applied.update(values)
+        _without_effect.clear()
         return
-    changed = [name for name, value in values.items() if _applied.get(name) != value]
+    changed = [
+        name
+        for name, value in values.items()
+        if value not in (_applied.get(name), _without_effect.get(name))
+    ]
     if kept and changed:
+        _without_effect.update(values)
         _log.warning(
             "%s given to configure() cannot change the providers that are already set for %s; "
             "call configure() once, before anything else sets a provider",
