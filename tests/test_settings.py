@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from ollama_otel import configure
@@ -419,6 +420,8 @@ class Odd:
 WRONG = st.one_of(
     st.builds(Odd, st.text()), st.binary(), st.floats(), st.lists(st.integers()), st.text()
 )
+few = profile(max_examples=20)
+"""For each of many settings."""
 SECRET = "sk-zqsecret"
 http = partial(otlp_exporter, "traces", "http/protobuf")
 
@@ -432,6 +435,8 @@ NOT_SHOWN = {"base_url"}
 
 
 @pytest.mark.parametrize("keyword", [*ROWS, *OF_CLIENTS])
+@few
+@example(value=Odd("odd"))
 @given(value=WRONG)
 def test_a_wrong_keyword_names_itself_what_is_allowed_and_what_was_found(
     keyword: str, value: Any
@@ -452,6 +457,8 @@ def test_a_wrong_keyword_names_itself_what_is_allowed_and_what_was_found(
 
 
 @pytest.mark.parametrize("keyword", sorted({*ROWS, *OF_CLIENTS} - {"redactors"}))
+@few
+@example(text="\0")
 @given(text=st.text().filter(str.strip))
 def test_a_wrong_variable_names_itself_what_is_allowed_and_what_was_found(
     keyword: str, text: str
@@ -539,6 +546,7 @@ def test_a_copy_has_other_values_and_the_rest() -> None:
     settings = Settings(replay_log="calls.jsonl", replay_keep=3, residency=True)
     assert settings.replace(replay_log=None) == Settings(replay_keep=3, residency=True)
     assert settings.replay.log == "calls.jsonl"
+    assert settings.__replace__(replay_keep=4) == settings.replace(replay_keep=4)
     with pytest.raises(SettingsError, match=r"^replay_keep: "):
         settings.replace(replay_keep=0)
 

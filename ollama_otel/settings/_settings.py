@@ -143,6 +143,8 @@ class Settings:
         own = {row.keyword: value for row, value in self._values()}
         return Settings(**{**own, **values})
 
+    __replace__ = replace  # For `copy.replace` of Python 3.13.
+
     def _values(self) -> Iterator[tuple[Row, Any]]:
         for name, group in groups().items():
             for row in rows_of(group):
