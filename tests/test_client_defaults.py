@@ -258,6 +258,7 @@ def test_every_default_has_a_variable_and_it_is_read() -> None:
     [
         ("OLLAMA_OTEL_OPTIONS", "seed=1", "a JSON object"),
         ("OLLAMA_OTEL_OPTIONS", "[1]", "a JSON object"),
+        ("OLLAMA_OTEL_OPTIONS", "null", "a JSON object"),
         ("OLLAMA_OTEL_DEADLINE", "0", "a number of seconds above 0"),
         ("OLLAMA_OTEL_POOL_SIZE", "0", "a whole number of at least 1"),
     ],
@@ -301,6 +302,13 @@ def test_keep_alive_is_any_number_of_seconds(seconds: float) -> None:
     assert (
         ClientDefaults.from_environ({"OLLAMA_OTEL_KEEP_ALIVE": str(seconds)}).keep_alive == seconds
     )
+
+
+def test_a_long_wrong_value_is_cut_and_deep_json_is_a_wrong_value() -> None:
+    with pytest.raises(SettingsError) as caught:
+        ClientDefaults.from_environ({"OLLAMA_OTEL_OPTIONS": 100_000 * "["})
+    assert str(caught.value).startswith("OLLAMA_OTEL_OPTIONS: expected a JSON object, found '[[[")
+    assert str(caught.value).endswith("... [cut 99829 characters]")
 
 
 def test_a_wrong_address_is_not_shown() -> None:

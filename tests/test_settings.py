@@ -418,7 +418,13 @@ class Odd:
 
 
 WRONG = st.one_of(
-    st.builds(Odd, st.text()), st.binary(), st.floats(), st.lists(st.integers()), st.text()
+    st.integers(),
+    st.sampled_from([10**400, -(10**400)]),
+    st.builds(Odd, st.text()),
+    st.binary(),
+    st.floats(),
+    st.lists(st.integers()),
+    st.text(),
 )
 few = profile(max_examples=20)
 """For each of many settings."""

@@ -32,7 +32,6 @@ __all__ = [
     "choice",
     "instance",
     "optional",
-    "type_of",
 ]
 
 
@@ -60,7 +59,7 @@ class Kind:
     """A wrong value as its message shows it, without secrets."""
 
 
-def type_of(value: object) -> str:
+def _type_of(value: object) -> str:
     """Return a value as a message shows it if it may be secret."""
     return f"a value of type {type(value).__name__}"
 
@@ -71,19 +70,19 @@ def instance(kind: type, code: str, *, is_secret: bool = False) -> Kind:
         code=code,
         text="",
         accepts=lambda value: isinstance(value, kind),
-        shown=type_of if is_secret else repr,
+        shown=_type_of if is_secret else repr,
     )
 
 
 def choice(literal: Any, *, upper: bool = False, **synonyms: str) -> Kind:
     """Return the kind of the words of a `Literal`; `upper`: conventions write them in capitals."""
     values: tuple[str, ...] = get_args(literal)
-    words = {**dict.fromkeys(values), **synonyms}
+    words = {**{value: value for value in values}, **synonyms}
     return Kind(
         code=one_of(map(repr, values)),
         text=one_of(value.upper() if upper else value for value in values),
         accepts=lambda value: isinstance(value, str) and value in values,
-        read=lambda text: words[word := text.lower()] or word,
+        read=lambda text: words[text.lower()],
         synonyms=tuple(synonyms.items()),
     )
 
@@ -101,8 +100,9 @@ def optional(kind: Kind, *, code: str | None = None) -> Kind:
     )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -math.inf < value < math.inf
 
 
 def _is_seconds(value: Any) -> bool:
@@ -191,7 +191,7 @@ ADDRESS: Final = Kind(
     code="an address such as 'http://localhost:11434'",
     text="an address such as http://localhost:11434",
     accepts=lambda value: isinstance(value, str) and value != "",
-    shown=lambda value: "''" if value == "" else type_of(value),
+    shown=lambda value: "''" if value == "" else _type_of(value),
 )
 KEEP_ALIVE: Final = Kind(
     code="a number of seconds, or a duration such as '5m'",

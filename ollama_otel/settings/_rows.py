@@ -43,7 +43,8 @@ class Row:
         except (ValueError, LookupError):
             is_right = False
         else:
-            is_right = self.kind.accepts(value)
+            # Only code can say None; in a variable, an empty text means it.
+            is_right = value is not None and self.kind.accepts(value)
         if not is_right:
             raise wrong_value(variable, self.kind.text, self.kind.shown(text))
         return value
