@@ -498,17 +498,17 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
     (
         {},
         "headers={'x key': 'k'}",
-        "headers: expected names of letters, digits, '-', '_' and '.', found another name, which is not shown: it may hold a credential",
+        "headers: expected names of letters, digits, '-', '_' and '.', found something else, which is not shown as it may hold a credential",
     ),
     (
         {},
         "headers={'x-key': 'one\\ntwo'}",
-        "headers['x-key']: expected one line of ASCII text, found another value, which is not shown: it may hold a credential",
+        "headers['x-key']: expected one line of ASCII text, found something else, which is not shown as it may hold a credential",
     ),
     (
         {},
         "headers={'x-key': 7}",
-        "headers['x-key']: expected one line of ASCII text, found another value, which is not shown: it may hold a credential",
+        "headers['x-key']: expected one line of ASCII text, found something else, which is not shown as it may hold a credential",
     ),
     ({}, "export_interval=0", "export_interval: expected a number of seconds above 0, found 0"),
     (

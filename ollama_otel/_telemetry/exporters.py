@@ -49,7 +49,7 @@ _KNOWN: Mapping[Signal, tuple[str, ...]] = {
     "metrics": ("otlp", "console", "prometheus"),
     "logs": ("otlp", "console"),
 }
-_NOT_SHOWN = "another {}, which is not shown: it may hold a credential"
+_NOT_SHOWN = "something else, which is not shown as it may hold a credential"
 _HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
 _HEADER_VALUE = re.compile(r"[ -~]*")
 _SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
@@ -150,12 +150,9 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
     """Return headers that both protocols send alike: gRPC refuses names with capitals."""
     for name, value in given.items():
         if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
-            found = _NOT_SHOWN.format("name")
-            raise wrong_value("headers", "names of letters, digits, '-', '_' and '.'", found)
+            raise wrong_value("headers", "names of letters, digits, '-', '_' and '.'", _NOT_SHOWN)
         if not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value.strip())):
-            raise wrong_value(
-                f"headers[{name!r}]", "one line of ASCII text", _NOT_SHOWN.format("value")
-            )
+            raise wrong_value(f"headers[{name!r}]", "one line of ASCII text", _NOT_SHOWN)
     return {name.lower(): value.strip() for name, value in given.items()}
 
 
