@@ -9,7 +9,6 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, get_args
@@ -17,7 +16,6 @@ from typing import Final, get_args
 from generator.api import api_pages
 from generator.commands import commands_page
 
-from ollama_otel import settings
 from ollama_otel._exchange.agent_runs import RunEnding, ToolOutcome
 from ollama_otel._facts import FACTS, FactTable
 from ollama_otel._telemetry.instruments import Instrument, all_instruments, instruments_of
@@ -25,7 +23,9 @@ from ollama_otel._wire.failures import ERROR_MEANINGS
 from ollama_otel.analysis._report.attention import TEST
 from ollama_otel.analysis._report.definitions import DEFINITIONS
 from ollama_otel.analysis._store.columns import COLUMNS
-from ollama_otel.settings import ClientDefaults, Profile, Settings
+from ollama_otel.settings import ClientDefaults, Profile
+from ollama_otel.settings._rows import Row, _Group, rows_of
+from ollama_otel.settings._settings import groups
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 
@@ -155,8 +155,13 @@ One row per call, for [analysis](../analysis.md). NULL is unknown.
 _SETTINGS_PAGE = """\
 # Settings
 
-A keyword of `configure()` or a `Settings` object overrides its variable, a variable overrides the default.
+A keyword of `configure()` or `Settings()` overrides its variable, a variable overrides the default.
+An empty variable counts as unset.
+*Allowed* is what a variable may hold; words may be in capitals or not.
+In code, words are lower-case texts (`"span_only"`), true and false are `True` and `False`, and several values are a tuple.
+A wrong value is a `SettingsError`, which names the keyword or variable, what is allowed and what was found. Where recording begins without `configure()`, a wrong variable is logged as a warning, and the default is used.
 
+A `Settings` object has the values in groups: `Settings(replay_keep=5).replay.keep` is 5. `settings.replace(replay_keep=6)` makes a copy with another value.
 """
 _CLIENT_DEFAULTS = """
 ## Defaults of clients
@@ -226,27 +231,41 @@ def calls_page() -> str:
 
 def settings_page() -> str:
     """Return the page of settings; their meaning is the text below each field."""
+    tables = (
+        f"\n## {name.capitalize()}\n\n{group.__doc__}\n\n{_settings_table(group, name)}"
+        for name, group in groups().items()
+    )
     return (
         _SETTINGS_PAGE
-        + _rows_of(Settings)
+        + "".join(tables)
         + _CLIENT_DEFAULTS
-        + _rows_of(ClientDefaults)
-        + _GENERATED.format("`ollama_otel/settings.py`")
+        + _settings_table(ClientDefaults)
+        + _GENERATED.format("`ollama_otel/settings/`")
     )
 
 
-def _rows_of(cls: type[Settings | ClientDefaults]) -> str:
-    meanings = _texts_below_fields(cls)
-    rows = (
-        (
-            f"`{row.name}`",
-            ", ".join(f"`{name}`" for name in row.metadata["variables"]) or "-",
-            f"`{row.default!r}`",
-            meanings[row.name],
-        )
-        for row in fields(cls)
+def _settings_table(group: type[_Group], name: str | None = None) -> str:
+    """Return the table of a group; `name` is its attribute of `Settings`."""
+    meanings = _texts_below_fields(group)
+    rows = [
+        {
+            "Keyword": f"`{row.keyword}`",
+            **({"Attribute": f"`{name}.{row.name}`"} if name else {}),
+            "Variable": f"`{row.variable}`" if row.variable else "-",
+            "Allowed": _allowed(row),
+            "Default": f"`{row.default!r}`",
+            "Meaning": meanings[row.name],
+        }
+        for row in rows_of(group)
+    ]
+    return _table(rows[0], (row.values() for row in rows))
+
+
+def _allowed(row: Row) -> str:
+    allowed = row.kind.text if row.variable else row.kind.code
+    return "; ".join(
+        [allowed, *(f"`{word}` stands for `{value}`" for word, value in row.kind.synonyms)]
     )
-    return _table(("Setting", "Variable", "Default", "Meaning"), rows)
 
 
 def report_page() -> str:
@@ -261,7 +280,7 @@ def report_page() -> str:
 
 
 def _texts_below_fields(cls: type) -> Mapping[str, str]:
-    tree = ast.parse(inspect.getsource(settings))
+    tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
     body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls.__name__)
     texts: dict[str, str] = {}
     for field, below in pairwise(body):

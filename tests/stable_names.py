@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
@@ -17,7 +16,9 @@ from ollama_otel._facts import FACTS
 from ollama_otel._telemetry.instruments import instruments_of
 from ollama_otel._wire.failures import ERROR_TYPES
 from ollama_otel.records import Outcome
-from ollama_otel.settings import ClientDefaults, Profile, Settings
+from ollama_otel.settings import ClientDefaults, Profile
+from ollama_otel.settings._rows import rows_of
+from ollama_otel.settings._settings import groups, keywords
 from tests.test_public import PUBLIC
 
 FILE = Path(__file__).parent / "data" / "stable-names.json"
@@ -27,7 +28,7 @@ def stable_names() -> Mapping[str, list[str]]:
     """Return the names of each kind, sorted."""
     sent = [value for name, value in vars(names).items() if name.isupper()]
     rows = [row for profile in get_args(Profile) for row in instruments_of(profile)]
-    settings = [row for kind in (Settings, ClientDefaults) for row in fields(kind)]
+    settings = [*keywords().values(), *rows_of(ClientDefaults)]
     found = {
         "names in telemetry": {each for each in sent if isinstance(each, str) and "." in each},
         "metrics": {f"{row.name} {row.kind} {row.unit}" for row in rows},
@@ -36,8 +37,11 @@ def stable_names() -> Mapping[str, list[str]]:
         "columns of show --json": {row.column for row in FACTS.rows if row.column},
         "error types": set(ERROR_TYPES),
         "outcomes": set(get_args(Outcome)),
-        "settings": {row.name for row in settings},
-        "variables": {each for row in settings for each in row.metadata["variables"]},
+        "settings": {row.keyword for row in settings},
+        "attributes of settings": {
+            f"{name}.{row.name}" for name, group in groups().items() for row in rows_of(group)
+        },
+        "variables": {row.variable for row in settings if row.variable is not None},
         "public names": {
             f"{module}.{n}" for module in PUBLIC for n in import_module(module).__all__
         },

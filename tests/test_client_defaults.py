@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from typing import Any
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 
 from ollama_otel import ClientDefaults
 from ollama_otel.errors import SettingsError
+from ollama_otel.settings._rows import rows_of
 from ollama_otel.testing import FakeOllama, Reply
 from ollama_otel.tools import Agent
 
@@ -252,7 +252,7 @@ def test_the_deadline_is_that_of_resilience(colour: Colour) -> None:
 
 
 def test_every_default_has_a_variable_and_it_is_read() -> None:
-    known = {v: row.name for row in fields(ClientDefaults) for v in row.metadata["variables"]}
+    known = {row.variable: row.name for row in rows_of(ClientDefaults)}
     assert known == {variable: name for variable, (name, *_) in VARIABLES.items()}
     for variable, (name, text, value) in VARIABLES.items():
         assert getattr(ClientDefaults.from_environ({variable: text}), name) == value
@@ -264,6 +264,7 @@ def test_every_default_has_a_variable_and_it_is_read() -> None:
     [
         ("OLLAMA_OTEL_OPTIONS", "seed=1", "a JSON object"),
         ("OLLAMA_OTEL_OPTIONS", "[1]", "a JSON object"),
+        ("OLLAMA_OTEL_OPTIONS", "null", "a JSON object"),
         ("OLLAMA_OTEL_DEADLINE", "0", "a number of seconds above 0"),
         ("OLLAMA_OTEL_POOL_SIZE", "0", "a whole number of at least 1"),
     ],
@@ -275,10 +276,10 @@ def test_a_wrong_variable_is_refused_and_logged_where_a_client_is_made(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(SettingsError, match=f"{variable} must be {expected}"):
+    with pytest.raises(SettingsError, match=f"{variable}: expected {expected}, found "):
         ClientDefaults.from_environ({variable: text})
     assert ClientDefaults.from_environ({variable: text}, lenient=True) == ClientDefaults()
-    assert f"{variable} must be {expected}, not {text!r}; using the default" in caplog.messages
+    assert f"{variable}: expected {expected}, found {text!r}; using the default" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -288,6 +289,7 @@ def test_a_wrong_variable_is_refused_and_logged_where_a_client_is_made(
         ("model", 7),
         ("keep_alive", ""),
         ("keep_alive", True),
+        ("keep_alive", float("nan")),
         ("options", "seed"),
         ("deadline", 0),
         ("deadline", float("inf")),
@@ -296,8 +298,32 @@ def test_a_wrong_variable_is_refused_and_logged_where_a_client_is_made(
     ],
 )
 def test_a_value_given_in_code_is_checked(name: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match=f"the default {name} must be"):
+    with pytest.raises(SettingsError, match=f"{name}: expected .*, found "):
         ClientDefaults(**{name: value})
+
+
+@pytest.mark.parametrize("seconds", [0, 1, -1, 0.5])
+def test_keep_alive_is_any_number_of_seconds(seconds: float) -> None:
+    assert ClientDefaults(keep_alive=seconds).keep_alive == seconds
+    assert (
+        ClientDefaults.from_environ({"OLLAMA_OTEL_KEEP_ALIVE": str(seconds)}).keep_alive == seconds
+    )
+
+
+def test_a_long_wrong_value_is_cut_and_deep_json_is_a_wrong_value() -> None:
+    with pytest.raises(SettingsError) as caught:
+        ClientDefaults.from_environ({"OLLAMA_OTEL_OPTIONS": 100_000 * "["})
+    assert str(caught.value).startswith("OLLAMA_OTEL_OPTIONS: expected a JSON object, found '[[[")
+    assert str(caught.value).endswith("... [cut 99829 characters]")
+
+
+def test_a_wrong_address_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        ClientDefaults(base_url=b"http://user:secret@host")  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "base_url: expected an address such as 'http://localhost:11434' or None, "
+        "found a value of type bytes"
+    )
 
 
 def test_defaults_do_not_change_with_the_callers_mapping() -> None:

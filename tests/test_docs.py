@@ -6,7 +6,6 @@ import argparse
 import inspect
 import re
 import shutil
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -20,7 +19,9 @@ from ollama_otel._telemetry import instruments as rows
 from ollama_otel._wire.failures import ERROR_TYPES
 from ollama_otel.load import StopReason
 from ollama_otel.records import Outcome
-from ollama_otel.settings import Profile, Settings
+from ollama_otel.settings import ClientDefaults, Profile
+from ollama_otel.settings._rows import rows_of
+from ollama_otel.settings._settings import keywords
 from ollama_otel.testing import FakeOllama
 from ollama_otel.tools import Agent
 from tests.documents import DOCS, ROOT, blocks_of, run_block
@@ -90,10 +91,9 @@ def test_a_new_fact_is_on_the_page() -> None:
 
 def test_every_setting_and_variable_is_listed() -> None:
     settings = page("settings.md")
-    for row in fields(Settings):
-        assert f"| `{row.name}` |" in settings
-        for variable in row.metadata["variables"]:
-            assert f"`{variable}`" in settings
+    for row in (*keywords().values(), *rows_of(ClientDefaults)):
+        assert f"| `{row.keyword}` |" in settings
+        assert row.variable is None or f"`{row.variable}`" in settings
 
 
 def test_every_name_that_is_sent_is_listed() -> None:

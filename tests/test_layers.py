@@ -131,4 +131,5 @@ def test_only_the_settings_and_the_set_up_read_the_environment() -> None:
         )
         and room_of(path) not in {"_cli", "testing", "pytest_plugin"}
     }
-    assert readers == {"settings.py", "setup.py", "exporters.py", "scrape.py", "first_call.py"}
+    of_telemetry = {"setup.py", "exporters.py", "scrape.py", "first_call.py"}
+    assert readers == {"_settings.py", "_client_defaults.py", *of_telemetry}

@@ -304,6 +304,6 @@ def test_the_code_runs_and_redacts() -> None:
 
 def test_the_defaults_on_the_page_are_those_of_the_settings() -> None:
     settings = Settings()
-    assert (settings.replay_max_size, settings.replay_max_age) == (100 << 20, 86_400)
-    assert f"`replay_keep` ({settings.replay_keep})" in PAGE
-    assert (settings.capture_content, settings.replay_bodies) == ("no_content", False)
+    assert (settings.replay.max_size, settings.replay.max_age) == (100 << 20, 86_400)
+    assert f"`replay_keep` ({settings.replay.keep})" in PAGE
+    assert (settings.content.mode, settings.replay.bodies) == ("no_content", False)

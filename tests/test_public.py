@@ -33,6 +33,7 @@ FACADES = {
         "ollama_otel.ollama",
         "ollama_otel.redaction",
         "ollama_otel.replay",
+        "ollama_otel.settings",
         "ollama_otel.structured",
         "ollama_otel.streams",
     ),
@@ -43,7 +44,6 @@ FACADES = {
 SHARED = {
     "ollama_otel.client": {"CONNECTION_ERROR_MESSAGE"},
     "ollama_otel.records": {"SECTIONS"},
-    "ollama_otel.settings": {"did_you_mean"},
     "ollama_otel.transport": {
         *("NOTHING_RECORDED", "RECORDED_BY", "REQUEST_BODY", "Shell", "Shells"),
         *("shells_for", "watched_body"),

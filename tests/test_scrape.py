@@ -371,7 +371,7 @@ except HTTPError as error:
 
 def test_the_names_can_be_set_from_outside() -> None:
     ran = run(
-        "tell(configure(prometheus='127.0.0.1:0').settings.scrape_hosts)",
+        "tell(configure(prometheus='127.0.0.1:0').settings.scrape.hosts)",
         **QUIET,
         OLLAMA_OTEL_SCRAPE_HOSTS="a.example, b.example",
     )
@@ -427,13 +427,13 @@ def test_a_place_is_read(text: str, place: tuple[str, int]) -> None:
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(
         SettingsError,
-        match=re.escape(f"such as 127.0.0.1:9464, not {text!r}"),
+        match=re.escape(f"such as 127.0.0.1:9464, found {text!r}"),
     ):
         read_place(text)
 
 
 def test_a_password_in_a_place_is_not_shown() -> None:
-    with pytest.raises(SettingsError, match=r"not '\*\*\*@h:1'"):
+    with pytest.raises(SettingsError, match=r"found '\*\*\*@h:1'"):
         read_place("user:password@h:1")
 
 

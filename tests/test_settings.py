@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, fields
+from copy import deepcopy
+from dataclasses import FrozenInstanceError
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 
+from ollama_otel import configure
+from ollama_otel._telemetry.exporters import otlp_exporter
+from ollama_otel._telemetry.scrape import read_place
 from ollama_otel.errors import OllamaOtelError, SettingsError
-from ollama_otel.settings import Settings
+from ollama_otel.settings import ClientDefaults, SettingKeywords, Settings
+from ollama_otel.settings._rows import Row, rows_of
+from ollama_otel.settings._settings import groups, keywords
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 EVENTS = "OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT"
@@ -41,7 +52,7 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
             "span_only": "span_only",
             "Event_Only": "event_only",
             "SPAN_AND_EVENT": "span_and_event",
-            "true": "span_and_event",
+            "true": "span_only",
             "False": "no_content",
         },
     ),
@@ -120,11 +131,26 @@ REFUSED: list[tuple[str, str, str]] = [
     ("OLLAMA_OTEL_SHUTDOWN_TIMEOUT", "0", "a number of seconds above 0"),
     ("OLLAMA_OTEL_SHUTDOWN_ON_SIGTERM", "graceful", "true or false"),
 ]
+ROWS = keywords()
+"""Every setting, by keyword."""
+OF_CLIENTS = {row.keyword: row for row in rows_of(ClientDefaults)}
 READ = [
     (variable, setting, text, value)
     for variable, setting, texts in VARIABLES
     for text, value in texts.items()
 ]
+
+
+def of(settings: Settings, keyword: str) -> Any:
+    """Return the value of a keyword in its group."""
+    found = [
+        getattr(getattr(settings, name), row.name)
+        for name, group in groups().items()
+        for row in rows_of(group)
+        if row.keyword == keyword
+    ]
+    assert len(found) == 1
+    return found[0]
 
 
 def test_the_defaults() -> None:
@@ -154,6 +180,7 @@ def test_the_defaults() -> None:
         truncation="off",
         vocabulary_cache="~/.cache/ollama_otel/vocabularies",
         prices=None,
+        auto_configure=False,
         shutdown_timeout=3.0,
         shutdown_on_sigterm=False,
     )
@@ -167,13 +194,13 @@ def test_an_empty_environment_gives_the_defaults() -> None:
 @pytest.mark.parametrize(("variable", "setting", "text", "value"), READ)
 def test_a_variable_is_read(variable: str, setting: str, text: str, value: Any) -> None:
     settings = Settings.from_environ({variable: text})
-    assert getattr(settings, setting) == value
+    assert of(settings, setting) == value
     assert settings == Settings(**{setting: value})
 
 
 def test_every_setting_but_the_redactors_has_a_variable_and_every_variable_stands_here() -> None:
-    known = {v for row in fields(Settings) for v in row.metadata["variables"]}
-    assert {row.name for row in fields(Settings) if not row.metadata["variables"]} == {"redactors"}
+    known = {row.variable for row in ROWS.values() if row.variable}
+    assert {row.keyword for row in ROWS.values() if not row.variable} == {"redactors"}
     assert known == {variable for variable, *_ in VARIABLES} - {"OTEL_SEMCONV_STABILITY_OPT_IN"}
     # Any text is a path.
     paths = {"OLLAMA_OTEL_REPLAY_LOG", "OLLAMA_OTEL_VOCABULARY_CACHE", "OLLAMA_OTEL_PRICES"}
@@ -182,7 +209,7 @@ def test_every_setting_but_the_redactors_has_a_variable_and_every_variable_stand
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_OTEL_MAX_MODELS", "7")
-    assert Settings.from_environ().max_models == 7
+    assert Settings.from_environ().telemetry.max_models == 7
 
 
 @pytest.mark.parametrize("variable", [variable for variable, *_ in VARIABLES])
@@ -195,7 +222,7 @@ def test_an_empty_variable_is_an_unset_one(variable: str, text: str) -> None:
 def test_a_wrong_value_is_refused_in_one_sentence(variable: str, text: str, expected: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({variable: text})
-    assert str(caught.value) == f"{variable} must be {expected}, not {text!r}"
+    assert str(caught.value) == f"{variable}: expected {expected}, found {text!r}"
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, OllamaOtelError)
 
@@ -210,7 +237,7 @@ def test_a_wrong_value_is_only_logged_where_the_program_must_go_on(
         (
             "ollama_otel",
             logging.WARNING,
-            f"{variable} must be {expected}, not {text!r}; using the default",
+            f"{variable}: expected {expected}, found {text!r}; using the default",
         )
     ]
     # The others are read all the same.
@@ -232,18 +259,18 @@ def test_a_tilde_is_the_home_folder(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert settings().replay_log == str(tmp_path / "calls.jsonl")
+    assert settings().replay.log == str(tmp_path / "calls.jsonl")
 
 
 def test_a_path_without_a_tilde_in_front_stays() -> None:
     for path in ("a/~/b", Path("calls.jsonl")):
-        assert Settings(replay_log=path).replay_log == path
+        assert Settings(replay_log=path).replay.log == path
 
 
 def test_an_unknown_variable_is_reported_once_with_the_one_it_resembles(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ollama_otel.settings._reported", set())
+    monkeypatch.setattr("ollama_otel.settings._settings._reported", set())
     environ = {
         "OLLAMA_OTEL_REPLAYLOG": "x",
         "OLLAMA_OTEL_COLOUR": "red",
@@ -263,12 +290,12 @@ def test_an_unknown_variable_is_reported_once_with_the_one_it_resembles(
 def test_a_keyword_wins_over_its_variable() -> None:
     environ = {"OLLAMA_OTEL_MAX_MODELS": "7", "OLLAMA_OTEL_QUEUE_THRESHOLD": "7"}
     settings = Settings.from_environ(environ, max_models=3, queue_threshold=None)
-    assert (settings.max_models, settings.queue_threshold) == (3, 7.0)
+    assert (settings.telemetry.max_models, settings.telemetry.queue_threshold) == (3, 7.0)
 
 
 def test_a_false_keyword_wins_too() -> None:
     settings = Settings.from_environ({EVENTS: "true"}, emit_events=False)
-    assert settings.emit_events is False
+    assert settings.content.emit_events is False
 
 
 def test_our_profile_wins_over_the_variable_that_all_share() -> None:
@@ -276,13 +303,17 @@ def test_our_profile_wins_over_the_variable_that_all_share() -> None:
         "OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental",
         "OLLAMA_OTEL_PROFILE": "v1.41",
     }
-    assert Settings.from_environ(environ).profile == "v1.41"
-    assert Settings.from_environ(environ, profile="gen-ai-dev").profile == "gen-ai-dev"
+    assert Settings.from_environ(environ) == Settings(profile="v1.41")
+    assert Settings.from_environ(environ, profile="gen-ai-dev") == Settings(profile="gen-ai-dev")
 
 
-def test_an_unknown_keyword_is_refused() -> None:
-    with pytest.raises(TypeError, match="colour"):
+def test_an_unknown_keyword_is_refused_with_the_one_it_resembles() -> None:
+    with pytest.raises(TypeError, match=r"colour$"):
         Settings.from_environ({}, colour="red")
+    with pytest.raises(TypeError, match=r"replay_keeps \(did you mean replay_keep\?\)"):
+        Settings(replay_keeps=3)  # type: ignore[call-arg]
+    with pytest.raises(SettingsError, match=r"replay_keeps \(did you mean replay_keep\?\)"):
+        configure(replay_keeps=3)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -309,6 +340,7 @@ def test_an_unknown_keyword_is_refused() -> None:
         ("scrape_hosts", ("a:1",)),
         ("propagate_baggage", "yes"),
         ("content_redaction", "yes"),
+        ("auto_configure", 1),
         ("cold_start_threshold", -0.1),
         ("cold_start_threshold", float("nan")),
         ("cold_start_threshold", "1"),
@@ -341,13 +373,14 @@ def test_a_value_given_in_code_is_checked(setting: str, value: Any) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings(**{setting: value})
     message = str(caught.value)
-    assert message.startswith(f"the setting {setting} must be ")
-    assert message.endswith(f", not {value!r}")
+    assert message == f"{setting}: expected {ROWS[setting].kind.code}, found {value!r}"
 
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
-        Settings().max_models = 3  # type: ignore[misc]
+        Settings().telemetry = Settings().telemetry  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        Settings().telemetry.max_models = 3  # type: ignore[misc]
     with pytest.raises(TypeError):
         Settings("v1.41")  # type: ignore[misc]
 
@@ -366,6 +399,172 @@ def test_settings_do_not_change() -> None:
 def test_where_content_goes_follows_from_two_settings(
     mode: Any, emit: bool | None, on_spans: bool, on_events: bool, details: bool
 ) -> None:
-    settings = Settings(capture_content=mode, emit_events=emit)
-    assert (settings.content_on_spans, settings.content_on_events) == (on_spans, on_events)
-    assert settings.details_event is details
+    content = Settings(capture_content=mode, emit_events=emit).content
+    assert (content.on_spans, content.on_events) == (on_spans, on_events)
+    assert content.details_event is details
+
+
+# --- every setting ----------------------------------------------------------------------------
+
+
+class Odd:
+    """A value that no setting allows."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+
+    def __repr__(self) -> str:
+        return self.shown
+
+
+WRONG = st.one_of(
+    st.integers(),
+    st.sampled_from([10**400, -(10**400)]),
+    st.builds(Odd, st.text()),
+    st.binary(),
+    st.floats(),
+    st.lists(st.integers()),
+    st.text(),
+)
+few = profile(max_examples=20)
+"""For each of many settings."""
+SECRET = "sk-zqsecret"
+http = partial(otlp_exporter, "traces", "http/protobuf")
+
+
+def place(prometheus: str) -> object:
+    return read_place(prometheus)
+
+
+NOT_SHOWN = {"base_url"}
+"""Settings whose values may be secret."""
+
+
+@pytest.mark.parametrize("keyword", [*ROWS, *OF_CLIENTS])
+@few
+@example(value=Odd("odd"))
+@given(value=WRONG)
+def test_a_wrong_keyword_names_itself_what_is_allowed_and_what_was_found(
+    keyword: str, value: Any
+) -> None:
+    row, kind = (
+        (ROWS[keyword], Settings) if keyword in ROWS else (OF_CLIENTS[keyword], ClientDefaults)
+    )
+    try:
+        kind(**{keyword: value})
+    except SettingsError as error:
+        assert not row.kind.accepts(value)
+        before, _, found = error.args[0].partition(", found ")
+        assert before == f"{keyword}: expected {row.kind.code}"
+        assert found.startswith(("a value of", "''") if keyword in NOT_SHOWN else repr(value)[:160])
+        assert len(found) <= 200
+    else:
+        assert row.kind.accepts(value)
+
+
+@pytest.mark.parametrize("keyword", sorted({*ROWS, *OF_CLIENTS} - {"redactors"}))
+@few
+@example(text="\0")
+@given(text=st.text().filter(str.strip))
+def test_a_wrong_variable_names_itself_what_is_allowed_and_what_was_found(
+    keyword: str, text: str
+) -> None:
+    row, read = (
+        (ROWS[keyword], Settings.from_environ)
+        if keyword in ROWS
+        else (OF_CLIENTS[keyword], ClientDefaults.from_environ)
+    )
+    assert row.variable is not None
+    try:
+        read({row.variable: text})
+    except SettingsError as error:
+        before, _, found = error.args[0].partition(", found ")
+        assert before == f"{row.variable}: expected {row.kind.text}"
+        assert found.startswith(repr(text.strip())[:160])
+
+
+def listed_words(row: Row, allowed: str) -> list[str]:
+    return allowed.replace("'", "").replace(" or ", ", ").split(", ")
+
+
+@pytest.mark.parametrize("keyword", ["profile", "capture_content", "truncation"])
+def test_a_message_lists_all_words_that_are_allowed(keyword: str) -> None:
+    row = ROWS[keyword]
+    for word in listed_words(row, row.kind.text):
+        assert of(Settings.from_environ({str(row.variable): word}), keyword) == word.lower()
+    for word in listed_words(row, row.kind.code):
+        assert of(Settings(**{keyword: word}), keyword) == word
+
+
+@pytest.mark.parametrize(
+    ("use", "name", "value"),
+    [
+        (http, "headers", {"authorization": f"Bearer\n{SECRET}"}),
+        (http, "headers", {f"authorization: Bearer {SECRET}": ""}),
+        (http, "headers", {"authorization": SECRET.encode()}),
+        (configure, "headers", [("authorization", SECRET)]),
+        (configure, "headers", f"authorization={SECRET}"),
+        (http, "endpoint", f"user:{SECRET}@collector:4318"),
+        (configure, "endpoint", f"https://user:{SECRET}@collector".encode()),
+        (place, "prometheus", f"user:{SECRET}@127.0.0.1:9464"),
+        (configure, "resource_attributes", SECRET),
+    ],
+)
+def test_a_wrong_secret_is_not_in_the_message(use: Any, name: str, value: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        use(**{name: value})
+    assert str(caught.value).startswith(name)
+    assert ": expected " in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("service_name", 7),
+        ("endpoint", 4318),
+        ("protocol", "udp"),
+        ("protocol", ["grpc"]),
+        ("headers", "a=b"),
+        ("resource_attributes", "a=b"),
+        ("export_interval", "5"),
+        ("export_interval", True),
+        ("prometheus", 9464),
+        ("settings", {}),
+    ],
+)
+def test_every_other_keyword_of_configure_names_itself(name: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name}: expected .*, found "):
+        configure(**{name: value})
+
+
+def test_type_checkers_know_the_keywords_as_they_are() -> None:
+    types = {
+        row.keyword: get_type_hints(group)[row.name]
+        for group in groups().values()
+        for row in rows_of(group)
+    }
+    assert get_type_hints(SettingKeywords) == types
+    assert list(types) == list(ROWS)
+
+
+def test_a_copy_has_other_values_and_the_rest() -> None:
+    settings = Settings(replay_log="calls.jsonl", replay_keep=3, residency=True)
+    assert settings.replace(replay_log=None) == Settings(replay_keep=3, residency=True)
+    assert settings.replay.log == "calls.jsonl"
+    assert settings.__replace__(replay_keep=4) == settings.replace(replay_keep=4)
+    with pytest.raises(SettingsError, match=r"^replay_keep: "):
+        settings.replace(replay_keep=0)
+
+
+def test_what_is_shown_is_what_was_given() -> None:
+    settings = Settings(replay_log="calls.jsonl", residency=True, max_models=200)
+    assert repr(settings) == "Settings(replay_log='calls.jsonl', residency=True)"
+    assert repr(Settings()) == "Settings()"
+
+
+def test_settings_are_values() -> None:
+    settings = Settings(max_models=3)
+    assert settings == deepcopy(settings) == pickle.loads(pickle.dumps(settings))
+    assert {settings: 1}[Settings(max_models=3)] == 1
+    assert settings != Settings()

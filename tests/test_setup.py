@@ -94,7 +94,7 @@ def test_all_signals_reach_a_collector_given_in_code(collector: Collector) -> No
             export_interval=60, emit_events=True, max_models=7,
         )
         chat()
-        tell([telemetry.flush(), global_kinds(), telemetry.settings.max_models])
+        tell([telemetry.flush(), global_kinds(), telemetry.settings.telemetry.max_models])
         tell([
             telemetry.tracer_provider is trace.get_tracer_provider(),
             telemetry.meter_provider is metrics.get_meter_provider(),
@@ -287,7 +287,7 @@ def test_a_second_configure_leaves_the_providers_of_the_first() -> None:
         second = configure(profile="gen-ai-dev")
         tell(kinds(first.tracer_provider, first.meter_provider, first.logger_provider))
         tell(kinds(second.tracer_provider, second.meter_provider, second.logger_provider))
-        tell([second.flush(), second.settings.profile])
+        tell([second.flush(), second.settings.telemetry.profile])
         second.shutdown()
         """,
         OTEL_TRACES_EXPORTER="console",
@@ -347,6 +347,16 @@ def test_what_cannot_change_the_providers_is_reported(
         **dict.fromkeys(names, "console"),
     )
     assert ran.stderr == ("" if warned is None else WITHOUT_EFFECT.format(*warned))
+
+
+def test_what_has_no_effect_is_reported_once_for_each_value() -> None:
+    ran = run(
+        "configure(service_name='a')\n"
+        "for name in ('b', 'b', 'c', 'a', 'c'): configure(service_name=name)",
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_METRICS_EXPORTER="console",
+    )
+    assert ran.stderr == 2 * WITHOUT_EFFECT.format("service_name", "traces, metrics")
 
 
 def test_a_signal_that_is_off_stays_unset() -> None:
@@ -435,53 +445,53 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
     (
         {"OTEL_TRACES_EXPORTER": "jaeger"},
         "",
-        "OTEL_TRACES_EXPORTER must be otlp, console or none, not 'jaeger'",
+        "OTEL_TRACES_EXPORTER: expected otlp, console or none, found 'jaeger'",
     ),
     (
         {"OTEL_TRACES_EXPORTER": "prometheus"},
         "",
-        "OTEL_TRACES_EXPORTER must be otlp, console or none, not 'prometheus'",
+        "OTEL_TRACES_EXPORTER: expected otlp, console or none, found 'prometheus'",
     ),
     (
         {"OTEL_METRICS_EXPORTER": "otlp,statsd"},
         "",
-        "OTEL_METRICS_EXPORTER must be otlp, console, prometheus or none, not 'statsd'",
+        "OTEL_METRICS_EXPORTER: expected otlp, console, prometheus or none, found 'statsd'",
     ),
     (
         {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "http"},
         "",
-        "OTEL_EXPORTER_PROMETHEUS_PORT must be a port from 0 to 65535, not 'http'",
+        "OTEL_EXPORTER_PROMETHEUS_PORT: expected a port from 0 to 65535, found 'http'",
     ),
     (
         {"OTEL_LOGS_EXPORTER": "none,otlp"},
         "emit_events=True",
-        "OTEL_LOGS_EXPORTER must be otlp, console or none, not 'none'",
+        "OTEL_LOGS_EXPORTER: expected otlp, console or none, found 'none'",
     ),
     (
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
         "",
-        "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or grpc, not 'http/json'",
+        "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf or grpc, found 'http/json'",
     ),
     (
         {"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "udp"},
         "",
-        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL must be http/protobuf or grpc, not 'udp'",
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: expected http/protobuf or grpc, found 'udp'",
     ),
-    ({}, "protocol='udp'", "the argument protocol must be http/protobuf or grpc, not 'udp'"),
+    ({}, "protocol='udp'", "protocol: expected 'http/protobuf' or 'grpc', found 'udp'"),
     (
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"},
         "",
-        "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://localhost:4318, not 'localhost:4318'",
+        "OTEL_EXPORTER_OTLP_ENDPOINT: expected a URL such as http://localhost:4318, found 'localhost:4318'",
     ),
     (
         {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "collector"},
         "",
-        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT must be a URL such as http://localhost:4318, not 'collector'",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: expected a URL such as http://localhost:4318, found 'collector'",
     ),
     (
         {},
         "endpoint='collector'",
-        "the argument endpoint must be a URL such as http://localhost:4318, not 'collector'",
+        "endpoint: expected a URL such as http://localhost:4318, found 'collector'",
     ),
     (
         {"OTEL_METRIC_EXPORT_INTERVAL": "-1"},
@@ -496,26 +506,38 @@ REFUSALS: list[tuple[dict[str, str], str, str]] = [
     (
         {},
         "headers={'x key': 'k'}",
-        "a header's name must be of letters, digits, '-', '_' and '.', not 'x key'",
+        "headers: expected names of letters, digits, '-', '_' and '.', found something else, which is not shown as it may hold a credential",
     ),
     (
         {},
         "headers={'x-key': 'one\\ntwo'}",
-        "the value of the header x-key must be one line of ASCII text",
+        "headers['x-key']: expected one line of ASCII text, found something else, which is not shown as it may hold a credential",
     ),
-    ({}, "headers={'x-key': 7}", "the value of the header x-key must be one line of ASCII text"),
-    ({}, "export_interval=0", "export_interval must be seconds above 0, not 0"),
-    ({}, "export_interval=float('nan')", "export_interval must be seconds above 0, not nan"),
-    ({}, "export_interval=float('inf')", "export_interval must be seconds above 0, not inf"),
+    (
+        {},
+        "headers={'x-key': 7}",
+        "headers['x-key']: expected one line of ASCII text, found something else, which is not shown as it may hold a credential",
+    ),
+    ({}, "export_interval=0", "export_interval: expected a number of seconds above 0, found 0"),
+    (
+        {},
+        "export_interval=float('nan')",
+        "export_interval: expected a number of seconds above 0, found nan",
+    ),
+    (
+        {},
+        "export_interval=float('inf')",
+        "export_interval: expected a number of seconds above 0, found inf",
+    ),
     (
         {"OLLAMA_OTEL_MAX_MODELS": "many"},
         "",
-        "OLLAMA_OTEL_MAX_MODELS must be a whole number of at least 1, not 'many'",
+        "OLLAMA_OTEL_MAX_MODELS: expected a whole number of at least 1, found 'many'",
     ),
     (
         {},
         "max_models='many'",
-        "the setting max_models must be a whole number of at least 1, not 'many'",
+        "max_models: expected a whole number of at least 1, found 'many'",
     ),
     ({}, "settings=Settings(), max_models=3", "give either settings or max_models, not both"),
 ]

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from time import monotonic, sleep
@@ -176,8 +176,7 @@ def start(address: Address, *, model: str | None = None) -> Iterator[DemoRun]:
     sender = _Sender()
     # In a new folder: the demo's calls do not belong in the user's own log.
     log_path = new_folder() / "calls.jsonl"
-    settings = replace(
-        Settings.from_environ(),
+    settings = Settings.from_environ().replace(
         replay_log=log_path,
         replay_bodies=True,
         residency=True,
@@ -295,7 +294,7 @@ class _Memory:
 
     def wait_for_poll(self) -> None:
         """Wait until a poll has seen a model in memory; a demo may be shorter than an interval."""
-        if not self._settings.residency:
+        if not self._settings.residency.enabled:
             return
         servers = residency_of(self._settings).servers
         deadline = monotonic() + 4 * _POLLED_EVERY

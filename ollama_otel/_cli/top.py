@@ -79,7 +79,7 @@ def _sources(arguments: argparse.Namespace) -> list[Source]:
     log: Path | None = arguments.log
     host, scrape = arguments.host, arguments.scrape
     if log is None and host is None and scrape is None:
-        configured = Settings.from_environ().replay_log
+        configured = Settings.from_environ().replay.log
         log = None if configured is None else Path(configured)
         host = server_address(None)
     found: list[Source] = []

@@ -59,8 +59,8 @@ class AgentTelemetry(AgentTracing):
     ) -> None:
         self.tracer = tracer
         self.instruments = instruments
-        self.settings = settings
-        self.messages = messages if settings.content_on_spans else None
+        self.settings = settings.telemetry
+        self.messages = messages if settings.content.on_spans else None
 
     def begin(self, start: RunStart) -> RunTrace:
         """Begin the span of a run."""

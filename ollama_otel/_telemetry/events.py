@@ -21,8 +21,8 @@ class EventObserver:
 
     def __init__(self, logger: Logger, settings: Settings, messages: MessageWriter | None) -> None:
         self._logger = logger
-        self._profile = settings.profile
-        self._messages = messages if settings.content_on_events else None
+        self._profile = settings.telemetry.profile
+        self._messages = messages if settings.content.on_events else None
 
     def begin(self, start: CallStart) -> CallFollower | None:
         is_completion = start.endpoint.response == "completion" and start.is_inference

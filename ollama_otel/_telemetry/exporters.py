@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import Any, Final, Literal
 
 from ollama_otel._display import masked_url
-from ollama_otel.errors import MissingExtraError, SettingsError
+from ollama_otel.errors import MissingExtraError
+from ollama_otel.settings._messages import one_of, wrong_value
 
 __all__ = [
     "WEB_PAGE",
@@ -29,7 +30,6 @@ OtlpProtocol = Literal["http/protobuf", "grpc"]
 WEB_PAGE: Final = "a web page answers there"
 """What an exporter says of a server that serves pages."""
 
-_PROTOCOLS = ("http/protobuf", "grpc")
 _MODULES: Mapping[OtlpProtocol, str] = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
     "grpc": "opentelemetry.exporter.otlp.proto.grpc",
@@ -50,32 +50,28 @@ _KNOWN: Mapping[Signal, tuple[str, ...]] = {
     "metrics": ("otlp", "console", "prometheus"),
     "logs": ("otlp", "console"),
 }
+_NOT_SHOWN = "something else, which is not shown as it may hold a credential"
 _HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
 _HEADER_VALUE = re.compile(r"[ -~]*")
 _SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 
-def _protocol(signal: Signal, given: str | None) -> OtlpProtocol:
-    for source, value in (
-        ("the argument protocol", given),
-        *(
-            (variable, os.environ.get(variable, "").strip())
-            for variable in (
-                f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL",
-                "OTEL_EXPORTER_OTLP_PROTOCOL",
-            )
-        ),
+def _protocol(signal: Signal) -> OtlpProtocol:
+    """Return the protocol that the standard variables name."""
+    for variable in (
+        f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
     ):
+        value = os.environ.get(variable, "").strip()
         if value in _MODULES:
             return value  # type: ignore[return-value]
         if value:
-            expected = " or ".join(_PROTOCOLS)
-            raise SettingsError(f"{source} must be {expected}, not {value!r}")
+            raise wrong_value(variable, one_of(_MODULES), repr(value))
     return "http/protobuf"
 
 
 def otlp_protocols(
-    signal: Signal, names: Sequence[str], given: str | None = None
+    signal: Signal, names: Sequence[str], given: OtlpProtocol | None = None
 ) -> tuple[OtlpProtocol, ...]:
     """Return the protocols by which these exporters send: none, one or both.
 
@@ -84,7 +80,7 @@ def otlp_protocols(
     OpenTelemetry has no such exporter for Python, and the SDK refuses it as well.
     """
     chosen = [
-        _protocol(signal, given or _BY_NAME.get(name))
+        given or _BY_NAME.get(name) or _protocol(signal)
         for name in names
         if name == "otlp" or name in _BY_NAME
     ]
@@ -155,12 +151,9 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
     """Return headers that both protocols send alike: gRPC refuses names with capitals."""
     for name, value in given.items():
         if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
-            raise SettingsError(
-                f"a header's name must be of letters, digits, '-', '_' and '.', not {name!r}"
-            )
+            raise wrong_value("headers", "names of letters, digits, '-', '_' and '.'", _NOT_SHOWN)
         if not (isinstance(value, str) and _HEADER_VALUE.fullmatch(value.strip())):
-            # The value may be a credential, so the message does not repeat it.
-            raise SettingsError(f"the value of the header {name} must be one line of ASCII text")
+            raise wrong_value(f"headers[{name!r}]", "one line of ASCII text", _NOT_SHOWN)
     return {name.lower(): value.strip() for name, value in given.items()}
 
 
@@ -176,11 +169,10 @@ def _check_url(signal: Signal, given: str | None) -> None:
     """Reject an endpoint that the exporter would accept and then fail on at every export."""
     variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     sources = [(name, os.environ.get(name, "").strip()) for name in variables]
-    for source, value in (("the argument endpoint", given), *sources):
+    for source, value in (("endpoint", given), *sources):
         if value and not value.startswith(("http://", "https://")):
-            raise SettingsError(
-                f"{source} must be a URL such as http://localhost:4318, not {masked_url(value)!r}"
-            )
+            expected = "a URL such as http://localhost:4318"
+            raise wrong_value(source, expected, repr(masked_url(value)))
         if value:
             return
 
@@ -197,8 +189,7 @@ def exporter_names(signal: Signal, *, default: str = "otlp") -> tuple[str, ...]:
         return ()
     known = _KNOWN[signal]
     if unknown := [name for name in names if name not in known and name not in _BY_NAME]:
-        expected = f"{', '.join(known)} or none"
-        raise SettingsError(f"{variable} must be {expected}, not {unknown[0]!r}")
+        raise wrong_value(variable, one_of([*known, "none"]), repr(unknown[0]))
     return names
 
 

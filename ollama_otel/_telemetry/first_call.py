@@ -63,7 +63,7 @@ def prepare(settings: Settings, *, uses_globals: bool) -> None:
     global _is_checked  # noqa: PLW0603
     _process.at_fork(after_in_child=_reset_after_fork)
     with _lock:
-        if settings.auto_configure and not _is_configured:
+        if settings.lifecycle.auto_configure and not _is_configured:
             _set_up(settings)
         elif uses_globals and not _is_checked:
             _is_checked = True

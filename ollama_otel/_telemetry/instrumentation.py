@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args
@@ -29,7 +28,8 @@ from ollama_otel._telemetry.metrics import Instruments, MetricObserver
 from ollama_otel._telemetry.per_provider import PerProvider
 from ollama_otel._telemetry.spans import SpanTracing
 from ollama_otel.errors import PriceError, SettingsError
-from ollama_otel.settings import Profile, Settings, did_you_mean
+from ollama_otel.settings import Profile, Settings
+from ollama_otel.settings._messages import did_you_mean
 
 if TYPE_CHECKING:
     from ollama_otel._log.observer import ReplayLog
@@ -97,24 +97,24 @@ def _instruments_of(meter_provider: MeterProvider | None, profile: Profile) -> I
 
 def replay_log_of(settings: Settings) -> ReplayLog | None:
     """Return the log of the settings, the same object each time; None if they have none."""
-    if settings.replay_log is None:
+    if settings.replay.log is None:
         return None
     # Imported on use: importing structlog is slow.
     from ollama_otel._log.observer import ReplayLog  # noqa: PLC0415
 
     options: dict[str, Any] = {
-        "bodies": settings.replay_bodies,
-        "media": settings.replay_media,
-        "redactors": settings.redactors,
-        "max_size": settings.replay_max_size,
-        "max_age": settings.replay_max_age,
-        "keep": settings.replay_keep,
+        "bodies": settings.replay.bodies,
+        "media": settings.replay.media,
+        "redactors": settings.content.redactors,
+        "max_size": settings.replay.max_size,
+        "max_age": settings.replay.max_age,
+        "keep": settings.replay.keep,
     }
-    key = (os.path.abspath(settings.replay_log), *options.values())  # noqa: PTH100 - of any path
+    key = (os.path.abspath(settings.replay.log), *options.values())  # noqa: PTH100 - of any path
     with _lock:
         log = _replay_logs.get(key)
         if log is None or log.is_closed:
-            log = _replay_logs[key] = ReplayLog(settings.replay_log, **options)
+            log = _replay_logs[key] = ReplayLog(settings.replay.log, **options)
         return log
 
 
@@ -125,18 +125,18 @@ def _lenient_settings() -> Settings:
         _prices_of(settings)
     except PriceError as error:
         _log.warning("costs are not estimated: %s", error)
-        return replace(settings, prices=None)
+        return settings.replace(prices=None)
     return settings
 
 
 def _prices_of(settings: Settings) -> Prices | None:
     """Return the prices of the settings; None if they name no price file."""
-    if settings.prices is None:
+    if settings.cost.prices is None:
         return None
     # Imported on use: few apps have prices.
     from ollama_otel._prices.reading import prices_of  # noqa: PLC0415
 
-    return prices_of(settings.prices)
+    return prices_of(settings.cost.prices)
 
 
 def build_instrumentation(
@@ -155,33 +155,33 @@ def build_instrumentation(
     price file that cannot be used.
     """
     settings = settings or _lenient_settings()
-    schema_url = names.SCHEMA_URLS[settings.profile]
-    keeps_content = settings.content_on_spans or settings.content_on_events
+    schema_url = names.SCHEMA_URLS[settings.telemetry.profile]
+    keeps_content = settings.content.on_spans or settings.content.on_events
     messages = MessageWriter(settings) if keeps_content else None
     tracer = get_tracer(names.SCOPE, _version(), tracer_provider, schema_url=schema_url)
-    instruments = _instruments_of(meter_provider, settings.profile)
+    instruments = _instruments_of(meter_provider, settings.telemetry.profile)
     metric_observer = MetricObserver(instruments, settings)
     all_observers: list[Observer] = [metric_observer]
     replay_log = replay_log_of(settings)
     if replay_log is not None:
         all_observers.append(replay_log)
-    if settings.log_calls:
+    if settings.telemetry.log_calls:
         from ollama_otel._telemetry.log_lines import LogLineObserver  # noqa: PLC0415
 
         all_observers.append(LogLineObserver())
-    if settings.details_event:
+    if settings.content.details_event:
         logger = get_logger(names.SCOPE, _version(), logger_provider, schema_url=schema_url)
         all_observers.append(EventObserver(logger, settings, messages))
     own_enrichers: list[Enricher] = []
-    if settings.residency:
+    if settings.residency.enabled:
         # Imported on use: it is off by default.
         from ollama_otel._telemetry.residency import residency_enricher  # noqa: PLC0415
 
         own_enrichers.append(
             residency_enricher(meter_provider, logger_provider, settings, _version())
         )
-    counts_prompts = settings.truncation in {"confirm", "check"}
-    if settings.truncation != "off":
+    counts_prompts = settings.truncation.mode in {"confirm", "check"}
+    if settings.truncation.mode != "off":
         # After residency, whose facts it uses. Imported on use: it is off by default.
         from ollama_otel._telemetry.truncation import truncation_enricher  # noqa: PLC0415
 
@@ -207,7 +207,7 @@ def build_instrumentation(
         is_suppressed=_is_suppressed,
         keeps_content=keeps_content,
         keeps_request=counts_prompts or any(log.keeps_request for log in logs),
-        cold_start_threshold=settings.cold_start_threshold,
+        cold_start_threshold=settings.telemetry.cold_start_threshold,
     )
 
 
@@ -233,7 +233,11 @@ class _Following:
         settings = arguments.get("settings") or _lenient_settings()
         self._arguments = {**arguments, "settings": settings}
         # Each look-up costs time on every call, so those that change nothing are left out.
-        sends_logs = settings.details_event or settings.residency or settings.truncation != "off"
+        sends_logs = (
+            settings.content.details_event
+            or settings.residency.enabled
+            or settings.truncation.mode != "off"
+        )
         self._look_ups: list[Callable[[], object]] = []
         if arguments.get("tracer_provider") is None:
             self._look_ups.append(get_tracer_provider)

@@ -41,9 +41,9 @@ class MessageWriter:
 
     def __init__(self, settings: Settings) -> None:
         self._policy = ContentPolicy(
-            finds_secrets=settings.content_redaction,
-            redactors=settings.redactors,
-            max_length=settings.content_max_length,
+            finds_secrets=settings.content.redaction,
+            redactors=settings.content.redactors,
+            max_length=settings.content.max_length,
         )
 
     def as_values(self, record: CallRecord, limit: int | None = None) -> dict[str, Any]:

@@ -337,7 +337,7 @@ class MetricObserver:
 
     def __init__(self, instruments: Instruments, settings: Settings) -> None:
         self.instruments = instruments
-        self._settings = settings
+        self._settings = settings.telemetry
 
     def begin(self, start: CallStart) -> CallFollower:
         instruments = self.instruments

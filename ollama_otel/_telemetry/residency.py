@@ -37,11 +37,11 @@ def residency_enricher(
 ) -> ResidencyEnricher:
     """Return an enricher; these providers report residency from now on."""
     residency = residency_of(settings)
-    schema_url = names.SCHEMA_URLS[settings.profile]
+    schema_url = names.SCHEMA_URLS[settings.telemetry.profile]
 
     def make_metrics() -> ResidencyMetrics:
         meter = get_meter(names.SCOPE, version, meter_provider, schema_url)
-        return ResidencyMetrics(meter, settings.max_models)
+        return ResidencyMetrics(meter, settings.telemetry.max_models)
 
     def make_events() -> ResidencyEvents:
         return ResidencyEvents(get_logger(names.SCOPE, version, logger_provider, schema_url))
@@ -60,10 +60,10 @@ def residency_of(settings: Settings) -> Residency:
     with _lock:
         residency = None if _shared is None else _shared()
         if residency is None or residency.is_closed:
-            residency = Residency(interval=settings.residency_interval)
+            residency = Residency(interval=settings.residency.interval)
             _shared = weakref.ref(residency)
-        elif settings.residency_interval < residency.interval:
-            residency.set_interval(settings.residency_interval)
+        elif settings.residency.interval < residency.interval:
+            residency.set_interval(settings.residency.interval)
         return residency
 
 

@@ -18,6 +18,7 @@ from ollama_otel._telemetry import first_call
 from ollama_otel._telemetry.scrape_server import ScrapeServer
 from ollama_otel._wire.address import with_colon
 from ollama_otel.errors import MissingExtraError, SettingsError
+from ollama_otel.settings._messages import wrong_value
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
@@ -59,9 +60,7 @@ def read_place(text: str) -> tuple[str, int]:
     else:
         if port is not None and parts.netloc == full and parts.username is None:
             return host, port
-    raise SettingsError(
-        f"prometheus must be HOST:PORT such as 127.0.0.1:9464, not {masked_url(text)!r}"
-    )
+    raise wrong_value("prometheus", "HOST:PORT such as 127.0.0.1:9464", repr(masked_url(text)))
 
 
 def place_from_environ() -> tuple[str, int]:
@@ -69,9 +68,8 @@ def place_from_environ() -> tuple[str, int]:
     host = os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or _DEFAULT_PLACE[0]
     text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip() or str(_DEFAULT_PLACE[1])
     if not text.isdecimal() or int(text) > _LAST_PORT:
-        raise SettingsError(
-            f"OTEL_EXPORTER_PROMETHEUS_PORT must be a port from 0 to {_LAST_PORT}, not {text!r}"
-        )
+        expected = f"a port from 0 to {_LAST_PORT}"
+        raise wrong_value("OTEL_EXPORTER_PROMETHEUS_PORT", expected, repr(text))
     return host, int(text)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import uuid4
 
 from opentelemetry import metrics, trace
@@ -57,7 +56,10 @@ from ollama_otel._telemetry.scrape import (
 )
 from ollama_otel._telemetry.telemetry import Telemetry, is_shut_down, shut_down_at_exit
 from ollama_otel.errors import SettingsError
-from ollama_otel.settings import Settings, did_you_mean
+from ollama_otel.settings import SettingKeywords, Settings
+from ollama_otel.settings._kinds import SECONDS_ABOVE_0, Kind, choice, instance
+from ollama_otel.settings._messages import did_you_mean, wrong_value
+from ollama_otel.settings._settings import keywords
 
 if TYPE_CHECKING:
     from ollama_otel.residency import Residency
@@ -78,8 +80,22 @@ _INSTRUMENT_KINDS = (
     ObservableUpDownCounter,
 )
 
+_KINDS: Mapping[str, Kind] = {
+    "service_name": instance(str, "a text"),
+    "endpoint": instance(str, "a URL such as http://localhost:4318", is_secret=True),
+    "protocol": choice(OtlpProtocol),
+    "headers": instance(Mapping, "a mapping", is_secret=True),
+    "resource_attributes": instance(Mapping, "a mapping", is_secret=True),
+    "export_interval": SECONDS_ABOVE_0,
+    "prometheus": instance(str, "a text: HOST:PORT such as '127.0.0.1:9464', or the port"),
+    "settings": instance(Settings, "a Settings object"),
+}
+"""What `configure` allows for the keywords that are not settings."""
+
 _applied: dict[str, object] = {}
 """Keywords of the latest `configure` that set up providers."""
+_without_effect: dict[str, object] = {}
+"""Keywords of later calls, which have been reported."""
 
 _log = logger()
 
@@ -96,7 +112,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
     enrichers: Sequence[Enricher] = (),
-    **setting_values: Any,
+    **setting_values: Unpack[SettingKeywords],
 ) -> Telemetry:
     """Set up OpenTelemetry and the recording of Ollama calls for this process.
 
@@ -110,15 +126,21 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     `export_interval` is the time between two metric exports, in seconds. `prometheus` is the
     `HOST:PORT`, or the port on localhost, on which to serve metrics to Prometheus; they are then
     also sent by OTLP only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, it logs
-    a warning and goes on without. Further keywords are fields of `Settings`.
+    a warning and goes on without. Further keywords are those of `Settings`.
 
     Raises `SettingsError` for an invalid value, `PriceError` for a price file that cannot be used,
     and `MissingExtraError` when gRPC or the scrape endpoint is requested but not installed.
     """
+    given = {
+        "service_name": service_name,
+        "endpoint": endpoint,
+        "protocol": protocol,
+        "headers": headers,
+        "resource_attributes": resource_attributes,
+        "export_interval": export_interval,
+    }
+    _check({**given, "prometheus": prometheus, "settings": settings})
     settings = _settings(settings, setting_values)
-    if export_interval is not None and not 0 < export_interval < float("inf"):
-        raise SettingsError(f"export_interval must be seconds above 0, not {export_interval!r}")
-
     failures = ExportFailures()
 
     def exporters(signal: Signal, console: Callable[[], Any]) -> list[Any]:
@@ -148,21 +170,12 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     _make_global(telemetry)
     first_call.note_configured()
     shut_down_at_exit(telemetry)
-    if settings.shutdown_on_sigterm:
+    if settings.lifecycle.shutdown_on_sigterm:
         from ollama_otel._telemetry.sigterm import shut_down_on_sigterm  # noqa: PLC0415 - an option
 
         shut_down_on_sigterm(telemetry)
     _report_shut_down(kept)
-    _report_without_effect(
-        kept,
-        telemetry,
-        service_name=service_name,
-        endpoint=endpoint,
-        protocol=protocol,
-        headers=headers,
-        resource_attributes=resource_attributes,
-        export_interval=export_interval,
-    )
+    _report_without_effect(kept, telemetry, given)
     if telemetry.residency is not None:
         from ollama_otel._telemetry.residency import hold  # noqa: PLC0415 - few apps request it
 
@@ -171,9 +184,17 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     return telemetry
 
 
+def _check(given: Mapping[str, object]) -> None:
+    """Raise `SettingsError` for a keyword whose value no exporter could use."""
+    for name, value in given.items():
+        kind = _KINDS[name]
+        if value is not None and not kind.accepts(value):
+            raise wrong_value(name, kind.code, kind.shown(value))
+
+
 def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
     own = set(inspect.signature(configure).parameters) - {"setting_values"}
-    known = own | {row.name for row in fields(Settings)}
+    known = own | keywords().keys()
     if unknown := sorted(values.keys() - known):
         found = ", ".join(name + did_you_mean(name, known) for name in unknown)
         raise SettingsError(f"unknown keyword {found}; the keywords are {', '.join(sorted(known))}")
@@ -186,11 +207,11 @@ def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
 
 def _read_prices(settings: Settings) -> None:
     """Read the price file, if there is one, so that its errors are raised here."""
-    if settings.prices is not None:
+    if settings.cost.prices is not None:
         from ollama_otel._prices.reading import prices_of  # noqa: PLC0415 - few apps have prices
 
         # Again, as it may have changed since an earlier `configure`.
-        prices_of(settings.prices, again=True)
+        prices_of(settings.cost.prices, again=True)
 
 
 def _build(
@@ -219,7 +240,7 @@ def _build(
             "add a PrometheusMetricReader to that provider, or call configure() before it is set",
             prometheus,
         )
-    if settings.details_event and is_stand_in(get_logger_provider()):
+    if settings.content.details_event and is_stand_in(get_logger_provider()):
         log_exporters = exporters("logs", ConsoleLogRecordExporter)
     tracer_provider = _tracer_provider(span_exporters, resource, failures)
     logger_provider = _logger_provider(log_exporters, resource, failures)
@@ -231,7 +252,7 @@ def _build(
     endpoint = (
         None
         if place is None
-        else open_endpoint(*place, hosts=settings.scrape_hosts, **_reader_options())
+        else open_endpoint(*place, hosts=settings.scrape.hosts, **_reader_options())
     )
     if endpoint is not None and is_new:
         readers.append(endpoint.reader)
@@ -253,7 +274,7 @@ def _residency(settings: Settings) -> Residency | None:
     It watches the servers that are called and the one that `OLLAMA_HOST` names. It does not
     watch the default address: no server may run there, and it would count as down.
     """
-    if not settings.residency:
+    if not settings.residency.enabled:
         return None
     # Imported on use: few apps request it.
     from ollama_otel._telemetry.residency import residency_of  # noqa: PLC0415
@@ -339,7 +360,7 @@ def _already_set(settings: Settings) -> dict[Signal, Any]:
         "traces": trace.get_tracer_provider(),
         "metrics": metrics.get_meter_provider(),
     }
-    if settings.details_event:
+    if settings.content.details_event:
         providers["logs"] = get_logger_provider()
     return {signal: each for signal, each in providers.items() if not is_stand_in(each)}
 
@@ -356,20 +377,26 @@ def _report_shut_down(kept: Mapping[Signal, Any]) -> None:
 
 
 def _report_without_effect(
-    kept: Mapping[Signal, Any], telemetry: Telemetry, **given: object
+    kept: Mapping[Signal, Any], telemetry: Telemetry, given: Mapping[str, object]
 ) -> None:
     """Log a warning if keywords cannot change the providers that are already set.
 
     An app that has its own provider for some signals gives them for the others: no warning. A
-    notebook may run the same call again: no warning either.
+    notebook may run the same call again: no warning either, or the same one only once.
     """
     values = {name: value for name, value in given.items() if value is not None}
     if telemetry.tracer_provider is not None or telemetry.meter_provider is not None:
         _applied.clear()
         _applied.update(values)
+        _without_effect.clear()
         return
-    changed = [name for name, value in values.items() if _applied.get(name) != value]
+    changed = [
+        name
+        for name, value in values.items()
+        if value not in (_applied.get(name), _without_effect.get(name))
+    ]
     if kept and changed:
+        _without_effect.update(values)
         _log.warning(
             "%s given to configure() cannot change the providers that are already set for %s; "
             "call configure() once, before anything else sets a provider",

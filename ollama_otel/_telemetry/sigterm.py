@@ -91,7 +91,7 @@ class _Handler:
 
     @property
     def _limit(self) -> float:
-        return max(telemetry.settings.shutdown_timeout for telemetry in self._telemetries)
+        return max(telemetry.settings.lifecycle.shutdown_timeout for telemetry in self._telemetries)
 
     def _wait(self, timeout: float) -> bool:
         try:

@@ -89,9 +89,9 @@ class SpanTracing(Tracing):
 
     def __init__(self, tracer: Tracer, settings: Settings, messages: MessageWriter | None) -> None:
         self.tracer = tracer
-        self._profile = settings.profile
-        self._messages = messages if settings.content_on_spans else None
-        self.propagates_baggage = settings.propagate_baggage
+        self._profile = settings.telemetry.profile
+        self._messages = messages if settings.content.on_spans else None
+        self.propagates_baggage = settings.telemetry.propagate_baggage
         self._starts: dict[tuple[Any, ...], tuple[str, dict[str, AttributeValue]]] = {}
         """Name and start attributes of spans, cached by the values that determine them."""
 

@@ -93,7 +93,7 @@ class Telemetry:
     def shutdown(self, timeout: float | None = None) -> bool:
         """End open calls as `cancelled`, export pending data and stop; False if any is lost.
 
-        It takes at most `timeout` seconds, by default `settings.shutdown_timeout`, and logs in
+        It takes at most `timeout` seconds, by default the setting `shutdown_timeout`, and logs in
         one line what was lost, where it should have gone, and why. It ends all open calls of the
         process; their callers read on. Later calls are made as ever, and not recorded. Only the
         first use has an effect.
@@ -105,7 +105,7 @@ class Telemetry:
             # The thread may hold a lock of the SDK, or of this library, that is needed here.
             _process.run_or_defer(_shut_down, self)
             return False
-        limit = self.settings.shutdown_timeout if timeout is None else timeout
+        limit = self.settings.lifecycle.shutdown_timeout if timeout is None else timeout
         end = self._end
         if end.limit is None:
             end.limit = limit

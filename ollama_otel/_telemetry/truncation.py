@@ -41,7 +41,7 @@ def directory_of(settings: Settings | None) -> Directory:
     with _lock:
         if settings is None and _directories:
             return next(reversed(_directories.values()))
-    folder = (settings or Settings.from_environ(lenient=True)).vocabulary_cache
+    folder = (settings or Settings.from_environ(lenient=True)).truncation.vocabulary_cache
     key = "" if folder is None else os.path.abspath(folder)  # noqa: PTH100 - of any path
     with _lock:
         if key not in _directories:
@@ -62,12 +62,12 @@ def truncation_enricher(
 ) -> TruncationEnricher:
     """Return an enricher that reports to these."""
     counting = None
-    if settings.truncation != "screen" and _can_count():
+    if settings.truncation.mode != "screen" and _can_count():
         counting = Counting(
             directory=directory_of(settings),
             worker=worker(),
             ask=ask,
-            is_before=settings.truncation == "check",
+            is_before=settings.truncation.mode == "check",
         )
     return TruncationEnricher(_Reports(metrics, logger), counting)
 

@@ -105,7 +105,7 @@ async def rerun(
             instrument_client(
                 client,
                 # The environment may name a log, possibly the one that is read.
-                settings=replace(Settings.from_environ(lenient=True), replay_log=None),
+                settings=Settings.from_environ(lenient=True).replace(replay_log=None),
                 observers=[log, tally],
             )
 

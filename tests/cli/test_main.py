@@ -95,14 +95,14 @@ def test_a_bad_host_argument_is_told_in_one_sentence() -> None:
     [
         (
             {"OLLAMA_OTEL_MAX_MODELS": "x"},
-            "OLLAMA_OTEL_MAX_MODELS must be a whole number of at least 1, not 'x'",
+            "OLLAMA_OTEL_MAX_MODELS: expected a whole number of at least 1, found 'x'",
         ),
         (
             {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": "http://h:1",
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "carrier-pigeon",
             },
-            "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or grpc, not 'carrier-pigeon'",
+            "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf or grpc, found 'carrier-pigeon'",
         ),
         (
             {"OTEL_SDK_DISABLED": "true"},

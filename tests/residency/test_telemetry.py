@@ -524,7 +524,9 @@ def test_a_replayed_call_says_nothing_of_a_server_that_is_watched(
 
 @pytest.mark.parametrize("interval", [0, -1, float("inf"), float("nan"), "5", True])
 def test_an_interval_is_seconds_above_0(interval: Any) -> None:
-    with pytest.raises(SettingsError, match="residency_interval must be seconds above 0"):
+    with pytest.raises(
+        SettingsError, match="residency_interval: expected a number of seconds above 0, found"
+    ):
         Settings(residency_interval=interval)
 
 
@@ -538,7 +540,7 @@ def test_the_variables_set_it() -> None:
     settings = Settings.from_environ(
         {"OLLAMA_OTEL_RESIDENCY": "true", "OLLAMA_OTEL_RESIDENCY_INTERVAL": "2.5"}
     )
-    assert (settings.residency, settings.residency_interval) == (True, 2.5)
+    assert (settings.residency.enabled, settings.residency.interval) == (True, 2.5)
 
 
 PROGRAM = """

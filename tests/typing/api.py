@@ -430,6 +430,10 @@ def set_up() -> None:
     configure(protocol="http/json")  # type: ignore[arg-type]
     Settings(profile="v2")  # type: ignore[arg-type]
     Settings(replay="calls.jsonl")  # type: ignore[call-arg]
+    configure(replay_keep="3")  # type: ignore[arg-type]
+    assert_type(telemetry.settings.replay.keep, int)
+    assert_type(telemetry.settings.content.mode, ContentMode)
+    assert_type(telemetry.settings.replace(replay_keep=3), Settings)
     assert_type(ollama_otel.__version__, str)
 
 

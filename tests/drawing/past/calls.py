@@ -61,7 +61,9 @@ class Recorder:
             built,
             clock=clock,
             wall_clock=lambda: int(clock.now * 1e9),
-            enrichers=(CostEnricher(prices_of(settings.prices), clock),) if settings.prices else (),
+            enrichers=(CostEnricher(prices_of(settings.cost.prices), clock),)
+            if settings.cost.prices
+            else (),
         )
         [self.metrics] = [
             each for each in self.instrumentation.observers if isinstance(each, MetricObserver)
