@@ -451,9 +451,9 @@ class CallResilience(Struct, frozen=True, kw_only=True, gc=False):
     attempts: int | None = None
     """Requests that were sent for the call; 0 if it was rejected, None without resilience."""
     delay: float | None = None
-    """Seconds until the attempt was sent whose result the caller got, or until the rejection."""
+    """Seconds before the attempt that gave the result was sent, or before the rejection."""
     retried: tuple[ErrorType, ...] = ()
-    """Error types of the attempts that another one followed, in order."""
+    """Error types of the failed attempts that were followed by another attempt, in order."""
     limiter_wait: float | None = None
     """Seconds in the limiter's queue; None without a limiter."""
     backoff: float | None = None
@@ -635,9 +635,9 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     chunk_count: int = 0
     """Messages of a stream, the final one included; this is not a count of tokens."""
     longest_gap: float | None = None
-    """Longest wait for a further chunk of a stream, seconds; without the caller's own time."""
+    """Longest wait between two chunks of a stream, in seconds, without the caller's own time."""
     held_by_caller: float | None = None
-    """Seconds of a stream in which the caller did not read."""
+    """Seconds during a stream in which the caller was not reading."""
     response_size: int = 0
     """Bytes of the body, as received: before decoding."""
     cold_start: bool | None = None
