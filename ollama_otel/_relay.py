@@ -1,4 +1,4 @@
-"""The base of our transports: what one does that stands around another transport."""
+"""Base classes of our transports, which wrap another transport."""
 
 from __future__ import annotations
 

@@ -103,7 +103,8 @@ def current_call_context() -> CallContext:
     """Return the context that the enclosing blocks set."""
     held = _current.get()
     for entry in held.entries:
-        # A task that began inside the block keeps what held then; the block's own context does not.
+        # A task that began inside the block keeps its values at that time; the block's own context
+        # does not.
         if entry.is_left and entry.reset():
             _hold(_without(held.entries, entry))
             return current_call_context()
