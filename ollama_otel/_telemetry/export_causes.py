@@ -1,4 +1,4 @@
-"""Why an export failed and what to do about it, found in the words of OpenTelemetry's exporters."""
+"""Derives the cause of a failed export, and a remedy, from log lines of the exporters."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["JAEGER_TAKES_TRACES_ONLY", "MISSING", "UNKNOWN", "Cause", "cause_of"
 JAEGER_TAKES_TRACES_ONLY: Final = "Jaeger takes traces only"
 
 MISSING: Final = "missing"
-"""The kind of a failure of which the cause is that the server has no such endpoint."""
+"""Kind of a failure: the server does not have the endpoint."""
 
 UNKNOWN: Final = "unknown"
-"""The kind of a failure of which the exporter tells no cause."""
+"""Kind of a failure for which the exporter logs no cause."""
 
 _HTTP_STATUS = re.compile(r"\bcode: (\d{3})\b")
 _GRPC_STATUS = re.compile(r"StatusCode\.([A-Z_]+)")
 _GRPC_PORT = 4317
 _HTTP_PORT = 4318
 _MAX_QUOTED = 300
-"""Characters of an exporter's own words that are repeated."""
+"""Characters quoted from an exporter's message."""
 
 _NO_ANSWER = "no answer came in time"
 _NO_OTLP = (
@@ -57,9 +57,9 @@ class Cause(NamedTuple):
     """Why exports fail."""
 
     kind: str
-    """Equal for failures that need to be reported once only."""
+    """Equal for failures that are reported only once."""
     text: str
-    """What was found, and what to do."""
+    """The cause, and what to do."""
 
 
 def shown_endpoint(endpoint: str) -> str:
@@ -72,7 +72,7 @@ def shown_endpoint(endpoint: str) -> str:
 
 
 def cause_of(signal: Signal, endpoint: str, said: str) -> Cause:
-    """Return the cause that an exporter's log lines tell; `endpoint` is a URL, or a gRPC target."""
+    """Return the cause in an exporter's log lines; `endpoint` is a URL or a gRPC target."""
     said = _WITHOUT_CAUSE.sub("", said).strip()
     if not said:
         return Cause(UNKNOWN, "no attempt succeeded within the exporter's own time limit")

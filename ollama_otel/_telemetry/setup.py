@@ -109,8 +109,8 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317).
     `export_interval` is the time between two metric exports, in seconds. `prometheus` is the
     `HOST:PORT`, or the port on localhost, on which to serve metrics to Prometheus; they are then
-    also sent by OTLP only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, it logs
-    a warning and goes on without. Further keywords are fields of `Settings`.
+    also sent by OTLP only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, a warning
+    is logged and metrics are not served. Further keywords are fields of `Settings`.
 
     Raises `SettingsError` for an invalid value, `PriceError` for a price file that cannot be used,
     and `MissingExtraError` when gRPC or the scrape endpoint is requested but not installed.
@@ -136,7 +136,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
 
     _read_prices(settings)
     kept = _already_set(settings)
-    # Every error is raised before anything global is set.
+    # All errors are raised before global state is changed.
     resource = _resource(service_name, resource_attributes)
     try:
         telemetry = _build(settings, exporters, resource, export_interval, prometheus, failures)
@@ -360,8 +360,8 @@ def _report_without_effect(
 ) -> None:
     """Log a warning if keywords cannot change the providers that are already set.
 
-    An app that has its own provider for some signals gives them for the others: no warning. A
-    notebook may run the same call again: no warning either.
+    No warning for an app that has its own provider for some signals and passes keywords for the
+    others, or for a notebook that runs the same call again.
     """
     values = {name: value for name, value in given.items() if value is not None}
     if telemetry.tracer_provider is not None or telemetry.meter_provider is not None:

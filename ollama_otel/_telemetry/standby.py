@@ -1,4 +1,4 @@
-"""Threads that are ready before the process exits: Python 3.12 and later start none after that."""
+"""Threads started before the process exits, as Python 3.12 and later start none during the exit."""
 
 from __future__ import annotations
 
