@@ -27,7 +27,7 @@ __all__ = [
 NOT_JSON: Final = object()
 """The value that `parse` returns for a document that is not JSON."""
 LEFT_OUT: Final = object()
-"""The value that `FieldReader` returns for a field that is not read."""
+"""The value that `FieldReader` returns for a field that is too long to be read."""
 
 LARGE: Final = 1024 * 1024
 """Bytes of a document that may be costly to parse."""
@@ -100,7 +100,7 @@ def parse_message(message: bytes) -> dict[str, Any] | None:
 
 
 class FieldReader:
-    """Reads single fields of a JSON object that is costly to parse; the others are passed over."""
+    """Reads single fields of a JSON object that is costly to parse, and skips all others."""
 
     def __init__(self, names: Iterable[str]) -> None:
         kind = defstruct("Fields", [(name, Raw | UnsetType, UNSET) for name in names])
