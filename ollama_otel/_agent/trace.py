@@ -1,4 +1,4 @@
-"""Guards the tracing of runs: its faults are this library's, and never the caller's."""
+"""Guards the tracing of runs, so that its faults never reach the caller."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _guarded(where: str, make: Callable[[], _Trace], otherwise: Callable[[], _Tr
 
 @contextmanager
 def _current(trace: RunTrace | ToolTrace) -> Iterator[None]:
-    """Make a span current as far as that works."""
+    """Make a span current, and ignore faults."""
     where = "making the span of an agent current"
     block: AbstractContextManager[object] | None = None
     try:
