@@ -1,4 +1,4 @@
-"""HTTP clients for Prometheus, Grafana and the stack, and their failures in words."""
+"""HTTP clients for Prometheus, Grafana and the stack, and descriptions of their failures."""
 
 from __future__ import annotations
 
