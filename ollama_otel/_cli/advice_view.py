@@ -38,7 +38,7 @@ _INDENT: Final = 3
 
 
 def as_json(advisory: Advisory) -> dict[str, Any]:
-    """Return everything that was found."""
+    """Return all findings as JSON values."""
     found: dict[str, Any] = msgspec.to_builtins(advisory)
     for values, advice in zip(found["advice"], advisory.advice, strict=True):
         values |= {"saves": advice.saves, "docs": advice.docs}
@@ -48,7 +48,7 @@ def as_json(advisory: Advisory) -> dict[str, Any]:
 def parts(
     advisory: Advisory, *, log: str | None, most: int | None, width: int
 ) -> Iterator[Text | str]:
-    """Yield what is printed; the first `most` pieces of advice, None for all."""
+    """Yield the printed parts; at most `most` pieces of advice, None for all."""
     yield textwrap.fill(_head(advisory), width)
     shown = advisory.advice[:most]
     for number, advice in enumerate(shown, 1):

@@ -1,4 +1,4 @@
-"""The command `advise`: which settings to change, as recorded calls show it."""
+"""The command `advise`: recommends settings to change, from recorded calls."""
 
 from __future__ import annotations
 

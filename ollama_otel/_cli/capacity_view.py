@@ -1,4 +1,4 @@
-"""Renders the answer of `capacity`, as rich objects and as JSON."""
+"""Renders the result of `capacity`, as rich objects and as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def as_json(found: CapacityAnswer) -> dict[str, Any]:
 
 
 def parts(found: CapacityAnswer) -> Iterator[RenderableType]:
-    """Yield the answer in words, and what it rests on."""
+    """Yield the answer as text, and the numbers that it is based on."""
     workload = found.workload
     yield Text(
         f"{workload.server}: {len(workload.demands)} calls in {seconds(workload.seconds)}, "

@@ -17,8 +17,10 @@ class Command(NamedTuple):
     name: str
     help: str
     module: str
-    """In this package. It defines `add_arguments(parser)` and `run(arguments)`, which returns the
-    exit status; a group of commands defines `add_arguments` only, and calls `add_commands`."""
+    """A module in this package. It defines `add_arguments(parser)` and `run(arguments)`, which
+    returns the exit status; a group of commands defines only `add_arguments`, and calls
+    `add_commands`.
+    """
 
 
 COMMANDS: Final = (

@@ -24,7 +24,7 @@ _JOULES_PER_KWH = 3.6e6
 _DAY, _HOUR = 86_400.0, 3600.0
 _STATES = {"within": "green", "burning": "yellow", "used_up": "red"}
 _WHOLE = 0.9995
-"""A share that is shown as all."""
+"""Share from which 100 % is shown."""
 _SHOWN = 5
 """Entries of a budget with one limit for each value."""
 
@@ -237,7 +237,7 @@ def _length(report: CostReport) -> str:
 
 
 def _known(value: float | None) -> str:
-    """Write a price of tokens, which may be of any size."""
+    """Format a price of tokens, which may be of any size."""
     if value is None:
         return "unknown"
     return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"

@@ -22,7 +22,7 @@ class CurlCommand:
     command: str | None
     """Quoted for a POSIX shell; None if the request's body is unknown."""
     caveat: str | None
-    """Why there is no command, or what differs from the logged request."""
+    """Why there is no command, or how it differs from the logged request."""
 
 
 def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:

@@ -1,4 +1,4 @@
-"""Says which calls of a log are not sent again, and why."""
+"""Describes which calls of a log are not sent again, and why."""
 
 from __future__ import annotations
 

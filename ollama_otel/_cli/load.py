@@ -1,4 +1,4 @@
-"""The command `load`: sends requests at intended times and reports what the server did."""
+"""The command `load`: sends requests at intended times and reports the results."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _DURATION: Final = 30.0
 _MOST_REQUESTS: Final = 10_000
 _MOST_TOKENS: Final = 64
 _SWITCH_INTERVAL: Final = 0.0005
-"""Seconds for which the thread that draws may hold up the one that sends."""
+"""Longest delay of the sending thread by the drawing thread, seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +227,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Measured:
-    """What has been measured so far."""
+    """The results so far."""
 
     def __init__(self) -> None:
         self.stages: list[StageResult] = []
@@ -235,7 +235,7 @@ class _Measured:
 
 
 def _failure_of(measuring: Coroutine[Any, Any, None]) -> LoadError | None:
-    """Measure; return why a stage could not begin, as the earlier ones are worth their report."""
+    """Measure; return why a stage could not begin, so that the earlier ones are still reported."""
     try:
         asyncio.run(measuring)
     except LoadError as failure:
@@ -287,7 +287,7 @@ def _status(measured: _Measured) -> int:
 
 @contextmanager
 def _interrupts_use(switch: StopSwitch) -> Iterator[None]:
-    """Let the first Ctrl-C end the run in order; a second one ends the program."""
+    """Make the first Ctrl-C end the run regularly, and a second one the program."""
 
     def interrupted(*_: object) -> None:
         if switch.is_on:
@@ -303,7 +303,7 @@ def _interrupts_use(switch: StopSwitch) -> Iterator[None]:
 
 @contextmanager
 def _short_turns() -> Iterator[None]:
-    """Let the thread that sends have the interpreter soon after the one that draws took it."""
+    """Shorten the interpreter's switch interval, so that drawing does not delay sending."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:

@@ -1,4 +1,4 @@
-"""The plans that the arguments of `load` ask for."""
+"""Creates the plans for the arguments of `load`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LoadRequests:
                 arrival_times(rate, self._duration(rate))
 
     def words(self) -> Iterator[str]:
-        """Yield what is sent, as sentences."""
+        """Yield sentences about the requests."""
         arguments, recording = self._arguments, self._recording
         if has_prompts(arguments) and not all(NUMBER in prompt for prompt in self._prompts()):
             yield (

@@ -1,4 +1,4 @@
-"""The command `top`: shows what calls and servers do now, in the terminal or as JSON."""
+"""The command `top`: shows the current state of calls and servers, in the terminal or as JSON."""
 
 from __future__ import annotations
 
