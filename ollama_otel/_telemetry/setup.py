@@ -185,7 +185,7 @@ def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
 
 
 def _read_prices(settings: Settings) -> None:
-    """Read the price file, if there is one, so that its errors are raised here."""
+    """Read the price file, if configured, so that its errors are raised here."""
     if settings.prices is not None:
         from ollama_otel._prices.reading import prices_of  # noqa: PLC0415 - few apps have prices
 

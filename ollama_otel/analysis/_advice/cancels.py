@@ -1,4 +1,4 @@
-"""Rule about calls that are given up one after another, as when each keystroke sends one."""
+"""Rule about calls that are cancelled one after another, for example one per keystroke."""
 
 from __future__ import annotations
 

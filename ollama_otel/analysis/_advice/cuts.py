@@ -1,4 +1,4 @@
-"""Rule about prompts that the server cut without saying so."""
+"""Rule about prompts that the server silently cut."""
 
 from __future__ import annotations
 

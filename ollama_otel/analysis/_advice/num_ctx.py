@@ -72,7 +72,7 @@ def _tokens(value: float) -> str:
 
 
 def _enough(row: Row) -> float:
-    """Return the smallest context that was sent and is enough, or else one that is."""
+    """Return the smallest context that was sent and is sufficient, or else a larger one."""
     needed, largest = row["needed"], row["largest"]
     if needed is not None and needed > largest:
         return enough(needed)

@@ -1,4 +1,4 @@
-"""What each figure and each number of the report means: for the page and for the documentation."""
+"""Definitions of the report's figures and numbers, for the page and for the documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["DEFINITIONS", "Definition"]
 
 
 class Definition(NamedTuple):
-    """What a figure is called, and what it shows."""
+    """Title and explanation of a figure."""
 
     title: str
     text: str

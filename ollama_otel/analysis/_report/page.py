@@ -32,7 +32,7 @@ from ollama_otel.analysis._report.values import (
 __all__ = ["GENERATOR", "page"]
 
 GENERATOR: Final = "ollama-otel report"
-"""How the page names its maker in its head; a file with it may be overwritten."""
+"""The generator tag in the head of the page; a file with it may be overwritten."""
 _HERE: Final = Path(__file__).parent
 _OPEN_ROWS: Final = 20
 """Longer tables are folded."""

@@ -48,7 +48,7 @@ def report(
     prices: Prices | None = None,
     is_quick: bool = False,
 ) -> Report:
-    """Return what the calls that began from `since` on, and before `until`, show.
+    """Return the report on the calls that began from `since` on, and before `until`.
 
     They are compared to as many seconds before `since`, if `calls` has all of these, and
     otherwise the second half to the first. Times without a zone are in UTC. Costs need `prices`;

@@ -74,7 +74,7 @@ class Plot(Struct, frozen=True, kw_only=True):
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
     axis: str = ""
-    """What the numbers on the axis are."""
+    """Unit of the numbers on the axis."""
 
 
 class Column(Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class Table(Struct, frozen=True, kw_only=True):
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     note: str | None = None
-    """What is left out."""
+    """A note on the rows that are left out."""
 
 
 class Figure(Struct, frozen=True, kw_only=True):
@@ -108,12 +108,12 @@ class Section(Struct, frozen=True, kw_only=True):
     title: str
     lead: str = ""
     notes: tuple[str, ...] = ()
-    """What limits the figures, as sentences."""
+    """Limitations of the figures, as sentences."""
     figures: tuple[Figure, ...] = ()
 
 
 class Total(Struct, frozen=True, kw_only=True):
-    """One number of all calls of the period, and the same of the period that it is compared to."""
+    """One number about all calls of the period, and its value in the comparison period."""
 
     name: str
     value: float | None
@@ -122,7 +122,7 @@ class Total(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """Something that needs attention, or has changed."""
+    """A finding: something that needs attention, or has changed."""
 
     kind: Literal["worse", "high", "better", "changed"]
     measure: str
@@ -140,7 +140,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """What the report covers, and what it is compared to. Times are in UTC."""
+    """The period of the report and its comparison period. Times are in UTC."""
 
     start: datetime
     end: datetime
@@ -164,7 +164,7 @@ class CallView(Struct, frozen=True, kw_only=True):
     name: str
     title: str
     text: str
-    """What its first calls are."""
+    """Description of its first calls."""
     condition: str
     """In SQL."""
     order: str
@@ -190,14 +190,14 @@ class CallTable(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What the calls of a period show."""
+    """The report on the calls of a period."""
 
     source: str
     """The log, or the database."""
     period: Period
     totals: tuple[Total, ...]
     findings: tuple[Finding, ...]
-    """What needs attention comes first."""
+    """Findings that need attention come first."""
     calls: CallTable
     sections: tuple[Section, ...]
     skipped: int = 0

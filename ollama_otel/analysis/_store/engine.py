@@ -1,4 +1,4 @@
-"""What runs SQL over the table `calls`."""
+"""The engines that run SQL over the table `calls`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
         """Return the result as a `pyarrow.Table`; raises `AnalysisError` for SQL that fails."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free files and memory."""
 
 
 class DuckEngine:

@@ -1,4 +1,4 @@
-"""Advice: which settings to change, and what it would buy."""
+"""Section on advice: settings to change, and the estimated savings."""
 
 from __future__ import annotations
 

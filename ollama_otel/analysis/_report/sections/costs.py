@@ -1,4 +1,4 @@
-"""Costs: what the calls cost by the prices of a file, and what they would cost in the cloud."""
+"""Section on costs: by a price file, and compared to the cloud."""
 
 from __future__ import annotations
 
