@@ -131,7 +131,7 @@ def _converted(function: Callable[..., Any]) -> Mapping[str, Any]:
     name = getattr(original, "__name__", None) or type(original).__name__
     if not name.isidentifier():
         raise ToolSchemaError(
-            f"a tool needs a name, and {name!r} is none: define the function with `def`"
+            f"a tool needs a name, and {name!r} is not one: define the function with `def`"
         )
     signature = resolved_signature(function, name)
     # Fails with a clear message where the converter would not.

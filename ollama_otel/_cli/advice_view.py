@@ -62,10 +62,10 @@ def parts(
         yield f"See a call: {shell_command(['ollama-otel', 'show', log, 'ID'])}"
     if advisory.unchecked:
         yield ""
-        yield "Could not be checked, as the calls do not have what it takes:"
+        yield "Could not be checked, as the calls lack facts:"
     for lacks, turn_on in dict.fromkeys((each.lacks, each.turn_on) for each in advisory.unchecked):
         titles = "; ".join(_TITLES[each.kind] for each in advisory.unchecked if each.lacks == lacks)
-        yield _indented(f"{titles}. Missing: {lacks}. What helps: {turn_on}", width)
+        yield _indented(f"{titles}. Missing: {lacks}. Remedy: {turn_on}", width)
     if advisory.nothing_found:
         yield ""
         yield "Looked for and not found:"

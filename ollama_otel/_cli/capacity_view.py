@@ -124,7 +124,7 @@ def _curve(found: CapacityAnswer) -> Table:
 
 
 def _models(found: CapacityAnswer) -> Table:
-    table = _table("What was learnt")
+    table = _table("Learned from the log")
     for name in (
         "model",
         "calls",

@@ -204,7 +204,7 @@ def _notes(report: CostReport) -> Iterator[str]:
     yield (
         "busy share: calls at the same time share each instant equally. machine: purchase and "
         "rent of that time. energy: of that time. idle: the machine's idle time, shared by busy "
-        "share. All costs, and what is unallocated, add up to what the machines cost."
+        "share. All costs, and the unallocated cost, add up to the cost of the machines."
     )
     left_out = (
         f"; {plural(report.without_timings, 'call')} without them count in neither"

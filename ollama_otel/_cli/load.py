@@ -66,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_host(parser)
-    _add_requests(parser.add_argument_group("what is sent"))
-    _add_pace(parser.add_argument_group("when it is sent"))
-    _add_ends(parser.add_argument_group("when it ends"))
+    _add_requests(parser.add_argument_group("requests"))
+    _add_pace(parser.add_argument_group("times"))
+    _add_ends(parser.add_argument_group("end of a run"))
     parser.add_argument("--log", type=Path, metavar="FILE", help="log the calls of the run")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     add_no_color(parser)
@@ -91,7 +91,7 @@ def _add_requests(group: argparse._ArgumentGroup) -> None:
         type=count,
         default=_MOST_TOKENS,
         metavar="N",
-        help=f"tokens that an answer may have (default: {_MOST_TOKENS})",
+        help=f"most tokens of an answer (default: {_MOST_TOKENS})",
     )
     group.add_argument(
         "--from",

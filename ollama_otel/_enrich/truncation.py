@@ -33,19 +33,19 @@ _MAX_PROMPT: Final = 8 * 1024 * 1024
 """Bytes of a request above which it is not counted."""
 _MOST_WARNINGS: Final = 256
 _WILL_NOT_FIT: Final = (
-    "a prompt to %s has %s tokens and does not fit into its context of %s: the server will cut it "
-    "without saying so; set the option num_ctx to %s or more, or shorten the prompt (said once "
-    "for each model)"
+    "a prompt to %s has %s tokens and does not fit into its context of %s: the server will cut "
+    "it silently; set the option num_ctx to %s or more, or shorten the prompt (logged once for "
+    "each model)"
 )
 _CUT: Final = (
-    "the server cut %s to %s without saying so: about %s of %s tokens were lost, as the context "
-    "is %s; set the option num_ctx to %s or more, shorten the prompt, or send truncate=false to "
-    "get an error instead (said once for each model)"
+    "the server silently cut %s to %s: about %s of %s tokens were lost, as the context is %s; set "
+    "the option num_ctx to %s or more, shorten the prompt, or send truncate=false to get an error "
+    "instead (logged once for each model)"
 )
 _SHIFTED: Final = (
     "an answer of %s did not fit into its context of %s: the server dropped the beginning of the "
     "context while it generated; set the option num_ctx higher, or num_predict to limit the "
-    "answer (said once for each model)"
+    "answer (logged once for each model)"
 )
 _ENGINE_STEP: Final = 256
 """The engine rounds its context up to a multiple of it (llama.cpp, build 10488)."""

@@ -47,7 +47,7 @@ def reads_answers(
         except _UNEXPECTED as error:
             raise MonitoringError(
                 f"the server at {self.url} sent an answer that cannot be read "
-                f"({method.__name__}: {type(error).__name__}): is it what its URL says?"
+                f"({method.__name__}: {type(error).__name__}); check the URL"
             ) from error
 
     return reading

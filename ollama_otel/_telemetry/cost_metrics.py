@@ -150,8 +150,8 @@ class BudgetObserver:
                 known.add(value)
                 if len(known) == _MOST_VALUES:
                     _log.warning(
-                        "the budget %r has %d values of %s; what further ones use is not counted "
-                        "in metrics",
+                        "the budget %r has %d values of %s; the use of further ones is not "
+                        "counted in metrics",
                         *(budget.name, _MOST_VALUES, budget.each),
                     )
                 return value

@@ -25,9 +25,9 @@ _HTTP_PORT = 4318
 _MAX_QUOTED = 300
 """Characters quoted from an exporter's message."""
 
-_NO_ANSWER = "no answer came in time"
+_NO_ANSWER = "no response came in time"
 _NO_OTLP = (
-    "so this is no OTLP endpoint; check host, port and path; by HTTP a collector listens on "
+    "so this is not an OTLP endpoint; check host, port and path; by HTTP a collector listens on "
     f"port {_HTTP_PORT}"
 )
 
@@ -119,7 +119,7 @@ def _of_connection(endpoint: str, said: str) -> Cause | None:
     if _TLS.search(said):
         return Cause("tls", f"TLS failed: {' '.join(said.split())[:_MAX_QUOTED]}")
     if is_grpc and (parts.port == _HTTP_PORT or _BROKEN.search(said)):
-        return Cause("protocol", f"no gRPC is spoken there; {_by_port(_HTTP_PORT)}")
+        return Cause("protocol", f"the server does not speak gRPC; {_by_port(_HTTP_PORT)}")
     if _LATE.search(said):
         return Cause("late", _NO_ANSWER)
     if _TOO_MANY.search(said):
@@ -132,10 +132,10 @@ def _of_connection(endpoint: str, said: str) -> Cause | None:
 def _by_port(port: int) -> str:
     if port == _GRPC_PORT:
         return (
-            "if gRPC is spoken there, as usual on port 4317, give protocol='grpc', "
+            "if it speaks gRPC, as usual on port 4317, give protocol='grpc', "
             "or send to the port for HTTP, usually 4318"
         )
     return (
-        "if HTTP is spoken there, as usual on port 4318, give protocol='http/protobuf', "
+        "if it speaks HTTP, as usual on port 4318, give protocol='http/protobuf', "
         "or send to the port for gRPC, usually 4317"
     )

@@ -41,7 +41,7 @@ FROM calls
 
 _LACKS: Final[Mapping[Need, tuple[str, str]]] = {
     "residency": (
-        "what the server holds in memory",
+        "the models in the server's memory",
         "configure(residency=True) or OLLAMA_OTEL_RESIDENCY=true",
     ),
     "contexts": (
@@ -49,11 +49,11 @@ _LACKS: Final[Mapping[Need, tuple[str, str]]] = {
         "configure(residency=True) or OLLAMA_OTEL_RESIDENCY=true",
     ),
     "truncation": (
-        "prompts that were cut; none were, or they were not looked for",
+        "cut prompts; there were none, or they were not recorded",
         "configure(truncation='confirm') or OLLAMA_OTEL_TRUNCATION=confirm",
     ),
     "conversations": (
-        "which calls are of one conversation",
+        "the conversations of the calls",
         "call_context(conversation_id=...) around the calls",
     ),
 }
@@ -61,7 +61,7 @@ _LACKS: Final[Mapping[Need, tuple[str, str]]] = {
 
 _NOT_TRIED: Final = Unchecked(
     kind="model_too_large",
-    lacks="how a smaller model does",
+    lacks="the results of a smaller model",
     turn_on="ollama-otel advise LOG --try-model NAME",
 )
 

@@ -149,8 +149,8 @@ def _json(row: Row) -> Suggestion | None:
     return Suggestion(
         seen=(
             f"{row['calls']} calls to {name} ask for JSON at a temperature of up to "
-            f"{row['temperature']:g}: equal questions get different values, and more answers that "
-            "are no valid value."
+            f"{row['temperature']:g}: equal questions get different values, and more "
+            "answers are invalid."
         ),
         change="Send temperature 0 with calls that ask for JSON.",
         setting="temperature",

@@ -54,7 +54,7 @@ def _judge(row: Row) -> Suggestion | None:
     name, context = row["model_name"], row["given"]
     part = row["gpu_share"]
     gain = (
-        f" Only {part:.0%} of {name} fits on the GPU: what the context takes is missing there."
+        f" Only {part:.0%} of {name} fits on the GPU: the context takes memory there."
         if part is not None and 0 < part < 1
         else ""
     )

@@ -46,7 +46,7 @@ def build(found: Advisory) -> Section:
             setting="Setting",
             model="Model",
             change=("Change", "sentence"),
-            seen=("What the calls show", "sentence"),
+            seen=("Finding", "sentence"),
             calls=("Calls", "count"),
             median=("Median now", "seconds"),
             after=("After it", "seconds"),
