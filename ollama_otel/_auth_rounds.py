@@ -1,6 +1,6 @@
 """Joins the requests of httpx's auth: several of them may be rounds of one call of the caller.
 
-`DigestAuth`, and any auth of one's own, may answer a response such as 401 with another request. A
+`DigestAuth`, and any custom auth, may answer a response such as 401 with another request. A
 transport cannot see that, and the response must not be reported as the end of the call. So the
 record of such a response is held until the auth sends another request or ends.
 """

@@ -48,7 +48,7 @@ _MARK: Final = re.compile(r"\.\.\. \[cut (\d+) characters\]\Z")
 
 
 def cut_mark(count: int) -> str:
-    """Return the mark at the end of a text of which so many characters are left out."""
+    """Return the end mark of a text from which this many characters were cut."""
     return f"... [cut {count} characters]"
 
 

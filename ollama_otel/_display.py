@@ -115,7 +115,7 @@ def _quoted(word: str) -> str:
 
 
 def url_path(path: str) -> str:
-    """Return the path of a URL with what no URL can contain percent-encoded."""
+    """Return the path of a URL, with invalid characters percent-encoded."""
     return quote(path, safe="/%:@!$&'()*+,;=?#[]~", errors="surrogatepass")
 
 

@@ -149,8 +149,8 @@ def _raw_body(client: _HttpxClient, response: httpx.Response) -> Any:
 def _untie(client: _HttpxClient, response: httpx.Response) -> None:
     """Take the stream from a closed response: they refer to each other.
 
-    So both are freed at once, and the garbage collector has nothing to do. A response that a hook
-    may have kept stays as it is.
+    Then both are freed immediately, without the garbage collector. A response that a hook may have
+    kept is not changed.
     """
     if not client.event_hooks["response"]:
         response.stream = _NO_STREAM

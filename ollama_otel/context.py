@@ -26,7 +26,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class CallContext(Struct, frozen=True, kw_only=True):
-    """What the application sets for its calls; the library sets none of it."""
+    """Values that the application sets for its calls; the library sets none of them."""
 
     conversation_id: str | None = None
     user_id: str | None = None
@@ -58,7 +58,7 @@ class _Entry:
 
 
 class _Entries(NamedTuple):
-    """The entered blocks from the outermost to the innermost, and what they set together."""
+    """The entered blocks from the outermost to the innermost, and their merged values."""
 
     entries: tuple[_Entry, ...]
     context: CallContext

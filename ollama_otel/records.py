@@ -151,7 +151,7 @@ oldest messages of a chat. `context_shift`: the beginning of the context, while 
 """
 
 TruncationCertainty = Literal["confirmed", "suspected"]
-"""`confirmed`: a count of the prompt's tokens shows it, or the response's own numbers do.
+"""`confirmed`: a count of the prompt's tokens, or the response's own numbers, prove it.
 `suspected`: the number of tokens is that of a cut prompt, which happens by chance in one of some
 thousand calls.
 """
@@ -515,7 +515,7 @@ _T = TypeVar("_T")
 
 
 class _computed_once(Generic[_T]):  # noqa: N801 - a decorator
-    """As `functools.cached_property`, which takes a lock and costs four times as much."""
+    """Like `functools.cached_property`, which takes a lock and costs four times as much."""
 
     def __init__(self, compute: Callable[[Any], _T]) -> None:
         self._compute = compute

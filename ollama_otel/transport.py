@@ -232,8 +232,8 @@ class _Shell(_Relay):
     def _watched(self, exchange: Exchange, response: Any) -> Any:
         """Return the response with a body that reports its pieces to the exchange.
 
-        A body in memory (of a mock or a cache) is read at once and the response returned as it
-        is: httpx will not read its stream.
+        A body in memory (of a mock or a cache) is read immediately and the response returned
+        unchanged, as httpx will not read its stream.
         """
         try:
             headers, is_in_memory = response.headers, response.is_stream_consumed

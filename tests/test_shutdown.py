@@ -657,8 +657,8 @@ def test_a_web_page_is_no_success(collector: Collector) -> None:
     )
     assert ran.told == [False]
     assert ran.stderr == (
-        f"traces cannot be exported to {collector.url}: a web page answers there, so this is no "
-        "OTLP endpoint; check host, port and path; by HTTP a collector listens on port 4318 "
+        f"traces cannot be exported to {collector.url}: a web page answers there, so this is "
+        "not an OTLP endpoint; check host, port and path; by HTTP a collector listens on port 4318 "
         "(1 span lost; further failures of this kind are not logged)\n"
     )
 

@@ -38,7 +38,7 @@ class _MessageWithIds(ollama.Message):
 
 
 class ChatPart(ollama.ChatResponse):
-    """One part of a streamed answer, or a whole one."""
+    """A part of a streamed answer, or a whole answer."""
 
     message: _MessageWithIds
 

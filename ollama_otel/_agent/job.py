@@ -122,7 +122,7 @@ class ToolJob:
                 )
 
     def defer(self) -> None:
-        """End a call whose result comes from elsewhere."""
+        """End a call as deferred: the caller of the agent provides its result later."""
         self.end("deferred", "")
 
     # --- the call -------------------------------------------------------------------------
@@ -152,11 +152,11 @@ class ToolJob:
         """
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - the model is told, or the run ends
+        except Exception as error:  # noqa: BLE001 - reported to the model, or ends the run
             self.end("failed", _told(error), error=error)
 
     def returned(self, value: Any) -> None:
-        """End the call with what the tool returned."""
+        """End the call with the return value of the tool."""
         try:
             text, is_cut = result_text(value, self._most)
         except UnwritableResultError as error:

@@ -119,9 +119,9 @@ async def run_on_thread(call: Callable[[], _T], portal: BlockingPortal) -> _T:
 
 
 def run_async(value: Awaitable[Any]) -> Any:
-    """Return the result of what an async function returned, from an event loop of its own.
+    """Await the coroutine of an async tool in a new event loop, and return its result.
 
-    A thread whose loop is running, such as that of a notebook, cannot run another one.
+    A thread with a running event loop, such as that of a notebook, cannot run a second one.
     """
     coroutine = _awaited(value)
     try:

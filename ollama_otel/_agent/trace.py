@@ -53,7 +53,7 @@ def _current(trace: RunTrace | ToolTrace) -> Iterator[None]:
 
 
 class GuardedToolTrace:
-    """Traces one tool call."""
+    """Traces one tool call, and catches faults of the tracing."""
 
     def __init__(self, trace: ToolTrace) -> None:
         self._trace = trace
@@ -73,7 +73,7 @@ class GuardedToolTrace:
 
 
 class GuardedRunTrace:
-    """Traces one run."""
+    """Traces one run, and catches faults of the tracing."""
 
     def __init__(self, tracing: AgentTracing, start: RunStart) -> None:
         self._trace = _guarded("starting to trace a run", lambda: tracing.begin(start), RunTrace)

@@ -24,7 +24,7 @@ _URLS: Final = ("http://", "https://")
 
 
 def add_source(parser: argparse.ArgumentParser, *, whole: bool = False) -> None:
-    """Add the source of the calls and what narrows them; `opened` opens it.
+    """Add the arguments for the source of the calls and for filters; `opened` opens the source.
 
     With `whole`, all calls of the source are opened, and only arguments for a period are added,
     which the command itself uses.

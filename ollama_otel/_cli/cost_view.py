@@ -30,7 +30,7 @@ _SHOWN = 5
 
 
 def as_json(report: CostReport) -> dict[str, Any]:
-    """Return the report as one JSON object, with what follows from its values."""
+    """Return the report as one JSON object, including derived values."""
     made: dict[str, Any] = to_builtins(report)
     for shown, line in zip(
         (*made["lines"], made["total"]), (*report.lines, report.total), strict=True

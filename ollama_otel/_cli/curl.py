@@ -63,7 +63,7 @@ def _method(call: RecordedCall) -> list[str]:
     if method == "HEAD":
         return ["--head"]
     if method == "GET" or (method == "POST" and call.request_body is not None):
-        # For a stream curl must print each line at once.
+        # For a stream, curl must print each line immediately.
         return ["--no-buffer"] if call.start.request.stream else []
     return ["-X", method]
 

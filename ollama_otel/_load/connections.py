@@ -54,7 +54,7 @@ class Connections(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of a response, which gives its connection back when it is closed."""
+    """The body of a response, which releases its connection when it is closed."""
 
     def __init__(self, inner: httpx.AsyncByteStream, give_back: Callable[[], object]) -> None:
         self._inner = inner

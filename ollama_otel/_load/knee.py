@@ -21,9 +21,9 @@ class Knee:
     """The bounds of the knee. Rates are requests per second."""
 
     holds: float | None
-    """The highest rate that the server held; None if it held none of those tried."""
+    """The highest rate that the server held; None if it held none."""
     breaks: float | None
-    """The lowest rate that it did not hold; None if it held all of those tried."""
+    """The lowest rate that it did not hold; None if it held all."""
 
     @property
     def is_found(self) -> bool:

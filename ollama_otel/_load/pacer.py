@@ -13,7 +13,7 @@ _TIMER: Final = 0.0015
 
 
 async def wait_until(moment: float, clock: Callable[[], float]) -> None:
-    """Return when `clock` has reached `moment`, in seconds; at once if it has passed.
+    """Return when `clock` has reached `moment`, in seconds; immediately if it has passed.
 
     It sleeps until shortly before that time, and then yields to the loop repeatedly.
     """

@@ -31,7 +31,7 @@ _MOST_REMEMBERED: Final = 2048
 _NO_FIELDS: Final = Fields()
 
 _LONGEST_NAME = 200
-"""Characters; a longer text that begins with as much base64 is an image, not its file name."""
+"""Characters; a text that begins with this much base64 is an image, not a file name."""
 _is_base64 = re.compile(rf"[A-Za-z0-9+/=_\r\n-]{{{_LONGEST_NAME}}}").match
 
 

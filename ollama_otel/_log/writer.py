@@ -271,7 +271,7 @@ class Writer:
         if is_written:
             try:
                 self._count_deleted(self._tidy_up())
-            except Exception as fault:  # noqa: BLE001 - new entries have to be written all the same
+            except Exception as fault:  # noqa: BLE001 - new entries still have to be written
                 guard.caught("tidying up the replay log", fault)
 
     def _rendered(self, entry: Any, size: int) -> bytes:

@@ -73,7 +73,7 @@ class Circuit:
         return Pass(period=self._period)
 
     def succeeded(self, given: Pass, now: float) -> None:
-        """Note that the server works: it answered a call, or rejected it for another reason."""
+        """Note that the server works: it answered a call, or rejected an invalid request."""
         if given.period != self._period:
             return
         if self._opened_at is None:

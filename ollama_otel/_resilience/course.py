@@ -91,7 +91,7 @@ class Kept:
         self.error: Exception | None = None
         """The exception that ended the body."""
         self.rest: Any = None
-        """The iterator that goes on, if there may be more."""
+        """The iterator for the rest of the body, if there may be more."""
 
     def take(self, piece: bytes) -> bool:
         """Keep a piece; returns whether to read on."""

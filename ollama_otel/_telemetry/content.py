@@ -1,6 +1,6 @@
 """Redacts and cuts captured text before it leaves the process.
 
-It does not raise, whatever a redactor does.
+It never raises, even if a redactor does.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ContentPolicy:
         return text[: self.max_length] + cut_mark(excess)
 
     def _searched(self, text: str) -> str:
-        """Return a text without what the built-in redactors find."""
+        """Return a text redacted by the built-in redactors."""
         end = self.max_length + _BEYOND_CUT
         if len(text) <= end or self.redactors:
             return _without_secrets(text)

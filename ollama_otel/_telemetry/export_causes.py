@@ -25,7 +25,7 @@ _HTTP_PORT = 4318
 _MAX_QUOTED = 300
 """Characters quoted from an exporter's message."""
 
-_NO_ANSWER = "no response came in time"
+_NO_ANSWER = "no answer came in time"
 _NO_OTLP = (
     "so this is not an OTLP endpoint; check host, port and path; by HTTP a collector listens on "
     f"port {_HTTP_PORT}"

@@ -195,7 +195,7 @@ class WatchedExporter:
         """Return the number of items since `close` that were lost, or may not have arrived."""
         with self._lock:
             count = self._lost_at_end + self._in_flight
-            # A warning has already said that no export of this signal arrives, and what to do.
+            # A warning has already reported that exports of this signal do not arrive.
             is_known = self.cause is not None and self.cause.kind == MISSING
             if is_known and MISSING in self._reported:
                 return 0

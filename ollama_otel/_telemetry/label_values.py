@@ -17,7 +17,7 @@ from ollama_otel import _names as names
 __all__ = ["LONGEST_LABEL", "LabelValues"]
 
 LONGEST_LABEL: Final = 255
-"""Characters of the longest name with a label value of its own."""
+"""Longest name, in characters, that gets its own label value."""
 _SHARE_OF_UNPROVEN: Final = 10
 """A tenth as many extra places are for names that have not answered yet."""
 _MOST_SPELLINGS: Final = 4

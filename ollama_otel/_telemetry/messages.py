@@ -37,7 +37,7 @@ __all__ = ["MessageWriter"]
 
 
 class MessageWriter:
-    """Writes conversation and answer, redacted and cut, without the bytes of media."""
+    """Writes the conversation and the answer: redacted, cut, and with hashes instead of media."""
 
     def __init__(self, settings: Settings) -> None:
         self._policy = ContentPolicy(

@@ -76,7 +76,7 @@ def place_from_environ() -> tuple[str, int]:
 
 
 class ScrapeEndpoint:
-    """Serves `/metrics` from a thread of its own until `close`.
+    """Serves `/metrics` from a separate thread until `close`.
 
     It serves only the metrics of its reader, not those that the process has registered with
     `prometheus_client`. It omits the labels of OpenTelemetry's scope, so that the series equal

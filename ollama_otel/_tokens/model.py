@@ -78,7 +78,7 @@ def facts_of(card: ModelCard) -> ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedPrompt:
-    """The tokens of the texts of one prompt, by the model's own vocabulary."""
+    """Token counts of the texts of one prompt, from the model's own vocabulary."""
 
     prompt: Prompt
     kind: Hashable

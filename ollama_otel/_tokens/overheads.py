@@ -58,7 +58,7 @@ class Overheads:
 
 
 def _estimated(seen: list[tuple[Roles, int]], count: int) -> int:
-    """Return `a + b * count` for a number of messages, whatever their roles."""
+    """Return `a + b * count` for a number of messages, regardless of their roles."""
     counts = [sum(each.values()) for each, _ in seen]
     found = [tokens for _, tokens in seen]
     if len(set(counts)) > 1:

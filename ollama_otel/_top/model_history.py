@@ -1,4 +1,4 @@
-"""The observed history of one model of one server, and what is learned from its calls."""
+"""The observed history of one model of one server, and rates learned from its calls."""
 
 from __future__ import annotations
 

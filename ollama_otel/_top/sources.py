@@ -202,7 +202,7 @@ def read_once(
 
 
 class Feed:
-    """Reads each server in a thread of its own, so that a slow one delays nothing else.
+    """Reads each server in a separate thread, so that a slow server does not delay others.
 
     Used as `with Feed(sources, interval) as feed:`. `feed.into(state)` never waits; it reads
     logs itself, so that calls are as they are now.

@@ -132,7 +132,7 @@ class Dialect(ABC):
     def parse_request(self, content: bytes) -> dict[str, Any] | None:
         """Return a request's JSON object for reading its facts; media may be left out.
 
-        None if it is no JSON object, or costly to parse.
+        None if it is not a JSON object, or is costly to parse.
         """
         return None if is_costly(content) else parse_object(content)
 

@@ -26,6 +26,6 @@ class Prompt(Struct, frozen=True, kw_only=True):
     has_media: bool = False
     """Whether it has images or sounds, whose tokens are not known."""
     is_raw: bool = False
-    """Whether the text goes to the model as it is, without a template."""
+    """Whether the text goes to the model unchanged, without a template."""
     is_known: bool = True
     """Whether the prompt has no other parts, such as a template in the request."""

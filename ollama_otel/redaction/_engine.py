@@ -1,4 +1,4 @@
-"""Runs finders over a text and puts marks in place of what they find.
+"""Runs finders over a text and replaces their findings by marks.
 
 A finder says where secrets are, in plain text. The engine also shows it the text without
 escapes (JSON, URLs, HTML), and maps what it finds there back to the text as it is written.
@@ -59,7 +59,7 @@ def redactor(
     has_view: bool = True,
     rounds: int = _MOST_ROUNDS,
 ) -> Redactor:
-    """Return a redactor of what `find` finds.
+    """Return a redactor that replaces the findings of `find`.
 
     With `by_lines`, a long text is searched a few lines at a time, so that other threads can run
     in between; the finder's secrets must not span lines. With `has_view`, the finder also sees
@@ -178,7 +178,7 @@ def _around_marks(span: Span, marks: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 class _View:
-    """A text without escapes, and the places of its characters in the text as it is written."""
+    """A text without escapes, and the places of its characters in the original text."""
 
     def __init__(self, text: str, escapes: list[int], ends: list[int]) -> None:
         self.text = text
@@ -206,7 +206,7 @@ class _View:
         return cls("".join((*pieces, text[position:])), escapes, ends) if ends else None
 
     def in_source(self, span: Span) -> Span:
-        """Return a span of the view as one of the text as it is written."""
+        """Convert a span of the view to a span of the original text."""
         return Span(self._place(span.start), self._place(span.end), span.kind)
 
     def _place(self, offset: int) -> int:

@@ -71,14 +71,14 @@ def find_nvml() -> Any | None:
 
 
 def _read_memory(nvml: Any, handle: Any) -> tuple[int, int | None]:
-    """Return the total memory, and the memory in use without what the driver reserves.
+    """Return the total memory, and the memory in use without the driver's reserve.
 
     Version 1 of the call counts the reserve as used since driver 510, which is also the first
     with version 2.
     """
     version = getattr(nvml, "nvmlMemory_v2", None)
     if version is None:
-        # Bindings older than driver 510 cannot tell what the driver reserves.
+        # Bindings older than driver 510 do not report the driver's reserve.
         return int(nvml.nvmlDeviceGetMemoryInfo(handle).total), None
     try:
         memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=version)

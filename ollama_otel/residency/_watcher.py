@@ -1,4 +1,4 @@
-"""Watches one server from a thread of its own: polls it, keeps its history and emits events."""
+"""Watches one server in a separate thread: polls it, keeps its history and emits events."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ServerState:
     """Host, as in the URL."""
     port: int
     is_up: bool | None = None
-    """Whether it can be reached; None: no poll or call has shown it lately."""
+    """Whether it can be reached; None if no recent poll or call shows it."""
     is_busy: bool | None = None
     """Whether it accepted the latest poll and did not respond in time."""
     version: str | None = None

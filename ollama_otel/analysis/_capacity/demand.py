@@ -13,7 +13,7 @@ CallOutcome = Literal["completed", "busy"]
 
 
 class Demand(Struct, frozen=True, kw_only=True, gc=False):
-    """One call: when it comes and what it asks for. All times are seconds."""
+    """One call: its arrival and its demand. All times are seconds."""
 
     arrives_at: float
     model: str

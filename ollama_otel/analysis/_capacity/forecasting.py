@@ -30,7 +30,7 @@ __all__ = ["forecast", "load_curve", "users_within"]
 _RUNS: Final = 10
 _FEWEST: Final = 500
 _MOST: Final = 4000
-"""Calls of a simulated run: as many as were recorded, within these limits."""
+"""Least and most calls of a simulated run; within them, the recorded number is used."""
 _BLOCK: Final = 25
 """Calls that are drawn together, to preserve bursts and sequences of equal calls."""
 _CALLS_PER_USER: Final = 5
@@ -228,7 +228,7 @@ class _Calls:
         self._left = 0
 
     def arrivals(self) -> Iterator[Demand]:
-        """Yield calls with recorded gaps between them, in blocks that are drawn by chance."""
+        """Yield calls with recorded gaps between them, in randomly drawn blocks."""
         recorded = self._recorded
         count = min(max(len(recorded), _FEWEST), _MOST)
         gaps = [later.arrives_at - earlier.arrives_at for earlier, later in pairwise(recorded)]

@@ -115,7 +115,7 @@ class _Unknowns:
         width = len(self._levels)
         found = self._solved(rows, targets, weights, has_context=is_enough)
         if found[width] < 0.0 or min(found[:width]) < _LEAST * self._mean:
-            # Contexts and calls in flight cannot be told apart here.
+            # The effects of contexts and of calls in flight cannot be separated here.
             found = self._solved(rows, targets, weights, has_context=False)
         self._context = found[width]
         if self._has_others:

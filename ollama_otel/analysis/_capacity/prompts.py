@@ -106,7 +106,7 @@ def _improved(fit: PromptFit, prompts: Sequence[Prompt]) -> PromptFit:
     constant, per_token = least_squares(rows, seconds, weights)
     lengths = {each.tokens for each in whole}
     if constant < 0.0 or per_token < 0.0 or len(lengths) == 1:
-        # Prompts of one length do not tell the constant part from the rest.
+        # Prompts of equal length do not separate the constant part from the rest.
         total = sum(each.tokens for each in whole)
         constant, per_token = 0.0, sum(seconds) / total
     return PromptFit(constant=constant, per_token=per_token)

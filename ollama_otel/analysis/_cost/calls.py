@@ -112,8 +112,8 @@ def costed_calls(
     """Read the calls that machines computed in a period, and share the machines' costs.
 
     `groups` are read as further columns, named `group_0` and so on. `measured` has the energy of
-    machines by their names. Raises `PriceError` if a price is missing, or a machine,
-    and `AnalysisError` if there are no such calls.
+    machines by their names. Raises `PriceError` if a price or a machine is missing, and
+    `AnalysisError` if no machine computed a call.
     """
     table = _read(source, list(groups), period)
     if not len(table):

@@ -95,7 +95,7 @@ class CloudUse(Struct, frozen=True, kw_only=True):
 
 
 class BreakEven(Struct, frozen=True, kw_only=True):
-    """The load at which a machine costs as much as the cloud, with calls such as these."""
+    """The load at which a machine costs as much as the cloud, for similar calls."""
 
     machine: str
     priced_share: float

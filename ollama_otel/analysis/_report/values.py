@@ -102,7 +102,7 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 class Section(Struct, frozen=True, kw_only=True):
-    """Figures on one subject, or the sentence that says why there are none."""
+    """Figures on one subject, or a sentence that explains why there are none."""
 
     name: str
     title: str
@@ -155,7 +155,7 @@ class Period(Struct, frozen=True, kw_only=True):
     coarse: int
     """Seconds of one interval of the test for changes."""
     is_comparable: bool = True
-    """Whether there are enough calls to tell a change from chance."""
+    """Whether there are enough calls for the test of changes."""
 
 
 class CallView(Struct, frozen=True, kw_only=True):

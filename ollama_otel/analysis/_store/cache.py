@@ -58,10 +58,10 @@ class LogCache:
         self.folder = _writable(folder, base.parent) / f"{base.stem}-{name}"
 
     def source(self) -> str:
-        """Return a text that changes with the content of the log, and with our columns.
+        """Return a fingerprint of the content of the log and of the column definitions.
 
-        It holds sizes and times of change of all files, and a digest of parts of their content,
-        so that it takes milliseconds.
+        It consists of sizes and modification times of all files, and a digest of parts of their
+        content, so computing it takes milliseconds.
         """
         digest = hashlib.blake2b(_LAYOUT.encode(), digest_size=16)
         for file in log_files(self._log):

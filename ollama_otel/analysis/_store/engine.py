@@ -35,7 +35,7 @@ _FUNCTIONS: Final = (
     )
     """,
 )
-"""Functions that every engine has, whatever its dialect."""
+"""Functions that every engine has, in any dialect."""
 
 
 class Engine(Protocol):
