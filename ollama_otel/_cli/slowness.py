@@ -84,7 +84,7 @@ class UsualRates:
             yield call
 
     def usual(self, call: RecordedCall) -> float | None:
-        """Return the median rate of the calls of the same model and server; None of few calls."""
+        """Return the median rate of the calls of the same model and server; None with few calls."""
         rates = self._rates[_model_of(call)]
         return median(rates) if len(rates) >= _ENOUGH else None
 

@@ -102,7 +102,7 @@ async def run_stage(
 ) -> StageResult:
     """Run a rate `repeat` times, each time with other random arrivals.
 
-    It stops repeating after a run that did not finish. Raises what `arun_load` does.
+    It stops repeating after a run that did not finish. Raises the exceptions of `arun_load`.
     """
     runs: list[LoadResult] = []
     while len(runs) < repeat and all(run.stop == "finished" for run in runs):

@@ -56,7 +56,7 @@ class Playback:
         patience: float = math.inf,
         slow: float = 0.0,
     ) -> None:
-        """Start now; `patience` is the read timeout, `slow` a wait before each piece: seconds."""
+        """Start now; `patience` (the read timeout) and `slow` (a wait per piece) are in seconds."""
         self.call = call
         self._speed = speed
         self._clock = clock

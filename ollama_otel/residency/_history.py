@@ -175,7 +175,7 @@ class ModelHistory(NamedTuple):
         )
 
     def needs_load(self, call: CallStarted) -> bool:
-        """Whether the server has to load it for a call, as far as known."""
+        """Whether the server has to load it for a call, according to the known state."""
         stay = self.stay
         return stay is None or self.change(stay, call.options) is not None
 

@@ -42,8 +42,8 @@ def made_up(
 ) -> MadeUp | None:
     """Return the response to a side request of a client; None for any other request.
 
-    These are a health check, the version, the list of models, and of a logged model its
-    description and the request that only loads or unloads it. `body` is canonical.
+    Side requests are a health check, the version, the list of models, and for a logged model its
+    description and requests that only load or unload it. `body` is canonical.
     """
     if method in {"GET", "HEAD"}:
         return _made_up_list(path, models)
