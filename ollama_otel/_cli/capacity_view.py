@@ -56,7 +56,7 @@ def _notes(found: CapacityAnswer) -> Iterator[RenderableType]:
     workload = found.workload
     slots = "or more"
     if workload.is_num_parallel_known:
-        slots = "as given, or as calls waited while so many were served"
+        slots = "as given, or as calls waited while all were in use"
     yield Text(
         f"Recorded settings: NUM_PARALLEL {workload.num_parallel} ({slots}), "
         f"MAX_LOADED_MODELS {workload.max_loaded}."
@@ -73,8 +73,8 @@ def _forecast(found: CapacityAnswer) -> Table:
         else f"{scenario.load:g} times the recorded rate"
     )
     table = _table(
-        f"Forecast: {what} (median of {forecast.runs} runs of {forecast.calls} calls, and where "
-        "9 of 10 are)"
+        f"Forecast: {what} (median of {forecast.runs} runs of {forecast.calls} calls, and the "
+        "range of 9 in 10)"
     )
     for name in ("", "p50", "p95", "range of p95", "p99"):
         table.add_column(name, justify="left" if not name else "right")

@@ -69,7 +69,7 @@ class LoadRequests:
         arguments, recording = self._arguments, self._recording
         if has_prompts(arguments) and not all(NUMBER in prompt for prompt in self._prompts()):
             yield (
-                "The same prompts come again, and the server answers their beginning from its "
+                "The same prompts are repeated, and the server takes their beginning from its "
                 "cache: {n} in a prompt makes each of them different."
             )
         if recording is None:

@@ -339,9 +339,9 @@ def _stops(stages: Sequence[StageResult], targets: Targets) -> Iterator[Text]:
 def _knee_line(knee: Knee) -> Text:
     holds, breaks = knee.holds, knee.breaks
     if holds is None and breaks is None:
-        return Text("Nothing is known of the knee.")
+        return Text("The knee is unknown.")
     if holds is None:
-        return Text(f"The server held no rate that was tried, down to {_rate_name(breaks)}.")
+        return Text(f"The server held none of the tried rates, down to {_rate_name(breaks)}.")
     if breaks is None:
         return Text(f"The knee is above {_rate_name(holds)}: the server held all that was tried.")
     return Text(f"The knee is between {_rate_name(holds)} and {_rate_name(breaks)}.", style="bold")

@@ -208,7 +208,7 @@ def _lines_before(plan: RerunPlan, url: str, pace: str) -> Iterator[str]:
 def _lines_after(progress: RerunProgress, log: Path, out: Path) -> Iterator[str]:
     if progress.unsuited:
         yield (
-            f"Not sent {plural(progress.unsuited, 'call')} that the new model is not made for, "
+            f"Not sent {plural(progress.unsuited, 'call')} that the new model does not support, "
             "such as embeddings to a chat model: --model OLD=NEW names another model for them."
         )
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(progress.failures.items()))

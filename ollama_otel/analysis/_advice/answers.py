@@ -104,8 +104,8 @@ def _cut(row: Row) -> Suggestion | None:
     name = row["model_name"]
     return Suggestion(
         seen=(
-            f"num_predict cut {calls} of {sent} answers of {name}{broken}. Such an answer "
-            "is often asked for again."
+            f"num_predict cut {calls} of {sent} answers of {name}{broken}. Users often repeat "
+            "such a request."
         ),
         change=(
             f"Send a num_predict of {value} or more, or ask for a shorter answer in the prompt."

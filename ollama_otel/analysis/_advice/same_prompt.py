@@ -142,6 +142,6 @@ def _advice(
         median=median(repeated),
         median_after=0.0,
         saved_in_all=sum(repeated),
-        computed="an answer that the program has kept takes no time",
+        computed="a cached answer takes no time",
         evidence=tuple(groups[0][:evidence]),
     )

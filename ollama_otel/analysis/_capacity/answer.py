@@ -112,7 +112,7 @@ def _sentences(found: CapacityAnswer) -> Iterator[str]:
         wait = found.forecast.load_wait
         yield (
             f"Calls wait for a load up to {wait.p95.value:.2g} s (p95) or {wait.p99.value:.2g} s "
-            "(p99), whatever the number of slots: see what `ollama-otel advise` says of reloads."
+            "(p99), with any number of slots: see `ollama-otel advise` on reloads."
         )
     yield from _load_sentences(found)
 
@@ -137,7 +137,7 @@ def _doubts(check: Backtest) -> Iterator[str]:
         )
     elif abs(errors[name]) >= _ROUGH:
         yield (
-            f"Read these numbers as rough: when the recorded calls are simulated, their {name} is "
+            f"These numbers are rough: when the recorded calls are simulated, their {name} is "
             f"{errors[name]:+.0%} off."
         )
 

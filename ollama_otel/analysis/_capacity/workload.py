@@ -319,7 +319,7 @@ def _notes(
         )
     if skips.no_timings:
         yield (
-            f"{skips.no_timings} calls have no timings of the server, as those of /v1; their load "
+            f"{skips.no_timings} calls have no server timings, like those of /v1; their load "
             "is missing in the forecast."
         )
     for name, model in models.items():
@@ -336,7 +336,7 @@ def _notes(
 
 def _notes_of_model(name: str, model: LearntModel) -> Iterable[str]:
     if model.calls < _FEW_CALLS:
-        yield f"{name} has {model.calls} calls; fewer than {_FEW_CALLS} say little of its speed."
+        yield f"{name} has {model.calls} calls; fewer than {_FEW_CALLS} say little about its speed."
     if model.most_calls == 1:
         yield (
             f"{name} never generated for two calls at once: how calls slow each other is unknown. "
