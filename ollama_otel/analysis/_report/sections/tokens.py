@@ -15,8 +15,7 @@ __all__ = ["QUERIES", "build", "by_tag"]
 
 _SHOWN: Final = 15
 _BUSY: Final = """CASE WHEN count(prompt_eval_duration) + count(eval_duration) > 0
-    THEN sum(coalesce(prompt_eval_duration, 0) + coalesce(eval_duration, 0)) END
-"""
+    THEN sum(coalesce(prompt_eval_duration, 0) + coalesce(eval_duration, 0)) END"""
 
 QUERIES: Final[Mapping[str, str]] = {
     "tokens_over_time": """
