@@ -19,10 +19,10 @@ from ollama_otel.errors import SettingsError
 __all__ = ["ANY_HOST", "Admission", "is_host_name"]
 
 ANY_HOST: Final = "*"
-"""Stands for every name in a list of allowed hosts."""
+"""Wildcard for every name in a list of allowed hosts."""
 
 _LOCAL_DOMAINS: Final = (".localhost", ".local", ".internal")
-"""Domains that nobody can register; Ollama allows them too."""
+"""Reserved top-level domains, which cannot be registered; Ollama allows them too."""
 _WEB: Final = frozenset(("http", "https"))
 _is_name = re.compile(r"[\w.-]+").fullmatch
 
@@ -33,7 +33,7 @@ def is_host_name(text: str) -> bool:
 
 
 class Admission:
-    """The hosts and origins whose requests are answered.
+    """The allowed hosts and origins.
 
     Always allowed as `Host` are IP addresses, names without a dot such as `localhost` or those of
     containers, names under `.localhost`, `.local` and `.internal`, the name of this machine, and
@@ -55,7 +55,7 @@ class Admission:
         self._hosts = frozenset(map(_normal, names))
 
     def admits(self, host: str | None, origin: str | None, local_address: str | None) -> bool:
-        """Whether a request is answered; None stands for a header that was not sent.
+        """Whether a request is answered; None: the header was not sent.
 
         `local_address` is the server's end of the connection, None if it is unknown.
         """

@@ -126,7 +126,7 @@ async def break_connection(receive: Receive, send: Send) -> bool:
 
 
 def abort_connection(send: Send) -> None:
-    """Close the connection at once, with the bytes that the client has not taken."""
+    """Close the connection immediately; bytes that the client has not read are lost."""
     if (transport := _transport(send)) is not None:
         transport.abort()
 

@@ -1,4 +1,4 @@
-"""One answer to a request for a typed value, and what became of it."""
+"""One answer to a request for a typed value, and its outcome."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ __all__ = ["Attempt", "StructuredOutcome"]
 StructuredOutcome = Literal[
     "parsed", "schema_ignored", "cut_by_num_predict", "incomplete", "schema_mismatch"
 ]
-"""What became of an answer to a request for a typed value.
+"""The outcome of an answer to a request for a typed value.
 
-`parsed`: it is a value of the type. `schema_ignored`: the server cannot have applied the schema,
-as its text is impossible under the schema. `cut_by_num_predict`: the answer was cut at
-`num_predict`, or at the server's own limit. `incomplete`: the server ended the answer without its
-final message. `schema_mismatch`: the text may be from the schema, and the type's validation
-refused it.
+`parsed`: it is a value of the type. `schema_ignored`: the text cannot be produced under the schema,
+so the server did not apply it. `cut_by_num_predict`: the answer was cut at `num_predict`, or at the
+server's own limit. `incomplete`: the server ended the answer without its final message.
+`schema_mismatch`: the text may follow the schema, but the type's validation rejected it.
 """
 
 
@@ -28,7 +27,8 @@ class Attempt:
     text: str = field(repr=False)
     """The whole answer, without thinking."""
     reasons: tuple[str, ...] = field(default=(), repr=False)
-    """What is wrong, a line for each part: `price: Input should be greater than 0`. They may quote
-    the answer. Empty if it was parsed."""
+    """Validation errors, one line each: `price: Input should be greater than 0`. They may quote the
+    answer. Empty if it was parsed.
+    """
     response: Any = field(default=None, repr=False)
     """The official `ChatResponse` or `GenerateResponse`; of a stream, its last part."""

@@ -1,6 +1,6 @@
 """Joins the requests of httpx's auth: several of them may be rounds of one call of the caller.
 
-`DigestAuth`, and any auth of one's own, may answer a response such as 401 with another request. A
+`DigestAuth`, and any custom auth, may answer a response such as 401 with another request. A
 transport cannot see that, and the response must not be reported as the end of the call. So the
 record of such a response is held until the auth sends another request or ends.
 """
@@ -35,9 +35,13 @@ class AuthRounds:
         self._held: Final[weakref.WeakKeyDictionary[_Flow, list[Exchange]]] = (
             weakref.WeakKeyDictionary()
         )
-        """Several of one flow, if a cassette is recorded below a client with telemetry."""
+        """Held exchanges by flow; a flow has several if a cassette is recorded below a client with
+        telemetry.
+        """
         self._has_held = False
-        """Whether it has held any: most apps have no such auth, and pay for this look only."""
+        """Whether an end was ever held. Most apps have no such auth, so this check is their only
+        cost.
+        """
 
     def hold(self, exchange: Exchange) -> None:
         """Hold the end of an exchange, if an auth may answer its response; called within httpx."""
@@ -50,7 +54,7 @@ class AuthRounds:
             weakref.finalize(flow, exchange.release).atexit = False
 
     def go_on(self) -> None:
-        """End the round before, if the request about to be sent is the next one of its auth."""
+        """End the previous round, if the next request belongs to the same auth flow."""
         if not self._has_held:
             return
         flow = self._flow()
@@ -63,7 +67,7 @@ class AuthRounds:
                     exchange.release()
 
     def _flow(self) -> _Flow | None:
-        """Return the auth flow that sends the current request; None if it sends no other one."""
+        """Return the auth flow of the current request; None if it sends no further request."""
         frame = sys._getframe(1)  # noqa: SLF001 - the documented way to read a caller's frame
         while (below := frame.f_back) is not None:
             frame = below

@@ -1,4 +1,4 @@
-"""Bounds what users, models and servers choose: an attacker makes it long, or many."""
+"""Limits on texts from users, models and servers: an attacker could make them long or numerous."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ MOST_SERVERS: Final = 256
 MOST_VALUES: Final = 256
 """Values in all lists and objects among the options, such as stop sequences."""
 MORE_NAMES: Final = "... [more]"
-"""Stands for the names that were left out."""
+"""Placeholder for the names that were left out."""
 _MARK: Final = re.compile(r"\.\.\. \[cut (\d+) characters\]\Z")
 
 
 def cut_mark(count: int) -> str:
-    """Return the mark at the end of a text of which so many characters are left out."""
+    """Return the end mark of a text from which this many characters were cut."""
     return f"... [cut {count} characters]"
 
 
@@ -100,7 +100,7 @@ def bounded_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _count(value: Any, most: int) -> int:
-    """Return how many values a JSON value holds; if they are more than `most`, not all of them."""
+    """Return the number of values in a JSON value; counting stops above `most`."""
     held, count = [value], 0
     while held and count <= most:
         item = held.pop()

@@ -39,7 +39,7 @@ def add_to_calls(client: Any, defaults: ClientDefaults) -> None:
 
 
 def defaults_of(client: object) -> ClientDefaults:
-    """Return what the calls of a client use; an official one has no defaults."""
+    """Return the defaults of a client; empty for an official client."""
     defaults: ClientDefaults = getattr(client, "_ollama_otel_defaults", _NONE)
     return defaults
 
@@ -47,7 +47,7 @@ def defaults_of(client: object) -> ClientDefaults:
 def filled(
     defaults: ClientDefaults, model: Any, options: Any, keep_alive: Any
 ) -> tuple[Any, Any, Any]:
-    """Return the model, the options and the keep-alive of a call, with the defaults in them."""
+    """Return the model, the options and the keep-alive of a call, filled up with the defaults."""
     return (
         model or defaults.model or "",
         _merged(defaults.options, options),

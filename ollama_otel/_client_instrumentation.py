@@ -1,4 +1,4 @@
-"""Puts shells around the transports of existing clients, and takes them away.
+"""Wraps the transports of existing clients in shells, and unwraps them.
 
 `_transport` and `_mounts` are private attributes of httpx; no other code uses them. Passing
 `transport=` to the constructor instead would drop the proxies set by the environment.
@@ -54,7 +54,7 @@ def httpx_client_of(client: object) -> httpx.Client | httpx.AsyncClient:
 
 
 _made: Final[weakref.WeakKeyDictionary[Any, weakref.WeakSet[Shell]]] = weakref.WeakKeyDictionary()
-"""The shells in each httpx client, as other transports may have been put around them."""
+"""The shells in each httpx client; other transports may wrap them."""
 
 
 def is_instrumented(client: object) -> bool:
@@ -67,7 +67,7 @@ def is_instrumented(client: object) -> bool:
 
 
 def instrumentation_of(client: object) -> Instrumentation:
-    """Return what records the calls of this client now; it records nothing if none does.
+    """Return the current instrumentation of this client; one that records nothing if there is none.
 
     Never raises: what the library does around several calls does not depend on their record.
     """
@@ -98,7 +98,7 @@ def instrument_client(client: ClientT, **options: Unpack[InstrumentationOptions]
 
 
 def instrument_replacement(replaced: Any, client: object) -> None:
-    """Record the calls of a client as those of `replaced`, an httpx client; not if those are not.
+    """Instrument a client like `replaced`, an httpx client; do nothing if that is not instrumented.
 
     Raises `InstrumentationError` as `instrument_client` does.
     """

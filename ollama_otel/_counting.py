@@ -1,4 +1,4 @@
-"""The steps of `count_tokens`, without I/O: both clients take them, and differ by `await` only."""
+"""The steps of `count_tokens`, without I/O; sync and async clients run the same steps."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ToolLike = Mapping[str, Any] | ollama.Tool | Callable[..., Any]
 
 
 class CountSteps:
-    """One count: `advance` until there is no question."""
+    """One count: send `question` and pass the response to `advance`, until `question` is None."""
 
     def __init__(self, steps: Generator[Question, Answer, TokenCount]) -> None:
         self._steps = steps
         self.question: dict[str, Any] | None = None
-        """Arguments of a request; None: there is a result."""
+        """Arguments of the next request; None once there is a result."""
         self.result: TokenCount | None = None
 
     def advance(self, response: httpx.Response | None = None) -> None:
@@ -50,13 +50,13 @@ class CountSteps:
             }
 
     def asking(self) -> Any:
-        """Return the block in which a question is sent: these requests are not recorded."""
+        """Return the block for sending a question; requests inside it are not recorded."""
         return suppress_instrumentation()
 
 
 def _answer(response: httpx.Response) -> Answer:
     if response.request.method == "GET" and response.is_error:
-        # A proxy may allow what generates only.
+        # A proxy may allow the generating routes only.
         return None
     response.raise_for_status()
     try:

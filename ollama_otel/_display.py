@@ -1,7 +1,7 @@
-"""How text, commands and URLs are shown to a person: in a terminal and in log lines.
+"""Escapes text, commands and URLs for display in a terminal and in log lines.
 
-Texts come from servers, callers and files, so they are untrusted. A character that could control
-a terminal, change the order of other text, or that nobody sees is shown as an escape.
+Texts come from servers, callers and files, so they are untrusted. Characters that are invisible,
+control a terminal or change the order of other text are shown as escapes.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ _IGNORABLE: Final = (
     "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
-"""Unicode's Default_Ignorable_Code_Point, which has the bidirectional controls and the tags, and
-the interlinear annotations; without joiners and variation selectors."""
+"""Unicode's Default_Ignorable_Code_Point, which includes bidirectional controls and tags, and the
+interlinear annotations; without joiners and variation selectors.
+"""
 _VISIBLE: Final = rf"[^\x00-\xa0{_CONTROLS}{_SURROGATES}{_SELECTORS}{_IGNORABLE}\u200c\u200d]"
 """A visible character that is not ASCII: emoji and the scripts that need joiners have no ASCII."""
 _SUSPECT: Final = re.compile(rf"[{_CONTROLS}{_SURROGATES}{_IGNORABLE}{_SELECTORS}\u200c\u200d]")
@@ -114,7 +115,7 @@ def _quoted(word: str) -> str:
 
 
 def url_path(path: str) -> str:
-    """Return the path of a URL with what no URL can contain percent-encoded."""
+    """Return the path of a URL, with invalid characters percent-encoded."""
     return quote(path, safe="/%:@!$&'()*+,;=?#[]~", errors="surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""Read-only JSON: records hold it in place of the caller's own values."""
+"""Read-only JSON values, which records hold instead of the caller's own objects."""
 
 from __future__ import annotations
 

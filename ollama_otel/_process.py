@@ -75,10 +75,10 @@ _in_child = _Callbacks()
 def at_exit(callback: _Callback, *, is_first: bool = False) -> None:
     """Call a function when the process exits, before those that were added earlier.
 
-    Functions with `is_first` are called before all others: they end what the others write down.
-    A child of `multiprocessing` exits without `atexit`, so it has to add the function again;
-    in other processes adding it again changes nothing. If `multiprocessing` is loaded, the
-    function may be called twice.
+    Functions with `is_first` are called before all others: they end calls, which the others then
+    store. A child of `multiprocessing` exits without `atexit`, so it has to add the function again;
+    in other processes adding it again changes nothing. If `multiprocessing` is loaded, the function
+    may be called twice.
     """
     with _lock:
         _register_exit()

@@ -1,4 +1,4 @@
-"""The base of our transports: what one does that stands around another transport."""
+"""Base classes of our transports, which wrap another transport."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["_AsyncRelay", "_Relay", "_SyncRelay"]
 
 
 class _Relay:
-    """A transport of ours that passes requests on to `inner`."""
+    """Base class of a transport that passes requests on to `inner`."""
 
     inner: Any
     """The transport that sends the requests."""
@@ -22,7 +22,7 @@ class _Relay:
 
 
 class _SyncRelay(_Relay):
-    """Opens and closes with its inner transport."""
+    """Base class of a sync relay, which opens and closes its inner transport."""
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -42,7 +42,7 @@ class _SyncRelay(_Relay):
 
 
 class _AsyncRelay(_Relay):
-    """Opens and closes with its inner transport."""
+    """Base class of an async relay, which opens and closes its inner transport."""
 
     async def aclose(self) -> None:
         """Close the inner transport."""

@@ -1,4 +1,4 @@
-"""Transports of httpx that make attempts: they do what a `Course` says, and decide nothing.
+"""httpx transports that make attempts: they execute the steps of a `Course`, and decide nothing.
 
 They belong inside the shells that record, so that one call of the caller is one record. The async
 one equals the sync one but for `await`.
@@ -52,7 +52,7 @@ class _Body:
         self._ending = ending
 
     def __del__(self) -> None:
-        # Nobody has closed it: it is not known how it ended.
+        # The body was not closed, so its end is unknown.
         self._ending.end(has_failed=None)
 
     def _broke(self, error: BaseException) -> None:
@@ -128,7 +128,7 @@ class _Resilient(_Relay):
         self._resilience = resilience
 
     def _course(self, request: httpx.Request) -> Course | None:
-        """Return the course of a call; None for what is not for Ollama, or while it is disabled."""
+        """Return the course of a call; None if it is not for Ollama, or resilience is disabled."""
         endpoint = find_endpoint(request.method, request.url.path)
         if endpoint is None or is_disabled():
             return None

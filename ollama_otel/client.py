@@ -149,8 +149,8 @@ def _raw_body(client: _HttpxClient, response: httpx.Response) -> Any:
 def _untie(client: _HttpxClient, response: httpx.Response) -> None:
     """Take the stream from a closed response: they refer to each other.
 
-    So both are freed at once, and the garbage collector has nothing to do. A response that a hook
-    may have kept stays as it is.
+    Then both are freed immediately, without the garbage collector. A response that a hook may have
+    kept is not changed.
     """
     if not client.event_hooks["response"]:
         response.stream = _NO_STREAM
@@ -298,7 +298,7 @@ class _Instrumented:
         """Create a client; `host` and `kwargs` are those of the official client.
 
         `resilience` has the retries, the limiter, the breaker and the fallbacks of its calls,
-        `defaults` what they use if they do not say otherwise; see `ClientDefaults` for its
+        `defaults` has values for arguments that a call does not give; see `ClientDefaults` for its
         variables.
         """
         known = ClientDefaults.from_environ(lenient=True)
@@ -324,7 +324,7 @@ class _Instrumented:
         self._settings = settings
 
     def _record_replacement(self) -> None:
-        """Record the calls of another httpx client that was put in later, as those before."""
+        """Record the calls of an httpx client that replaced the original one."""
         client = self._client
         try:
             if self._resilience is not None:

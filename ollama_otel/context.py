@@ -26,7 +26,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class CallContext(Struct, frozen=True, kw_only=True):
-    """What the application sets for its calls; the library sets none of it."""
+    """Values that the application sets for its calls; the library sets none of them."""
 
     conversation_id: str | None = None
     """`gen_ai.conversation.id` of the calls."""
@@ -60,7 +60,7 @@ class _Entry:
 
 
 class _Entries(NamedTuple):
-    """The entered blocks from the outermost to the innermost, and what they set together."""
+    """The entered blocks from the outermost to the innermost, and their merged values."""
 
     entries: tuple[_Entry, ...]
     context: CallContext
@@ -105,7 +105,8 @@ def current_call_context() -> CallContext:
     """Return the context that the enclosing blocks set."""
     held = _current.get()
     for entry in held.entries:
-        # A task that began inside the block keeps what held then; the block's own context does not.
+        # A task that began inside the block keeps its values at that time; the block's own context
+        # does not.
         if entry.is_left and entry.reset():
             _hold(_without(held.entries, entry))
             return current_call_context()

@@ -8,7 +8,7 @@
     ├── AgentError              an agent cannot run, or its run ended without an answer
     │   ├── ToolSchemaError     a tool cannot be described to a model
     │   └── AgentRunError       a run ended without an answer (in `ollama_otel.tools`)
-    ├── StructuredOutputError   a typed value was requested, and there is none
+    ├── StructuredOutputError   a typed value was requested, but could not be obtained
     │   ├── FormatError         the request cannot be made: the type has no JSON schema, ...
     │   └── OutputMismatchError the model's answers are not values of the type
     ├── ConsumerTimeoutError    the consumer of a stream did not take a part in time
@@ -17,7 +17,7 @@
     │   ├── QueueTimeoutError   the call has waited too long in the limiter's queue
     │   ├── CircuitOpenError    too many calls to the server have failed
     │   └── DeadlineError       the time for the call had run out before it was sent
-    ├── AnalysisError           a log or a database cannot be analysed, or a question not answered
+    ├── AnalysisError           a log or a database cannot be analysed, or a query fails
     ├── LoadError               a load run cannot begin: no server, no such model, ...
     └── ReplayError             a log cannot be read or played
         ├── ReplayLogError      a file is not a replay log, or has a malformed line
@@ -89,7 +89,7 @@ class ToolSchemaError(AgentError, ValueError):
 
 
 class StructuredOutputError(OllamaOtelError):
-    """A typed value was requested, and there is none."""
+    """A typed value was requested, but could not be obtained."""
 
 
 class FormatError(StructuredOutputError, TypeError):
@@ -112,7 +112,7 @@ class OutputMismatchError(StructuredOutputError, ValueError):
 
     @property
     def outcome(self) -> StructuredOutcome:
-        """What became of the last answer."""
+        """The outcome of the last answer."""
         return self.attempts[-1].outcome
 
     @property
@@ -122,7 +122,7 @@ class OutputMismatchError(StructuredOutputError, ValueError):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What is wrong with the last answer; it may quote the answer."""
+        """The validation errors of the last answer; they may quote it."""
         return self.attempts[-1].reasons
 
 

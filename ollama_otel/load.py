@@ -1,4 +1,4 @@
-"""The load generator: plans of timed requests, runs, and their results."""
+"""Public names of the load generator: plans of timed requests, runs, and their results."""
 
 from __future__ import annotations
 

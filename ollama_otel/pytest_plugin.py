@@ -131,7 +131,7 @@ class _EarlyCalls:
 
     @property
     def explanation(self) -> str | None:
-        """What is wrong with these calls; None if there are none."""
+        """A description of the problem with these calls; None if there are none."""
         if not self._calls:
             return None
         from ollama_otel._display import visible  # noqa: PLC0415 - only for such a test

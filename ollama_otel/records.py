@@ -71,27 +71,27 @@ Ending = Literal[
     "no_final_message",
     "not_protocol",
 ]
-"""Why a call ended: one reason for each way through the recorder.
+"""Why a call ended: one reason for each path through the recorder.
 
-Completed: `final_message` (the dialect's last message was seen), `whole_body` (all of a body came
-whose last message cannot be read: an encoding, or a size), `redirect`, or `auth_round` (httpx's
-auth answered the response with another request). Abandoned: `closed_early`. Cancelled: `cancelled`.
-Failed: `error_status` (HTTP 400 or higher, or a redirect that turns the request into a GET),
-`error_message` (an error in a response whose status was good), `exception` (the transport raised),
-`no_final_message` (the body ended cleanly without it) or `not_protocol` (the body is not what the
-dialect says).
+Completed: `final_message` (the dialect's last message was seen), `whole_body` (the whole body came,
+but its last message cannot be read due to its encoding or size), `redirect`, or `auth_round`
+(httpx's auth answered the response with another request). Abandoned: `closed_early`. Cancelled:
+`cancelled`. Failed: `error_status` (HTTP 400 or higher, or a redirect that turns the request into a
+GET), `error_message` (an error in a response with a success status), `exception` (the transport
+raised), `no_final_message` (the body ended cleanly without it) or `not_protocol` (the body violates
+the dialect).
 """
 
 Phase = Literal[
     "resilience", "load", "queue_estimate", "prompt_eval", "eval", "unaccounted", "client"
 ]
-"""Where the time of a call goes, in this order.
+"""The phases of a call, in this order.
 
-`resilience` is the time until the attempt was sent whose result the caller got: the limiter's
-queue, failed attempts and the waits between them. The other phases are of that attempt.
-`client` is its duration minus the server's total: network, and the caller's own pace.
-`unaccounted` is the rest of the server's total if it is not a wait for a slot, and the whole
-duration of a call for which the server gave no timings.
+`resilience` is the time before the attempt that gave the result was sent: the limiter's queue,
+failed attempts and the waits between them. The other phases belong to that attempt. `client` is its
+duration minus the server's total: the network and the caller. `unaccounted` is the rest of the
+server's total if it is not a wait for a slot, and the whole duration of a call for which the server
+gave no timings.
 """
 
 ErrorType = Literal[
@@ -144,20 +144,20 @@ ReloadCause = str
 """Why a model was loaded again: an option that changed (`num_ctx`), `evicted`, `expired`, ..."""
 
 TruncationKind = Literal["prompt_cut", "history_dropped", "context_shift"]
-"""What a server left out without saying so.
+"""What a server silently left out.
 
 `prompt_cut`: the middle of the prompt, to about half of the context. `history_dropped`: the
 oldest messages of a chat. `context_shift`: the beginning of the context, while it generated.
 """
 
 TruncationCertainty = Literal["confirmed", "suspected"]
-"""`confirmed`: a count of the prompt's tokens shows it, or the response's own numbers do.
-`suspected`: the number of tokens is that of a prompt that was cut, which one call in some
-thousands has by chance.
+"""`confirmed`: a count of the prompt's tokens, or the response's own numbers, prove it.
+`suspected`: the number of tokens is that of a cut prompt, which happens by chance in one of some
+thousand calls.
 """
 
 # A caller that does not read can fill the socket buffer; the server then waits for it. Above
-# these limits the server's timings may include time of the caller.
+# these limits the server's timings may include the caller's time.
 _BACKPRESSURE_BYTES: Final = 64 * 1024
 _BACKPRESSURE_SHARE: Final = 0.1
 
@@ -241,7 +241,7 @@ class Media(Struct, frozen=True, kw_only=True, tag="media"):
     modality: str = "image"
     mime_type: str | None = None
     is_omitted: bool = False
-    """Whether the log that it was read from lacks the bytes too."""
+    """Whether the bytes are missing also in the log from which the record was read."""
 
 
 Part = Text | Thinking | ToolCall | ToolResult | Media
@@ -254,7 +254,7 @@ class Message(Struct, frozen=True, kw_only=True):
     role: str
     parts: tuple[Part, ...] = ()
     is_cut: bool = False
-    """Whether the message was longer than what is kept."""
+    """Whether the message was longer than the kept part."""
     name: str | None = None
     """The speaker's name, if the request gives one."""
 
@@ -339,17 +339,17 @@ class RequestFacts(Struct, frozen=True, kw_only=True, gc=False):
     dimensions: int | None = None
     """Requested length of the vectors of embeddings."""
     input_count: int | None = None
-    """Messages of a chat, texts of an embedding request."""
+    """Number of messages of a chat, or of texts of an embedding request."""
     image_count: int | None = 0
     """None if the request has too many values to be read; see `docs/untrusted-input.md`."""
     tools: tuple[str, ...] = ()
-    """Names of the tools offered; the last is `ResponseFacts.MORE_NAMES` if there are more."""
+    """Names of the offered tools; the last is `ResponseFacts.MORE_NAMES` if there are more."""
     size: int | None = None
     """Bytes of the request's body."""
 
     @property
     def tool_count(self) -> int | None:
-        """How many tools are offered; None if none, or if `tools` does not have all names."""
+        """Number of offered tools; None if there are none, or if `tools` is not complete."""
         tools = self.tools
         return None if not tools or tools[-1] == MORE_NAMES else len(tools)
 
@@ -358,22 +358,22 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     """Facts that the server reported; None means that it did not report them."""
 
     MORE_NAMES: ClassVar[str] = MORE_NAMES
-    """Stands for further names, at the end of `tool_calls` or of a request's `tools`."""
+    """Placeholder for further names, at the end of `tool_calls` or of a request's `tools`."""
 
     model: str | None = None
     """The model, as the server names it."""
     remote_model: str | None = None
     """The model that a server behind the server ran."""
     remote_host: str | None = None
-    """Scheme, host and port of the server behind the server."""
+    """Scheme, host and port of the cloud server that answered."""
     done: bool = False
     """Whether the final message of the dialect was seen."""
     done_reason: str | None = None
-    """Why generation ended, from a closed list; `_OTHER` if it is none of them."""
+    """Why generation ended, from a closed list; `_OTHER` for any other reason."""
     input_tokens: int | None = None
     """Tokens of the prompt, after any truncation; since Ollama 0.30.1 cached ones included."""
     output_tokens: int | None = None
-    """Tokens generated: thinking and tool calls included."""
+    """Generated tokens, including thinking and tool calls."""
     total_duration: float | None = None
     """Seconds in the server, from the handler's entry to the last token."""
     load_duration: float | None = None
@@ -381,7 +381,7 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     prompt_eval_duration: float | None = None
     """Seconds spent on the part of the prompt that was not cached."""
     eval_duration: float | None = None
-    """Seconds of generation."""
+    """Seconds spent generating tokens."""
     tool_calls: tuple[str, ...] = ()
     """Names of the tools that the model called, in order; `_OTHER` if the tool was not offered. The
     last is `MORE_NAMES` if not all are known.
@@ -389,11 +389,11 @@ class ResponseFacts(Struct, frozen=True, kw_only=True, gc=False):
     has_thinking: bool = False
     """Whether the answer has thinking."""
     error: str | None = None
-    """What is known of an error in the response; see `CallRecord.error_message`."""
+    """Message of an error in the response, without content; see `CallRecord.error_message`."""
 
     @property
     def tool_call_count(self) -> int | None:
-        """How many tools the model called; None if none, or if not all are known."""
+        """Number of tool calls of the model; None if there are none, or if not all are known."""
         calls = self.tool_calls
         return None if not calls or calls[-1] == self.MORE_NAMES else len(calls)
 
@@ -402,15 +402,15 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
     """Progress of a pull, push or create, summed over its layers."""
 
     total_bytes: int | None = None
-    """Bytes of all layers, those that existed before included."""
+    """Bytes of all layers, including those that existed before."""
     moved_bytes: int | None = None
-    """Bytes moved during this call; those that existed before are not counted."""
+    """Bytes transferred during this call."""
     moving_time: float | None = None
     """Seconds from the first to the last byte count."""
 
     @property
     def rate(self) -> float | None:
-        """Bytes per second while bytes were moving; None if none were."""
+        """Bytes per second while bytes were transferred; None if none were."""
         return (
             self.moved_bytes / self.moving_time if self.moved_bytes and self.moving_time else None
         )
@@ -426,19 +426,19 @@ class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
     on_cpu_below: ClassVar[float] = 0.1
     """A model with a smaller share in GPU memory runs on the CPU.
 
-    The share is not 0 if the machine has a GPU: buffers stay there. Seen with a model of 1.9 GB
-    and Ollama 0.33 on an H100: no layer on the GPU: 0.046 and 7 tokens/s, half of them: 0.485 and
-    31, all: 1.0 and 196.
+    The share is not 0 if the machine has a GPU: buffers stay there. Measured with a model of 1.9 GB
+    and Ollama 0.33 on an H100: without layers on the GPU, a share of 0.046 and 7 tokens/s; with
+    half of them, 0.485 and 31; with all, 1.0 and 196.
     """
 
     gpu_share: float | None = None
-    """Part of the model in GPU memory, 0 to 1; see `is_on_cpu`."""
+    """Fraction of the model in GPU memory, 0 to 1; see `is_on_cpu`."""
     model_size: int | None = None
-    """Bytes of the loaded model in all memory, the contexts of its slots included."""
+    """Bytes of the loaded model in all memory, including the contexts of its slots."""
     model_gpu_size: int | None = None
-    """Bytes of it in GPU memory."""
+    """Bytes of the model in GPU memory."""
     context_length: int | None = None
-    """Tokens of context that the loaded model has for each request."""
+    """Context length of the loaded model per request, in tokens."""
     reload_cause: ReloadCause | None = None
     """Why the model had to be loaded again for this call."""
     reload_before: str | None = None
@@ -446,7 +446,7 @@ class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
     reload_after: str | None = None
     """The value of the option after it changed."""
     evicted_by: str | None = None
-    """The model that had pushed this one out of memory."""
+    """The model that evicted this one before."""
 
     @property
     def is_on_cpu(self) -> bool | None:
@@ -455,35 +455,35 @@ class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CallResilience(Struct, frozen=True, kw_only=True, gc=False):
-    """What retries, limiter, breaker and fallbacks did for the call: a section."""
+    """Retries, waits, rejection and fallback of the call: a section."""
 
     section: ClassVar[str] = "resilience"
 
     attempts: int | None = None
-    """Requests that were sent for the call; 0 if it was rejected, None without resilience."""
+    """Number of requests sent for the call; 0 if it was rejected, None without resilience."""
     delay: float | None = None
-    """Seconds until the attempt was sent whose result the caller got, or until the rejection."""
+    """Seconds before the attempt that gave the result was sent, or before the rejection."""
     retried: tuple[ErrorType, ...] = ()
-    """Error types of the attempts that another one followed, in order."""
+    """Error types of the failed attempts that were followed by another attempt, in order."""
     limiter_wait: float | None = None
     """Seconds in the limiter's queue; None without a limiter."""
     backoff: float | None = None
     """Seconds of waiting between attempts; None if there was one attempt."""
     rejection: Rejection | None = None
-    """Why the caller got an error without an attempt."""
+    """Why the call was not sent."""
     server_address: str | None = None
-    """Host of the fallback that served the call; None if it is the request's."""
+    """Host of the fallback that served the call; None if it is the request's host."""
     server_port: int | None = None
     """Port of that fallback."""
     model: str | None = None
-    """Model that a fallback requested in place of the caller's."""
+    """Model that the fallback requested instead of the caller's."""
 
 
 class Truncation(Struct, frozen=True, kw_only=True, gc=False):
-    """What the server left out of a call without saying so: a section that an enricher adds.
+    """What the server silently left out of a call: a section that an enricher adds.
 
-    Source: the tokens that the server reported, and a count of the request's own. All None: it
-    left out nothing, or that cannot be known.
+    Source: the tokens that the server reported, and a count of the request's own. All None: the
+    server left out nothing, or it is unknown.
     """
 
     section: ClassVar[str] = "truncation"
@@ -493,12 +493,14 @@ class Truncation(Struct, frozen=True, kw_only=True, gc=False):
     certainty: TruncationCertainty | None = None
     """How certain it is."""
     context_length: int | None = None
-    """Tokens of context that the call had."""
+    """Context length of the call, in tokens."""
     prompt_tokens: int | None = None
-    """Tokens of the prompt before anything was left out; about, unless the template is known."""
+    """Prompt tokens before the server left anything out; approximate, unless the template is
+    known.
+    """
     lost_tokens: int | None = None
-    """Tokens of the prompt that the model did not read, as exact as `prompt_tokens`. Of a context
-    shift: the tokens by which prompt and answer exceed the context.
+    """Prompt tokens that the model did not read, as exact as `prompt_tokens`. For a context shift,
+    the tokens by which prompt and answer exceed the context.
     """
     dropped_messages: int | None = None
     """Messages of the chat that the model did not read."""
@@ -514,20 +516,20 @@ class CallCost(Struct, frozen=True, kw_only=True, gc=False):
     section: ClassVar[str] = "cost"
 
     estimate: float | None = None
-    """Money for the call's share of the machine's time and for its energy, without idle time."""
+    """Cost of the call's share of machine time and energy, without idle time, in `currency`."""
     currency: str | None = None
-    """As ISO 4217 names it."""
+    """ISO 4217 code of the currency."""
     energy_estimate: float | None = None
-    """Joules: the share of the time, times the power in the price file."""
+    """Joules: the call's share of machine time, times the power in the price file."""
     gpu_seconds_estimate: float | None = None
-    """The call's share of the time: calls of this process at the same time share each instant."""
+    """Seconds: the call's share of machine time, which parallel calls of this process share."""
 
 
 _T = TypeVar("_T")
 
 
 class _computed_once(Generic[_T]):  # noqa: N801 - a decorator
-    """As `functools.cached_property`, which takes a lock and costs four times as much."""
+    """Like `functools.cached_property`, which takes a lock and costs four times as much."""
 
     def __init__(self, compute: Callable[[Any], _T]) -> None:
         self._compute = compute
@@ -582,12 +584,12 @@ class CallStart(Struct, frozen=True, kw_only=True):
 
     @property
     def message_count(self) -> int | None:
-        """Messages of a chat; None for anything else."""
+        """Number of messages of a chat; None for anything else."""
         return self.request.input_count if self.endpoint.response == "completion" else None
 
     @property
     def embedded_count(self) -> int | None:
-        """Texts of an embedding request; None for anything else."""
+        """Number of texts of an embedding request; None for anything else."""
         return None if self.endpoint.response == "completion" else self.request.input_count
 
     @property
@@ -627,14 +629,14 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     error_type: ErrorType | None = None
     """None unless the call failed."""
     error_message: str | None = None
-    """What is known of the error, without content: phrases that a server or a client always writes
-    the same way, numbers in them, and the requested model; `[...]` stands for the rest. Without
-    any: the HTTP status, or the exception's class. A record read from a log with bodies has the
-    whole redacted text. None unless the call failed.
+    """The known parts of the error message: fixed phrases of servers and clients, the numbers in
+    them, and the requested model; `[...]` stands for the rest. Without a known phrase, the HTTP
+    status or the exception's class. A record read from a log with bodies has the full redacted
+    text. None unless the call failed.
     """
     error_text: str | None = None
-    """The text of the server's error or the exception, which may quote anything: as it came, and
-    not more than 64 KiB. None unless content is captured or bodies are logged.
+    """The unchanged text of the server's error or the exception, which may quote anything; at most
+    64 KiB. None unless content is captured or bodies are logged.
     """
     exception_type: str | None = None
     """Name of the exception class that the transport raised; None unless the call failed."""
@@ -642,17 +644,17 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     """Status of the response; None if none came."""
     response: ResponseFacts = _NO_RESPONSE
     duration: float
-    """Seconds from the request to the end, by the client's clock."""
+    """Seconds from sending the request to the end of the response, by the client's clock."""
     time_to_first_chunk: float | None = None
     """Seconds until the first bytes of a stream."""
     time_to_first_answer: float | None = None
     """Seconds until the first text or tool call of a stream; thinking does not count."""
     chunk_count: int = 0
-    """Messages of a stream, the final one included; this is not a count of tokens."""
+    """Number of messages in a stream, including the final one; not a token count."""
     longest_gap: float | None = None
-    """Longest wait for a further chunk of a stream, seconds; without the caller's own time."""
+    """Longest wait between two chunks of a stream, in seconds, without the caller's own time."""
     held_by_caller: float | None = None
-    """Seconds of a stream in which the caller did not read."""
+    """Seconds during a stream in which the caller was not reading."""
     response_size: int = 0
     """Bytes of the body, as received: before decoding."""
     cold_start: bool | None = None
@@ -661,14 +663,14 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     answer: Message | None = None
     """The answer; None unless content is captured."""
     residency: ModelResidency = _NO_RESIDENCY
-    """The state of the model in the server's memory; filled while residency is on."""
+    """The state of the model in the server's memory; set while residency is on."""
     resilience: CallResilience = _NO_RESILIENCE
-    """What was done around the attempts of the call; filled if its client has resilience."""
+    """Retries, waits and fallbacks of the call; set if its client has resilience."""
 
     truncation: Truncation = _NO_TRUNCATION
-    """What the server left out; filled while truncation is looked for."""
+    """What the server left out; set if the setting `truncation` is on."""
     cost: CallCost = _NO_COST
-    """What the call cost; filled while there is a price file."""
+    """The cost of the call; set if there is a price file."""
     sent_at: float = 0.0
     """Monotonic clock when the request was sent, seconds."""
     content_type: str | None = None
@@ -676,11 +678,13 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     content_encoding: str | None = None
     """The response's `Content-Encoding`; None if there was nothing to decode."""
     is_from_network: bool = False
-    """Whether the response came over a connection: not from a mock, a cache or a replay."""
+    """Whether the response came over a network connection, and not from a mock, a cache or a
+    replay.
+    """
 
     @property
     def is_redirect(self) -> bool:
-        """Whether it was redirected, and the client sends the same request again: another call."""
+        """Whether the call was redirected; the client sends the request again, as another call."""
         return self.outcome == "completed" and self.has_redirect_status
 
     @property
@@ -708,7 +712,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
 
     @_computed_once
     def queue_estimate(self) -> float | None:
-        """Estimated seconds of waiting for a slot: the server's total without its phases.
+        """Estimated seconds spent waiting for a slot: the server's total without its phases.
 
         None if the rest has another cause: two runs in one call (a format and thinking),
         encoding of images, or a caller so slow that the server waited.
@@ -754,13 +758,13 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def decode_rate(self) -> float | None:
-        """Output tokens per second of generation, by the server's own clock."""
+        """Output tokens per second of generation, by the server's clock."""
         tokens, seconds = self.response.output_tokens, self.response.eval_duration
         return tokens / seconds if tokens and seconds else None
 
     @property
     def prefill_rate_estimate(self) -> float | None:
-        """Prompt tokens per second of prompt processing: too high if part was cached.
+        """Prompt tokens per second of prompt processing; too high if part was cached.
 
         The server counts all tokens but measures the time of uncached ones only.
         """

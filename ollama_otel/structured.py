@@ -1,4 +1,4 @@
-"""Structured output: what calls with a type as `format` give and raise."""
+"""Structured output: results and errors of calls with a type as `format`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents: a model that calls tools, round after round, until it answers."""
+"""Agents: run a model and its tool calls, round after round, until it answers."""
 
 from __future__ import annotations
 

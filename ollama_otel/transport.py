@@ -86,8 +86,8 @@ class _Body:
 
     def _end(self) -> None:
         self._exchange.close()
-        # A response of httpx refers to itself, so the body waits for the garbage collector; what
-        # was recorded does not.
+        # A response of httpx refers to itself, so the garbage collector has to free the body; the
+        # recorded data is freed before.
         self._exchange = ENDED
 
     __del__ = _end
@@ -146,7 +146,7 @@ def abandon(response: httpx.Response) -> None:
 
 
 def disconnect(response: httpx.Response) -> None:
-    """Make the thread that reads a response get an error; it has to close the response."""
+    """Raise an error in the thread that reads a response; that thread has to close it."""
     network = response.extensions.get("network_stream")
     connection = None if network is None else network.get_extra_info("socket")
     if connection is not None:
@@ -232,8 +232,8 @@ class _Shell(_Relay):
     def _watched(self, exchange: Exchange, response: Any) -> Any:
         """Return the response with a body that reports its pieces to the exchange.
 
-        A body in memory (of a mock or a cache) is read at once and the response returned as it
-        is: httpx will not read its stream.
+        A body in memory (of a mock or a cache) is read immediately and the response returned
+        unchanged, as httpx will not read its stream.
         """
         try:
             headers, is_in_memory = response.headers, response.is_stream_consumed
@@ -380,22 +380,23 @@ def is_on(shell: Shell) -> bool:
 
 
 def recorded_by(shell: Shell) -> Instrumentation:
-    """Return what records a call that a shell would send now."""
+    """Return the instrumentation that would record a call of this shell now."""
     return shell._instrumentation()  # noqa: SLF001
 
 
 def turn_off(shell: Shell) -> None:
-    """Make a shell pass all requests on from now on."""
+    """Stop a shell from recording; it passes all requests on."""
     shell._instrumentation = _off  # noqa: SLF001
 
 
 def record_as(shell: Shell, other: Shell) -> None:
-    """Make a shell record calls from now on as another one does."""
+    """Make a shell record calls with the instrumentation of another shell."""
     shell._instrumentation = other._instrumentation  # noqa: SLF001
 
 
 def is_patched(shell: Shell) -> bool:
     """Whether another instrumentation has wrapped this object's method."""
     method = vars(shell).get(shell._sends)  # noqa: SLF001
-    # If that was undone, the object's attribute is our own method; a wrapper only looks like one.
+    # If that was undone, the object's attribute is our own method again; a wrapper only resembles a
+    # method.
     return method is not None and type(method) is not MethodType

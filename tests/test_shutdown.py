@@ -605,7 +605,7 @@ time.sleep(60)
         ),
         (
             {"/v1/traces": 404},
-            "traces cannot be exported to {}: HTTP status 404, so this is no OTLP endpoint; check "
+            "traces cannot be exported to {}: HTTP status 404, so this is not an OTLP endpoint; check "
             "host, port and path; by HTTP a collector listens on port 4318 (1 span lost; further "
             "failures of this kind are not logged)",
         ),
@@ -645,7 +645,7 @@ def test_a_server_without_otlp_is_told_once_for_all_signals(collector: Collector
     ran = run(f"configure(endpoint={collector.url!r}, {ALL})\nchat()")
     assert ran.stderr == (
         f"not exported at shutdown: 1 span, 1 metric export, 1 log record to {collector.url} "
-        "(HTTP status 404, so this is no OTLP endpoint; check host, port and path; by HTTP a "
+        "(HTTP status 404, so this is not an OTLP endpoint; check host, port and path; by HTTP a "
         "collector listens on port 4318)\n"
     )
 
@@ -659,8 +659,8 @@ def test_a_web_page_is_no_success(collector: Collector) -> None:
     )
     assert ran.told == [False]
     assert ran.stderr == (
-        f"traces cannot be exported to {collector.url}: a web page answers there, so this is no "
-        "OTLP endpoint; check host, port and path; by HTTP a collector listens on port 4318 "
+        f"traces cannot be exported to {collector.url}: a web page answers there, so this is "
+        "not an OTLP endpoint; check host, port and path; by HTTP a collector listens on port 4318 "
         "(1 span lost; further failures of this kind are not logged)\n"
     )
 
@@ -714,7 +714,7 @@ def test_the_wrong_port_is_told() -> None:
         grpc_like.shutdown(socket.SHUT_RDWR)
     thread.join()
     [line] = ran.stderr.splitlines()
-    assert "the connection broke off; if gRPC is spoken there, as usual on port 4317" in line
+    assert "the connection broke off; if it speaks gRPC, as usual on port 4317" in line
 
 
 def test_grpc_sent_to_http_is_told(collector: Collector) -> None:
@@ -722,7 +722,7 @@ def test_grpc_sent_to_http_is_told(collector: Collector) -> None:
     patient = {"OLLAMA_OTEL_SHUTDOWN_TIMEOUT": "10"}
     ran = run(f"configure(endpoint={collector.url!r}, protocol='grpc')\nchat()", **patient)
     [line] = ran.stderr.splitlines()
-    assert "no gRPC is spoken there; if HTTP is spoken there, as usual on port 4318" in line
+    assert "the server does not speak gRPC; if it speaks HTTP, as usual on port 4318" in line
 
 
 def test_lines_of_exporters_that_are_not_ours_stay(collector: Collector) -> None:

@@ -315,7 +315,7 @@ ALERTS: Final[Sequence[Alert]] = (
         seen=f"{{{{ $value | humanizePercentage }}}} of the slots of {SERVER_TEXT} were in use in "
         "the last 15 minutes (limit 80 %); above that, waits grow fast.",
         do="Send fewer calls at once, add a server, or raise OLLAMA_NUM_PARALLEL if memory "
-        "allows; `ollama-otel capacity` forecasts what each of them brings.",
+        "allows; `ollama-otel capacity` forecasts the effect of each.",
         board=COST,
     ),
     Alert(
@@ -345,8 +345,8 @@ ALERTS: Final[Sequence[Alert]] = (
         f"{_BUDGET_WINDOW}; at the present pace the rest is used up within "
         f'{{{{ if eq $labels.{label_name(names.BUDGET_PERIOD)} "day" }}}}6 hours'
         "{{ else }}3 days{{ end }}.",
-        do="See which model, user or tag has risen on the board of costs, before the limit is "
-        "reached.",
+        do="On the cost board, find the model, user or tag whose use has risen, before the limit "
+        "is reached.",
         board=COST,
     ),
     Alert(

@@ -1,1 +1,1 @@
-"""The parts of agents: a machine without I/O, tools, and the shells that call model and tools."""
+"""Agents: a state machine without I/O, tools, and the shells that call the model and the tools."""

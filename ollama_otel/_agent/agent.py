@@ -1,4 +1,4 @@
-"""The agent, with its sync and its async shell: they make no decisions, and differ by `await`."""
+"""`Agent` with its sync and async shells, which make no decisions and differ by `await` only."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ __all__ = [
 ToolLike: TypeAlias = Callable[..., Any] | Mapping[str, Any] | ollama.Tool | AgentTool
 """A function, the schema of a tool, or an `AgentTool`."""
 Prompt: TypeAlias = str | ollama.Message | Mapping[str, Any] | None
-"""A text of the user, a message, or None to go on with the history as it is."""
+"""A text of the user, a message, or None to continue the history without one."""
 BeforeTool: TypeAlias = Callable[[ToolCall], Decision | Awaitable[Decision]]
 """Decides on a tool call before it is made."""
 
@@ -70,7 +70,7 @@ _CHAT: Final = ("POST", "/api/chat")
 class Agent:
     """Calls a model and the tools that it asks for, round after round, until it answers.
 
-    It keeps nothing of a run, so that runs can go on side by side.
+    It keeps no state of a run, so several runs can be active at the same time.
     """
 
     def __init__(  # noqa: PLR0913 - the settings of an agent
@@ -101,34 +101,35 @@ class Agent:
 
         Args:
             client: a client for `run` and `stream`, an async one for `arun` and `astream`. Spans
-                and metrics of runs go where those of its calls go.
-            model: as in `client.chat`; like `options` and `keep_alive`, what is not given is the
-                client's default.
+                and metrics of runs use the providers of its calls.
+            model: as in `client.chat`; the client's defaults apply to `model`, `options` and
+                `keep_alive`.
             tools: functions, sync or async; schemas, whose calls are deferred; or `AgentTool`s.
             name: the agent's name, on spans and metrics. Choose one per agent, not per run.
             system: the system message of each call.
-            max_rounds: calls of the model in one run, at most.
-            max_tool_calls: tool calls in one run, at most.
-            at_limit: at one of these limits, `raise`, or ask for a last `answer` without tools.
+            max_rounds: most calls of the model in one run.
+            max_tool_calls: most tool calls in one run.
+            at_limit: at one of these limits, `raise`, or request a last `answer` without tools.
             on_bad_call: `tell` the model of unknown tools and invalid arguments, or `raise`.
             on_tool_error: `tell` the model that a tool raised or timed out, or `raise`.
             on_leaked_call: if the text is a tool call that the server did not recognize, `raise`,
-                or `recover` it and go on.
+                or `recover` it and continue.
             before_tool: gets each valid tool call, one after the other, and returns `Allow()`,
                 `Deny(reason)` or `Defer()`; `Allow(arguments)` replaces its arguments.
-            tool_timeout: seconds for each tool call. A function on a thread goes on unheard.
+            tool_timeout: seconds for each tool call. A function on a thread continues to run, and
+                its result is ignored.
             max_concurrency: tool calls of one round at the same time. Functions run on threads; in
                 `run` and `stream` with 1 they run on the caller's, unless they have a time limit.
-            max_result_size: characters of a result that the model is told.
+            max_result_size: most characters of a result that are sent to the model.
             keep_thinking: whether the model sees its own thinking of earlier rounds.
-            format: a JSON schema or "json"; asked for in a last round without tools, as a format
-                keeps the model from calling them.
+            format: a JSON schema or "json"; requested in a last round without tools, as a format
+                prevents tool calls.
             think: as in `client.chat`.
             options: as in `client.chat`.
             keep_alive: as in `client.chat`.
 
-        Raises `ToolSchemaError` for a tool that cannot be described, `SettingsError` for a setting
-        that cannot be, and `AgentError` for what is no client.
+        Raises `ToolSchemaError` for a tool that cannot be described, `SettingsError` for an invalid
+        setting, and `AgentError` for an object that is not a client.
         """
         if not isinstance(client, ollama.Client | ollama.AsyncClient):
             raise AgentError(
@@ -192,7 +193,7 @@ class Agent:
         """Return the run when the model has answered, or a tool call is deferred.
 
         `history` is an earlier conversation, such as `run.history`. Raises `AgentRunError` if the
-        run ended without an answer, and what the client raises if a call of the model fails.
+        run ended without an answer, and the client's exceptions if a call of the model fails.
         """
         with self._stream(prompt, history, streams=False) as stream:
             for _ in stream:
@@ -202,13 +203,13 @@ class Agent:
     def stream(
         self, prompt: Prompt, *, history: Sequence[ollama.Message | Mapping[str, Any]] = ()
     ) -> AgentStream:
-        """Return the events of a run as they come; raises while it is iterated, as `run` does."""
+        """Return the events of a run as they come; the iteration raises the exceptions of `run`."""
         return self._stream(prompt, history, streams=True)
 
     async def arun(
         self, prompt: Prompt, *, history: Sequence[ollama.Message | Mapping[str, Any]] = ()
     ) -> AgentRun:
-        """As `run`, with an async client."""
+        """Like `run`, with an async client."""
         async with self._astream(prompt, history, streams=False) as stream:
             async for _ in stream:
                 pass
@@ -217,7 +218,7 @@ class Agent:
     def astream(
         self, prompt: Prompt, *, history: Sequence[ollama.Message | Mapping[str, Any]] = ()
     ) -> AsyncAgentStream:
-        """As `stream`, with an async client."""
+        """Like `stream`, with an async client."""
         return self._astream(prompt, history, streams=True)
 
     def _stream(self, prompt: Prompt, history: Sequence[Any], *, streams: bool) -> AgentStream:
@@ -258,7 +259,7 @@ class _Stream:
 
     @property
     def run(self) -> AgentRun:
-        """The run so far; all of it when it has ended, however it ended."""
+        """The run so far; complete when it has ended, also with an error."""
         return self._run()
 
 
@@ -273,7 +274,7 @@ class AgentStream(_Stream, Iterator[Event]):
         return next(self._events)
 
     def close(self) -> None:
-        """Stop the run; one that has ended stays as it is."""
+        """Stop the run; has no effect on a run that has ended."""
         self._events.close()
 
     def __enter__(self) -> Self:
@@ -299,7 +300,7 @@ class AsyncAgentStream(_Stream, AsyncIterator[Event]):
         return await anext(self._events)
 
     async def aclose(self) -> None:
-        """Stop the run; one that has ended stays as it is."""
+        """Stop the run; has no effect on a run that has ended."""
         await self._events.aclose()
 
     async def __aenter__(self) -> Self:

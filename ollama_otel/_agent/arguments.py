@@ -47,7 +47,7 @@ class Parameters:
 
     @classmethod
     def of_function(cls, signature: inspect.Signature, tool: str) -> Parameters:
-        """Raises `ToolSchemaError` for parameters that cannot be filled by name, or types."""
+        """Raises `ToolSchemaError` for parameters that have no name, and for unusable types."""
         found = {}
         allows_more = False
         for name, each in signature.parameters.items():
@@ -67,7 +67,7 @@ class Parameters:
 
     @classmethod
     def of_schema(cls, schema: Mapping[str, Any], tool: str) -> Parameters:
-        """Take the types of a JSON schema's properties; what it says beyond them is not checked."""
+        """Use the types of a JSON schema's properties; other keywords are not checked."""
         properties = schema.get("properties") or {}
         required = schema.get("required") or ()
         if missing := [name for name in required if name not in properties]:

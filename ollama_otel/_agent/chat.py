@@ -38,13 +38,13 @@ class _MessageWithIds(ollama.Message):
 
 
 class ChatPart(ollama.ChatResponse):
-    """One part of a streamed answer, or a whole one."""
+    """A part of a streamed answer, or a whole answer."""
 
     message: _MessageWithIds
 
 
 class ChatBody(BaseModel):
-    """What is sent."""
+    """The body of a request."""
 
     model: str
     messages: list[Mapping[str, Any]]
@@ -69,7 +69,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class AnswerReader:
-    """Puts the parts of an answer together."""
+    """Joins the parts of an answer."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -97,7 +97,7 @@ class AnswerReader:
         ]
 
     def answer(self) -> Answer:
-        """Return what was heard."""
+        """Return the answer so far."""
         last = self._last
         return Answer(
             text="".join(self._text),
@@ -111,7 +111,7 @@ class AnswerReader:
 
 
 def as_message(given: ollama.Message | Mapping[str, Any]) -> ollama.Message:
-    """Return a message of a history, with the ids that it has."""
+    """Return a message of a history, with its ids."""
     if isinstance(given, ollama.Message):
         return given
     return _MessageWithIds.model_validate(given)
@@ -141,7 +141,7 @@ def assistant_message(
 
 
 def tool_message(call: ToolCall, text: str) -> ollama.Message:
-    """Return the message that tells the model the result of a tool call, such as a deferred one.
+    """Return the message with the result of a tool call for the model, such as a deferred one.
 
     It names the tool call by name and, if the server gave one, by id.
     """

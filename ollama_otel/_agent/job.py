@@ -1,4 +1,4 @@
-"""One tool call without I/O: it is checked, decided on, and ends once."""
+"""One tool call without I/O: its checks, the decision about it, and its end."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from ollama_otel._exchange.agent_runs import ToolCallRecord, ToolCallStart, Tool
 __all__ = ["MOST_NESTED", "ToolJob", "nesting"]
 
 MOST_NESTED: Final = 20
-"""Agents that run inside each other's tools. Python's limit of recursion does not hold them, as
-each tool has a thread of its own."""
+"""Most agents nested in each other's tools. Python's recursion limit does not apply, as each tool
+has its own thread.
+"""
 _nesting: ContextVar[int] = ContextVar("ollama_otel_agent_nesting", default=0)
 
 
 def nesting() -> int:
-    """Return in how many tool calls this code runs, each inside a tool call of another run."""
+    """Return the depth of nested tool calls around this code, each of another run."""
     return _nesting.get()
 
 
 class ToolJob:
-    """One tool call of a round. The first end counts, on whatever thread."""
+    """One tool call of a round. Only the first end counts, on any thread."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class ToolJob:
         self.call = start.call
         self.tool = tool
         self.timeout = timeout
-        """Seconds for the function."""
+        """Time limit of the function, seconds."""
         self._start = start
         self._trace = trace
         self._clock = clock
@@ -72,7 +73,7 @@ class ToolJob:
 
     @property
     def result(self) -> ToolCallResult:
-        """Its end; one that has not ended is stopped."""
+        """Its result; stops a call that has not ended."""
         self.stop()
         assert self._result is not None  # noqa: S101 - it has ended now
         return self._result
@@ -84,7 +85,7 @@ class ToolJob:
     # --- before the call ------------------------------------------------------------------
 
     def check(self, known: tuple[str, ...]) -> None:
-        """End the call if its tool is unknown, or its arguments do not fit."""
+        """End the call if its tool is unknown or its arguments are invalid."""
         if self.tool is None:
             self.end(
                 "unknown_tool",
@@ -98,11 +99,11 @@ class ToolJob:
             return
 
     def refuse(self, most: int) -> None:
-        """End a call that is beyond the limit."""
+        """End a call that exceeds the limit."""
         self.end("over_limit", f"Not called: a run makes at most {most} tool calls.")
 
     def decide(self, decision: Decision) -> None:
-        """Act on what `before_tool` decided."""
+        """Apply the decision of `before_tool`."""
         match decision:
             case Deny(reason=reason):
                 self.end("denied", clean(reason))
@@ -121,20 +122,20 @@ class ToolJob:
                 )
 
     def defer(self) -> None:
-        """End a call whose result comes from elsewhere."""
+        """End a call as deferred: the caller of the agent provides its result later."""
         self.end("deferred", "")
 
     # --- the call -------------------------------------------------------------------------
 
     def run(self) -> Any:
-        """Call the function, with the span current; what it returns may have to be awaited."""
+        """Call the function, with the span current; the result may be awaitable."""
         assert self.tool is not None and self.tool.function is not None  # noqa: S101, PT018
         with self.current():
             return self.tool.function(**self._arguments)
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Stand around what the tool does; its span is current, also for what is awaited."""
+        """Return the block in which the tool works; its span is current, also while awaiting."""
         token = _nesting.set(self._nesting)
         try:
             with self._trace.current():
@@ -145,17 +146,17 @@ class ToolJob:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Stand around the call: what the tool raises ends it, and does not leave this block.
+        """Return the block around the call; an exception of the tool ends the call only.
 
-        What stops the task or the program does leave it.
+        Exceptions that stop the task or the program are not suppressed.
         """
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - the model is told, or the run ends
+        except Exception as error:  # noqa: BLE001 - reported to the model, or ends the run
             self.end("failed", _told(error), error=error)
 
     def returned(self, value: Any) -> None:
-        """End the call with what the tool returned."""
+        """End the call with the return value of the tool."""
         try:
             text, is_cut = result_text(value, self._most)
         except UnwritableResultError as error:
@@ -164,11 +165,11 @@ class ToolJob:
         self.end("succeeded", text, value=value, is_cut=is_cut)
 
     def time_out(self) -> None:
-        """End a call that took too long; what it still does is ignored."""
+        """End a call that took too long; its later result is ignored."""
         self.end("timed_out", f"The call took more than {self.timeout:g} s.")
 
     def leave(self) -> None:
-        """The telemetry ends: so does the span of a call that goes on."""
+        """End the span of a running call, as the telemetry ends."""
         if self.is_open:
             self._trace.end(self._record("cancelled", "", None))
 
@@ -206,7 +207,7 @@ class ToolJob:
 
 
 def _told(error: Exception) -> str:
-    """Return what the model is told of an exception."""
+    """Return the text about an exception for the model."""
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything

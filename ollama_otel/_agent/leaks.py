@@ -26,9 +26,9 @@ class Leak:
 
 
 def find_leak(text: str, known: Collection[str]) -> Leak | None:
-    """Return what looks like calls of known tools; None for any other text.
+    """Return the calls of known tools in a text; None if there are none.
 
-    Only the name of a known tool counts, as an answer may be about tool calls.
+    Only names of known tools count, as an answer may also discuss tool calls.
     """
     if not known or not text:
         return None

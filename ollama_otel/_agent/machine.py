@@ -1,4 +1,4 @@
-"""The run of an agent without I/O: its history and rounds, and what to do next."""
+"""The run of an agent as a state machine without I/O: history, rounds, and the next step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FAILED: dict[ToolOutcome, RunEnding] = {"failed": "tool_failed", "timed_out": "
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What an agent decides by."""
+    """The settings that a run's decisions depend on."""
 
     tools: tuple[str, ...] = ()
     has_format: bool = False
@@ -55,7 +55,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """Ask the model, with tools or with the format, never with both."""
+    """Call the model, with tools or with the format, never with both."""
 
     with_tools: bool
     with_format: bool
@@ -73,14 +73,16 @@ class End(Struct, frozen=True, kw_only=True):
 
     ending: RunEnding
     is_answer: bool = False
-    """Whether the last text answers the caller; otherwise it is an error, but for `deferred`."""
+    """Whether the last text answers the caller; otherwise the end is an error, except
+    `deferred`.
+    """
 
 
 Step: TypeAlias = Ask | Call | End
 
 
 class Machine:
-    """Each method takes what happened, and returns the next step.
+    """Each method takes an event and returns the next step.
 
     A run makes at most `max_rounds` calls of the model. If there are tools and a format, or a last
     answer at the limit, the last of them is without tools.
@@ -93,7 +95,7 @@ class Machine:
         self._limits = limits
         self._calls_made = 0
         self._closed_by: RunEnding | None = None
-        """The limit because of which the model gets no more tools."""
+        """The reached limit, after which the model gets no tools."""
         self._is_formatting = limits.has_format and not limits.tools
 
     def begin(self) -> Step:
@@ -167,7 +169,7 @@ class Machine:
         return Ask(with_tools=not is_last, with_format=is_last and self._limits.has_format)
 
     def _calls_of(self, answer: Answer) -> tuple[tuple[ToolCall, ...], bool, bool]:
-        """Return the tool calls, and whether they are recovered from the text, or leaked."""
+        """Return the tool calls, and whether they were recovered from the text, or leaked."""
         if answer.tool_calls or self._is_formatting:
             return answer.tool_calls, False, False
         leak = find_leak(answer.text, self._limits.tools)
@@ -182,7 +184,7 @@ class Machine:
     ) -> Step:
         limits = self._limits
         if limits.tools and not self._offers_tools:
-            # It had none to choose from, and asks for them all the same.
+            # The model had no tools in this round, but called some.
             return End(ending=self._closed_by or "max_rounds")
         left = limits.max_rounds - len(self.rounds)
         if limits.at_limit == "answer" and left == 1:

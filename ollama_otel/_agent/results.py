@@ -1,4 +1,4 @@
-"""Turns what a tool returned into the text that the model is told."""
+"""Converts the return value of a tool to text for the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ResultText", "UnwritableResultError", "clean", "cleaned", "result_te
 
 
 class UnwritableResultError(TypeError):
-    """A tool returned what JSON cannot hold; the message names its type only."""
+    """A tool returned a value that JSON cannot represent; the message has only its type."""
 
 
 class ResultText(NamedTuple):
@@ -22,10 +22,10 @@ class ResultText(NamedTuple):
 
 
 def result_text(value: Any, most: int) -> ResultText:
-    """Return a text of at most `most` characters of the result, and a mark if there were more.
+    """Return at most `most` characters of the result as text, and a mark if there were more.
 
-    A string is told as it is, and everything else as JSON, with pydantic models, dataclasses, dates
-    and sets as pydantic writes them. Raises `UnwritableResultError`.
+    A string stays unchanged, and everything else becomes JSON, with pydantic models, dataclasses,
+    dates and sets as pydantic writes them. Raises `UnwritableResultError`.
     """
     text = clean(value) if isinstance(value, str) else _as_json(value)
     if len(text) <= most:
@@ -36,7 +36,7 @@ def result_text(value: Any, most: int) -> ResultText:
 
 def _as_json(value: Any) -> str:
     try:
-        # Not a number of JSON, and told as what it is.
+        # Not a number in JSON, so it becomes text.
         return to_json(value, inf_nan_mode="strings").decode()
     except (PydanticSerializationError, ValueError, RecursionError):
         kind = type(value).__qualname__
@@ -46,7 +46,7 @@ def _as_json(value: Any) -> str:
 
 
 def clean(text: str) -> str:
-    """Replace halves of surrogate pairs, which a request cannot hold."""
+    """Replace halves of surrogate pairs, which a request cannot contain."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""One run between the machine and the shells: requests, tool calls, tracing, and its one end.
+"""One run between the state machine and the shells: requests, tool calls, tracing, and its end.
 
 No I/O: the sync and the async shell call the same methods, and differ by `await` only.
 """
@@ -111,7 +111,7 @@ class Session:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Stand around the whole run: whatever leaves this block ends it, once."""
+        """Return the block around the whole run; leaving it ends the run."""
         self._begin()
         try:
             yield
@@ -135,7 +135,7 @@ class Session:
         )
         self._began_at = self._clock()
         if not instrumentation.is_suppressed():
-            # What the garbage collector brings to an end has to wait.
+            # An end caused by the garbage collector has to be deferred.
             _process.watch_collector()
             _process.catch_up()
             self._trace = GuardedRunTrace(instrumentation.agents, self._start)
@@ -149,7 +149,7 @@ class Session:
         return "hook_failed" if self._is_deciding else "call_failed"
 
     def shut_down(self) -> None:
-        """The telemetry of the process ends while the run goes on; from any thread."""
+        """End the span, as the telemetry of the process ends during the run; from any thread."""
         if not open_calls.take(self):
             return
         for job in self._jobs:
@@ -218,7 +218,7 @@ class Session:
         return self._machine.heard(reader.answer())
 
     def jobs(self, step: Call) -> list[ToolJob]:
-        """Return the tool calls of a step; those that are not to be made have ended."""
+        """Return the tool calls of a step; the rejected ones have ended."""
         jobs = [self._job(call) for call in step.calls]
         self._jobs += jobs
         for number, job in enumerate(jobs):
@@ -249,7 +249,7 @@ class Session:
 
     @contextmanager
     def deciding(self) -> Iterator[None]:
-        """Stand around a decision of `before_tool`, in the context of the run."""
+        """Return the block around a decision of `before_tool`, in the context of the run."""
         self._is_deciding = True
         with self._trace.current():
             yield

@@ -1,4 +1,4 @@
-"""Checks the settings of an agent when it is made: a run is too late to learn of a mistake."""
+"""Checks the settings of an agent when it is created, so that mistakes show before a run."""
 
 from __future__ import annotations
 

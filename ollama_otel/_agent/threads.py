@@ -42,8 +42,9 @@ class _Running:
 def run_on_threads(jobs: Sequence[ToolJob], call: Callable[[ToolJob], None], most: int) -> None:
     """Call `call` with each job, at most `most` at once, until each has returned or timed out.
 
-    A call that times out goes on in the background, as a thread cannot be stopped; its thread does
-    not keep the process alive. Raises what stops the program, as soon as a call raises it.
+    A call that times out continues in the background, as a thread cannot be stopped; its thread
+    does not keep the process alive. Raises exceptions that stop the program, as soon as a call
+    raises one.
     """
     waiting = deque(jobs)
     running: set[_Running] = set()
@@ -65,7 +66,7 @@ def run_on_threads(jobs: Sequence[ToolJob], call: Callable[[ToolJob], None], mos
 
 
 def _patience(running: set[_Running]) -> float | None:
-    """Return the seconds until the first of the calls times out; None if none does."""
+    """Return the seconds until the first call times out; None without a time limit."""
     ends = [each.until for each in running if each.until is not None]
     return max(0.0, min(ends) - time.monotonic()) if ends else None
 
@@ -93,9 +94,9 @@ def _start(work: Callable[[], None]) -> None:
 
 
 async def run_on_thread(call: Callable[[], _T], portal: BlockingPortal) -> _T:
-    """Return what `call` returns on a thread, or raise what it raises.
+    """Run `call` on a thread; return its result or raise its exception.
 
-    If this task is cancelled, the call goes on in the background.
+    If this task is cancelled, the call continues in the background.
     """
     ended = anyio.Event()
     results: list[_T] = []
@@ -106,7 +107,7 @@ async def run_on_thread(call: Callable[[], _T], portal: BlockingPortal) -> _T:
             results.append(call())
         except BaseException as error:  # noqa: BLE001 - the task raises it
             errors.append(error)
-        # Nobody waits any more if the portal is closed, or its loop.
+        # The waiting task is gone if the portal or its loop is closed.
         with suppress(RuntimeError):
             portal.start_task_soon(ended.set)
 
@@ -118,9 +119,9 @@ async def run_on_thread(call: Callable[[], _T], portal: BlockingPortal) -> _T:
 
 
 def run_async(value: Awaitable[Any]) -> Any:
-    """Return the result of what an async function returned, from an event loop of its own.
+    """Await the coroutine of an async tool in a new event loop, and return its result.
 
-    A thread whose loop is running, such as that of a notebook, cannot run another one.
+    A thread with a running event loop, such as that of a notebook, cannot run a second one.
     """
     coroutine = _awaited(value)
     try:

@@ -18,16 +18,16 @@ __all__ = ["AgentTool", "KnownTool", "Toolbox"]
 
 
 class AgentTool(Struct, frozen=True, kw_only=True):
-    """One tool with settings of its own; a function or a schema alone will do for most tools."""
+    """A tool with its own settings; most tools need only a function or a schema."""
 
     function: Callable[..., Any] | None = None
     """Sync or async. None: calls of the tool are deferred to the caller of the agent."""
     schema: Mapping[str, Any] | ollama.Tool | None = None
     """The definition as `client.chat(tools=...)` takes it. None: made from the function."""
     timeout: float | None = None
-    """Seconds for one call; None is the agent's `tool_timeout`."""
+    """Time limit of one call, seconds; None: the agent's `tool_timeout`."""
     max_result_size: int | None = None
-    """Characters of the result that the model is told; None is the agent's."""
+    """Most characters of the result that are sent to the model; None: the agent's setting."""
 
 
 class KnownTool(Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class KnownTool(Struct, frozen=True, kw_only=True):
     name: str
     description: str | None
     definition: Mapping[str, Any]
-    """What the server gets."""
+    """The definition that is sent to the server."""
     parameters: Parameters
     function: Callable[..., Any] | None
     is_async: bool
@@ -131,13 +131,13 @@ def _converted(function: Callable[..., Any]) -> Mapping[str, Any]:
     name = getattr(original, "__name__", None) or type(original).__name__
     if not name.isidentifier():
         raise ToolSchemaError(
-            f"a tool needs a name, and {name!r} is none: define the function with `def`"
+            f"a tool needs a name, and {name!r} is not one: define the function with `def`"
         )
     signature = resolved_signature(function, name)
     # Fails with a clear message where the converter would not.
     Parameters.of_function(signature, name)
 
-    # The converter reads the names of types in its own module; here they are types already.
+    # The converter resolves names of types in its own module, so it gets resolved types.
     def described() -> None: ...
 
     described.__name__ = name
@@ -158,7 +158,7 @@ def _converted(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _checked(schema: Mapping[str, Any] | ollama.Tool) -> Mapping[str, Any]:
-    """Return the definition of a schema, with all that the official type would drop."""
+    """Return the definition of a schema, with the keys that the official type would drop."""
     if isinstance(schema, ollama.Tool):
         return schema.model_dump(exclude_none=True)
     try:

@@ -1,4 +1,4 @@
-"""Guards the tracing of runs: its faults are this library's, and never the caller's."""
+"""Guards the tracing of runs, so that its faults never reach the caller."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _guarded(where: str, make: Callable[[], _Trace], otherwise: Callable[[], _Tr
 
 @contextmanager
 def _current(trace: RunTrace | ToolTrace) -> Iterator[None]:
-    """Make a span current as far as that works."""
+    """Make a span current, and ignore faults."""
     where = "making the span of an agent current"
     block: AbstractContextManager[object] | None = None
     try:
@@ -53,7 +53,7 @@ def _current(trace: RunTrace | ToolTrace) -> Iterator[None]:
 
 
 class GuardedToolTrace:
-    """Traces one tool call."""
+    """Traces one tool call, and catches faults of the tracing."""
 
     def __init__(self, trace: ToolTrace) -> None:
         self._trace = trace
@@ -73,7 +73,7 @@ class GuardedToolTrace:
 
 
 class GuardedRunTrace:
-    """Traces one run."""
+    """Traces one run, and catches faults of the tracing."""
 
     def __init__(self, tracing: AgentTracing, start: RunStart) -> None:
         self._trace = _guarded("starting to trace a run", lambda: tracing.begin(start), RunTrace)

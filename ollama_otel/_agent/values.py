@@ -32,21 +32,21 @@ __all__ = [
 
 
 class ToolCallResult(Struct, frozen=True, kw_only=True):
-    """What came of one tool call."""
+    """The result of one tool call."""
 
     call: ToolCall
-    """The arguments are those that the tool got, or was to get."""
+    """The call, with the arguments that the tool got, or would have got."""
     outcome: ToolOutcome
     text: str
-    """What the model is told: the result as text, or what went wrong."""
+    """The text for the model: the result, or an error message."""
     value: Any = None
-    """What the tool returned."""
+    """The return value of the tool."""
     error: BaseException | None = None
-    """What the tool raised."""
+    """The exception that the tool raised."""
     is_cut: bool = False
-    """Whether the text is shorter than the result: it ends with a mark that says so."""
+    """Whether the text is cut; it then ends with a mark."""
     duration: float = 0.0
-    """Seconds, with the time that `before_tool` and a free place took."""
+    """Seconds, including the wait for `before_tool` and for a free worker."""
 
 
 class Round(Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Round(Struct, frozen=True, kw_only=True):
     is_recovered: bool = False
     """Whether the tool calls were found in the text, as the server did not recognize them."""
     results: tuple[ToolCallResult, ...] = ()
-    """In the order of `tool_calls`; empty if the run ended before."""
+    """In the order of `tool_calls`; empty if the run ended earlier."""
     done: bool = False
     """Whether the server sent the final message."""
     done_reason: str | None = None
@@ -70,15 +70,15 @@ class Round(Struct, frozen=True, kw_only=True):
 
 
 class AgentRun(Struct, frozen=True, kw_only=True):
-    """A run, ended or so far."""
+    """A run that has ended, or its state so far."""
 
     ending: RunEnding | None = None
     """None while the run goes on."""
     text: str = ""
-    """The answer; of a run that ended without one, the text of the last round."""
+    """The answer; the text of the last round if the run ended without an answer."""
     rounds: tuple[Round, ...] = ()
     history: tuple[ollama.Message, ...] = ()
-    """The conversation without the system message: `history` of a run that continues this one."""
+    """The conversation without the system message; pass it as `history` to continue."""
     thinking_length: int = 0
     """Characters of thinking that were left out of the history."""
     duration: float = 0.0
@@ -112,12 +112,12 @@ def added(counts: Any) -> int | None:
 
 
 class AgentRunError(AgentError):
-    """A run ended without an answer; its message has no text of the model or of a tool."""
+    """A run ended without an answer; the message contains no text of the model or of a tool."""
 
     def __init__(self, message: str, run: AgentRun) -> None:
         super().__init__(message)
         self.run = run
-        """The whole trajectory; `run.ending` says why it ended."""
+        """The whole run; `run.ending` says why it ended."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.args[0], self.run)
@@ -139,7 +139,7 @@ class ThinkingEvent(Struct, frozen=True):
 
 
 class ToolCallEvent(Struct, frozen=True):
-    """The model asks for a tool call."""
+    """The model requests a tool call."""
 
     call: ToolCall
 
@@ -163,13 +163,13 @@ Event: TypeAlias = TextEvent | ThinkingEvent | ToolCallEvent | ToolResultEvent |
 
 
 class Allow(Struct, frozen=True):
-    """Make the tool call, with these arguments if there are any."""
+    """Make the tool call, with these arguments if given."""
 
     arguments: Mapping[str, Any] | None = None
 
 
 class Deny(Struct, frozen=True):
-    """Do not make the tool call, and tell the model why."""
+    """Do not make the tool call; the model gets the reason."""
 
     reason: str = "The user does not allow this call."
 

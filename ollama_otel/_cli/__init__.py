@@ -1,4 +1,4 @@
-"""The command line `ollama-otel`: runs one command and reports its failure in one sentence."""
+"""The command line `ollama-otel`: runs a command and reports its failure in one sentence."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _print_error(error: Exception) -> None:
 
 
 def _discard_output() -> None:
-    """Redirect output that is not flushed yet to the null device: its reader is gone."""
+    """Redirect unflushed output to the null device, as its reader is gone."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

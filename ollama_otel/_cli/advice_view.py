@@ -38,7 +38,7 @@ _INDENT: Final = 3
 
 
 def as_json(advisory: Advisory) -> dict[str, Any]:
-    """Return everything that was found."""
+    """Return all findings as JSON values."""
     found: dict[str, Any] = msgspec.to_builtins(advisory)
     for values, advice in zip(found["advice"], advisory.advice, strict=True):
         values |= {"saves": advice.saves, "docs": advice.docs}
@@ -48,7 +48,7 @@ def as_json(advisory: Advisory) -> dict[str, Any]:
 def parts(
     advisory: Advisory, *, log: str | None, most: int | None, width: int
 ) -> Iterator[Text | str]:
-    """Yield what is printed; the first `most` pieces of advice, None for all."""
+    """Yield the printed parts; at most `most` pieces of advice, None for all."""
     yield textwrap.fill(_head(advisory), width)
     shown = advisory.advice[:most]
     for number, advice in enumerate(shown, 1):
@@ -62,10 +62,10 @@ def parts(
         yield f"See a call: {shell_command(['ollama-otel', 'show', log, 'ID'])}"
     if advisory.unchecked:
         yield ""
-        yield "Could not be checked, as the calls do not have what it takes:"
+        yield "Could not be checked, as the calls lack facts:"
     for lacks, turn_on in dict.fromkeys((each.lacks, each.turn_on) for each in advisory.unchecked):
         titles = "; ".join(_TITLES[each.kind] for each in advisory.unchecked if each.lacks == lacks)
-        yield _indented(f"{titles}. Missing: {lacks}. What helps: {turn_on}", width)
+        yield _indented(f"{titles}. Missing: {lacks}. Remedy: {turn_on}", width)
     if advisory.nothing_found:
         yield ""
         yield "Looked for and not found:"

@@ -1,4 +1,4 @@
-"""The command `advise`: which settings to change, as recorded calls show it."""
+"""The command `advise`: recommends settings to change, from recorded calls."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from ollama_otel.errors import AnalysisError
 __all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
-Says which settings to change and what that would buy, with the calls that show it. What would
-save most in all comes first. Nothing is sent anywhere, unless --try-model is given: then a sample
-of the logged requests goes to that model, and its answers into a new log.
+Recommends settings to change, with the estimated savings and the calls that show it. The largest
+total saving comes first. Nothing is sent anywhere, unless --try-model is given: then a sample of
+the logged requests goes to that model, and its answers into a new log.
 """
 _EPILOG = """\
 exit status:
-  0  the calls were read, whatever was found
+  0  the calls were read, with or without findings
   2  the calls cannot be read, there are none, or --try-model reaches no server
 
 --json prints one object:
   calls          number of calls that were read
   median         median duration of the requests to models, seconds
-  advice         kind, model, server, seen, change, setting, value, calls (number concerned),
+  advice         kind, model, server, seen, change, setting, value, calls (affected calls),
                  median (of these calls), median_after, saves, saved_in_all (seconds, estimates),
                  computed (how), evidence (ids of calls), docs
-  unchecked      kind, lacks (what is missing), turn_on (what helps)
-  nothing_found  kinds that were looked for and not found
+  unchecked      kind, lacks (what is missing), turn_on (the remedy)
+  nothing_found  kinds of advice without a finding
 A value that is unknown is null.
 """
 

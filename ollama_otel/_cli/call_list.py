@@ -30,7 +30,7 @@ _SHRINKING = ("call", "id", "outcome")
 _LEAST = 4
 _BETWEEN = "  "
 _ONE_LINE = 110
-"""Least width at which the question is beside its call and not below, in columns."""
+"""Least width, in columns, at which the question is beside its call and not below."""
 
 
 def _question(call: RecordedCall) -> str:

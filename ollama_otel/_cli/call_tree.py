@@ -19,7 +19,7 @@ from ollama_otel.records import CallRecord, CallResilience, Truncation
 __all__ = ["Phase", "call_tree", "phases_of"]
 
 Phase = records.Phase | Literal["to_first_chunk", "stream"]
-"""A phase of a record, or one of the two that only the client measures."""
+"""A phase of a record, or one of two phases that only the client measures."""
 
 _BAR_WIDTH: Final = 30
 """Blocks of the longest bar, if the line has room."""
@@ -113,7 +113,7 @@ def _facts(record: CallRecord, usual_rate: float | None) -> Iterator[Text]:
 
 
 def _detours(resilience: CallResilience) -> list[str]:
-    """Return what retries, limiter and fallbacks did, if that was more than to send the call."""
+    """Return the retries, waits and fallbacks of a call; empty if it was sent once."""
     facts = []
     if resilience.rejection is not None:
         facts.append(f"not sent: {resilience.rejection}")
@@ -130,7 +130,7 @@ def _detours(resilience: CallResilience) -> list[str]:
 
 
 def _cut(truncation: Truncation) -> str | None:
-    """Return what the server left out; None if nothing is known of it."""
+    """Return what the server left out; None if unknown."""
     if truncation.kind is None:
         return None
     what = {

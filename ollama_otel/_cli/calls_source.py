@@ -24,10 +24,10 @@ _URLS: Final = ("http://", "https://")
 
 
 def add_source(parser: argparse.ArgumentParser, *, whole: bool = False) -> None:
-    """Add the source of the calls and what narrows them; `opened` opens it.
+    """Add the arguments for the source of the calls and for filters; `opened` opens the source.
 
-    With `whole`, all calls of the source are opened: nothing but a period is added, in which the
-    command itself is interested.
+    With `whole`, all calls of the source are opened, and only arguments for a period are added,
+    which the command itself uses.
     """
     parser.add_argument(
         "source",
@@ -75,8 +75,8 @@ def opened(arguments: argparse.Namespace, *, whole: bool = False) -> Iterator[Ca
 
     With `whole`, all calls of the source, also those outside the period.
 
-    Raises `ReplayLogError`, `AnalysisError` or `MissingExtraError`; what a log lacks is told on
-    standard error.
+    Raises `ReplayLogError`, `AnalysisError` or `MissingExtraError`; missing parts of a log are
+    reported on standard error.
     """
     with _source(arguments) as calls:
         for skipped in calls.skipped:
@@ -91,7 +91,7 @@ def opened(arguments: argparse.Namespace, *, whole: bool = False) -> Iterator[Ca
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is a ClickHouse server, and no log."""
+    """Whether a source is a ClickHouse server, not a log."""
     return source.startswith(_URLS)
 
 

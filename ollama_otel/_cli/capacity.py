@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_source(parser)
-    asked = parser.add_argument_group("what is asked")
+    asked = parser.add_argument_group("the question")
     asked.add_argument(
         "--ttft",
         type=_seconds,
@@ -62,11 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="mean pause of a user (default: as between recorded calls of a conversation, or 30s)",
     )
-    asked.add_argument("--users", type=count, help="users in place of the recorded arrivals")
-    asked.add_argument("--seed", type=count_from_zero, default=0, help="of the simulated chance")
-    changed = parser.add_argument_group("what is different from the log")
+    asked.add_argument(
+        "--users", type=count, help="number of users, instead of the recorded arrivals"
+    )
+    asked.add_argument("--seed", type=count_from_zero, default=0, help="seed of the random numbers")
+    changed = parser.add_argument_group("changes compared to the log")
     changed.add_argument(
-        "--load", type=factor, default=1.0, metavar="FACTOR", help="so many times the recorded rate"
+        "--load", type=factor, default=1.0, metavar="FACTOR", help="multiple of the recorded rate"
     )
     changed.add_argument(
         "--num-parallel", type=count, metavar="N", help="OLLAMA_NUM_PARALLEL, slots of a model"
@@ -99,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     changed.add_argument(
         "--memory", type=_bytes, metavar="SIZE", help="memory for models, such as 24GB"
     )
-    known = parser.add_argument_group("what is known of the server, and not in the log")
+    known = parser.add_argument_group("facts about the server that are not in the log")
     known.add_argument(
         "--recorded-num-parallel",
         type=count,

@@ -1,4 +1,4 @@
-"""Renders the answer of `capacity`, as rich objects and as JSON."""
+"""Renders the result of `capacity`, as rich objects and as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def as_json(found: CapacityAnswer) -> dict[str, Any]:
 
 
 def parts(found: CapacityAnswer) -> Iterator[RenderableType]:
-    """Yield the answer in words, and what it rests on."""
+    """Yield the answer as text, and the numbers that it is based on."""
     workload = found.workload
     yield Text(
         f"{workload.server}: {len(workload.demands)} calls in {seconds(workload.seconds)}, "
@@ -56,7 +56,7 @@ def _notes(found: CapacityAnswer) -> Iterator[RenderableType]:
     workload = found.workload
     slots = "or more"
     if workload.is_num_parallel_known:
-        slots = "as given, or as calls waited while so many were served"
+        slots = "as given, or as calls waited while all were in use"
     yield Text(
         f"Recorded settings: NUM_PARALLEL {workload.num_parallel} ({slots}), "
         f"MAX_LOADED_MODELS {workload.max_loaded}."
@@ -73,8 +73,8 @@ def _forecast(found: CapacityAnswer) -> Table:
         else f"{scenario.load:g} times the recorded rate"
     )
     table = _table(
-        f"Forecast: {what} (median of {forecast.runs} runs of {forecast.calls} calls, and where "
-        "9 of 10 are)"
+        f"Forecast: {what} (median of {forecast.runs} runs of {forecast.calls} calls, and the "
+        "range of 9 in 10)"
     )
     for name in ("", "p50", "p95", "range of p95", "p99"):
         table.add_column(name, justify="left" if not name else "right")
@@ -124,7 +124,7 @@ def _curve(found: CapacityAnswer) -> Table:
 
 
 def _models(found: CapacityAnswer) -> Table:
-    table = _table("What was learnt")
+    table = _table("Learned from the log")
     for name in (
         "model",
         "calls",

@@ -1,4 +1,4 @@
-"""The command `dashboards check`: which panels have data, and why the others have none."""
+"""The command `dashboards check`: reports which panels have data, and why others have none."""
 
 from __future__ import annotations
 

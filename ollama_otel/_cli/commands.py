@@ -17,25 +17,27 @@ class Command(NamedTuple):
     name: str
     help: str
     module: str
-    """In this package. It defines `add_arguments(parser)` and `run(arguments)`, which returns the
-    exit status; a group of commands defines `add_arguments` only, and calls `add_commands`."""
+    """A module in this package. It defines `add_arguments(parser)` and `run(arguments)`, which
+    returns the exit status; a group of commands defines only `add_arguments`, and calls
+    `add_commands`.
+    """
 
 
 COMMANDS: Final = (
     Command("show", "show the calls of a log, or one of them", "show"),
     Command("tail", "follow the calls in a log that is being written", "tail"),
-    Command("top", "show what calls and servers do now, live", "top"),
+    Command("top", "show calls and servers live", "top"),
     Command("report", "write a page about the calls of a log", "report"),
-    Command("advise", "say which settings to change, and what it would buy", "advise"),
-    Command("cost", "show what the calls of a log cost", "cost"),
+    Command("advise", "recommend settings to change, and estimate the savings", "advise"),
+    Command("cost", "show the cost of the calls of a log", "cost"),
     Command("capacity", "forecast how many users a server can take", "capacity"),
     Command("load", "send requests at a rate, and find the rate that a server holds", "load"),
-    Command("diff", "show what changed from one log to another", "diff"),
+    Command("diff", "show the changes between two logs", "diff"),
     Command("replay", "send the requests of a log to a server again", "replay"),
     Command("serve-replay", "answer requests from a log, on a port", "serve_replay"),
     Command("demo", "make a few calls and show their telemetry", "demo"),
     Command("dashboards", "run, check, export or import the Grafana boards", "dashboards"),
-    Command("completion", "print a script with which a shell completes commands", "completion"),
+    Command("completion", "print a completion script for a shell", "completion"),
     Command("help", "show the help of a command", "help"),
 )
 

@@ -1,4 +1,4 @@
-"""The command `completion`: prints a script with which a shell completes commands and options."""
+"""The command `completion`: prints a completion script for a shell."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Node(NamedTuple):
-    """What can follow the commands of `path`, each with its help."""
+    """The possible words after the commands of `path`, each with its help."""
 
     path: tuple[str, ...]
     words: dict[str, str]

@@ -1,4 +1,4 @@
-"""The command `cost`: what the calls of a log cost, by the prices of a file."""
+"""The command `cost`: computes the cost of the calls of a log from a price file."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ _JOULES_PER_KWH = 3.6e6
 _DAY, _HOUR = 86_400.0, 3600.0
 _STATES = {"within": "green", "burning": "yellow", "used_up": "red"}
 _WHOLE = 0.9995
-"""A share that is shown as all."""
+"""Share from which 100 % is shown."""
 _SHOWN = 5
 """Entries of a budget with one limit for each value."""
 
 
 def as_json(report: CostReport) -> dict[str, Any]:
-    """Return the report as one JSON object, with what follows from its values."""
+    """Return the report as one JSON object, including derived values."""
     made: dict[str, Any] = to_builtins(report)
     for shown, line in zip(
         (*made["lines"], made["total"]), (*report.lines, report.total), strict=True
@@ -204,7 +204,7 @@ def _notes(report: CostReport) -> Iterator[str]:
     yield (
         "busy share: calls at the same time share each instant equally. machine: purchase and "
         "rent of that time. energy: of that time. idle: the machine's idle time, shared by busy "
-        "share. All costs, and what is unallocated, add up to what the machines cost."
+        "share. All costs, and the unallocated cost, add up to the cost of the machines."
     )
     left_out = (
         f"; {plural(report.without_timings, 'call')} without them count in neither"
@@ -237,7 +237,7 @@ def _length(report: CostReport) -> str:
 
 
 def _known(value: float | None) -> str:
-    """Write a price of tokens, which may be of any size."""
+    """Format a price of tokens, which may be of any size."""
     if value is None:
         return "unknown"
     return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"

@@ -22,7 +22,7 @@ class CurlCommand:
     command: str | None
     """Quoted for a POSIX shell; None if the request's body is unknown."""
     caveat: str | None
-    """Why there is no command, or what differs from the logged request."""
+    """Why there is no command, or how it differs from the logged request."""
 
 
 def curl_for(call: RecordedCall, host: Address | None = None) -> CurlCommand:
@@ -63,7 +63,7 @@ def _method(call: RecordedCall) -> list[str]:
     if method == "HEAD":
         return ["--head"]
     if method == "GET" or (method == "POST" and call.request_body is not None):
-        # For a stream curl must print each line at once.
+        # For a stream, curl must print each line immediately.
         return ["--no-buffer"] if call.start.request.stream else []
     return ["-X", method]
 

@@ -14,7 +14,7 @@ __all__ = ["new_folder"]
 
 _PREFIX: Final = "ollama-otel-demo-"
 _FILES: Final = frozenset({"calls.jsonl", "report.html"})
-"""What a demo writes. A folder with anything else is kept: somebody put it there."""
+"""Files that a demo writes. A folder with other files is kept, as somebody else put them there."""
 _KEPT: Final = 24 * 3600
 """Seconds for which a folder stays, so that its log and report can be looked at."""
 
@@ -22,7 +22,7 @@ _KEPT: Final = 24 * 3600
 def new_folder() -> Path:
     """Make a folder that only this user can read, and remove those of demos of earlier days."""
     for folder in Path(gettempdir()).glob(f"{_PREFIX}*"):
-        # One that cannot be removed does no harm, and another demo may remove it now.
+        # A folder that cannot be removed does no harm, and another demo may be removing it.
         with suppress(OSError):
             _remove_if_old(folder)
     return Path(mkdtemp(prefix=_PREFIX))

@@ -1,4 +1,4 @@
-"""Makes the demo's six calls through the drop-in client and keeps their telemetry."""
+"""Makes the six calls of the demo through the drop-in client and collects their telemetry."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _UNKNOWN_MODEL = "no-such-model"
 _OF_POLLS: Final = frozenset(
     row.name for row in all_instruments() if row.requires in {"residency", "gpu"}
 )
-"""Metrics for the boards; a sum over their labels, as of calls, would mean nothing."""
+"""Metrics for the boards; a sum over their labels would be meaningless."""
 _POLLED_EVERY: Final = 0.5
 """Seconds between two polls of the server; the demo lasts a few seconds."""
 _PATIENCE = 4.0
@@ -83,7 +83,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Where the telemetry was sent, and which signals arrived."""
+    """The destination of the telemetry, and the signals that arrived."""
 
     trace_id: str
     """32 hexadecimal digits."""
@@ -99,7 +99,7 @@ class DemoRun:
         self.server = server
         self.scenarios = tuple(_scenarios(server.models))
         self.went_as_expected = True
-        """Whether every call so far ended as expected."""
+        """Whether all calls so far ended as expected."""
         self._client = client
         self._memory = memory
         self._sender = sender
@@ -149,7 +149,7 @@ class DemoRun:
             return None
         path = self.log_path.with_name("report.html")
         with open_log(self.log_path, cache=False) as calls:
-            # A forecast from six calls says nothing, and simulating it takes seconds.
+            # A forecast from six calls is meaningless, and simulating it takes seconds.
             write_page(path, report(calls, is_quick=True))
         return path
 

@@ -18,7 +18,7 @@ __all__ = ["Models", "Server", "find_server", "scripted_server"]
 
 _PATIENCE = httpx.Timeout(3.0, connect=2.0)
 _MOST_ASKED = 40
-"""Models whose capabilities are requested; some servers have hundreds."""
+"""Most models whose capabilities are requested; some servers have hundreds."""
 _ROLES = ("completion", "thinking", "embedding")
 _STUB_BYTES = 100_000
 """Cloud models have a size of a few hundred bytes; using them may cost money."""

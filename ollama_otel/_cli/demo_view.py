@@ -123,7 +123,7 @@ def _amount(value: float | None, unit: str) -> str:
 
 
 def closing(delivery: Delivery, server: Server) -> RenderableType:
-    """Return where the telemetry was sent, and how to record other calls."""
+    """Return the destination of the telemetry, and how to record other calls."""
     lines = [*_delivery_lines(delivery), Text("")]
     lines.append(Text("For your own calls, change one import and call configure() once:"))
     lines.append(Text("  from ollama_otel import configure, ollama", style="bold"))

@@ -165,7 +165,7 @@ def _field(difference: FieldDifference) -> Text:
 
 
 def _held(difference: FieldDifference) -> Text:
-    """Return a fact of the model in memory, such as `gpu_share 1.0 -> 0.4`."""
+    """Return the change of a fact about the model in memory, such as `gpu_share 1.0 -> 0.4`."""
     name = difference.path.removeprefix("$.")
     before, after = (
         "-" if value is None else str(value) for value in (difference.before, difference.after)

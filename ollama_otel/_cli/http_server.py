@@ -50,8 +50,8 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    # Its imports come before the announcement: an interrupt of code that `exec` runs, as many
-    # imports do, lets Python end by the signal, although the exception is caught.
+    # Imported before the announcement: an interrupt while `exec` runs code, as in many imports,
+    # makes Python end by the signal even if the exception is caught.
     config.load()
     # An interrupt is the normal end of a server, from the moment that it is announced.
     with suppress(KeyboardInterrupt):
@@ -83,7 +83,7 @@ class _Connections:
         self.waits_for_head(connection)
         if len(self._open) > self._most:
             slowest = self._slowest()
-            # Uvicorn hears of the end of a connection some time later.
+            # Uvicorn notices the end of a connection with a delay.
             self.closed(slowest)
             slowest.transport.abort()
 

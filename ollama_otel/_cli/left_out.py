@@ -1,4 +1,4 @@
-"""Says which calls of a log are not sent again, and why."""
+"""Describes which calls of a log are not sent again, and why."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ _LEFT_OUT: Final[Mapping[LeftOut, str]] = {
 
 
 def left_out(numbers: Mapping[LeftOut, int]) -> Iterator[str]:
-    """Yield a sentence for each reason; `numbers` are those of calls."""
+    """Yield a sentence for each reason; `numbers` are counts of calls."""
     for reason, calls in numbers.items():
         yield f"Left out {plural(calls, 'call')}{_LEFT_OUT[reason]}."

@@ -1,4 +1,4 @@
-"""The command `load`: sends requests at intended times and reports what the server did."""
+"""The command `load`: sends requests at intended times and reports the results."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ _DURATION: Final = 30.0
 _MOST_REQUESTS: Final = 10_000
 _MOST_TOKENS: Final = 64
 _SWITCH_INTERVAL: Final = 0.0005
-"""Seconds for which the thread that draws may hold up the one that sends."""
+"""Longest delay of the sending thread by the drawing thread, seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_host(parser)
-    _add_requests(parser.add_argument_group("what is sent"))
-    _add_pace(parser.add_argument_group("when it is sent"))
-    _add_ends(parser.add_argument_group("when it ends"))
+    _add_requests(parser.add_argument_group("requests"))
+    _add_pace(parser.add_argument_group("times"))
+    _add_ends(parser.add_argument_group("end of a run"))
     parser.add_argument("--log", type=Path, metavar="FILE", help="log the calls of the run")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     add_no_color(parser)
@@ -91,7 +91,7 @@ def _add_requests(group: argparse._ArgumentGroup) -> None:
         type=count,
         default=_MOST_TOKENS,
         metavar="N",
-        help=f"tokens that an answer may have (default: {_MOST_TOKENS})",
+        help=f"most tokens of an answer (default: {_MOST_TOKENS})",
     )
     group.add_argument(
         "--from",
@@ -227,7 +227,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Measured:
-    """What has been measured so far."""
+    """The results so far."""
 
     def __init__(self) -> None:
         self.stages: list[StageResult] = []
@@ -235,7 +235,7 @@ class _Measured:
 
 
 def _failure_of(measuring: Coroutine[Any, Any, None]) -> LoadError | None:
-    """Measure; return why a stage could not begin, as the earlier ones are worth their report."""
+    """Measure; return why a stage could not begin, so that the earlier ones are still reported."""
     try:
         asyncio.run(measuring)
     except LoadError as failure:
@@ -287,7 +287,7 @@ def _status(measured: _Measured) -> int:
 
 @contextmanager
 def _interrupts_use(switch: StopSwitch) -> Iterator[None]:
-    """Let the first Ctrl-C end the run in order; a second one ends the program."""
+    """Make the first Ctrl-C end the run regularly, and a second one the program."""
 
     def interrupted(*_: object) -> None:
         if switch.is_on:
@@ -303,7 +303,7 @@ def _interrupts_use(switch: StopSwitch) -> Iterator[None]:
 
 @contextmanager
 def _short_turns() -> Iterator[None]:
-    """Let the thread that sends have the interpreter soon after the one that draws took it."""
+    """Shorten the interpreter's switch interval, so that drawing does not delay sending."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:

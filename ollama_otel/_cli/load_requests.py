@@ -1,4 +1,4 @@
-"""The plans that the arguments of `load` ask for."""
+"""Creates the plans for the arguments of `load`."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class LoadRequests:
                 arrival_times(rate, self._duration(rate))
 
     def words(self) -> Iterator[str]:
-        """Yield what is sent, as sentences."""
+        """Yield sentences about the requests."""
         arguments, recording = self._arguments, self._recording
         if has_prompts(arguments) and not all(NUMBER in prompt for prompt in self._prompts()):
             yield (
-                "The same prompts come again, and the server answers their beginning from its "
+                "The same prompts are repeated, and the server takes their beginning from its "
                 "cache: {n} in a prompt makes each of them different."
             )
         if recording is None:

@@ -1,4 +1,4 @@
-"""What `load` shows: a drawing that moves while requests are sent, then tables of results."""
+"""Output of `load`: live progress while requests are sent, then tables of results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ollama_otel.records import Phase
 __all__ = ["LoadView"]
 
 _PLAIN_INTERVAL: Final = 10.0
-"""Seconds between two lines of progress if the output is no terminal."""
+"""Seconds between two lines of progress if the output is not a terminal."""
 _PER_SECOND: Final = 4
 _BAR_WIDTH: Final = 30
 _PHASES: Final[dict[Phase, str]] = {
@@ -52,7 +52,7 @@ _STYLES: Final[dict[Verdict, str]] = {
 
 
 class LoadView:
-    """Shows a run on a console. It draws in a thread of its own, not in the one that sends."""
+    """Shows a run on a console. It draws in a separate thread, not in the one that sends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -61,7 +61,7 @@ class LoadView:
         self._next_line = 0.0
 
     def begin(self, url: str, words: Iterable[str]) -> None:
-        """Say where requests go, and which."""
+        """Print the destination of the requests, and which requests are sent."""
         self._console.print(f"Sending to {url}.", soft_wrap=True)
         for sentence in words:
             self._console.print(sentence, soft_wrap=True)
@@ -78,13 +78,13 @@ class LoadView:
         )
 
     def stage(self, rate: float | None) -> None:
-        """Take that a stage begins."""
+        """Note the start of a stage."""
         self._stage = _rate_name(rate)
         self._latest = None
         self._next_line = time.monotonic() + _PLAIN_INTERVAL
 
     def progress(self, progress: LoadProgress) -> None:
-        """Take the state of the run; called in the event loop."""
+        """Update the shown state of the run; called in the event loop."""
         self._latest = progress
         if not self._console.is_terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _PLAIN_INTERVAL
@@ -92,7 +92,7 @@ class LoadView:
             self._console.print(f"{self._stage}: {state}.", soft_wrap=True)
 
     def ended(self, result: StageResult) -> None:
-        """Say how a stage went, in one line."""
+        """Print the result of a stage in one line."""
         self._latest, self._stage = None, ""
         self._console.print(_stage_line(result), soft_wrap=True)
 
@@ -183,7 +183,7 @@ def _many_stages(stages: Sequence[StageResult], targets: Targets) -> Iterator[Te
 
 
 def _verdict_lines(stages: Sequence[StageResult]) -> Iterator[Text]:
-    """Yield what makes results worth nothing, which comes before any of them."""
+    """Yield warnings that invalidate results; they are printed first."""
     late = False
     for stage in stages:
         if stage.verdict == "valid":
@@ -339,9 +339,9 @@ def _stops(stages: Sequence[StageResult], targets: Targets) -> Iterator[Text]:
 def _knee_line(knee: Knee) -> Text:
     holds, breaks = knee.holds, knee.breaks
     if holds is None and breaks is None:
-        return Text("Nothing is known of the knee.")
+        return Text("The knee is unknown.")
     if holds is None:
-        return Text(f"The server held no rate that was tried, down to {_rate_name(breaks)}.")
+        return Text(f"The server held none of the tried rates, down to {_rate_name(breaks)}.")
     if breaks is None:
         return Text(f"The knee is above {_rate_name(holds)}: the server held all that was tried.")
     return Text(f"The knee is between {_rate_name(holds)} and {_rate_name(breaks)}.", style="bold")

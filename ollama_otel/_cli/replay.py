@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _new_models(
     plan: RerunPlan, replacements: Sequence[tuple[str | None, str]]
 ) -> str | Mapping[str, str] | None:
-    """Return the new models: a name without an old one is for all that no other one names."""
+    """Return the new models; a name without an old one is for all models not named otherwise."""
     single = {key_of(old): new for old, new in replacements if old is not None}
     default = next((new for old, new in reversed(replacements) if old is None), None)
     if default is None or not single:
@@ -208,7 +208,7 @@ def _lines_before(plan: RerunPlan, url: str, pace: str) -> Iterator[str]:
 def _lines_after(progress: RerunProgress, log: Path, out: Path) -> Iterator[str]:
     if progress.unsuited:
         yield (
-            f"Not sent {plural(progress.unsuited, 'call')} that the new model is not made for, "
+            f"Not sent {plural(progress.unsuited, 'call')} that the new model does not support, "
             "such as embeddings to a chat model: --model OLD=NEW names another model for them."
         )
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(progress.failures.items()))

@@ -1,4 +1,4 @@
-"""The command `report`: what the calls of a log show, as one HTML page."""
+"""The command `report`: writes an HTML page about the calls of a log."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ exit status:
 _SHOWN: Final = 3
 _STYLES: Final = {"worse": "red", "high": "yellow", "better": "green", "changed": "cyan"}
 _HEAD: Final = 2048
-"""Characters of a page that name its maker."""
+"""Length of the beginning of a page that contains its generator."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page and print what needs attention most."""
+    """Write the page and print the most important findings."""
     _check_prices(arguments)
     if not arguments.json:
         _check_place(arguments.output, force=arguments.force)
@@ -110,7 +110,7 @@ def _report(arguments: argparse.Namespace) -> Report:
 
 
 def _check_prices(arguments: argparse.Namespace) -> None:
-    """Refuse costs of some calls of a machine only; raises `SettingsError`."""
+    """Reject costs for only some calls of a machine; raises `SettingsError`."""
     narrowed = [name for name in ("model", "user", "tag", "server") if getattr(arguments, name)]
     if arguments.prices is not None and narrowed:
         raise SettingsError(
@@ -120,7 +120,7 @@ def _check_prices(arguments: argparse.Namespace) -> None:
 
 
 def _check_place(path: Path, *, force: bool) -> None:
-    """Refuse a file that the user may want to keep; raises `SettingsError`."""
+    """Refuse to overwrite a file that is not a report; raises `SettingsError`."""
     from ollama_otel.analysis._report.page import GENERATOR  # noqa: PLC0415
 
     if force or not path.exists():

@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     call = _find(calls, arguments.id, arguments.log)
     if arguments.body:
         return _print_body(call)
-    # A call that is found by its whole id leaves others unread.
+    # If the whole id matches, the remaining calls are not read.
     deque(calls, 0)
     return _show(call, arguments, usual_rate=rates.usual(call))
 
@@ -144,7 +144,7 @@ def _is_wanted(call: RecordedCall, arguments: argparse.Namespace) -> bool:
 def _find(calls: Iterable[RecordedCall], wanted: str, log: Path) -> RecordedCall:
     """Return the call whose id is, ends in or begins with `wanted`.
 
-    A number means the number of a call, also if the id of another one happens to begin with it.
+    A number is the number of a call, even if the id of another call begins with it.
     """
     ended: list[RecordedCall] = []
     begun: list[RecordedCall] = []

@@ -1,4 +1,4 @@
-"""Why a call was slow, in a few words, from what was recorded."""
+"""Explains in a few words why a call was slow, from its record."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ollama_otel.records import CallRecord
 __all__ = ["SLOW", "UsualRates", "is_slow", "why"]
 
 SLOW: Final = 2.0
-"""Seconds from which a call is slow, unless the user says otherwise."""
+"""Default duration, in seconds, from which a call is slow."""
 _ENOUGH: Final = 4
-"""Number of calls, the one in question included, from which a rate is a usual one."""
+"""Calls that a usual rate needs, including the call in question."""
 _WORDS: Final[dict[Phase, str]] = {
     "resilience": "limiter or retries",
     "load": "load",
@@ -41,8 +41,8 @@ def is_slow(record: CallRecord | None, limit: float) -> bool:
 def why(record: CallRecord, *, limit: float = SLOW) -> str:
     """Return the longest phase of a slow call with its cause; "" if nothing is known.
 
-    A failed call has its error instead. A call that had to load its model again has the cause of
-    that even if it was not slow.
+    For a failed call, return its error instead. A reload is explained even if the call was not
+    slow.
     """
     reason = reload_reason(record.residency)
     is_explained = record.outcome != "failed" and is_slow(record, limit)
@@ -70,7 +70,7 @@ def _cause(phase: Phase, record: CallRecord) -> str:
 
 
 class UsualRates:
-    """The decode rates of a log: what each model usually does on each server."""
+    """The usual decode rate of each model on each server, from a log."""
 
     def __init__(self) -> None:
         self._rates: defaultdict[tuple[str, str | None, int | None], list[float]]
@@ -84,7 +84,7 @@ class UsualRates:
             yield call
 
     def usual(self, call: RecordedCall) -> float | None:
-        """Return the median rate of the calls of the same model and server; None of few calls."""
+        """Return the median rate of the calls of the same model and server; None with few calls."""
         rates = self._rates[_model_of(call)]
         return median(rates) if len(rates) >= _ENOUGH else None
 

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check_written(path: Path) -> None:
-    """Raise `ReplayLogError` if nobody writes to it: a compressed log, or cassettes."""
+    """Raise `ReplayLogError` for a compressed log or cassettes, which are not written any more."""
     if path.suffix == ".gz":
         found = "a compressed one"
     elif _holds_only_cassettes(path):
@@ -77,7 +77,7 @@ def _holds_only_cassettes(path: Path) -> bool:
     try:
         return all(map(is_cassette, log_files(path)))
     except (ReplayLogError, OSError):
-        # Nothing is there yet, or it is renamed just now.
+        # The file does not exist yet, or is being renamed.
         return False
 
 

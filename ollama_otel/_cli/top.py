@@ -1,4 +1,4 @@
-"""The command `top`: shows what calls and servers do now, in the terminal or as JSON."""
+"""The command `top`: shows the current state of calls and servers, in the terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from ollama_otel.settings import Settings
 __all__ = ["add_arguments", "run"]
 
 _DESCRIPTION = """\
-Shows what calls and servers do now: calls in flight, rates, waits for slots, models and their
-memory, recent calls, and what looks wrong. Reads the log that an app writes (LOG), the memory
-of a server (--host) and the scrape endpoint of an app (--scrape), any of them together.
-Without arguments: the log of OLLAMA_OTEL_REPLAY_LOG, if it is set, and the server of OLLAMA_HOST.
+Shows the current state of calls and servers: calls in flight, rates, waits for slots, models and
+their memory, recent calls, and what looks wrong. Reads the log that an app writes (LOG), the memory
+of a server (--host) and the scrape endpoint of an app (--scrape), any of them together. Without
+arguments: the log of OLLAMA_OTEL_REPLAY_LOG, if it is set, and the server of OLLAMA_HOST.
 """
 _CALLS_IN_JSON: Final = 100
 

@@ -62,10 +62,10 @@ Models
 
 
 class News(Protocol):
-    """Where the state gets its readings from."""
+    """Feeds the state with readings."""
 
     def into(self, state: State) -> None:
-        """Feed a state with all that is new; never waits."""
+        """Feed a state with all new readings; never waits."""
         ...
 
 
@@ -145,7 +145,7 @@ class TopApp(App[None]):
         Binding("v", "verdicts", show=False),
         Binding("p", "pause", show=False),
         Binding("question_mark", "help", show=False),
-        # Before the field of the filter gets them, so that keys typed ahead do not go into it.
+        # Before the filter's input field gets them, so that keys typed ahead are not inserted.
         Binding("enter", "enter", show=False, priority=True),
         Binding("escape", "leave", show=False, priority=True),
         *(
@@ -177,13 +177,13 @@ class TopApp(App[None]):
         yield Input(placeholder="filter: words that a call must have", disabled=True)
 
     def on_mount(self) -> None:
-        # The terminal's own colours: they fit its background, whichever it has.
+        # The terminal's own colours, which fit its background.
         self.theme = "ansi-dark"
         self.look()
         self.set_interval(self._interval, self.look)
 
     def look(self) -> None:
-        """Take what is new, and draw it unless the screen is paused."""
+        """Read new data, and redraw unless the screen is paused."""
         self._news.into(self._state)
         if not self._choice.is_paused:
             self._view = self._state.view(self._clock())
@@ -219,7 +219,7 @@ class TopApp(App[None]):
     def action_move(self, lines: int) -> None:
         calls = calls_of(self._view, self._choice)
         call = call_at(calls, self._choice, by=lines)
-        # On the first line the cursor stays there, whichever call comes.
+        # On the first line, the cursor stays on that line when new calls arrive.
         self._choose(call=None if call is None or call is calls[0] else call.id)
 
     def action_enter(self) -> None:
@@ -246,7 +246,7 @@ class TopApp(App[None]):
 
     @property
     def _is_elsewhere(self) -> bool:
-        """Whether a page is open, or the field of the filter."""
+        """Whether a page or the filter's input field is open."""
         return len(self.screen_stack) > 1 or not self.query_one(Input).disabled
 
     def action_leave(self) -> None:

@@ -26,7 +26,7 @@ UNKNOWN: Final = "-"
 _ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _WIDEST: Final = 40
-"""Columns of the screen that a text is given at most."""
+"""Most columns of the screen for a text."""
 _STEP: Final = 1000.0
 
 
@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
     title: str
     width: int
-    """Columns of the screen; 0 takes what the others leave."""
+    """Columns of the screen; 0 takes the remaining width."""
     is_right: bool = True
 
 

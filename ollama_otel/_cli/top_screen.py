@@ -1,4 +1,4 @@
-"""The screen of `top` as lines of text: a pure function of a view and of what the user chose."""
+"""The screen of `top` as lines of text: a pure function of a view and the user's choices."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _URGENT: Final[frozenset[VerdictKind]] = frozenset({"errors_in_a_row"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What the user chose to see."""
+    """The user's choices."""
 
     sort: str = "TIME"
     descending: bool = True
     words: str = ""
     """The filter: a call is shown if it has all of them."""
     call: str | None = None
-    """The call under the cursor; None: the first one, whichever it is."""
+    """The call under the cursor; None: the first line."""
     is_paused: bool = False
 
 
@@ -173,7 +173,7 @@ _MODEL_COLUMNS: Final = (
     Column("DECODE", 7),
 )
 _LOADS: Final = Column("LOADS", 5)
-"""Of a wide screen only: a model that is loaded again and again is a verdict."""
+"""On a wide screen only, as repeated loads are shown by a verdict too."""
 
 
 def _models(view: View, width: int, *, most: int) -> list[Text]:

@@ -1,1 +1,1 @@
-"""Enrichers: each adds a section of facts to a record that the protocol does not carry."""
+"""Enrichers: each adds a section of facts that the protocol does not carry to a record."""

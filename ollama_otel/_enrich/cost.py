@@ -1,4 +1,4 @@
-"""Estimates what a call costs, from the prices of a file and the calls of this process."""
+"""Estimates the cost of calls, from a price file and the calls of this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["CostEnricher"]
 _log = logger()
 
 _MOST_UNKNOWN: Final = 100
-"""Servers without a price that are reported."""
+"""Most servers without a price that are reported."""
 
 Enrichment = Callable[[CallRecord], CallCost | None]
 
@@ -36,7 +36,7 @@ class CostEnricher:
         _process.at_fork(after_in_child=self._reset_after_fork)
 
     def begin(self, start: CallStart) -> Enrichment | None:
-        """Let the call take part in sharing its machine's time, until the returned function."""
+        """Count the call among those that share its machine, until the returned function runs."""
         if not start.endpoint.moves_model:
             return None
         server = f"{start.server_address}:{start.server_port}"
@@ -76,7 +76,7 @@ class CostEnricher:
 
 
 class _Machine:
-    """A machine, its prices by the time from which they hold, and what its calls share."""
+    """A machine, its prices by start time, and the clock that its calls share."""
 
     def __init__(self, machine: Machine) -> None:
         self.servers = machine.servers
@@ -89,9 +89,9 @@ class _Machine:
 
 
 class _SharedTime:
-    """A clock of one machine that n calls at once share: for each of them it runs n times slower.
+    """The clock of one machine, which runs n times slower while n calls share it.
 
-    The differences that all calls see add up to the time with at least one call.
+    The differences of all calls add up to the time with at least one call.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class _SharedTime:
 
 
 def _is_computed(record: CallRecord) -> bool:
-    """Whether the machine of the call's server computed it."""
+    """Whether the machine of the call's server computed the call."""
     served = record.resilience
     is_elsewhere = served.server_address is not None or record.response.remote_model is not None
     is_replayed = record.outcome == "completed" and not record.is_from_network

@@ -67,7 +67,7 @@ class ResidencyEnricher:
         self._watcher(url, record)
 
     def _watcher(self, url: str, record: CallRecord) -> Watcher | None:
-        """Watch a server from its first call on, unless that call used no network: a mock."""
+        """Watch a server from its first call on, unless the call used a mock."""
         if not (record.is_from_network or record.start.is_for_network):
             return None
         watcher = self._watchers.watcher(url)
@@ -85,7 +85,7 @@ class ResidencyEnricher:
     ) -> ModelResidency | None:
         done = record.resilience
         if done.server_address is not None or done.model is not None:
-            # A fallback answered: that says nothing of this server and this model.
+            # A fallback answered, which says nothing about this server and this model.
             if watcher is not None:
                 watcher.call_ended(_ended(call, _without_answer(record)))
             return None
@@ -99,10 +99,10 @@ class ResidencyEnricher:
 
 
 def _note_reach(watcher: Watcher, record: CallRecord) -> None:
-    """Tell the watcher what a call shows about whether its server can be reached."""
+    """Report to the watcher whether a call reached its server."""
     now = time.perf_counter()
     if record.is_from_network and _is_answer(record):
-        # A body that did not come to its end proves only that it began.
+        # An incomplete body proves only that the response began.
         is_whole = record.outcome == "completed" or record.ending in _SAID_BY_SERVER
         began = now - record.duration + (record.time_to_first_chunk or 0.0)
         watcher.answered(now if is_whole else began)

@@ -1,7 +1,7 @@
-"""Finds calls whose prompt the server cut without saying so, and adds what was lost.
+"""Detects calls whose prompt the server silently cut, and adds the loss to the record.
 
-The prompt is counted on a thread of its own while the server answers. So the finding is nearly
-always there when the call ends; if not, the call is `suspected`, and the finding is reported later.
+The prompt is counted in a separate thread while the server answers, so the finding is nearly always
+known when the call ends. If not, the call is `suspected`, and the finding is reported later.
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ _MAX_PROMPT: Final = 8 * 1024 * 1024
 """Bytes of a request above which it is not counted."""
 _MOST_WARNINGS: Final = 256
 _WILL_NOT_FIT: Final = (
-    "a prompt to %s has %s tokens and does not fit into its context of %s: the server will cut it "
-    "without saying so; set the option num_ctx to %s or more, or shorten the prompt (said once "
-    "for each model)"
+    "a prompt to %s has %s tokens and does not fit into its context of %s: the server will cut "
+    "it silently; set the option num_ctx to %s or more, or shorten the prompt (logged once for "
+    "each model)"
 )
 _CUT: Final = (
-    "the server cut %s to %s without saying so: about %s of %s tokens were lost, as the context "
-    "is %s; set the option num_ctx to %s or more, shorten the prompt, or send truncate=false to "
-    "get an error instead (said once for each model)"
+    "the server silently cut %s to %s: about %s of %s tokens were lost, as the context is %s; set "
+    "the option num_ctx to %s or more, shorten the prompt, or send truncate=false to get an error "
+    "instead (logged once for each model)"
 )
 _SHIFTED: Final = (
     "an answer of %s did not fit into its context of %s: the server dropped the beginning of the "
     "context while it generated; set the option num_ctx higher, or num_predict to limit the "
-    "answer (said once for each model)"
+    "answer (logged once for each model)"
 )
 _ENGINE_STEP: Final = 256
 """The engine rounds its context up to a multiple of it (llama.cpp, build 10488)."""
 
 
 class Reporter(Protocol):
-    """Reports what was found, once for each call; on any thread."""
+    """Reports a finding, once for each call; on any thread."""
 
     def __call__(self, start: CallStart, found: Truncation) -> None:
         """Report what the server left out of a call."""
 
 
 class Counting(Struct, frozen=True, kw_only=True):
-    """What counts prompts."""
+    """The parts that count prompts."""
 
     directory: Directory
     worker: Worker
     ask: Callable[[str, Question], Answer]
-    """Asks the server at a URL; None if it does not answer."""
+    """Sends a request to the server at a URL; None if it does not answer."""
     is_before: bool = False
-    """Whether a prompt is counted before it is sent, if the vocabulary is there already."""
+    """Whether a prompt is counted before it is sent, if the vocabulary is loaded already."""
 
 
 class _Job(Struct):
@@ -82,7 +82,7 @@ class TruncationEnricher:
     """Adds `CallRecord.truncation`."""
 
     def __init__(self, report: Reporter, counting: Counting | None = None) -> None:
-        """Without `counting` there are suspicions, and what the response's own numbers show."""
+        """Without `counting` it finds suspicions, and what the response's numbers prove."""
         self._report = report
         self._counting = counting
         self._warned: set[tuple[str, str, str]] = set()
@@ -137,7 +137,7 @@ class TruncationEnricher:
     # --- the end of the call --------------------------------------------------------------
 
     def _screen(self, record: CallRecord, model: ModelTokens | None = None) -> Truncation | None:
-        """Return what the facts of the call alone show."""
+        """Return the finding from the facts of the call alone."""
         if not _can_be_judged(record):
             return None
         limits = _limits(record, model)
@@ -160,7 +160,7 @@ class TruncationEnricher:
         limits = _limits(record, job.model)
         if limits.contexts or not _has_lost(job, record):
             return self._judged(counting, job, record, limits)
-        # Without the context nothing is certain; the server knows it.
+        # The context is needed for certainty, so it is requested from the server.
         self._put_off(counting, job, record)
         return Truncation(certainty="suspected")
 
@@ -180,7 +180,7 @@ class TruncationEnricher:
     def _judged(
         self, counting: Counting, job: _Job, record: CallRecord, limits: Limits
     ) -> Truncation | None:
-        """Return what was left out, and report it; learn from a call that lost nothing."""
+        """Return and report what was left out; learn from a call that lost nothing."""
         evaluated, model = record.response.input_tokens or 0, job.model
         cut = None
         if model is not None and job.counted is not None:
@@ -222,12 +222,12 @@ class TruncationEnricher:
 
 
 def _is_worth_it(model: ModelTokens, start: CallStart, size: int) -> bool:
-    """Whether a request may have been cut, or is one to learn from; `size` in bytes."""
+    """Whether a request may have been cut, or is useful for learning; `size` in bytes."""
     contexts = tuple(_contexts(start, None, model))
     context = min(contexts) if contexts else model.context
     if model.facts.vocabulary is None:
         return model.wants(_kind_of(start))
-    # No token is shorter than a byte, but what the model file adds is not in the request.
+    # A token has at least one byte, but the model file may add text to the request.
     return context is None or size + model.added >= context or model.wants(_kind_of(start))
 
 
@@ -266,7 +266,7 @@ def _has_lost(job: _Job, record: CallRecord) -> bool:
 
 
 def _asked_context(counting: Counting, start: CallStart) -> int | None:
-    """Return the context of the model in memory, as the server says now."""
+    """Return the context length of the loaded model, from the server."""
     answer = counting.ask(str(start.base_url), Question(method="GET", path=LOADED_PATH))
     wanted = key_of(str(start.request.model))
     for model in read_models(answer, now=time.time()) or ():
@@ -276,7 +276,7 @@ def _asked_context(counting: Counting, start: CallStart) -> int | None:
 
 
 def _can_be_judged(record: CallRecord) -> bool:
-    """Whether the call ended well, and the requested model of the requested server answered."""
+    """Whether the call completed, and the requested model of the requested server answered."""
     done = record.resilience
     is_elsewhere = done.server_address is not None or done.model is not None
     return record.outcome == "completed" and not is_elsewhere
@@ -286,7 +286,7 @@ def _can_be_judged(record: CallRecord) -> bool:
 
 
 def _contexts(start: CallStart, seen: int | None, model: ModelTokens | None) -> Iterator[int]:
-    """Yield the contexts that a call may have had, tokens; `seen` is that of the loaded model."""
+    """Yield the possible context lengths of a call, tokens; `seen` is that of the loaded model."""
     requested = _requested(start)
     facts = None if model is None else model.facts
     longest = None if facts is None else facts.longest_context
@@ -295,7 +295,7 @@ def _contexts(start: CallStart, seen: int | None, model: ModelTokens | None) -> 
     if most is not None and most > 0:
         most = most if longest is None else min(most, longest)
         yield most
-    # The model file may have changed since it was read; a request's option holds, or less.
+    # The model file may have changed since it was read; an option in the request is an upper bound.
     if seen is not None and (requested is None or most is None or seen < most):
         yield seen
 
@@ -342,7 +342,7 @@ def _shift(record: CallRecord, limits: Limits) -> Truncation | None:
         return None
     context = max(limits.contexts)
     if read > context:
-        # No prompt is longer than its context: some servers raise what a request asks for.
+        # A prompt cannot be longer than its context; some servers raise the requested context.
         return None
     engine = context + -context % _ENGINE_STEP
     if read + written <= engine:

@@ -1,4 +1,4 @@
-"""The interface of tracing for the runs of agents, and the frozen values that it gets."""
+"""The tracing interface for agent runs, and its frozen values."""
 
 from __future__ import annotations
 
@@ -45,13 +45,12 @@ RunEnding = Literal[
 `answered`: the model answered. `deferred`: a tool call waits for its result from elsewhere.
 `max_rounds`, `max_tool_calls`: a limit was reached.
 `unknown_tool`, `invalid_arguments`, `tool_failed`, `tool_timed_out`: a tool call ended like that,
-and the agent is to raise such ends.
-`leaked_tool_call`: the text of the answer is a tool call that the server did not recognize.
-`empty_answer`: neither text nor tool calls. `cut_answer`: `num_predict` or the context was used up.
-`incomplete_answer`: the response ended without its final message.
-`call_failed`: a call of the model failed. `hook_failed`: `before_tool` raised.
-`cancelled`: the caller's task or program was stopped, or the telemetry was shut down.
-`abandoned`: the caller closed the stream early.
+and the agent is configured to raise. `leaked_tool_call`: the text of the answer is a tool call that
+the server did not recognize. `empty_answer`: neither text nor tool calls. `cut_answer`:
+`num_predict` or the context was used up. `incomplete_answer`: the response ended without its final
+message. `call_failed`: a call of the model failed. `hook_failed`: `before_tool` raised.
+`cancelled`: the caller's task or program was stopped, or the telemetry was shut down. `abandoned`:
+the caller closed the stream early.
 """
 
 ToolOutcome = Literal[
@@ -92,11 +91,11 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     start: RunStart
     ending: RunEnding
     is_failure: bool
-    """Whether an exception that is an error goes to the caller."""
+    """Whether the caller gets an exception that is an error."""
     rounds: int = 0
-    """Calls of the model, failed ones included."""
+    """Number of calls of the model, including failed ones."""
     tool_calls: int = 0
-    """Tool calls that the model asked for, those included that were not made."""
+    """Number of requested tool calls, including those that were not made."""
     input_tokens: int | None = None
     """Sum over the calls of the model; None if the server did not report it for each of them."""
     output_tokens: int | None = None
@@ -112,9 +111,9 @@ class ToolCallStart(Struct, frozen=True, kw_only=True):
 
     call: ToolCall
     is_known: bool
-    """Whether the agent has a tool of that name; otherwise the name is a model's text."""
+    """Whether the agent has a tool of that name; otherwise the model invented the name."""
     description: str | None = None
-    """Of the tool, as the model gets it."""
+    """Description of the tool, as the model gets it."""
     started_at: int = 0
     """Nanoseconds since the epoch."""
 
@@ -125,15 +124,15 @@ class ToolCallRecord(Struct, frozen=True, kw_only=True):
     start: ToolCallStart
     outcome: ToolOutcome
     text: str = ""
-    """What the model is told: the result, or what went wrong."""
+    """The text that the model gets: the result, or an error message."""
     error: BaseException | None = None
-    """What the tool raised."""
+    """The exception that the tool raised."""
     duration: float
-    """Seconds, with the time that `before_tool` and a free place took."""
+    """Seconds, including the wait for `before_tool` and for a free worker."""
 
 
 class ToolTrace:
-    """Traces one tool call; this one does nothing."""
+    """Traces one tool call; this base class does nothing."""
 
     def current(self) -> AbstractContextManager[object]:
         """Return a block in which the span of the tool call is current."""
@@ -144,7 +143,7 @@ class ToolTrace:
 
 
 class RunTrace:
-    """Traces one run; this one does nothing."""
+    """Traces one run; this base class does nothing."""
 
     def current(self) -> AbstractContextManager[object]:
         """Return a block in which the span of the run is current."""
@@ -159,7 +158,7 @@ class RunTrace:
 
 
 class AgentTracing:
-    """Makes spans and metrics of runs; this one makes none."""
+    """Creates spans and metrics of runs; this base class creates none."""
 
     def begin(self, start: RunStart) -> RunTrace:  # noqa: ARG002 - for subclasses
         """Start to trace a run that begins."""

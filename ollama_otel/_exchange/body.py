@@ -30,11 +30,11 @@ _LONGEST_PART: Final = 8 * 1024 * 1024
 
 
 class Inlets(NamedTuple):
-    """What a shell calls for every piece of a body.
+    """The functions that a shell calls for every piece of a body.
 
-    Before it asks for a piece: `pulled(clock())`. When the piece has come: `arrived(clock())`,
-    `took(piece)`, and `settle()` if there are `PIECES_AT_ONCE` pieces or more. These are apart and
-    not one function, as a call for each piece costs a fiftieth of what a chunk costs.
+    Before it requests a piece: `pulled(clock())`. When the piece has come: `arrived(clock())`,
+    `took(piece)`, and `settle()` if there are `PIECES_AT_ONCE` pieces or more. These are separate
+    functions, as one more Python call per piece would cost a fiftieth of a chunk.
     """
 
     clock: Callable[[], float]
@@ -92,9 +92,9 @@ class BodyReader:
         self._keeps_content = keeps_content
         self._listeners = listeners
         self.is_unreadable = False
-        """Whether the body's encoding, its size or a fault of ours prevents reading it."""
+        """Whether its encoding, its size or a fault of ours makes the body unreadable."""
         self.contradicts_encoding = False
-        """Whether the body is not in the encoding that its header names."""
+        """Whether the body violates the encoding in its header."""
         self._decoder: Decoder | None = None
         try:
             self._decoder = decoder_for(content_encoding) if content_encoding else None
@@ -102,7 +102,7 @@ class BodyReader:
             self.is_unreadable = True
 
     def inlets(self) -> Inlets:
-        """Return what a shell calls for every piece."""
+        """Return the functions that a shell calls for every piece."""
         return Inlets(
             self.clock,
             self._pulls.append,
@@ -134,8 +134,8 @@ class BodyReader:
     def seize(self, timeout: float) -> bool:
         """Take over from the thread that receives the body: later pieces are ignored.
 
-        False if that thread is processing pieces for longer than `timeout` seconds: a signal
-        handler may have stopped it there.
+        False if that thread does not finish processing within `timeout` seconds: a signal handler
+        may have interrupted it there.
         """
         if not self._lock.acquire(timeout=timeout):
             return False
@@ -178,7 +178,7 @@ class BodyReader:
         return [b"".join(pieces)] if self._latest_size <= _LONGEST_PART else pieces
 
     def _parts(self, data: bytes) -> Iterable[bytes]:
-        """Undo the content encoding, part by part; no parts after reading has failed once."""
+        """Undo the content encoding, part by part; yields nothing after reading has failed once."""
         if self.is_unreadable:
             return ()
         if self._decoder is not None:
@@ -219,7 +219,7 @@ class BodyReader:
 
     @property
     def is_refused(self) -> bool:
-        """Whether a caller that closed the body early had to: it got what violates the dialect."""
+        """Whether the caller had to close the body early, as the body violates the dialect."""
         return self.contradicts_encoding
 
     def timings(self, began: float, now: float) -> dict[str, Any]:  # noqa: ARG002 - for streams

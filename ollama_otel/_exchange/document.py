@@ -99,7 +99,7 @@ class Document(BodyReader):
         self._pass_over(data[room:])
 
     def _pass_over(self, data: bytes) -> None:
-        """Take what there is no room for."""
+        """Count a piece that exceeds the kept size."""
         if not self._has_facts:
             self._kept.clear()
         elif self._endpoint.response == "embedding":
@@ -149,7 +149,7 @@ class Document(BodyReader):
         return facts
 
     def _is_costly(self) -> bool:
-        # Vectors are not parsed; what is around them is.
+        # Everything is parsed except the vectors.
         is_vectors = self._endpoint.response == "embedding"
         return is_costly(self.start, VALUES_BESIDE_VECTORS if is_vectors else VALUES)
 

@@ -167,7 +167,7 @@ class Exchange:
         dialect = dialect_of(endpoint)
         keeps_content = instrumentation.keeps_content and _can_be_kept(content)
         if body is None and content:
-            # Captured content includes media, by hash.
+            # Captured content has the hashes of media, so the request is parsed with its media.
             body = parse_object(content) if keeps_content else dialect.parse_request(content)
         conversation = None
         if keeps_content and body is not None:
@@ -209,7 +209,7 @@ class Exchange:
             guard.caught("adding an event to a span", fault)
 
     def add_section(self, section: Callable[[CallRecord], Section | None]) -> None:
-        """Ask for a section when the call ends, before those of the enrichers: they may need it."""
+        """Add a section when the call ends, before the enrichers run, as they may need it."""
         self._enrichments.insert(0, section)
 
     def head(
@@ -240,19 +240,19 @@ class Exchange:
         return _Receiving(self)
 
     def close(self) -> None:
-        """The caller closed the body, before or after its end."""
+        """Note that the caller closed the body, before or after its end."""
         self._finish(None, is_whole=False)
 
     def exhausted(self) -> None:
-        """The body ended cleanly."""
+        """Note that the body ended cleanly."""
         self._finish(None, is_whole=True)
 
     def interrupted(self, cause: BaseException) -> None:
-        """An exception goes to the caller; closing a generator or coroutine is not a failure."""
+        """Note an exception for the caller; closing a generator or coroutine is not a failure."""
         self._finish(None if isinstance(cause, GeneratorExit) else cause, is_whole=False)
 
     def shut_down(self) -> None:
-        """The telemetry of the process ends while the call is open; from any thread."""
+        """End the call because the telemetry of the process ends; callable from any thread."""
         self._finish(None, is_whole=False, is_shutdown=True)
 
     # --- rounds of auth -------------------------------------------------------------------
@@ -265,7 +265,7 @@ class Exchange:
         self._is_held = True
 
     def release(self) -> None:
-        """The response goes to the caller, so its record is that of the call."""
+        """Hand over the record: the response goes to the caller."""
         self._is_held = False
         record = self._held_record
         if record is not None and open_calls.take(self):
@@ -275,7 +275,7 @@ class Exchange:
                 open_calls.has_ended(self)
 
     def answered_by_auth(self) -> None:
-        """The client answers the response with another request: the call goes on there."""
+        """Note that the client answers the response with another request of the same call."""
         if (record := self._held_record) is not None:
             self._held_record = replace(
                 record,
@@ -300,7 +300,7 @@ class Exchange:
             return
         try:
             if is_shutdown and self._reader is not None and not self._reader.seize(_PATIENCE):
-                # What it has read so far is in between two states.
+                # The reader was interrupted, so its state may be inconsistent.
                 self._reader = None
             record = self._record(cause, is_whole=is_whole, is_shutdown=is_shutdown)
             self._reader = None
@@ -316,13 +316,13 @@ class Exchange:
             open_calls.has_ended(self)
 
     def _hand_over(self, record: CallRecord) -> None:
-        # An interrupt may come anywhere in it; the span has to end all the same.
+        # An interrupt may come at any point; the span has to end anyway.
         try:
             record = self._enriched(record)
             self._observed(record)
         finally:
             self._followers, self._enrichments = [], []
-            # In place: a head that comes after the end passes this list to a reader.
+            # Cleared in place, as a head that comes after the end passes this list to a reader.
             self._listeners.clear()
             try:
                 self.trace.end(record)
@@ -446,7 +446,7 @@ def body_reader(
 
 
 class _Sending:
-    """In this block the call's span is current, and an exception ends the call."""
+    """Block in which the call's span is current; an exception ends the call."""
 
     __slots__ = ("_exchange",)
 
@@ -468,7 +468,7 @@ class _Sending:
 
 
 class _Receiving:
-    """In this block the body is iterated; it reports a clean end, an early one or an exception."""
+    """Block in which the body is iterated; it reports a clean end, an early end or an exception."""
 
     __slots__ = ("_exchange",)
 
@@ -500,12 +500,12 @@ _IGNORED = Inlets(lambda: 0.0, _ignore, _ignore, _ignore, [], lambda: None)
 
 
 class EndedExchange:
-    """Stands for an exchange that has ended, so that nothing of the call is kept with its body."""
+    """Placeholder for an ended exchange, so that the body does not keep data of the call alive."""
 
     __slots__ = ()
 
     def receiving(self) -> AbstractContextManager[Inlets]:
-        """Return a block as that of `Exchange.receiving`; it reports nothing."""
+        """Return a block like that of `Exchange.receiving`, which reports nothing."""
         return nullcontext(_IGNORED)
 
     def close(self) -> None:

@@ -35,9 +35,9 @@ class CallFollower:
     def pieces(self, pieces: Sequence[bytes], arrivals: Sequence[float]) -> None:
         """Take pieces of the body as received, and the clock's reading at each, in seconds.
 
-        It gets many pieces at once, to keep the cost low. The lists are reused: copy what you
-        keep. The last pieces come before `end`; the record's `sent_at` is of the same clock. It
-        is called only if a class overrides it.
+        It gets many pieces per call, to keep the cost low. The lists are reused: copy what you
+        keep. The last pieces come before `end`; the record's `sent_at` is of the same clock. It is
+        called only if a class overrides it.
         """
 
     def end(self, record: CallRecord) -> None:
@@ -53,7 +53,7 @@ class Observer(Protocol):
 
 
 class Backlog(NamedTuple):
-    """What a log has not stored yet."""
+    """Data that a log has not stored yet."""
 
     pending_lines: int = 0
     """Lines that wait to be written."""
@@ -65,7 +65,7 @@ class LoggingObserver:
     """An observer that stores calls."""
 
     keeps_request = False
-    """Whether it needs the request's bytes, in `CallStart.content`."""
+    """Whether the observer needs the request's bytes, in `CallStart.content`."""
 
     def begin(self, start: CallStart) -> CallFollower | None:
         """Return a follower for this call, or None to ignore it; a subclass implements it."""
@@ -76,12 +76,12 @@ class LoggingObserver:
         return dict
 
     def backlog(self) -> Callable[[], Backlog]:
-        """Return a function that says what waits to be stored; as for `losses`."""
+        """Return a function that returns the backlog; it must not refer to the observer."""
         return Backlog
 
 
 class CallTrace:
-    """Traces one call; this one does nothing."""
+    """Traces one call; this base class does nothing."""
 
     __slots__ = ()
 
@@ -95,7 +95,7 @@ class CallTrace:
     def enter(self) -> None:
         """Make the call's span current.
 
-        A thread that ends open calls may do so while the thread of the call has entered as well.
+        A thread that ends open calls may enter while the thread of the call has entered as well.
         """
 
     def exit(self) -> None:
@@ -109,7 +109,7 @@ class CallTrace:
 
 
 class Tracing:
-    """Makes a span for each call, and owns the current context; this one makes none."""
+    """Creates a span for each call, and owns the current context; this base class creates none."""
 
     def begin(self, start: CallStart) -> CallTrace:  # noqa: ARG002 - for subclasses
         """Start to trace a call that is about to be sent."""
@@ -136,7 +136,7 @@ class Enricher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrumentation:
-    """Everything that happens to recorded calls: tracing, enrichers, observers and clocks."""
+    """Everything that is applied to recorded calls: tracing, enrichers, observers and clocks."""
 
     tracing: Tracing = Tracing()  # noqa: RUF009 - it has no state
     """Makes the spans of calls."""

@@ -1,6 +1,6 @@
-"""What has not ended in this process, so that its end can end it.
+"""The open calls of this process, so that shutdown and exit can end them.
 
-That is calls, and what several calls belong to: operations and runs of agents.
+Also operations and runs of agents, which span several calls.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ollama_otel._display import logger
 __all__ = ["OpenCall", "add", "end_all", "ending_all", "has_ended", "holds", "is_closed", "take"]
 
 _AT_EXIT: Final = 3.0
-"""Seconds that the exit of the process takes for it."""
+"""Seconds that the exit of the process may spend on ending calls."""
 _LOOK_AGAIN: Final = 0.005
-"""Seconds between two looks at calls that other threads are ending."""
+"""Polling interval, in seconds, for calls that other threads are ending."""
 
 _log = logger()
 
 
 class OpenCall(Protocol):
-    """What can be open; each is equal to itself only."""
+    """An open call, operation or run; compared by identity."""
 
     def shut_down(self) -> None:
-        """End as cancelled, and take itself out; from any thread."""
+        """End as cancelled, and unregister; callable from any thread."""
         ...
 
 
@@ -40,22 +40,22 @@ _ending: set[tuple[int, OpenCall]] = set()
 """Threads, by `get_ident`, and the calls whose records they hand to the observers."""
 _is_hooked = False
 _closed_by = 0
-"""How many shutdowns are under way."""
+"""Number of shutdowns in progress."""
 
 
 def add(call: OpenCall) -> None:
-    """Take in a call that begins."""
+    """Register a call that begins."""
     if not _is_hooked:
         _hook()
     _open.add(call)
 
 
 def take(call: OpenCall) -> bool:
-    """Take out a call that ends; True for the first of all threads that try.
+    """Unregister a call that ends; True for the first thread that tries.
 
     That thread has to call `has_ended` when all observers have the record.
     """
-    # Most calls try more than once, and an exception costs more than this look.
+    # Most calls try more than once, and an exception costs more than this check.
     if call not in _open:
         return False
     # First, so that the call is in one of the sets at any time.
@@ -69,7 +69,7 @@ def take(call: OpenCall) -> bool:
 
 
 def has_ended(call: OpenCall) -> None:
-    """Note that the observers have the record of the call that this thread took, or never will."""
+    """Note that the observers have the record of the call that this thread unregistered."""
     _ending.discard((get_ident(), call))
 
 
@@ -78,11 +78,11 @@ def holds(call: OpenCall) -> bool:
 
 
 def end_all(timeout: float = _AT_EXIT) -> bool:
-    """End what is open, for all observers at once; later ends of these calls do not count.
+    """End all open calls, for all observers; later ends of these calls do not count.
 
     It waits for the calls that other threads are ending, as the caller shuts the observers down
-    next. After `timeout` seconds it begins no end and waits for none, as observers may be slow; it
-    then returns False.
+    next. After `timeout` seconds it returns False without ending the rest, as observers may be
+    slow.
     """
     until = time.monotonic() + timeout
     calls = _open.copy()
@@ -99,7 +99,7 @@ def end_all(timeout: float = _AT_EXIT) -> bool:
 
 
 def _of_others() -> set[tuple[int, OpenCall]]:
-    """What other threads are ending; this one may have been interrupted while it ended a call."""
+    """Calls that other threads are ending; this thread may be ending one itself."""
     return {each for each in _ending.copy() if each[0] != get_ident()}
 
 
@@ -117,10 +117,9 @@ def _end_at_exit() -> None:
 
 @contextmanager
 def ending_all(timeout: float) -> Iterator[bool]:
-    """End what is open, as `end_all`; calls that begin in this block are not recorded.
+    """End all open calls, like `end_all`; calls that begin in this block are not recorded.
 
-    Of the observers that the block shuts down some would get the end of such a call, and others
-    would not.
+    The block shuts observers down, so only some of them would get the end of such a call.
     """
     global _closed_by  # noqa: PLW0603 - one for the process
     _closed_by += 1
@@ -144,7 +143,7 @@ def _hook() -> None:
 
 
 def _leave_to_parent() -> None:
-    """Forget the calls of the parent: it ends them itself, under the same span ids."""
+    """Forget the calls of the parent process, which ends them itself, with the same span ids."""
     global _is_hooked, _closed_by
     _is_hooked, _closed_by = False, 0
     _open.clear()

@@ -1,6 +1,6 @@
-"""Keeps content out of what a server reports: a value of the wire may hold anything.
+"""Keeps content out of facts that a server reports, as its values may hold any text.
 
-A value is one of a closed list, has the shape of what it names, or is left out.
+A value is one of a closed list, has the expected form, or is left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REMOTE: Final = re.compile(
 def without_content(
     facts: ResponseFacts, request: RequestFacts, error: str | None
 ) -> ResponseFacts:
-    """Return a server's facts without content; `error` is what is known of its error."""
+    """Return a server's facts without content; `error` is the known part of its error message."""
     changes: dict[str, Any] = {}
     if facts.done_reason is not None and facts.done_reason not in _DONE_REASONS:
         changes["done_reason"] = names.OTHER

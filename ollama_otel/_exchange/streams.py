@@ -17,7 +17,7 @@ from ollama_otel.records import Message, Progress, ResponseFacts
 __all__ = ["CompletionStream", "ProgressStream"]
 
 _MAX_MESSAGE = 8 * 1024 * 1024
-"""Bytes of an unfinished message that are held; no server sends a longer one."""
+"""Most bytes held of an unfinished message; servers do not send longer ones."""
 _MAX_CAPTURED = 1024 * 1024
 """Bytes of a stream that are kept while content is captured."""
 _MAX_TOOL_SIZE = 1024 * 1024
@@ -70,11 +70,11 @@ class Stream(BodyReader):
 
     @property
     def _wants_times(self) -> bool:
-        """Whether each piece has to be processed with its own time."""
+        """Whether each piece has to be processed separately, with its own time."""
         raise NotImplementedError
 
     def _is_silent(self) -> bool:
-        """Whether nothing whose time matters is in the pieces put aside."""
+        """Whether the collected pieces contain no event whose time is recorded."""
         return False
 
     def _take(self, data: bytes, now: float) -> None:
@@ -89,7 +89,7 @@ class Stream(BodyReader):
         """Return count and times of the messages; empty if there were none."""
         if not self._chunk_count:
             return {}
-        # A pull without a piece is a wait for the server that the end interrupted.
+        # A pull without a piece is a wait for the server that was interrupted by the end.
         until = self._pulls[-1] if self._pulls else now
         return {
             # Messages after reading has failed are not counted.
@@ -137,7 +137,7 @@ class CompletionStream(Stream):
         """The last data with messages: enough for the facts at the end of the stream."""
         self._tool_payloads: list[bytes] = []
         self._tool_room = _MAX_TOOL_SIZE
-        """Bytes of messages with tool calls that may still be kept; negative: one was not."""
+        """Remaining bytes for messages with tool calls; negative if one was dropped."""
         self._captured: list[bytes] = []
         self._captured_size = 0
         self._is_cut = False

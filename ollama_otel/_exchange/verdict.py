@@ -1,4 +1,4 @@
-"""Decides how a call ended, and why: pure functions over what came."""
+"""Decides how and why a call ended: pure functions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Verdict(NamedTuple):
     ending: Ending
     error_type: ErrorType | None = None
     message: str | None = None
-    """Says what is known of the error, without content."""
+    """The known part of the error message, without content."""
     text: str | None = None
-    """The whole text of the server or the exception: content."""
+    """The full text of the server or the exception, which may contain content."""
 
 
 _FINAL_MESSAGE: Final = Verdict("completed", "final_message")

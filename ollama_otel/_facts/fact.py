@@ -46,7 +46,7 @@ class Fact(Struct, frozen=True, kw_only=True):
     absent: Any = None
     """A value that is never written: it means the same as no value."""
     is_exact: bool = False
-    """Whether a number is logged as it is; others are rounded to six decimals, as microseconds."""
+    """Whether a number is logged unrounded; others are rounded to six decimals (microseconds)."""
     is_at_start: bool = False
     """Whether the attribute is set when the span starts, for samplers."""
     is_of_completions: bool = False

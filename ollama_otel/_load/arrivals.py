@@ -1,4 +1,4 @@
-"""When requests arrive: lists of seconds from the start of a run, in order."""
+"""Arrival times of requests: ordered lists of seconds from the start of a run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Arrivals = Literal["poisson", "constant"]
 """`poisson`: at random, as requests of many independent users. `constant`: at equal intervals."""
 
 FASTEST_RATE = 1000.0
-"""Requests per second that may be asked for; one process cannot send more on time."""
+"""Highest allowed rate, requests per second; one process cannot send more on time."""
 
 
 def arrival_times(
     rate: float, duration: float, *, arrivals: Arrivals = "poisson", seed: int = 0
 ) -> list[float]:
-    """Return when requests arrive at `rate` per second within `duration` seconds: at least one.
+    """Return arrival times at `rate` per second within `duration` seconds: at least one.
 
-    There are as many as rate times duration, rounded, for either kind: of a Poisson process whose
-    count is known, the arrivals are independent and equally likely at any time. So the intended
-    rate is what was asked for, and two runs of one rate differ by their pattern only. The same
-    seed gives the same times. Raises `SettingsError` for values that cannot be used.
+    Both kinds have rate times duration arrivals, rounded: given its count, the arrivals of a
+    Poisson process are independent and uniformly distributed. So the intended rate is exact, and
+    two runs of one rate differ only in their pattern. The same seed gives the same times. Raises
+    `SettingsError` for invalid values.
     """
     _check(rate, duration, arrivals)
     count = max(1, round(rate * duration))

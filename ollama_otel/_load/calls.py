@@ -35,7 +35,7 @@ def _nothing() -> None:
 
 
 class Call:
-    """One request, ready to be sent: nothing is left to be done at its time."""
+    """One prepared request, which can be sent without further work."""
 
     __slots__ = ("block", "is_streamed", "record", "request")
 
@@ -43,7 +43,7 @@ class Call:
         self.request = request
         self.block = block
         self.is_streamed = False
-        """Whether it asks for a stream; known when it is being sent."""
+        """Whether a stream is requested; set when the request is sent."""
         self.record: CallRecord | None = None
 
 
@@ -51,7 +51,7 @@ _current: ContextVar[Call] = ContextVar("ollama_otel_load_call")
 
 
 class _Recorder:
-    """An observer that puts a record where the task that makes the call looks for it."""
+    """An observer that hands the record to the task that makes the call."""
 
     def begin(self, start: CallStart) -> CallFollower:
         call = _current.get()
@@ -72,7 +72,7 @@ class _Follower(CallFollower):
 def instrumented(
     client: httpx.AsyncClient, observers: Sequence[Observer], clock: Callable[[], float]
 ) -> httpx.AsyncClient:
-    """Let a client record its calls: for `send`, and for observers, and nowhere else."""
+    """Instrument a client for `send` and for observers, without exporting anything."""
     return instrument_client(
         client,
         instrumentation=Instrumentation(
@@ -86,7 +86,7 @@ def instrumented(
 
 
 def prepared(client: httpx.AsyncClient, request: TimedRequest) -> Call:
-    """Build a request: its JSON, its headers, and the context that its call belongs to."""
+    """Build a request: its JSON, its headers, and its call context."""
     has_context = request.tags or request.conversation_id is not None
     return Call(
         client.build_request(
@@ -107,7 +107,7 @@ async def send(
 ) -> CallRecord:
     """Send a request and read its answer; `on_first` is called at the first part of a good one.
 
-    The record has the failure of a call that fails.
+    A failure of the call is in its record.
     """
     _current.set(call)
     with suppress(httpx.HTTPError), call.block or nullcontext():

@@ -1,4 +1,4 @@
-"""Keeps the pauses of the garbage collector short while requests are to be sent on time."""
+"""Keeps pauses of the garbage collector short while requests have to be sent on time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["short_pauses"]
 
 @contextmanager
 def short_pauses() -> Iterator[None]:
-    """Let the collector look at no object that exists before the block: it looks at new ones only.
+    """Exclude all objects that exist before the block from garbage collection.
 
-    Without it a full collection looks at every module and every prepared request, which takes
-    tens of milliseconds.
+    Otherwise a full collection visits every module and every prepared request, which takes tens of
+    milliseconds.
     """
-    # The program may have frozen objects itself, for its forks: they stay frozen.
+    # The program may have frozen objects itself, for forks; these stay frozen.
     is_ours = gc.get_freeze_count() == 0
     if is_ours:
         gc.collect()

@@ -1,4 +1,4 @@
-"""How sure a mean and a slope are: intervals of Student's t, at 95 % confidence."""
+"""Confidence intervals of a mean and a slope: Student's t, at 95 %."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PRECISION: Final = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """The mean of the results of several equal runs, and where the true one is."""
+    """The mean of the results of several equal runs, with its confidence interval."""
 
     mean: float
     low: float | None
-    """Lower end of the interval that holds the true mean at 95 % confidence; None for one run."""
+    """Lower end of the 95 % confidence interval; None for one run."""
     high: float | None
-    """Upper end of that interval."""
+    """Upper end of the interval."""
     count: int
     """Number of runs."""
 
@@ -35,7 +35,7 @@ class Slope:
 
     slope: float
     margin: float
-    """Half of the slope's interval at 95 % confidence."""
+    """Half the width of the slope's 95 % confidence interval."""
     start: float
     """Value of the line at the first point."""
     end: float

@@ -1,7 +1,7 @@
-"""A transport of httpx for any number of open requests.
+"""An httpx transport for any number of open requests.
 
 The pool of httpx looks at all of its connections for each request that begins or ends, which costs
-more than the request itself when hundreds are open. Here each connection is a pool of its own.
+more than the request itself when hundreds are open. Here each connection has its own pool.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Connections(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of a response, which gives its connection back when it is closed."""
+    """The body of a response, which releases its connection when it is closed."""
 
     def __init__(self, inner: httpx.AsyncByteStream, give_back: Callable[[], object]) -> None:
         self._inner = inner

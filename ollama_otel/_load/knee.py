@@ -11,19 +11,19 @@ from ollama_otel._load.arrivals import FASTEST_RATE
 __all__ = ["Knee", "KneeSearch"]
 
 _RESOLUTION: Final = 1.1
-"""Quotient of the lowest rate that broke and the highest that held at which the search ends."""
+"""The search ends when the lowest failed rate is at most this multiple of the highest held rate."""
 _LOWEST: Final = 1 / 256
-"""Part of the first rate below which no rate is tried."""
+"""Lowest tried rate, as a fraction of the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knee:
-    """Where the knee is. Rates are requests per second."""
+    """The bounds of the knee. Rates are requests per second."""
 
     holds: float | None
-    """The highest rate that the server held; None if it held none of those tried."""
+    """The highest rate that the server held; None if it held none."""
     breaks: float | None
-    """The lowest rate that it did not hold; None if it held all of those tried."""
+    """The lowest rate that it did not hold; None if it held all."""
 
     @property
     def is_found(self) -> bool:
@@ -36,7 +36,7 @@ class Knee:
 
 
 class KneeSearch:
-    """Says which rate to try next: twice the last until one breaks, then between."""
+    """Chooses the next rate: twice the last one until a rate fails, then rates in between."""
 
     def __init__(self, first: float) -> None:
         """`first` is the rate to begin with."""
@@ -46,7 +46,7 @@ class KneeSearch:
 
     @property
     def knee(self) -> Knee:
-        """What is known so far."""
+        """The bounds so far."""
         return Knee(holds=self._holds, breaks=self._breaks)
 
     def next(self) -> float | None:
@@ -62,7 +62,7 @@ class KneeSearch:
         return math.sqrt(holds * breaks)
 
     def add(self, rate: float, *, holds: bool) -> None:
-        """Take the result of a rate. A rate below one that held is believed to hold as well."""
+        """Take the result of a rate. A rate below a held rate is assumed to hold as well."""
         if holds:
             self._holds = max(rate, self._holds or 0.0)
         elif self._holds is None or rate > self._holds:

@@ -1,4 +1,4 @@
-"""Waits in an event loop until a time, more exactly than its timers do."""
+"""Waits in an event loop until a time, more precisely than its timers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TIMER: Final = 0.0015
 
 
 async def wait_until(moment: float, clock: Callable[[], float]) -> None:
-    """Return when `clock` has reached `moment`, in seconds; at once if it has passed.
+    """Return when `clock` has reached `moment`, in seconds; immediately if it has passed.
 
-    It sleeps until shortly before, and then lets the loop do other work until the time has come.
+    It sleeps until shortly before that time, and then yields to the loop repeatedly.
     """
     left = moment - clock()
     if left > _TIMER:

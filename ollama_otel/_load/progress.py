@@ -1,4 +1,4 @@
-"""Counts what happens in a run, for those who watch it."""
+"""Counts the events of a run, for a progress display."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ollama_otel._load.quantiles import Quantiles, quantiles_of
 __all__ = ["LoadProgress", "Tally"]
 
 _RECENT: Final = 200
-"""Requests that rates and percentiles are about: the latest."""
+"""Number of latest requests that rates and percentiles cover."""
 _FEWEST_ENDED: Final = 20
-"""Ended requests from which on an error rate is one."""
+"""Ended requests that an error rate needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadProgress:
-    """The state of a run that goes on; rates and percentiles are of its latest 200 requests."""
+    """The state of a running run; rates and percentiles cover its latest 200 requests."""
 
     elapsed: float
     """Seconds since the start."""
@@ -33,9 +33,9 @@ class LoadProgress:
     in_flight: int
     """Requests that are open."""
     intended_rate: float | None
-    """Requests per second that should have been sent; None for less than two."""
+    """Intended requests per second; None for fewer than two."""
     achieved_rate: float | None
-    """Requests per second that were sent, the same ones."""
+    """Achieved requests per second, of the same requests."""
     time_to_first_token: Quantiles | None
     """Seconds from the intended time to the first part of an answer."""
     schedule_delay: Quantiles | None
@@ -43,7 +43,7 @@ class LoadProgress:
 
 
 class Tally:
-    """Takes what happens; times are seconds since the start."""
+    """Collects events; times are seconds since the start."""
 
     def __init__(self, planned: int) -> None:
         self._planned = planned
@@ -68,14 +68,14 @@ class Tally:
         self.in_flight -= 1
 
     def judged(self, *, is_failed: bool) -> None:
-        """Take the outcome of a request that was not cancelled."""
+        """Count the outcome of a request that was not cancelled."""
         self._ended += 1
         self._failed += is_failed
         self._failures.append(is_failed)
 
     @property
     def error_rate(self) -> float | None:
-        """Part of the latest requests that failed; None until enough, or all, have ended."""
+        """Fraction of the latest requests that failed; None until enough, or all, have ended."""
         if self._ended < min(_FEWEST_ENDED, self._planned):
             return None
         return sum(self._failures) / len(self._failures)

@@ -1,4 +1,4 @@
-"""How values are distributed: mean, percentiles and the largest one."""
+"""The distribution of values: mean, percentiles and maximum."""
 
 from __future__ import annotations
 

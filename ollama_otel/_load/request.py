@@ -1,4 +1,4 @@
-"""A request of a plan: what is sent, and when."""
+"""A request of a plan, and its time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of one run: every request, and what follows from them."""
+"""The result of one run: every request, and derived figures."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ StopReason = Literal["finished", "saturated", "errors", "drained", "interrupted"
 """Why a run ended.
 
 `finished`: every request was sent and has ended. `saturated`: the server did not keep up.
-`errors`: too many requests failed. `drained`: the last requests had not ended when the time for
-that was over. `interrupted`: somebody stopped it.
+`errors`: too many requests failed. `drained`: the last requests had not ended in the allowed time.
+`interrupted`: the run was stopped.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestResult:
-    """What became of one request. Times are seconds from the start of the run."""
+    """The result of one request. Times are seconds from the start of the run."""
 
     position: int
     """Its position in the plan."""
     intended_at: float
-    """When it should have been sent."""
+    """The intended time."""
     sent_at: float
     """When it was sent."""
     ended_at: float
-    """When its answer had come, or it failed or was cancelled."""
+    """When its answer was complete, or it failed or was cancelled."""
     record: CallRecord
     """The call as this library records it, with the server's own timings."""
 
@@ -53,7 +53,7 @@ class RequestResult:
     def time_to_first_token(self) -> float | None:
         """Seconds from the intended time to the first part of a stream; None if none came.
 
-        Thinking counts as well: it is what the model generates first.
+        Thinking counts, as the model generates it first.
         """
         first = self.record.time_to_first_chunk
         return None if first is None else self.schedule_delay + first
@@ -66,7 +66,7 @@ class RequestResult:
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended. A redirect is a failure: a run sends to the named server only."""
+        """The outcome. A redirect is a failure, as a run sends to the named server only."""
         return "failed" if self.record.is_hop else self.record.outcome
 
     @property
@@ -90,9 +90,9 @@ class LoadResult:
     stop: StopReason
     """Why the run ended."""
     stop_detail: str | None = None
-    """What showed it, as a sentence; None for one that has finished or was interrupted."""
+    """The evidence, as a sentence; None for a run that finished or was interrupted."""
     warm_up: tuple[CallRecord, ...] = ()
-    """The calls before the start, which load the models; they are in no other number."""
+    """The calls before the start, which load the models; not included in other numbers."""
     most_in_flight: int = 0
     """The largest number of requests that were open at the same time."""
 
@@ -126,13 +126,13 @@ class LoadResult:
 
     @property
     def error_rate(self) -> float | None:
-        """Failed requests as a part of those that ended; None if none did."""
+        """Fraction of the ended requests that failed; None if none has ended."""
         ended = len(self.requests) - self.unfinished
         return self.failed / ended if ended else None
 
     @cached_property
     def pace(self) -> Pace:
-        """How exactly the requests were sent; look at its verdict before anything else."""
+        """How precisely the requests were sent; check its verdict first."""
         return pace_of(
             [each.intended_at for each in self.requests], [each.sent_at for each in self.requests]
         )

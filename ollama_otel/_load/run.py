@@ -1,4 +1,4 @@
-"""Runs a plan: sends each request at its time, whatever is in flight, and records the calls."""
+"""Runs a plan: sends each request at its time as an open loop, and records the calls."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ollama_otel.records import CallRecord
 __all__ = ["LoadOptions", "StopSwitch", "arun_load", "run_load"]
 
 _TICK: Final = 0.25
-"""Seconds between two looks at the run."""
+"""Interval, in seconds, at which the run is checked."""
 _LEAD: Final = 0.05
 """Seconds from the preparation to the start of the schedule."""
 
 
 class StopSwitch:
-    """Stops a run from outside; it may be used from a signal handler or another thread."""
+    """Stops a run from outside, for example from a signal handler or another thread."""
 
     def __init__(self) -> None:
         self._is_on = False
@@ -46,14 +46,14 @@ class StopSwitch:
         return self._is_on
 
     def stop(self) -> None:
-        """Stop the run: open requests are cancelled, and the result is of what there is."""
+        """Stop the run: open requests are cancelled, and the result covers the requests so far."""
         self._is_on = True
         if (tell := self._on_stop) is not None:
             with suppress(RuntimeError):  # the loop of the run has been closed meanwhile
                 tell()
 
     def tell(self, on_stop: Callable[[], object]) -> None:
-        """Call `on_stop` when it is used, in place of what it called before."""
+        """Call `on_stop` when the switch is used; replaces an earlier function."""
         self._on_stop = on_stop
 
 
@@ -74,7 +74,7 @@ class LoadOptions(TypedDict, total=False):
 def run_load(
     plan: Sequence[TimedRequest], *, host: str, **options: Unpack[LoadOptions]
 ) -> LoadResult:
-    """Do what `arun_load` does, in a new event loop."""
+    """Run `arun_load` in a new event loop."""
     return asyncio.run(arun_load(plan, host=host, **options))
 
 
@@ -84,18 +84,18 @@ async def arun_load(
     """Send each request of a plan at its time, whether or not earlier ones have ended.
 
     Requests go to `host` only: redirects are not followed, and no proxy is used. Nothing is
-    recorded but the result; `observers` follow the calls too. Keywords:
+    exported; `observers` follow the calls too. Keywords:
 
     - `warms_up` (true): the first request to each model is sent once before the start.
     - `stops_at_saturation` (true): the run stops when the server does not keep up.
-    - `max_error_rate` (0.1): it stops when a larger part of the latest 200 requests failed.
-    - `drain` (60): seconds from the last request sent until what is open is cancelled.
+    - `max_error_rate` (0.1): it stops when a larger fraction of the latest 200 requests failed.
+    - `drain` (60): seconds from sending the last request until open requests are cancelled.
     - `switch`: stops it from outside.
-    - `on_progress`: called about four times a second, in the event loop; it should take no time.
-    - `transport`, `clock`: those of the client, for tests; the clock counts seconds.
+    - `on_progress`: called about four times a second, in the event loop; it has to be fast.
+    - `transport`, `clock`: used by the client, for tests; the clock counts seconds.
 
-    Raises `SettingsError` for a plan or values that cannot be used, and `LoadError` if the
-    warm-up fails: no server, or a model that it does not have.
+    Raises `SettingsError` for an invalid plan or value, and `LoadError` if the warm-up fails, for
+    example without a server or for a missing model.
     """
     check_plan(plan)
     clock = options.get("clock") or time.perf_counter
@@ -154,7 +154,7 @@ class _Run:
         self._fault: BaseException | None = None
 
     async def warmed_up(self, url: str) -> tuple[CallRecord, ...]:
-        """Send the first request to each model; the switch ends it, as loading may take long."""
+        """Send the first request to each model; the switch can interrupt a long load."""
         warming = asyncio.create_task(warm_up(self._client, self._plan, url))
         loop = asyncio.get_running_loop()
         self._switch.tell(lambda: loop.call_soon_threadsafe(warming.cancel))
@@ -165,7 +165,7 @@ class _Run:
         return () if warming.cancelled() else warming.result()
 
     async def result(self, warm: tuple[CallRecord, ...]) -> LoadResult:
-        """Send everything, wait for the ends or a reason to stop, and return the result."""
+        """Send all requests, wait for their ends or a reason to stop, and return the result."""
         loop = asyncio.get_running_loop()
         self._switch.tell(lambda: loop.call_soon_threadsafe(self._changed.set))
         started_at = time.time_ns()
@@ -235,7 +235,7 @@ class _Run:
             waited = self._clock() - intended
             if call.is_streamed:
                 self._tally.answered(waited)
-            # Of an answer in one piece this is its end: it shows a growing queue as well.
+            # For an answer in one piece this is its end, which shows a growing queue as well.
             self._detector.answered(self._now(), waited)
 
         try:

@@ -1,9 +1,9 @@
-"""Finds out, while a run goes on, that a server does not keep up with the requests.
+"""Detects, during a run, that a server does not keep up with the requests.
 
 The test of GuideLLM, made strict: requests in flight and time to first token both rise, at 95 %
-confidence. Neighbouring requests wait in the same queue and are no independent samples, so the
-line goes through the means of a few slices of time. And more requests have to be left over than
-chance explains: the queue of a server that keeps up also grows for a while.
+confidence. Neighbouring requests wait in the same queue and are not independent samples, so the
+line is fitted to the means of a few time slices. In addition, the backlog has to exceed chance, as
+the queue of a server that keeps up also grows for a while.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ __all__ = ["Saturation", "SaturationDetector"]
 _SLOT: Final = 0.5
 """Seconds of the finest slices of time."""
 _SLICES: Final = 10
-"""Slices of time that a line goes through."""
+"""Number of time slices that a line is fitted to."""
 _LONGEST_WINDOW: Final = 120.0
-"""Seconds that are looked at: the latest."""
+"""Length of the window of the latest seconds."""
 _SHARE: Final = 0.75
-"""Part of the run that is looked at: at its begin, requests in flight rise in any case."""
+"""Fraction of the run in the window: at its beginning, requests in flight always rise."""
 _FEWEST: Final = 20
-"""Requests within the window that are needed."""
+"""Least requests within the window."""
 _BACKLOG_SHARE: Final = 0.1
-"""Of the requests of the window, how many have to be left over."""
+"""Least backlog, as a fraction of the requests of the window."""
 _DEVIATIONS: Final = 2.0
-"""How many standard deviations of chance that has to be: of n arrivals less n ends, sqrt(2 n)."""
+"""Least backlog in standard deviations, which are sqrt(2 n) for n arrivals minus n ends."""
 _SLOWDOWN: Final = 1.5
 """Times by which the time to first token has to rise within the window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saturation:
-    """What showed that the server does not keep up."""
+    """The evidence that the server does not keep up."""
 
     in_flight: Slope
     """Requests in flight over the seconds of the run."""
@@ -55,7 +55,7 @@ class Saturation:
 
 @dataclass(slots=True)
 class _Slot:
-    """Sums of what happened in one slot of time."""
+    """Sums of one time slot."""
 
     sent: int = 0
     in_flight: float = 0.0
@@ -64,32 +64,32 @@ class _Slot:
 
 
 class SaturationDetector:
-    """Takes what happens in a run; times are seconds since its start."""
+    """Collects the events of a run; times are seconds since its start."""
 
     def __init__(self, *, minimum: float = 10.0) -> None:
-        """`minimum` is the number of seconds before which nothing is found."""
+        """`minimum` is the number of seconds before which nothing is detected."""
         self._minimum = minimum
         self._slots: dict[int, _Slot] = {}
         self._first_end = math.inf
 
     def sent(self, at: float, in_flight: int) -> None:
-        """Take that a request was sent, and how many are in flight with it."""
+        """Note a sent request, and the number of requests in flight."""
         slot = self._slot(at)
         slot.sent += 1
         slot.in_flight += in_flight
 
     def answered(self, at: float, waited: float) -> None:
-        """Take that a first token came, `waited` seconds after the request's intended time."""
+        """Note a first token, `waited` seconds after the request's intended time."""
         slot = self._slot(at)
         slot.answered += 1
         slot.waited += waited
 
     def ended(self, at: float) -> None:
-        """Take that a request ended: before the first end, requests in flight can only rise."""
+        """Note the end of a request; before the first end, requests in flight can only rise."""
         self._first_end = min(self._first_end, at)
 
     def find(self, now: float) -> Saturation | None:
-        """Return what shows that the server does not keep up; None if nothing does."""
+        """Return the evidence that the server does not keep up; None if there is none."""
         window = min(_SHARE * now, now - self._first_end, _LONGEST_WINDOW)
         if now < self._minimum or window < _SLICES * _SLOT:
             return None

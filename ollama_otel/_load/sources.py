@@ -1,4 +1,4 @@
-"""Where requests come from: prompts, or the calls of a log; and the plans that they make."""
+"""Creates plans from prompts, or from the calls of a log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _NO_ARRIVAL: Final = frozenset[LeftOut]({"not_inference", "redirected", "auth_round"})
-"""Reasons for which a call is no arrival either."""
+"""Reasons for which a call is not an arrival either."""
 NUMBER: Final = "{n}"
 """Stands in a prompt for the number of its request."""
 
@@ -32,10 +32,10 @@ NUMBER: Final = "{n}"
 def prompt_requests(
     prompts: Sequence[str], count: int, *, model: str, most_tokens: int | None = None
 ) -> list[TimedRequest]:
-    """Return `count` chats that ask the prompts in turn, each at offset 0.
+    """Return `count` chats with the prompts in turn, each at offset 0.
 
-    `{n}` in a prompt becomes the number of the request, so that no two prompts are the same: the
-    server answers the beginning of a prompt that it had before from its cache.
+    `{n}` in a prompt becomes the number of the request, which makes prompts distinct; otherwise the
+    server takes the beginning of a repeated prompt from its cache.
     """
     return [
         TimedRequest(
@@ -94,13 +94,13 @@ def recorded_requests(
 ) -> Recording:
     """Return the plan of the calls of a log.
 
-    A session is what has one conversation id, or else one trace, such as the run of an agent. A
-    call of a session is sent when the one that had ended last before it was recorded has ended
-    again, plus the time that passed between them: the think time of a user, or the time that a
-    tool took. Calls of a session that overlapped stay side by side. All other calls are sent at
-    their recorded times. `speed` divides all times; `model` replaces the recorded ones. With
-    `others`, in turn, only the times come from the log, so it needs no bodies. Requests with
-    redacted text are sent only with `redacted`.
+    A session is all calls with one conversation id, or else with one trace, such as the run of an
+    agent. A call of a session waits for the call that ended last before it in the log, and then for
+    the recorded time between the two: the think time of a user, or the time that a tool took. Calls
+    of a session that overlapped still overlap. All other calls are sent at their recorded times.
+    `speed` divides all times; `model` replaces the recorded models. With `others`, these requests
+    are sent in turn at the recorded times, so the log needs no bodies. Requests with redacted text
+    are sent only with `redacted`.
 
     Raises `LoadError` if no call of the log can be sent.
     """

@@ -18,7 +18,7 @@ from ollama_otel._load.verdict import Verdict
 __all__ = ["Plans", "StageResult", "Targets", "find_knee", "run_stage"]
 
 _TRIES: Final = 3
-"""How often a rate is tried that this machine does not send on time."""
+"""Number of tries for a rate that this machine does not send on time."""
 
 Plans = Callable[[float | None, int], Sequence[TimedRequest]]
 """Makes the plan for a rate and the number of the equal run; the rate is None for recorded ones."""
@@ -26,12 +26,12 @@ Plans = Callable[[float | None, int], Sequence[TimedRequest]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """What a rate has to keep to be held; None: there is no such target."""
+    """The targets that a held rate meets; None: no such target."""
 
     time_to_first_token: float | None = None
-    """Seconds that the 95th percentile may have."""
+    """Limit of the 95th percentile, seconds."""
     latency: float | None = None
-    """The same of the time to the end."""
+    """The same for the time to the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class StageResult:
     """Equal runs of one rate."""
 
     rate: float | None
-    """Requests per second that were asked for; None for recorded arrivals."""
+    """Intended requests per second; None for recorded arrivals."""
     runs: tuple[LoadResult, ...]
 
     @property
@@ -56,7 +56,7 @@ class StageResult:
 
     @cached_property
     def latency_p95(self) -> Estimate | None:
-        """The same of the time to the end."""
+        """The same for the time to the end."""
         return _of_quantiles(run.latency for run in self.runs)
 
     @cached_property
@@ -71,7 +71,7 @@ class StageResult:
         return estimate_of([rate for rate in rates if rate is not None])
 
     def broken_by(self, targets: Targets) -> str | None:
-        """Return why the server did not hold the rate, as a sentence; None if it did."""
+        """Return the reason why the server did not hold the rate, as a sentence; None if it did."""
         for run in self.runs:
             if run.stop != "finished":
                 return run.stop_detail or run.stop
@@ -102,7 +102,7 @@ async def run_stage(
 ) -> StageResult:
     """Run a rate `repeat` times, each time with other random arrivals.
 
-    It stops repeating after a run that did not finish. Raises what `arun_load` does.
+    It stops repeating after a run that did not finish. Raises the exceptions of `arun_load`.
     """
     runs: list[LoadResult] = []
     while len(runs) < repeat and all(run.stop == "finished" for run in runs):
@@ -113,7 +113,7 @@ async def run_stage(
 async def find_knee(
     stage: Callable[[float], Awaitable[StageResult]], first: float, targets: Targets
 ) -> AsyncIterator[tuple[StageResult, Knee]]:
-    """Run stages until the knee is found, and yield each with what is known then.
+    """Run stages until the knee is found; yield each with the bounds so far.
 
     A stage that this machine could not send on time says nothing about the server. It is run
     again, and the search ends when that fails three times. It also ends when a stage is

@@ -1,4 +1,4 @@
-"""Says whether a run measured the server, or the load generator itself."""
+"""Decides whether a run measured the server, or the load generator itself."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Pace", "Verdict", "pace_of"]
 Verdict = Literal["valid", "generator_bound", "unknown"]
 """Whether requests were sent when they should have been.
 
-`valid`: they were. `generator_bound`: this machine could not send them on time, so the results are
-not those of the server at that rate. `unknown`: nothing was sent.
+`valid`: they were. `generator_bound`: this machine could not send them on time, so the results do
+not describe the server at that rate. `unknown`: nothing was sent.
 """
 
 _LONGEST_DELAY: Final = 0.005
-"""Seconds that the 99th percentile of the schedule delay may have."""
+"""Limit of the 99th percentile of the schedule delay, seconds."""
 _RATE_ERROR: Final = 0.01
-"""Part by which the achieved rate may differ from the intended one."""
+"""Largest relative difference between the achieved and the intended rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How exactly the requests of a run were sent."""
+    """How precisely the requests of a run were sent."""
 
     verdict: Verdict
     reason: str
@@ -35,7 +35,9 @@ class Pace:
     intended_rate: float | None
     """Requests divided by the seconds from the start of the run to the last intended time."""
     achieved_rate: float | None
-    """The same with the last time at which one was sent."""
+    """Requests divided by the seconds from the start of the run to the time at which the last one
+    was sent.
+    """
 
 
 def pace_of(intended: Sequence[float], sent: Sequence[float]) -> Pace:

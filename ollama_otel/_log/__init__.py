@@ -1,1 +1,1 @@
-"""The replay log: its format, its files, redaction of what it stores, and its reader."""
+"""The replay log: format, files, redaction and reader."""

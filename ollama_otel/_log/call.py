@@ -1,4 +1,4 @@
-"""A logged call: the same values that an observer gets, and every piece of the response."""
+"""A logged call: the values that an observer gets, and every piece of the response."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class RecordedCall(Struct, frozen=True, kw_only=True, dict=True):
     """Changes to the request's body: `redacted`, `images`, `token_ids`, `binary`."""
     answer_changes: frozenset[str]
     """Changes to the response's body: `redacted`, `images`, `token_ids`,
-    `vectors`, `decoded`."""
+    `vectors`, `decoded`.
+    """
     missing: str | None
     """Why there is no body although bodies were logged; FORMAT.md has the list."""
     file: Path

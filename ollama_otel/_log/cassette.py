@@ -37,7 +37,7 @@ _HEAD_SIZE: Final = 256
 """Bytes that are read to recognise a cassette."""
 _CALL_BEGINS = b'      "request": {'
 _NEW_EACH_TIME: Final = frozenset({"id", "trace_id", "span_id", "sampled"})
-"""Fields that differ each time, and are not facts of the call."""
+"""Fields that differ between recordings, and are not facts of the call."""
 _FRAMINGS: Final[Mapping[str, Framing]] = {framing.name: framing for framing in (NDJSON, SSE)}
 
 Lines = tuple[Mapping[str, Any], Mapping[str, Any] | None]

@@ -1,8 +1,8 @@
 """The files of a log: their names, locks, rotation, compression and deletion.
 
 One process writes `calls.jsonl`; each further process at the same time writes
-`calls.pid<pid>.jsonl`. A process goes on with the file of one that has ended. A full or old file
-becomes `calls.<time>-<pid>.jsonl`, and then a `.gz`.
+`calls.pid<pid>.jsonl`. A new process continues the file of a process that has ended. A full or old
+file becomes `calls.<time>-<pid>.jsonl`, and then a `.gz`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _ARCHIVED = r"\d{8}T\d{12}Z-\d+"
 
 
 def base_of(path: str | os.PathLike[str]) -> Path:
-    """Return the file that `path` names; for a folder that is `calls.jsonl` in it."""
+    """Return the file named by `path`; for a folder, `calls.jsonl` in it."""
     text = os.fspath(path)
     is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - as given
     return Path(os.path.abspath(text)) / _FOLDERS_FILE if is_folder else Path(os.path.abspath(text))  # noqa: PTH100 - links stay what they are
@@ -101,9 +101,9 @@ def _own_siblings(base: Path) -> list[Path]:
 
 
 def _readable_siblings(base: Path) -> list[Path]:
-    """Return regular files of this user, root, and whoever owns the log or its folder.
+    """Return regular files of this user, of root, and of the owners of the log and its folder.
 
-    Where others can write into the folder, nobody else adds calls to a log.
+    So other users who can write into the folder cannot add calls to the log.
     """
     owners = {owner_of(path) for path in (base, base.parent)} | {0, current_user()}
     return [path for path in _siblings(base) if is_regular(path) and owner_of(path) in owners]
@@ -154,7 +154,7 @@ class LogFile:
     def tidy_up(self) -> int:
         """Compress archived files of any process; delete old ones, and return how many.
 
-        It takes long, so it is separate from `append`.
+        This takes long, so it is separate from `append`.
         """
         if not self._is_untidy:
             return 0
@@ -283,12 +283,12 @@ class LogFile:
     def _superfluous(self) -> Iterator[Path]:
         """Yield the archived files that are not kept.
 
-        A file is deleted only if `keep` newer ones exist. In addition, the newer ones have to
-        hold as much as `keep` full files, or it was archived `keep` maximum ages ago: many
-        processes archive many small files, with fresh calls.
+        A file is deleted only if at least `keep` newer ones exist, and either these are as large as
+        `keep` full files together, or the file was archived `keep` maximum ages ago. Many processes
+        archive many small files with recent calls, which must not be deleted early.
         """
         newer = 0.0
-        # The name of a file in the future says nothing about how old the others are.
+        # A file name with a future time says nothing about the age of the others.
         latest = _time_in_names(self._clock() + _TOLERANCE)
         archived = [
             (path, at)
@@ -343,7 +343,7 @@ def _is_deleted(path: Path) -> bool:
 
 def _open_orphan(path: Path) -> int | None:
     """Open and lock the file of another process; None if it is in use, or not ours."""
-    # What cannot be opened must not keep this process from writing to another file.
+    # A file that cannot be opened must not prevent this process from writing to another one.
     with suppress(OSError):
         return _open_locked(path)
     return None

@@ -54,9 +54,9 @@ __all__ = [
 
 VERSION: Final = 2
 LONGEST_LINE: Final = 256 << 20
-"""Bytes that a reader takes; a small gzip may hold a line of any length."""
+"""Most bytes of a line that a reader accepts; a small gzip may hold a line of any length."""
 MOST_VALUES: Final = 10_000_000
-"""JSON values in a line that a reader takes; a log of this library has a tenth as many."""
+"""Most JSON values in a line that a reader accepts; lines of this library have a tenth of that."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

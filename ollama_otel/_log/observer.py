@@ -26,21 +26,21 @@ __all__ = ["ReplayLog"]
 _MEBIBYTE: Final = 1024 * 1024
 _DAY: Final = 86_400.0
 _PER_PIECE: Final = 64
-"""Bytes that a piece of a body needs in memory besides its own, and about as many in the log."""
+"""Overhead in bytes of a piece of a body, in memory; about as much in the log."""
 
 
 class ReplayLog(LoggingObserver):
     """Logs calls into a file, or into a folder, for any number of processes.
 
-    It logs facts only, unless `bodies` is set, and hash and size of images and vectors, unless
-    `media` is set; with `media="answers"` those of responses are logged, which suffices to play
-    them. Bodies go through the built-in redactors and then through `redactors` before
-    they are stored. A file of more than `max_size` bytes or `max_age` seconds is compressed and a
-    new one begun. The `keep` newest compressed files are kept, and more of them for `keep` times
-    `max_age` as long as they hold less than `keep` times `max_size`. A request or response of
-    more than `max_body` bytes after decoding is logged without its body; a piece of a response
-    counts 64 bytes in addition to its own, as much as it needs in memory. At most `max_lines`
-    lines and `max_bytes` bytes of bodies are pending.
+    It logs facts only, unless `bodies` is set. Images and vectors are logged as hash and size,
+    unless `media` is set; `media="answers"` logs those of responses, which suffices for a replay.
+    Bodies go through the built-in redactors and then through `redactors` before they are stored. A
+    file larger than `max_size` bytes or older than `max_age` seconds is compressed, and a new one
+    begins. The `keep` newest compressed files are kept; more are kept, for `keep` times `max_age`,
+    while they hold less than `keep` times `max_size`. A request or response of more than `max_body`
+    bytes after decoding is logged without its body; a piece of a response counts 64 bytes in
+    addition to its own, as much as it needs in memory. At most `max_lines` lines and `max_bytes`
+    bytes of bodies are pending.
 
     If the disk is full or fails, lines stay pending, and above the limits bodies and lines are
     dropped and counted; calls are not affected.
@@ -192,7 +192,7 @@ class _BodyFollower(CallFollower):
         )
 
 
-# Content that an entry does not need would be pending, and uncounted.
+# Unneeded content would stay in memory without being counted.
 
 
 def _without_content(start: CallStart) -> CallStart:

@@ -1,4 +1,4 @@
-"""Files of this user: created exclusively, and opened only if nobody else can have made them.
+"""Files of this user: created exclusively, and opened only if no other user can have created them.
 
 Others may be able to write into a log's folder. They could put a link there, so that a file
 elsewhere is written, or a file of their own, so that they can read what is written to it.
@@ -45,7 +45,7 @@ _FLAGS: Final = (
 
 
 class NotOwnError(OSError):
-    """A name is that of a link, a pipe or a folder, or of a file of another user."""
+    """The name belongs to a link, a pipe, a folder, or a file of another user."""
 
 
 def make_folder(folder: Path) -> None:
@@ -100,7 +100,7 @@ def open_or_create(path: Path) -> int:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a name is that of a regular file of this user; not if the name is a link."""
+    """Whether the path is a regular file of this user; False for a link."""
     try:
         _check(os.lstat(path), path)
     except OSError:
@@ -109,7 +109,7 @@ def is_own(path: Path) -> bool:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether a name is that of a regular file of anybody; not if the name is a link."""
+    """Whether the path is a regular file of any user; False for a link."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -130,7 +130,7 @@ def current_user() -> int:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a whole file atomically, in place of what has its name: a link is not followed.
+    """Write a whole file atomically, replacing an existing one; links are not followed.
 
     Raises OSError.
     """
@@ -149,12 +149,12 @@ def _check(found: os.stat_result, path: Path) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise NotOwnError(errno.EPERM, "a symbolic link, which is not followed", str(path))
     if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
-        # Only a user's own setting names a device: there is no place beside it.
+        # Only a user's own setting names a device, which has no folder for a temporary file.
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     if not stat.S_ISREG(found.st_mode):
         raise NotOwnError(errno.EPERM, "not a regular file", str(path))
     if found.st_nlink > 1:
-        # Somebody may have linked another file of this user here.
+        # Another user may have linked a file of this user here.
         raise NotOwnError(errno.EPERM, "a file with several names (hard links)", str(path))
     if not _is_by_us(found, path):
         raise NotOwnError(errno.EPERM, "a file of another user", str(path))
@@ -165,7 +165,7 @@ def _is_by_us(found: os.stat_result, path: Path) -> bool:
 
 
 def _owner_of_new_files(folder: Path) -> int | None:
-    """Return who owns what this process creates; network file systems may map all users to one."""
+    """Return the owner of new files of this process; network file systems may map users."""
     try:
         with TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_uid

@@ -1,4 +1,4 @@
-"""Renders queued calls as lines, without their secrets, on the writer's thread."""
+"""Renders queued calls as redacted lines, on the writer's thread."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["Begun", "CallIds", "Ended", "Pipeline"]
 
 
 _UNCLEAN = frozenset({"redacted", "binary", "token_ids"})
-"""Changes after which a request may have held a secret."""
+"""Changes that indicate that a request may have held a secret."""
 _MOST_CALLS = 10_000
 """Calls that are remembered between their request and their end."""
 _HEADER_VALUE: Final = re.compile(
@@ -159,7 +159,7 @@ class Pipeline:
     def _stored(
         self, pieces: Sequence[bytes], record: CallRecord, *, is_clean: bool
     ) -> tuple[Sequence[bytes], frozenset[str]] | str:
-        """Return the pieces of a response to store and the changes to them, or why there are none.
+        """Return the pieces to store and their changes, or the reason for storing none.
 
         `is_clean` says that the request is known and held no secret.
         """
@@ -212,7 +212,7 @@ class Pipeline:
 
 
 def _keep_numbers(request: dict[str, Any]) -> None:
-    """Remove the options that may be any text."""
+    """Remove options whose values may be arbitrary text."""
     if "options" in request:
         request["options"] = {
             name: value
@@ -222,7 +222,7 @@ def _keep_numbers(request: dict[str, Any]) -> None:
 
 
 def _without_encoding(pieces: Sequence[bytes], encoding: str, most: int) -> list[bytes]:
-    """Decode each piece; raises `InflatedBodyError` if that makes more than `most` bytes."""
+    """Decode each piece; raises `InflatedBodyError` if the result exceeds `most` bytes."""
     decoder = decoder_for(encoding)
     if decoder is None:
         return list(pieces)

@@ -1,6 +1,6 @@
 """Redacts the bodies of a call; also removes images and vectors unless they are kept.
 
-It does not raise, whatever the bytes.
+It never raises, for any bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ollama_otel.redaction._json import JsonRedaction
 __all__ = ["BodyPolicy", "KeptMedia"]
 
 KeptMedia = bool | Literal["answers"]
-"""Whose images and vectors are kept: all, those of answers only, or none."""
+"""Which images and vectors are kept: all, those of answers only, or none."""
 
 _UNCHANGED: frozenset[str] = frozenset()
 _HARMLESS: Final = frozenset((bool, float))
@@ -31,7 +31,7 @@ _MOST_REMEMBERED: Final = 2048
 _NO_FIELDS: Final = Fields()
 
 _LONGEST_NAME = 200
-"""Characters; a longer text that begins with as much base64 is an image, not its file name."""
+"""Characters; a text that begins with this much base64 is an image, not a file name."""
 _is_base64 = re.compile(rf"[A-Za-z0-9+/=_\r\n-]{{{_LONGEST_NAME}}}").match
 
 
@@ -48,7 +48,9 @@ class BodyPolicy:
     ) -> None:
         self._given = tuple(redactors)
         self._clean: set[str] = set()
-        """Short texts that the built-in redactors do not change: names and options come back."""
+        """Cache of short texts that the built-in redactors do not change, as names and options
+        recur.
+        """
         self._facts = JsonRedaction(self.text, on_hidden=lambda: None)
         self._keeps_asked = keeps_media is True
         self._keeps_answered = bool(keeps_media)
@@ -77,9 +79,9 @@ class BodyPolicy:
         return dialect.response_fields != _NO_FIELDS
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of facts without secrets; a count that looks like one is left out.
+        """Return a copy of facts without secrets; a count that looks like a secret is left out.
 
-        A text in its place would be a fact of the wrong type.
+        A text in its place would have the wrong type.
         """
         copies = {
             name: fact if type(fact) in _HARMLESS else self._fact(fact)
@@ -217,7 +219,7 @@ class _Images:
 
     def _copied(self, text: str) -> Any:
         if self._keeps_them:
-            # Anything that is more than an image is redacted like text.
+            # A text that contains more than an image is redacted like any text.
             return text if is_media(text) else None
         self.were_omitted = True
         content = encoded_bytes(text)

@@ -1,4 +1,4 @@
-"""Reads a log: joins the lines of all its files to calls, in bounded memory."""
+"""Reads a log: joins the lines of all of its files into calls, in bounded memory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ Report = Callable[[Skipped], object]
 
 
 class _Skips:
-    """Counts what is skipped, by reason: one report for each instead of one for each line."""
+    """Counts skipped lines by reason: one report per reason instead of one per line."""
 
     def __init__(self) -> None:
         self._by_reason: dict[str, Skipped] = {}
@@ -134,15 +134,16 @@ class _Waiting:
 def read(path: str | os.PathLike[str], *, report: Report | None = None) -> Iterator[RecordedCall]:
     """Return the calls of a log in the order of their ends; those without an end come last.
 
-    Of more than 20,000 calls that are open at the same time, or of 512 MiB of their lines, the
-    oldest come earlier, as calls without an end; if their ends follow, these are skipped.
+    If more than 20,000 calls, or 512 MiB of their lines, are open at the same time, the oldest are
+    returned earlier, as calls without an end; their later ends are skipped.
 
     `path` is a file, with its archived files and those of other processes, a cassette, or a
     folder of such files; cassettes may be in its subfolders, too, where pytest writes them. The
     calls of a folder's cassettes come last, file by file, and the names of their files are part of
-    their ids. `report` gets what was skipped, because a process was killed while it wrote: once at
-    the end of reading for each reason, with a count; by default these are logged as warnings.
-    Raises `ReplayLogError`: at once if there is no log, and while reading for a malformed line.
+    their ids. `report` gets the parts that were skipped because a process was killed while it
+    wrote: once for each reason, with a count, at the end of reading; by default these are logged as
+    warnings. Raises `ReplayLogError`: at once if there is no log, and while reading for a malformed
+    line.
     """
     base = Path(path)
     files = log_files(base)
@@ -167,7 +168,7 @@ def has_cassettes(files: Iterable[Path]) -> bool:
 
 
 def _is_cassette(file: Path) -> bool:
-    # What cannot be read is reported when it is opened as a log.
+    # Unreadable files are reported when they are opened as a log.
     with suppress(OSError):
         return is_cassette(file)
     return False

@@ -37,7 +37,7 @@ _decode = _decoder.decode
 _encoder: Final = Encoder()
 _encode = _encoder.encode
 _ESCAPED: Final = ((b"\\u003c", b"<"), (b"\\u003e", b">"), (b"\\u0026", b"&"))
-"""What Go's encoder escapes besides what JSON demands."""
+"""Characters that Go's encoder escapes in addition to those required by JSON."""
 _LONGEST_NAME = 200
 """Characters; a longer text is checked alone, as it may be an image."""
 _SAID: Final = frozenset(("text", "repeat"))
@@ -384,7 +384,7 @@ class ResponseBody:
 
 
 def _as_encoded(document: bytes) -> bytes:
-    """Return JSON of Go's encoder as ours would write it, if it has no other differences."""
+    """Return JSON of Go's encoder as ours would write it, if only escapes differ."""
     if b"\\u00" in document:
         for escaped, plain in _ESCAPED:
             document = document.replace(escaped, plain)
@@ -392,7 +392,7 @@ def _as_encoded(document: bytes) -> bytes:
 
 
 def _are_as_written(values: list[Any], body: bytes) -> bool:
-    """Whether a body has these values, one a line, and no key twice: all that equality shows."""
+    """Whether a body equals these values, one per line; then no key occurs twice."""
     lines = _encoder.encode_lines(values)
     body = _as_encoded(body)
     return lines == body or lines[:-1] == body

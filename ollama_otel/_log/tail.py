@@ -1,4 +1,4 @@
-"""A typed live tail: the calls that begin and end in a log while it is written.
+"""A typed live tail: yields calls as they begin and end in a log that is being written.
 
 It follows rotated and new files. It ignores unfinished lines and lines of other kinds.
 """

@@ -1,6 +1,6 @@
 """A thread that writes queued entries in order; callers never wait for it.
 
-Its arguments are functions that render and append entries.
+It gets functions that render and append entries as arguments.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCH = 256
 _GATHER: Final = 0.05
 """Seconds to wait for more entries before the thread looks at them.
 
-A thread that wakes for each entry competes with the caller's for the interpreter lock, which
+A thread that wakes for each entry competes with the caller's thread for the interpreter lock, which
 would cost the caller more than everything else.
 """
 _FIRST_PAUSE: Final = 0.1
@@ -101,7 +101,7 @@ class Writer:
         self._hurry = threading.Event()
         self._waiting_bytes = 0
         self._markers = 0
-        """Entries of the queue that are not lines: requests to flush."""
+        """Number of queued entries that are not lines: requests to flush."""
         self._in_hand = 0
         """Lines that the thread has taken from the queue and not yet written."""
         self._written = self._failed_writes = 0
@@ -111,7 +111,7 @@ class Writer:
         self.is_stuck = False
         """Whether the last flush before a fork timed out."""
         self.is_late = False
-        """Whether `close` has waited in vain."""
+        """Whether `close` has timed out."""
 
     # --- for callers ----------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Writer:
         self._hurry.set()
 
     def stop(self) -> None:
-        """Write the queued entries and end; does not wait for that."""
+        """Tell the thread to write the queued entries and end; does not wait."""
         self._stopping.set()
         self._mark(threading.Event())
 
@@ -209,11 +209,11 @@ class Writer:
         return {"body": self._dropped_bodies, "line": self._dropped_lines}
 
     def backlog(self) -> Backlog:
-        """Return how many lines wait, and how many attempts to write have failed."""
+        """Return the number of waiting lines and of failed attempts to write."""
         return Backlog(pending_lines=self._pending_lines(), failed_writes=self._failed_writes)
 
     def _pending_lines(self) -> int:
-        # Without a lock: entries move between the two numbers meanwhile.
+        # Read without a lock, so entries may move between the two numbers meanwhile.
         return max(0, self._queue.qsize() - self._markers) + self._in_hand
 
     # --- the thread -----------------------------------------------------------------------
@@ -271,7 +271,7 @@ class Writer:
         if is_written:
             try:
                 self._count_deleted(self._tidy_up())
-            except Exception as fault:  # noqa: BLE001 - new entries have to be written all the same
+            except Exception as fault:  # noqa: BLE001 - new entries still have to be written
                 guard.caught("tidying up the replay log", fault)
 
     def _rendered(self, entry: Any, size: int) -> bytes:
@@ -339,7 +339,7 @@ class Writer:
             self._dropped_lines += count
 
     def _write_dropped_line(self) -> None:
-        """State in the log how much was dropped since the last such line."""
+        """Write how much was dropped since the last such line."""
         lines, bodies = dropped = (self._dropped_lines, self._dropped_bodies)
         if dropped != self._stated:
             stated, self._stated = self._stated, dropped

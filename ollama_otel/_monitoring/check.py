@@ -49,7 +49,7 @@ class PanelReport:
     last: float | None
     """The newest number of the first series; None if there is none."""
     reason: str | None
-    """Why there is no data; None if there is."""
+    """Why there is no data; None if there is data."""
     notes: tuple[str, ...] = ()
 
 
@@ -80,11 +80,11 @@ class CheckReport:
     native_histograms: int
     """Number of histograms stored as one series."""
     keeps_exemplars: bool | None
-    """None if Prometheus does not report its flags."""
+    """Whether exemplars are stored; None if Prometheus does not report its flags."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether no panel is empty that should have data."""
+        """Whether every panel that should have data has some."""
         return all(panel.state in NO_FAULT for panel in self.panels)
 
 

@@ -1,4 +1,4 @@
-"""Finds out why a query returned nothing, from what Prometheus has of its metrics."""
+"""Explains why a query returned nothing, from the data of its metrics in Prometheus."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ State = Literal["data", "nothing", "off", "waiting", "filtered", "stale", "missi
 - error: Prometheus refused the query.
 """
 NO_FAULT: Final[frozenset[State]] = frozenset({"data", "nothing", "off"})
-"""States of a panel that is as it should be."""
+"""States that need no action."""
 
 RULES_LOADED: Final = "ollama_otel:rules:loaded"
 """A recording rule that is always 1, so it is present if and only if the rules are loaded."""
@@ -67,7 +67,7 @@ def worst(findings: Iterable[Finding]) -> Finding | None:
 
 
 def state_of_absent(instrument: Instrument, present: Collection[str]) -> State:
-    """Return what it means that an instrument has no series; `present` are names that have."""
+    """Return why an instrument has no series; `present` are the names of metrics with series."""
     if instrument.requires == "calls":
         return "missing"
     evidence = EVIDENCE.get(instrument.requires)
@@ -103,14 +103,14 @@ class Diagnosis:
         )
 
     def exemplars(self, expression: str) -> int:
-        """Return the number of exemplars; 0 if Prometheus refuses the question."""
+        """Return the number of exemplars; 0 if Prometheus rejects the query."""
         try:
             return self.prometheus.exemplars(expression, start=self.start, end=self.now)
         except QueryRefusedError:
             return 0
 
     def why_empty(self, board: BoardFile, query: PanelQuery, result: QueryResult) -> Finding:
-        """Return why a query found no number."""
+        """Return why a query found no data."""
         if result.empty_series:
             return Finding(state="nothing", reason="0 / 0: nothing to divide in that time")
         by_role = defaultdict(list)

@@ -25,7 +25,7 @@ class AdminPassword:
 
     text: str
     file: Path | None
-    """The file that has it; None if it comes from a variable."""
+    """The file with the password; None if it comes from a variable."""
 
     def __repr__(self) -> str:
         return f"AdminPassword(file={self.file!r})"

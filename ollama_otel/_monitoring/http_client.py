@@ -1,4 +1,4 @@
-"""HTTP clients for Prometheus, Grafana and the stack, and their failures in words."""
+"""HTTP clients for Prometheus, Grafana and the stack, and descriptions of their failures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def reads_answers(
         except _UNEXPECTED as error:
             raise MonitoringError(
                 f"the server at {self.url} sent an answer that cannot be read "
-                f"({method.__name__}: {type(error).__name__}): is it what its URL says?"
+                f"({method.__name__}: {type(error).__name__}); check the URL"
             ) from error
 
     return reading

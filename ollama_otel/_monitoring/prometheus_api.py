@@ -30,7 +30,7 @@ _HOW_TO_START: Final = (
 
 
 class QueryRefusedError(MonitoringError):
-    """Prometheus refused a query; the message is its own."""
+    """Prometheus rejected a query; the message is from Prometheus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class PrometheusServer:
 
     @reads_answers
     def known_names(self, names: Iterable[str]) -> set[str]:
-        """Return those of the metrics that it has stored at any time within its retention."""
+        """Return the metrics that were stored at any time within the retention."""
         return {
             name
             for match in _alternatives(names)

@@ -1,1 +1,1 @@
-"""What machines and cloud models cost, and budgets: values, and the file that has them."""
+"""Prices of machines and cloud models, and budgets: values, and reading of the price file."""

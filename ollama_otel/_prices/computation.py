@@ -1,4 +1,4 @@
-"""Which calls a machine computed: the others cost nothing there."""
+"""Decides which calls a machine computed; the others cost nothing there."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ REFUSED: Final[frozenset[ErrorType]] = frozenset(
         *("model_not_found", "not_found", "unsupported", "invalid_request", "context_exceeded"),
     }
 )
-"""Errors of calls that no machine computed: the server was not reached, or it refused them."""
+"""Errors of calls that were not computed: the server was not reached, or rejected them."""

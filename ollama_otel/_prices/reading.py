@@ -52,7 +52,7 @@ _CHOICES: Final = {"unit": get_args(BudgetUnit), "period": get_args(BudgetPeriod
 
 
 class _Fault(NamedTuple):
-    """What is wrong, and where."""
+    """A mistake in the file, and its place."""
 
     place: str
     expected: str

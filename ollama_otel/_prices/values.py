@@ -33,13 +33,13 @@ _HOURS_PER_YEAR: Final = 8766.0
 _JOULES_PER_KWH: Final = 3.6e6
 
 _NOT_NEGATIVE: Final = Meta(ge=0, le=1e15)
-"""TOML has infinity, which no price is."""
+"""TOML allows infinity, which is not a valid price."""
 _POSITIVE: Final = Meta(gt=0, le=1e15)
 _NOT_EMPTY: Final = Meta(min_length=1)
 
 
 class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a machine costs from a day on."""
+    """The price of a machine from a day on."""
 
     from_: date = field(name="from")
     """The first day, in UTC."""
@@ -50,7 +50,7 @@ class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     busy_watts: Annotated[float, _NOT_NEGATIVE] | None = None
     """Power while calls are computed."""
     pue: Annotated[float, Meta(ge=1, le=100)] = 1.0
-    """Power usage effectiveness: what the building draws for each watt of the machine."""
+    """Power usage effectiveness: watts of the building per watt of the machine."""
     purchase_price: Annotated[float, _NOT_NEGATIVE] | None = None
     """Money; None if the machine is only rented."""
     purchase_years: Annotated[float, _POSITIVE] | None = None
@@ -60,7 +60,7 @@ class MachinePrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def per_second(self) -> float:
-        """Money for each second, whether it runs something or not; without energy."""
+        """Money for each second, busy or idle; without energy."""
         rent = (self.rent_per_hour or 0.0) / 3600
         if self.purchase_price is None or self.purchase_years is None:
             return rent
@@ -82,7 +82,7 @@ class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, _NOT_EMPTY]
     servers: Annotated[tuple[Annotated[str, _NOT_EMPTY], ...], _NOT_EMPTY]
-    """`host:port` as the calls have it; without a port it is 11434."""
+    """`host:port` as recorded in calls; the default port is 11434."""
     price: Annotated[tuple[MachinePrice, ...], _NOT_EMPTY]
     """By day, the oldest first."""
     slots: Annotated[int, Meta(ge=1)] | None = None
@@ -102,14 +102,14 @@ class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CloudPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a cloud model costs from a day on, in money per 1,000,000 tokens."""
+    """The price of a cloud model from a day on, in money per 1,000,000 tokens."""
 
     from_: date = field(name="from")
     """The first day, in UTC; `from` in the file."""
     input_per_million: Annotated[float, _NOT_NEGATIVE]
     output_per_million: Annotated[float, _NOT_NEGATIVE]
     cached_input_per_million: Annotated[float, _NOT_NEGATIVE] | None = None
-    """None: cached tokens cost what other input costs."""
+    """None: cached tokens cost as much as other input."""
 
     @property
     def of_cached(self) -> float:
@@ -119,7 +119,7 @@ class CloudPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CloudModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The cloud model that could answer in place of models of Ollama."""
+    """The cloud model that could replace models of Ollama."""
 
     models: Annotated[tuple[Annotated[str, _NOT_EMPTY], ...], _NOT_EMPTY]
     """Models of Ollama, with their tags."""
@@ -128,18 +128,18 @@ class CloudModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Annotated[str, _NOT_EMPTY] | None = None
     """Model of the provider."""
     price: tuple[CloudPrice, ...] = ()
-    """Own prices by day, the oldest first."""
+    """Your own prices by day, the oldest first."""
 
     @property
     def name(self) -> str:
-        """How it is shown."""
+        """Display name."""
         if self.provider is None:
             return self.model or "own price"
         return f"{self.provider}/{self.model}"
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A limit for what calls use up in a period."""
+    """A limit on the use of calls in a period."""
 
     name: Annotated[str, _NOT_EMPTY]
     limit: Annotated[float, _POSITIVE]
@@ -153,16 +153,16 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tags: Mapping[str, str] = FrozenDict()
     """Only calls with these tags."""
     each: Annotated[str, Meta(pattern=r"^(model|user|conversation|tag:.+)$")] | None = None
-    """A limit for each value of it: `user`, `model`, `conversation` or `tag:NAME`."""
+    """A limit for each value of `user`, `model`, `conversation` or `tag:NAME`."""
 
 
 class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The content of a price file."""
 
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
-    """Of all amounts, as ISO 4217 names it."""
+    """Currency of all amounts, an ISO 4217 code."""
     usd: Annotated[float, _POSITIVE] | None = None
-    """What 1 US dollar costs in the currency: `genai-prices` has dollars."""
+    """Price of 1 US dollar in the currency, as `genai-prices` has dollars."""
     machine: tuple[Machine, ...] = ()
     cloud: tuple[CloudModel, ...] = ()
     budget: tuple[Budget, ...] = ()

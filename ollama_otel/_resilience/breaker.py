@@ -26,7 +26,7 @@ class Trip:
         self._given: Pass | None = given
 
     def end(self, *, has_failed: bool | None) -> None:
-        """Report how it ended; None if that says nothing of the server."""
+        """Report the result; None if it says nothing about the server."""
         given, self._given = self._given, None
         if given is not None:
             self._breaker._end(self._circuit, given, has_failed)  # noqa: SLF001 - a part of it
@@ -37,7 +37,8 @@ class Breaker:
 
     A failure is an error of the connection, of a proxy, or of the server itself (`connect`,
     `timeout`, `network`, `incomplete`, `server_busy`, `runner_crashed`, `load_failed`, `upstream`,
-    `server_error`). A request that the server refuses, such as one for an unknown model, is none.
+    `server_error`). A request that the server rejects, such as one for an unknown model, is not a
+    failure.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Breaker:
 
         It needs `minimum_calls` for that. For `open_for` seconds no call is sent to the server;
         then `probes` calls are, and if all of them succeed, the circuit is closed again. Raises
-        `SettingsError` for values that make no sense.
+        `SettingsError` for invalid values.
         """
         expect("failure_rate", failure_rate, 0 < failure_rate <= 1, "a share above 0, at most 1")
         expect("window", window, window > 0, "seconds above 0")
@@ -118,6 +119,6 @@ class Breaker:
                 circuit.succeeded(given, self._clock())
 
     def _reset_after_fork(self) -> None:
-        # Another thread may have held the lock, or have had a probe on its way.
+        # Another thread may have held the lock, or have sent a probe.
         self._lock = threading.RLock()
         self._circuits = {}

@@ -1,4 +1,4 @@
-"""Arguments of the public classes that make no sense are refused at once."""
+"""Validates the arguments of the public classes."""
 
 from __future__ import annotations
 

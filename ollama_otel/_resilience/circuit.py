@@ -28,7 +28,7 @@ class Threshold(Struct, frozen=True, kw_only=True):
     window: float
     """Seconds."""
     minimum_calls: int
-    """Calls within the window below which the rate says nothing."""
+    """Calls within the window that are needed to judge the rate."""
     open_for: float
     """Seconds."""
     probes: int
@@ -73,7 +73,7 @@ class Circuit:
         return Pass(period=self._period)
 
     def succeeded(self, given: Pass, now: float) -> None:
-        """The server answered a call, or refused it for a reason of its own: it works."""
+        """Note that the server works: it answered a call, or rejected an invalid request."""
         if given.period != self._period:
             return
         if self._opened_at is None:
@@ -84,7 +84,7 @@ class Circuit:
             self._begin(None)
 
     def failed(self, given: Pass, now: float) -> None:
-        """A call failed in a way that says something of the server."""
+        """Note a failure that is caused by the server."""
         if given.period != self._period:
             return
         if self._opened_at is None:
@@ -96,7 +96,7 @@ class Circuit:
         self._begin(now)
 
     def forgotten(self, given: Pass) -> None:
-        """The call was cancelled: it says nothing of the server."""
+        """Note a cancelled call, which says nothing about the server."""
         if given.period == self._period and self._opened_at is not None:
             self._probes -= 1
 

@@ -1,8 +1,8 @@
 """The course of one call through its attempts, without I/O.
 
-`Course.run` is a generator: it yields what is to be done, gets the result sent or the exception
-thrown, and returns the response or raises what the caller gets. Shells do what it says; they differ
-by `await` only.
+`Course.run` is a generator: it yields steps, gets each result by `send` or the exception by
+`throw`, and returns the response or raises the caller's exception. Shells execute the steps; they
+differ by `await` only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["Close", "Course", "Kept", "Pause", "Queue", "Read", "Result", "Send"
 
 _FIRST_ERROR: Final = 400
 _MAY_PASS: Final = frozenset({429, 500, 502, 503, 504, 529})
-"""Statuses of errors that another attempt may not meet, if the type of the error says so too."""
+"""Statuses that may be temporary, if the type of the error is temporary too."""
 
 
 class Send(NamedTuple):
@@ -80,10 +80,10 @@ Step: TypeAlias = Send | Read | Close | Pause | Queue
 
 
 class Kept:
-    """The body of an error, as it was read."""
+    """The body of an error response, as far as it was read."""
 
     MOST: Final = 1024 * 1024
-    """Bytes that are read; the rest of a longer body is left in the response."""
+    """Most bytes that are read; the rest of a longer body stays in the response."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -91,7 +91,7 @@ class Kept:
         self.error: Exception | None = None
         """The exception that ended the body."""
         self.rest: Any = None
-        """The iterator that goes on, if there may be more."""
+        """The iterator for the rest of the body, if there may be more."""
 
     def take(self, piece: bytes) -> bool:
         """Keep a piece; returns whether to read on."""
@@ -101,7 +101,7 @@ class Kept:
 
 
 class Result:
-    """What came of one attempt."""
+    """The result of one attempt."""
 
     __slots__ = ("ending", "error", "error_type", "is_sent", "kept", "response", "target")
 
@@ -112,9 +112,9 @@ class Result:
         self.kept: Kept | None = None
         self.error: Exception | None = None
         self.error_type: ErrorType | None = None
-        """None if it succeeded, or if its error cannot be judged."""
+        """None if it succeeded, or if its error cannot be classified."""
         self.ending: Ending | None = None
-        """What has to happen when the body of a live response ends."""
+        """Called when the body of a live response ends."""
 
 
 class Course:
@@ -140,14 +140,14 @@ class Course:
         self._judges = bool(policy.retries or policy.breaker or policy.fallback)
 
     def run(self) -> Generator[Step, Any, Result]:
-        """Yield the steps; returns the `Result` for the caller, or raises what the caller gets."""
+        """Yield the steps; returns the caller's `Result`, or raises the caller's exception."""
         result = yield from self._attempts(first_target(self._request))
         for target in self._fallbacks():
             if result.error_type not in MAY_FALL_BACK and result.is_sent:
                 break
             self._journal.falls_back(result.error_type or "_OTHER", target)
             further = yield from self._attempts(target)
-            # An answer is worth more than the news that a fallback was not asked.
+            # An error response of the server is more useful than the rejection of a fallback.
             if further.is_sent or not result.is_sent:
                 result = further
         return self._delivered(result)
@@ -243,7 +243,7 @@ class Course:
         error_type = failures.from_server(response.status_code, text)
         has_failed = error_type in BROKEN and response.status_code in _MAY_PASS
         if kept.rest is not None:
-            # Too long to be kept: the caller gets it, and nothing else is tried.
+            # Too long to be kept, so the caller gets it without further attempts.
             ending.has_failed = has_failed
             result.ending = ending
             return
@@ -258,7 +258,7 @@ class Course:
         left = self._left()
         if left is not None and left <= 0:
             raise self._too_late()
-        # Before the queue, so that nobody waits for a server that gets no calls.
+        # Before the queue, so that calls do not wait for a server with an open circuit.
         if breaker is not None and not breaker._admits(server):  # noqa: SLF001 - of the same package
             raise _circuit_open(server)
         place = None if self._limiter is None else (yield from self._place(target, left))
@@ -331,7 +331,7 @@ class Course:
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:
-    """Return the beginning of a body as its server wrote it; empty if it cannot be decoded."""
+    """Return the decoded beginning of a body; empty if it cannot be decoded."""
     try:
         decoder = decoder_for(encoding)
         if decoder is None:

@@ -1,4 +1,4 @@
-"""What has to happen when an attempt has ended: its slot is given back, its circuit told."""
+"""The end of an attempt: releases its slot and reports the result to its circuit."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Ending:
         self._trip = trip
         self._due_at = due_at
         self.has_failed = False
-        """What is known so far."""
+        """The result so far."""
 
     @property
     def is_needed(self) -> bool:
-        """Whether anything has to happen, or the time is limited."""
+        """Whether there is a slot, a circuit or a deadline."""
         return not (self._place is None and self._trip is None and self._due_at is None)
 
     def end(self, *, has_failed: bool | None) -> None:
-        """End the attempt; None if it says nothing of the server."""
+        """End the attempt; None if the result says nothing about the server."""
         place, self._place = self._place, None
         trip, self._trip = self._trip, None
         if trip is not None:

@@ -1,4 +1,4 @@
-"""Who is next: fair by recent use of each key, with ageing; O(log n) for each change.
+"""The order of waiting calls: fair by recent use of each key, with ageing; O(log n) per change.
 
 It is start-time fair queueing (Goyal, Vin and Cheng, 1996). Each call gets a tag when it arrives:
 the use that its key would have reached by then, in seconds of slots. The lowest tag is next, and
@@ -36,7 +36,7 @@ class Ticket:
 
 
 class _Use:
-    """What one key has used."""
+    """The recent use of one key."""
 
     __slots__ = ("at", "last_start", "queued", "reached")
 
@@ -119,7 +119,7 @@ class FairQueue:
         self._virtual = max(self._virtual, ticket.start)
 
     def correct(self, ticket: Ticket, used: float, now: float) -> None:
-        """Charge the key what the call has really used, in seconds; 0 if it was not served."""
+        """Correct the key's use to the real use of the call, in seconds; 0 if it was not served."""
         use = self._uses.get(ticket.key)
         if use is not None:
             lead = self._lead(use, now) + used - ticket.cost

@@ -1,4 +1,4 @@
-"""What happened around the attempts of a call: events on its span, a section of its record."""
+"""Records the attempts of a call: events on its span, and a section of its record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reporter(Protocol):
 
 
 class Journal:
-    """Collects what happens; without a reporter the call is not recorded."""
+    """Collects events; without a reporter they are not recorded."""
 
     def __init__(
         self, reporter: Reporter | None, settle: Callable[[str, CallRecord], None] | None
@@ -46,13 +46,13 @@ class Journal:
             reporter.add_section(self._section)
 
     def has_waited(self, seconds: float) -> None:
-        """The call has left the queue of the limiter."""
+        """Note that the call has left the queue of the limiter."""
         self._limiter_wait = (self._limiter_wait or 0.0) + seconds
         if seconds:
             self._note(names.LIMITER_EVENT, {names.LIMITER_WAIT: seconds})
 
     def is_sent(self, target: Target) -> None:
-        """An attempt begins."""
+        """Note the start of an attempt."""
         self._attempts += 1
         self._delay = time.monotonic() - self._began
         self._target = target
@@ -61,7 +61,7 @@ class Journal:
             self._failed = None
 
     def is_retried(self, error_type: ErrorType, wait: float) -> None:
-        """An attempt failed, and another one follows after a time in seconds."""
+        """Note a failed attempt that another one follows, after a wait in seconds."""
         self._failed = error_type
         self._backoff = (self._backoff or 0.0) + wait
         self._note(
@@ -74,7 +74,7 @@ class Journal:
         )
 
     def falls_back(self, error_type: ErrorType, target: Target) -> None:
-        """The last attempt failed or was rejected, and another server or model gets the call."""
+        """Note that a fallback gets the call, as the last attempt failed or was rejected."""
         self._failed = error_type if self._attempts else None
         attributes: dict[str, str | int | float] = {names.ERROR_TYPE: error_type}
         if target.host is not None:
@@ -84,11 +84,11 @@ class Journal:
         self._note(names.FALLBACK_EVENT, attributes)
 
     def is_rejected(self, rejection: Rejection) -> None:
-        """An attempt was not sent."""
+        """Note that an attempt was not sent."""
         self._note(names.REJECTION_EVENT, {names.REJECTION: rejection})
 
     def ends(self, target: Target, rejection: Rejection | None) -> None:
-        """The caller gets the result of an attempt at this target, or the rejection."""
+        """Note the end: the caller gets the result of this target, or the rejection."""
         self._target = target
         self._rejection = rejection
         if rejection is not None:

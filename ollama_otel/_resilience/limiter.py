@@ -22,12 +22,12 @@ from ollama_otel.context import current_call_context
 __all__ = ["Limiter", "LimiterKey", "Place", "WaitingCall"]
 
 _PULSE: Final = 5.0
-"""Seconds after which each call looks whether a rate allows the next one: the call whose task that
-is may be unable to, as its event loop is blocked or has ended.
+"""Polling interval, in seconds, at which every waiting call checks the rates. The call that should
+check may be unable to, as its event loop is blocked or has ended.
 """
 
 LimiterKey = Literal["user", "conversation"] | Callable[[Any], str]
-"""Who shares the slots fairly: of `call_context`, or a function of the request."""
+"""The key of fairness: from `call_context`, or a function of the request."""
 
 
 class WaitingCall(Struct, frozen=True, kw_only=True):
@@ -37,27 +37,27 @@ class WaitingCall(Struct, frozen=True, kw_only=True):
     """Scheme, host and port."""
     key: str
     position: int
-    """How many calls are before it."""
+    """Number of calls before it."""
     waited: float
     """Seconds."""
 
 
 class _Server:
-    """The slots of one server, their lock, and who listens."""
+    """The slots of one server, their lock, and the listening calls."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         self.slots: Slots = Slots(limits)
         self.clock: Callable[[], float] = clock
         self.signals: dict[Call, Signal] = {}
         self.is_of_parent: bool = False
-        """Whether another process uses it: this one was forked while it was in use."""
+        """Whether it is a copy of the parent's state, made by a fork while in use."""
         self._lock = threading.Lock()
         self._dropped: deque[Call] = deque()
         self._told: dict[Call, Signal] = {}
-        """Calls that have a slot, and do not know it yet."""
+        """Calls that have a slot, and have not been notified yet."""
 
     def change(self, event: Callable[[float], Any]) -> Any:
-        """Let an event happen, with exclusive access to the slots, and wake those it concerns."""
+        """Apply an event with exclusive access to the slots, and wake the affected calls."""
         with self._lock:
             result = event(self.clock())
             woken = self._woken()
@@ -66,7 +66,7 @@ class _Server:
         return result
 
     def wake_told(self) -> None:
-        """Tell those again that were told of their slot and have not run: a loop may have ended."""
+        """Notify again the calls that have not reacted: their event loop may have ended."""
         for call in list(self._told):
             if call.state == "granted":
                 self._wake([call])
@@ -74,7 +74,7 @@ class _Server:
                 self.forget(call)
 
     def forget(self, call: Call) -> None:
-        """Tell a call nothing more."""
+        """Stop notifying a call."""
         self.signals.pop(call, None)
         self._told.pop(call, None)
 
@@ -89,7 +89,7 @@ class _Server:
         self._release_dropped()
 
     def _release_dropped(self) -> None:
-        # Who holds the lock looks here after releasing it, so nothing is left.
+        # The holder of the lock checks this after releasing it, so nothing is lost.
         while self._dropped and self._lock.acquire(blocking=False):
             try:
                 now = self.clock()
@@ -109,7 +109,7 @@ class _Server:
             dead = [call for call in calls if not self._is_woken(call)]
             if not dead:
                 return
-            # Their event loops have ended, and nothing else would give the slots back.
+            # Their event loops have ended, so the slots would never be released.
             with self._lock:
                 now = self.clock()
                 for call in dead:
@@ -125,7 +125,7 @@ class _Server:
 
 
 class Place:
-    """A call's place in a limiter: in the queue, and then one of the slots."""
+    """A call's place in a limiter: first in the queue, then in a slot."""
 
     __slots__ = ("_call", "_server")
 
@@ -135,7 +135,7 @@ class Place:
 
     @property
     def state(self) -> CallState:
-        """Where it is now."""
+        """Its current state."""
         return self._call.state
 
     @property
@@ -146,11 +146,11 @@ class Place:
         return max(0.0, end - call.entered_at)
 
     def listen(self, signal: Signal) -> None:
-        """Name what is set when `next_look` may have changed."""
+        """Set the signal for changes of `next_look`."""
         self._server.signals[self._call] = signal
 
     def next_look(self) -> float | None:
-        """Return how many seconds to wait for the signal, at most; None: it waits no more."""
+        """Return the seconds to wait for the signal, at most; None if it no longer waits."""
         seconds: float | None = self._server.change(self._look)
         if seconds is None:
             self._server.forget(self._call)
@@ -172,7 +172,7 @@ class Place:
         return max(0.0, look_at - now)
 
     def leave(self) -> None:
-        """Wait no more, or give the slot back; only the first time counts."""
+        """Leave the queue, or release the slot, once."""
         server, call = self._server, self._call
         server.forget(call)
         if server.is_of_parent:
@@ -184,10 +184,10 @@ class Place:
 
 
 class Limiter:
-    """Limits the calls to each server: how many at once, how many and how many tokens a minute.
+    """Limits the calls to each server: concurrency, calls per minute and tokens per minute.
 
-    All clients, threads and event loops that have the same object share its limits. Calls that
-    have to wait are queued, fair by the recent use of each key.
+    Clients, threads and event loops with the same object share its limits. Waiting calls are
+    queued, fairly by the recent use of each key.
     """
 
     def __init__(
@@ -205,11 +205,11 @@ class Limiter:
     ) -> None:
         """Set the limits for each server; None is no limit.
 
-        A call that has waited `max_wait` seconds is rejected, and so is one for which the queue of
-        `max_waiting` calls has no place. `key` says who shares the slots fairly: the user or the
-        conversation of `call_context`, or a function of the request. `memory` is the time in
-        seconds after which half of a key's use is forgotten. A call that waits one second longer
-        is preferred like one whose key has used `ageing` seconds less.
+        A call is rejected after waiting `max_wait` seconds, or if the queue of `max_waiting` calls
+        is full. `key` is the unit of fairness: the user or the conversation of `call_context`, or a
+        function of the request. `memory` is the time in seconds after which half of a key's use is
+        forgotten. A call that waits one second longer is preferred like one whose key has used
+        `ageing` seconds less.
 
         Tokens are counted by the server when a recorded call ends: while those of the last 60
         seconds are at the limit, no call is sent. Raises `SettingsError` for values that make no
@@ -245,19 +245,19 @@ class Limiter:
         self._lock = threading.Lock()
         self._servers: dict[str, _Server] = {}
         register(self)
-        # Collected calls give their slots back, recorded or not.
+        # Garbage-collected calls release their slots, recorded or not.
         _process.watch_collector()
         _process.at_fork(after_in_child=self._reset_after_fork)
 
     def states(self) -> Mapping[str, LimiterState]:
-        """Return what it does for each server, by scheme, host and port."""
+        """Return the active and waiting calls of each server, by scheme, host and port."""
         return {
             name: LimiterState(server.slots.active, server.slots.waiting)
             for name, server in list(self._servers.items())
         }
 
     def waiting(self) -> list[WaitingCall]:
-        """Return the calls that wait, for each server in the order in which they will be sent."""
+        """Return the waiting calls, per server in the order in which they will be sent."""
         return [
             WaitingCall(
                 server=name,
@@ -270,7 +270,7 @@ class Limiter:
         ]
 
     def _enter(self, server: str, request: Any, *, at_most: float | None = None) -> Place:
-        """Take a place for a call; it waits no longer than `at_most` seconds."""
+        """Enter a call, which waits at most `at_most` seconds."""
         key = self._key_of(request)
         patience = self._limits.max_wait if at_most is None else min(self._limits.max_wait, at_most)
         known = self._server(server)
@@ -308,7 +308,7 @@ class Limiter:
                 del self._servers[name]
 
     def _reset_after_fork(self) -> None:
-        """Begin without the parent's calls, and without locks that its threads may have held."""
+        """Drop the parent's calls, and locks that its threads may have held."""
         for server in self._servers.values():
             server.is_of_parent = True
         self._servers = {}

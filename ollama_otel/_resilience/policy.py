@@ -1,4 +1,4 @@
-"""What a user composes: retries, a limiter, a breaker, fallbacks and a deadline."""
+"""`Resilience`: combines retries, a limiter, a breaker, fallbacks and a deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Fallback", "Resilience", "disabled", "is_disabled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
-    """Where a call goes if it fails: another server, another model, or both.
+    """Alternative destination of a failed call: another server, another model, or both.
 
     Raises `SettingsError` without either, and for a malformed address.
     """
@@ -30,7 +30,9 @@ class Fallback:
     model: str | None = None
     """Model that is requested instead; None: the same model."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers for another server. It does not get `Authorization` and `Cookie` of the first."""
+    """Headers for the other server, which does not get the caller's `Authorization` and
+    `Cookie`.
+    """
 
     def __post_init__(self) -> None:
         expect("fallback", self, bool(self.host or self.model), "one with a host or a model")
@@ -43,17 +45,17 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resilience:
-    """What happens around the attempts of one call; each part can be left out.
+    """Policy for the attempts of a call; each part is optional.
 
-    Limiters and breakers are shared by all clients that have the same object.
+    Clients with the same limiter or breaker object share it.
     """
 
     retries: Retries | None = None
     limiter: Limiter | None = None
     breaker: Breaker | None = None
     fallback: Sequence[Fallback] = ()
-    """Tried in this order after the last attempt of the one before, if it failed with an error
-    that another server or model may not have.
+    """Tried in this order when all attempts of the previous target failed with an error that
+    another server or model may not have.
     """
     deadline: float | None = None
     """Seconds for everything: waits, attempts, and the body up to its end."""
@@ -76,7 +78,10 @@ def is_disabled() -> bool:
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Send every call once and at once inside the block, in the whole process: for tests."""
+    """Disable resilience inside the block, in the whole process: for tests.
+
+    Each call is sent once, without waits.
+    """
     global _disabled  # noqa: PLW0603 - a switch of the process
     with _lock:
         _disabled += 1

@@ -1,4 +1,4 @@
-"""The limiters and breakers of the process, for metrics; they are not kept alive."""
+"""The limiters and breakers of the process, for metrics; weakly referenced."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CircuitState = Literal["closed", "open", "half_open"]
 
 
 class LimiterState(NamedTuple):
-    """What a limiter does for one server at the moment."""
+    """The current state of a limiter for one server."""
 
     active: int
     """Calls that have a slot."""
     waiting: int
-    """Calls that wait for one."""
+    """Calls that wait for a slot."""
 
 
 class _Watched(Protocol):
@@ -32,7 +32,7 @@ _all: Final[weakref.WeakSet[_Watched]] = weakref.WeakSet()
 
 
 def register(watched: _Watched) -> None:
-    """Show a limiter or a breaker on metrics as long as it lives."""
+    """Include a limiter or a breaker in metrics as long as it lives."""
     _all.add(watched)
 
 
@@ -47,7 +47,7 @@ def limiter_states() -> Mapping[str, LimiterState]:
 
 
 def open_circuits() -> Mapping[str, int]:
-    """Return for each server how many circuits are not closed."""
+    """Return the number of circuits that are not closed, by server."""
     counts: dict[str, int] = {}
     for server, state in _states():
         if isinstance(state, str):

@@ -1,4 +1,4 @@
-"""Errors for calls that are not sent. They are errors of httpx too, so that SDKs treat them so."""
+"""Errors for calls that are not sent. They derive from httpx errors, which SDKs handle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class QueueTimeoutError(CallRejectedError, httpx.TimeoutException):
 
 
 class CircuitOpenError(CallRejectedError, httpx.TransportError):
-    """Too many calls to the server have failed, so it gets none for a time."""
+    """Too many calls to the server have failed, so no calls are sent to it for a time."""
 
 
 class DeadlineError(CallRejectedError, httpx.TimeoutException):

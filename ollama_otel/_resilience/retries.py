@@ -1,4 +1,4 @@
-"""Which attempts are repeated, and after what time; no I/O."""
+"""Decides which attempts are repeated, and after what time; no I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BROKEN: Final[frozenset[ErrorType]] = frozenset(
         *("server_busy", "runner_crashed", "load_failed", "upstream", "server_error"),
     }
 )
-"""Errors of a connection or a server, which another attempt may not meet."""
+"""Errors of a connection or a server that may be temporary."""
 
 MAY_FALL_BACK: Final[frozenset[ErrorType]] = BROKEN | {
     *("out_of_memory", "rate_limited", "model_not_found"),
@@ -27,7 +27,7 @@ MAY_FALL_BACK: Final[frozenset[ErrorType]] = BROKEN | {
 """Errors that another server or another model may not have."""
 
 _NOT_EXECUTED: Final[frozenset[ErrorType]] = frozenset({"connect", "server_busy", "rate_limited"})
-"""Errors before the server has done anything, so that even a deletion can be repeated."""
+"""Errors before the server has started to work, so that even a deletion can be repeated."""
 
 
 class Retries:
@@ -82,7 +82,7 @@ class Retries:
     ) -> float | None:
         """Return the seconds to wait after a failed attempt, counted from 1; None: give up.
 
-        Raises what the strategy raises, and ValueError if it returns no finite number.
+        Raises the strategy's exceptions, and ValueError if it does not return a finite number.
         """
         if attempt >= self.attempts or error_type not in self._error_types:
             return None
@@ -97,7 +97,7 @@ class Retries:
 
 
 def is_repeatable(endpoint: Endpoint, error_type: ErrorType) -> bool:
-    """Whether a call may be sent again after this error: it cannot be done twice."""
+    """Whether a call may be sent again after this error without being executed twice."""
     changes_nothing = endpoint.method in {"GET", "HEAD"} or endpoint.moves_model
     return changes_nothing or endpoint.name == "show_model" or error_type in _NOT_EXECUTED
 

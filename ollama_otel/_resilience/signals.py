@@ -1,4 +1,4 @@
-"""Wake one waiting thread or task from any thread: a limit is shared by threads and event loops."""
+"""Wakes one waiting thread or task from any thread, as threads and event loops share a limit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["AsyncSignal", "Signal", "ThreadSignal"]
 
 
 class Signal(Protocol):
-    """What a waiting call listens to."""
+    """The signal that a waiting call listens to."""
 
     def set(self) -> bool:
-        """Wake it, from any thread; False if nobody can wait any more: its event loop has ended."""
+        """Wake it, from any thread; False if its event loop has ended."""
         ...
 
 

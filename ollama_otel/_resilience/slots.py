@@ -1,7 +1,7 @@
 """The limits of one server as a state machine: slots, rates and a bounded fair queue.
 
-It has neither a clock nor a lock: times are arguments, and the caller has exclusive access. What
-changed for others is in `changed`, for the caller to tell them.
+It has neither a clock nor a lock: times are arguments, and the caller has exclusive access.
+`changed` has the other calls that are affected; the caller has to notify them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ollama_otel._resilience.window import Window
 __all__ = ["Call", "CallState", "Limits", "Slots"]
 
 CallState = Literal["waiting", "granted", "queue_full", "queue_timeout", "left", "released"]
-"""`queue_full` and `queue_timeout`: the call got no slot. `left`: it waits no more."""
+"""`queue_full` and `queue_timeout`: the call got no slot. `left`: it no longer waits."""
 
 _EXPECTED: Final = 1.0
 """Seconds of a slot that the first call is expected to use."""
@@ -25,7 +25,7 @@ _NEW_SHARE: Final = 0.2
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What a limiter limits, for each server; None: no limit."""
+    """The limits of a limiter, for each server; None: no limit."""
 
     concurrency: int | None
     requests_per_minute: int | None
@@ -49,7 +49,7 @@ class Call:
         """When it gives up."""
         self.granted_at: float | None = None
         self.look_at: float | None = None
-        """When it has to call `look`: a rate allows the next call then, and it is the next."""
+        """When it has to call `look`, as a rate allows the next call then, and it is next."""
 
 
 class Slots:
@@ -69,7 +69,7 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """How many calls wait."""
+        """Number of waiting calls."""
         return len(self._queue)
 
     @property
@@ -84,7 +84,7 @@ class Slots:
     # --- events ---------------------------------------------------------------------------
 
     def enter(self, key: str, now: float, max_wait: float) -> Call:
-        """A call arrives, and waits at most `max_wait` seconds."""
+        """Add a call, which waits at most `max_wait` seconds."""
         call = Call(self._queue.ticket(key, self._mean, now), now + max_wait)
         if self._queue.first() is None and self._free_at(now) == now:
             self._grant(call, now)
@@ -97,11 +97,11 @@ class Slots:
         return call
 
     def look(self, now: float) -> None:
-        """Time has passed: rates may allow more."""
+        """Check whether rates allow more calls now."""
         self._move_on(now)
 
     def leave(self, call: Call, now: float, state: CallState = "left") -> None:
-        """A waiting call gives up, or was cancelled; one that has a slot gives it back."""
+        """Remove a call that gives up or was cancelled; releases its slot if it has one."""
         if call.state == "granted":
             self.release(call, now)
         elif call.state == "waiting":
@@ -111,7 +111,7 @@ class Slots:
             self._move_on(now)
 
     def release(self, call: Call, now: float) -> None:
-        """A call has ended; only the first time counts."""
+        """Release the slot of a call that has ended, once."""
         if call.state != "granted" or call.granted_at is None:
             return
         call.state = "released"
@@ -122,7 +122,7 @@ class Slots:
         self._move_on(now)
 
     def settle(self, tokens: int, now: float) -> None:
-        """The server has counted the tokens of a call."""
+        """Add the tokens that the server reported for a call."""
         if self._tokens is not None and tokens > 0:
             self._tokens.add(tokens, now)
 
@@ -140,7 +140,7 @@ class Slots:
         return at
 
     def _has_place_for(self, call: Call, now: float) -> bool:
-        """Whether the queue has a place: one key with many calls does not keep others out."""
+        """Whether the queue accepts the call: a key with many calls does not block others."""
         if len(self._queue) < self._limits.max_waiting:
             return True
         last = self._queue.last()
@@ -157,7 +157,7 @@ class Slots:
         self._queue.correct(call.ticket, 0.0, now)
 
     def _move_on(self, now: float, *, but: Call | None = None) -> None:
-        """Give slots to those that are next, and tell the first of the others when to look."""
+        """Assign free slots, and schedule the next check of the first waiting call."""
         while (ticket := self._queue.first()) is not None:
             call = self._calls[ticket]
             at = self._free_at(now)

@@ -1,4 +1,4 @@
-"""Where an attempt goes: the request as the caller made it, or one for a fallback."""
+"""The target of an attempt: the caller's request, or a request to a fallback."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Target(Struct, frozen=True, kw_only=True):
     """Scheme, host and port."""
     is_fallback: bool = False
     host: str | None = None
-    """Of another server than the caller's; None: the same."""
+    """Host, if it differs from the caller's; None: the same server."""
     port: int = 0
     model: str | None = None
-    """Another model than the caller's; None: the same."""
+    """Model, if it differs from the caller's; None: the same model."""
 
 
 def first_target(request: Any) -> Target:
@@ -42,7 +42,8 @@ def fallback_target(
 ) -> Target | None:
     """Return the target for a fallback; None if the request cannot be sent there.
 
-    The request is the caller's but for host and model; another server does not get its secrets.
+    The request differs from the caller's only in host and model; another server does not get its
+    secrets.
     """
     url, content, headers = request.url, request.content, request.headers.copy()
     host, port = None, 0

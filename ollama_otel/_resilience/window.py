@@ -1,4 +1,4 @@
-"""Amounts of the last seconds: how much was used, and when it is less again."""
+"""Sums amounts over the last seconds, and computes when the sum falls below a limit."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Streams to consumers: parts go from a background thread or task to a queue or a handler."""
+"""Streams to consumers: a background thread or task delivers parts to a queue or a handler."""

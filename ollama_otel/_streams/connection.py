@@ -1,4 +1,4 @@
-"""The response whose parts a run delivers, so that the run can end it from outside."""
+"""Gives a run access to the response of its stream, so that it can end it from outside."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def noting(note: Callable[[Any], None]) -> Iterator[None]:
 
 
 def opened(response: Any) -> None:
-    """Say that a response has come whose parts will be read in this context."""
+    """Announce a response whose parts will be read in this context."""
     note = _note.get()
     if note is not None:
         note(response)

@@ -1,6 +1,6 @@
-"""Consumers of one kind each, with one interface; the async ones differ by `await` only.
+"""One consumer class for each kind of target; the async ones differ by `await` only.
 
-A consumer raises if it is gone: that ends the stream.
+A consumer that is gone raises, which ends the stream.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from ollama_otel.errors import ConsumerTimeoutError
 __all__ = ["AsyncConsumer", "Consumer", "async_consumer", "consumer"]
 
 _LOOK_AGAIN: Final = 0.1
-"""Seconds between two looks whether a thread that waits for its queue has been stopped."""
+"""Interval, in seconds, at which a thread that waits for its queue checks whether it was
+stopped.
+"""
 
 
 class Consumer(Protocol):
@@ -48,7 +50,7 @@ class AsyncConsumer(Protocol):
 
 
 def consumer(target: Any, patience: float, is_over: Callable[[], bool]) -> Consumer:
-    """Return the consumer of a sync stream; raises TypeError if it cannot be one.
+    """Return the consumer for a target of a sync stream; raises TypeError otherwise.
 
     `is_over` says whether a consumer that waits should stop waiting.
     """
@@ -65,7 +67,7 @@ def consumer(target: Any, patience: float, is_over: Callable[[], bool]) -> Consu
 
 
 def async_consumer(target: Any, patience: float) -> AsyncConsumer:
-    """Return the consumer of an async stream; raises TypeError if it cannot be one."""
+    """Return the consumer for a target of an async stream; raises TypeError otherwise."""
     if isinstance(target, StreamHandler):
         return _AsyncHandler(target)
     if isinstance(target, ObjectSendStream):
@@ -92,7 +94,7 @@ def _kind_of(target: object) -> str:
 
 
 def _steps(handler: StreamHandler, part: Part) -> Iterator[Awaitable[None] | None]:
-    """Call the handler's methods for a part, each when the result of the last one is settled."""
+    """Call the handler's methods for a part, each after the result of the previous one."""
     thinking, text, calls = _contents(part)
     if thinking:
         yield handler.on_thinking(thinking)
@@ -192,7 +194,7 @@ def _gone(patience: float) -> ConsumerTimeoutError:
 
 
 def _count_as_done(target: Any) -> None:
-    """Let `join` of a queue not wait for an item that was dropped; not every queue counts."""
+    """Mark a dropped item as done for `join` of the queue; not every queue counts."""
     if hasattr(target, "task_done"):
         target.task_done()
 
@@ -224,7 +226,7 @@ class _Queue:
                 self._queue.put(end, timeout=self._patience)
                 return
             raise _gone(self._patience)
-        # Nobody may read any more, and who does must learn of the end: parts give way to it.
+        # The reader may be gone; if not, it has to get the end, so parts are dropped for it.
         while True:
             try:
                 self._queue.put(end, block=False)
@@ -288,7 +290,7 @@ class _AsyncSendStream:
             if end.ending == "completed":
                 await self.take(end)
                 return
-            # Its receivers may be gone; those that are not learn of the end by the closing.
+            # Receivers may be gone; the others notice the end when the stream is closed.
             gone = anyio.BrokenResourceError, anyio.ClosedResourceError
             with anyio.move_on_after(_LOOK_AGAIN), suppress(*gone):
                 await self._stream.send(end)

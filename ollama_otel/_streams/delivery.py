@@ -8,7 +8,7 @@ __all__ = ["Delivery"]
 
 
 class Delivery:
-    """Counts what came, and decides how it ended: the first reason counts."""
+    """Counts the parts, and decides how the stream ended: the first reason counts."""
 
     def __init__(self) -> None:
         self._ending: StreamEnding | None = None
@@ -17,15 +17,16 @@ class Delivery:
         self._last: Part | None = None
         self._part_count = 0
         self._untold = [True]
-        """Empty as soon as somebody tells the consumer the end."""
+        """Empty once a thread has claimed to notify the consumer of the end."""
 
-    # No property: type checkers take one for constant, and another thread may end this.
+    # Not a property: type checkers assume a property to be constant, but another thread may end
+    # this.
     def is_over(self) -> bool:
-        """Whether nothing more is delivered."""
+        """Whether the delivery has ended."""
         return self._ending is not None
 
     def came(self, part: Part) -> None:
-        """Note a part that the stream gave."""
+        """Note a part of the stream."""
         self._last = part
         self._part_count += 1
 
@@ -35,13 +36,13 @@ class Delivery:
         self.over("completed" if is_whole else "incomplete")
 
     def over(self, ending: StreamEnding, error: BaseException | None = None) -> None:
-        """Note the end; a later one has no effect."""
+        """Note the end; only the first one has an effect."""
         if self._ending is None:
             self._error = error
             self._ending = ending
 
     def claims_end(self) -> bool:
-        """Whether the caller has to tell the consumer the end: the first of all threads has to."""
+        """Whether the caller has to notify the consumer of the end: True for the first thread."""
         try:
             self._untold.pop()
         except IndexError:
@@ -49,7 +50,7 @@ class Delivery:
         return True
 
     def raised_at_end(self, error: BaseException) -> None:
-        """Note what the consumer raised when it was told the end."""
+        """Note an exception of the consumer when it was notified of the end."""
         # As in a `finally` block: the later exception goes on, the earlier one is its context.
         if error.__context__ is None and error is not self._error:
             error.__context__ = self._error
@@ -57,7 +58,7 @@ class Delivery:
 
     @property
     def end(self) -> StreamEnd:
-        """How it ended; before the end, as if it was cancelled now."""
+        """How the stream ended; before the end, as if it was cancelled now."""
         return StreamEnd(
             ending=self._ending or "cancelled",
             part_count=self._part_count,
@@ -66,7 +67,7 @@ class Delivery:
         )
 
     def result(self) -> StreamEnd:
-        """Return how it ended; raises what the consumer or the stream raised."""
+        """Return how it ended; raises the exception of the consumer or the stream."""
         error = self._raised_at_end or self._error
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""What a stream tells its handler, and how it ended."""
+"""The interface of stream handlers, and the end of a stream."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ollama import ChatResponse, GenerateResponse, Message
 __all__ = ["Part", "StreamEnd", "StreamEnding", "StreamHandler", "expect_part"]
 
 Part = ChatResponse | GenerateResponse
-"""A part of a stream, as the official client gives it."""
+"""A part of a stream, as the official client yields it."""
 
 
 def expect_part(given: object) -> Part:
-    """Return what a stream gave; raises TypeError if it is no part, but an agent's event or so."""
+    """Return a part; raises TypeError for any other item, such as an event of an agent."""
     if isinstance(given, Part):
         return given
     raise TypeError(
@@ -42,37 +42,37 @@ class StreamEnd:
 
     ending: StreamEnding
     part_count: int
-    """Parts that came."""
+    """Number of parts that came."""
     last: Part | None = field(default=None, repr=False)
     """The last part that came; that of a completed stream has the counts and times."""
     error: BaseException | None = field(default=None, repr=False)
-    """What the consumer or the stream raised."""
+    """The exception of the consumer or the stream."""
 
 
 class StreamHandler:
-    """Takes a stream apart; a subclass overrides what it needs, and keeps its state in itself.
+    """Handles a stream; a subclass overrides the methods that it needs, and keeps its own state.
 
-    The methods are called one after the other, never at once, so the next part is read only when
-    they have returned. A run of an async stream awaits what is awaitable; for a sync one they must
-    be plain. If one raises, the request is closed, and `on_end` is called.
+    The methods are called one at a time, and the next part is read only when they have returned.
+    For an async stream, awaitable results are awaited; for a sync stream, methods must not be
+    async. If a method raises, the request is closed, and `on_end` is called.
     """
 
     def on_start(self) -> Awaitable[None] | None:
-        """Begin; called before the request is sent."""
+        """Called before the request is sent."""
         return None
 
     def on_thinking(self, text: str) -> Awaitable[None] | None:  # noqa: ARG002 - for subclasses
-        """Take a piece of thinking."""
+        """Called with a piece of thinking."""
         return None
 
     def on_text(self, text: str) -> Awaitable[None] | None:  # noqa: ARG002
-        """Take a piece of the answer."""
+        """Called with a piece of the answer."""
         return None
 
     def on_tool_call(self, call: Message.ToolCall) -> Awaitable[None] | None:  # noqa: ARG002
-        """Take a tool call."""
+        """Called with a tool call."""
         return None
 
     def on_end(self, end: StreamEnd) -> Awaitable[None] | None:  # noqa: ARG002
-        """Clean up; called exactly once, however the stream ended, and after its request closed."""
+        """Called exactly once, after the request is closed, however the stream ended."""
         return None

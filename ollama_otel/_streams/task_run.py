@@ -1,4 +1,4 @@
-"""An async stream that a task delivers."""
+"""Delivers an async stream in a task."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ollama_otel.transport import abandon
 __all__ = ["AsyncStreamRun"]
 
 _CLEAN_UP: Final = 5.0
-"""Seconds that a cancelled task waits until the request is closed and the consumer told."""
+"""Seconds that a cancelled task waits for closing the request and notifying the consumer."""
 
 
 class AsyncStreamRun:
-    """A stream that a task delivers; on asyncio and on trio.
+    """The delivery of a stream by a task, on asyncio or trio.
 
     `await run.run()` delivers it in this task; `asyncio.create_task(run.run())` or a task group's
-    `start_soon(run.run)` in another one. It is also a context manager, which delivers it in a task
-    of its own: the end of its block waits for the end of the stream, or stops the stream if the
-    block raises.
+    `start_soon(run.run)` in another one. It is also a context manager, which delivers in a separate
+    task: the end of its block waits for the end of the stream, or stops the stream if the block
+    raises.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class AsyncStreamRun:
 
     @property
     def is_running(self) -> bool:
-        """Whether the stream has not ended yet, or the consumer has not been told so."""
+        """Whether the stream is running, or the consumer is not yet notified of its end."""
         return not self._ended.is_set()
 
     def stop(self) -> None:
-        """End the stream: close its request, and tell the consumer; from the same event loop.
+        """End the stream: close its request and notify the consumer; from the same event loop.
 
-        It does not wait for that. What waits for the server or the consumer is cancelled.
+        It does not wait. A pending wait for the server or the consumer is cancelled.
         """
         self._delivery.over("stopped")
         response, self._response = self._response, None
@@ -68,9 +68,9 @@ class AsyncStreamRun:
             self._scope.cancel()
 
     async def wait(self) -> StreamEnd:
-        """Wait until the stream has ended and the consumer knows; return how it ended.
+        """Wait until the stream has ended and the consumer is notified; return how it ended.
 
-        Raises what the consumer or the stream raised.
+        Raises the exception of the consumer or the stream.
         """
         await self._ended.wait()
         return self._delivery.result()
@@ -83,7 +83,7 @@ class AsyncStreamRun:
         if self._has_begun:
             raise RuntimeError("the stream is delivered already")
         self._has_begun = True
-        # A loop that is closed in the middle may keep its tasks for ever: anyio refers to them.
+        # A loop that is closed early may keep its tasks forever, as anyio refers to them.
         _process.at_exit(self._at_exit)
         delivery = self._delivery
         try:
@@ -120,7 +120,7 @@ class AsyncStreamRun:
             await self.wait()
 
     async def _run_quietly(self) -> None:
-        # Who waits gets the exception; the task group would wrap it.
+        # `wait` raises the exception; the task group would wrap it.
         with suppress(Exception):
             await self.run()
 
@@ -160,12 +160,12 @@ class AsyncStreamRun:
         self._response = response
 
     async def _finish(self) -> None:
-        """Close the request and tell the consumer."""
+        """Close the request and notify the consumer."""
         delivery = self._delivery
         self._response = None
         try:
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLEAN_UP):
-                # How the stream ended is known already.
+                # The end of the stream is known already.
                 with suppress(Exception):
                     await self._close()
             try:
@@ -199,7 +199,7 @@ class AsyncStreamRun:
             raise
 
     def _leave(self) -> None:
-        """Tell the consumer as far as that works without an event loop."""
+        """Notify the consumer, as far as that works without an event loop."""
         self._delivery.over("cancelled")
         if not self._delivery.claims_end():
             return

@@ -1,4 +1,4 @@
-"""A sync stream that a background thread delivers."""
+"""Delivers a sync stream in a background thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AT_EXIT: Final = 3.0
 
 
 class StreamRun:
-    """A stream that a background thread delivers; it has begun.
+    """The delivery of a stream by a background thread, which has started.
 
     Also a context manager: the end of its block waits for the end of the stream, or stops the
     stream if the block raises.
@@ -37,7 +37,8 @@ class StreamRun:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         context = copy_context()
-        # A daemon, as an interpreter that exits would wait for others, and the model may go on.
+        # A daemon thread, as the interpreter's exit would wait for other threads while the model
+        # generates.
         thread = threading.Thread(
             target=context.run, args=(self._run,), name="ollama_otel-stream", daemon=True
         )
@@ -46,28 +47,28 @@ class StreamRun:
 
     @property
     def is_running(self) -> bool:
-        """Whether the stream has not ended yet, or the consumer has not been told so."""
+        """Whether the stream is running, or the consumer is not yet notified of its end."""
         return not self._ended.is_set()
 
     def stop(self) -> None:
-        """End the stream: close its request, and tell the consumer; from any thread.
+        """End the stream: close its request and notify the consumer; from any thread.
 
-        It does not wait for that. A thread that waits for the server to begin with its answer
-        goes on waiting, and then closes the request; streams of `AsyncClient` stop at once.
+        It does not wait. A thread that waits for the first part of the answer continues to wait,
+        and then closes the request; streams of `AsyncClient` stop immediately.
         """
         self._delivery.over("stopped")
         with self._lock:
             response, self._response = self._response, None
         if response is not None:
-            # In this order, as the error that the thread gets is none of the call.
+            # In this order, so that the thread's error is not recorded as a failure of the call.
             abandon(response)
             disconnect(response)
 
     def wait(self, timeout: float | None = None) -> StreamEnd:
-        """Wait until the stream has ended and the consumer knows; return how it ended.
+        """Wait until the stream has ended and the consumer is notified; return how it ended.
 
-        `timeout` is in seconds. Raises what the consumer or the stream raised, and TimeoutError if
-        it has not ended in time; it then goes on.
+        `timeout` is in seconds. Raises the exception of the consumer or the stream, and
+        TimeoutError if the stream has not ended in time; it then continues.
         """
         if not self._ended.wait(timeout):
             raise TimeoutError(f"the stream has not ended within {timeout:g} s")

@@ -1,1 +1,1 @@
-"""Structured output: schemas from types, answers as values of them, and asking again."""
+"""Structured output: schemas from types, answers as typed values, and repeated requests."""

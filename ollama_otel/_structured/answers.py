@@ -1,4 +1,4 @@
-"""What became of an answer: the typed value, or what is wrong with the text and why."""
+"""Parses an answer: the typed value, or the outcome and the validation errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def text_of(part: Official) -> str:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer as far as it has come: in one response, or in the parts of a stream."""
+    """An answer so far: one response, or the parts of a stream."""
 
     output: OutputType[Any]
     number: int
@@ -30,7 +30,7 @@ class Answer:
     pieces: list[str] = field(default_factory=list)
     """The text of each part."""
     last: Any = None
-    """The last part, official."""
+    """The last part, as the official client returned it."""
 
     def add(self, part: Official) -> None:
         self.pieces.append(text_of(part))
@@ -42,7 +42,7 @@ class Answer:
 
 
 def judge(answer: Answer) -> tuple[Any, Attempt]:
-    """Return the value of an ended answer, if it is one, and what became of the answer."""
+    """Return the value of a finished answer, if it has one, and its outcome."""
     text, last = answer.text(), answer.last
     value, reasons = answer.output.parsed(text)
     is_whole = last is not None and bool(last.done)
@@ -62,5 +62,5 @@ def judge(answer: Answer) -> tuple[Any, Attempt]:
 
 
 def _is_closed(text: str) -> bool:
-    """Whether JSON that can be read is whole: only a number may go on."""
+    """Whether valid JSON is complete: a number at its end could continue."""
     return not text.rstrip()[-1:].isdecimal()

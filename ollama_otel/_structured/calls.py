@@ -1,4 +1,4 @@
-"""The methods of both clients that take a type as `format`; they differ by `await` only.
+"""The methods of both clients that take a type as `format`. They differ by `await` only.
 
 Without a type, they are the official methods.
 """
@@ -160,12 +160,12 @@ class _StructuredCalls(ollama.Client):
         schema_in_prompt: bool = False,
         **options: Any,
     ) -> Any:
-        """As the official method; a type as `format` gives a response with its value, `parsed`.
+        """Like the official method; with a type as `format`, `parsed` is the typed value.
 
         A type is a pydantic model, a dataclass, a TypedDict, anything that pydantic can make a
         JSON schema of, or a `TypeAdapter`. The model is asked at most `attempts` times, by default
-        once: after an answer that is no value of the type, it is told what is wrong. With
-        `schema_in_prompt` the schema is in a message too, and not only in `format`. Parts of a
+        once: after an answer that is not a value of the type, the next request contains the
+        validation errors. With `schema_in_prompt` the schema is also in a message. Parts of a
         stream have the value so far.
 
         Raises `FormatError` if the type cannot be requested, `OutputMismatchError` if no answer is
@@ -251,7 +251,7 @@ class _StructuredCalls(ollama.Client):
         schema_in_prompt: bool = False,
         **options: Any,
     ) -> Any:
-        """As the official method; with a type as `format`, as `chat`."""
+        """Like the official method; for a type as `format`, see `chat`."""
         call: Any = super().generate
         if format is None or not is_type(format):
             if attempts is not None or schema_in_prompt:
@@ -360,12 +360,12 @@ class _AsyncStructuredCalls(ollama.AsyncClient):
         schema_in_prompt: bool = False,
         **options: Any,
     ) -> Any:
-        """As the official method; a type as `format` gives a response with its value, `parsed`.
+        """Like the official method; with a type as `format`, `parsed` is the typed value.
 
         A type is a pydantic model, a dataclass, a TypedDict, anything that pydantic can make a
         JSON schema of, or a `TypeAdapter`. The model is asked at most `attempts` times, by default
-        once: after an answer that is no value of the type, it is told what is wrong. With
-        `schema_in_prompt` the schema is in a message too, and not only in `format`. Parts of a
+        once: after an answer that is not a value of the type, the next request contains the
+        validation errors. With `schema_in_prompt` the schema is also in a message. Parts of a
         stream have the value so far.
 
         Raises `FormatError` if the type cannot be requested, `OutputMismatchError` if no answer is
@@ -453,7 +453,7 @@ class _AsyncStructuredCalls(ollama.AsyncClient):
         schema_in_prompt: bool = False,
         **options: Any,
     ) -> Any:
-        """As the official method; with a type as `format`, as `chat`."""
+        """Like the official method; for a type as `format`, see `chat`."""
         call: Any = super().generate
         if format is None or not is_type(format):
             if attempts is not None or schema_in_prompt:

@@ -1,4 +1,4 @@
-"""A type as the format of an answer: its JSON schema, and how a text becomes a value of it."""
+"""A type as the format of an answer: its JSON schema, and parsing of texts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Format", "OutputType", "is_type", "output_type"]
 T = TypeVar("T")
 
 Format = type[T] | TypeAdapter[T]
-"""What stands for a type: itself, or pydantic's adapter of it, for one such as `int | None`."""
+"""A type, or pydantic's adapter for it, for types such as `int | None`."""
 
 _MOST_REASONS = 20
-"""Parts of an answer of which is said what is wrong; a list may have thousands."""
+"""Most validation errors of an answer that are reported; a list may have thousands."""
 
 
 def is_type(form: object) -> TypeGuard[Format[Any]]:
@@ -69,7 +69,7 @@ class OutputType(Generic[T]):
         self.name = bounded_name(str(self.schema.get("title") or _name_of(form)))
 
     def parsed(self, text: str) -> tuple[T | None, tuple[str, ...]]:
-        """Return the value of a whole text, and what is wrong: empty if it is a value."""
+        """Return the value of a whole text, and its validation errors: empty if it is valid."""
         try:
             return self._adapter.validate_json(text), ()
         except ValidationError as error:
@@ -80,7 +80,7 @@ class OutputType(Generic[T]):
         return None, tuple(lines)
 
     def so_far(self, text: str) -> T | None:
-        """Return the value of a text that goes on, if pydantic accepts it as far as it goes."""
+        """Return the value of an incomplete text, if pydantic accepts it so far."""
         try:
             return self._adapter.validate_json(text, experimental_allow_partial="trailing-strings")
         except Exception:  # noqa: BLE001 - a validator of the caller may need the whole value

@@ -1,4 +1,4 @@
-"""What the model is asked: at first as the caller says, and again with what was wrong."""
+"""The requests to the model: the caller's first, then repeated ones with the validation errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RequestInput(Protocol):
         ...
 
     def again(self, schema: Mapping[str, Any] | None, attempt: Attempt) -> Any:
-        """Return the input of a further call: the first one, the last answer, what is wrong."""
+        """Return the input of a further call: the first input, the last answer, and its errors."""
         ...
 
 

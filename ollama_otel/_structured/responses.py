@@ -24,7 +24,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _Parsed(BaseModel, Generic[T_co]):
-    """What a response has beyond the official one; none of it is a field."""
+    """The additional attributes of a response, which are not fields."""
 
     _parsed: Any = PrivateAttr(default=None)
     _attempts: tuple[Attempt, ...] = PrivateAttr(default=())
@@ -41,7 +41,7 @@ class _Parsed(BaseModel, Generic[T_co]):
 
 
 class _Part(BaseModel, Generic[T_co]):
-    """What a part of a stream has beyond the official one; none of it is a field."""
+    """The additional attributes of a part of a stream, which are not fields."""
 
     _answer: Answer | None = PrivateAttr(default=None)
     _count: int = PrivateAttr(default=0)
@@ -51,11 +51,11 @@ class _Part(BaseModel, Generic[T_co]):
 
     @property
     def parsed(self) -> T_co | None:
-        """The answer so far as a value of the type; None if it is not one yet.
+        """The answer so far as a value of the type; None if it is not valid yet.
 
-        Of the part with `done` it is the validated value of the whole answer, or None. Before,
-        pydantic's partial validation decides: a list has the items so far; a model is there when
-        all of its required fields are.
+        In the part with `done`, it is the validated value of the whole answer, or None. In earlier
+        parts, pydantic's partial validation decides: a list has the items so far; a model is there
+        when all of its required fields are.
         """
         if self._is_last or self._answer is None:
             return cast("T_co | None", self._parsed)

@@ -49,7 +49,7 @@ class Plan(Generic[T]):
         schema_in_prompt: bool,
         has_tools: bool,
     ) -> None:
-        """Raises `FormatError` if it cannot be requested so."""
+        """Raises `FormatError` if the request cannot be made."""
         if has_tools:
             raise FormatError(
                 "a typed answer cannot be requested together with tools: Ollama then suppresses "
@@ -79,7 +79,7 @@ class Run(Generic[T]):
         self._input: Any = plan.asked.first(plan.shown_schema)
         self._error: OutputMismatchError | None = None
         self.is_over = False
-        """Whether the value is there, or the model is not asked again."""
+        """Whether there is a value, or no further request follows."""
 
     @property
     def input(self) -> Any:
@@ -92,13 +92,13 @@ class Run(Generic[T]):
         return self._plan.output.schema
 
     def calling(self) -> AbstractContextManager[None]:
-        """Put what begins in this block under the span of the run."""
+        """Make the span of the run the parent of spans in this block."""
         return self._operation.current()
 
     def took(self, response: Any) -> Any:
         """Take a whole response; return it with its value, None to call again.
 
-        Raises `OutputMismatchError` if it was the last one, and not a value.
+        Raises `OutputMismatchError` if it was the last attempt and is not valid.
         """
         self._answer.add(response)
         self._judge()

@@ -43,7 +43,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _MAX_AGENTS: Final = 100
 _MAX_TOOLS: Final = 200
 _MAX_ERRORS: Final = 50
-"""Names with label values of their own."""
+"""Names that get their own label values."""
 _NO_FAILURES: Final = frozenset({"succeeded", "denied", "deferred", "cancelled"})
 
 
@@ -68,7 +68,7 @@ class AgentTelemetry(AgentTracing):
         name = _INVOKE if agent is None else f"{_INVOKE} {agent}"
         attributes: dict[str, Any] = {
             names.OPERATION_NAME: _INVOKE,
-            # The later conventions have it on calls of a remote agent only.
+            # The later conventions define it for calls of a remote agent only.
             names.PROVIDER_NAME: names.PROVIDER if self.settings.profile == "v1.41" else None,
             names.AGENT_NAME: agent,
             names.REQUEST_MODEL: bounded_name(start.model),
@@ -109,7 +109,7 @@ class _Current:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        # In the context of the moment, which may have another baggage.
+        # In the current context, which may have other baggage.
         token = otel_context.attach(set_span_in_context(self._span))
         try:
             yield
@@ -207,7 +207,7 @@ class _Tool(_Current, ToolTrace):
             span.set_attributes(_known(attributes))
             if error_type is not None:
                 messages = self._telemetry.messages
-                # What the tool or the model said is content.
+                # Texts of tools and models are content.
                 said = None if messages is None else messages.failure(record.text)
                 span.set_status(Status(StatusCode.ERROR, said))
         self._measure(record, error_type)
@@ -230,7 +230,7 @@ class _Tool(_Current, ToolTrace):
     def _measure(self, record: ToolCallRecord, error_type: str | None) -> None:
         telemetry, start = self._telemetry, record.start
         labels = {
-            # A name that the model invented makes no series.
+            # A name that the model invented does not get its own series.
             names.TOOL_NAME: telemetry.label("tools", start.call.name, _MAX_TOOLS)
             if start.is_known
             else names.OTHER,
@@ -245,7 +245,7 @@ class _Tool(_Current, ToolTrace):
 
 
 def _error_type(record: ToolCallRecord) -> str | None:
-    """Return the class of what a tool raised, or else the outcome; None if it is no failure."""
+    """Return the class of the tool's exception, or the outcome; None if it is not a failure."""
     if record.outcome in _NO_FAILURES:
         return None
     if record.outcome != "failed" or record.error is None:
@@ -256,7 +256,7 @@ def _error_type(record: ToolCallRecord) -> str | None:
 
 
 def _id(given: str | None) -> str | None:
-    """Return the id of a tool call; None for a text that a server may have put in its place."""
+    """Return the id of a tool call; None if the server sent another text as the id."""
     return given if given is not None and _ID.fullmatch(given) else None
 
 

@@ -15,7 +15,7 @@ from ollama_otel._telemetry.content import as_json, plain
 __all__ = ["Fitted", "json_within", "log_limit", "span_limit", "value_within", "values_within"]
 
 _TEXTS: Final = frozenset({"content", "response", "arguments", "description", "parameters"})
-"""Keys of messages, parts and tool definitions that hold what a user or a model wrote."""
+"""Keys of messages, parts and tool definitions that hold texts of users or models."""
 _LEAST: Final = 40
 """Characters that remain of a cut text: its mark at least."""
 _LONGEST_ESCAPE: Final = 6
@@ -51,9 +51,9 @@ class Fitted(NamedTuple):
     """Content within a limit."""
 
     value: Any
-    """None if nothing of it fits."""
+    """None if not even a part fits."""
     is_whole: bool
-    """Whether no message is left out; texts that were cut say so themselves."""
+    """Whether all messages are included; cut texts have a mark of their own."""
 
 
 def json_within(messages: Messages, limit: int | None) -> Fitted:
@@ -97,8 +97,8 @@ def value_within(value: Any, limit: int | None) -> str | None:
 def values_within(messages: Messages, limit: int | None) -> Fitted:
     """Return structured messages without a string of more than `limit` characters.
 
-    Texts are cut and marked. An id or a name that is too long fits nowhere, as a part of it would
-    be another one.
+    Texts are cut and marked. An id or a name that is too long is left out, as a part of it would be
+    a different one.
     """
     if limit is None:
         return Fitted(messages, is_whole=True)

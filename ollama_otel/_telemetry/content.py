@@ -1,6 +1,6 @@
 """Redacts and cuts captured text before it leaves the process.
 
-It does not raise, whatever a redactor does.
+It never raises, even if a redactor does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NESTED_TOO_DEEPLY = "[nested too deeply]"
 _UNPRINTABLE = "[unprintable]"
 
 _BEYOND_CUT = 8192
-"""Characters behind those kept that are searched as well, as a secret may begin before the cut."""
+"""Characters after the kept part that are searched too, as a secret may begin before the cut."""
 _LONGEST_REMEMBERED = 4096
 """Characters."""
 _MOST_REMEMBERED = 512
@@ -45,7 +45,8 @@ class ContentPolicy:
     """Functions that run in this order over every string of the user or the model, keys of tool
     arguments included; keys that become equal are merged. Ids, known roles and names
     of offered tools are not content. If one raises or does not return a string, the text becomes
-    `[redaction failed]`."""
+    `[redaction failed]`.
+    """
     max_length: int = 32_768
     """Characters kept per string; a cut string ends with a mark that counts the rest."""
 
@@ -73,7 +74,7 @@ class ContentPolicy:
         return text[: self.max_length] + cut_mark(excess)
 
     def _searched(self, text: str) -> str:
-        """Return a text without what the built-in redactors find."""
+        """Return a text redacted by the built-in redactors."""
         end = self.max_length + _BEYOND_CUT
         if len(text) <= end or self.redactors:
             return _without_secrets(text)
@@ -83,7 +84,7 @@ class ContentPolicy:
 
 
 def _without_secrets(text: str) -> str:
-    """Redact; the messages of a conversation come back with each of its calls."""
+    """Redact, with a cache: each call of a conversation repeats the earlier messages."""
     return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else redact(text)
 
 

@@ -1,4 +1,4 @@
-"""Turns estimated costs into metrics, and counts what is used of budgets."""
+"""Turns estimated costs into metrics, and counts the use of budgets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logger()
 Labels = Mapping[str, str | int]
 
 _MOST_VALUES: Final = 1_000
-"""Users or other values with a limit of their own, of one budget."""
+"""Values (such as users) with their own limit, per budget."""
 
 
 class CostInstruments:
@@ -52,7 +52,7 @@ class CostInstruments:
         self._prices = prices
 
     def record(self, cost: CallCost, labels: Labels) -> None:
-        """Record what a call cost; `labels` are those of the call."""
+        """Record the cost of a call; `labels` are those of the call."""
         if cost.estimate is not None:
             self._amount.add(cost.estimate, {**labels, names.COST_CURRENCY: str(cost.currency)})
         if cost.energy_estimate is not None:
@@ -61,7 +61,7 @@ class CostInstruments:
             self._gpu_time.add(cost.gpu_seconds_estimate, labels)
 
     def use(self, budget: Budget, of: str, amount: float) -> None:
-        """Count what a call used of a budget."""
+        """Add a call's use of a budget."""
         self._used.add(amount, {**_budget_labels(budget), **({names.BUDGET_OF: of} if of else {})})
 
     def _observe(
@@ -110,7 +110,7 @@ def _server_labels(machine: Machine) -> Iterator[Labels]:
 
 
 class BudgetObserver:
-    """Counts what the calls of this process use of the budgets in a price file."""
+    """Counts how much the calls of this process use of the budgets in a price file."""
 
     def __init__(self, instruments: CostInstruments, prices: Prices) -> None:
         self._instruments = instruments
@@ -136,7 +136,7 @@ class BudgetObserver:
                 self._instruments.use(budget, of, amount)
 
     def _value(self, budget: Budget, start: CallStart) -> str | None:
-        """Return the value that has a limit of its own; None if this call has none."""
+        """Return the value that has its own limit; None if this call has none."""
         if budget.each is None:
             return ""
         value = _text_of(budget.each, start)
@@ -150,8 +150,8 @@ class BudgetObserver:
                 known.add(value)
                 if len(known) == _MOST_VALUES:
                     _log.warning(
-                        "the budget %r has %d values of %s; what further ones use is not counted "
-                        "in metrics",
+                        "the budget %r has %d values of %s; the use of further ones is not "
+                        "counted in metrics",
                         *(budget.name, _MOST_VALUES, budget.each),
                     )
                 return value
@@ -173,7 +173,7 @@ class _BudgetFollower(CallFollower):
 
 
 def _is_meant(budget: Budget, start: CallStart) -> bool:
-    """Whether the budget is for a call."""
+    """Whether a call counts towards the budget."""
     context, model = start.context, start.request.model
     if budget.model is not None and (model is None or key_of(model) != key_of(budget.model)):
         return False
@@ -194,7 +194,7 @@ def _text_of(each: str, start: CallStart) -> str | None:
 
 
 def _amount(budget: Budget, record: CallRecord) -> float | None:
-    """Return what a call used of a budget, in its unit; None if that is unknown."""
+    """Return a call's use of a budget, in the budget's unit; None if unknown."""
     if budget.unit == "money":
         return record.cost.estimate
     if budget.unit == "gpu_seconds":

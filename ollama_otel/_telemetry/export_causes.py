@@ -1,4 +1,4 @@
-"""Why an export failed and what to do about it, found in the words of OpenTelemetry's exporters."""
+"""Derives the cause of a failed export, and a remedy, from log lines of the exporters."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["JAEGER_TAKES_TRACES_ONLY", "MISSING", "UNKNOWN", "Cause", "cause_of"
 JAEGER_TAKES_TRACES_ONLY: Final = "Jaeger takes traces only"
 
 MISSING: Final = "missing"
-"""The kind of a failure of which the cause is that the server has no such endpoint."""
+"""Kind of a failure: the server does not have the endpoint."""
 
 UNKNOWN: Final = "unknown"
-"""The kind of a failure of which the exporter tells no cause."""
+"""Kind of a failure for which the exporter logs no cause."""
 
 _HTTP_STATUS = re.compile(r"\bcode: (\d{3})\b")
 _GRPC_STATUS = re.compile(r"StatusCode\.([A-Z_]+)")
 _GRPC_PORT = 4317
 _HTTP_PORT = 4318
 _MAX_QUOTED = 300
-"""Characters of an exporter's own words that are repeated."""
+"""Characters quoted from an exporter's message."""
 
 _NO_ANSWER = "no answer came in time"
 _NO_OTLP = (
-    "so this is no OTLP endpoint; check host, port and path; by HTTP a collector listens on "
+    "so this is not an OTLP endpoint; check host, port and path; by HTTP a collector listens on "
     f"port {_HTTP_PORT}"
 )
 
@@ -57,9 +57,9 @@ class Cause(NamedTuple):
     """Why exports fail."""
 
     kind: str
-    """Equal for failures that need to be reported once only."""
+    """Equal for failures that are reported only once."""
     text: str
-    """What was found, and what to do."""
+    """The cause, and what to do."""
 
 
 def shown_endpoint(endpoint: str) -> str:
@@ -72,7 +72,7 @@ def shown_endpoint(endpoint: str) -> str:
 
 
 def cause_of(signal: Signal, endpoint: str, said: str) -> Cause:
-    """Return the cause that an exporter's log lines tell; `endpoint` is a URL, or a gRPC target."""
+    """Return the cause in an exporter's log lines; `endpoint` is a URL or a gRPC target."""
     said = _WITHOUT_CAUSE.sub("", said).strip()
     if not said:
         return Cause(UNKNOWN, "no attempt succeeded within the exporter's own time limit")
@@ -119,7 +119,7 @@ def _of_connection(endpoint: str, said: str) -> Cause | None:
     if _TLS.search(said):
         return Cause("tls", f"TLS failed: {' '.join(said.split())[:_MAX_QUOTED]}")
     if is_grpc and (parts.port == _HTTP_PORT or _BROKEN.search(said)):
-        return Cause("protocol", f"no gRPC is spoken there; {_by_port(_HTTP_PORT)}")
+        return Cause("protocol", f"the server does not speak gRPC; {_by_port(_HTTP_PORT)}")
     if _LATE.search(said):
         return Cause("late", _NO_ANSWER)
     if _TOO_MANY.search(said):
@@ -132,10 +132,10 @@ def _of_connection(endpoint: str, said: str) -> Cause | None:
 def _by_port(port: int) -> str:
     if port == _GRPC_PORT:
         return (
-            "if gRPC is spoken there, as usual on port 4317, give protocol='grpc', "
+            "if it speaks gRPC, as usual on port 4317, give protocol='grpc', "
             "or send to the port for HTTP, usually 4318"
         )
     return (
-        "if HTTP is spoken there, as usual on port 4318, give protocol='http/protobuf', "
+        "if it speaks HTTP, as usual on port 4318, give protocol='http/protobuf', "
         "or send to the port for gRPC, usually 4317"
     )

@@ -1,4 +1,4 @@
-"""Watches exporters: one clear log line for each kind of failure, not the SDK's lines."""
+"""Watches exporters: one clear log line for each kind of failure, instead of the SDK's lines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SECOND_SHUTDOWN = re.compile(r"already shutdown|only be called once|shutdown mu
 
 
 class _Diverter(logging.Filter):
-    """Takes log records of exporters out of the log while this library watches an export."""
+    """Diverts log records of exporters while this library watches an export."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Diverter(logging.Filter):
 
     @contextmanager
     def diverting(self) -> Iterator[list[logging.LogRecord]]:
-        """Take the records of this thread; the block decides what becomes of them."""
+        """Collect the records of this thread; the block decides whether to log them."""
         before = getattr(self._local, "taken", None)
         taken: list[logging.LogRecord] = []
         self._local.taken = taken
@@ -72,12 +72,13 @@ class _Diverter(logging.Filter):
         modules = {kind.__module__ for kind in type(exporter).__mro__}
         if not any(module.startswith("opentelemetry.exporter.otlp") for module in modules):
             return
-        # A filter holds for its own logger only, and not for those below it.
+        # A filter applies to its own logger only, and not to child loggers.
         for name in {*modules, *_OTHER_LOGGERS}:
             if name.startswith(("opentelemetry.exporter.", *_OTHER_LOGGERS)):
                 found = logging.getLogger(name)
                 found.removeFilter(self)
-                # Before a filter of the SDK that drops lines which differ in their values only.
+                # First in the list, before a filter of the SDK that drops lines that differ only in
+                # values.
                 found.filters.insert(0, self)
 
 
@@ -85,7 +86,7 @@ _diverter = _Diverter()
 
 
 def _hand_back(lines: Iterable[logging.LogRecord]) -> None:
-    """Log what was taken out of the log after all."""
+    """Log the diverted records after all."""
     for line in lines:
         logging.getLogger(line.name).handle(line)
 
@@ -94,7 +95,7 @@ def _hand_back(lines: Iterable[logging.LogRecord]) -> None:
 
 
 class WatchedExporter:
-    """Counts what one exporter has lost, and knows why."""
+    """Counts the losses of one exporter, and keeps their cause."""
 
     def __init__(self, failures: ExportFailures, exporter: Any, signal: Signal) -> None:
         self.signal: Signal = signal
@@ -111,12 +112,12 @@ class WatchedExporter:
         """Whether an export that began after `close` has succeeded."""
         self._lost_since = 0
         self.cause: Cause | None = None
-        """Why the latest export failed; None if it did not."""
+        """Cause of the latest failure; None if the latest export succeeded."""
         self.waiting: Callable[[], int] = lambda: 0
-        """Returns how many items have not been passed to the exporter."""
+        """Returns the number of items that wait for the exporter."""
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
-        """Export; an exception is a failure, and returned as one."""
+        """Export; an exception is returned as a failure."""
         count = len(args[0]) if self.signal != "metrics" and args else 1
         with self._lock:
             self._in_flight += count
@@ -147,7 +148,7 @@ class WatchedExporter:
         cause = cause_of(self.signal, self.endpoint, said)
         with self._lock:
             if cause.kind == UNKNOWN and self.cause is not None:
-                # The exporter tells only that it gives up; why the attempt before failed says more.
+                # The exporter logs only that it gives up; the previous attempt's error says more.
                 cause = self.cause
             self.cause = cause
             self._lost_since += count
@@ -180,26 +181,27 @@ class WatchedExporter:
         return f" to {shown_endpoint(self.endpoint)}" if self.endpoint else ""
 
     def close(self) -> None:
-        """From now on count what is lost instead of logging it."""
+        """From now on count losses instead of logging them."""
         with self._lock:
             self._closing = True
 
     def give_up(self) -> None:
-        """Make an export that is under way return soon, if the exporter can do that."""
+        """Make a running export return soon, if the exporter supports it."""
         if self._in_flight:
             with _diverter.diverting():
                 self._exporter.shutdown()
 
     def lost(self) -> int:
-        """Return how many items were lost since `close`, or are not known to have arrived."""
+        """Return the number of items since `close` that were lost, or may not have arrived."""
         with self._lock:
             count = self._lost_at_end + self._in_flight
-            # That no export of this signal arrives has been said, with what to do about it.
+            # A warning has already reported that exports of this signal do not arrive.
             is_known = self.cause is not None and self.cause.kind == MISSING
             if is_known and MISSING in self._reported:
                 return 0
             if self.signal == "metrics":
-                # Each export has all of them: one that is late, or a flush meanwhile, adds nothing.
+                # Each export contains all metrics: a late export, or a flush meanwhile, adds
+                # nothing.
                 return 0 if self._has_last else min(count, 1)
         return count + self.waiting()
 
@@ -210,7 +212,7 @@ def _count(count: int, signal: Signal, word: str = "") -> str:
 
 
 class ExportFailures:
-    """Knows which exports of the watched exporters failed, and logs why.
+    """Collects the failures of the watched exporters, and logs their causes.
 
     The SDK's `force_flush` returns True although an exporter failed, and its exporters log a line
     for each attempt.
@@ -229,7 +231,7 @@ class ExportFailures:
         self.watched.append(watched)
 
     def note_waiting(self, exporter: Any, processor: Any) -> None:
-        """Count what waits in this batch processor of the SDK for an exporter that is watched."""
+        """Count the items that wait in this batch processor of the SDK for a watched exporter."""
         queue = getattr(getattr(processor, "_batch_processor", None), "_queue", ())
         for watched in self.watched:
             if exporter.export == watched.export:
@@ -237,23 +239,23 @@ class ExportFailures:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Keep out of the log, on this thread, that something has been shut down before."""
+        """Suppress, on this thread, the log lines about an earlier shutdown."""
         with _diverter.diverting() as lines:
             yield
         _hand_back(line for line in lines if not _SECOND_SHUTDOWN.search(line.getMessage()))
 
     def close(self) -> None:
-        """From now on count what is lost, for `report`, instead of logging it."""
+        """From now on count losses for `report`, instead of logging them."""
         for watched in self.watched:
             watched.close()
 
     def give_up(self) -> None:
-        """Make the exports that are under way return soon."""
+        """Make running exports return soon."""
         for watched in self.watched:
             watched.give_up()
 
     def report(self, timeout: float) -> bool:
-        """Log what was lost since `close`, in one line; True if nothing was."""
+        """Log the losses since `close` in one line; True if there were none."""
         by_place: dict[str, list[str]] = {}
         causes: dict[str, list[str]] = {}
         no_otlp: set[str] = set()

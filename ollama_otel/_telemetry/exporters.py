@@ -1,4 +1,4 @@
-"""Exporters that the standard `OTEL_*` variables choose, and how to make the OTLP ones."""
+"""Selects exporters by the standard `OTEL_*` variables, and creates the OTLP exporters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OtlpProtocol = Literal["http/protobuf", "grpc"]
 """How OTLP is sent; `grpc` needs the extra `grpc`."""
 
 WEB_PAGE: Final = "a web page answers there"
-"""What an exporter says of a server that serves pages."""
+"""Error text for a server that returns web pages."""
 
 _MODULES: Mapping[OtlpProtocol, str] = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
@@ -44,7 +44,7 @@ _BY_NAME: Mapping[str, OtlpProtocol] = {
     "otlp_proto_http": "http/protobuf",
     "otlp_proto_grpc": "grpc",
 }
-"""The SDK's own names of its exporters, which name the protocol too."""
+"""The SDK's names of its exporters, which include the protocol."""
 _KNOWN: Mapping[Signal, tuple[str, ...]] = {
     "traces": ("otlp", "console"),
     "metrics": ("otlp", "console", "prometheus"),
@@ -76,8 +76,8 @@ def otlp_protocols(
     """Return the protocols by which these exporters send: none, one or both.
 
     A protocol given in code applies to all. Otherwise that of the exporter's name wins over the
-    variables, as in the SDK. Raises `SettingsError` for an unknown protocol. `http/json` is one:
-    OpenTelemetry has no such exporter for Python, and the SDK refuses it as well.
+    variables, as in the SDK. Raises `SettingsError` for an unknown protocol. `http/json` is unknown
+    too: OpenTelemetry has no such exporter for Python, and the SDK rejects it as well.
     """
     chosen = [
         given or _BY_NAME.get(name) or _protocol(signal)
@@ -125,15 +125,15 @@ def otlp_exporter(
 
 
 def _has_credential_provider() -> bool:
-    """Whether a variable of the SDK names a function that makes the session."""
+    """Whether a variable of the SDK names a function that creates the session."""
     return any(name.endswith("_CREDENTIAL_PROVIDER") and os.environ[name] for name in os.environ)
 
 
 def _session() -> Any:
     """Return a session of the library that exporters use, in which a web page is a failure.
 
-    Web servers, such as that of Jaeger's pages, answer each path with a page and status 200, which
-    exporters take for success.
+    Web servers, such as Jaeger's user interface, answer any path with a page and status 200, which
+    exporters treat as success.
     """
     import requests  # noqa: PLC0415 - the exporter has imported it
 
@@ -148,7 +148,7 @@ def _refuse_page(response: Any, **_: object) -> None:
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
-    """Return headers that both protocols send alike: gRPC refuses names with capitals."""
+    """Return headers that work with both protocols: gRPC rejects names with capitals."""
     for name, value in given.items():
         if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
             raise wrong_value("headers", "names of letters, digits, '-', '_' and '.'", _NOT_SHOWN)
@@ -158,7 +158,7 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _base(endpoint: str) -> str:
-    """Return the base URL, also of the URL of one signal: documentation often names that one."""
+    """Return the base URL; also accepts the URL of one signal, as documentation often gives it."""
     base = endpoint.rstrip("/")
     for path in _PATHS.values():
         base = base.removesuffix(f"/{path}")
@@ -166,7 +166,7 @@ def _base(endpoint: str) -> str:
 
 
 def _check_url(signal: Signal, given: str | None) -> None:
-    """Reject an endpoint that the exporter would accept and then fail on at every export."""
+    """Reject an endpoint that the exporter would accept, but that would fail every export."""
     variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     sources = [(name, os.environ.get(name, "").strip()) for name in variables]
     for source, value in (("endpoint", given), *sources):
@@ -198,8 +198,8 @@ def self_metrics_enabled() -> Iterator[None]:
     """Turn on self-metrics of exporters and span processors that are created in this block.
 
     The SDK (1.45) reads this variable in their constructors and has no argument for it, so
-    the variable is set for the length of the block. Providers must not be created in it: they
-    would count every span. A value that the user has set stays unchanged.
+    the variable is set for the length of the block. Providers must not be created in this block:
+    they would count every span. A value that the user has set stays unchanged.
     """
     if _SELF_METRICS in os.environ:
         yield

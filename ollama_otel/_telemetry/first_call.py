@@ -1,4 +1,4 @@
-"""What the first call of a process has to do or say: set up on request, or that nothing is set up.
+"""Set-up and warnings at the first call of a process: auto-configuration, or a missing SDK.
 
 At the first call, and not earlier: an app may set up its SDK after it has imported this library
 and made its clients, and a process may be forked that makes no call.
@@ -31,13 +31,13 @@ _is_checked = False
 
 
 def warn_once(text: str) -> None:
-    """Log a warning at the first call that is recorded after this, if there is one."""
+    """Log a warning at the next recorded call."""
     if text not in _pending:
         _pending.append(text)
 
 
 def forget(text: str) -> None:
-    """Do not log a warning after all."""
+    """Withdraw a warning that is not logged yet."""
     if text in _pending:
         _pending.remove(text)
 
@@ -49,13 +49,13 @@ def note_configured() -> None:
 
 
 def expect_no_sdk() -> None:
-    """Do not warn that no SDK is set up: this program exports nothing, whatever is requested."""
+    """Do not warn that no SDK is set up: this program exports nothing on purpose."""
     global _is_checked  # noqa: PLW0603
     _is_checked = True
 
 
 def prepare(settings: Settings, *, uses_globals: bool) -> None:
-    """Do what the first call with these settings needs; it never fails.
+    """Prepare for the first call with these settings; never raises.
 
     `uses_globals` says whether the call is recorded by the global providers. Other threads wait
     meanwhile, as their calls would not be recorded.

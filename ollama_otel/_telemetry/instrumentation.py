@@ -58,9 +58,9 @@ class InstrumentationOptions(TypedDict, total=False):
     settings: Settings | None
     """None: read from the environment."""
     observers: Sequence[Observer]
-    """Your own, in addition to spans and metrics."""
+    """Your own observers, in addition to spans and metrics."""
     enrichers: Sequence[Enricher]
-    """Your own, in addition to those that the settings turn on."""
+    """Your own enrichers, in addition to those enabled by the settings."""
 
 
 _log = logger()
@@ -119,7 +119,7 @@ def replay_log_of(settings: Settings) -> ReplayLog | None:
 
 
 def _lenient_settings() -> Settings:
-    """Return the settings of the environment, without what cannot be used."""
+    """Return the settings of the environment, without invalid values."""
     settings = Settings.from_environ(lenient=True)
     try:
         _prices_of(settings)
@@ -197,7 +197,7 @@ def build_instrumentation(
     logs = [each for each in all_observers if isinstance(each, LoggingObserver)]
     instruments.losses.update(log.losses() for log in logs)
     instruments.backlogs.update(log.backlog() for log in logs)
-    # What is open at exit has to end before the providers export what they have.
+    # Open calls have to end at exit before the providers export pending data.
     _process.precede_at_exit()
     return Instrumentation(
         tracing=SpanTracing(tracer, settings, messages),
@@ -218,7 +218,7 @@ def _is_suppressed() -> bool:
 _LookUp = tuple[Callable[[], object], Callable[[], object]]
 """A function of the API, and a weak reference to the provider that it returned."""
 _AT_FIRST: Final[_LookUp] = (object, object)
-"""Never equal, so that the first call takes the slow path, and later ones test nothing more."""
+"""Never equal to a provider, so that the first call takes the slow path without a further test."""
 
 
 class _Following:
@@ -232,7 +232,7 @@ class _Following:
         """Raises `SettingsError` for settings that cannot be used."""
         settings = arguments.get("settings") or _lenient_settings()
         self._arguments = {**arguments, "settings": settings}
-        # Each look-up costs time on every call, so those that change nothing are left out.
+        # Each look-up costs time on every call, so unnecessary ones are skipped.
         sends_logs = (
             settings.content.details_event
             or settings.residency.enabled
@@ -255,13 +255,13 @@ class _Following:
         _process.at_fork(after_in_child=_reset_after_fork)
 
     def begin_anew(self) -> None:
-        """Take the next call for the first one: a forked process has one of its own."""
+        """Treat the next call as the first one, as in a forked process."""
         found, instrumentation = self._built
         if _AT_FIRST not in found:
             self._built = [_AT_FIRST, *found], instrumentation
 
     def _build(self) -> tuple[list[_LookUp], Instrumentation]:
-        # Weak, as `PerProvider` sees by the end of a stand-in that the API has replaced it.
+        # Weak, so that `PerProvider` notices when the API has replaced the stand-in.
         found: list[_LookUp] = [(each, weakref.ref(each())) for each in self._look_ups]
         return found, build_instrumentation(**self._arguments)
 

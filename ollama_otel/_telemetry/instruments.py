@@ -48,7 +48,7 @@ CALL_LABELS: Final = (
     *SERVER_LABELS,
 )
 ANY_CALL_LABELS: Final = (names.OLLAMA_OPERATION_NAME, *CALL_LABELS)
-"""Labels of metrics that include model management, which has the first label, not the second."""
+"""Labels of metrics that include model management; those calls have the first label only."""
 END_LABELS: Final = (names.OUTCOME, names.ERROR_TYPE, names.RESPONSE_MODEL)
 MODEL_LABELS: Final = (names.MODEL_NAME, *SERVER_LABELS)
 
@@ -63,12 +63,12 @@ class Instrument:
     description: str
     requires: Requirement
     emitted_by: str
-    """The end of the sentence "it comes from ..."."""
+    """The source, as the end of the sentence "it comes from ..."."""
     labels: tuple[str, ...] = CALL_LABELS
-    """Attributes that it may have."""
+    """Attributes that a data point may have."""
     buckets: tuple[float, ...] | None = None
     role: str | None = None
-    """The same for instruments of which an app records only one; None: no alternative."""
+    """Shared by alternative instruments, of which an app records only one; None: no alternative."""
 
 
 _seconds = partial(Instrument, kind="histogram", unit="s", buckets=_SECONDS)
@@ -207,7 +207,7 @@ LOAD_DURATION: Final = _seconds(
     name="ollama.client.load.duration",
     description="Time the server spent loading the model for a call; cold starts only.",
     requires="event",
-    emitted_by="calls that wait for their model to be loaded",
+    emitted_by="calls that wait for the model to load",
 )
 QUEUE_DURATION: Final = _seconds(
     name="ollama.client.queue.estimated_duration",
@@ -217,7 +217,7 @@ QUEUE_DURATION: Final = _seconds(
 )
 LONGEST_GAP: Final = _seconds(
     name="ollama.client.stream.longest_gap",
-    description="Longest time between two chunks of a stream, without time spent in the caller.",
+    description="Longest wait between two chunks of a stream, excluding time spent in the caller.",
     **_STREAM,
 )
 PHASE_TIME: Final = _counter(
@@ -230,8 +230,8 @@ PHASE_TIME: Final = _counter(
 FINISH_REASONS: Final = _counter(
     name="ollama.client.finish_reasons",
     unit="{call}",
-    description="Completed calls of chat and generate, by ollama.finish_reason: stop, length, "
-    "tool_call; absent if the server did not say.",
+    description="Completed calls of chat and generate, by ollama.finish_reason: stop, length "
+    "or tool_call; the attribute is absent if the server did not report a reason.",
     labels=(*CALL_LABELS, names.FINISH_REASON),
     requires="event",
     emitted_by="calls of chat and generate that complete",
@@ -281,7 +281,7 @@ OPEN_CIRCUITS: Final = Instrument(
 RETRIES: Final = _counter(
     name="ollama.client.retries",
     unit="{attempt}",
-    description="Failed attempts that another one followed, by their error.type.",
+    description="Failed attempts that were followed by another attempt, by error.type.",
     requires="event",
     emitted_by="calls that are repeated (resilience=)",
     labels=(*ANY_CALL_LABELS, names.ERROR_TYPE),
@@ -289,7 +289,7 @@ RETRIES: Final = _counter(
 FALLBACKS: Final = _counter(
     name="ollama.client.fallbacks",
     unit="{call}",
-    description="Calls that a fallback served; server.address is that of the fallback.",
+    description="Calls served by a fallback; server.address is the address of the fallback.",
     requires="event",
     emitted_by="calls that fall back (resilience=)",
     labels=ANY_CALL_LABELS,
@@ -314,7 +314,7 @@ STRUCTURED_ANSWERS: Final = _counter(
     name="ollama.client.structured.answers",
     unit="{answer}",
     description="Answers to requests for a typed value, by ollama.structured.outcome; "
-    "ollama.structured.is_final is false if the model was asked again.",
+    "ollama.structured.is_final is false if another answer was requested.",
     labels=(
         *(names.OPERATION_NAME, names.PROVIDER_NAME, names.REQUEST_MODEL),
         *(names.STRUCTURED_OUTCOME, names.STRUCTURED_IS_FINAL),
@@ -325,11 +325,11 @@ STRUCTURED_ANSWERS: Final = _counter(
 TRUNCATIONS: Final = _counter(
     name="ollama.client.truncations",
     unit="{call}",
-    description="Calls of which the server left out a part without saying so, by "
+    description="Calls whose prompt or history the server silently truncated, by "
     "ollama.truncation.kind.",
     labels=(*CALL_LABELS, names.TRUNCATION_KIND),
     requires="event",
-    emitted_by="configure(truncation='confirm') and calls that the server cut",
+    emitted_by="configure(truncation='confirm') and calls that the server truncated",
 )
 LOG_DROPPED: Final = _counter(
     name="ollama.client.replay_log.dropped",
@@ -344,7 +344,7 @@ LOG_PENDING: Final = Instrument(
     name="ollama.client.replay_log.pending",
     kind="updowncounter",
     unit="{line}",
-    description="Lines of the replay log that wait to be written.",
+    description="Lines of the replay log waiting to be written.",
     labels=(),
     **_LOG,
 )
@@ -372,7 +372,7 @@ AGENT_ROUNDS: Final = Instrument(
     name="gen_ai.invoke_agent.inference_calls",
     kind="histogram",
     unit="{inference_call}",
-    description="Calls of the model in a run of an agent: its rounds.",
+    description="Calls of the model (rounds) in a run of an agent.",
     labels=(names.AGENT_NAME,),
     buckets=_RUN_COUNTS,
     **_RUN_ENDS,
@@ -381,7 +381,7 @@ AGENT_TOOL_CALLS: Final = Instrument(
     name="gen_ai.invoke_agent.tool_calls",
     kind="histogram",
     unit="{tool_call}",
-    description="Tool calls in a run of an agent, with those that were rejected.",
+    description="Tool calls in a run of an agent, including rejected ones.",
     labels=(names.AGENT_NAME,),
     buckets=_RUN_COUNTS,
     **_RUN_ENDS,
@@ -393,7 +393,7 @@ def _run_tokens(name: str, direction: str) -> Instrument:
         name=name,
         kind="histogram",
         unit="{token}",
-        description=f"{direction} tokens of a run, if the server reported them for all its calls.",
+        description=f"{direction} tokens of a run; absent unless reported for all of its calls.",
         labels=(names.AGENT_NAME, names.REQUEST_MODEL),
         buckets=_TOKENS,
         **_RUN_ENDS,
@@ -426,8 +426,8 @@ _LOADED: Final = _Source(requires="residency", emitted_by=f"{_RESIDENCY} and a m
 SERVER_UP: Final = _gauge(
     name="ollama.server.up",
     unit="{server}",
-    description="1 if polls or calls reach the server, 0 if neither does; absent if only calls "
-    "have reached it, and none lately.",
+    description="1 if polls or calls reach the server, 0 if neither do; absent if no poll has "
+    "reached it and there were no recent calls.",
     labels=SERVER_LABELS,
     **_WATCHED,
 )
@@ -466,7 +466,7 @@ MEMORY_USAGE: Final = _gauge(
     labels=(*MODEL_LABELS, names.MEMORY_TYPE),
     **_LOADED,
 )
-# The unit is not "1": OTLP receivers would append `_ratio` to the name, the scrape endpoint not.
+# Not "1": OTLP receivers would append `_ratio` to the name, and the scrape endpoint would not.
 GPU_SHARE: Final = _gauge(
     name="ollama.model.gpu.share",
     unit="{share}",
@@ -532,18 +532,18 @@ _SENSOR: Final = _Source(requires="gpu", emitted_by=f"{_NVIDIA} that reports it"
 GPU_MEMORY_USAGE: Final = _gauge(
     name="hw.gpu.memory.usage",
     unit="By",
-    description="GPU memory in use on this machine, without the driver's reserve.",
+    description="GPU memory in use on this machine, excluding the driver's reserve.",
     labels=_HARDWARE,
     **_GPU,
 )
 GPU_MEMORY_LIMIT: Final = _gauge(
     name="hw.gpu.memory.limit",
     unit="By",
-    description="Total GPU memory on this machine, with the driver's reserve.",
+    description="Total GPU memory on this machine, including the driver's reserve.",
     labels=_HARDWARE,
     **_GPU,
 )
-# The conventions set the unit 1. OTLP receivers append `_ratio`, scrape endpoints do not.
+# The conventions require the unit 1. OTLP receivers append `_ratio`; scrape endpoints do not.
 GPU_UTILIZATION: Final = _gauge(
     name="hw.gpu.utilization",
     unit="1",
@@ -576,30 +576,30 @@ GPU_ENERGY: Final = _counter(
 # --- costs, by the prices of a file ----------------------------------------------------------
 
 _PRICES: Final = "configure(prices=...)"
-_COSTED: Final = _Source(requires="prices", emitted_by=f"{_PRICES} and calls that are computed")
+_COSTED: Final = _Source(requires="prices", emitted_by=f"{_PRICES} and calls to a machine in it")
 COST: Final = _counter(
     name="ollama.client.cost.estimated_amount",
     unit="{currency}",
-    description="Estimated cost of calls: their share of the machine's time and its energy.",
+    description="Estimated cost of calls: their share of machine time and energy.",
     labels=(*CALL_LABELS, names.COST_CURRENCY),
     **_COSTED,
 )
 COST_ENERGY: Final = _counter(
     name="ollama.client.cost.estimated_energy",
     unit="J",
-    description="Estimated energy of calls: their share of the time, times the machine's power.",
+    description="Estimated energy of calls: their share of machine time, times its power.",
     **_COSTED,
 )
 COST_GPU_TIME: Final = _counter(
     name="ollama.client.cost.estimated_gpu_time",
     unit="s",
-    description="Estimated share of calls in the machine's busy time.",
+    description="Estimated share of the machine's busy time used by calls.",
     **_COSTED,
 )
 MACHINE_COST: Final = _gauge(
     name="ollama.machine.hourly_cost",
     unit="{currency}",
-    description="What a machine costs in an hour without calls, by the price file.",
+    description="Cost of a machine per hour without calls, from the price file.",
     labels=(names.MACHINE_NAME, names.COST_CURRENCY),
     requires="prices",
     emitted_by=f"{_PRICES} with a machine",
@@ -608,15 +608,15 @@ _BUDGET_LABELS: Final = (names.BUDGET_NAME, names.BUDGET_UNIT, names.BUDGET_PERI
 BUDGET_USED: Final = _counter(
     name="ollama.client.budget.used",
     unit="{budget_unit}",
-    description="What calls used of a budget, in its unit: money, gpu_seconds or tokens.",
+    description="Amount of a budget used by calls, in its unit: money, gpu_seconds or tokens.",
     labels=(*_BUDGET_LABELS, names.BUDGET_OF),
     requires="event",
-    emitted_by=f"{_PRICES} with a budget, and calls that it is for",
+    emitted_by=f"{_PRICES} with a budget, and calls that count towards it",
 )
 BUDGET_LIMIT: Final = _gauge(
     name="ollama.client.budget.limit",
     unit="{budget_unit}",
-    description="Limit of a budget, in its unit, for its period.",
+    description="Limit of a budget per period, in its unit.",
     labels=_BUDGET_LABELS,
     requires="event",
     emitted_by=f"{_PRICES} with a budget",
@@ -624,7 +624,7 @@ BUDGET_LIMIT: Final = _gauge(
 SERVER_SLOTS: Final = _gauge(
     name="ollama.server.slots",
     unit="{slot}",
-    description="Calls that a server computes at the same time, by the price file.",
+    description="Number of calls that a server computes in parallel, from the price file.",
     labels=SERVER_LABELS,
     requires="event",
     emitted_by=f"{_PRICES} with a machine that has slots",
@@ -664,10 +664,10 @@ SDK_POINTS_EXPORTED: Final = _counter(
     requires="sdk_metrics",
     emitted_by=f"{_SDK}, and exported metrics",
 )
-# The counters above count a response of 400 or 503 as a success; only this one has the status.
+# The counters above count responses with status 400 or 503 as successes; this one has the status.
 SDK_EXPORT_DURATION: Final = _seconds(
     name="otel.sdk.exporter.operation.duration",
-    description="Duration of one export; error.type or the HTTP status is set if it failed.",
+    description="Duration of one export; error.type or the HTTP status code is set if it failed.",
     requires="sdk_metrics",
     emitted_by=f"{_SDK}, and exports",
     labels=(*_SDK_LABELS, names.HTTP_STATUS),
@@ -679,10 +679,10 @@ EVIDENCE: Final[Mapping[Requirement, Instrument]] = {
     "residency": SERVER_UP,
     "sdk_metrics": SDK_POINTS_EXPORTED,
 }
-"""For each feature a metric that every app with the feature emits."""
+"""For each feature, a metric that every app with the feature emits."""
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
-"""Values of `ollama.phase`; their times add up to the durations of the calls."""
+"""Values of `ollama.phase`; the times of all phases add up to the durations of the calls."""
 
 
 def instruments_of(profile: Profile) -> tuple[Instrument, ...]:

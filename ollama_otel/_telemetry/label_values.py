@@ -1,9 +1,9 @@
-"""Decides which names of users become label values of their own; the others share `_OTHER`.
+"""Decides which names get their own label values; the others share `_OTHER`.
 
-Every label value is a time series for as long as the process runs. So each kind of name has a
-number of places. A name that has answered takes one; one that was only asked for, such as that
-of a model that does not exist, cannot take the place of a real one. A place is never given to
-another name, not even if its model is deleted: series of a process must not end or jump.
+Every label value is a time series for as long as the process runs, so each kind of name has a
+limited number of places. A name that has answered takes a place. A name that was only requested,
+such as that of a missing model, cannot take the place of a real one. A place is never reassigned,
+not even if the model is deleted: the series of a process must not end or jump.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ollama_otel import _names as names
 __all__ = ["LONGEST_LABEL", "LabelValues"]
 
 LONGEST_LABEL: Final = 255
-"""Characters of the longest name with a label value of its own."""
+"""Longest name, in characters, that gets its own label value."""
 _SHARE_OF_UNPROVEN: Final = 10
-"""A tenth as many further places are for names that have not answered yet."""
+"""A tenth as many extra places are for names that have not answered yet."""
 _MOST_SPELLINGS: Final = 4
 
 
@@ -57,7 +57,7 @@ class LabelValues:
             self._spellings[self._key_of(name)] += 1
 
     def is_settled(self, name: str) -> bool:
-        """Whether a name has answered and has its place, so that nothing changes any more."""
+        """Whether a name has answered and has its place, which is final."""
         return name in self._proven
 
     def _is_acceptable(self, name: str) -> bool:

@@ -51,7 +51,7 @@ class _LogLine(CallFollower):
         write(
             f"ollama call {record.outcome}",
             **{
-                # A renderer of the application may escape nothing.
+                # A renderer of the application may not escape control characters.
                 name: log_value(value) if isinstance(value, str) else value
                 for name, value in fields.items()
                 if value is not None

@@ -37,7 +37,7 @@ __all__ = ["MessageWriter"]
 
 
 class MessageWriter:
-    """Writes conversation and answer, redacted and cut, without the bytes of media."""
+    """Writes the conversation and the answer: redacted, cut, and with hashes instead of media."""
 
     def __init__(self, settings: Settings) -> None:
         self._policy = ContentPolicy(
@@ -69,7 +69,7 @@ class MessageWriter:
     # --- tool calls that an agent makes -------------------------------------------------------
 
     def name(self, text: str) -> str:
-        """Return the name of a tool that does not exist: a text of the model."""
+        """Return the redacted name of a tool that does not exist, which is a text of the model."""
         return self._policy.apply(text)
 
     def description(self, text: str, limit: int | None) -> str:
@@ -78,7 +78,7 @@ class MessageWriter:
         return text if limit is None else cut(text, limit)
 
     def arguments(self, arguments: Any, limit: int | None) -> str | None:
-        """Return the arguments of a tool call as JSON; None if nothing of it fits."""
+        """Return the arguments of a tool call as JSON; None if they do not fit."""
         return value_within(self._policy.values(arguments), limit)
 
     def result(self, text: str, limit: int | None) -> str | None:
@@ -89,7 +89,7 @@ class MessageWriter:
         return value_within(self._policy.values(parsed), limit)
 
     def failure(self, text: str) -> str:
-        """Return what went wrong in a tool call: redacted, then cut to 1024 characters."""
+        """Return the error of a tool call: redacted, then cut to 1024 characters."""
         return shortened(text, self._policy.apply)
 
     # --- the parts of a record ----------------------------------------------------------------
@@ -114,7 +114,7 @@ class MessageWriter:
         return {name: value for name, value in values.items() if value}
 
     def _message(self, message: Message, offered: Container[str]) -> dict[str, Any]:
-        # Any text may stand where a role is expected, as for names of tools.
+        # A role may be any text, like the names of tools.
         role = self._policy.cut if message.role in ROLES else self._policy.apply
         return {
             "role": role(message.role),
@@ -124,7 +124,7 @@ class MessageWriter:
     def _output(
         self, answer: Message, finish_reason: str | None, offered: Container[str]
     ) -> list[dict[str, Any]]:
-        """Return the answer as a list of one message; empty if it had not begun.
+        """Return the answer as a list of one message; empty if there is no answer yet.
 
         Without a finish reason it is `error`, as the conventions say: profile v1.41 requires one.
         """
@@ -181,7 +181,7 @@ class MessageWriter:
 def _fitted(
     values: Mapping[str, Any], fit: Callable[[Sequence[Mapping[str, Any]]], Fitted]
 ) -> dict[str, Any]:
-    """Fit each value into a limit, and state whether a message or more is left out."""
+    """Fit each value into a limit, and mark whether messages are left out."""
     fitted: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, bool):

@@ -40,9 +40,9 @@ Labels = dict[str, LabelValue]
 Sum = Phase | Literal["moved", "input_tokens", "output_tokens"]
 
 _MAX_SERIES = 10_000
-"""Combinations of labels; further ones are counted under `_OTHER` with their operation."""
+"""Most combinations of labels; further ones are counted as `_OTHER` with their operation."""
 _MAX_SERVERS = 200
-"""Servers with labels of their own."""
+"""Most servers with their own labels."""
 _MAX_PENDING = 16
 """Records of one series that are pending before they are added up."""
 
@@ -65,10 +65,10 @@ class _Series:
     )
 
     def __init__(self, base: Labels, response: ResponseKind, *, is_inference: bool) -> None:
-        # These are the same for all of its calls, as the labels name the operation.
+        # Equal for all calls of the series, as the labels include the operation.
         self.response, self.is_inference = response, is_inference
         self.is_settled = False
-        """Whether the names of these calls have answered, and have label values of their own."""
+        """Whether the names of these calls have answered, and have their final label values."""
         self.base = base
         self.input = {**base, names.TOKEN_TYPE: "input"}
         self.output = {**base, names.TOKEN_TYPE: "output"}
@@ -296,7 +296,7 @@ def _server_of(start: CallStart) -> str:
 
 
 def _at_its_server(record: CallRecord) -> CallRecord:
-    """Return a record whose start names the server that served the call: a fallback."""
+    """Return a record whose start has the server of the fallback that served the call."""
     served = record.resilience
     start = replace(
         record.start, server_address=served.server_address, server_port=served.server_port
@@ -393,7 +393,7 @@ class MetricObserver:
             return series
 
     def _settled(self, record: CallRecord) -> _Series:
-        """Return the series of an ended call: its names may have places now that they answered."""
+        """Return the series of an ended call, whose names may have label values now."""
         instruments, start = self.instruments, record.start
         model, server = start.request.model, _server_of(start)
         if record.http_status is not None:
@@ -462,7 +462,7 @@ class MetricObserver:
         )
 
     def count_truncation(self, start: CallStart, kind: TruncationKind) -> None:
-        """Count a call of which the server left out a part; on any thread."""
+        """Count a truncated call; callable from any thread."""
         labels = {**self._series_for(start).base, names.TRUNCATION_KIND: kind}
         self.instruments.truncations.add(1, labels)
 

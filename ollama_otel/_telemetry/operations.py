@@ -1,6 +1,6 @@
-"""Operations: several calls for one purpose, with one span around those of the calls.
+"""Operations: several calls for one purpose, with a parent span for the spans of the calls.
 
-The span has no usage of its own: back-ends add usage up, and would count it twice.
+The parent span has no token usage, as back-ends add usage up and would count it twice.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Operation:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make its span the parent of what begins in this block, in sync and async code alike."""
+        """Make its span the parent of spans started in this block, in sync and async code."""
         if self._span is None:
             yield
             return
@@ -95,7 +95,7 @@ class Operation:
         *,
         error_type: str | None = None,
     ) -> None:
-        """End the span; a later end does nothing. Only a failure has an `error_type`."""
+        """End the span, once. Only a failure has an `error_type`."""
         if self._span is None or not open_calls.take(self):
             return
         try:
@@ -110,5 +110,5 @@ class Operation:
             open_calls.has_ended(self)
 
     def shut_down(self) -> None:
-        """End the span as cancelled: the telemetry of the process ends; from any thread."""
+        """End the span as cancelled, as the telemetry of the process ends; from any thread."""
         self.end("cancelled", {})

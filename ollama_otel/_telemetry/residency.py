@@ -24,7 +24,7 @@ _shared: weakref.ref[Residency] | None = None
 _holders: weakref.WeakKeyDictionary[Residency, set[int]] = weakref.WeakKeyDictionary()
 
 
-# One of each per provider: two would report everything twice.
+# One instance per provider: two would report everything twice.
 _metrics: Final[PerProvider[MeterProvider, ResidencyMetrics]] = PerProvider(get_meter_provider)
 _events: Final[PerProvider[LoggerProvider, ResidencyEvents]] = PerProvider(get_logger_provider)
 

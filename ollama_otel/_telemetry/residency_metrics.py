@@ -31,7 +31,7 @@ Labels = dict[str, str | int]
 Series = tuple[tuple[str, str | int], ...]
 
 _MAX_EVICTIONS = 200
-"""Pairs of models with series of their own for evictions."""
+"""Most pairs of models with their own series of evictions."""
 
 
 def _flag(value: bool | None) -> int | None:  # noqa: FBT001 - a value, not a switch

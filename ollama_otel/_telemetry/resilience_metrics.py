@@ -1,4 +1,4 @@
-"""Turns what retries, limiters, breakers and fallbacks did into metrics."""
+"""Metrics of retries, limiters, breakers and fallbacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ResilienceInstruments"]
 Labels = Mapping[str, str | int]
 
 _MAX_SERVERS = 200
-"""Servers with labels of their own; the others are left out."""
+"""Most servers with their own labels; the others are left out."""
 
 
 class ResilienceInstruments:
@@ -41,7 +41,7 @@ class ResilienceInstruments:
         _observe(meter, rows.OPEN_CIRCUITS, open_circuits)
 
     def record(self, done: CallResilience, labels: Labels, *, is_inference: bool) -> None:
-        """Record what was done for one call; `labels` are those of the call."""
+        """Record the attempts of one call; `labels` are those of the call."""
         if done.limiter_wait and is_inference:
             self._wait.record(done.limiter_wait, labels)
         for error_type in done.retried:

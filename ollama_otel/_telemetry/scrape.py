@@ -74,7 +74,7 @@ def place_from_environ() -> tuple[str, int]:
 
 
 class ScrapeEndpoint:
-    """Serves `/metrics` from a thread of its own until `close`.
+    """Serves `/metrics` from a separate thread until `close`.
 
     It serves only the metrics of its reader, not those that the process has registered with
     `prometheus_client`. It omits the labels of OpenTelemetry's scope, so that the series equal
@@ -150,18 +150,18 @@ class ScrapeEndpoint:
         """Close the child's copy of the socket, which would keep the port bound."""
         self._is_served = False
         self._server.close_inherited()
-        # A scrape of the parent may have held it.
+        # A scrape of the parent may have held the lock.
         self._registry.lock = Lock()
 
 
 _served: set[ScrapeEndpoint] = set()
-"""Here, as an app may drop what `configure` returns."""
+"""Kept here, as an app may drop the result of `configure`."""
 _inherited: ScrapeEndpoint | None = None
 """The endpoint of the parent process, which serves the parent's metrics only."""
 
 
 def _close_inherited() -> None:
-    """Leave the endpoints to the parent; a child that records calls is told to set up its own."""
+    """Leave the endpoints to the parent; a child that records calls logs a warning."""
     global _inherited  # noqa: PLW0603 - of the process
     for endpoint in _served:
         endpoint._close_inherited()  # noqa: SLF001 - of this module
@@ -181,8 +181,9 @@ def open_endpoint(
 ) -> ScrapeEndpoint | None:
     """Return an endpoint; None, with a warning, if it cannot listen.
 
-    The app must run without its metrics: another worker of it may have the port. A forked process
-    serves the reader that it has inherited, as OpenTelemetry keeps the provider of the parent.
+    The app has to run even without this endpoint, as another worker may use the port. A forked
+    process serves the reader that it has inherited, as OpenTelemetry keeps the provider of the
+    parent.
     """
     global _inherited  # noqa: PLW0603
     try:

@@ -1,6 +1,6 @@
-"""A small HTTP server for scrapes: one thread, whatever its clients do.
+"""A small HTTP server for scrapes that uses one thread, however its clients behave.
 
-It knows nothing of metrics: a WSGI application renders them.
+It is independent of metrics: a WSGI application renders them.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class ScrapeServer:
             deadlines = [each.deadline for each in self._connections.values()]
             patience = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
             events = self._selector.select(patience)
-            # Before the events: one of them may take longer than others have time.
+            # Before the events, as handling one may exceed the time limit of others.
             now = time.monotonic()
             for key, _ in events:
                 self._proceed(key.fileobj)
@@ -142,7 +142,7 @@ class ScrapeServer:
             elif connection is not None:
                 self._receive(connection)
         except BlockingIOError:
-            # Ready no more; the selector says when it is again.
+            # Not ready any more; the selector reports when it is ready again.
             return
         except OSError:
             if connection is not None:
@@ -278,7 +278,7 @@ def _parsed(head: bytes) -> _Request:
             raise _RequestError
         headers[name] = value.strip()
     if url.netloc:
-        # A request through a proxy, whose URL counts.
+        # A request through a proxy has an absolute URL, which counts.
         headers["host"] = url.netloc
     return _Request(words[0], url.path, url.query, headers)
 

@@ -125,8 +125,8 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317).
     `export_interval` is the time between two metric exports, in seconds. `prometheus` is the
     `HOST:PORT`, or the port on localhost, on which to serve metrics to Prometheus; they are then
-    also sent by OTLP only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, it logs
-    a warning and goes on without. Further keywords are those of `Settings`.
+    also sent by OTLP only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, a warning
+    is logged and metrics are not served. Further keywords are those of `Settings`.
 
     Raises `SettingsError` for an invalid value, `PriceError` for a price file that cannot be used,
     and `MissingExtraError` when gRPC or the scrape endpoint is requested but not installed.
@@ -158,7 +158,7 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
 
     _read_prices(settings)
     kept = _already_set(settings)
-    # Every error is raised before anything global is set.
+    # All errors are raised before global state is changed.
     resource = _resource(service_name, resource_attributes)
     try:
         telemetry = _build(settings, exporters, resource, export_interval, prometheus, failures)
@@ -206,7 +206,7 @@ def _settings(settings: Settings | None, values: Mapping[str, Any]) -> Settings:
 
 
 def _read_prices(settings: Settings) -> None:
-    """Read the price file, if there is one, so that its errors are raised here."""
+    """Read the price file, if configured, so that its errors are raised here."""
     if settings.cost.prices is not None:
         from ollama_otel._prices.reading import prices_of  # noqa: PLC0415 - few apps have prices
 
@@ -381,8 +381,8 @@ def _report_without_effect(
 ) -> None:
     """Log a warning if keywords cannot change the providers that are already set.
 
-    An app that has its own provider for some signals gives them for the others: no warning. A
-    notebook may run the same call again: no warning either, or the same one only once.
+    No warning for an app that has its own provider for some signals and passes keywords for the
+    others. A notebook may run the same call again: no warning, or the same one only once.
     """
     values = {name: value for name, value in given.items() if value is not None}
     if telemetry.tracer_provider is not None or telemetry.meter_provider is not None:

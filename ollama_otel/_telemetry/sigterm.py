@@ -1,4 +1,4 @@
-"""On request: what SIGTERM does to the telemetry of a process that nothing else saves from it."""
+"""Shuts down or flushes the telemetry on SIGTERM, if requested, before the signal takes effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ollama_otel._telemetry.telemetry import Telemetry
 __all__ = ["shut_down_on_sigterm"]
 
 _PATIENCE: Final = 0.5
-"""Seconds that the program is held while it shuts down; longer, and it may hold a lock."""
+"""Seconds for which the main thread waits; it may hold a lock that the shutdown needs."""
 _FLUSH_AGAIN: Final = 0.25
 """Seconds between two flushes while a server that got the signal finishes its requests."""
 
@@ -26,7 +26,7 @@ _log = logger()
 
 
 def shut_down_on_sigterm(telemetry: Telemetry) -> None:
-    """Shut down or flush on SIGTERM from now on, and do what the process did on it before.
+    """Shut down or flush on SIGTERM from now on; the signal keeps its previous effect.
 
     A process that SIGTERM would end is shut down first, and ends by the signal; it is held for half
     a second of that, and may run on for the rest of `shutdown_timeout`. If a function
@@ -70,7 +70,7 @@ class _Handler:
         self._telemetries = [telemetry]
         self._before = before
         self._is_kept = Event()
-        """What had been recorded when the signal came has been exported, or is lost."""
+        """Set once the data recorded before the signal has been exported, or is lost."""
         self._is_to_end = False
         self._work = Standby(self._flush if callable(before) else self._shut_down, "SIGTERM")
         _process.at_exit(self._end_at_exit)
@@ -97,11 +97,12 @@ class _Handler:
         try:
             return self._is_kept.wait(timeout)
         except Exception:  # noqa: BLE001 - of gevent, whose threads are greenlets
-            # gevent calls handlers in its hub, where nothing can wait. The work goes on.
+            # gevent calls handlers in its hub, which must not block, so the work continues in the
+            # background.
             return False
 
     def _end_at_exit(self) -> None:
-        """End by the signal a program that has run on, and reached its end first."""
+        """Raise the signal at the exit of a program that ended before the work was done."""
         if self._is_to_end:
             self._wait(self._limit)
             _end_by_signal()
@@ -110,7 +111,7 @@ class _Handler:
         for telemetry in self._telemetries:
             telemetry.shutdown()
         self._is_kept.set()
-        # For a program that runs on; a handler that still waits is interrupted by it.
+        # For a program that continues; this interrupts a handler that still waits.
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _flush(self) -> None:

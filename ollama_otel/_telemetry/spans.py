@@ -118,7 +118,7 @@ class SpanTracing(Tracing):
         return attributes
 
     def error(self, record: CallRecord) -> str | None:
-        """Return what the span's status says of a failed call."""
+        """Return the description for the span's status of a failed call."""
         return record.error_message if self._messages is None else self._messages.error(record)
 
 
@@ -131,7 +131,7 @@ class _SpanTrace(CallTrace):
         self._started_at = started_at
         self._context = set_span_in_context(span)
         self._tokens: list[tuple[int, Token[Context]]] = []
-        """With the thread that has entered: each leaves its own context."""
+        """By thread, as each thread leaves its own context."""
         ids = span.get_span_context()
         self.ids = (
             SpanIds(trace=ids.trace_id, span=ids.span_id, is_sampled=ids.trace_flags.sampled)
@@ -154,7 +154,7 @@ class _SpanTrace(CallTrace):
 
     def exit(self) -> None:
         if len(self._tokens) == 1:
-            # It is of this thread, and another one adds its own behind it.
+            # The last entry of this thread; other threads may have added theirs after it.
             otel_context.detach(self._tokens.pop(0)[1])
             return
         own = get_ident()

@@ -1,4 +1,4 @@
-"""Threads that are ready before the process exits: Python 3.12 and later start none after that."""
+"""Threads started before the process exits, as Python 3.12 and later start none during the exit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Standby:
         self._thread.start()
 
     def _start_in_child(self) -> None:
-        """Start anew, as the thread of the parent does not exist in a child."""
+        """Start again, as the thread of the parent does not exist in a child."""
         if not self._begun.is_set():
             self._start()
 

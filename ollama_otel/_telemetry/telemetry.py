@@ -1,4 +1,4 @@
-"""What `configure` has set up: flushed on request, and shut down within one time limit."""
+"""`Telemetry`, the result of `configure`: flush on request, and shutdown within one time limit."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _shut_down_providers: WeakSet[Any] = WeakSet()
 
 
 class _End:
-    """The shutdown of one telemetry: it happens once, whoever asks for it."""
+    """The shutdown of one `Telemetry`, which happens once."""
 
     def __init__(self) -> None:
         self.limit: float | None = None
-        """Seconds, from the first who asks for it."""
+        """Seconds, from the first caller."""
         self.work: Standby
-        """Does all of it. Those who ask only wait: a signal may stop one of them there, and its
-        handler may ask, too.
+        """The thread that does the work. Callers only wait: a signal may interrupt one of them, and
+        its handler may call it too.
         """
         self.parts: tuple[Standby, ...] = ()
         """Each shuts down a provider."""
@@ -60,7 +60,7 @@ class _End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """What `configure` set up; None if the app has its own provider, or disabled the signal.
+    """The result of `configure`; a provider is None if the app has its own, or disabled the signal.
 
     It is a context manager, sync and async, whose exit is `shutdown`.
     """
@@ -75,12 +75,12 @@ class Telemetry:
     scrape_endpoint: ScrapeEndpoint | None = None
     """Serves the metrics to Prometheus; None unless requested, or if its port is taken."""
     residency: Residency | None = None
-    """Watches which models the servers hold; None unless requested."""
+    """Watches the models in memory of the servers; None unless requested."""
     _failures: ExportFailures = field(default_factory=ExportFailures, repr=False, compare=False)
     _end: _End = field(default_factory=_End, repr=False, compare=False)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Export pending data; False if an export, a provider or the replay log fails meanwhile.
+        """Export pending data; False if an export, a provider or the replay log fails.
 
         An exporter keeps its own time limit instead of `timeout` seconds, and logs why it failed.
         """
@@ -94,12 +94,12 @@ class Telemetry:
         """End open calls as `cancelled`, export pending data and stop; False if any is lost.
 
         It takes at most `timeout` seconds, by default the setting `shutdown_timeout`, and logs in
-        one line what was lost, where it should have gone, and why. It ends all open calls of the
-        process; their callers read on. Later calls are made as ever, and not recorded. Only the
-        first use has an effect.
+        one line what was lost, its destination, and why. It ends all open calls of the process; their
+        callers can continue to read. Later calls work, but are not recorded. Only the first
+        shutdown has an effect.
 
-        It runs when the interpreter exits. A process that a signal ends runs it only if the
-        application does so, or with the setting `shutdown_on_sigterm`.
+        It runs when the interpreter exits. In a process that is ended by a signal it runs only if
+        the application calls it, or with the setting `shutdown_on_sigterm`.
         """
         if _process.is_collecting():
             # The thread may hold a lock of the SDK, or of this library, that is needed here.
@@ -124,7 +124,7 @@ class Telemetry:
     async def __aexit__(self, *exception: object) -> None:
         from anyio import to_thread  # noqa: PLC0415 - few apps need it
 
-        # In a thread: the event loop goes on, and a cancellation does not stop it half-way.
+        # In a thread, so that the event loop continues and a cancellation does not interrupt it.
         await to_thread.run_sync(self.shutdown)
 
     @asynccontextmanager

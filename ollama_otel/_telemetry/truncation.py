@@ -1,4 +1,4 @@
-"""Reports what servers cut as log events and in a metric; what counts is shared in the process."""
+"""Reports truncated prompts as log events and as a metric; shares one counter per process."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _workers: Final[list[Worker]] = []
 def directory_of(settings: Settings | None) -> Directory:
     """Return the directory of models for the settings' folder of vocabularies.
 
-    Without settings: the one that was made last in this process, so that counts and calls share
-    what they learn.
+    Without settings, the latest directory of this process, so that counts and calls share learned
+    data.
     """
     with _lock:
         if settings is None and _directories:
@@ -50,7 +50,7 @@ def directory_of(settings: Settings | None) -> Directory:
 
 
 def worker() -> Worker:
-    """Return the worker that counts; one for the process."""
+    """Return the counting worker; one per process."""
     with _lock:
         if not _workers:
             _workers.append(Worker())
@@ -60,7 +60,7 @@ def worker() -> Worker:
 def truncation_enricher(
     settings: Settings, metrics: MetricObserver, logger: Logger
 ) -> TruncationEnricher:
-    """Return an enricher that reports to these."""
+    """Return an enricher that reports to these providers."""
     counting = None
     if settings.truncation.mode != "screen" and _can_count():
         counting = Counting(
@@ -74,7 +74,7 @@ def truncation_enricher(
 
 @cache
 def _can_count() -> bool:
-    """Whether the extra is installed; if not, say so once."""
+    """Whether the extra is installed; if not, log it once."""
     if find_spec("tiktoken") is not None:
         return True
     _log.warning(

@@ -1,4 +1,4 @@
-"""Asks servers the questions of the directory, from the worker's thread."""
+"""Sends the directory's requests to servers, from the worker's thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_ANSWER: Final = 128 * 1024 * 1024
 
 
 def ask(url: str, question: Question) -> Answer:
-    """Ask a server; None if it does not answer, or not with JSON."""
+    """Send a request; None if the server does not answer with JSON."""
     connection = Connection(url, _TIMEOUT)
     body = b"" if question.body is None else json.encode(question.body)
     try:

@@ -53,7 +53,7 @@ def _encoding() -> Any:
 
 
 def _content() -> bytes | None:
-    """Return the file; None if it is not installed, or is not the one that is meant."""
+    """Return the file; None if it is not installed, or is not the expected file."""
     spec = find_spec("tiktoken_ext")
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         try:

@@ -1,4 +1,4 @@
-"""What a count is: a number of tokens, and how far it can be relied on."""
+"""`TokenCount`: a number of tokens, and its accuracy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class TokenCount(Struct, frozen=True, kw_only=True, gc=False):
     """The number of tokens of a prompt."""
 
     tokens: int | None
-    """None if it cannot be known: images, sounds, a template in the request."""
+    """None if unknown: images, sounds, a template in the request."""
     tier: CountTier
     error: float | None = None
     """Median of the relative errors of earlier counts of this kind: 0 if exact, None if unknown."""
     error_p95: float | None = None
-    """Their 95th percentile."""
+    """95th percentile of these errors."""
 
 
 UNKNOWN: Final = TokenCount(tokens=None, tier="bytes")

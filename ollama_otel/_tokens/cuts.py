@@ -1,4 +1,4 @@
-"""Finds what a server cut off a prompt, from the tokens that it reported.
+"""Detects truncated prompts from the number of tokens that a server reported.
 
 Rules of Ollama 0.33.0 (`server/prompt.go`, `llm/llama_server.go`), in this order:
 
@@ -7,7 +7,7 @@ Rules of Ollama 0.33.0 (`server/prompt.go`, `llm/llama_server.go`), in this orde
 2. A prompt that still has as many tokens as the context, or more, is cut in the middle to about
    half of the context: `num_keep` tokens stay at its beginning, the rest at its end.
 
-Neither is reported, but by the number of tokens.
+The server reports neither; only the number of tokens shows it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEFAULT_KEEP: Final = 4
 
 
 class Limits(Struct, frozen=True, kw_only=True, gc=False):
-    """What a server may have cut a prompt to."""
+    """The lengths to which a server may have cut a prompt."""
 
     contexts: tuple[int, ...]
     """Contexts that the model may have had, tokens."""
@@ -34,7 +34,7 @@ class Limits(Struct, frozen=True, kw_only=True, gc=False):
     """Numbers of tokens that may have been kept at the beginning."""
 
     def fits_cut(self, evaluated: int) -> int | None:
-        """Return the context in which a prompt that was cut has so many tokens; None if in none."""
+        """Return the context in which a cut prompt has this number of tokens, or None."""
         return next(
             (
                 context
@@ -47,14 +47,14 @@ class Limits(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Cut(Struct, frozen=True, kw_only=True, gc=False):
-    """What a server cut off a prompt."""
+    """What a server left out of a prompt."""
 
     kind: TruncationKind
     context_length: int
     prompt_tokens: int
-    """Tokens before the cut; about so many unless it is exact."""
+    """Tokens before the cut; approximate unless `is_exact`."""
     lost_tokens: int
-    """About so many unless it is exact."""
+    """Approximate unless `is_exact`."""
     dropped_messages: int = 0
     is_exact: bool = False
 
@@ -70,7 +70,7 @@ def length_after_cut(context: int, keep: int) -> int:
 def find_cut(
     model: ModelTokens, counted: CountedPrompt, evaluated: int, limits: Limits
 ) -> Cut | None:
-    """Return what was cut off a prompt; None if nothing was, or if it cannot be known."""
+    """Return what was left out of a prompt; None if nothing, or if unknown."""
     if model.is_doubted or counted.prompt.has_media or not counted.prompt.is_known:
         return None
     whole = model.exact(counted)
@@ -105,14 +105,14 @@ def _exact_cut(
 
 
 def _is_cut_length(limits: Limits, context: int, evaluated: int) -> bool:
-    """Whether a prompt that was cut in this context has so many tokens."""
+    """Whether a prompt that was cut in this context has this number of tokens."""
     return any(length_after_cut(context, keep) == evaluated for keep in limits.keeps)
 
 
 def _kept(
     model: ModelTokens, counted: CountedPrompt, whole: int, most: int
 ) -> tuple[int, int | None]:
-    """Return the first message that stays, and the tokens of what stays; None if not known."""
+    """Return the first message that stays, and the tokens of the kept messages; None if unknown."""
     if counted.prompt.is_raw or whole <= most:
         return 0, whole
     last = len(counted.contents) - 1
@@ -161,7 +161,7 @@ def _approximate_cut(
     evaluated: int,
     limits: Limits,
 ) -> Cut | None:
-    """Find a cut that the whole number of tokens proves, or the texts alone if it is not known."""
+    """Find a cut by the total number of tokens, or by the texts alone if it is unknown."""
     if whole is None and evaluated >= counted.total - counted.slack:
         return None
     about = counted.total + model.estimated(counted) if whole is None else whole

@@ -1,6 +1,6 @@
-"""The models whose tokens are counted, by server and name; what it needs to know, it asks for.
+"""The models whose tokens are counted, by server and name; requests missing facts from servers.
 
-`find` is without I/O: it yields questions, and is sent the answers.
+`find` does no I/O: it yields requests, and gets the responses by `send`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["Answer", "Directory", "Question"]
 
 _MOST: Final = 64
 _FRESH: Final = 300.0
-"""Seconds for which a model is taken to be the same under its name."""
+"""Seconds for which a name is assumed to mean the same model."""
 _PATIENCE: Final = 60.0
-"""Seconds after which a server that did not answer is asked again."""
+"""Seconds before the next request to a server that did not answer."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class _Entry(Struct):
 
 
 class Directory:
-    """Finds what is known of a model; used by any thread."""
+    """Finds the facts about a model; thread-safe."""
 
     def __init__(
         self, stored: StoredFacts | None = None, clock: Callable[[], float] = time.monotonic
@@ -62,7 +62,7 @@ class Directory:
         self._entries: dict[tuple[str, str], _Entry] = {}
 
     def known(self, url: str, name: str) -> ModelTokens | None:
-        """Return a model that was found lately; None if it has to be found first."""
+        """Return a recently found model; None if it has to be found first."""
         entry = self._entries.get((url, key_of(name)))
         return entry.model if entry is not None and self._is_fresh(entry) else None
 
@@ -71,7 +71,7 @@ class Directory:
         return age < (_FRESH if entry.is_known else _PATIENCE)
 
     def find(self, url: str, name: str) -> Generator[Question, Answer, ModelTokens]:
-        """Return what is known of a model, and ask the server for the rest."""
+        """Return a model; yields requests to the server for missing facts."""
         key, now = (url, key_of(name)), self._clock()
         entry = self._entries.get(key)
         if entry is not None and self._is_fresh(entry):

@@ -1,4 +1,4 @@
-"""What is known of the tokens of one model on one server."""
+"""Counts the tokens of one model on one server, and learns from its calls."""
 
 from __future__ import annotations
 
@@ -28,33 +28,35 @@ __all__ = [
 ]
 
 Base = Literal["vocabulary", "cl100k", "bytes"]
-"""What a number of tokens is estimated by."""
+"""The base of an estimate."""
 
 _SHARES: Final[Mapping[Base, tuple[float, ...]]] = {
     "vocabulary": (1.0, 0.0, 0.0, 0.0, 0.0, 4.0, 3.0),
     "cl100k": (1.0, 0.0, 0.0, 0.0, 0.0, 4.0, 3.0),
     "bytes": (0.0, 0.25, 0.0, 0.0, 0.0, 4.0, 3.0),
 }
-"""Before anything is learnt: of the base's tokens, of bytes, digits, signs and capital letters, of
-messages, and of each prompt.
+"""Initial weights: of the base's tokens, of bytes, digits, signs and capital letters, of messages,
+and of each prompt.
 """
 _LESSONS: Final = 16
-"""Calls of one kind that are counted although they cannot have been cut; then one of so many."""
+"""Number of calls of one kind that are counted although they cannot have been cut; later, one in as
+many.
+"""
 _MOST_KINDS: Final = 32
 _CHECKS: Final = 64
-"""Calls whose reported number is compared with the vocabulary's."""
+"""Number of latest calls whose reported count is compared with the vocabulary's count."""
 _SMALLEST_CONTEXT: Final = 2048
-"""No server has a smaller one by default; a model file or a request may set it."""
+"""Smallest default context of any server; a model file or a request may set a smaller one."""
 _ROOM_OF_PROMPT: Final = 64
 ROOM_OF_MESSAGE: Final = 16
-"""More tokens than templates add, without a system prompt of the model's own."""
+"""Upper bound of the tokens that templates add, without the model's own system prompt."""
 
 
 class ModelFacts(Struct, frozen=True, kw_only=True):
-    """What a server says of a model, without what only its engine needs."""
+    """The facts about a model that counting needs."""
 
     vocabulary: Vocabulary | None = None
-    """None: the counts would not be exact."""
+    """None if counts would not be exact."""
     num_ctx: int | None = None
     num_keep: int | None = None
     longest_context: int | None = None
@@ -63,7 +65,7 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
 
 
 def facts_of(card: ModelCard) -> ModelFacts:
-    """Return what is needed of a server's description of a model."""
+    """Return the needed facts of a server's description of a model."""
     table = card.vocabulary
     return ModelFacts(
         vocabulary=None if table is None else vocabulary_of(table),
@@ -76,7 +78,7 @@ def facts_of(card: ModelCard) -> ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedPrompt:
-    """The tokens of the texts of one prompt, by the model's own vocabulary."""
+    """Token counts of the texts of one prompt, from the model's own vocabulary."""
 
     prompt: Prompt
     kind: Hashable
@@ -95,17 +97,17 @@ class CountedPrompt:
 
     @property
     def has_clean_edges(self) -> bool:
-        """Whether no text can join with the template's own: it has no white space at its ends."""
+        """Whether texts cannot merge with the template, as they have no white space at the ends."""
         return all(text and text == text.strip() for text in _texts_of(self.prompt))
 
     @property
     def slack(self) -> int:
-        """Tokens that the texts may lose when they join with the template."""
+        """Tokens that the texts may lose by merging with the template."""
         return 2 * len(self.contents) + 2
 
     @property
     def room(self) -> int:
-        """More tokens than the template adds."""
+        """Upper bound of the tokens that the template adds."""
         return _ROOM_OF_PROMPT + ROOM_OF_MESSAGE * len(self.contents) + 2 * self.more
 
 
@@ -125,15 +127,15 @@ def roles_of(prompt: Prompt, begin: int = 0) -> Roles:
 
 @dataclass(slots=True)
 class ModelTokens:
-    """Counts the tokens of one model, and learns from its calls; used by any thread."""
+    """Counts the tokens of one model, and learns from its calls; thread-safe."""
 
     facts: ModelFacts
     context: int | None = None
-    """Context of the model in memory, when it was last seen; tokens."""
+    """Context length of the model in memory when it was last seen, tokens."""
     _lessons: Counter[Hashable] = field(default_factory=Counter)
     _offers: Counter[Hashable] = field(default_factory=Counter)
     added: int = _ROOM_OF_PROMPT
-    """Most tokens that a prompt had beyond its texts."""
+    """Largest number of tokens that a prompt had beyond its texts."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _overheads: Overheads = field(default_factory=Overheads)
     _ratios: dict[tuple[Base, ContentKind], Ratio] = field(default_factory=dict)
@@ -141,7 +143,7 @@ class ModelTokens:
 
     @property
     def is_doubted(self) -> bool:
-        """Whether a late call reported another number than the vocabulary says."""
+        """Whether a recent call reported another number than the vocabulary gives."""
         return not all(self._agreements)
 
     # --- counting -------------------------------------------------------------------------
@@ -163,7 +165,7 @@ class ModelTokens:
             return None
 
     def exact(self, counted: CountedPrompt) -> int | None:
-        """Return the exact number of tokens of a prompt; None if it cannot be known."""
+        """Return the exact number of tokens of a prompt; None if unknown."""
         if self.is_doubted:
             return None
         if counted.prompt.is_raw:
@@ -172,7 +174,7 @@ class ModelTokens:
         return counted.total + overhead if overhead is not None else None
 
     def overhead(self, counted: CountedPrompt, begin: int = 0) -> int | None:
-        """Return exactly what the template adds if the messages before `begin` are dropped."""
+        """Return the exact tokens of the template, without the messages before `begin`."""
         if counted.more or not counted.has_clean_edges:
             return None
         with self._lock:
@@ -180,7 +182,7 @@ class ModelTokens:
         return found.tokens if found is not None and found.is_exact else None
 
     def estimated(self, counted: CountedPrompt, begin: int = 0) -> int:
-        """Return about what the template adds if the messages before `begin` are dropped."""
+        """Return the estimated tokens of the template, without the messages before `begin`."""
         roles = roles_of(counted.prompt, begin)
         with self._lock:
             found = self._overheads.predict(counted.kind, roles)
@@ -190,7 +192,7 @@ class ModelTokens:
         return round(prompt + message * sum(roles.values()))
 
     def count(self, prompt: Prompt, kind: Hashable = None) -> TokenCount:
-        """Return the number of tokens of a prompt, as far as it can be known."""
+        """Return the number of tokens of a prompt, by the most exact tier available."""
         if prompt.has_media or not prompt.is_known:
             return UNKNOWN
         counted = self.measure(prompt, kind)
@@ -220,7 +222,7 @@ class ModelTokens:
     # --- learning -------------------------------------------------------------------------
 
     def wants(self, kind: Hashable) -> bool:
-        """Whether to count a prompt of this kind only to learn from it: the first, then a few."""
+        """Whether to count a prompt of this kind only to learn: the first ones, then a few."""
         with self._lock:
             if kind not in self._offers and len(self._offers) >= _MOST_KINDS:
                 return False
@@ -235,7 +237,7 @@ class ModelTokens:
         context: int | None,
         kind: Hashable = None,
     ) -> None:
-        """Take the number of tokens that a server reported for a prompt that it did not cut.
+        """Learn from the number of tokens that a server reported for an uncut prompt.
 
         Nothing is learnt from a prompt that may have been cut.
         """
@@ -284,7 +286,7 @@ def _size_of(prompt: Prompt) -> int:
 
 
 def _bases(prompt: Prompt, counted: CountedPrompt | None) -> dict[Base, tuple[float, ...]]:
-    """Return what each base makes of a prompt, the best base first."""
+    """Return the count of each base for a prompt, the best base first."""
     text = _text_of(prompt)
     around = (0, 0) if prompt.is_raw else (len(prompt.messages), 1)
     found: dict[Base, tuple[float, ...]] = {}

@@ -1,7 +1,7 @@
-"""What a template adds to the texts of messages, learnt from what servers reported.
+"""Tokens that a template adds to the texts of messages, learned from counts of servers.
 
 The tokens around the texts are `a + sum(b[role] * messages of that role)` for most templates.
-Nothing is assumed: a prediction is exact only if it follows from earlier calls, and these agree.
+A prediction is exact only if it follows from earlier calls, and these agree.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST: Final = 64
 _MOST_KINDS: Final = 32
 _MOST_ROLES: Final = 8
 _AGREEING: Final = 2
-"""Calls that must agree with what follows from the others."""
+"""Calls that must agree with the prediction from the others."""
 
 
 class Overhead(NamedTuple):
@@ -33,13 +33,13 @@ class Overhead(NamedTuple):
 
 
 class Overheads:
-    """What one model's template adds, for each kind of prompt."""
+    """Tokens that one model's template adds, for each kind of prompt."""
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, deque[tuple[Roles, int]]] = {}
 
     def learn(self, kind: Hashable, roles: Roles, tokens: int) -> None:
-        """Remember what the template added to the texts of one prompt."""
+        """Remember the tokens that the template added to one prompt."""
         if len(roles) > _MOST_ROLES:
             return
         if kind not in self._seen and len(self._seen) >= _MOST_KINDS:
@@ -47,7 +47,7 @@ class Overheads:
         self._seen.setdefault(kind, deque(maxlen=_MOST)).append((roles, tokens))
 
     def predict(self, kind: Hashable, roles: Roles) -> Overhead | None:
-        """Return what the template will add; None if nothing is known."""
+        """Return the tokens that the template will add; None if unknown."""
         seen = list(self._seen.get(kind, ()))
         if not seen:
             return None
@@ -58,7 +58,7 @@ class Overheads:
 
 
 def _estimated(seen: list[tuple[Roles, int]], count: int) -> int:
-    """Return `a + b * count` for a number of messages, whatever their roles."""
+    """Return `a + b * count` for a number of messages, regardless of their roles."""
     counts = [sum(each.values()) for each, _ in seen]
     found = [tokens for _, tokens in seen]
     if len(set(counts)) > 1:
@@ -69,7 +69,7 @@ def _estimated(seen: list[tuple[Roles, int]], count: int) -> int:
 
 
 def _follows(seen: list[tuple[Roles, int]], roles: Roles) -> int | None:
-    """Return the tokens that follow from earlier prompts; None if none do, or if these disagree."""
+    """Return the tokens that follow from earlier prompts; None without agreement."""
     names = sorted({name for each, _ in seen for name in each} | roles.keys())
 
     def row(each: Roles, tokens: int) -> list[Fraction]:
@@ -89,7 +89,7 @@ def _follows(seen: list[tuple[Roles, int]], roles: Roles) -> int | None:
 
 
 def _reduced(row: list[Fraction], basis: list[list[Fraction]]) -> list[Fraction]:
-    """Return a row without its part in the direction of others."""
+    """Return a row minus its projection onto others."""
     for each in basis:
         pivot = next(place for place, value in enumerate(each) if value)
         if row[pivot]:

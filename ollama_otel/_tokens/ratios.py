@@ -1,4 +1,4 @@
-"""How many tokens a model makes of a text, learnt from what servers reported.
+"""Predicts the number of tokens of a text, learned from counts of servers.
 
 The number is a sum of shares: of the tokens of another vocabulary, of bytes, digits, signs and
 capital letters, and of messages. The shares are those with the smallest relative errors over the
@@ -68,7 +68,7 @@ class Ratio:
 
     @property
     def error(self) -> float | None:
-        """Median of the relative errors that it made; None if it made too few predictions."""
+        """Median of its relative errors; None after too few predictions."""
         return median(self._errors) if len(self._errors) >= ENOUGH else None
 
     @property
@@ -84,9 +84,9 @@ class Ratio:
         return max(0, round(sum(share * feature for share, feature in shares)))
 
     def learn(self, features: Sequence[float], tokens: int) -> None:
-        """Take the number that a server reported; more than 0."""
+        """Learn from a number of tokens that a server reported; more than 0."""
         if self.is_learnt:
-            # Before it learns from this call, so that the error is that of a prediction.
+            # Before learning from this call, so that the error is that of a prediction.
             self._errors.append(abs(self.predict(features) - tokens) / tokens)
         if len(self._seen) == _MOST:
             self._add(self._seen[0], -1.0)
@@ -96,7 +96,7 @@ class Ratio:
         self._shares = self._fitted()
 
     def _add(self, row: tuple[float, ...], sign: float) -> None:
-        """Add a call to the sums that the shares follow from, or take it out."""
+        """Add a call to the sums that determine the shares, or remove it."""
         for i, value in enumerate(row):
             self._vector[i] += sign * value
             sums = self._matrix[i]

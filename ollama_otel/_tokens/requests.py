@@ -1,4 +1,4 @@
-"""Counts the tokens of a request before it is sent; without I/O, as the directory."""
+"""Counts the tokens of a request before it is sent; without I/O, like the directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ollama_otel._wire.prompts import Prompt, PromptMessage
 __all__ = ["counted"]
 
 _BEGINNINGS: Final = ("<s>", "<bos>", "[BOS]", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>")  # noqa: RUF001
-"""Texts of a first token that some templates write and some servers take away again."""
+"""Texts of a first token that some templates write and some servers remove."""
 
 
 def counted(

@@ -1,6 +1,6 @@
-"""Vocabularies on disk, by the digest of their model: nothing of a prompt is in them.
+"""Vocabularies on disk, by the digest of their model; they contain no parts of prompts.
 
-A file has a mark, a hash, and the facts in MessagePack. One that cannot be read is as absent.
+A file has a mark, a hash, and the facts in MessagePack. An unreadable file is treated as absent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SUFFIX: Final = ".vocabulary"
 
 
 class StoredFacts:
-    """A folder of vocabularies; a fault of the disk only means that nothing is stored."""
+    """A folder of vocabularies; if the disk fails, nothing is stored."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)

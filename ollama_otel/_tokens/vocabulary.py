@@ -30,7 +30,7 @@ _ALPHABET = _alphabet()
 
 
 class Vocabulary(Struct, frozen=True, kw_only=True, dict=True):
-    """What is needed to count; small enough to keep, and stored as it is."""
+    """The data needed for counting; small enough to keep in memory and on disk."""
 
     split: str
     """Name of the row in the table of splits."""

@@ -1,4 +1,4 @@
-"""Counts on a thread of its own, so that no caller waits: prompts of megabytes take seconds."""
+"""Counts in a separate thread, so that callers do not wait: prompts of megabytes take seconds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Worker"]
 
 _MOST_JOBS: Final = 256
 _MOST_BYTES: Final = 32 * 1024 * 1024
-"""What may wait; more is not counted."""
+"""Most bytes that may wait; further jobs are dropped."""
 _IDLE: Final = 60.0
 """Seconds after which the thread ends."""
 _LAST_WAIT: Final = 1.0
-"""Seconds that the end of the process waits for what is not counted yet."""
+"""Seconds that the exit of the process waits for pending counts."""
 
 
 class Worker:
@@ -40,7 +40,7 @@ class Worker:
         self._pid = os.getpid()
 
     def put(self, job: Callable[[], None], size: int = 0) -> bool:
-        """Run a job that holds `size` bytes; False if too much waits, and it will not be run."""
+        """Queue a job that holds `size` bytes; False if too much is waiting, and it is dropped."""
         with self._changed:
             if len(self._jobs) >= _MOST_JOBS or self._waiting_bytes + size > _MOST_BYTES:
                 return False
@@ -64,7 +64,7 @@ class Worker:
         self.drain(_LAST_WAIT)
 
     def drain(self, timeout: float) -> bool:
-        """Wait until nothing waits; False if the time was over first."""
+        """Wait until the queue is empty; False after the time limit."""
         until = time.monotonic() + timeout
         with self._changed:
             while self._jobs or self._is_busy:

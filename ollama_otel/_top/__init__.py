@@ -1,4 +1,4 @@
-"""What servers and calls do now: a state machine without I/O, fed by a log, `/api/ps` or a scrape.
+"""The live view: a state machine without I/O, fed by a log, `/api/ps` or a scrape.
 
-The terminal is not known here.
+It is independent of the terminal.
 """

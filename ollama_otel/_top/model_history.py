@@ -1,4 +1,4 @@
-"""What has been seen of one model of one server, and what its calls teach."""
+"""The observed history of one model of one server, and rates learned from its calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ollama_otel._wire.ps import LoadedModel
 __all__ = ["ModelHistory"]
 
 _KEPT_CALLS: Final = 200
-"""Ended calls from which rates and slots are learnt."""
+"""Number of ended calls from which rates and slots are learned."""
 _MOST_CONVERSATIONS: Final = 1000
 _SAME_TIME: Final = 0.01
 """Seconds by which two readings of one date may differ."""
@@ -35,12 +35,14 @@ class ModelHistory:
     _sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
     """Bytes of the last request of each conversation."""
     _loads: deque[float] = field(default_factory=deque)
-    """When `/api/ps` listed it and had not listed it before."""
+    """Times at which `/api/ps` listed it again after not listing it."""
     _listed_at: float | None = None
     """When `/api/ps` listed it the last time."""
     _expires_at: float | None = None
     _used_at: float | None = None
-    """When `/api/ps` first showed that a request had used it: each one puts its expiry off."""
+    """When `/api/ps` first showed that a request had used it, as each request postpones its
+    expiry.
+    """
 
     # --- calls ----------------------------------------------------------------------------
 
@@ -71,7 +73,7 @@ class ModelHistory:
         return self._ended[-1] if self._ended else None
 
     def prefill_estimate(self, call: CallRow, *, context_length: int | None) -> float | None:
-        """Return the estimated time for the part of a call's prompt that is not cached."""
+        """Return the estimated time for the uncached part of a call's prompt."""
         size = new_bytes(call.start, self._sizes)
         if size is None:
             return None
@@ -80,9 +82,9 @@ class ModelHistory:
     # --- memory ---------------------------------------------------------------------------
 
     def listed(self, model: LoadedModel, now: float, *, is_new: bool, clock: float) -> None:
-        """Note that `/api/ps` lists it; `is_new`: it did not the time before.
+        """Note that `/api/ps` lists it; `is_new` if the previous response did not list it.
 
-        `clock` is the time that `expires_in` goes by.
+        `clock` is the time to which `expires_in` refers.
         """
         self._listed_at = now
         if is_new:
@@ -95,7 +97,7 @@ class ModelHistory:
             self._used_at = now
 
     def loads_since(self, time: float) -> int:
-        """Return how often `/api/ps` showed a load since a time; earlier ones are forgotten."""
+        """Return the number of loads that `/api/ps` showed since a time; forgets earlier ones."""
         while self._loads and self._loads[0] < time:
             self._loads.popleft()
         return len(self._loads)
@@ -108,7 +110,7 @@ class ModelHistory:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether it answered a call, without a load, after `/api/ps` listed it the last time.
+        """Whether it answered a call without a load after `/api/ps` stopped listing it.
 
         The server lists models with the same weights once, by the name that was used first.
         """

@@ -1,7 +1,7 @@
-"""How long a prompt takes to be processed: learnt from calls that ended.
+"""Estimates the time for processing a prompt, learned from ended calls.
 
-The server counts all tokens of a prompt, and times those only that were not cached. So a rate
-is the true one at best, and too high if something was cached.
+The server counts all tokens of a prompt, but measures the time of uncached ones only. So a rate is
+too high if a part was cached, and never too low.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ollama_otel.records import CallStart
 __all__ = ["LEAST_SAMPLES", "Prefill", "learn", "new_bytes"]
 
 LEAST_SAMPLES: Final = 5
-"""Calls from which something is learnt."""
+"""Calls that learning needs."""
 _LEAST_TOKENS: Final = 64
-"""Tokens of a prompt below which the time is not that of its tokens."""
+"""Least tokens of a prompt; the time of shorter ones is mostly overhead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefill:
-    """What is learnt of one model; None: too few calls show it."""
+    """Rates learned from the calls of one model; None: too few calls."""
 
     rate: float | None = None
     """Tokens of an uncached prompt per second."""
@@ -32,7 +32,7 @@ class Prefill:
     """Tokens of a prompt per byte of its request."""
 
     def seconds_for(self, size: int, *, context_length: int | None) -> float | None:
-        """Return the estimated time for a request of this many bytes, of which none is cached."""
+        """Return the estimated time for a request of this many uncached bytes."""
         if not self.rate or self.tokens_per_byte is None:
             return None
         tokens = size * self.tokens_per_byte
@@ -44,8 +44,8 @@ class Prefill:
 def learn(calls: Sequence[CallRow]) -> Prefill:
     """Learn from the ended calls of one model, the oldest first.
 
-    The rate is the lower quartile of the calls that do not continue a conversation: what was
-    cached makes a rate too high, and never too low.
+    The rate is the lower quartile of the calls that do not continue a conversation, as cached
+    tokens make rates too high, never too low.
     """
     rates: list[float] = []
     densities: list[float] = []
@@ -70,7 +70,7 @@ def learn(calls: Sequence[CallRow]) -> Prefill:
 
 
 def new_bytes(start: CallStart, sizes: Mapping[str, int]) -> int | None:
-    """Return the bytes of a request that the server has not seen yet; None if that is unknown.
+    """Return the bytes of a request that the server has not processed before; None if unknown.
 
     `sizes` are the bytes of the last request of each conversation with the same model: the next
     one begins with the same bytes, which are cached.

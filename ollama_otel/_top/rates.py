@@ -30,7 +30,7 @@ def rates_of(calls: Sequence[CallRow], *, window: float) -> Rates:
 
 
 def rates_between(earlier: Scrape, later: Scrape, *, window: float) -> Rates:
-    """Return the rates of what an app counted between two scrapes, this many seconds apart."""
+    """Return the rates between two scrapes of an app, this many seconds apart."""
     ended = _ended(later) - _ended(earlier)
     waited = later.wait_count - earlier.wait_count
     outcomes = {

@@ -1,4 +1,4 @@
-"""What sources read: the values that the state is fed with."""
+"""The readings of sources, with which the state is fed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ class PsReading:
 
     server: str
     at: float
-    """When, by the clock that `expires_in` of the models goes by; since the epoch."""
+    """When it was read, by the clock to which `expires_in` of the models refers; since the
+    epoch.
+    """
     models: tuple[LoadedModel, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrapedModel:
-    """What a scrape says of one model; None: nothing."""
+    """The facts about one model in a scrape; None: not reported."""
 
     name: str
     memory: int | None = None

@@ -1,4 +1,4 @@
-"""The scrapes of one app, and what it counted between two of them."""
+"""The scrapes of one app, and the differences between two of them."""
 
 from __future__ import annotations
 

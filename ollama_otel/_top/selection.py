@@ -1,4 +1,4 @@
-"""Which calls are shown, and in which order."""
+"""Filters and sorts the calls to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many calls of a model run at the same time, from the phases of calls that ended."""
+"""Finds how many calls of a model ran at the same time, from the phases of ended calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ollama_otel._top.view import CallRow
 __all__ = ["WAITED", "Slots", "seen_slots"]
 
 WAITED: Final = 0.05
-"""Seconds of `queue_estimate` from which a call has waited; below is noise."""
+"""Least `queue_estimate` of a waiting call, seconds; smaller values are noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +21,14 @@ class Slots:
     count: int
     """Calls that certainly ran at the same time."""
     are_all: bool
-    """Whether a call waited for one, so that there are no more: an estimate."""
+    """Whether a call waited for a slot, so that there are probably no more: an estimate."""
 
 
 def seen_slots(calls: Iterable[CallRow]) -> Slots | None:
-    """Return the slots that ended calls of one model show; None if none of them ran.
+    """Return the slots that the ended calls of one model used; None if none of them ran.
 
-    A call ran for certain from the latest time at which the server can have begun its prompt to
-    the earliest one at which it can have ended: the client's share of the duration lies before
-    or after.
+    A call certainly ran from the latest possible start of its prompt to its earliest possible end;
+    the client's share of the duration may be before or after.
     """
     ran: list[tuple[float, float]] = []
     has_waited = False

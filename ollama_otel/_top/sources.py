@@ -1,4 +1,4 @@
-"""Where readings come from: a live log, a server's `/api/ps`, the scrape endpoint of an app."""
+"""Sources of readings: a live log, a server's `/api/ps`, the scrape endpoint of an app."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ollama_otel.residency._http import (
 __all__ = ["Feed", "LogSource", "PsSource", "ScrapeSource", "Source", "SourceError", "read_once"]
 
 _FIRST_EVENTS: Final = 10_000
-"""Events of a log that are read at the beginning."""
+"""Number of events of a log that are read at the start."""
 _TIMEOUT: Final = 5.0
 """Seconds for a response."""
 _CLOCK_SKEW: Final = 2.0
@@ -42,22 +42,22 @@ class SourceError(Exception):
 
 
 class Source(Protocol):
-    """Something that is read again and again, by one thread."""
+    """A source that one thread reads repeatedly."""
 
     name: str
     waits: bool
     """Whether a reading may wait for a server."""
 
     def read(self) -> Reading:
-        """Return what is new; raises `SourceError`."""
+        """Return the new readings; raises `SourceError`."""
         ...
 
     def stop(self) -> None:
-        """End a reading that waits, and let further ones fail; any thread may call it."""
+        """Interrupt a waiting read, and make further ones fail; callable from any thread."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections, on the thread that reads."""
+        """Close files and connections, on the reading thread."""
         ...
 
 
@@ -104,7 +104,7 @@ class PsSource:
         """Return the models in memory now."""
         response = _get(self._connection, LOADED_PATH)
         now = time.time()
-        # The server's date has no fractions; it matters if its clock is another one.
+        # The server's date has no fractions; it is used only if its clock differs.
         if response.date is not None and abs(response.date - now) > _CLOCK_SKEW:
             now = response.date
         models = read_models(response.json(), now=now)
@@ -113,7 +113,7 @@ class PsSource:
         return PsReading(server=self._server, at=now, models=models)
 
     def stop(self) -> None:
-        """Let a request that runs fail."""
+        """Make a running request fail."""
         self._connection.close()
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class ScrapeSource:
         return scrape
 
     def stop(self) -> None:
-        """Let a request that runs fail."""
+        """Make a running request fail."""
         self._connection.close()
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ def read_once(
 
 
 class Feed:
-    """Reads each server in a thread of its own, so that a slow one delays nothing else.
+    """Reads each server in a separate thread, so that a slow server does not delay others.
 
     Used as `with Feed(sources, interval) as feed:`. `feed.into(state)` never waits; it reads
     logs itself, so that calls are as they are now.

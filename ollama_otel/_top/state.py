@@ -26,7 +26,7 @@ from ollama_otel.records import CallRecord
 __all__ = ["KEPT_CALLS", "State"]
 
 KEPT_CALLS: Final = 5000
-"""Ended calls that are kept; rates of a minute with more are those of a shorter time."""
+"""Most ended calls that are kept; with more calls per minute, rates cover a shorter time."""
 _MOST_MODELS: Final = 1000
 _RATE_WINDOW: Final = 60.0
 _LAST: Final = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
@@ -36,7 +36,7 @@ _NO_END: Final = 3600.0
 
 
 class State:
-    """All that was read so far, within bounds."""
+    """All readings so far, within bounds."""
 
     def __init__(self) -> None:
         self._sources: dict[str, SourceRow] = {}
@@ -60,19 +60,19 @@ class State:
         self._sources.setdefault(name, SourceRow(name=name))
 
     def failed(self, source: str, problem: str) -> None:
-        """Note that a source could not be read; what it said before about now is unknown."""
+        """Note that a source could not be read; its state is unknown from then on."""
         self._sources[source] = SourceRow(name=source, problem=problem)
         self._ps.pop(source, None)
         if source == self._scraped:
             self._scrapes.clear()
 
     def take(self, source: str, reading: Reading, now: float) -> None:
-        """Take what a source read at `now`, in seconds since the epoch."""
+        """Take a reading of a source at `now`, in seconds since the epoch."""
         self._sources[source] = SourceRow(name=source)
         match reading:
             case LogReading():
                 self._since = now if self._since is None else self._since
-                # Before ends of calls whose beginning the log no longer has.
+                # Before the ends of calls whose start is no longer in the log.
                 self._servers |= _servers_in(reading.events)
                 for event in reading.events:
                     self._take_event(event)
@@ -116,7 +116,7 @@ class State:
         record = event.record
         begun = self._running.pop(event.id, None)
         if record.is_hop or not _is_countable(record):
-            # The call goes on as another one; or the line was edited.
+            # The call continues as another one, or the line was edited.
             return
         if begun is None:
             begun = CallRow(
@@ -157,7 +157,8 @@ class State:
         model = call.start.request.model
         if not model:
             return None
-        # If the log no longer holds the beginning of a call, its server is the only one there is.
+        # If the start of a call is no longer in the log, its server is known only if there is just
+        # one.
         return call.server or self._only_server(), key_of(model)
 
     def _only_server(self) -> str | None:
@@ -166,7 +167,7 @@ class State:
     # --- showing --------------------------------------------------------------------------
 
     def view(self, now: float) -> View:
-        """Return what is known at `now`, in seconds since the epoch."""
+        """Return the view at `now`, in seconds since the epoch."""
         alive = [call for call in self._running.values() if call.started_at > now - _NO_END]
         by_model: dict[ModelKey, list[CallRow]] = {}
         for call in sorted(alive, key=lambda call: call.started_at):
@@ -253,9 +254,9 @@ class State:
         return self._with_memory(row, key)
 
     def _with_memory(self, row: ModelRow, key: ModelKey) -> ModelRow:
-        """Add what is known of the model in memory: by `/api/ps`, by the app, or by its last call.
+        """Add facts about the model in memory: from `/api/ps`, the app, or its last call.
 
-        What the last call saw may have changed since; whether it is in memory stays unknown.
+        The facts of the last call may be outdated, so whether it is in memory stays unknown.
         """
         server, name = key
         for reading in self._ps.values():
@@ -278,7 +279,7 @@ class State:
         return replace(row, gpu_share=residency.gpu_share, context_length=residency.context_length)
 
     def _loads(self, key: ModelKey, recent: Sequence[CallRow], now: float) -> int | None:
-        """Return how often a model was loaded within the window, by the source that saw most."""
+        """Return the loads of a model within the window, by the source that saw most."""
         known = []
         if self._since is not None:
             known.append(sum(bool(call.record and call.record.cold_start) for call in recent))
@@ -296,7 +297,7 @@ class State:
         for ahead, call in enumerate(calls):
             call = replace(call, elapsed=max(0.0, now - call.started_at))  # noqa: PLW2901
             estimate = self._prefill_estimate(key, call, row)
-            # Nothing is known of a call that waits for a slot, or for its model.
+            # Nothing can be estimated for a call that waits for a slot, or for its model.
             if estimate is None or ahead >= slots or (row is not None and row.is_loaded is False):
                 yield replace(call, prefill_estimate=estimate)
                 continue
@@ -311,7 +312,7 @@ class State:
     # --- rates ----------------------------------------------------------------------------
 
     def _window(self, now: float, *, most: float = _RATE_WINDOW) -> float:
-        """Return the length of a window of which all ended calls of the log are known."""
+        """Return the length of the window for which all ended calls of the log are known."""
         oldest = now if self._since is None else self._since
         if len(self._ended) == KEPT_CALLS:
             oldest = max(oldest, self._ended[0].ended_at)

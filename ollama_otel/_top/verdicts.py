@@ -1,4 +1,4 @@
-"""Statements about the present that facts of calls prove, each with the calls that show it."""
+"""Verdicts: statements about the present state, each with the calls that prove it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MOST_CALLS: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What verdicts on one model of one server come from."""
+    """The evidence for verdicts on one model of one server."""
 
     model: ModelRow
     ended: Sequence[CallRow]
@@ -86,7 +86,7 @@ def _calls(count: int) -> str:
 
 
 def _latest(evidence: Evidence, is_one: Callable[[CallRow], bool]) -> list[CallRow]:
-    """Return the calls up to the latest end that are all of one kind, the oldest first."""
+    """Return the latest calls in a row that are of one kind, the oldest first."""
     return [*takewhile(is_one, reversed(evidence.ended))][::-1]
 
 
@@ -186,7 +186,7 @@ def _is_mostly_prefill(call: CallRow) -> bool:
 
 
 def _cache_lost(evidence: Evidence) -> Iterator[Verdict]:
-    """Yield a verdict if the prompt of a conversation was cheap, and its latest one is not."""
+    """Yield a verdict if the prompt of a conversation was cached before, but the latest was not."""
     rate = evidence.prefill.rate
     if not rate:
         return
@@ -216,7 +216,7 @@ def _conversations(calls: Iterable[CallRow]) -> Iterable[list[CallRow]]:
 
 
 def _has_lost_cache(calls: Sequence[CallRow], *, cost_of_new: float) -> bool:
-    """Whether the last call processed again what the one before had in the cache.
+    """Whether the last call processed tokens again that the previous call had in the cache.
 
     The prompt has to have grown: a shorter one may be another one.
     """
@@ -228,7 +228,7 @@ def _has_lost_cache(calls: Sequence[CallRow], *, cost_of_new: float) -> bool:
         earlier is not None
         and later is not None
         and (last.input_tokens or 0) >= (before.input_tokens or 0)
-        # New tokens are not lost ones: at least half of the prompt was there before.
+        # New tokens are not lost ones: at least half of the prompt existed before.
         and (last.input_tokens or 0) <= 2 * (before.input_tokens or 0)
         and earlier <= _CHEAP * cost_of_new
         and later >= _FULL * cost_of_new

@@ -1,4 +1,4 @@
-"""What is shown at one moment: frozen values. None is unknown, 0 is zero; times are in seconds."""
+"""The view at one moment: frozen values. None is unknown, 0 is zero; times are in seconds."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ class CallRow:
     server: str | None
     """`host:port`; None if the log no longer holds the call's beginning."""
     prefill_estimate: float | None = None
-    """How long its prompt takes to be processed, if nothing of it is cached."""
+    """Estimated time for its prompt, without any cached tokens."""
     prefill_eta: float | None = None
     """Estimated time until its prompt is processed; None once that time has passed, as the log
-    does not say when the first chunk came."""
+    does not say when the first chunk came.
+    """
 
     @property
     def ended_at(self) -> float:
@@ -78,7 +79,7 @@ class CallRow:
 
     @property
     def is_timed(self) -> bool:
-        """Whether the server gave the times of its phases."""
+        """Whether the server reported the times of its phases."""
         return self.record is not None and self.record.response.total_duration is not None
 
     @property
@@ -111,13 +112,15 @@ class ModelRow:
     is_loaded: bool | None = None
     """Whether it is in memory."""
     is_due: bool | None = None
-    """Whether its time is over, by `/api/ps`: a request still uses it, or it is being unloaded."""
+    """Whether it has expired according to `/api/ps`: a request still uses it, or it is being
+    unloaded.
+    """
     used_ago: float | None = None
     """Time since the end of its last request that was seen; 0 while one is in flight."""
     memory: int | None = None
     """Bytes in memory."""
     gpu_share: float | None = None
-    """Part of it in GPU memory, 0 to 1."""
+    """Fraction in GPU memory, 0 to 1."""
     context_length: int | None = None
     expires_in: float | None = None
     """Time until the server unloads it."""
@@ -126,9 +129,11 @@ class ModelRow:
     in_flight: int | None = None
     """Calls that have begun and not ended."""
     slots: int | None = None
-    """Calls that were seen to run at the same time: the server has at least as many slots."""
+    """Most calls seen running at the same time: the server has at least as many slots."""
     slots_are_all: bool = False
-    """Whether a call waited while that many ran, so that the server has no more: an estimate."""
+    """Whether a call waited while that many ran, so the server probably has no more: an
+    estimate.
+    """
     ended: int | None = None
     """Calls that ended in the window of the rates."""
     loads: int | None = None
@@ -148,7 +153,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What ended within a window of time."""
+    """The rates of a time window."""
 
     window: float
     """Length of the window; shorter than a minute if less has been seen."""
@@ -189,11 +194,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRow:
-    """Where the view comes from."""
+    """A source of the view."""
 
     name: str
     problem: str | None = None
-    """Why it could not be read the last time."""
+    """Why it could not be read last time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +219,7 @@ class View:
     loaded: int | None = None
     """Models in memory; None if no source says."""
     memory: int | None = None
-    """Bytes of those whose size is known; None if there is none."""
+    """Bytes of the models whose size is known; None if there are none."""
     rates: Rates | None = None
     models: tuple[ModelRow, ...] = ()
     verdicts: tuple[Verdict, ...] = ()

@@ -1,4 +1,4 @@
-"""The requests whose tokens a caller wants to know before it sends them."""
+"""Requests whose tokens are counted before they are sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CountRequest(Struct, frozen=True, kw_only=True):
     prompt: Prompt
     path: str = ""
     rendering: dict[str, Any] | None = None
-    """Body to which the server answers with the whole prompt as text; None for a bare text.
+    """Body of a request that returns the rendered prompt as text; None for a bare text.
 
     Since Ollama 0.11.5. It loads the model; an older server generates one token instead.
     """
@@ -53,7 +53,7 @@ def count_request(
         "options": {**(options or {}), "num_predict": 1},
     }
     if keep_alive is not None:
-        # Without it the server would go back to its own for a model that is in memory.
+        # Without it the server would reset the `keep_alive` of a loaded model to its default.
         rendering["keep_alive"] = keep_alive
     return _read(_CHAT, body, rendering)
 

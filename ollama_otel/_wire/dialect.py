@@ -1,8 +1,8 @@
 """The interface of a dialect; all other code of this library uses neutral values only.
 
 A dialect is one class. It reads requests and responses into `RequestFacts`, `ResponseFacts`,
-`Conversation` and `Message`, declares which fields of its JSON hold text and media, and writes
-the few documents that a replay server has to make up.
+`Conversation` and `Message`, declares which fields of its JSON hold text and media, and writes the
+few documents that a replay server makes up.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ a count or a duration, of any length. `time`: a timestamp.
 Speech = Literal["answer", "thinking"]
 
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
-"""Who speaks in a message of a conversation; all that any dialect knows."""
+"""The role of a message's author: the union over all dialects."""
 
 
 class Fields(Struct, frozen=True, kw_only=True):
@@ -77,19 +77,19 @@ class VectorSpan(Struct, frozen=True, kw_only=True):
 
 
 class MadeUp(Struct, frozen=True, kw_only=True):
-    """A document that a replay server makes up, as the log does not hold it."""
+    """A document that a replay server makes up because it is not in the log."""
 
     body: bytes
     content_type: str = "application/json; charset=utf-8"
 
 
 class LoggedModel(Struct, frozen=True, kw_only=True):
-    """What a log shows of a model."""
+    """The facts about a model in a log."""
 
     name: str
     """With its tag."""
     capabilities: tuple[Capability, ...] = ()
-    """Those that its calls used, sorted."""
+    """The capabilities that its calls used, sorted."""
 
 
 class ProgressTally(ABC):
@@ -112,7 +112,7 @@ class Dialect(ABC):
     model_field: ClassVar[str] = "model"
     """Field of a request that names the model."""
     setting_fields: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
-    """Paths of request fields that set how a model runs, and not its input."""
+    """Paths of request fields that configure the model, and are not its input."""
     closing_count: ClassVar[int] = 1
     """Number of messages at the end of a stream that hold its facts."""
     needs_first: ClassVar[bool] = False
@@ -132,7 +132,7 @@ class Dialect(ABC):
     def parse_request(self, content: bytes) -> dict[str, Any] | None:
         """Return a request's JSON object for reading its facts; media may be left out.
 
-        None if it is no JSON object, or costly to parse.
+        None if it is not a JSON object, or is costly to parse.
         """
         return None if is_costly(content) else parse_object(content)
 
@@ -173,7 +173,7 @@ class Dialect(ABC):
         return False
 
     def is_foreign(self, data: bytes) -> bool:
-        """Whether one of the complete messages in `data` is not of the dialect.
+        """Whether one of the complete messages in `data` violates the dialect.
 
         Clients raise an exception for such a message; of NDJSON also for a blank line.
         """
@@ -189,7 +189,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def speech(self, message: Mapping[str, Any]) -> tuple[Speech, ...]:
-        """Return what a message holds: an answer (text, tool call), thinking, both or neither."""
+        """Return whether a message has an answer (text, tool call), thinking, both or neither."""
 
     @abstractmethod
     def read_stream(
@@ -247,7 +247,7 @@ class Dialect(ABC):
         return self.framing.frame(self.error_body(text))
 
     def refusal(self, status: int, model: str | None) -> str | None:  # noqa: ARG002
-        """Return the server's message for an HTTP status; None if it has none."""
+        """Return the server's message for an HTTP status; None if there is none."""
         return None
 
     def made_up(

@@ -1,7 +1,7 @@
 """Decodes content encodings part by part, as far as the standard library supports them.
 
-A compressed body can be a thousand times as long as what is sent, so no more than a part of it
-is ever in memory, and decoding stops if the body grows as no text of a model does.
+A decompressed body can be a thousand times longer than the compressed one, so only a part of it is
+in memory, and decoding stops if the body is larger than any text of a model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class UnreadableEncodingError(Exception):
 
 
 class InflatedBodyError(Exception):
-    """The body is so much longer than what was sent that it is not decoded any further."""
+    """The decoded body is too large compared to the compressed one; decoding stopped."""
 
 
 class Decoder:

@@ -1,4 +1,4 @@
-"""The closed list of error types, and the tables that choose one."""
+"""The closed list of error types, and the tables that classify errors."""
 
 from __future__ import annotations
 
@@ -241,8 +241,8 @@ def error_text(body: bytes) -> str:
 def shortened(text: str, redact: Callable[[str], str] = str) -> str:
     """Return an error text of at most 1024 characters, redacted.
 
-    A longer text loses its middle: engine logs have the exit first and the cause last. It is
-    redacted before it is cut, as half a secret is harder to find.
+    The middle of a longer text is removed, as engine logs have the exit first and the cause last.
+    The text is redacted before it is cut, as half a secret is harder to find.
     """
     return _without_middle(redact(redactable(text)), _MAX_TEXT)
 
@@ -256,7 +256,7 @@ def _without_middle(text: str, size: int) -> str:
 
 
 def redactable(text: str) -> str:
-    """Return at most 64 KiB of a text, without its middle: so much is searched for secrets."""
+    """Return at most 64 KiB of a text, without its middle; this part is searched for secrets."""
     return _without_middle(text, _MAX_REDACTED)
 
 

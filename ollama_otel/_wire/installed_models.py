@@ -1,4 +1,4 @@
-"""Reads which models a server has, and what they can do, from `/api/tags` and `/api/show`.
+"""Reads the models of a server and their capabilities, from `/api/tags` and `/api/show`.
 
 Values of an unexpected type are unknown.
 """
@@ -26,7 +26,7 @@ LIST_PATH: Final = "/api/tags"
 DESCRIPTION_PATH: Final = "/api/show"
 
 Capability = Literal["completion", "tools", "insert", "vision", "embedding", "thinking"]
-"""What a model can do, in the words of `/api/show`."""
+"""Capabilities of a model, as `/api/show` names them."""
 
 _DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z")
 
@@ -60,7 +60,7 @@ def _rows(answer: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def read_capabilities(answer: Any) -> frozenset[str] | None:
-    """Return what a model can do, from a response of `/api/show`; None if it is not said."""
+    """Return the capabilities of a model from a response of `/api/show`; None if not reported."""
     named = answer.get("capabilities") if isinstance(answer, Mapping) else None
     if not isinstance(named, list):
         return None

@@ -1,4 +1,4 @@
-"""What an error text says without content: known phrases, numbers, and the requested model.
+"""Removes content from error texts: keeps known phrases, numbers, and the requested model.
 
 An error text may quote anything: the model's output, the request, its headers. A phrase that the
 server, its engine, Go, httpx, the C library or OpenSSL always writes the same way is not content.
@@ -291,7 +291,7 @@ _LAST_SEPARATORS: Final = re.compile(r"[\s(]{0,2}\Z")
 
 
 def known_text(text: str, model: str | None = None) -> str | None:
-    """Return what is known of an error text, with `[...]` in place of everything else.
+    """Return the known parts of an error text, with `[...]` in place of everything else.
 
     Known are phrases of a closed list, the numbers in them, and the name of the requested `model`.
     None if no phrase is known. At most 1024 characters.

@@ -27,13 +27,13 @@ __all__ = [
 NOT_JSON: Final = object()
 """The value that `parse` returns for a document that is not JSON."""
 LEFT_OUT: Final = object()
-"""The value that `FieldReader` returns for a field that is not read."""
+"""The value that `FieldReader` returns for a field that is too long to be read."""
 
 LARGE: Final = 1024 * 1024
 """Bytes of a document that may be costly to parse."""
 VALUES: Final = b"[{,"
 VALUES_BESIDE_VECTORS: Final = b"[{:"
-"""Characters of which a document has about as many as values."""
+"""Characters that occur about once per value of a document."""
 _MOST_VALUES: Final = 300_000
 _LONGEST_FIELD: Final = 64 * 1024
 """Bytes of a field that is read alone."""
@@ -42,8 +42,8 @@ _LONGEST_FIELD: Final = 64 * 1024
 def is_costly(document: bytes, marks: bytes = VALUES, most: int = _MOST_VALUES) -> bool:
     """Whether parsing takes long, and many times the memory: it has more than `most` values.
 
-    Some megabytes of one text or image do not; as many of empty lists do. `marks` are the
-    characters that are counted, `VALUES` or `VALUES_BESIDE_VECTORS`.
+    Some megabytes of one text or image are cheap; the same size of empty lists is not. `marks` are
+    the characters that are counted, `VALUES` or `VALUES_BESIDE_VECTORS`.
     """
     if len(document) <= LARGE:
         return False
@@ -100,7 +100,7 @@ def parse_message(message: bytes) -> dict[str, Any] | None:
 
 
 class FieldReader:
-    """Reads single fields of a JSON object that is costly to parse; the others are passed over."""
+    """Reads single fields of a JSON object that is costly to parse, and skips all others."""
 
     def __init__(self, names: Iterable[str]) -> None:
         kind = defstruct("Fields", [(name, Raw | UnsetType, UNSET) for name in names])
@@ -108,7 +108,7 @@ class FieldReader:
         self._names = kind.__struct_fields__
 
     def __call__(self, document: bytes) -> dict[str, Any] | None:
-        """Return the fields; `LEFT_OUT` stands for a long one. None if it is no JSON object."""
+        """Return the fields; `LEFT_OUT` stands for a long one. None if it is not a JSON object."""
         try:
             found = self._decode(document)
         except (ValueError, RecursionError):

@@ -83,6 +83,6 @@ def change_between(
             continue
         if old != new:
             changes.append(Change(option=name, before=old, after=new))
-    # A change with both values known is better evidence.
+    # A change between two known values is better evidence.
     changes.sort(key=lambda change: change.before is None or change.after is None)
     return changes[0] if changes else None

@@ -78,7 +78,7 @@ def is_data_url(text: str) -> bool:
 
 
 def is_media(text: str) -> bool:
-    """Whether a text is nothing but media of a known type: base64, alone or in a `data:` URL."""
+    """Whether a text consists only of media of a known type: base64, alone or in a `data:` URL."""
     content = _content(text)
     head = _decoded(content[:_HEAD]) or b""
     return _mime_type(head) is not None and _is_base64(content) is not None

@@ -17,15 +17,15 @@ class PromptMessage(Struct, frozen=True, gc=False):
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
-    """What a server renders into a prompt; the template around it is not known."""
+    """The texts that a server renders into a prompt; its template is unknown."""
 
     messages: tuple[PromptMessage, ...] = ()
     """In order; an instruction that has a field of its own is the first one."""
     more: str = ""
-    """Text that the template may write in any form, or leave out: tools, tool calls, thinking."""
+    """Text that the template may reformat or leave out: tools, tool calls, thinking."""
     has_media: bool = False
     """Whether it has images or sounds, whose tokens are not known."""
     is_raw: bool = False
-    """Whether the text goes to the model as it is, without a template."""
+    """Whether the text goes to the model unchanged, without a template."""
     is_known: bool = True
-    """Whether nothing else goes into the prompt, such as a template in the request."""
+    """Whether the prompt has no other parts, such as a template in the request."""

@@ -33,7 +33,7 @@ class LoadedModel:
     size: int | None = None
     """Bytes in memory, in total."""
     gpu_size: int | None = None
-    """Bytes of it in GPU memory; never more than `size`."""
+    """Bytes in GPU memory; never more than `size`."""
     context_length: int | None = None
     """Tokens of context for each request; servers before 0.10 do not report it."""
     digest: str | None = None
@@ -47,14 +47,14 @@ class LoadedModel:
 
     @property
     def cpu_size(self) -> int | None:
-        """Bytes of it in CPU memory."""
+        """Bytes in CPU memory."""
         if self.size is None or self.gpu_size is None:
             return None
         return self.size - self.gpu_size
 
     @property
     def gpu_share(self) -> float | None:
-        """The share in GPU memory, 0 to 1; a few percent of a model on the CPU stay there."""
+        """Fraction in GPU memory, 0 to 1; a few percent for a model that runs on the CPU."""
         if not self.size or self.gpu_size is None:
             return None
         return self.gpu_size / self.size

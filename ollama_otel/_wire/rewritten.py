@@ -1,4 +1,4 @@
-"""The same request for another model."""
+"""Rewrites a request for another model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["for_model"]
 
 
 def for_model(content: bytes, model: str) -> bytes | None:
-    """Return a request's body that asks for another model; None if it names no model.
+    """Return a request's body with another model; None if the request has no model.
 
-    In every dialect it is the field `model`.
+    In every dialect this is the field `model`.
     """
     body = parse_object(content)
     if body is None or not isinstance(body.get("model"), str):

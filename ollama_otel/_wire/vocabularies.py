@@ -1,4 +1,4 @@
-"""Reads what `/api/show` says of a model's vocabulary and defaults.
+"""Reads a model's vocabulary and defaults from `/api/show`.
 
 Values of an unexpected type are unknown; no defaults are filled in.
 """
@@ -38,7 +38,7 @@ class VocabularyTable(Struct, frozen=True, kw_only=True):
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):
-    """What the server says of a model; None: it does not say."""
+    """The description of a model by the server; None: not reported."""
 
     vocabulary: VocabularyTable | None = None
     num_ctx: int | None = None

@@ -1,4 +1,4 @@
-"""Answers from recorded calls: a table of all calls of a log, and what follows from it.
+"""Analyses of recorded calls: a table of all calls of a log, and results derived from it.
 
 Needs the extra `analysis`. Names are imported at first use.
 """

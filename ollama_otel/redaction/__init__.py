@@ -163,7 +163,7 @@ BUILT_IN: tuple[Redactor, ...] = (
 
 
 def redact(text: str) -> str:
-    """Return a text without what the built-in redactors find."""
+    """Return a text in which marks replace the findings of all built-in redactors."""
     settled: dict[Redactor, str] = {}
     for each in BUILT_IN * _MOST_ROUNDS:
         if settled.get(each) != text:

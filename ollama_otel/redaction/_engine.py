@@ -1,4 +1,4 @@
-"""Runs finders over a text and puts marks in place of what they find.
+"""Runs finders over a text and replaces their findings by marks.
 
 A finder says where secrets are, in plain text. The engine also shows it the text without
 escapes (JSON, URLs, HTML), and maps what it finds there back to the text as it is written.
@@ -33,8 +33,9 @@ Finder = Callable[[str], list[Span]]
 MARK_BEGIN = "[redacted: "
 MARK = re.compile(r"(\[redacted: [^\[\]]{1,64}\])")
 _MOST_ROUNDS = 6
-"""A mark may uncover a secret beside it. Without a limit, text that is made for it would take
-quadratic time."""
+"""A mark may reveal another secret beside it. Without a limit, malicious text would take quadratic
+time.
+"""
 _BLOCK = 4096
 """Characters after which the next line starts a new block."""
 _WINDOW, _REACH = 4096, 2048
@@ -58,7 +59,7 @@ def redactor(
     has_view: bool = True,
     rounds: int = _MOST_ROUNDS,
 ) -> Redactor:
-    """Return a redactor of what `find` finds.
+    """Return a redactor that replaces the findings of `find`.
 
     With `by_lines`, a long text is searched a few lines at a time, so that other threads can run
     in between; the finder's secrets must not span lines. With `has_view`, the finder also sees
@@ -86,7 +87,7 @@ def redactor(
 def next_match(
     pattern: re.Pattern[str], text: str, start: int = 0, end: int | None = None
 ) -> re.Match[str] | None:
-    """Return what `pattern.search` would, for matches that are decided within 2,048 characters.
+    """Return the result of `pattern.search`, for matches that are decided within 2,048 characters.
 
     A regular expression holds Python's global lock for as long as one search takes. Here each
     search is of a short part of the text, so that other threads can run in between.
@@ -99,7 +100,7 @@ def next_match(
             start += _WINDOW
             continue
         if limit < end and found.end() > limit - _SIGHT:
-            # What stands behind the window may lengthen the match, or forbid it.
+            # Text after the window may lengthen the match, or forbid it.
             start = found.start() + 1
             found = pattern.match(text, found.start(), end)
             if found is None:
@@ -111,7 +112,7 @@ def next_match(
 def matches(
     pattern: re.Pattern[str], text: str, start: int = 0, end: int | None = None
 ) -> Iterator[re.Match[str]]:
-    """Yield what `pattern.finditer` would, found by `next_match`."""
+    """Yield the results of `pattern.finditer`, using `next_match`."""
     while (found := next_match(pattern, text, start, end)) is not None:
         yield found
         start = max(found.end(), found.start() + 1)
@@ -177,7 +178,7 @@ def _around_marks(span: Span, marks: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 class _View:
-    """A text without escapes, and the places of its characters in the text as it is written."""
+    """A text without escapes, and the places of its characters in the original text."""
 
     def __init__(self, text: str, escapes: list[int], ends: list[int]) -> None:
         self.text = text
@@ -205,7 +206,7 @@ class _View:
         return cls("".join((*pieces, text[position:])), escapes, ends) if ends else None
 
     def in_source(self, span: Span) -> Span:
-        """Return a span of the view as one of the text as it is written."""
+        """Convert a span of the view to a span of the original text."""
         return Span(self._place(span.start), self._place(span.end), span.kind)
 
     def _place(self, offset: int) -> int:

@@ -1,4 +1,4 @@
-"""Knows which names stand for secrets, by the words that they are made of."""
+"""Recognises names of secrets by their words."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _SHORT_PAIRS = frozenset(
         for before in ("ssn", "pin", "card", "tan", "security")
     ]
 )
-# What describes a secret, and is none.
+# Words that describe a secret, but do not name one.
 _NO_SECRET = _words(
     "length policy hint name names count type types file filename path url uri link field fields label "
     "expiry expires expire expiration exp age min max rules rule strength changed updated created at date "
@@ -131,7 +131,7 @@ _LONGEST_REMEMBERED: Final = 128
 
 
 def secrecy(name: str) -> Secrecy | None:
-    """Return what a name says about its value; None if nothing."""
+    """Return what a name says about its value; None if it says nothing."""
     # Only short names are remembered: a body may have keys of a megabyte.
     return _remembered(name) if len(name) <= _LONGEST_REMEMBERED else _secrecy(name)
 

@@ -123,7 +123,7 @@ def _cards_in(run: _Run) -> Iterator[Span]:
 
 
 def _card_at(run: _Run, index: int) -> int:
-    """Return how many groups from `index` on are a card number; 0 if it is none."""
+    """Return the number of groups from `index` on that form a card number; 0 if none do."""
     digits = ""
     lengths: list[int] = []
     best = 0
@@ -204,7 +204,7 @@ def find_ibans(text: str) -> list[Span]:
 
 
 def _iban_length(text: str, found: re.Match[str]) -> int:
-    """Return how many characters of a candidate are an account number; 0 if it is none."""
+    """Return the number of characters of a candidate that form an account number, or 0."""
     places = [at for at, sign in enumerate(found[0]) if _OTHER_SIGN.match(sign) is None]
     iban = "".join(_plain(found[0][at]) for at in places)
     size = _IBAN_LENGTHS.get(iban[:2], 0)

@@ -23,7 +23,7 @@ _HEX = "[0-9a-f]"
 
 # One row for each form: what it starts with, and what follows. All of one vendor are on one line.
 _SHAPES = (
-    # Language models, and what is built around them.
+    # Language models, and services around them.
     rf"sk-(?:proj|svcacct|admin|None|ant|or|lf|kimi|cp|ws)-{_WD}{{16,}}",  # OpenAI, Anthropic, ...
     rf"sk-(?:(?=[a-z_-]{{0,64}}+[A-Z0-9]){_WD}{{16,}}|[a-z]{{32,}})",
     rf"{_HEX}{{32}}\.{_WD}{{16,}}",  # Ollama, Z.ai

@@ -171,7 +171,7 @@ def reads_as_code(value: str, after: str) -> bool:
 
 
 def looks_random(value: str) -> bool:
-    """Whether a word is none of prose or code: it has a digit or a sign inside."""
+    """Whether a word looks like neither prose nor code: it has a digit or a sign inside."""
     if len(value) < 4 or (value.isnumeric() and len(value) < 4):  # noqa: PLR2004
         return False
     if re.fullmatch(

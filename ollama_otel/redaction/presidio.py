@@ -2,7 +2,7 @@
 
 `pip install 'ollama_otel[presidio]'`, and a model of spaCy: `python -m spacy download
 en_core_web_lg`. Presidio needs tens of milliseconds for a text of a page and some hundred
-megabytes of memory, so it is never used unless it is asked for.
+megabytes of memory, so it is used only on request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Analyzer", "presidio"]
 
 
 class Analyzer(Protocol):
-    """What is used of `presidio_analyzer.AnalyzerEngine`."""
+    """The used part of `presidio_analyzer.AnalyzerEngine`."""
 
     def analyze(
         self,

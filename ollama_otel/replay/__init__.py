@@ -1,4 +1,4 @@
-"""Logs calls, reads logs, and plays, repeats and compares them.
+"""The replay log: writing, reading, replaying, re-running and comparing logs.
 
 Names are imported at first use, so that a program that only reads or compares logs does not
 import httpx.

@@ -1,8 +1,8 @@
 """Lets web pages of this machine and desktop applications read responses, as Ollama does.
 
-A browser asks first, by a preflight, whether a page of another origin may send a request, and
-hides a response that does not allow the page's origin. The values are those of server 0.33.0 with
-its default `OLLAMA_ORIGINS`.
+A browser sends a preflight request to find out whether a page of another origin may send a request,
+and hides a response that does not allow the page's origin. The values are those of server 0.33.0
+with its default `OLLAMA_ORIGINS`.
 """
 
 from __future__ import annotations

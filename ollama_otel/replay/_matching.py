@@ -71,7 +71,7 @@ class CallIndex:
     ) -> CallIndex:
         """Read a log; raises `ReplayLogError` if it is not a log.
 
-        A `CallIndex` is returned as it is; raises `SettingsError` for options in addition to it.
+        A `CallIndex` is returned unchanged; raises `SettingsError` for options in addition to it.
         """
         if isinstance(log, CallIndex):
             if ignore or repeat or redactors:

@@ -28,9 +28,8 @@ def one_file_log(
     """Log calls, and close the log at the end, within `timeout` seconds.
 
     With bodies, unless `bodies` is false. Images and vectors of answers are logged, so that they
-    can be played; the hash of an image in a request suffices to find its answer, and `media` logs
-    the image too.
-    Raises `ReplayLogError` if the log has lost a line.
+    can be played. Images in requests are logged only with `media`, as their hash suffices to find
+    the answer. Raises `ReplayLogError` if the log has lost a line.
     """
     log = ReplayLog(
         path,

@@ -1,4 +1,4 @@
-"""Plays one logged call: yields its pieces and the pauses between them; it does not sleep."""
+"""Plays one logged call: yields pieces and pauses, but does not sleep itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_speed(speed: float) -> float:
 
 
 class Playback:
-    """A logged call that is played, from the moment of its request.
+    """The playback of a logged call, which starts with its request.
 
     Times are absolute, so that delays do not add up: a piece at an offset in seconds is due at
     the start plus offset / speed. The caller sleeps for each float that `head` and `body` yield.
@@ -56,7 +56,7 @@ class Playback:
         patience: float = math.inf,
         slow: float = 0.0,
     ) -> None:
-        """Start now; `patience` is the read timeout, `slow` a wait before each piece: seconds."""
+        """Start now; `patience` (the read timeout) and `slow` (a wait per piece) are in seconds."""
         self.call = call
         self._speed = speed
         self._clock = clock
@@ -127,7 +127,7 @@ def _fault(call: RecordedCall) -> Exception | None:
     if record.ending != "exception":
         return None
     name, message = record.exception_type or "", record.error_message or ""
-    # Without a message, a record has the class of the exception as its message.
+    # The message of a record is the exception's class if the exception has no message.
     message = "" if message == name else message
     by_type = _BY_TYPE.get(record.error_type or "_OTHER", httpx.RequestError)
     return _BY_NAME.get(name, by_type)(message)

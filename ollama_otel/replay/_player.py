@@ -56,8 +56,8 @@ class Player(_Played, httpx.BaseTransport):
     may be made more often than in the log. `redactors` are those of the log's recording. `clock`
     and `sleep` are in seconds.
 
-    A request that is not in the log raises `ReplayMissError`. A failed call fails in the same
-    way again; a call whose caller had closed it raises `ReplayEndedError` at that point.
+    A request that is not in the log raises `ReplayMissError`. A failed call fails again in the same
+    way; a call that its caller had closed early raises `ReplayEndedError` at that point.
 
     Raises `SettingsError` for an invalid argument, and `ReplayLogError` if `log` is not a log.
     """

@@ -53,7 +53,7 @@ def recording_everywhere(log: LoggingObserver) -> Iterator[None]:
 
 
 _MARK: Final = "ollama_otel.is_recorded_everywhere"
-"""Of its own, as the client in front may have telemetry, which is another record of the call."""
+"""A separate instrumentation, as the client may have telemetry, with its own record of the call."""
 
 
 class _Recorder(Transport):

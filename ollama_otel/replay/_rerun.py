@@ -52,8 +52,8 @@ class RerunProgress:
     failures: Mapping[str, int] = field(default_factory=dict)
     """Number of failed calls by error type, or by outcome if they have none."""
     unsuited: int = 0
-    """Number of calls that are not sent, as their new model is not made for them: embeddings for a
-    chat model, and the reverse.
+    """Number of calls that are not sent because the new model does not support them: embeddings
+    with a chat model, and the reverse.
     """
 
 
@@ -75,10 +75,10 @@ async def rerun(
     metrics go to the global providers. Calls start at the logged intervals, divided by `speed`,
     or, with `concurrency`, that many run at a time. `model` replaces the logged models; a mapping
     names new ones by logged ones, and keeps the others. Embeddings are not sent to a new model
-    that makes none, nor completions to one that makes only embeddings. `redactors` redact the new
-    log. With `media` it holds the images of requests, otherwise their hash, size and type, and
-    these calls cannot be sent again from it. A failed call is logged as failed, and the others go
-    on.
+    without that capability, nor completions to one that only creates embeddings. `redactors` redact
+    the new log. With `media` it holds the images of requests, otherwise their hash, size and type,
+    and these calls cannot be sent again from it. A failed call is logged as failed, and does not
+    stop the others.
 
     Raises `SettingsError` for invalid values, and `ReplayError` if no server responds at `host`
     at the start, it does not have a new model, or `out` cannot be written.
@@ -104,7 +104,7 @@ async def rerun(
             tally = _Tally(len(calls), unsuited)
             instrument_client(
                 client,
-                # The environment may name a log, possibly the one that is read.
+                # The environment may name a replay log, possibly the one that is being read.
                 settings=Settings.from_environ(lenient=True).replace(replay_log=None),
                 observers=[log, tally],
             )
@@ -160,7 +160,7 @@ async def _send(client: httpx.AsyncClient, call: RecordedCall, model: str | None
         body = dialect_of(start.endpoint).with_model(body, model)
     with (
         call_context(conversation_id=start.context.conversation_id, tags={REPLAY_OF: call.id}),
-        # The log has the failure.
+        # The failure is in the log.
         suppress(httpx.HTTPError),
     ):
         await client.request(

@@ -1,4 +1,4 @@
-"""Chooses the calls of a log to send again, and gives the reasons for the others."""
+"""Selects the calls of a log to send again, and explains why others are left out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RerunPlan:
     calls: tuple[RecordedCall, ...]
     """Calls that remain to be sent, in the order of starts."""
     answered: int
-    """Number of calls that `out` has already."""
+    """Number of calls that are already in `out`."""
     left_out: Mapping[LeftOut, int]
     """Number of calls that are never sent, by reason."""
     out: Path

@@ -54,15 +54,15 @@ ServedOutcome = Literal["played", "broken off", "left", "missed", "refused", "ma
 
 `played`: to its logged end; `broken off`: the connection was closed, as logged or as an injected
 fault; `left`: the client disconnected; `missed`: not in the log; `refused`: an injected fault;
-`made up`: not in the log, but clients need it (`/`, the version, the models,
-the description and the loading of a logged model, a preflight of a browser); `rejected`: its host
-or origin is not allowed, or its body is too large or too slow.
+`made up`: not in the log, but needed by clients (`/`, the version, the models, the description and
+the loading of a logged model, a preflight request of a browser); `rejected`: its host or origin is
+not allowed, or its body is too large or too slow.
 """
 
 _FIRST_ERROR: Final = 400
 _LEAST_LIMIT: Final = 1024 * 1024
 _LENGTHS: Final = 4
-"""Times the longest logged request that a request may have, as its JSON may be longer."""
+"""Largest size of a request, relative to the longest logged one, as its JSON may be longer."""
 _READ_SECONDS: Final = 60.0
 """Time limit for the body of a request."""
 _UPLOAD_SECONDS: Final = 600.0
@@ -70,7 +70,7 @@ _UPLOAD_SECONDS: Final = 600.0
 _SEND_SECONDS: Final = 300.0
 """Time limit for a client to take a piece of a response."""
 _SHORT: Final = 16_384
-"""Bytes of a request that is redacted sooner than a thread begins."""
+"""Requests up to this size are redacted faster than a thread starts, bytes."""
 _READERS: Final = 2
 """Long requests that are redacted at the same time; each can take seconds of CPU."""
 _CLOSE: Final = ((b"connection", b"close"),)
@@ -135,16 +135,16 @@ class ReplayApp:
     `log`, `speed`, `ignore`, `repeat` and `redactors` are those of `Player`. `chaos` injects
     faults. `report` is called at the end of each request.
 
-    It answers requests to this machine's names and addresses, and to `allowed_hosts`, of which
-    `*` allows every name; on an address beyond loopback every name, unless `allowed_hosts` are
-    given. Web pages of other origins are refused. Both get status 403. As with Ollama, pages of
-    this machine and desktop applications may read the responses (CORS).
+    It answers requests to this machine's names and addresses, and to `allowed_hosts`, where `*`
+    allows every name. On other than loopback addresses it answers every name, unless
+    `allowed_hosts` are given. Web pages of other origins are refused. Both get status 403. As with
+    Ollama, pages of this machine and desktop applications may read the responses (CORS).
 
-    A request that is not in the log gets status 501. The reason, which quotes the log, is logged
-    as a warning. A body of more than 1 MiB, and of four times the longest logged request, gets
-    status 413; one that takes more than a minute, status 408. If a
-    logged call broke off, or its caller had closed it, the connection is closed; a server that
-    does not support this sends status 502 instead, or ends the body.
+    A request that is not in the log gets status 501, and the reason is logged as a warning, as it
+    quotes the log. A body larger than both 1 MiB and four times the longest logged request gets
+    status 413; one that takes more than a minute, status 408. If a logged call broke off, or its
+    caller had closed it, the connection is closed; a server that does not support this sends status
+    502 instead, or ends the body.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class ReplayApp:
     async def _asked(self, method: str, path: str, content: bytes) -> CanonicalRequest:
         if len(content) <= _SHORT:
             return self.index.asked(method, path, content)
-        # In a thread, as redaction of a long text would keep all other clients waiting.
+        # In a thread, as redaction of a long text would block all other clients.
         return await anyio.to_thread.run_sync(
             self.index.asked, method, path, content, limiter=self._readers
         )
@@ -273,7 +273,7 @@ class ReplayApp:
         try:
             return self.index.take(asked)
         except ReplayMissError as miss:
-            # It quotes the log, which is not for everyone who can ask.
+            # The message quotes the log, which not every client may read.
             _log.warning("%s", miss)
             text = f"{asked} has no answer in the log; the server has logged the reason"
             return _Document(status=501, content=_error(dialect, text), outcome="missed")

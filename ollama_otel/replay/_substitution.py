@@ -57,10 +57,10 @@ def check_replaced(names: Iterable[str], calls: Iterable[RecordedCall]) -> None:
 async def without_unsuited(
     client: httpx.AsyncClient, calls: Iterable[RecordedCall], substitution: Substitution, url: str
 ) -> tuple[RecordedCall, ...]:
-    """Return the calls without those that their new model is not made for.
+    """Return the calls without those that their new model does not support.
 
-    These are embeddings for a model that makes none, and completions for one that makes only
-    embeddings. Raises `ReplayError` if the server does not have a new model.
+    These are embeddings for a model without that capability, and completions for one that only
+    creates embeddings. Raises `ReplayError` if the server does not have a new model.
     """
     pairs = [(call, substitution.of(call)) for call in calls]
     new = sorted({model for _, model in pairs if model is not None})
@@ -74,7 +74,7 @@ async def without_unsuited(
 
 
 async def _capabilities(client: httpx.AsyncClient, model: str, url: str) -> frozenset[str] | None:
-    """Return what a model of the server can do; None if the server does not say."""
+    """Return the capabilities of a model of the server; None if the server does not report them."""
     response = await client.post(
         DESCRIPTION_PATH, json=description_request(model), timeout=_SECONDS
     )
@@ -86,7 +86,7 @@ async def _capabilities(client: httpx.AsyncClient, model: str, url: str) -> froz
         raise ReplayError(
             f"expected a model of the server at {url}, found {model!r}{_suggestion(model, there)}"
         )
-    # A proxy that does not describe models may send calls to them.
+    # A proxy may forward calls to models without supporting their description.
     return None
 
 
@@ -98,7 +98,7 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _suggestion(name: str, others: Iterable[str]) -> str:
-    """Return the end of an error: near names, or else all."""
+    """Return the end of an error message: similar names, or all names."""
     there = sorted(others)
     if near := get_close_matches(short_name(name), there, _LISTED):
         return visible_line(f"; did you mean {', '.join(near)}?")

@@ -59,7 +59,7 @@ def fits(options: Mapping[str, OptionValue], listed: int | None) -> bool:
 
 
 def is_loading(known: Known, before: float = math.inf) -> bool:
-    """Whether a running call that was sent before a time needs a load, as far as known."""
+    """Whether a running call that was sent before a time is known to need a load."""
     return any(
         call.sent_at < before and known.models[key].needs_load(call)
         for key, calls in known.calls.items()

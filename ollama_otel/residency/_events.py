@@ -22,7 +22,7 @@ UnloadReason = Literal["expired", "evicted", "requested", "reloaded", "server_do
 """Why a model left memory.
 
 `expired`: no request used it for its `keep_alive`; `evicted`: another model needed its memory;
-`requested`: a request unloaded it; `reloaded`: it was loaded again at once, with other options
+`requested`: a request unloaded it; `reloaded`: it was loaded again immediately, with other options
 or after its engine had crashed; `server_down`: the server stopped; `unknown`: no evidence.
 """
 

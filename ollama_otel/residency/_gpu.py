@@ -1,4 +1,4 @@
-"""Reads the NVIDIA GPUs of this machine by NVML; no readings without GPU or driver."""
+"""Reads the NVIDIA GPUs of this machine through NVML; no readings without GPU or driver."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ __all__ = ["Gpu", "GpuReader", "find_nvml"]
 _log = logger("ollama_otel.residency")
 
 _READING_LASTS: Final = 0.5
-"""Seconds; one collection of metrics asks for each value separately."""
+"""Seconds for which readings are cached, as one collection of metrics requests each value
+separately.
+"""
 _SEARCH_INTERVAL: Final = 600.0
-"""Seconds; a search finds added GPUs, changed MIG instances and values that became readable."""
+"""Seconds between two searches, which find added GPUs, changed MIG instances and newly readable
+values.
+"""
 _RETRY_INTERVAL: Final = 60.0
 """Seconds to the next search after a failure of the driver or the loss of a GPU."""
 
@@ -67,14 +71,14 @@ def find_nvml() -> Any | None:
 
 
 def _read_memory(nvml: Any, handle: Any) -> tuple[int, int | None]:
-    """Return the total memory, and the memory in use without what the driver reserves.
+    """Return the total memory, and the memory in use without the driver's reserve.
 
     Version 1 of the call counts the reserve as used since driver 510, which is also the first
     with version 2.
     """
     version = getattr(nvml, "nvmlMemory_v2", None)
     if version is None:
-        # Bindings older than driver 510 cannot tell what the driver reserves.
+        # Bindings older than driver 510 do not report the driver's reserve.
         return int(nvml.nvmlDeviceGetMemoryInfo(handle).total), None
     try:
         memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=version)
@@ -194,7 +198,7 @@ class GpuReader:
 
 
 class _Device:
-    """A GPU or MIG instance, with the values that it has refused."""
+    """A GPU or MIG instance, and the values that it does not support."""
 
     def __init__(
         self,
@@ -268,7 +272,7 @@ def _code(error: Exception) -> int | None:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether the same question would fail again; old bindings lack some functions."""
+    """Whether the same query would fail again; old bindings lack some functions."""
     refusals = (_NOT_SUPPORTED, _NO_PERMISSION, _FUNCTION_NOT_FOUND)
     return isinstance(error, AttributeError) or _code(error) in refusals
 

@@ -116,7 +116,7 @@ class Traits(NamedTuple):
     idle_time: float | None = None
     """Seconds that it stays at least if no request has a `keep_alive`."""
     is_unlisted: bool = False
-    """Whether the server runs it without listing it: it shares the engine of another name."""
+    """Whether the server runs it without listing it, as it shares the engine of another name."""
     misses: int = 0
     """Consecutive polls that did not list it after it had served a call."""
 
@@ -137,7 +137,7 @@ class ModelHistory(NamedTuple):
     rows: tuple[PollRow, ...] = ()
     """Rows of polls during calls; they are processed when the calls have ended."""
     later_uses: tuple[Use, ...] = ()
-    """Uses after a load that is not known yet: the call that waited for it has not ended."""
+    """Uses after a load that is not known yet, as the call that waited for it has not ended."""
     unreported: Use | None = None
     """The latest use for which the server reported no load duration."""
     crashed_at: float | None = None
@@ -175,7 +175,7 @@ class ModelHistory(NamedTuple):
         )
 
     def needs_load(self, call: CallStarted) -> bool:
-        """Whether the server has to load it for a call, as far as known."""
+        """Whether the server has to load it for a call, according to the known state."""
         stay = self.stay
         return stay is None or self.change(stay, call.options) is not None
 

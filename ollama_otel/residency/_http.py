@@ -1,4 +1,4 @@
-"""Polls one server over HTTP, with a short time limit, on one kept connection.
+"""Polls one server over HTTP, with a short time limit, on one persistent connection.
 
 It uses a transport of httpx, not a client: a client logs each request.
 """
@@ -56,7 +56,7 @@ class BusyError(Exception):
 
 
 class CannotPollError(Exception):
-    """This process cannot poll the server, which may be up: TLS, a proxy, or its URL fails."""
+    """This process cannot poll the server, which may be up: TLS, a proxy, or the URL fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Connection:
     def send(
         self, method: str, path: str, content: bytes = b"", *, max_body: int = _MAX_BODY
     ) -> PollResponse:
-        """Send a request; of the response's body `max_body` bytes are read.
+        """Send a request; at most `max_body` bytes of the response's body are read.
 
         Raises `BusyError`, `RefusedError`, `UnreachableError` or `CannotPollError`; the next
         request then uses a new connection.
@@ -201,9 +201,9 @@ class Connection:
         if isinstance(cause, (ssl.SSLError, httpx.InvalidURL, UnicodeError)) and not isinstance(
             cause, _TLS_ENDED
         ):
-            # A server speaks: it may want a client certificate, or has one that is not trusted.
+            # A server responded: it may require a client certificate, or its own is not trusted.
             return CannotPollError(_text(cause))
-        # If a proxy refuses, the state of the server behind it is unknown.
+        # If a proxy refuses the connection, the state of the server behind it is unknown.
         if isinstance(cause, ConnectionRefusedError) and not self._has_proxy:
             return RefusedError(_text(cause))
         return UnreachableError(_text(cause))
@@ -233,6 +233,6 @@ def _date(text: str | None) -> float | None:
 
 
 def _text(error: BaseException) -> str:
-    """Return class and known text: the rest may quote a proxy's URL, or what a server sent."""
+    """Return the class and the known text; the rest may quote a proxy's URL or the server."""
     known = known_text(str(error))
     return f"{type(error).__name__}: {known}" if known else type(error).__name__

@@ -1,9 +1,9 @@
-"""Whether one server can be reached: the evidence of polls and of calls.
+"""Decides from polls and calls whether one server can be reached.
 
-A call may use a route that a poll does not have: a proxy of the client, a Unix socket, a client
-certificate. So a poll that fails does not prove that the server is down. Polls cannot use the
-call's own transport: they would take connections from its pool, an async one belongs to another
-thread's event loop, and one of the user's may do anything with a request.
+A call may use a route that polls do not have: a proxy of the client, a Unix socket, a client
+certificate. So a failed poll does not prove that the server is down. Polls cannot use the call's
+own transport: they would take connections from its pool, an async transport belongs to another
+thread's event loop, and a custom transport may do anything with a request.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ __all__ = ["PollResult", "Reach"]
 
 PollResult = Literal["reached", "refused", "lost", "impossible"]
 """`refused`: nothing listens at the address; `lost`: the connection failed otherwise, or broke;
-`impossible`: this process cannot send the poll."""
+`impossible`: this process cannot send the poll.
+"""
 
 
 class Reach:
-    """What polls and calls have shown about one server; times are of one monotonic clock.
+    """The evidence of polls and calls about one server; times are of one monotonic clock.
 
     Calls write single attributes without a lock: that is atomic, and the latest one counts.
     """
@@ -51,11 +52,11 @@ class Reach:
         self._missed_at = max(self._missed_at, at)
 
     def _since(self, horizon: float) -> float:
-        """Return from when on an answer proves that the server is up."""
+        """Return the time after which an answer proves that the server is up."""
         if not self._was_polled:
             return horizon
-        # Where polls worked before, a refused one is a later proof than the answer before it. One
-        # that failed otherwise may be a server under load: the next one soon tells.
+        # If polls worked before, a refused poll overrides an earlier answer. Another failure may be
+        # due to load, and the next poll will show it.
         return self._polled_at if self.poll == "refused" else self._previous_poll_at
 
     def is_up(self, now: float, *, lasts: float, is_awaited: bool) -> bool | None:
@@ -71,6 +72,6 @@ class Reach:
             return True
         if self.poll not in {"refused", "lost"}:
             return None
-        # Calls that reach a server which polls never have use another route.
+        # Calls reach a server that polls never have reached, so they use another route.
         is_by_other_route = not self._was_polled and (self.is_by_calls_only or is_awaited)
         return None if is_by_other_route else False

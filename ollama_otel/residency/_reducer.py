@@ -330,7 +330,7 @@ def _appeared(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
     model = step.models[key]
     stay = Stay(model.absent_at, seen.answered_at, context_length=row.context_length, row=row)
     if seen.is_first:
-        # It was loaded at an unknown time before, so it is not reported as a load.
+        # It was loaded at an unknown earlier time, so no load is reported.
         step.change(key, place=stay._replace(earliest=-math.inf))
         return
     use = model.unreported
@@ -352,7 +352,7 @@ def _see_absent(step: Step, key: str, seen: PollRow, waiting_since: float) -> No
     if model.stay is not None:
         _left(step, key, seen.answered_at, waiting_since)
     elif model.unreported is not None:
-        # It served a call and is not listed: it runs elsewhere, or was unloaded at once.
+        # It served a call but is not listed: it runs elsewhere, or was unloaded immediately.
         misses = model.traits.misses + 1
         step.change(key, traits=model.traits._replace(misses=misses), unreported=None)
     if unload is not None and unload.reason is None:

@@ -29,10 +29,10 @@ Listener = Callable[[str, int, Event], None]
 
 
 class Residency:
-    """Watches the models in memory of Ollama servers: a thread polls each every `interval` seconds.
+    """Watches the models in memory of Ollama servers: a thread for each polls at an interval.
 
-    `configure(residency=True)` creates one that also uses the calls of this process; one that
-    you create uses the polls only. It watches at most 64 servers.
+    `configure(residency=True)` creates one that also uses the calls of this process; an instance of
+    your own uses polls only. It watches at most 64 servers.
     """
 
     def __init__(self, *, interval: float = 5.0, timeout: float = 2.0) -> None:

@@ -1,4 +1,4 @@
-"""Watches one server from a thread of its own: polls it, keeps its history and emits events."""
+"""Watches one server in a separate thread: polls it, keeps its history and emits events."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _SOON: Final = (0.3, 1.0, 2.0, 4.0)
 _LEAST_PAUSE: Final = 0.1
 _ABOUT_INTERVAL: Final = 60.0
 _STALE: Final = 3
-"""Intervals after which the last poll's models, or an answer of a call, prove nothing any more."""
+"""Number of intervals after which the last poll or answer of a call is too old."""
 _LONGEST_BACK_OFF: Final = 6
-"""Intervals between two attempts to reach a server that is down, at most."""
+"""Most intervals between two attempts to reach a server that is down."""
 _REFUSED_INTERVAL: Final = 60.0
 """Least seconds between two polls of a server that cannot be polled."""
 _CLOCK_SKEW: Final = 2.0
@@ -63,7 +63,7 @@ class ServerState:
     """Host, as in the URL."""
     port: int
     is_up: bool | None = None
-    """Whether it can be reached; None: no poll or call has shown it lately."""
+    """Whether it can be reached; None if no recent poll or call shows it."""
     is_busy: bool | None = None
     """Whether it accepted the latest poll and did not respond in time."""
     version: str | None = None
@@ -181,7 +181,8 @@ class Watcher:
 
     def _look_at(self, *times: float) -> None:
         with self._wake:
-            # Each call to a server that is down would be a poll; its next answer is one as well.
+            # Otherwise each call to a server that is down would cause a poll; the next answer shows
+            # that it is up.
             if self._is_unreadable or self._failures or self._is_stopped:
                 return
             self._due = sorted({*self._due, *times})[: 4 * len(_SOON)]
@@ -275,11 +276,12 @@ class Watcher:
         self._reach.polled(result, sent_at)
         is_up = self._is_up(time.perf_counter())
         was_up = self._state.is_up
-        # An unknown state is no event, and the next known one is compared with the last known.
+        # An unknown state is not an event; the next known state is compared with the last known
+        # one.
         self._change(is_up=was_up if is_up is None else is_up, **changes)
         if is_up and not was_up:
             if was_up is False:
-                # A warning too, so that it is wherever that of the end was.
+                # Also a warning, so that it appears wherever the one about the failure did.
                 _log.warning("the Ollama server %s can be reached again", self.url)
             self._publish((ServerUp(version=self._state.version),))
         return is_up

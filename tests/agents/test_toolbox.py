@@ -152,7 +152,7 @@ class Unsigned:
         ([indescribable], "'indescribable': the official client cannot describe it"),
         ([Unsigned()], "'Unsigned' has no signature that can be read"),
         ([AgentTool(function=weather, max_result_size=0)], "max_result_size of 1 or more, found 0"),
-        ([lambda x: x], "'<lambda>' is none: define the function with `def`"),
+        ([lambda x: x], "'<lambda>' is not one: define the function with `def`"),
         ([weather, weather], "two tools have the name 'weather'"),
         ([weather, schema()], "two tools have the name 'weather'"),
         ([42], "expected a function, the schema of a tool, or an AgentTool, found int"),

@@ -34,7 +34,7 @@ def test_it_says_how_many_users_a_server_takes(log: Path, capsys: Print) -> None
     assert "at p95 first token under 0.3 s, who think 5 s between calls; " in told
     assert "NUM_PARALLEL 4 gives " in told or "NUM_PARALLEL 8 gives " in told
     assert "The knee is at " in told
-    for title in ("Forecast: 1 times", "Load and time", "What was learnt", "simulated again"):
+    for title in ("Forecast: 1 times", "Load and time", "Learned from the log", "simulated again"):
         assert title in told
     assert "1.9 GB" in told
 

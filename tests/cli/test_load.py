@@ -140,7 +140,7 @@ def test_prompts_of_a_file_are_asked_in_turn(url: str, fake: FakeOllama, tmp_pat
 
 
 def test_prompts_that_come_again_are_told(url: str, capsys: Print) -> None:
-    again = "The same prompts come again, and the server answers their beginning from its cache"
+    again = "The same prompts are repeated, and the server takes their beginning from its cache"
     assert main(short(url, "--prompt", "Hello")) in ON_TIME
     assert again in capsys.readouterr().out
     assert main(short(url, "--prompt", "{n}. Hello")) in ON_TIME
@@ -302,4 +302,4 @@ def test_the_knee_is_searched(url: str, capsys: Print) -> None:
     )
     main([*command, "--duration", "0.25"])
     told = capsys.readouterr().out
-    assert "The server held no rate that was tried" in told or "not sent on time" in told
+    assert "The server held none of the tried rates" in told or "not sent on time" in told

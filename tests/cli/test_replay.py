@@ -204,7 +204,7 @@ def test_models_are_replaced_one_by_one(
         *(("/api/chat", "qwen3"), ("/api/chat", "llama3.2")),
     }
     text = capsys.readouterr().out
-    assert "Not sent 1 call that the new model is not made for, such as embeddings" in text
+    assert "Not sent 1 call that the new model does not support, such as embeddings" in text
     assert "2 calls ended, 0 failed." in text
 
 

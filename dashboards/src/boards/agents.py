@@ -340,7 +340,7 @@ _RUNS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Duration of runs by agent, p90",
-            means="Nine runs in ten of an agent take at most so long; the eight agents with most "
+            means="90 % of an agent's runs take at most this long. The eight agents with most "
             "runs.",
             do="One agent: see its rounds and tools. All: see the latency board.",
             no_value=_NO_RUNS,
@@ -451,7 +451,7 @@ _TOOLS: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Duration of tool calls by tool, p90",
-            means="Nine calls in ten of a tool take at most so long, with the wait for a free "
+            means="90 % of a tool's calls take at most this long, including the wait for a free "
             "place and for `before_tool`; the eight tools with most calls.",
             do="Make the slow tool faster, or give it a time-out.",
             no_value=_NO_TOOLS,

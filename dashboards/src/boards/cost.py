@@ -235,7 +235,7 @@ _COURSE: Final[Sequence[Panel]] = (
             title="Cost per hour by model (estimate)",
             means="Money per hour for the calls of the eight models with most calls, and of all "
             "others together; with the currency.",
-            do="Give the most expensive model fewer tokens, or a smaller size.",
+            do="Send fewer tokens to the most expensive model, or use a smaller one.",
             no_value=_NO_PRICES,
         ),
         Target(
@@ -366,8 +366,8 @@ _POWER: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Power of calls (estimate) and of GPUs",
-            means="Power that calls cost by the price file, and what the energy counters of the "
-            "GPUs say. The counters know the GPUs only, and include idle power.",
+            means="Power of calls, from the price file, and of the GPUs, from their energy "
+            "counters. The counters cover the GPUs only, and include idle power.",
             do="If they differ much while the machine is busy, correct busy_watts in the price "
             "file.",
             no_value=_NO_PRICES,
@@ -421,7 +421,7 @@ BOARD: Final = Board(
     "the servers can take.",
     rows=(
         Row(
-            title="What does it cost, of which model, and what is left?",
+            title="Cost by model, and the rest of the budgets",
             panels=(*_NUMBERS, *_WHICH, *_COURSE),
         ),
         Row(title="Capacity", panels=_CAPACITY),

@@ -80,8 +80,8 @@ _NUMBERS: Final[Sequence[Panel]] = (
     stat(
         Text(
             title="Partly on GPU now",
-            means="Models in memory that are on the GPU only in part; the rest is on the CPU, "
-            "which is slow. Without models that have nothing on a GPU.",
+            means="Models in memory that are only partly on the GPU; the rest is on the CPU, "
+            "which is slow. Models entirely on the CPU do not count.",
             do="Above 0: the table of models in memory names them and what they need.",
             no_value=_NO_SERVER,
         ),

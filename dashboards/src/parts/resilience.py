@@ -35,7 +35,7 @@ RESILIENCE: Final[Sequence[Panel]] = (
         Text(
             title="Calls in limiters",
             means="Calls that have a slot (lines), and calls that wait for one (dashed).",
-            do="Many wait while few have a slot: a rate is the limit, and not the concurrency.",
+            do="Many wait while few have a slot: the limit is a rate, not the concurrency.",
             no_value=_NONE,
         ),
         Target(query=Q.gauge(rows.LIMITER_ACTIVE, by=BY_SERVER), legend=SERVER_LEGEND),
@@ -62,7 +62,7 @@ RESILIENCE: Final[Sequence[Panel]] = (
     graph(
         Text(
             title="Repeated attempts by error",
-            means="Failed attempts per minute that another one followed.",
+            means="Failed attempts per minute that were followed by another attempt.",
             do="The calls may have succeeded all the same; look for the cause of the error.",
             no_value="no attempt was repeated",
         ),

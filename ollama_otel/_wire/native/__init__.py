@@ -64,7 +64,7 @@ class NativeDialect(Dialect):
     made_up = staticmethod(serving.made_up)
 
     def parse_request(self, content: bytes) -> dict[str, Any] | None:
-        """Return a request's JSON object; a large one loses its images, or all that is long."""
+        """Return a request's JSON object; a large one without images or other long fields."""
         if len(content) <= _LARGE_REQUEST:
             return parse_object(content)
         return parse_without_images(content)

@@ -12,7 +12,7 @@ from ollama_otel.records import Endpoint
 __all__ = ["read_prompt"]
 
 _ANOTHER: Final = ("suffix", "template", "context")
-"""Fields that change the prompt in a way that only the server knows."""
+"""Fields that change the prompt in a way that cannot be reproduced here."""
 _SYSTEM: Final = "system"
 _END_OF_THINKING: Final = "</think>"
 

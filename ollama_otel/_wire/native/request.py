@@ -89,7 +89,7 @@ def _keep_alive(value: object) -> str | None:
 
 
 def _think(value: object) -> bool | str | None:
-    """Return it as sent; `_OTHER` for a level that no server has, as the text may be anything."""
+    """Return it as sent; `_OTHER` for an unknown level, whose text may be anything."""
     if isinstance(value, str):
         return value if _THINK_LEVEL.fullmatch(value) else "_OTHER"
     return value if isinstance(value, bool) else None
@@ -128,7 +128,7 @@ def _flag(value: object) -> bool | None:
 
 def _tool_names(value: object) -> tuple[str, ...]:
     tools = value if isinstance(value, (list, tuple)) else ()
-    # One more than are kept, so that the names say that there are more.
+    # One more than the limit, so that the bounded names end with `MORE_NAMES`.
     return bounded_names([tool_name(tool) for tool in tools[: MOST_TOOLS + 1]], MOST_TOOLS)
 
 

@@ -1,4 +1,4 @@
-"""Responses that a replay server makes up: errors, and what clients ask beside inference."""
+"""Responses that a replay server makes up: errors, and side requests such as the version."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def made_up(
     body: Mapping[str, Any],
     models: Sequence[LoggedModel],
 ) -> MadeUp | None:
-    """Return the response to a request that clients make on the side; None if it is another.
+    """Return the response to a side request of a client; None for any other request.
 
-    These are a health check, the version, the list of models, and of a logged model its
-    description and the request that only loads or unloads it. `body` is canonical.
+    Side requests are a health check, the version, the list of models, and for a logged model its
+    description and requests that only load or unload it. `body` is canonical.
     """
     if method in {"GET", "HEAD"}:
         return _made_up_list(path, models)
@@ -73,7 +73,7 @@ def _made_up_list(path: str, models: Sequence[LoggedModel]) -> MadeUp | None:
 
 
 def _description(model: LoggedModel) -> dict[str, Any]:
-    """Return what `/api/show` says; what the log does not show says so."""
+    """Return a description like that of `/api/show`, with a mark for values not logged."""
     unknown = ("format", "family", "parameter_size", "quantization_level")
     return {
         "modelfile": f"# {model.name}: {_NOT_LOGGED}",

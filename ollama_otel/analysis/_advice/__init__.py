@@ -1,1 +1,1 @@
-"""Advice: rules that read the table `calls`, and what each says to change."""
+"""Advice: rules that read the table `calls` and recommend changes."""

@@ -1,4 +1,4 @@
-"""What the rules say: advice, and what could not be checked."""
+"""The results of the rules: advice, and rules that could not be applied."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AdviceKind = Literal[
     "json_temperature",
     "model_too_large",
 ]
-"""What a rule looks for; `docs/advice.md` has a section for each."""
+"""The kinds of advice; `docs/advice.md` has a section for each."""
 
 _PAGE: Final = "docs/advice.md"
 
@@ -37,9 +37,9 @@ class Advice(Struct, frozen=True, kw_only=True):
     kind: AdviceKind
     model: str
     server: str | None
-    """Host and port; None if the calls do not say."""
+    """Host and port; None if unknown."""
     seen: str
-    """What the calls show, as a sentence."""
+    """The finding, as a sentence."""
     change: str
     """What to do, as a sentence."""
     setting: str
@@ -47,21 +47,21 @@ class Advice(Struct, frozen=True, kw_only=True):
     value: str | None = None
     """Its new value; None if the calls do not show which."""
     calls: int
-    """Number of calls concerned."""
+    """Number of affected calls."""
     median: float | None = None
-    """Their median duration, seconds; of those only for which `median_after` is known."""
+    """Their median duration, seconds; only of those for which `median_after` is known."""
     median_after: float | None = None
     """Estimate of their median duration after the change, seconds; None if unknown."""
     saved_in_all: float | None = None
-    """Estimate of what all of them together would save, seconds; None if unknown."""
+    """Estimated total saving of all affected calls, seconds; None if unknown."""
     computed: str | None = None
     """How the estimate is computed."""
     evidence: tuple[str, ...] = ()
-    """Ids of some of the calls, those first that show it best."""
+    """Ids of some affected calls, the clearest examples first."""
 
     @property
     def saves(self) -> float | None:
-        """Estimate of what the median of these calls would save, seconds; None if unknown."""
+        """Estimated saving of the median call, seconds; None if unknown."""
         if self.median is None or self.median_after is None:
             return None
         return max(0.0, self.median - self.median_after)
@@ -79,7 +79,7 @@ class Unchecked(Struct, frozen=True, kw_only=True):
     lacks: str
     """What is missing."""
     turn_on: str
-    """What helps: a setting, or a command."""
+    """The remedy: a setting, or a command."""
 
 
 class Advisory(Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class Advisory(Struct, frozen=True, kw_only=True):
     median: float | None
     """Median duration of the requests to models, seconds; None without any."""
     advice: tuple[Advice, ...]
-    """What would save most in all first; what saves an unknown time last."""
+    """By total saving, the largest first; unknown savings last."""
     unchecked: tuple[Unchecked, ...]
     nothing_found: tuple[AdviceKind, ...]
     """Rules that were applied and found nothing."""

@@ -17,14 +17,14 @@ from ollama_otel.analysis._store.calls import Calls
 __all__ = ["COVERAGE", "advise", "with_trial"]
 
 _EVIDENCE: Final = 5
-"""Call ids with an advice."""
+"""Most call ids per piece of advice."""
 
 _KINDS: Final[tuple[AdviceKind, ...]] = (
     *(rule.kind for rule in RULES),
     "same_prompt",
     "model_too_large",
 )
-"""What is looked for."""
+"""The rules."""
 
 COVERAGE: Final = f"""
 SELECT
@@ -41,7 +41,7 @@ FROM calls
 
 _LACKS: Final[Mapping[Need, tuple[str, str]]] = {
     "residency": (
-        "what the server holds in memory",
+        "the models in the server's memory",
         "configure(residency=True) or OLLAMA_OTEL_RESIDENCY=true",
     ),
     "contexts": (
@@ -49,11 +49,11 @@ _LACKS: Final[Mapping[Need, tuple[str, str]]] = {
         "configure(residency=True) or OLLAMA_OTEL_RESIDENCY=true",
     ),
     "truncation": (
-        "prompts that were cut; none were, or they were not looked for",
+        "cut prompts; there were none, or they were not recorded",
         "configure(truncation='confirm') or OLLAMA_OTEL_TRUNCATION=confirm",
     ),
     "conversations": (
-        "which calls are of one conversation",
+        "the conversations of the calls",
         "call_context(conversation_id=...) around the calls",
     ),
 }
@@ -61,15 +61,15 @@ _LACKS: Final[Mapping[Need, tuple[str, str]]] = {
 
 _NOT_TRIED: Final = Unchecked(
     kind="model_too_large",
-    lacks="how a smaller model does",
+    lacks="the results of a smaller model",
     turn_on="ollama-otel advise LOG --try-model NAME",
 )
 
 
 def advise(calls: Calls, *, log: str | os.PathLike[str] | None = None) -> Advisory:
-    """Return which settings to change, what the calls show, and what it would buy.
+    """Return settings to change, with the evidence and the estimated saving.
 
-    `log` is the log of the calls, for what only the bodies of requests show. Nothing is sent
+    `log` is the log of the calls, for rules that need the bodies of requests. Nothing is sent
     anywhere. Raises `AnalysisError` if a query fails, and `ReplayLogError` if `log` cannot be read.
     """
     coverage = calls.rows(COVERAGE)[0]
@@ -100,10 +100,10 @@ def advise(calls: Calls, *, log: str | os.PathLike[str] | None = None) -> Adviso
 
 
 def _consistent(found: Sequence[Advice]) -> Iterator[Advice]:
-    """Leave out advice that says the contrary of other advice for the same model.
+    """Leave out advice that contradicts other advice for the same model.
 
-    Calls that differ in `num_ctx` bring about the same reloads as calls of other programs: once
-    all send the same, what is left shows whether there are others.
+    Calls with different `num_ctx` cause the same reloads as calls of other programs. Once all send
+    the same value, the remaining reloads show whether other programs cause some.
     """
     mixed = {(each.server, each.model) for each in found if each.kind == "mixed_num_ctx"}
     for each in found:
@@ -112,7 +112,7 @@ def _consistent(found: Sequence[Advice]) -> Iterator[Advice]:
 
 
 def with_trial(advisory: Advisory, tried: Advice | Unchecked | None) -> Advisory:
-    """Add what a smaller model did, as `try_model` returns it."""
+    """Add the result of `try_model`."""
     unchecked = tuple(entry for entry in advisory.unchecked if entry is not _NOT_TRIED)
     if isinstance(tried, Advice):
         advice = tuple(sorted((*advisory.advice, tried), key=_order))

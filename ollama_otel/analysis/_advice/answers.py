@@ -10,9 +10,9 @@ __all__ = ["ANSWER_CUT", "ANSWER_RUNAWAY", "JSON_TEMPERATURE"]
 
 _LEAST: Final = 3
 _USUAL: Final = 20
-"""Calls that show what is usual."""
+"""Calls that a usual value needs."""
 _FACTOR: Final = 5
-"""Times the tokens of three of four answers, from which one has run away."""
+"""A runaway answer has this multiple of the third quartile of tokens."""
 _LONG: Final = 500
 """Least tokens of a runaway answer."""
 
@@ -69,7 +69,7 @@ ANSWER_RUNAWAY: Final = Rule(
 _CUT_SHARE: Final = 0.2
 _LEAST_CUT: Final = 5
 _CHOSEN_SHORT: Final = 16
-"""Below this `num_predict` is short on purpose: a label, a number."""
+"""A smaller `num_predict` is intentional: a label, a number."""
 
 _CUT: Final = f"""
 limited AS (
@@ -104,8 +104,8 @@ def _cut(row: Row) -> Suggestion | None:
     name = row["model_name"]
     return Suggestion(
         seen=(
-            f"num_predict cut {calls} of {sent} answers of {name}{broken}. Such an answer "
-            "is often asked for again."
+            f"num_predict cut {calls} of {sent} answers of {name}{broken}. Users often repeat "
+            "such a request."
         ),
         change=(
             f"Send a num_predict of {value} or more, or ask for a shorter answer in the prompt."
@@ -149,8 +149,8 @@ def _json(row: Row) -> Suggestion | None:
     return Suggestion(
         seen=(
             f"{row['calls']} calls to {name} ask for JSON at a temperature of up to "
-            f"{row['temperature']:g}: equal questions get different values, and more answers that "
-            "are no valid value."
+            f"{row['temperature']:g}: equal questions get different values, and more "
+            "answers are invalid."
         ),
         change="Send temperature 0 with calls that ask for JSON.",
         setting="temperature",

@@ -1,4 +1,4 @@
-"""Rule about calls that are given up one after another, as when each keystroke sends one."""
+"""Rule about calls that are cancelled one after another, for example one per keystroke."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _judge(row: Row) -> Suggestion | None:
     name = row["model_name"]
     return Suggestion(
         seen=(
-            f"{row['calls']} calls to {name} were given up in a row, up to "
+            f"{row['calls']} calls to {name} were cancelled or abandoned in a row, up to "
             f"{row['longest']} one after another; {unanswered} of them before the first word. "
             f"They took {row['spent']:.1f} s in all."
         ),

@@ -10,10 +10,10 @@ from ollama_otel.analysis._advice.rule import IS_REQUEST, OF_SUBJECT, SUBJECT, R
 __all__ = ["CONTEXT_TOO_LARGE"]
 
 _LEAST: Final = 20
-"""Calls that show what is usual."""
+"""Calls that a usual value needs."""
 _FACTOR: Final = 4
 _SMALL: Final = 4096
-"""A context, in tokens, that is not worth a change."""
+"""Contexts up to this size, in tokens, are not worth a change."""
 _STEP: Final = 1024
 
 _CONCERNED: Final = f"""
@@ -54,7 +54,7 @@ def _judge(row: Row) -> Suggestion | None:
     name, context = row["model_name"], row["given"]
     part = row["gpu_share"]
     gain = (
-        f" Only {part:.0%} of {name} fits on the GPU: what the context takes is missing there."
+        f" Only {part:.0%} of {name} fits on the GPU: the context takes memory there."
         if part is not None and 0 < part < 1
         else ""
     )

@@ -1,4 +1,4 @@
-"""Rule about prompts that the server cut without saying so."""
+"""Rule about prompts that the server silently cut."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _judge(row: Row) -> Suggestion | None:
     return Suggestion(
         seen=(
             f"{name} did not see the whole prompt of {calls} calls{doubt}{lost}: they did not fit "
-            f"into the context{_of(row['given'])}. The answers are to another question than was "
-            "asked."
+            f"into the context{_of(row['given'])}. The model answered incomplete "
+            "prompts."
         ),
         change=(f"Send num_ctx {value}" if value else "Send a higher num_ctx")
         + f" with every call to {name}, or shorten the prompts.",

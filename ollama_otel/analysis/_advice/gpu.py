@@ -44,7 +44,7 @@ def _judge(row: Row) -> Suggestion | None:
         else f"Only {row['least']:.0%} to {most:.0%} of {name} was on the GPU"
     )
     rate = "" if row["rate"] is None else f", at {row['rate']:.1f} tokens/s"
-    full = "" if row["full_rate"] is None else f" (wholly on it: {row['full_rate']:.1f} tokens/s)"
+    full = "" if row["full_rate"] is None else f" (entirely on it: {row['full_rate']:.1f} tokens/s)"
     search = "See in the server's log whether Ollama found a GPU. If it did: " if is_on_cpu else ""
     is_sent = row["num_gpu"] is not None and row["num_gpu"] >= 0
     return Suggestion(

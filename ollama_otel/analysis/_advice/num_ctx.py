@@ -72,7 +72,7 @@ def _tokens(value: float) -> str:
 
 
 def _enough(row: Row) -> float:
-    """Return the smallest context that was sent and is enough, or else one that is."""
+    """Return the smallest context that was sent and is sufficient, or else a larger one."""
     needed, largest = row["needed"], row["largest"]
     if needed is not None and needed > largest:
         return enough(needed)
@@ -96,10 +96,10 @@ def _mixed(row: Row) -> Suggestion | None:
     name = row["model_name"]
     return Suggestion(
         seen=(
-            f"{name} was loaded again {row['calls']} times because num_ctx was not that of "
-            f"the call before ({_tokens(row['least'])} to {_tokens(row['largest'])}{needed})."
+            f"{name} was loaded again {row['calls']} times because num_ctx differed from the "
+            f"call before ({_tokens(row['least'])} to {_tokens(row['largest'])}{needed})."
         ),
-        change=f"Send num_ctx {value} with every call to {name}, of every program.",
+        change=f"Send num_ctx {value} with every call to {name}, from every program.",
         setting="num_ctx",
         value=value,
         computed=_COMPUTED,
@@ -132,7 +132,7 @@ def _other(row: Row) -> Suggestion | None:
     return Suggestion(
         seen=(
             f"{name} was loaded again {row['calls']} times because of num_ctx, although the calls "
-            f"before had sent the same ({own}): requests that are not in this log had it loaded "
+            f"before had sent the same ({own}): requests that are not in this log loaded it "
             f"with a context of {row['before'] or 'another size'} in between. Requests to /v1 do "
             "that, as they cannot send num_ctx."
         ),

@@ -11,15 +11,15 @@ __all__ = ["CACHE_BROKEN", "CACHE_TAKEN"]
 _MOST_SLOTS: Final = 16
 _LEAST: Final = 3
 _LEAST_TOKENS: Final = 100
-"""Prompts with fewer say little about the rate."""
+"""Least tokens of a prompt that shows the rate."""
 _LOST: Final = 0.5
-"""Part of a whole prompt's time from which the cache was lost."""
+"""Fraction of the time for the whole prompt from which the cache counts as lost."""
 _OFTEN: Final = 0.5
 """Part of a conversation's turns that lost it; fewer may be those of a busy machine."""
 _MOST_NEW: Final = 0.5
-"""Part of the prompt that is new, above which the cache matters little."""
+"""Largest fraction of new tokens; with more, the cache matters little."""
 _MATTERS: Final = 0.05
-"""Part of the duration that the cache would save."""
+"""Least fraction of the duration that the cache would save."""
 
 _CONCERNED: Final = f"""
 requests AS (
@@ -109,7 +109,7 @@ def _taken(row: Row) -> Suggestion | None:
 
 
 def _more_slots(requests: int) -> str:
-    """Return how more slots would help; a server does not have any number of them."""
+    """Return whether more slots would help, up to a limit."""
     if requests > _MOST_SLOTS:
         return "No number of slots keeps a cache for so long: let"
     return (

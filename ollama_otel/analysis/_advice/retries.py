@@ -88,7 +88,7 @@ def _judge(row: Row) -> Suggestion | None:
             "docs/resilience.md."
         ),
         setting="the program",
-        computed="duration without the time until the attempt was sent that was answered",
+        computed="duration without the time before the answered attempt was sent",
     )
 
 

@@ -1,4 +1,4 @@
-"""`Rule`: a query for the calls concerned, and a function that says what to do about them."""
+"""`Rule`: a query for the affected calls, and a function that makes the recommendation."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Row = Mapping[str, Any]
 """A row of a rule's summary: one model at one server."""
 
 Need = Literal["residency", "contexts", "truncation", "conversations"]
-"""Facts that a rule cannot do without."""
+"""Facts that a rule requires."""
 
 IS_REQUEST: Final = (
     "model IS NOT NULL AND purpose = 'call' "
     "AND operation IN ('chat', 'generate', 'embed', 'embeddings')"
 )
-"""Whether a call asks a model for something."""
+"""Condition of a request to a model."""
 SUBJECT: Final = "coalesce(server, '') AS host, replace(model, ':latest', '') AS model_name"
-"""What a summary is grouped by."""
+"""Columns that a summary is grouped by."""
 OF_SUBJECT: Final = "coalesce(server, ''), replace(model, ':latest', '')"
 """`SUBJECT` after GROUP BY."""
 WITHOUT_LOAD: Final = "duration - load_duration + warm_load"
@@ -56,7 +56,7 @@ ORDER BY coalesce(duration - improved, 0) DESC, started_at, call_id LIMIT $most
 
 
 class Suggestion(Struct, frozen=True, kw_only=True):
-    """What a rule says about the calls of one model; fields as in `Advice`."""
+    """A rule's recommendation for one model; fields as in `Advice`."""
 
     seen: str
     change: str
@@ -82,7 +82,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     measures: Mapping[str, str]
     """Further columns of the summary: aggregates over `concerned`."""
     judge: Callable[[Row], Suggestion | None]
-    """Say what to do about a row of the summary; None if it is too little."""
+    """Returns the recommendation for a row of the summary; None if there is too little evidence."""
     needs: tuple[Need, ...] = ()
     parameters: Callable[[Calls], dict[str, Any]] = _nothing
     """Return the values of the parameters in `concerned`."""

@@ -44,7 +44,7 @@ FROM requests r JOIN groups g ON r.host = g.host AND r.model_name = g.model_name
     AND r.request_size = g.request_size AND r.input_tokens = g.input_tokens
 ORDER BY alike DESC, started_at, call_id LIMIT {_MOST}
 """
-"""Calls that may be equal: whether they are, only their bodies show."""
+"""Calls that may be equal, to be compared by their bodies."""
 
 
 class _Candidate(NamedTuple):
@@ -56,7 +56,7 @@ class _Candidate(NamedTuple):
 def same_prompts(
     calls: Calls, log: str | os.PathLike[str] | None, *, evidence: int
 ) -> Iterator[Advice | Unchecked]:
-    """Yield advice for each model that is sent equal requests; `log` has the bodies."""
+    """Yield advice for each model that gets equal requests; `log` has the bodies."""
     if log is None or not _has_bodies(read(log, report=_ignore)):
         yield Unchecked(
             kind="same_prompt",
@@ -78,7 +78,7 @@ def same_prompts(
 
 
 def _ignore(skipped: object) -> None:
-    """Say nothing of what a log lacks: whoever opened the calls has said it."""
+    """Do not report skipped parts of a log, which were reported when the calls were opened."""
 
 
 def _has_bodies(calls: Iterable[RecordedCall]) -> bool:
@@ -142,6 +142,6 @@ def _advice(
         median=median(repeated),
         median_after=0.0,
         saved_in_all=sum(repeated),
-        computed="an answer that the program has kept takes no time",
+        computed="a cached answer takes no time",
         evidence=tuple(groups[0][:evidence]),
     )

@@ -60,8 +60,9 @@ def _judge(row: Row) -> Suggestion | None:
             f"{row['spent']:.1f} s). Whether it needed them, the calls do not show."
         ),
         change=(
-            "Look at the tool's results in these calls: an error or an empty result that does not "
-            "say what to do is asked for again. Limit the rounds (Agent(max_rounds=...))."
+            "Look at the tool's results in these calls: after an error, or an empty result that "
+            "does not say what to do, models repeat the call. Limit the rounds "
+            "(Agent(max_rounds=...))."
         ),
         setting="max_rounds",
         value=None,

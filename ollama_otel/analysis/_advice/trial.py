@@ -37,10 +37,10 @@ async def try_model(
     on_progress: Callable[[RerunProgress], object] = lambda _: None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Advice | Unchecked | None:
-    """Send requests of the log's most used other model to `model`, one at a time.
+    """Send requests of the most used other model in the log to `model`, one at a time.
 
-    They are chosen evenly from the log, and the new calls are written to the log `out`; a request
-    that `out` has is not sent again. Returns None if the model was not faster. Raises
+    They are sampled evenly from the log, and the new calls are written to the log `out`; requests
+    that are already in `out` are not sent again. Returns None if the model was not faster. Raises
     `AnalysisError` if no request of another model has a body, and `ReplayError` if no server
     responds at `host`.
     """

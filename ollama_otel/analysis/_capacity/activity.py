@@ -1,4 +1,4 @@
-"""What a server did at the same time: found by going through the phases of its calls in order."""
+"""The concurrent activity of a server, from the phases of its calls in order."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _BEGINS_DECODE: Final = 2
 
 
 class Company(Struct, frozen=True, gc=False):
-    """What went on beside a call that generated."""
+    """The other activity while a call generated."""
 
     calls: int
-    """Calls of the model that generated, this one included."""
+    """Calls of the model that generated, including this one."""
     models: int
-    """Models that worked, this one included."""
+    """Models that were active, including this one."""
 
 
 class Activity(Struct, frozen=True, kw_only=True):
     """The activity of one server."""
 
     generation: tuple[dict[Company, tuple[float, float]], ...]
-    """For each call the seconds of generation without a pause, by what went on beside it; and the
-    tokens in the contexts of the model's calls, multiplied by these seconds.
+    """For each call, the seconds of generation without a pause, by other activity, and the tokens
+    in the contexts of the model's calls, multiplied by these seconds.
     """
     slots: dict[str, dict[int, float]]
     """By model: seconds for each number of slots in use."""
     is_prompt_alone: tuple[bool, ...]
     """Whether no other prompt of the model was evaluated during this one."""
     models: tuple[float, ...]
-    """The models that worked during each prompt, its own included: the average."""
+    """Mean number of active models during each prompt, including its own."""
 
 
 class _Model:

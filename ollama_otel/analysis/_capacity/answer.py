@@ -1,4 +1,4 @@
-"""The answer to "how many users can this server take?", with all that it rests on."""
+"""The answer to "how many users can this server take?", with its evidence."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["CapacityAnswer", "capacity"]
 
 _OTHER_SLOTS: Final = (1, 2, 4, 8)
 _BETTER: Final = 1.1
-"""More users by this factor make another setting worth a sentence."""
+"""A setting that allows this many times more users is mentioned."""
 _ROUGH: Final = 0.15
 _UNFIT: Final = 0.4
-"""Relative errors of a figure of the recorded calls, from which a forecast is in doubt."""
+"""Relative errors of a recorded figure from which a forecast is unreliable."""
 _LIMITS: Final[dict[Limit, str]] = {
     "prefill": "evaluation of prompts is the limit",
     "decode": "generation is the limit",
@@ -36,19 +36,19 @@ _LIMITS: Final[dict[Limit, str]] = {
 
 
 class CapacityAnswer(Struct, frozen=True, kw_only=True):
-    """What a server takes."""
+    """The capacity of a server."""
 
     workload: Workload
     scenario: Scenario
     backtest: Backtest
     """How well the simulated server reproduces the recorded calls."""
     forecast: Forecast
-    """Of the scenario."""
+    """The forecast of the scenario."""
     curve: LoadCurve
     users: tuple[UserLimit, ...]
     """With the scenario's own `num_parallel` first, then with others, in their order."""
     sentences: tuple[str, ...]
-    """The answer in words."""
+    """The answer as text."""
 
 
 def capacity(
@@ -112,13 +112,13 @@ def _sentences(found: CapacityAnswer) -> Iterator[str]:
         wait = found.forecast.load_wait
         yield (
             f"Calls wait for a load up to {wait.p95.value:.2g} s (p95) or {wait.p99.value:.2g} s "
-            "(p99), whatever the number of slots: see what `ollama-otel advise` says of reloads."
+            "(p99), with any number of slots: see `ollama-otel advise` on reloads."
         )
     yield from _load_sentences(found)
 
 
 def _doubts(check: Backtest) -> Iterator[str]:
-    """Yield what the simulation of the recorded calls says against the forecast."""
+    """Yield doubts about the forecast, from the simulation of the recorded calls."""
     pairs = {
         "median first token": check.first_token_p50,
         "p95 first token": check.first_token_p95,
@@ -137,7 +137,7 @@ def _doubts(check: Backtest) -> Iterator[str]:
         )
     elif abs(errors[name]) >= _ROUGH:
         yield (
-            f"Read these numbers as rough: when the recorded calls are simulated, their {name} is "
+            f"These numbers are rough: when the recorded calls are simulated, their {name} is "
             f"{errors[name]:+.0%} off."
         )
 

@@ -1,4 +1,4 @@
-"""Whether the simulated server does with the recorded calls what the real one did."""
+"""Compares the simulated server with the real one, for the recorded calls."""
 
 from __future__ import annotations
 

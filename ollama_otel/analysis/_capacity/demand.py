@@ -1,4 +1,4 @@
-"""What simulated calls ask of a server, and what became of them."""
+"""Simulated calls and their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CallOutcome = Literal["completed", "busy"]
 
 
 class Demand(Struct, frozen=True, kw_only=True, gc=False):
-    """One call: when it comes and what it asks for. All times are seconds."""
+    """One call: its arrival and its demand. All times are seconds."""
 
     arrives_at: float
     """From the start of the simulation."""
@@ -25,9 +25,9 @@ class Demand(Struct, frozen=True, kw_only=True, gc=False):
     output_tokens: float = 1.0
     """Tokens to generate; evaluation of the prompt makes the first one."""
     overhead: float = 0.0
-    """Time in the slot that is neither evaluation nor generation."""
+    """Time in the slot without evaluation or generation."""
     before_first: float = 0.0
-    """Time of client and network until the first token is there."""
+    """Time of client and network until the first token."""
     after_last: float = 0.0
     """Time of client and network for the rest."""
     options: str = ""
@@ -35,7 +35,7 @@ class Demand(Struct, frozen=True, kw_only=True, gc=False):
     keep_alive: float | None = None
     """The call's own `keep_alive`; None: it has none."""
     user: int | None = None
-    """Who waits for it, in a closed loop."""
+    """The user who waits for it, in a closed loop."""
 
     @property
     def context(self) -> float:
@@ -44,7 +44,7 @@ class Demand(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CallEnd(Struct, frozen=True, kw_only=True, gc=False):
-    """What became of a call; its phases add up to its duration. All times are seconds."""
+    """The result of a call; its phases add up to its duration. All times are seconds."""
 
     demand: Demand
     outcome: CallOutcome

@@ -29,13 +29,13 @@ class Device:
         self._engines.append(engine)
 
     def remove(self, engine: Engine) -> None:
-        """Remove an engine that does nothing any more."""
+        """Remove an idle engine."""
         self._engines.remove(engine)
         self.prefill_time += engine.prefill_time
         self.decode_time += engine.decode_time
 
     def close(self) -> None:
-        """Remove all engines, after the work that they did until now."""
+        """Remove all engines, after advancing them to the present."""
         for engine in self._engines[:]:
             engine.advance(self._timeline.now)
             self.remove(engine)

@@ -1,7 +1,6 @@
 """The engine of one loaded model: slots, evaluation of prompts, and steps of generation.
 
-It knows what llama-server does with the calls of its slots; loading and unloading are the
-scheduler's.
+It models how llama-server processes the calls of its slots; the scheduler loads and unloads.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _CHUNK: Final = 512.0
 """Tokens of a prompt in one batch; each batch also has one token of every other call."""
 _NO_STEPS: Final = 1e-4
 _NO_TIME: Final = 1e-7
-"""Steps and seconds that are none: rounding errors of many sums, and of times, are below them."""
+"""Smallest relevant steps and seconds; smaller values are rounding errors."""
 
 
 class Running:
@@ -37,14 +36,14 @@ class Running:
         self.decoding_at = math.nan
         """When it had its first token."""
         self.work = 0.0
-        """Seconds of evaluation of its prompt that are left, if the engine does nothing else."""
+        """Remaining seconds of evaluation of its prompt, without other work of the engine."""
 
 
 class Engine:
     """Serves the calls of one model; `advance` brings it to the present, before every change.
 
-    Prompts are evaluated one after the other, and generation pauses meanwhile but for one step
-    for each batch of a prompt. Without prompts all calls get one token for each step.
+    Prompts are evaluated one after the other. Meanwhile, generation pauses except for one step per
+    batch of a prompt. Without prompts, each step generates one token for every call.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Engine:
         self.decode_time = 0.0
         """Seconds spent on generation."""
         self.version = 0
-        """Changes with the engine's plans; an event of an earlier version is void."""
+        """Incremented with each change; events of an earlier version are void."""
 
     @property
     def is_working(self) -> bool:
@@ -76,7 +75,7 @@ class Engine:
         return bool(self._prompts or self._decoding)
 
     def advance(self, now: float) -> None:
-        """Do the work of the time since the last call."""
+        """Simulate the work since the last call."""
         elapsed = now - self._now
         self._now = now
         if elapsed <= 0.0:
@@ -92,13 +91,13 @@ class Engine:
             self.decode_time += elapsed
 
     def slow_down(self, factor: float) -> None:
-        """Run so many times slower from now on, because of other engines."""
+        """Set the factor by which other engines slow this one down."""
         if factor != self._slowdown:
             self._slowdown = factor
             self.version += 1
 
     def next_change(self) -> float | None:
-        """Return when a prompt or an answer will be done, if nothing else happens till then."""
+        """Return when the next prompt or answer will be done, if nothing else happens before."""
         times = []
         if self._prompts:
             times.append(self._now + max(0.0, self._prompts[0].work) * self._slowdown)
@@ -129,7 +128,7 @@ class Engine:
         demand = call.demand
         tokens = demand.prompt_tokens if demand.new_tokens is None else demand.new_tokens
         if self._empty_slots:
-            # Nothing of a prompt is in the cache of a slot that was not used since the load.
+            # The cache of a slot is empty until its first use after the load.
             self._empty_slots -= 1
             tokens = demand.prompt_tokens
         call.work = self._speed.prompt_time(tokens)

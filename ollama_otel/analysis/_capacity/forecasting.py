@@ -1,4 +1,4 @@
-"""Forecasts: simulated runs of a learnt workload under a scenario."""
+"""Forecasts: simulated runs of a learned workload under a scenario."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ __all__ = ["forecast", "load_curve", "users_within"]
 _RUNS: Final = 10
 _FEWEST: Final = 500
 _MOST: Final = 4000
-"""Calls of a simulated run: as many as were recorded, within these limits."""
+"""Least and most calls of a simulated run; within them, the recorded number is used."""
 _BLOCK: Final = 25
-"""Calls that are drawn together, so that bursts and rows of equal calls stay."""
+"""Calls that are drawn together, to preserve bursts and sequences of equal calls."""
 _CALLS_PER_USER: Final = 5
 _WARM_UP: Final = 0.2
-"""Share of the calls of a closed loop that is left out: it is not in balance from the start."""
+"""Share of the first calls of a closed loop that is left out, as the loop is not yet in
+equilibrium.
+"""
 _KEEPS_UP: Final = 0.95
 _AS_KNEE: Final = 2.0
 _LIGHT: Final = 0.1
@@ -43,7 +45,7 @@ _STEP: Final = 1.5
 _CLOSE: Final = 1.05
 _HIGHEST: Final = 200.0
 _LATE: Final = 0.9
-"""Share of the calls whose first token came earlier than that of those that show the limit."""
+"""Quantile of the time to the first token above which calls show the limit."""
 _MOST_USERS: Final = 4096
 _Run = tuple[SimulatedRun, tuple[CallEnd, ...]]
 
@@ -51,11 +53,11 @@ _Run = tuple[SimulatedRun, tuple[CallEnd, ...]]
 def forecast(
     workload: Workload, scenario: Scenario | None = None, *, runs: int = _RUNS, seed: int = 0
 ) -> Forecast:
-    """Forecast what the server would do; equal arguments give equal forecasts.
+    """Forecast the server's behaviour; equal arguments give equal forecasts.
 
-    Each run draws its calls, and the evidence for the speed of the models, anew from the recorded
-    ones: the estimates show how much they depend on chance. Raises `ValueError` for a model in the
-    scenario's mix that has no recorded call.
+    Each run draws new samples of the calls, and of the evidence for the models' speed, from the
+    recorded ones (a bootstrap), which shows the uncertainty of the estimates. Raises `ValueError`
+    for a model in the scenario's mix that has no recorded call.
     """
     chosen = Scenario() if scenario is None else scenario
     return _forecast(chosen, [trial.run(chosen) for trial in _trials(workload, runs, seed)])
@@ -110,7 +112,7 @@ def users_within(
 ) -> UserLimit:
     """Find the most users for whom a quantile of the time to the first token is below a limit.
 
-    The scenario says how long the users think; its load and its number of users have no effect.
+    The scenario's think time is used; its load and number of users have no effect.
     `time_to_first_token` is in seconds. Raises `ValueError` as `forecast` does.
     """
     base = Scenario() if scenario is None else scenario
@@ -154,7 +156,7 @@ def _trials(workload: Workload, runs: int, seed: int) -> list[_Trial]:
 
 
 class _Trial:
-    """One draw of chance: the speed of the models, and then the calls of each run."""
+    """One random draw: the speed of the models, and then the calls of each run."""
 
     def __init__(self, workload: Workload, seed: str, *, is_pessimistic: bool) -> None:
         self._workload = workload
@@ -188,8 +190,8 @@ class _Trial:
         speed = model.speed
         step = speed.step
         if model.most_calls == 1 and self._is_pessimistic:
-            # How calls slow each other is unknown: half of the trials assume that calls in flight
-            # together gain nothing, the other half that they do not slow each other.
+            # The effect of concurrent calls is unknown: half of the trials assume that concurrency
+            # brings nothing, the other half that calls do not slow each other.
             first = step.points[0][1]
             step = StepTimes(((1, first), (2, 2 * first)))
         return replace(
@@ -228,7 +230,7 @@ class _Calls:
         self._left = 0
 
     def arrivals(self) -> Iterator[Demand]:
-        """Yield calls with recorded gaps between them, in blocks that are drawn by chance."""
+        """Yield calls with recorded gaps between them, in randomly drawn blocks."""
         recorded = self._recorded
         count = min(max(len(recorded), _FEWEST), _MOST)
         gaps = [later.arrives_at - earlier.arrives_at for earlier, later in pairwise(recorded)]
@@ -335,7 +337,7 @@ def _arrivals(run: SimulatedRun) -> float:
 
 
 def _limit(found: Sequence[_Run]) -> Limit:
-    """Return what the calls with the latest first tokens have waited for."""
+    """Return what the calls with the latest first tokens waited for."""
     ends = sorted((end for _, run in found for end in run), key=lambda end: end.time_to_first_token)
     late = ends[int(_LATE * len(ends)) :]
     load, queue = sum(end.load for end in late), sum(end.queue for end in late)

@@ -15,17 +15,19 @@ __all__ = ["GenerationFit", "Sample", "fit_generation"]
 
 _ROUNDS: Final = 30
 _SETTLED: Final = 0.003
-"""The split of a call's tokens among its company depends on the times that are looked for; they
-are improved until they change by less than this share, or for so many rounds.
+"""The distribution of a call's tokens over other activity depends on the unknown times, so these
+are refined until they change by less than this fraction, or for this many rounds.
 """
 _SHARE_OF_LEVEL: Final = 0.02
 _STEPS_OF_LEVEL: Final = 100.0
-"""A number of calls in flight counts as seen with so many steps, and with that share of all."""
+"""A number of calls in flight counts as seen with at least this many steps and this share of
+all.
+"""
 _SHARE_BESIDE_OTHERS: Final = 0.02
 _ENOUGH: Final = 40
 """Calls from which the effects of contexts and of other models are learnt."""
 _LEAST: Final = 0.2
-"""Of the mean time of a step: a shorter one is noise."""
+"""Fraction of the mean time of a step; shorter steps are noise."""
 _MOST: Final = 2.0
 _SHARED: Final = 1.0
 """The interference that is assumed first, and bounds of it."""
@@ -41,18 +43,18 @@ class Sample(Struct, frozen=True, gc=False):
 
 
 class GenerationFit(Struct, frozen=True, kw_only=True):
-    """What was learnt."""
+    """The learned times."""
 
     step: StepTimes
     per_context_token: float
     interference: float | None
-    """None: no other model worked at the same time."""
+    """None if no other model was active at the same time."""
 
 
 def fit_generation(
     samples: Sequence[Sample], interference: float | None = None
 ) -> GenerationFit | None:
-    """Learn the times of steps; None if no call generated a second token.
+    """Estimate the times of steps; None if no call generated a second token.
 
     The time of a call is the sum over its steps of: the time for the calls in flight, plus the
     time for their contexts; both longer if other models work at the same time. `interference` is
@@ -84,7 +86,7 @@ def _levels(samples: Sequence[Sample], steps: float) -> tuple[int, ...]:
 
 
 class _Unknowns:
-    """The estimates, improved in rounds."""
+    """The estimates, refined in rounds."""
 
     def __init__(self, levels: tuple[int, ...], mean: float, interference: float | None) -> None:
         self._levels = levels
@@ -95,7 +97,7 @@ class _Unknowns:
         self._has_others = False
 
     def improve(self, samples: Sequence[Sample]) -> float:
-        """Split each call's steps by the times known so far, and fit these times again.
+        """Distribute each call's steps by the current times, and fit the times again.
 
         Return the largest relative change of a time.
         """
@@ -113,7 +115,7 @@ class _Unknowns:
         width = len(self._levels)
         found = self._solved(rows, targets, weights, has_context=is_enough)
         if found[width] < 0.0 or min(found[:width]) < _LEAST * self._mean:
-            # Contexts and calls in flight cannot be told apart here.
+            # The effects of contexts and of calls in flight cannot be separated here.
             found = self._solved(rows, targets, weights, has_context=False)
         self._context = found[width]
         if self._has_others:
@@ -175,7 +177,7 @@ class _Unknowns:
 
 
 def _places(levels: tuple[int, ...], calls: int) -> list[tuple[int, float]]:
-    """Return how the time for so many calls is made of those of the levels."""
+    """Return the weights of the levels for the time with a number of calls."""
     if calls <= levels[0]:
         return [(0, 1.0)]
     for place in range(1, len(levels)):
@@ -189,7 +191,7 @@ def _places(levels: tuple[int, ...], calls: int) -> list[tuple[int, float]]:
 def _ascending(
     levels: tuple[int, ...], found: Sequence[float], least: float
 ) -> tuple[tuple[int, float], ...]:
-    """More calls never take less time; noise can say otherwise."""
+    """Make times non-decreasing with the number of calls, as decreases are noise."""
     points = []
     for calls, seconds in zip(levels, found, strict=False):
         least = max(least, seconds)

@@ -1,4 +1,4 @@
-"""What is learnt of one model from its calls."""
+"""Learns the speed of one model from its calls."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _T = TypeVar("_T")
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """What the calls of one model show. All times are seconds."""
+    """The evidence in the calls of one model. All times are seconds."""
 
     samples: tuple[Sample, ...]
     prompts: tuple[Prompt, ...]
     rests: tuple[float, ...]
-    """Times in the server besides load, prompt and generation, of calls that found it idle."""
+    """Server times without load, prompt and generation, of calls to an idle server."""
     before_first: tuple[float, ...]
     after_last: tuple[float, ...]
     loads: tuple[float, ...]
@@ -37,7 +37,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     is_embedding: bool
 
     def resampled(self, chance: random.Random) -> Evidence:
-        """Return as much evidence, drawn from this one with repetition; 1000 of each at most."""
+        """Return a bootstrap sample of the evidence, at most 1000 values of each kind."""
 
         def drawn(values: tuple[_T, ...]) -> tuple[_T, ...]:
             count = min(len(values), _ENOUGH)
@@ -56,7 +56,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
 
 class LearntModel(Struct, frozen=True, kw_only=True):
-    """One model, as learnt. All times are seconds."""
+    """The learned speed of one model. All times are seconds."""
 
     calls: int
     """Number of recorded calls to it."""
@@ -70,7 +70,7 @@ class LearntModel(Struct, frozen=True, kw_only=True):
     new_share: float
     """Share of the tokens of prompts that was not in the cache."""
     unrest: float | None
-    """By which factor the machine's speed varied while it evaluated prompts; None: too few."""
+    """Factor by which the machine's speed varied during prompts; None with too few prompts."""
     most_calls: int
     """Most calls whose tokens were generated at the same time, seen often enough; 0: none were
     generated.
@@ -80,7 +80,7 @@ class LearntModel(Struct, frozen=True, kw_only=True):
     """Whether a load was seen."""
 
     def new_tokens(self, tokens: int, seconds: float) -> float:
-        """Return how many of a prompt's tokens were not in the cache, by the time it took."""
+        """Return the number of uncached tokens of a prompt, from its evaluation time."""
         fit = PromptFit(constant=self.speed.prefill, per_token=self.speed.prefill_per_token)
         return fit.new_tokens(Prompt(tokens, seconds))
 
@@ -95,7 +95,7 @@ def evidence_of(
     """Collect the evidence for one model."""
     idle = [call.rest for call, found in zip(calls, is_idle, strict=True) if found]
     if len(idle) < _FEW_UNQUEUED:
-        # The shortest of the others have waited the least.
+        # Otherwise the shortest times contain the least waiting.
         idle = sorted(call.rest for call in calls)[: max(1, len(calls) // 10)]
     sizes = [call.size for call in calls if call.size is not None]
     return Evidence(
@@ -113,7 +113,7 @@ def evidence_of(
 def learn_all(evidence: Mapping[str, Evidence]) -> dict[str, LearntModel]:
     """Learn the models of a server.
 
-    Where a model's own calls do not show how other models slow it, those of the others do.
+    If a model's calls do not show its interference with others, that of other models is used.
     """
     models = {name: learn(each) for name, each in evidence.items()}
     known = [model.interference for model in models.values() if model.interference is not None]

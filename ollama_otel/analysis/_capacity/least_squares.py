@@ -14,7 +14,7 @@ _RIDGE: Final = 1e-9
 def least_squares(
     rows: Sequence[Sequence[float]], targets: Sequence[float], weights: Sequence[float]
 ) -> list[float]:
-    """Return the factors of the columns that make the sums of the rows meet the targets best."""
+    """Return the factors of the columns that fit the targets best."""
     width = len(rows[0])
     matrix = [[0.0] * (width + 1) for _ in range(width)]
     for row, target, weight in zip(rows, targets, weights, strict=True):

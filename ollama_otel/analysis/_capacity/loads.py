@@ -1,4 +1,4 @@
-"""Learns how long loads take, from calls that waited for one."""
+"""Learns load times from calls that waited for a load."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ollama_otel.analysis._capacity.observation import Observation
 __all__ = ["load_times", "most_loaded"]
 
 _AT_ONCE: Final = 0.01
-"""Seconds: calls that are ready within them were so at the same time."""
+"""Seconds; calls that become ready within this time count as ready at the same time."""
 
 
 def load_times(calls: Sequence[Observation]) -> dict[str, list[float]]:
-    """Return by model the seconds of the loads that did not wait for running calls to end.
+    """Return the seconds of the loads that did not wait for running calls, by model.
 
-    Loads are done one at a time, so that each begins when the one before it has ended.
+    Loads are sequential: each begins when the previous one has ended.
     """
     found: dict[str, list[float]] = {}
     disturbed: dict[str, list[float]] = {}
@@ -31,10 +31,10 @@ def load_times(calls: Sequence[Observation]) -> dict[str, list[float]]:
 
 
 def _loaders(calls: Sequence[Observation]) -> Iterator[Observation]:
-    """Yield the calls that loads were done for, in the order of the loads.
+    """Yield the calls that caused loads, in the order of the loads.
 
-    Calls that become ready at the same time have waited for one load: that of the first of them,
-    as the queue of the scheduler is in order.
+    Calls that become ready at the same time waited for one load, caused by the first of them, as
+    the scheduler's queue is in order.
     """
     last = -math.inf
     together: list[Observation] = []
@@ -54,7 +54,7 @@ def _is_disturbed(call: Observation, start: float, calls: Sequence[Observation])
 
 
 def most_loaded(calls: Sequence[Observation]) -> int:
-    """Return the most models that were in memory at once, as far as calls show it.
+    """Return the largest number of models in memory at once, from calls.
 
     A model was in memory during its calls, and between two calls if the second one was not cold.
     """

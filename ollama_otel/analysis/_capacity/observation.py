@@ -1,4 +1,4 @@
-"""One recorded call as the capacity model sees it, and when its phases took place."""
+"""A recorded call for the capacity model, with the times of its phases."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ COLUMNS: Final = _Row.__struct_fields__
 class Observation(Struct, frozen=True, kw_only=True, gc=False):
     """A completed call with the server's timings. All times are seconds.
 
-    The server's clock is not known; its time is taken to begin with the request.
+    The server's clock is unknown; its time is assumed to begin with the request.
     """
 
     at: float
@@ -83,7 +83,7 @@ class Observation(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def rest(self) -> float:
-        """Time in the server besides load, prompt and generation: the wait for a slot, mostly."""
+        """Server time without load, prompt and generation: mostly the wait for a slot."""
         return max(0.0, self.total - self.load - self.prefill - self.decode)
 
     @property
@@ -120,14 +120,14 @@ class Observation(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Skips(Struct, frozen=True, kw_only=True, gc=False):
-    """Calls that are not used, by the reason."""
+    """Number of unused calls, by reason."""
 
     busy: int = 0
     """The server answered 503."""
     not_completed: int = 0
-    """They failed, were cancelled or left early: their load is missing in a forecast."""
+    """They failed, were cancelled or left early; a forecast lacks their load."""
     no_timings: int = 0
-    """The server gave no timings, as in the routes of `/v1`."""
+    """The server reported no timings, as on `/v1` routes."""
 
 
 def observations(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[Observation, ...], Skips]:
@@ -163,7 +163,7 @@ def _observation(row: _Row, model: str, duration: float, total: float) -> Observ
         first_token=None if first is None or not row.stream else first - delay,
         total=total,
         load=load,
-        # For embeddings the server does not say when they had their slot.
+        # For embeddings the server does not report the time in the slot.
         prefill=max(0.0, total - load) if is_embedding else row.prompt_eval_duration or 0.0,
         decode=row.eval_duration or 0.0,
         prompt_tokens=row.input_tokens or 0,

@@ -1,8 +1,8 @@
-"""Learns the time of evaluating prompts, and how much of each prompt was in the cache.
+"""Learns the evaluation time of prompts, and the cached part of each prompt.
 
-The server says how long it evaluated a prompt, and how many tokens the prompt has, but not how
-many of them it took from its cache. So the speed is that of the slowest prompts per token; a call
-that was faster had the rest in the cache.
+The server reports the evaluation time and the number of tokens of a prompt, but not the number of
+cached tokens. So the speed is estimated from the slowest prompts per token; for a faster call, the
+rest was cached.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["Prompt", "PromptFit", "fit_prompts"]
 
 _SLOWEST: Final = 0.8
 _CACHED_BELOW: Final = 0.6
-"""Of the time without a cache: a prompt that took less had a part in the cache."""
+"""Fraction of the uncached time; a faster prompt was partly cached."""
 _MANY: Final = 20
 _LONG: Final = 8
-"""Tokens of a prompt whose time says something of its length."""
+"""Least tokens of a prompt whose time depends on its length."""
 
 
 class Prompt(Struct, frozen=True, gc=False):
@@ -33,22 +33,22 @@ class Prompt(Struct, frozen=True, gc=False):
     is_alone: bool = True
     """Whether the engine evaluated no other prompt meanwhile."""
     models: float = 1.0
-    """Models that worked meanwhile, its own included."""
+    """Models that were active meanwhile, including its own."""
 
     def undisturbed(self, interference: float) -> Prompt:
-        """Return it as if no other model had worked."""
+        """Return it corrected for other active models."""
         seconds = self.seconds / (1.0 + interference * (self.models - 1.0))
         return Prompt(self.tokens, seconds, self.is_alone)
 
 
 class PromptFit(Struct, frozen=True, kw_only=True, gc=False):
-    """What was learnt; seconds."""
+    """The learned times, seconds."""
 
     constant: float
     per_token: float
 
     def new_tokens(self, prompt: Prompt) -> float:
-        """Return how many tokens were evaluated, at most all."""
+        """Return the number of evaluated tokens, at most all."""
         if self.per_token <= 0.0:
             return float(prompt.tokens)
         whole = self.constant + self.per_token * prompt.tokens
@@ -57,10 +57,10 @@ class PromptFit(Struct, frozen=True, kw_only=True, gc=False):
         return max(1.0, (prompt.seconds - self.constant) / self.per_token)
 
     def unrest(self, prompts: Sequence[Prompt]) -> float | None:
-        """Return by which factor the machine's speed varies; None with few prompts.
+        """Return the factor by which the machine's speed varies; None with few prompts.
 
         The p90 of the times of whole prompts that were alone, each divided by the expected one, by
-        their p25. Nothing but the machine makes them differ.
+        their p25. Only the machine makes them differ.
         """
         ratios = [
             each.seconds / (self.constant + self.per_token * each.tokens)
@@ -82,7 +82,7 @@ class PromptFit(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def fit_prompts(prompts: Sequence[Prompt]) -> PromptFit:
-    """Learn the times from prompts that had the engine for themselves, if there are some."""
+    """Learn the times, preferably from prompts that were evaluated alone."""
     alone = [each for each in prompts if each.is_alone and each.tokens] or [
         each for each in prompts if each.tokens
     ]
@@ -106,7 +106,7 @@ def _improved(fit: PromptFit, prompts: Sequence[Prompt]) -> PromptFit:
     constant, per_token = least_squares(rows, seconds, weights)
     lengths = {each.tokens for each in whole}
     if constant < 0.0 or per_token < 0.0 or len(lengths) == 1:
-        # Prompts of one length do not tell the constant part from the rest.
+        # Prompts of equal length do not separate the constant part from the rest.
         total = sum(each.tokens for each in whole)
         constant, per_token = 0.0, sum(seconds) / total
     return PromptFit(constant=constant, per_token=per_token)

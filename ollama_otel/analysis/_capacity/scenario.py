@@ -1,4 +1,4 @@
-"""What a forecast is asked for, and what it answers."""
+"""The input and output of a forecast."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from msgspec import Struct
 __all__ = ["Estimate", "Forecast", "Limit", "LoadCurve", "Scenario", "Spread", "UserLimit"]
 
 Limit = Literal["prefill", "decode", "loads"]
-"""What the tenth of the calls with the latest first tokens has waited for, most of the time.
+"""What the slowest 10 % of the calls (by first token) mostly waited for.
 
-`prefill`: evaluation of prompts, their own or those of others. `decode`: generation, as they had no
-slot. `loads`: their model was not in memory.
+`prefill`: evaluation of prompts, their own or those of other calls. `decode`: generation of other
+calls, as they had no slot. `loads`: their model was not in memory.
 """
 
 _THINK_TIME: Final = 30.0
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
-    """What differs from the recorded calls; None: as recorded. Times are seconds.
+    """Changes compared to the recorded calls; None: as recorded. Times are seconds.
 
-    Raises `ValueError` for values that make no sense.
+    Raises `ValueError` for invalid values.
     """
 
     load: float = 1.0
     """Calls per second, as a multiple of the recorded rate."""
     users: int | None = None
-    """Users in place of the recorded arrivals: each sends a call, waits for the answer, thinks, and
-    sends the next one.
+    """Number of users instead of the recorded arrivals: each sends a call, waits for the answer,
+    thinks, and sends the next one.
     """
     think_time: float = _THINK_TIME
-    """Mean of the users' pauses, which are exponential."""
+    """Mean of the users' pauses, which are exponentially distributed."""
     num_parallel: int | None = None
     """`OLLAMA_NUM_PARALLEL`: slots of each model."""
     max_loaded: int | None = None
@@ -70,7 +70,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
 
 
 class Estimate(Struct, frozen=True, kw_only=True, gc=False):
-    """A value, and where it lies in 9 of 10 simulated runs."""
+    """A value, and its range in 9 of 10 simulated runs."""
 
     value: float
     """The median of the runs."""
@@ -87,7 +87,7 @@ class Spread(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Forecast(Struct, frozen=True, kw_only=True):
-    """What a server would do. Times are seconds, rates are per second."""
+    """The forecast for a server. Times are seconds, rates are per second."""
 
     scenario: Scenario
     calls: int
@@ -103,11 +103,11 @@ class Forecast(Struct, frozen=True, kw_only=True):
     load_wait: Spread
     """Wait until the model is in memory: queue of the scheduler, eviction, load."""
     arrivals: Estimate
-    """Calls that come."""
+    """Rate of arriving calls."""
     throughput: Estimate
-    """Calls that are completed."""
+    """Rate of completed calls."""
     tokens: Estimate
-    """Tokens that are generated."""
+    """Rate of generated tokens."""
     refused: Estimate
     """Share of the calls that get status 503, as the queue of the scheduler is full."""
     prefill: Estimate
@@ -119,8 +119,8 @@ class Forecast(Struct, frozen=True, kw_only=True):
     limit: Limit
     """What the latest calls wait for."""
     is_saturated: bool
-    """Whether calls come faster than they are completed: the queue grows without end, and the
-    times depend on how long that goes on.
+    """Whether calls come faster than they are completed, so that the queue grows without limit and
+    the times depend on the length of the run.
     """
 
 
@@ -149,6 +149,6 @@ class UserLimit(Struct, frozen=True, kw_only=True):
     time_to_first_token: float
     """The limit, seconds."""
     is_more: bool
-    """Whether it is even more: the search ends at some number."""
+    """Whether the real number is higher, as the search ended at its maximum."""
     limit: Limit
-    """What the calls wait for with so many users."""
+    """What the calls wait for with this number of users."""

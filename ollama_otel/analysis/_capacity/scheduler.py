@@ -1,7 +1,7 @@
-"""Ollama's scheduler: loads models, evicts them, and queues the calls that wait for that.
+"""Ollama's scheduler: loads and evicts models, and queues the calls that wait for a load.
 
-It follows `server/sched.go` of Ollama 0.33: calls for a loaded model pass at once; all others go
-through one queue, which handles one call at a time, its load included.
+It follows `server/sched.go` of Ollama 0.33: calls for a loaded model pass directly; all others go
+through one queue, which handles one call at a time, including its load.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ollama_otel.analysis._capacity.timeline import Timeline
 __all__ = ["Runner", "Scheduler"]
 
 _USED_OF_FREE: Final = 0.8
-"""A model is loaded beside others if it takes no more than this share of the free memory."""
+"""A model is loaded beside others if it needs at most this share of the free memory."""
 
 
 class Runner:
@@ -31,17 +31,17 @@ class Runner:
         self.model = model
         self.options = options
         self.keep_alive = keep_alive
-        """Seconds that it stays when it is idle; 0: it leaves at once."""
+        """Seconds that it stays when idle; 0: it is unloaded immediately."""
         self.engine = engine
         self.calls = 0
-        """Calls that use it, those in the queue of its slots included."""
+        """Calls that use it, including those that wait for a slot."""
         self.idle = 0
-        """Counts its idle times, so that the timer of an earlier one is void."""
+        """Counts its idle periods, so that the timer of an earlier one is void."""
         self.is_leaving = False
 
 
 class Scheduler:
-    """Gives calls to engines; `refused` gets those that find the queue full."""
+    """Assigns calls to engines; `refused` gets the calls that find the queue full."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Scheduler:
         self._runners: dict[str, Runner] = {}
         self._pending: deque[Running] = deque()
         self._handled: Running | None = None
-        """The call that the queue is busy with."""
+        """The call that the queue is handling."""
         self._is_loading = False
         self.load_time = 0.0
         """Seconds spent on loads."""
@@ -102,7 +102,7 @@ class Scheduler:
             self._handle(self._handled)
 
     def _handle(self, call: Running) -> None:
-        """Take the next step towards an engine for the call."""
+        """Do the next step towards an engine for the call."""
         runner = self._runners.get(call.demand.model)
         if runner is not None and self._suits(runner, call):
             self._handled = None

@@ -1,4 +1,4 @@
-"""What a simulated server is: the speed of its models, and its settings."""
+"""The configuration of a simulated server: the speed of its models, and its settings."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MAX_LOADED: Final = 3
 
 
 class StepTimes(Struct, frozen=True, gc=False):
-    """Seconds that one step of generation takes, by the number of calls that it serves.
+    """Seconds of one step of generation, by the number of calls that it serves.
 
-    A step makes one token for each call in flight. Between known numbers of calls the time is
+    A step generates one token for each call in flight. Between known numbers of calls the time is
     interpolated; beyond the last one it grows with the slope of the last two.
     """
 
@@ -28,7 +28,7 @@ class StepTimes(Struct, frozen=True, gc=False):
     """Number of calls and seconds, in ascending order; at least one point."""
 
     def at(self, calls: float) -> float:
-        """Return the seconds of a step for so many calls."""
+        """Return the seconds of a step for a number of calls."""
         points = self.points
         if len(points) == 1 or calls <= points[0][0]:
             return points[0][1]
@@ -58,10 +58,10 @@ class ModelSpeed(Struct, frozen=True, kw_only=True, gc=False):
     size: int | None = None
     """Bytes in memory; None: unknown."""
     is_serial: bool = False
-    """Whether it has one slot, whatever the settings say: models that only embed."""
+    """Whether it has one slot regardless of the settings: embedding models."""
 
     def prompt_time(self, tokens: float) -> float:
-        """Return the seconds that a prompt takes an engine that does nothing else."""
+        """Return the seconds of a prompt on an otherwise idle engine."""
         return self.prefill + self.prefill_per_token * tokens
 
 
@@ -82,7 +82,7 @@ class ServerSetup(Struct, frozen=True, kw_only=True, gc=False):
     warm: Mapping[str, str] = _NONE
     """Models that are in memory at the start, and the options that they were loaded with."""
     interference: float = 1.0
-    """How much models that run at the same time slow each other.
+    """How much concurrent models slow each other.
 
     With n of them running, each takes 1 + interference * (n - 1) times as long. 1: they share one
     device; 0: each has its own.

@@ -1,4 +1,4 @@
-"""A simulated Ollama server: values in, values out, and the same ones every time."""
+"""A simulated Ollama server: a deterministic function of its input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Next = Callable[[CallEnd], Demand | None]
 
 
 class SimulatedRun(Struct, frozen=True, kw_only=True):
-    """What a server did with its calls. All times are seconds."""
+    """The result of a simulated run. All times are seconds."""
 
     ends: tuple[CallEnd, ...]
     """Every call that has ended, in the order of the ends."""
@@ -46,9 +46,9 @@ def simulate(
 ) -> SimulatedRun:
     """Simulate a server that starts with no model in memory.
 
-    `then` is asked at each end for a further call. With `until`, the run is cut at that time,
-    in seconds; calls that are open then are left out.
-    Raises `KeyError` for a call to a model that the server does not have.
+    `then` is called at each end, and may return a further call. With `until`, the run is cut at
+    that time, in seconds; calls that are open then are left out. Raises `KeyError` for a call to a
+    model that the server does not have.
     """
     return _Simulation(setup, then).run(demands, until)
 

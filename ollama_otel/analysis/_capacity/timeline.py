@@ -1,4 +1,4 @@
-"""The simulated clock and what is planned."""
+"""The simulated clock and the planned actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server had to do and how fast it was, learnt from its recorded calls."""
+"""The workload and the speed of a server, learned from its recorded calls."""
 
 from __future__ import annotations
 
@@ -41,19 +41,21 @@ _MOST_CALLS: Final = 20_000
 _FEW_CALLS: Final = 50
 _DEFAULT_LOADED: Final = 3
 _SEEN_SHARE: Final = 0.005
-"""Of the time in use: a number of slots counts as seen with that share."""
+"""Share of the time in use from which a number of slots counts as seen."""
 _QUEUED_ABOVE: Final = 0.02
-"""Seconds; a longer rest that is also three times the usual one has a wait for a slot."""
+"""Seconds; a remainder that is longer, and three times the usual one, includes a wait for a
+slot.
+"""
 _FEW_QUEUED: Final = 3
 _RESTLESS: Final = 1.5
 _SHARED: Final = 1.0
-"""The interference of models on one device, if it is not known."""
+"""Assumed interference of models on one device, if unknown."""
 _THINKS_AT_MOST: Final = 1800.0
-"""Seconds; after a longer pause a conversation is taken up again, and not continued."""
+"""Seconds; a longer pause does not count as think time."""
 
 
 class Workload(Struct, frozen=True, kw_only=True):
-    """Calls of one server, and what they show. All times are seconds."""
+    """Calls of one server, and the speed learned from them. All times are seconds."""
 
     server: str
     """Address and port."""
@@ -71,7 +73,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     num_parallel: int
     """Slots of each model."""
     is_num_parallel_known: bool
-    """Whether calls waited while so many were served, or the caller said so."""
+    """Whether the number is certain: calls waited while all were in use, or the caller gave it."""
     max_loaded: int
     """Models in memory at once."""
     warm: Mapping[str, str]
@@ -81,7 +83,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     skips: Skips
     """Calls that are not used."""
     notes: tuple[str, ...]
-    """What the calls do not show, as sentences."""
+    """Gaps in the evidence, as sentences."""
 
     @classmethod
     def from_calls(
@@ -193,14 +195,14 @@ class Workload(Struct, frozen=True, kw_only=True):
 
     @property
     def interference(self) -> float | None:
-        """How much models that work at once slow each other; None: not seen."""
+        """How much concurrent models slow each other; None: not seen."""
         known = [
             model.interference for model in self.models.values() if model.interference is not None
         ]
         return median(known) if known else None
 
     def setup(self, **changed: Any) -> ServerSetup:
-        """Return the server as recorded, but for what is changed; see `ServerSetup`."""
+        """Return the recorded server with changes; see `ServerSetup`."""
         interference = self.interference
         recorded = ServerSetup(
             models={name: model.speed for name, model in self.models.items()},
@@ -212,7 +214,7 @@ class Workload(Struct, frozen=True, kw_only=True):
         return replace(recorded, **changed)
 
     def resampled(self, chance: random.Random) -> dict[str, LearntModel]:
-        """Learn the models again from evidence that is drawn with repetition."""
+        """Learn the models again from a bootstrap sample of the evidence."""
         return learn_all({name: each.resampled(chance) for name, each in self._evidence.items()})
 
 
@@ -241,7 +243,7 @@ def _prompt(call: Observation, number: int, seen: Activity) -> Prompt:
 
 
 def _found_idle(calls: Sequence[Observation]) -> list[bool]:
-    """Whether each call found its model without another call."""
+    """Whether each call found its model without other calls."""
     busy_until: dict[str, float] = {}
     found = []
     for call in calls:
@@ -272,7 +274,7 @@ def _demand(call: Observation, model: LearntModel, start: float, prompt: Prompt)
     prompt = prompt.undisturbed(model.interference or 0.0)
     new_tokens = model.new_tokens(prompt.tokens, prompt.seconds)
     if not prompt.is_alone:
-        # Its time says nothing: it has that of other prompts in it.
+        # Its time includes that of other prompts, so it is not used.
         new_tokens = model.new_share * call.prompt_tokens
     return Demand(
         arrives_at=call.at - start,
@@ -319,7 +321,7 @@ def _notes(
         )
     if skips.no_timings:
         yield (
-            f"{skips.no_timings} calls have no timings of the server, as those of /v1; their load "
+            f"{skips.no_timings} calls have no server timings, like those of /v1; their load "
             "is missing in the forecast."
         )
     for name, model in models.items():
@@ -336,7 +338,7 @@ def _notes(
 
 def _notes_of_model(name: str, model: LearntModel) -> Iterable[str]:
     if model.calls < _FEW_CALLS:
-        yield f"{name} has {model.calls} calls; fewer than {_FEW_CALLS} say little of its speed."
+        yield f"{name} has {model.calls} calls; fewer than {_FEW_CALLS} say little about its speed."
     if model.most_calls == 1:
         yield (
             f"{name} never generated for two calls at once: how calls slow each other is unknown. "

@@ -1,4 +1,4 @@
-"""What calls cost: shares of a machine's time and energy, cloud prices, break-even, budgets."""
+"""Cost of calls: shares of a machine's time and energy, cloud prices, break-even, budgets."""
 
 from __future__ import annotations
 

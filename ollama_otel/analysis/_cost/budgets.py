@@ -1,4 +1,4 @@
-"""How much of each budget is used."""
+"""Computes the use of each budget."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["budget_uses", "groups_of"]
 
 
 def groups_of(budget: Budget) -> tuple[str, ...]:
-    """Return the groups of calls that a budget asks for; each is a column to read."""
+    """Return the groups that the budgets need; each is a column to read."""
     user = () if budget.user is None else ("user",)
     each = () if budget.each in {None, "model"} else (str(budget.each),)
     return (*user, *(f"tag:{name}" for name in budget.tags), *each)
@@ -65,7 +65,7 @@ def _state(budget: Budget, used: float, projected: float) -> BudgetState:
 
 
 def _elapsed(period: BudgetPeriod, last: datetime) -> float:
-    """Return which part of the period has passed at the end of the report."""
+    """Return the fraction of the period that has passed at the end of the report."""
     start = last.replace(hour=0, minute=0, second=0, microsecond=0)
     length = timedelta(days=1)
     if period == "month":

@@ -36,9 +36,9 @@ __all__ = ["CostedCalls", "MachineShare", "costed_calls", "left_out"]
 
 _CACHED: Final = "cached_input_tokens"
 _HAS_CACHED: Final = any(each.name == _CACHED for each in FACTS.columns())
-"""Whether logs know how much of the input came from a cache: a fact of some dialects."""
+"""Whether logs have the number of cached input tokens, as with some dialects."""
 _QUEUE: Final = 0.05
-"""Seconds; less is the server's own time in between, and no wait."""
+"""Seconds; less is overhead of the server, not a wait."""
 _COLUMNS: Final[Mapping[str, str]] = {
     "at_server": SERVER,
     "started_at": "started_at",
@@ -55,7 +55,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MachineShare:
-    """The calls of one machine: which they are, and what they cost."""
+    """The calls of one machine, and their cost."""
 
     name: str
     calls: Array
@@ -86,7 +86,7 @@ class CostedCalls:
     idle: Array
     joules: Array
     to_input: Array
-    """The part of the cost that is for the input; NaN if the timings are unknown."""
+    """Cost of the input; NaN if the timings are unknown."""
     machines: tuple[MachineShare, ...]
 
     @cached_property
@@ -112,8 +112,8 @@ def costed_calls(
     """Read the calls that machines computed in a period, and share the machines' costs.
 
     `groups` are read as further columns, named `group_0` and so on. `measured` has the energy of
-    machines by their names. Raises `PriceError` if a price is missing, or a machine,
-    and `AnalysisError` if there are no such calls.
+    machines by their names. Raises `PriceError` if a price or a machine is missing, and
+    `AnalysisError` if no machine computed a call.
     """
     table = _read(source, list(groups), period)
     if not len(table):
@@ -154,9 +154,9 @@ def costed_calls(
 def left_out(
     source: Calls, period: tuple[datetime | None, datetime | None] = (None, None)
 ) -> tuple[dict[str, int], int]:
-    """Return how many calls for inference cost nothing here, by reason.
+    """Return the number of inference calls without cost, by reason.
 
-    And the number of those whose time on the machine begins after an estimated wait.
+    Also return the number of calls whose time on the machine begins after an estimated wait.
     """
     conditions = [*LEFT_OUT.values(), f"{COMPUTED} AND queue_estimate > {_QUEUE}"]
     counts = ", ".join(
@@ -241,7 +241,7 @@ def _joined(machines: Iterable[MachineShare], count: int) -> dict[str, Array]:
 
 
 def _to_input(table: Table) -> Array:
-    """Return which part of each call's cost is for its input, by the server's timings."""
+    """Return the input's share of each call's cost, by the server's timings."""
     prompt, answer = (floats_of(table, f"{name}eval_duration") for name in ("prompt_", ""))
     both = prompt + answer
     part = np.divide(prompt, both, out=np.full(len(both), np.nan), where=both > 0)

@@ -1,4 +1,4 @@
-"""What calls would have cost in the cloud: own prices, or those of `genai-prices`."""
+"""Cost of the calls in the cloud, by your own prices or those of `genai-prices`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _FOREVER: Final = 1e10
 
 
 class Tokens(NamedTuple):
-    """What some calls of one model used; NaN is unknown."""
+    """Token use of some calls of one model; NaN is unknown."""
 
     at: Array
     """Seconds since the epoch."""
     input: Array
     output: Array
     cached: Array | None = None
-    """Tokens of the input that came from a cache; None if the log does not know them."""
+    """Cached input tokens; None if the log does not have them."""
 
     def only(self, chosen: Array) -> Tokens:
         """Return those of some calls."""
@@ -39,7 +39,7 @@ class Tokens(NamedTuple):
 
 
 def cloud_amounts(cloud: CloudModel, tokens: Tokens, prices: Prices) -> Array:
-    """Return what each call would have cost, in the currency of the prices; NaN is unknown.
+    """Return the cloud cost of each call, in the currency of the prices; NaN is unknown.
 
     Raises `PriceError` if a price is missing, and `MissingExtraError` without `genai-prices`.
     """
@@ -124,7 +124,7 @@ def _rates(price: Any, kind: str, input_tokens: Array) -> Array | None:
 
 
 def _near(cloud: CloudModel) -> str:
-    """Return names that genai-prices knows and that are like a model's, for a message."""
+    """Return names in genai-prices that resemble a model's, for a message."""
     from genai_prices.data import providers  # noqa: PLC0415 - an extra
 
     models = [(provider.id, model.id) for provider in providers for model in provider.models]

@@ -1,4 +1,4 @@
-"""Columns of calls as arrays: what the cost of calls is computed from."""
+"""Columns of calls as arrays, for computing costs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _LEFT_OUT: Final = {
 LEFT_OUT: Final[Mapping[str, str]] = {
     name: f"{_INFERENCE} AND ({condition})" for name, condition in _LEFT_OUT.items()
 }
-"""Conditions of the calls for inference that cost nothing, by what they are called."""
+"""Conditions of inference calls that cost nothing, by label."""
 
 SERVER: Final = (
     "CASE WHEN served_by IS NULL THEN server"
@@ -78,10 +78,10 @@ First come the waits of resilience, then the estimated queue, in which the machi
 TO_SERVER: Final = (
     f"GREATEST({AT_SERVER}, LEAST(duration, {_DELAY} + COALESCE(total_duration, duration)))"
 )
-"""Seconds from the start of the call to the time at which the machine is done with it.
+"""Seconds from the start of the call until the machine has finished it.
 
-That is the server's total, and the client's duration if the server did not say: a caller that reads
-slowly does not occupy the machine.
+That is the server's total, or the client's duration if the server reported none. A caller that
+reads slowly does not occupy the machine.
 """
 
 

@@ -1,4 +1,4 @@
-"""Each call's share of its server's busy time, in SQL: it does not depend on prices."""
+"""Each call's share of its server's busy time, in SQL; it does not depend on prices."""
 
 from __future__ import annotations
 

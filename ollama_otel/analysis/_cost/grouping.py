@@ -66,9 +66,9 @@ def months_of(days: Codes) -> Codes:
 
 
 def sums(codes: Codes, columns: Mapping[str, Array | None]) -> dict[str, Array]:
-    """Return the sums of columns for each text of the codes, and last those without one.
+    """Return the sums of columns for each text of the codes, and last for rows without a text.
 
-    None in place of a column: the number of rows.
+    None as a column counts rows.
     """
     places = np.where(codes.numbers < 0, len(codes.texts), codes.numbers)
     count = len(codes.texts) + 1

@@ -1,4 +1,4 @@
-"""Lines of a report: sums of calls that have something in common."""
+"""Lines of a report: sums over groups of calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Lines:
     """The sums of all groups of calls; the last one is of calls without a value."""
 
     def __init__(self, calls: CostedCalls, codes: Codes, cloud: Array) -> None:
-        """`cloud` has the price of each call there: NaN is unknown, infinite is not mapped."""
+        """`cloud` has the cloud price of each call: NaN is unknown, infinity is not mapped."""
         self._names: tuple[str | None, ...] = (*codes.texts, None)
         is_mapped = ~np.isinf(cloud)
         to_output = 1 - calls.to_input

@@ -1,7 +1,7 @@
-"""What the calls of one machine cost: their busy time, their energy, and a share of the idle time.
+"""Cost of the calls of one machine: their busy time, their energy, and a share of the idle time.
 
-The amounts of all calls, and what no call can be charged with, add up to what the machine costs in
-the period.
+The amounts of all calls, plus the unallocated cost, add up to the cost of the machine in the
+period.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Segments", "SharedCost", "segments_of", "share_cost"]
 
 
 class Segments(NamedTuple):
-    """What a machine costs in each part of a period; within a part nothing changes."""
+    """The price of a machine in each segment of a period, in which it is constant."""
 
     bounds: Array
     """Times; one more than there are parts."""
@@ -47,9 +47,9 @@ class SharedCost(NamedTuple):
     idle: Array
     """Money for a share of the idle time, by share of the busy time."""
     total: float
-    """Money that the machine costs in the period."""
+    """Cost of the machine in the period."""
     unallocated: float
-    """Money for idle time that no call can be charged with, as none was computed."""
+    """Cost of idle time that is not allocated, as no call was computed."""
     period: float
     """Seconds of the period."""
     busy: float
@@ -117,7 +117,7 @@ def segments_of(
     busy: tuple[Array, Array],
     measured: Measured | None = None,
 ) -> Segments:
-    """Divide a period where prices change, and where the measured power does.
+    """Divide a period at changes of prices and of the measured power.
 
     `period` and `busy` (starts and ends of the calls) are in seconds since the epoch; the bounds
     of the result are seconds since the start of the period, which are more exact.
@@ -159,11 +159,10 @@ def segments_of(
 def _measured_watts(
     measured: Measured, bounds: Array, busy: tuple[Array, Array], of_file: tuple[Array, Array]
 ) -> tuple[Array, Array]:
-    """Return the idle and busy watts of each segment: those of the file where nothing is measured.
+    """Return the idle and busy watts of each segment, from the file where nothing is measured.
 
-    A measured interval with idle time has the idle power for that time, and the rest of its energy
-    belongs to its calls. A loaded model draws more than an empty machine: that is in the rest too,
-    as its calls keep it loaded.
+    In a measured interval, idle time is charged with the idle power, and calls with the rest of the
+    energy. The additional power of a loaded model is part of the rest, as the calls keep it loaded.
     """
     lefts, start = bounds[:-1], bounds[0]
     timeline = Timeline(busy[0] - start, busy[1] - start, bounds - start)

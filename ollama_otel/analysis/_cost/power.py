@@ -1,4 +1,4 @@
-"""What a machine draws: its measured energy, or else the watts of the price file."""
+"""Power of a machine: its measured energy, or else the watts of the price file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ollama_otel.errors import PriceError
 __all__ = ["Measured", "measured_from", "read_measured"]
 
 _LONGEST_GAP: Final = 60.0
-"""Seconds between two readings of power; over longer ones it may have changed."""
+"""Longest interval between two readings of power, seconds; in longer ones it may have changed."""
 _COLUMNS: Final = frozenset({"time", "joules", "watts", "models_loaded"})
 
 
@@ -28,7 +28,7 @@ class Reading(NamedTuple):
     time: float
     """Seconds since the epoch."""
     joules: float | None
-    """An energy counter, which may start anew."""
+    """An energy counter, which may restart."""
     watts: float | None
     models_loaded: float | None
 
@@ -45,7 +45,7 @@ class Measured(NamedTuple):
     """Mean power while no model was loaded; None if that was not measured."""
 
     def inside(self, start: float, end: float) -> float:
-        """Return how many seconds of a period are measured."""
+        """Return the number of measured seconds in a period."""
         lengths = np.clip(self.ends, start, end) - np.clip(self.starts, start, end)
         return float(lengths.sum())
 

@@ -1,4 +1,4 @@
-"""The report: what the calls of a log cost, by group, against the cloud, and against budgets."""
+"""The cost report: cost of the calls of a log by group, compared to the cloud and to budgets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cost(
     end: datetime | None = None,
     measured: Mapping[str, Measured] | None = None,
 ) -> CostReport:
-    """Return what the calls of a log cost.
+    """Return the cost of the calls of a log.
 
     `by` is `model`, `user`, `conversation`, `day`, `server` or `tag:NAME`. `start` and `end` bound
     the period whose idle time is shared out; by default it is that of the first to the last call.
@@ -89,9 +89,9 @@ def _codes(calls: CostedCalls, by: str, columns: Mapping[str, str]) -> Codes:
 def _cloud(
     calls: CostedCalls, prices: Prices
 ) -> tuple[Array, tuple[CloudUse, ...], tuple[str, ...]]:
-    """Return the cloud's price of each call, and what each model is compared with.
+    """Return the cloud price of each call, and the comparison of each model.
 
-    NaN: its tokens are unknown. Infinite: its model has no cloud model.
+    NaN: its tokens are unknown. Infinity: its model has no cloud model.
     """
     amounts = np.full(len(calls.started_at), np.inf)
     uses, unmapped = [], []

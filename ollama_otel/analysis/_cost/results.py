@@ -28,7 +28,7 @@ class CostLine(Struct, frozen=True, kw_only=True):
     """The cost of some calls, and its parts."""
 
     name: str | None
-    """What they have in common, such as a model; None: they have no such value."""
+    """Value of the group, such as a model; None for calls without a value."""
     calls: int
     gpu_seconds: float
     """Their share of the busy time of machines, seconds."""
@@ -50,7 +50,7 @@ class CostLine(Struct, frozen=True, kw_only=True):
     per_million_output: float | None
     """Cost of 1,000,000 tokens of output; None as for the input."""
     cloud: float | None
-    """What the same calls would have cost in the cloud; None if a model has no cloud model."""
+    """Cost of the same calls in the cloud; None if a model has no cloud model."""
 
     @property
     def cost(self) -> float:
@@ -59,13 +59,13 @@ class CostLine(Struct, frozen=True, kw_only=True):
 
 
 class MachineCost(Struct, frozen=True, kw_only=True):
-    """What a machine costs in the period."""
+    """Cost of a machine in the period."""
 
     name: str
     total: float
-    """Money: what its calls cost, and what is unallocated."""
+    """Cost of its calls, plus the unallocated cost."""
     unallocated: float
-    """Money for idle time that no call can be charged with, as none was computed."""
+    """Cost of idle time that is not allocated, as no call was computed."""
     period: float
     """Seconds."""
     busy: float
@@ -88,21 +88,22 @@ class CloudUse(Struct, frozen=True, kw_only=True):
     cloud: str
     calls: int
     own: float
-    """What the calls cost here."""
+    """Cost of the calls on your machines."""
     amount: float
-    """What they would have cost there."""
+    """Cost of the calls in the cloud."""
     without_tokens: int
-    """Calls without known tokens: what they would have cost is unknown, and not in `amount`."""
+    """Calls without known tokens, whose cloud cost is unknown and not in `amount`."""
 
 
 class BreakEven(Struct, frozen=True, kw_only=True):
-    """The load at which a machine costs as much as the cloud, with calls such as these."""
+    """The load at which a machine costs as much as the cloud, for similar calls."""
 
     machine: str
     """Its name in the price file."""
     priced_share: float
-    """Fraction of the machine's busy time whose calls have a price in the cloud: only these count
-    in the other values."""
+    """Fraction of the machine's busy time whose calls have a cloud price; only these count in the
+    other values.
+    """
     utilisation: float | None
     """Fraction of the time that the machine has to be busy; None if the cloud always costs less.
 
@@ -113,11 +114,11 @@ class BreakEven(Struct, frozen=True, kw_only=True):
     own_per_month: float
     """Money for an idle month."""
     cloud_per_busy_hour: float
-    """Money that the cloud takes for what the machine does in a busy hour."""
+    """Cloud price of the work of a busy hour."""
 
     @property
     def is_reachable(self) -> bool:
-        """Whether the machine can be so busy."""
+        """Whether the machine can reach that load."""
         return self.utilisation is not None and self.utilisation <= 1
 
 
@@ -133,7 +134,7 @@ class BudgetUse(Struct, frozen=True, kw_only=True):
     used: float
     """In the unit of the budget."""
     projected: float
-    """What is used at the end of the period, at the pace so far."""
+    """Projected use at the end of the period, at the pace so far."""
     state: BudgetState
     used_up_before: int
     """Earlier periods in which more than the limit was used."""

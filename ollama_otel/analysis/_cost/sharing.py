@@ -1,4 +1,4 @@
-"""Shares a machine's time among its calls: those at the same time share each instant equally.
+"""Shares a machine's time among its calls: concurrent calls share each instant equally.
 
 The method is a running integral. With n(t) calls at time t, and a weight w(t) such as money for
 each second, I(t) is the integral of w / n over the times with calls. A call from a to b has the

@@ -1,1 +1,1 @@
-"""The report: what the calls of a log show, as typed values and as one HTML page."""
+"""The report about the calls of a log, as typed values and as one HTML page."""

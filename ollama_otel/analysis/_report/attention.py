@@ -1,8 +1,8 @@
-"""What needs attention: what changed against an earlier period beyond chance, and what is high.
+"""Findings that need attention: significant changes against an earlier period, and high values.
 
-The test of a change is made on intervals of time, not on single calls: calls of one burst are
-alike, and would count as many witnesses. A change of a quantile is tested as a change of the part
-of the calls above the quantile of both periods together (Mood's test).
+The test of a change uses intervals of time, not single calls, as the calls of one burst are not
+independent. A change of a quantile is tested as a change of the share of calls above the quantile
+of both periods together (Mood's test).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TEST: Final = (
     "least 30 calls in at least 6 intervals. A number is high if it is above its limit with 95 % "
     "confidence (Wilson)."
 )
-"""What the page says about the test."""
+"""The page's explanation of the test."""
 
 _NOW: Final = "CASE WHEN started_at >= $now THEN 1 ELSE 0 END AS is_now"
 _TIME: Final = f"{_NOW}, time_bucket_of(started_at, $coarse) AS bucket"
@@ -155,7 +155,7 @@ _ORDER: Final = ("worse", "high", "better", "changed")
 
 
 def findings(rows: Rows, period: Period) -> tuple[Finding, ...]:
-    """Return what needs attention, and then what else has changed."""
+    """Return findings that need attention, and then other changes."""
     found = [
         *_shares(rows, period),
         *_quantiles(rows),
@@ -177,7 +177,7 @@ _Pairs = Sequence[tuple[float, float]]
 
 
 def score(before: _Pairs, now: _Pairs, *, is_count: bool = True) -> float | None:
-    """Return by how many standard errors the ratio of sums has grown; None if there is too little.
+    """Return the growth of the ratio of sums in standard errors; None with too little data.
 
     Each pair is an interval: all calls (or seconds) in it, and those that count.
     """
@@ -202,7 +202,7 @@ def _ratio(pairs: _Pairs) -> float:
 
 
 def _scatter(pairs: _Pairs) -> float:
-    """Return the variance of a ratio of sums, from how it differs between the intervals."""
+    """Return the variance of a ratio of sums, from its variation between the intervals."""
     used = [pair for pair in pairs if pair[0]]
     ratio, total = _ratio(used), sum(n for n, _ in used)
     squares = sum((k - ratio * n) ** 2 for n, k in used)

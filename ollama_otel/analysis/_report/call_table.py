@@ -1,4 +1,4 @@
-"""The calls that are worth a look: the first ones of each saved view."""
+"""The table of notable calls: the first ones of each saved view."""
 
 from __future__ import annotations
 

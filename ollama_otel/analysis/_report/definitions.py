@@ -1,4 +1,4 @@
-"""What each figure and each number of the report means: for the page and for the documentation."""
+"""Definitions of the report's figures and numbers, for the page and for the documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["DEFINITIONS", "Definition"]
 
 
 class Definition(NamedTuple):
-    """What a figure is called, and what it shows."""
+    """Title and explanation of a figure."""
 
     title: str
     text: str
@@ -19,22 +19,22 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
     # Numbers, in the totals and in what needs attention.
     "calls": Definition("Calls", "Calls that began in the period."),
     "failed": Definition(
-        "Failed", "Calls with the outcome `failed`, as a part of all calls. Retries count once."
+        "Failed", "Calls with the outcome `failed`, as a share of all calls. Retries count once."
     ),
     "given_up": Definition(
         "Given up",
-        "Calls that the caller left before their end, outcomes `abandoned` and `cancelled`, as a "
-        "part of all calls.",
+        "Calls that the caller left before their end, with the outcome `abandoned` or `cancelled`, "
+        "as a share of all calls.",
     ),
     "duration_p50": Definition(
         "Median duration",
         "Half of the calls took at most this long, from the request to the end. Only calls for "
-        "which the server gave its timings.",
+        "which the server reported timings.",
     ),
     "duration_p95": Definition(
         "p95 duration",
         "95 % of the calls took at most this long, from the request to the end. Only calls for "
-        "which the server gave its timings.",
+        "which the server reported timings.",
     ),
     "first_answer_p95": Definition(
         "p95 first token",
@@ -43,37 +43,37 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
     ),
     "decode_rate_p50": Definition(
         "Median decode rate",
-        "Output tokens per second of generation, by the server's own clock: the median of calls.",
+        "Output tokens per second of generation, by the server's clock: the median of calls.",
     ),
     "output_tokens": Definition("Output tokens", "Tokens that the models generated."),
     "cold": Definition(
         "Cold starts",
-        "Calls that waited for their model to be loaded, as a part of the calls for which the "
-        "server said how long loading took.",
+        "Calls that waited for their model to be loaded, as a share of the calls for which the "
+        "server reported the loading time.",
     ),
     "cut": Definition(
         "Cut prompts",
-        "Calls of which the server left out a part of the prompt or of the context without saying "
-        "so, as a part of all calls. Known only if truncation was on while the calls were made.",
+        "Calls whose prompt or context the server silently cut, as a share of all calls. Known "
+        "only if truncation was on while the calls were made.",
     ),
     "length": Definition(
         "Ended at a limit",
-        "Answers that ended because `num_predict` or the context was used up, as a part of the "
-        "answers whose reason to end is known.",
+        "Answers that ended because `num_predict` or the context was used up, as a share of the "
+        "answers whose finish reason is known.",
     ),
     "queue": Definition(
         "Waiting for a slot",
-        "Estimated wait for a slot, as a part of the time in the server.",
+        "Estimated wait for a slot, as a share of the time in the server.",
     ),
     "off_gpu": Definition(
         "Partly on the CPU",
-        "Calls whose model was not wholly in GPU memory, as a part of the calls for which that is "
+        "Calls whose model was not wholly in GPU memory, as a share of the calls for which this is "
         "known.",
     ),
     "no_end": Definition(
         "Without an end",
-        "Calls that the log has no end of: they were open when the log ended, or their process "
-        "was killed.",
+        "Calls without an end in the log: they were open when the log ended, or their process was "
+        "killed.",
     ),
     # The table of calls.
     "calls_table": Definition(
@@ -87,10 +87,10 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         "Mean time of a call in each phase; the phases add up to the mean duration. Waiting for a "
         "slot is estimated: the server's total less its phases. Loading is the time until the "
         "model was ready. Prefill is the time for the part of the prompt that was not cached. "
-        "Decode is the generation. Client is what is beyond the server's total: network, and the "
-        "caller's own pace. Retries are the limiter, failed attempts and the waits between them. "
+        "Decode is the generation. Client is the time beyond the server's total: the network and "
+        "the caller. Retries are the limiter, failed attempts and the waits between them. "
         "Unaccounted is the rest of the server's total where a phase is unknown. Only calls for "
-        "which the server gave its timings.",
+        "which the server reported timings.",
     ),
     "phases_over_time": Definition(
         "Where the time goes, over time",
@@ -99,7 +99,7 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
     "duration_over_time": Definition(
         "Duration over time",
         "p50 and p95 of the duration of the calls that began in each interval. Only calls for "
-        "which the server gave its timings.",
+        "which the server reported timings.",
     ),
     "first_answer_over_time": Definition(
         "First token over time",
@@ -121,28 +121,28 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
     # Tokens.
     "tokens_over_time": Definition(
         "Tokens over time",
-        "Tokens of prompts, cached ones included, and generated tokens, of the calls that began in "
+        "Prompt tokens, including cached ones, and generated tokens, of the calls that began in "
         "each interval.",
     ),
     "load_over_time": Definition(
         "Calls in flight",
-        "Calls in flight at the server during a call, itself included: the mean and the highest "
+        "Calls in flight at the server during a call, including itself: the mean and the highest "
         "of the calls that began in each interval.",
     ),
     "tokens_by_model": Definition(
         "Tokens, by model",
         "Sums and medians of the calls with known tokens. Busy: the server's time for prefill and "
-        "decode; calls at the same time count each.",
+        "decode; parallel calls count in full.",
     ),
     "tokens_by_user": Definition(
         "Who calls, by user",
-        "Users as named by `call_context`. Server time: prefill and decode; calls at the same time "
-        "count each.",
+        "Users as named by `call_context`. Server time: prefill and decode; parallel calls "
+        "count in full.",
     ),
     "tokens_by_tag": Definition(
         "Who calls, by tag",
-        "Tags as given to `call_context`. Server time: prefill and decode; calls at the same time "
-        "count each.",
+        "Tags as given to `call_context`. Server time: prefill and decode; parallel calls "
+        "count in full.",
     ),
     # Errors.
     "outcomes_over_time": Definition(
@@ -191,18 +191,18 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
     # Cost.
     "cost_by_model": Definition(
         "Cost, by model",
-        "Calls at the same time share each instant of a machine equally. Machine: purchase and "
-        "rent for that share. Energy: of that share. Idle: a share of the idle time, as the share "
-        "of the busy time. Per 1M: cost of 1,000,000 tokens, divided by the server's times for "
-        "prompt and answer. In the cloud: what the same calls would have cost there; unknown if "
+        "Parallel calls share each instant of a machine equally. Machine: purchase and rent for "
+        "that share. Energy: of that share. Idle: a share of the idle time, in proportion to the "
+        "busy time. Per 1M: cost of 1,000,000 tokens, divided by the server's times for "
+        "prompt and answer. In the cloud: the cost of the same calls there; unknown if "
         "the price file has no cloud model.",
     ),
     "cost_by_day": Definition("Cost, by day", "The same costs by the day (UTC) of the call."),
     "cost_machines": Definition(
         "Cost of machines",
         "Of the time: part of the period with at least one call. Measured: part of the period "
-        "with measured energy; the rest is power by time. Unallocated: idle time that no call can "
-        "be charged with.",
+        "with measured energy; the rest is power by time. Unallocated: idle time that is not "
+        "charged to any call.",
     ),
     "cost_cloud": Definition(
         "The same calls in the cloud",
@@ -211,13 +211,13 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
     ),
     "cost_budgets": Definition(
         "Budgets",
-        "The use in the last day or month of the report. At its end: what is used then at the pace "
+        "The use in the last day or month of the report. At its end: the projected use at the pace "
         "so far.",
     ),
     # Capacity.
     "capacity_curve": Definition(
         "Load and latency",
-        "What the server would do at a multiple of the recorded rate of calls, by simulation of "
+        "The forecast for multiples of the recorded rate of calls, by simulation of "
         "its slots, queue, loads and evictions with the recorded calls. The knee is the highest "
         "load at which the p95 of the duration is at most twice that of a light load and the "
         "server keeps up. The plot ends a little above it. Limit: what the calls with the latest "
@@ -231,8 +231,8 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
     # Advice.
     "advice_table": Definition(
         "Settings to change",
-        "Each with what the calls show, and an estimate of their median duration after the change. "
-        "What would save most in all comes first. `ollama-otel advise` says how each estimate is "
+        "Each with its evidence, and an estimate of the median duration after the change. The "
+        "largest total saving comes first. `ollama-otel advise` says how each estimate is "
         "computed.",
     ),
 }

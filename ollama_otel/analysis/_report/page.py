@@ -32,7 +32,7 @@ from ollama_otel.analysis._report.values import (
 __all__ = ["GENERATOR", "page"]
 
 GENERATOR: Final = "ollama-otel report"
-"""How the page names its maker in its head; a file with it may be overwritten."""
+"""The generator tag in the head of the page; a file with it may be overwritten."""
 _HERE: Final = Path(__file__).parent
 _OPEN_ROWS: Final = 20
 """Longer tables are folded."""
@@ -91,7 +91,7 @@ def _words(text: str) -> str:
 
 
 def _body(report: Report) -> Iterator[str]:
-    yield '<a class="skip" href="#attention">Skip to what needs attention</a>'
+    yield '<a class="skip" href="#attention">Skip to findings</a>'
     yield _patterns()
     yield f"<header><h1>Ollama calls</h1>{_about(report)}{_totals(report.totals)}</header>"
     yield _contents(report)
@@ -174,7 +174,7 @@ def _attention(report: Report) -> str:
         )
     return (
         f'<section id="attention"><h2>Needs attention</h2><p>{_compared(report)}</p>{found}'
-        f"<details><summary>How a change is told from chance</summary><p>{escape(TEST)}</p>"
+        f"<details><summary>How changes are tested</summary><p>{escape(TEST)}</p>"
         "</details></section>"
     )
 
@@ -320,7 +320,7 @@ def _section(section: Section) -> str:
         items = "".join(f"<li>{_words(note)}</li>" for note in section.notes)
         count = len(section.notes)
         notes = (
-            f'<details class="notes"><summary>What limits this: {count} '
+            f'<details class="notes"><summary>Limitations: {count} '
             f"note{'' if count == 1 else 's'}</summary><ul>{items}</ul></details>"
         )
     figures = "".join(map(_figure, section.figures))

@@ -1,4 +1,4 @@
-"""Which period a report covers, what it is compared to, and how its time is divided."""
+"""The period of a report, its comparison period, and the division of its time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["INTERVALS", "period_of", "width_of"]
 INTERVALS: Final = 24
 """Intervals of each compared period, about; between them the scatter is measured."""
 _PLACES: Final = 120
-"""At most so many places on an axis of time."""
+"""Most places on an axis of time."""
 _DAY: Final = 86400
 _WIDTHS: Final = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
@@ -21,7 +21,7 @@ _WIDTHS: Final = (
 
 
 def width_of(seconds: float, places: int) -> int:
-    """Return a width that people count in, and that divides so many seconds in so many places."""
+    """Return a round width that divides a number of seconds into at most this many places."""
     for width in _WIDTHS:
         if seconds <= width * places:
             return width

@@ -29,12 +29,12 @@ _AXIS_TICKS: Final = 6
 _HALF_A_LABEL: Final = 20
 _HOUR: Final = 3600
 _TIMES: Final = ((5400, _HOUR, "h"), (90, 60, "min"), (0.4, 1, "s"), (0, 0.001, "ms"))
-"""From how many seconds on an axis has a unit, its seconds and its sign."""
+"""Units of a time axis: the least maximum in seconds, the seconds of the unit, and its symbol."""
 _DAY: Final = 24 * _HOUR
 
 
 def svg(plot: Plot, *, name: str, title: str, text: str) -> str:
-    """Return a plot as an SVG element; `title` and `text` describe it to those who do not see it.
+    """Return a plot as an SVG element; `title` and `text` describe it for screen readers.
 
     `name` is unique on the page.
     """

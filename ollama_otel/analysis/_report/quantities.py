@@ -19,7 +19,7 @@ _WRITTEN_OUT: Final = 1e4
 
 
 def quantity(value: Any, unit: Unit) -> str:
-    """Return a value as a person reads it; unknown is a dash. Texts are cut and escaped."""
+    """Format a value for display; unknown is a dash. Texts are cut and escaped."""
     return UNKNOWN if value is None else _FORMS[unit](value)
 
 

@@ -48,10 +48,10 @@ def report(
     prices: Prices | None = None,
     is_quick: bool = False,
 ) -> Report:
-    """Return what the calls that began from `since` on, and before `until`, show.
+    """Return the report on the calls that began from `since` on, and before `until`.
 
-    They are compared to as many seconds before `since`, if `calls` has all of these, and
-    otherwise the second half to the first. Times without a zone are in UTC. Costs need `prices`;
+    They are compared to an equally long period before `since`, if `calls` covers it; otherwise the
+    second half is compared to the first. Times without a zone are in UTC. Costs need `prices`;
     `is_quick` leaves out capacity and advice, which take most of the time. Raises `AnalysisError`
     if there are no calls, and `PriceError` if `prices` lack an entry.
     """

@@ -74,7 +74,7 @@ class Plot(Struct, frozen=True, kw_only=True):
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
     axis: str = ""
-    """What the numbers on the axis are."""
+    """Unit of the numbers on the axis."""
 
 
 class Column(Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ class Table(Struct, frozen=True, kw_only=True):
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     note: str | None = None
-    """What is left out."""
+    """A note on the rows that are left out."""
 
 
 class Figure(Struct, frozen=True, kw_only=True):
@@ -103,18 +103,18 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 class Section(Struct, frozen=True, kw_only=True):
-    """Figures on one subject, or the sentence that says why there are none."""
+    """Figures on one subject, or a sentence that explains why there are none."""
 
     name: str
     title: str
     lead: str = ""
     notes: tuple[str, ...] = ()
-    """What limits the figures, as sentences."""
+    """Limitations of the figures, as sentences."""
     figures: tuple[Figure, ...] = ()
 
 
 class Total(Struct, frozen=True, kw_only=True):
-    """One number of all calls of the period, and the same of the period that it is compared to."""
+    """One number about all calls of the period, and its value in the comparison period."""
 
     name: str
     value: float | None
@@ -123,7 +123,7 @@ class Total(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """Something that needs attention, or has changed."""
+    """A finding: something that needs attention, or has changed."""
 
     kind: Literal["worse", "high", "better", "changed"]
     measure: str
@@ -141,7 +141,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """What the report covers, and what it is compared to. Times are in UTC."""
+    """The period of the report and its comparison period. Times are in UTC."""
 
     start: datetime
     end: datetime
@@ -156,7 +156,7 @@ class Period(Struct, frozen=True, kw_only=True):
     coarse: int
     """Seconds of one interval of the test for changes."""
     is_comparable: bool = True
-    """Whether there are enough calls to tell a change from chance."""
+    """Whether there are enough calls for the test of changes."""
 
 
 class CallView(Struct, frozen=True, kw_only=True):
@@ -165,7 +165,7 @@ class CallView(Struct, frozen=True, kw_only=True):
     name: str
     title: str
     text: str
-    """What its first calls are."""
+    """Description of its first calls."""
     condition: str
     """In SQL."""
     order: str
@@ -192,14 +192,14 @@ class CallTable(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What the calls of a period show."""
+    """The report on the calls of a period."""
 
     source: str
     """The log, or the database."""
     period: Period
     totals: tuple[Total, ...]
     findings: tuple[Finding, ...]
-    """What needs attention comes first."""
+    """Findings that need attention come first."""
     calls: CallTable
     sections: tuple[Section, ...]
     skipped: int = 0

@@ -1,4 +1,4 @@
-"""Where the Parquet files of a log are kept, and whether they are those of its present content."""
+"""The folder for the Parquet files of a log, and whether they are up to date."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["LogCache"]
 _FOLDER: Final = ".ollama-otel-analysis"
 _MANIFEST: Final = "manifest.json"
 _LAYOUT: Final = hashlib.blake2b(repr([2, *COLUMNS.items()]).encode(), digest_size=8).hexdigest()
-"""Of the columns: files with others are made again."""
+"""Version of the columns; files of another version are created again."""
 _UNFINISHED: Final = "unfinished-"
 _LONGEST_IMPORT: Final = 86_400.0
-"""Seconds; older unfinished folders are of processes that were killed."""
+"""Seconds; older unfinished folders belong to killed processes."""
 _SAMPLE: Final = 64 << 10
 _SAMPLES: Final = 16
 
@@ -51,17 +51,17 @@ class LogCache:
     """The Parquet files of one log, in a folder that only this user can read."""
 
     def __init__(self, log: Path, folder: Path | None) -> None:
-        """`folder` is where caches go; by default it is beside the log, or in the user's cache."""
+        """`folder` is for caches; the default is beside the log, or the user's cache folder."""
         base = base_of(log)
         self._log = log
         name = hashlib.blake2b(str(base).encode(), digest_size=8).hexdigest()
         self.folder = _writable(folder, base.parent) / f"{base.stem}-{name}"
 
     def source(self) -> str:
-        """Return a text that changes with the content of the log, and with our columns.
+        """Return a fingerprint of the content of the log and of the column definitions.
 
-        It holds sizes and times of change of all files, and a digest of parts of their content,
-        so that it takes milliseconds.
+        It consists of sizes and modification times of all files, and a digest of parts of their
+        content, so computing it takes milliseconds.
         """
         digest = hashlib.blake2b(_LAYOUT.encode(), digest_size=16)
         for file in log_files(self._log):
@@ -114,7 +114,7 @@ class LogCache:
 
 
 def _is_under_way(folder: Path) -> bool:
-    """Whether a process may still import into a folder."""
+    """Whether a process may still be importing into a folder."""
     if not folder.name.startswith(_UNFINISHED):
         return False
     try:

@@ -1,4 +1,4 @@
-"""`Calls`: the table of all calls, whatever holds it."""
+"""`Calls`: the table of all calls, independent of its storage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MEMORY: Final = "800MB"
 class Calls:
     """A table with one row per call; `docs/analysis.md` lists its columns.
 
-    A context manager: leaving it frees what it holds.
+    A context manager: its exit frees files and memory.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Calls:
         self._close = close
         self._condition = condition
         self.source = source
-        """The log or the database, as messages name it."""
+        """Name of the log or the database, for messages."""
         self.skipped: tuple[Skipped, ...] = tuple(skipped)
         """Parts of the log that could not be read."""
 

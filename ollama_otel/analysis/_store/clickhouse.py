@@ -127,7 +127,7 @@ class _ClickHouseEngine:
         return table.cast(pyarrow.schema([_plain(pyarrow, field) for field in table.schema]))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no resources to free."""
 
 
 def _plain(pyarrow: Any, field: Any) -> Any:

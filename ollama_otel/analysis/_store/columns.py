@@ -36,7 +36,7 @@ COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
     **_OWN,
     **{column.name: (column.sql_type, column.sentence) for column in _FACTS},
 }
-"""Every column: its type in DuckDB, and what it is."""
+"""All columns, with their DuckDB type and description."""
 
 
 def _line_columns() -> dict[str, Any]:

@@ -17,7 +17,7 @@ _PER_SECOND: Final = 1_000_000
 def parsed(sql: str, parameters: Mapping[str, Any]) -> Any:
     """Parse a query in DuckDB's dialect, with its parameters as literals.
 
-    Raises `AnalysisError` if it is no SQL, or a parameter has no value.
+    Raises `AnalysisError` if it is not valid SQL, or a parameter has no value.
     """
     sqlglot = imported("sqlglot")
     exp = sqlglot.exp
@@ -55,7 +55,7 @@ def clickhouse_sql(tree: Any, *, is_json: bool) -> str:
 
 
 def _functions(exp: Any, *, is_json: bool) -> dict[str, Callable[..., Any]]:
-    """Return what stands for our own functions."""
+    """Return the replacements of our own functions."""
 
     def exact_quantile(values: Any, quantile: Any) -> Any:
         return exp.CombinedParameterizedAgg(

@@ -1,4 +1,4 @@
-"""What runs SQL over the table `calls`."""
+"""The engines that run SQL over the table `calls`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FUNCTIONS: Final = (
     )
     """,
 )
-"""Functions that every engine has, whatever its dialect."""
+"""Functions that every engine has, in any dialect."""
 
 
 class Engine(Protocol):
@@ -45,7 +45,7 @@ class Engine(Protocol):
         """Return the result as a `pyarrow.Table`; raises `AnalysisError` for SQL that fails."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free files and memory."""
 
 
 class DuckEngine:

@@ -62,7 +62,7 @@ def import_log(
         try:
             is_read = not has_cassettes(files) and _read_lines(connection, files, progress)
         except duckdb.Error:
-            # A line is no JSON, or has a value of another type.
+            # A line is not JSON, or has a value of another type.
             is_read = False
         if not is_read:
             skipped = _read_calls(connection, path, progress)
@@ -105,7 +105,7 @@ def _read_lines(connection: Any, files: Iterable[Path], progress: ImportProgress
         progress,
         0.25,
     )
-    # With lines of all other kinds, to see whether they are known.
+    # Including lines of all other kinds, to check that they are known.
     _run(
         connection,
         f"""

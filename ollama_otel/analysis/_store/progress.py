@@ -1,4 +1,4 @@
-"""How far an import is."""
+"""Progress of an import."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ImportProgress:
         self.at(0.0)
 
     def at(self, share: float) -> None:
-        """Report how far the stage is, 0 to 1; what is reported never falls."""
+        """Report the progress of the stage, 0 to 1; the reported total never decreases."""
         if self._report is not None:
             now = self._from + (self._to - self._from) * min(max(share, 0.0), 1.0)
             self._reported = max(self._reported, now)

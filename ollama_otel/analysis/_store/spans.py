@@ -112,7 +112,7 @@ def _operation(get: Getter) -> str:
         f" WHEN {standard} = {literal(theirs)} THEN {literal(ours)}"
         for theirs, ours in _OPERATIONS.items()
     )
-    # A load has no name of its own on the wire: it is a chat or a generation.
+    # A load has no operation of its own: it is a chat or generate request.
     return (
         f"CASE{cases} WHEN {standard} IS NOT NULL THEN {standard} "
         f"WHEN {own} IN ('load_model', 'unload_model') THEN NULL ELSE {own} END"

@@ -1,8 +1,7 @@
 """Aligns two sequences: the longest common subsequence.
 
-One integer holds a row of the usual table, one bit for each item (Hyyro 2004), so that 20,000
-words are aligned in a fraction of a second, whatever they are. `difflib` takes time with the
-cube of the length for some texts.
+One integer holds a row of the usual table, one bit for each item (Hyyro 2004), so that any 20,000
+words are aligned in a fraction of a second. `difflib` takes cubic time for some texts.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _tokens_differ(measures: Mapping[Measure, BeforeAfter]) -> bool:
 
 
 def _left_early(before: RecordedCall, after: RecordedCall) -> Side | None:
-    """Return which stream its caller closed early, if the other one completed."""
+    """Return which of two streams was closed early by its caller, if the other one completed."""
     outcomes = [call.record.outcome if call.record else None for call in (before, after)]
     match outcomes:
         case ["abandoned" | "cancelled", "completed"]:

@@ -29,7 +29,7 @@ class Pairing(NamedTuple):
 
 
 def is_settled(call: RecordedCall) -> bool:
-    """Whether the call reached a server and was not cancelled: it need not be repeated."""
+    """Whether the call reached a server and was not cancelled, so that it need not be repeated."""
     record = call.record
     if record is None or record.outcome == "cancelled":
         return False
@@ -39,7 +39,7 @@ def is_settled(call: RecordedCall) -> bool:
 def pair_calls(
     before: Iterable[RecordedCall], after: Iterable[RecordedCall], *, ignore: Collection[str] = ()
 ) -> Pairing:
-    """Pair by the tag that names the other call, then by equal requests, repeats in their order.
+    """Pair by the tag that names the other call, then by equal requests; repeats in order.
 
     The model is ignored, and so are the request's fields in `ignore`, such as `options.seed`. If
     one log lacks a request's body, its facts are compared instead. Of several attempts to repeat

@@ -68,7 +68,7 @@ def check_top_logprobs(request: Mapping[str, Any]) -> None:
 
 
 def check_think(request: Mapping[str, Any]) -> None:
-    """Check that it is a bool or a level, if given."""
+    """Check that `think` is a bool or a level, if given."""
     think = request.get("think", True)
     if not isinstance(think, bool | str) or think not in _THINK_LEVELS:
         allowed = 'must be "high", "medium", "low", "max", true, or false'

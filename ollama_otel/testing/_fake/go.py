@@ -70,7 +70,7 @@ def go_time(seconds: float, *, zone_hours: int = 0) -> str:
 
 
 def keep_alive_seconds(value: object) -> float:
-    """Return the seconds that a model stays loaded; negative means for ever, as in Go."""
+    """Return the seconds that a model stays loaded; negative means forever, as in Go."""
     if isinstance(value, str):
         seconds = _duration(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):

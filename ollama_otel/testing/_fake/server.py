@@ -28,7 +28,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 def serve(
     answer: Callable[[Received], Delivery], sleep: Sleep | None, host: str, port: int
 ) -> Iterator[str]:
-    """Serve from a thread of its own inside the block; yields the URL."""
+    """Serve from a separate thread inside the block; yields the URL."""
     server = _Server((host, port), answer, sleep)
     thread = threading.Thread(
         target=server.serve_forever, args=(_POLL,), name="fake-ollama", daemon=True
@@ -57,7 +57,7 @@ class _Server(TCPServer):
         super().__init__(address, _Connection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve the client in a thread of its own."""
+        """Serve the client in a separate thread."""
         thread = threading.Thread(
             target=self._converse, args=(request, client_address), daemon=True
         )

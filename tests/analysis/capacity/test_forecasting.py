@@ -142,7 +142,7 @@ def test_the_answer_is_said_in_words(light: Workload) -> None:
     ("error", "first"),
     [
         (0.05, "With NUM_PARALLEL"),
-        (0.2, "Read these numbers as rough: .* p95 first token is +20% off."),
+        (0.2, "These numbers are rough: .* p95 first token is +20% off."),
         (1.02, "Do not rely on these numbers: .* p95 first token is +102% off."),
         (-0.5, "Do not rely on these numbers: .* p95 first token is -50% off."),
     ],

@@ -1,4 +1,4 @@
-"""Advice: which settings to change, and what it would buy."""
+"""Section on advice: settings to change, and the estimated savings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def build(found: Advisory) -> Section:
             setting="Setting",
             model="Model",
             change=("Change", "sentence"),
-            seen=("What the calls show", "sentence"),
+            seen=("Finding", "sentence"),
             calls=("Calls", "count"),
             median=("Median now", "seconds"),
             after=("After it", "seconds"),

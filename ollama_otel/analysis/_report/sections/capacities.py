@@ -1,4 +1,4 @@
-"""Capacity: the load that a server holds, and the users that it serves, by simulation."""
+"""Section on capacity: the load and the number of users that a server can take, by simulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs: what the calls cost by the prices of a file, and what they would cost in the cloud."""
+"""Section on costs: by a price file, and compared to the cloud."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _lead(found: CostReport) -> str:
             sentences.append(
                 f"{machine} costs as much as the cloud if it is busy "
                 f"{quantity(even.utilisation, 'share')} of the time"
-                + ("." if even.is_reachable else ", which it cannot be.")
+                + ("." if even.is_reachable else ", which is impossible.")
             )
     return " ".join(sentences)
 

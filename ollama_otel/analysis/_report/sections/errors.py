@@ -1,4 +1,4 @@
-"""Errors: how calls ended that did not complete."""
+"""Section on errors: how calls that did not complete ended."""
 
 from __future__ import annotations
 

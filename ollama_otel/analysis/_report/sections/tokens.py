@@ -1,4 +1,4 @@
-"""Tokens: how many, for whom, and how many calls at once."""
+"""Section on tokens: by model, user and tag, and calls in flight."""
 
 from __future__ import annotations
 
