@@ -94,8 +94,8 @@ class Telemetry:
         """End open calls as `cancelled`, export pending data and stop; False if any is lost.
 
         It takes at most `timeout` seconds, by default the setting `shutdown_timeout`, and logs in
-        one line what was lost, its destination, and why. It ends all open calls of the process; their
-        callers can continue to read. Later calls work, but are not recorded. Only the first
+        one line what was lost, its destination, and why. It ends all open calls of the process;
+        their callers can continue to read. Later calls work, but are not recorded. Only the first
         shutdown has an effect.
 
         It runs when the interpreter exits. In a process that is ended by a signal it runs only if
