@@ -40,6 +40,17 @@ _WIDEST_TITLE: Final = 44
 _WIDEST_STATE: Final = max(map(len, get_args(State)))
 _NARROWEST: Final = 30
 _BETWEEN: Final = "  "
+_RENAMED: Final = (
+    "It stores metrics of ollama_otel under names that the boards do not use: {names}\n"
+    "Set `translation_strategy: UnderscoreEscapingWithSuffixes`, in prometheus.yml under `otlp`, "
+    "or in the Collector's exporter for Prometheus. New samples then have the other names."
+)
+_EMPTY: Final = (
+    "It has no metrics of ollama_otel in that time, so no panel can have data.\n"
+    "Apps send theirs with OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}/api/v1/otlp/v1/metrics if it "
+    "runs with --web.enable-otlp-receiver, through a Collector, or by a scrape endpoint.\n"
+    "The first export comes after 60 s (OTEL_METRIC_EXPORT_INTERVAL) or at the app's end."
+)
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -115,6 +126,14 @@ def _check_choices(boards: Sequence[BoardFile], chosen: Mapping[str, str]) -> No
 def lines(report: CheckReport, titles: Mapping[str, str], *, width: int) -> Iterator[Text]:
     version = f" {report.version}" if report.version else ""
     yield Text(f"Prometheus{version} at {report.prometheus}, the last {_time(report.range)}")
+    if report.renamed:
+        yield Text(_RENAMED.format(names=_some(report.renamed, most=2)), style="bold red")
+    if not report.has_metrics:
+        # Each panel would say the same.
+        if not report.renamed:
+            yield Text(_EMPTY.format(url=report.prometheus), style="bold red")
+        yield from _rules(report.rules)
+        return
     for board, title in titles.items():
         yield Text(f"\n{visible_line(title)}", style="bold")
         yield from _rows([panel for panel in report.panels if panel.board == board], width)
@@ -177,14 +196,17 @@ def _rules(rules: RulesReport) -> Iterator[Text]:
     elif not rules.missing:
         yield Text(f"All {rules.expected} rules are loaded.")
     else:
-        named = ", ".join(rules.missing[:4]) + (" ..." if len(rules.missing) > 4 else "")  # noqa: PLR2004
         yield Text(
-            f"{loaded} of {rules.expected} rules are loaded, {named} are missing: add the files of "
-            "rules/ to rule_files.",
+            f"{loaded} of {rules.expected} rules are loaded, {_some(rules.missing, most=4)} are missing: "
+            "add the files of rules/ to rule_files.",
             style="yellow",
         )
     for name, error in rules.failing.items():
         yield Text(visible_line(f"Rule {name} fails: {error}"), style="red")
+
+
+def _some(names: Sequence[str], *, most: int) -> str:
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def _time(seconds: int) -> str:
