@@ -429,7 +429,7 @@ class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
     context_length: int | None = None
     """Tokens of context that the loaded model has for each request."""
     reload_cause: ReloadCause | None = None
-    """Why the model had to be loaded again for this call."""
+    """Why the model had to be loaded again for this call; None if it was not seen before."""
     reload_before: str | None = None
     """The value of the option before it changed."""
     reload_after: str | None = None

@@ -197,8 +197,8 @@ def _rules(rules: RulesReport) -> Iterator[Text]:
         yield Text(f"All {rules.expected} rules are loaded.")
     else:
         yield Text(
-            f"{loaded} of {rules.expected} rules are loaded, {_some(rules.missing, most=4)} are missing: "
-            "add the files of rules/ to rule_files.",
+            f"{loaded} of {rules.expected} rules are loaded, {_some(rules.missing, most=4)} "
+            "are missing: add the files of rules/ to rule_files.",
             style="yellow",
         )
     for name, error in rules.failing.items():

@@ -583,7 +583,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "residency.reload_cause",
         "text",
         "residency",
-        "Why the model had to be loaded again for this call.",
+        "Why the model had to be loaded again for this call; absent if it was not seen in memory before.",
         names.RELOAD_CAUSE,
     ),
     _fact(
