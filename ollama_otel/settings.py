@@ -327,7 +327,7 @@ class Settings:
     """Least `load_duration` of a cold start, seconds (a warm call: 0.001 to 0.05)."""
 
     queue_threshold: float = _setting(0.05, _seconds, "OLLAMA_OTEL_QUEUE_THRESHOLD")
-    """Least estimated queue wait that is recorded as a metric, seconds."""
+    """Least estimated wait for a slot that counts as one, on spans and as a metric, seconds."""
 
     scrape_hosts: tuple[str, ...] = _setting((), _host_names, "OLLAMA_OTEL_SCRAPE_HOSTS")
     """Further host names under which Prometheus scrapes the app, separated by commas; `*` is any.

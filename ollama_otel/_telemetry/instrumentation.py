@@ -204,6 +204,7 @@ def build_instrumentation(
         keeps_content=keeps_content,
         keeps_request=counts_prompts or any(log.keeps_request for log in logs),
         cold_start_threshold=settings.cold_start_threshold,
+        queue_threshold=settings.queue_threshold,
     )
 
 
