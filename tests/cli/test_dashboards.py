@@ -484,6 +484,24 @@ def test_check_says_once_that_there_are_no_metrics_or_other_names(
     assert panel["reason"].startswith("no app sends gen_ai_client_operation_duration_seconds: ")
 
 
+@pytest.mark.parametrize("columns", [60, 80, 88])
+def test_check_fits_a_narrow_terminal(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    folder = sample(tmp_path, GOOD, BAD)
+    with answering(scripted_prometheus) as server:
+        main(["dashboards", "check", "--prometheus", server.url, "--boards", str(folder)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    text = " ".join(" ".join(lines).split())
+    assert "no app sends gen_ai_client_operation_duration_seconds: it comes" in text
+    assert "0 need calls or settings that are not there." in text
+
+
 def test_check_says_under_which_name_a_metric_is_stored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
