@@ -440,7 +440,7 @@ class ModelResidency(Struct, frozen=True, kw_only=True, gc=False):
     context_length: int | None = None
     """Context length of the loaded model per request, in tokens."""
     reload_cause: ReloadCause | None = None
-    """Why the model had to be loaded again for this call."""
+    """Why the model had to be loaded again; None for its first load, as far as known."""
     reload_before: str | None = None
     """The value of the option before it changed."""
     reload_after: str | None = None
@@ -659,6 +659,8 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     """Bytes of the body, as received: before decoding."""
     cold_start: bool | None = None
     """Whether the call waited for its model to be loaded; None if the server did not say."""
+    queue_threshold: float = 0.05
+    """Estimated seconds of waiting for a slot from which on the call counts as having waited."""
     progress: Progress = _NO_PROGRESS
     answer: Message | None = None
     """The answer; None unless content is captured."""
@@ -730,6 +732,12 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
         if runs_twice or request.image_count != 0 or stalls:
             return None
         return max(0.0, total - load - prompt - generation)
+
+    @property
+    def waited_for_slot(self) -> bool | None:
+        """Whether the estimated wait for a slot reaches the threshold; None if it is unknown."""
+        queue = self.queue_estimate
+        return None if queue is None else queue >= self.queue_threshold
 
     @_computed_once
     def phases(self) -> Mapping[Phase, float]:

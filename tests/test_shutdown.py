@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ollama_otel._telemetry.export_causes import cause_of
+
 from .collector import Collector, collecting
 from .test_setup import PRELUDE, run
 
@@ -715,6 +717,29 @@ def test_the_wrong_port_is_told() -> None:
     thread.join()
     [line] = ran.stderr.splitlines()
     assert "the connection broke off; if it speaks gRPC, as usual on port 4317" in line
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said", "text"),
+    [
+        (
+            "http://collector:4317/v1/traces",
+            "ConnectionError: ('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))",
+            "port 4317 is the one for gRPC: give protocol='grpc', or set "
+            "OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or send to the port for HTTP, usually 4318",
+        ),
+        (
+            "collector:4318",
+            "StatusCode.UNAVAILABLE, Trying to connect an http1.x server",
+            "port 4318 is the one for HTTP: give protocol='http/protobuf', or set "
+            "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or send to the port for gRPC, usually 4317",
+        ),
+    ],
+)
+def test_the_usual_port_of_the_other_protocol_is_named(endpoint: str, said: str, text: str) -> None:
+    cause = cause_of("traces", endpoint, said)
+    assert cause.kind == "protocol"
+    assert cause.text.endswith(text)
 
 
 def test_grpc_sent_to_http_is_told(collector: Collector) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 from ollama_otel._cli import advice_view
 from ollama_otel._cli.arguments import add_host, add_no_color, count, new_file, server_address
 from ollama_otel._cli.calls_source import add_source, is_url, opened
-from ollama_otel._cli.terminal import console_for_text
+from ollama_otel._cli.terminal import console_for_text, plural
 from ollama_otel._telemetry import first_call
 from ollama_otel.analysis import Advice, Unchecked, advise
 from ollama_otel.analysis._advice.advisor import with_trial
 from ollama_otel.analysis._advice.trial import SAMPLE, try_model
 from ollama_otel.errors import AnalysisError
+from ollama_otel.replay import RerunProgress
 
 __all__ = ["add_arguments", "run"]
 
@@ -97,5 +98,11 @@ def _tried(log: Path, arguments: argparse.Namespace) -> Advice | Unchecked | Non
     model = arguments.try_model
     stem = log.name.removesuffix(".gz").removesuffix(".jsonl")
     out = arguments.out or log.with_name(f"{stem}.{re.sub(r'[^A-Za-z0-9.-]+', '-', model)}.jsonl")
-    print(f"ollama-otel: sending requests of {log} to {model} at {url}", file=sys.stderr)
-    return asyncio.run(try_model(log, model, host=url, out=out, sample=arguments.sample))
+
+    def say(progress: RerunProgress) -> None:
+        if progress.total and not progress.ended:
+            requests = plural(progress.total, "request")
+            print(f"ollama-otel: sending {requests} of {log} to {model} at {url}", file=sys.stderr)
+
+    trial = try_model(log, model, host=url, out=out, sample=arguments.sample, on_progress=say)
+    return asyncio.run(trial)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from ollama_otel._cli.slowness import SLOW, why
+from ollama_otel._cli.table import shortened
 from ollama_otel._cli.terminal import OUTCOME_STYLES, local_time
 from ollama_otel._cli.units import seconds
 from ollama_otel._display import visible_line
@@ -134,13 +135,9 @@ def _tokens(call: RecordedCall) -> str:
 
 def _columns(row: Mapping[str, str], widths: Mapping[str, int]) -> str:
     return _BETWEEN.join(
-        row[name].rjust(width) if name in _RIGHT else _cut(row[name], width).ljust(width)
+        row[name].rjust(width) if name in _RIGHT else shortened(row[name], width).ljust(width)
         for name, width in widths.items()
     )
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _fitting(line: Text, width: int, *, style: str = "") -> Text:

@@ -9,9 +9,9 @@ import msgspec
 from msgspec.structs import replace
 from rich.console import RenderableType
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
+from ollama_otel._cli.table import ContinuedTable
 from ollama_otel._cli.units import seconds
 from ollama_otel.analysis import CapacityAnswer, LearntModel, Spread
 from ollama_otel.analysis._capacity.backtest import Pair
@@ -65,7 +65,7 @@ def _notes(found: CapacityAnswer) -> Iterator[RenderableType]:
         yield Text(note, style="yellow")
 
 
-def _forecast(found: CapacityAnswer) -> Table:
+def _forecast(found: CapacityAnswer) -> ContinuedTable:
     forecast, scenario = found.forecast, found.scenario
     what = (
         f"{scenario.users} users"
@@ -73,11 +73,10 @@ def _forecast(found: CapacityAnswer) -> Table:
         else f"{scenario.load:g} times the recorded rate"
     )
     table = _table(
-        f"Forecast: {what} (median of {forecast.runs} runs of {forecast.calls} calls, and the "
-        "range of 9 in 10)"
+        *("", "p50", "p95", "range of p95", "p99"),
+        title=f"Forecast: {what} (median of {forecast.runs} runs of {forecast.calls} calls, and "
+        "the range of 9 in 10)",
     )
-    for name in ("", "p50", "p95", "range of p95", "p99"):
-        table.add_column(name, justify="left" if not name else "right")
     rows = {
         "time to first token": forecast.time_to_first_token,
         "duration": forecast.duration,
@@ -99,10 +98,9 @@ def _shares(found: CapacityAnswer) -> Text:
     )
 
 
-def _curve(found: CapacityAnswer) -> Table:
-    table = _table("Load and time (p95)")
-    for name in ("load", "calls/s", "first token", "duration", ""):
-        table.add_column(name, justify="right")
+def _curve(found: CapacityAnswer) -> ContinuedTable:
+    headings = ("load", "calls/s", "first token", "duration", "")
+    table = _table(*headings, title="Load and time (p95)")
     knee = found.curve.knee
     shown = 0.0
     for point in found.curve.points:
@@ -123,18 +121,11 @@ def _curve(found: CapacityAnswer) -> Table:
     return table
 
 
-def _models(found: CapacityAnswer) -> Table:
-    table = _table("Learned from the log")
-    for name in (
-        "model",
-        "calls",
-        "prompts",
-        "generation",
-        "speed-up of 2, 4 at once",
-        "load",
-        "size",
-    ):
-        table.add_column(name, justify="left" if name == "model" else "right")
+def _models(found: CapacityAnswer) -> ContinuedTable:
+    table = _table(
+        *("model", "calls", "prompts", "generation", "speed-up of 2, 4 at once", "load", "size"),
+        title="Learned from the log",
+    )
     for name, model in found.workload.models.items():
         table.add_row(name, *_model(model))
     return table
@@ -157,10 +148,9 @@ def _model(model: LearntModel) -> tuple[str, ...]:
     )
 
 
-def _backtest(found: CapacityAnswer) -> Table:
-    table = _table("The recorded calls, simulated again")
-    for name in ("", "recorded", "simulated", "error"):
-        table.add_column(name, justify="left" if not name else "right")
+def _backtest(found: CapacityAnswer) -> ContinuedTable:
+    headings = ("", "recorded", "simulated", "error")
+    table = _table(*headings, title="The recorded calls, simulated again")
     check = found.backtest
     rows: dict[str, Pair | None] = {
         "first token p50": check.first_token_p50,
@@ -180,8 +170,8 @@ def _backtest(found: CapacityAnswer) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+def _table(*headings: str, title: str) -> ContinuedTable:
+    return ContinuedTable(*headings, title=title, gap=3, heading_style="bold")
 
 
 def _spread(spread: Spread) -> tuple[str, ...]:

@@ -38,8 +38,23 @@ _STYLES: Final[Mapping[State, str]] = {
 }
 _WIDEST_TITLE: Final = 44
 _WIDEST_STATE: Final = max(map(len, get_args(State)))
-_NARROWEST: Final = 30
+_NARROWEST: Final = 40
+"""Least width of the reasons beside the panels, and not below."""
 _BETWEEN: Final = "  "
+_RENAMED: Final = (
+    "It stores metrics of ollama_otel under names that the boards do not use: {names}\n"
+    "Set `translation_strategy: UnderscoreEscapingWithSuffixes`, in prometheus.yml under `otlp`, "
+    "or in the Collector's exporter for Prometheus. New samples then have the other names."
+)
+_EMPTY: Final = (
+    "It has no metrics of ollama_otel in that time, so no panel can have data. Apps send theirs "
+    "through a Collector, by a scrape endpoint, or, if it runs with --web.enable-otlp-receiver, "
+    "with"
+)
+_OTLP: Final = "  OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}/api/v1/otlp/v1/metrics"
+_FIRST_EXPORT: Final = (
+    "The first export comes after 60 s (OTEL_METRIC_EXPORT_INTERVAL), or when the app ends."
+)
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -58,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         titles = {board.uid: board.title for board in boards}
         for line in lines(report, titles, width=console.width):
-            console.print(line, soft_wrap=True)
+            console.print(line, soft_wrap=bool(line.no_wrap))
     return 0 if report.is_whole else 1
 
 
@@ -115,6 +130,14 @@ def _check_choices(boards: Sequence[BoardFile], chosen: Mapping[str, str]) -> No
 def lines(report: CheckReport, titles: Mapping[str, str], *, width: int) -> Iterator[Text]:
     version = f" {report.version}" if report.version else ""
     yield Text(f"Prometheus{version} at {report.prometheus}, the last {_time(report.range)}")
+    if report.renamed:
+        yield Text(_RENAMED.format(names=_some(report.renamed, most=2)), style="bold red")
+    if not report.has_metrics:
+        # Each panel would say the same.
+        if not report.renamed:
+            yield from _how_to_send(report.prometheus)
+        yield from _rules(report.rules)
+        return
     for board, title in titles.items():
         yield Text(f"\n{visible_line(title)}", style="bold")
         yield from _rows([panel for panel in report.panels if panel.board == board], width)
@@ -122,16 +145,28 @@ def lines(report: CheckReport, titles: Mapping[str, str], *, width: int) -> Iter
     yield from _summary(report)
 
 
+def _how_to_send(url: str) -> Iterator[Text]:
+    yield Text(_EMPTY, style="bold red")
+    # Not wrapped, so that it can be copied.
+    yield Text(_OTLP.format(url=url), no_wrap=True)
+    yield Text(_FIRST_EXPORT)
+
+
 def _rows(panels: Sequence[PanelReport], width: int) -> Iterator[Text]:
     titles = [visible_line(panel.panel) for panel in panels]
     longest = min(_WIDEST_TITLE, max(map(len, titles), default=0))
     before = longest + _WIDEST_STATE + 2 * len(_BETWEEN)
+    is_beside = width - before >= _NARROWEST
+    if not is_beside:
+        longest = min(longest, width - _WIDEST_STATE - len(_BETWEEN))
+        before = 2 * len(_BETWEEN)
     for panel, title in zip(panels, titles, strict=True):
         name = Text(title)
         name.truncate(longest, overflow="ellipsis", pad=True)
         state = Text(panel.state.ljust(_WIDEST_STATE), style=_STYLES[panel.state])
-        first, *rest = wrap(_data_text(panel), max(_NARROWEST, width - before)) or [""]
-        yield Text.assemble(name, _BETWEEN, state, _BETWEEN, first)
+        rest = wrap(_data_text(panel), width - before)
+        first = rest.pop(0) if is_beside and rest else ""
+        yield Text.assemble(name, _BETWEEN, state, _BETWEEN if first else "", first)
         for line in rest:
             yield Text(" " * before + line)
 
@@ -177,14 +212,17 @@ def _rules(rules: RulesReport) -> Iterator[Text]:
     elif not rules.missing:
         yield Text(f"All {rules.expected} rules are loaded.")
     else:
-        named = ", ".join(rules.missing[:4]) + (" ..." if len(rules.missing) > 4 else "")  # noqa: PLR2004
         yield Text(
-            f"{loaded} of {rules.expected} rules are loaded, {named} are missing: add the files of "
-            "rules/ to rule_files.",
+            f"{loaded} of {rules.expected} rules are loaded, {_some(rules.missing, most=4)} "
+            "are missing: add the files of rules/ to rule_files.",
             style="yellow",
         )
     for name, error in rules.failing.items():
         yield Text(visible_line(f"Rule {name} fails: {error}"), style="red")
+
+
+def _some(names: Sequence[str], *, most: int) -> str:
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def _time(seconds: int) -> str:

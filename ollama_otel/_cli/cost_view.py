@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import to_builtins
 from rich.console import RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from ollama_otel._cli.table import ContinuedTable
 from ollama_otel._cli.terminal import plural
 from ollama_otel._cli.units import seconds
 
@@ -61,7 +61,7 @@ def rendered(report: CostReport, *, limit: int) -> Iterator[RenderableType]:
     yield from _cloud(report, money)
     if report.budgets:
         yield Text("\nBudgets", style="bold")
-        yield _budgets(report, money)
+        yield from _budgets(report, money)
     yield Text("\nHow to read it", style="bold")
     yield from (Padding(Text(note), (0, 0, 0, 2)) for note in _notes(report))
 
@@ -74,15 +74,8 @@ def _for_tokens(report: CostReport) -> str:
     return f": {_known(each)} {report.currency} for 1,000,000 tokens, in and out together"
 
 
-def _table(*headings: str, left: int = 1) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number < left else "right", overflow="fold")
-    return table
-
-
-def _lines(report: CostReport, money: _Money, limit: int) -> Table:
-    table = _table(
+def _lines(report: CostReport, money: _Money, limit: int) -> ContinuedTable:
+    table = ContinuedTable(
         report.by.removeprefix("tag:"),
         *("calls", "busy share", "machine", "energy", "idle", "cost", "share"),
         *("tokens in", "out", "per 1M in", "per 1M out", "kWh", "in the cloud"),
@@ -110,8 +103,10 @@ def _cells(line: CostLine, report: CostReport, money: _Money) -> tuple[str, ...]
     )
 
 
-def _machines(report: CostReport, money: _Money) -> Table:
-    table = _table("machine", "cost", "busy", "of the time", "kWh", "measured", "unallocated")
+def _machines(report: CostReport, money: _Money) -> ContinuedTable:
+    table = ContinuedTable(
+        "machine", "cost", "busy", "of the time", "kWh", "measured", "unallocated"
+    )
     for machine in report.machines:
         table.add_row(
             machine.name,
@@ -127,7 +122,8 @@ def _machines(report: CostReport, money: _Money) -> Table:
 
 def _cloud(report: CostReport, money: _Money) -> Iterator[RenderableType]:
     if report.cloud:
-        table = _table("model", "cloud model", "calls", "here", "there", "without tokens", left=2)
+        headings = ("model", "cloud model", "calls", "here", "there", "without tokens")
+        table = ContinuedTable(*headings, names=2)
         for use in report.cloud:
             table.add_row(
                 use.model,
@@ -168,17 +164,18 @@ def _break_even(even: BreakEven, currency: str) -> str:
     )
 
 
-def _budgets(report: CostReport, money: _Money) -> Table:
-    table = _table("budget", "of", "period", "used", "limit", "", "at its end", "state", left=3)
+def _budgets(report: CostReport, money: _Money) -> Iterator[RenderableType]:
+    headings = ("budget", "of", "period", "used", "limit", "", "at its end", "state")
+    table = ContinuedTable(*headings, names=2)
     shown: dict[str, int] = {}
     for use in report.budgets:
         shown[use.budget.name] = shown.get(use.budget.name, 0) + 1
         if shown[use.budget.name] <= _SHOWN:
             table.add_row(*_budget_cells(use, report.currency, money))
+    yield table
     for name, count in shown.items():
         if count > _SHOWN:
-            table.add_row(Text(f"and {count - _SHOWN:,} more of {name}", style="dim"))
-    return table
+            yield Text(f"and {count - _SHOWN:,} more of {name}", style="dim")
 
 
 def _budget_cells(use: BudgetUse, currency: str, money: _Money) -> tuple[str | Text, ...]:

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from ollama_otel._cli import call_list
+from ollama_otel._cli.table import ContinuedTable
 from ollama_otel._cli.terminal import plural
 from ollama_otel._cli.units import seconds
 from ollama_otel._display import visible, visible_line
@@ -211,11 +211,9 @@ def _counts(comparison: Comparison) -> Iterator[Text]:
     yield Text(f"{counts['only_before']} only before, {counts['only_after']} only after")
 
 
-def _table(comparison: Comparison) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for heading in ("pairs", "median", "after", "change", "p95", "after", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
+def _table(comparison: Comparison) -> ContinuedTable:
+    headings = ("pairs", "median", "after", "change", "p95", "after", "p")
+    table = ContinuedTable("", *headings, heading_style="bold")
     for name, total in comparison.summary().items():
         table.add_row(_LABELS[name], str(total.count), *_cells(name, total))
     return table

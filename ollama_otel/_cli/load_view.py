@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ollama_otel._cli.table import ContinuedTable
 from ollama_otel._cli.terminal import plural
 from ollama_otel._cli.units import seconds
 from ollama_otel._load.confidence import Estimate
@@ -160,7 +161,7 @@ def _stage_line(result: StageResult) -> Text:
 
 def _results(
     stages: Sequence[StageResult], knee: Knee | None, targets: Targets
-) -> Iterator[Text | Table]:
+) -> Iterator[RenderableType]:
     if not stages:
         return
     yield from _verdict_lines(stages)
@@ -172,9 +173,9 @@ def _results(
         yield _knee_line(knee)
 
 
-def _many_stages(stages: Sequence[StageResult], targets: Targets) -> Iterator[Text | Table]:
+def _many_stages(stages: Sequence[StageResult], targets: Targets) -> Iterator[RenderableType]:
     yield Text()
-    yield _table(stages)
+    yield _stage_table(stages)
     for stage in stages:
         if len(stage.runs) > 1:
             yield Text()
@@ -203,7 +204,7 @@ def _verdict_lines(stages: Sequence[StageResult]) -> Iterator[Text]:
         )
 
 
-def _one_stage(stage: StageResult) -> Iterator[Text | Table]:
+def _one_stage(stage: StageResult) -> Iterator[RenderableType]:
     run = stage.runs[-1]
     yield Text()
     if len(stage.runs) > 1:
@@ -246,11 +247,12 @@ def _run_lines(run: LoadResult) -> Iterator[Text]:
         )
 
 
-def _quantile_table(run: LoadResult) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for name in ("p50", "p95", "p99", "max", "mean"):
-        table.add_column(name, justify="right")
+def _table(*headings: str, gap: int = 2) -> ContinuedTable:
+    return ContinuedTable(*headings, gap=gap, heading_style="bold")
+
+
+def _quantile_table(run: LoadResult) -> ContinuedTable:
+    table = _table("", "p50", "p95", "p99", "max", "mean")
     for name, values in (
         ("time to first token", run.time_to_first_token),
         ("time to first answer", run.time_to_first_answer),
@@ -279,11 +281,9 @@ def _rest_lines(run: LoadResult) -> Iterator[Text]:
         yield Text(f"Time of a request, on average: {', '.join(shares)}.")
 
 
-def _estimate_table(stage: StageResult) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(f"{len(stage.runs)} runs at {_rate_name(stage.rate)}")
-    table.add_column("mean", justify="right")
-    table.add_column("95 % confidence", justify="right")
+def _estimate_table(stage: StageResult) -> ContinuedTable:
+    what = f"{len(stage.runs)} runs at {_rate_name(stage.rate)}"
+    table = _table(what, "mean", "95 % confidence")
     for name, estimate, unit in (
         ("p95 time to first token", stage.time_to_first_token_p95, "s"),
         ("p95 latency", stage.latency_p95, "s"),
@@ -301,11 +301,8 @@ def _interval(estimate: Estimate) -> str:
     return f"{_digits(estimate.low)} to {_digits(estimate.high)}"
 
 
-def _table(stages: Sequence[StageResult]) -> Table:
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for name in ("rate", "sent", *_PERCENTILES, "tokens/s"):
-        table.add_column(name, justify="right")
-    table.add_column("result")
+def _stage_table(stages: Sequence[StageResult]) -> ContinuedTable:
+    table = _table("rate", "sent", *_PERCENTILES, "tokens/s", "result", gap=1)
     for stage in sorted(stages, key=lambda stage: stage.rate or 0.0):
         run = stage.runs[-1]
         tokens = stage.output_token_rate

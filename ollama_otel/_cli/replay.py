@@ -107,12 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         redacted=arguments.redacted,
     )
     _check_bodies(plan, log)
-    pace = (
-        f"over {seconds(plan.duration / arguments.speed)}"
-        if arguments.concurrency is None
-        else f"{arguments.concurrency} at a time"
-    )
-    for line in _lines_before(plan, url, pace):
+    for line in _lines_before(plan):
         console.print(line, soft_wrap=True)
     if not plan.calls:
         return 0
@@ -155,7 +150,10 @@ def _check_bodies(plan: RerunPlan, log: Path) -> None:
 
 
 def _send(
-    plan: RerunPlan, url: str, arguments: argparse.Namespace, console: Console
+    plan: RerunPlan,
+    url: str,
+    arguments: argparse.Namespace,
+    console: Console,
 ) -> RerunProgress:
     latest = RerunProgress(total=len(plan.calls))
     with _progress_bar(console) as bar:
@@ -164,6 +162,9 @@ def _send(
         def show(progress: RerunProgress) -> None:
             nonlocal latest
             latest = progress
+            if progress.total and not progress.ended:
+                sending = f"Sending {plural(progress.total, 'call')} to {url}, "
+                console.print(f"{sending}{_pace(plan, arguments)}.", soft_wrap=True)
             bar.update(task, total=progress.total, completed=progress.ended, failed=progress.failed)
 
         try:
@@ -187,6 +188,12 @@ def _send(
             raise
 
 
+def _pace(plan: RerunPlan, arguments: argparse.Namespace) -> str:
+    if arguments.concurrency is None:
+        return f"over {seconds(plan.duration / arguments.speed)}"
+    return f"{arguments.concurrency} at a time"
+
+
 def _default_out(log: Path) -> Path:
     stem = log.name.removesuffix(".gz").removesuffix(".jsonl")
     return log.with_name(f"{stem}.replayed.jsonl")
@@ -195,13 +202,11 @@ def _default_out(log: Path) -> Path:
 # --- output -------------------------------------------------------------------------------
 
 
-def _lines_before(plan: RerunPlan, url: str, pace: str) -> Iterator[str]:
+def _lines_before(plan: RerunPlan) -> Iterator[str]:
     yield from left_out(plan.left_out)
     if plan.answered:
         yield f"Already answered: {plural(plan.answered, 'call')}."
-    if plan.calls:
-        yield f"Sending {plural(len(plan.calls), 'call')} to {url}, {pace}."
-    else:
+    if not plan.calls:
         yield "Nothing is left to send."
 
 

@@ -403,6 +403,7 @@ class Exchange:
             response=without_content(facts, self.start.request, verdict.message),
             duration=now - began,
             cold_start=None if load is None else load >= self._instrumentation.cold_start_threshold,
+            queue_threshold=self._instrumentation.queue_threshold,
             sent_at=began,
             content_type=self._content_type,
             content_encoding=self._content_encoding,

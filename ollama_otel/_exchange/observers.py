@@ -154,6 +154,8 @@ class Instrumentation:
     """Whether the request's bytes are kept in `CallStart.content`; also the text of an error."""
     cold_start_threshold: float = 0.1
     """Seconds of loading at which a call counts as a cold start."""
+    queue_threshold: float = 0.05
+    """Estimated seconds of waiting for a slot at which a call counts as having waited."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds, monotonic."""
     wall_clock: Callable[[], int] = time.time_ns

@@ -505,6 +505,15 @@ ROWS: Final[tuple[Fact, ...]] = (
         "queue_estimate", "number s", "estimate", "Estimated wait for a slot.", names.QUEUE_ESTIMATE
     ),
     _fact(
+        "waited_for_slot",
+        "boolean",
+        "estimate",
+        "Whether the estimated wait for a slot is at least `queue_threshold`.",
+        names.QUEUE_ESTIMATED_WAIT,
+        absent=False,
+        is_logged=False,
+    ),
+    _fact(
         "phases",
         "object s",
         "estimate",
@@ -590,7 +599,7 @@ ROWS: Final[tuple[Fact, ...]] = (
         "residency.reload_cause",
         "text",
         "residency",
-        "Why the model had to be loaded again for this call.",
+        "Why the model had to be loaded again; absent for its first load, as far as known.",
         names.RELOAD_CAUSE,
     ),
     _fact(

@@ -21,8 +21,13 @@ from ollama_otel._monitoring.diagnosis import (
 from ollama_otel._monitoring.files import rule_files
 from ollama_otel._monitoring.prometheus_api import PrometheusServer, QueryRefusedError
 from ollama_otel._monitoring.promql_selectors import selectors_of
-from ollama_otel._telemetry.instruments import all_instruments
-from ollama_otel._telemetry.metric_names import HISTOGRAM_SUFFIXES, metric_name, series_names
+from ollama_otel._telemetry.instruments import Instrument, all_instruments
+from ollama_otel._telemetry.metric_names import (
+    HISTOGRAM_SUFFIXES,
+    metric_name,
+    other_names,
+    series_names,
+)
 
 __all__ = ["CheckReport", "PanelReport", "RulesReport", "check"]
 
@@ -75,12 +80,19 @@ class CheckReport:
     rules: RulesReport
     series: int
     """Number of series of our metrics in the range."""
+    renamed: tuple[str, ...]
+    """Names under which our metrics are stored, and which the boards do not ask for."""
     classic_histograms: int
     """Number of histograms stored as one series per bucket."""
     native_histograms: int
     """Number of histograms stored as one series."""
     keeps_exemplars: bool | None
     """Whether exemplars are stored; None if Prometheus does not report its flags."""
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether Prometheus has any of our metrics under the names of the boards."""
+        return self.series > 0 or any(panel.state == "stale" for panel in self.panels)
 
     @property
     def is_whole(self) -> bool:
@@ -116,8 +128,14 @@ def check(
     }
     ours = {name for row in all_instruments() for name in series_names(row)}
     present = prometheus.series_of(asked | ours | {RULES_LOADED}, within=range_, at=now)
+    renamed = _renamed(prometheus, range_, now)
     diagnosis = Diagnosis(
-        prometheus=prometheus, timing=timing, now=now, present=present, chosen=chosen or {}
+        prometheus=prometheus,
+        timing=timing,
+        now=now,
+        present=present,
+        renamed=renamed,
+        chosen=chosen or {},
     )
     keeps_exemplars = prometheus.keeps_exemplars()
     reports = []
@@ -134,10 +152,28 @@ def check(
         panels=tuple(reports),
         rules=_rules(folder, prometheus),
         series=sum(count for name, count in present.items() if name in ours),
+        renamed=tuple(sorted(renamed.values())),
         classic_histograms=sum(f"{name}{_BUCKETS}" in present for name in histograms),
         native_histograms=sum(name in present for name in histograms),
         keeps_exemplars=keeps_exemplars,
     )
+
+
+def _renamed(prometheus: PrometheusServer, within: int, at: float) -> dict[str, str]:
+    """Return a name that the boards do not ask for, by the instrument that is stored under it."""
+    instruments = all_instruments()
+    of_calls = [row for row in instruments if row.requires == "calls"]
+    if not _stored_otherwise(of_calls, prometheus, within, at):
+        return {}
+    return _stored_otherwise(instruments, prometheus, within, at)
+
+
+def _stored_otherwise(
+    instruments: Sequence[Instrument], prometheus: PrometheusServer, within: int, at: float
+) -> dict[str, str]:
+    names = {name: row.name for row in instruments for name in other_names(row)}
+    stored = prometheus.series_of(names, within=within, at=at)
+    return {names[name]: name for name in sorted(stored, reverse=True) if name in names}
 
 
 def _panel(

@@ -86,6 +86,8 @@ class Diagnosis:
     """Seconds since the epoch."""
     present: Mapping[str, int]
     """Number of series in the range, by metric."""
+    renamed: Mapping[str, str]
+    """A name that the boards do not ask for, by the instrument that is stored under it."""
     chosen: Mapping[str, str]
     """Values of variables for which not everything is selected."""
 
@@ -149,7 +151,14 @@ class Diagnosis:
                 state="nothing" if state == "nothing" else "stale",
                 reason=self._last_sample(min(known)),
             )
+        if stored := self._stored_name(names):
+            return Finding(state="missing", reason=f"stored under another name: {stored}")
         return Finding(state=state, reason=_why_absent(metric, instrument))
+
+    def _stored_name(self, names: Iterable[str]) -> str | None:
+        found = (instrument_of(name) for name in sorted(names))
+        stored = (self.renamed.get(each.name) for each in found if each is not None)
+        return next((name for name in stored if name is not None), None)
 
     def _of_few_samples(self, board: BoardFile, selectors: Sequence[Selector]) -> Finding | None:
         """Return a finding if the query needs rates and no series has two samples yet."""

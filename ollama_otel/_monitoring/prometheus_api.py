@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -210,7 +212,8 @@ def _alternatives(names: Iterable[str]) -> Iterator[str]:
     """Yield selectors that together match all names."""
     ordered = sorted(set(names))
     for first in range(0, len(ordered), _NAMES_AT_ONCE):
-        yield f'{{__name__=~"{"|".join(ordered[first : first + _NAMES_AT_ONCE])}"}}'
+        pattern = "|".join(map(re.escape, ordered[first : first + _NAMES_AT_ONCE]))
+        yield "{__name__=~" + json.dumps(pattern) + "}"
 
 
 def _summary(result: list[Any]) -> QueryResult:

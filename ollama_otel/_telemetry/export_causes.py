@@ -119,23 +119,30 @@ def _of_connection(endpoint: str, said: str) -> Cause | None:
     if _TLS.search(said):
         return Cause("tls", f"TLS failed: {' '.join(said.split())[:_MAX_QUOTED]}")
     if is_grpc and (parts.port == _HTTP_PORT or _BROKEN.search(said)):
-        return Cause("protocol", f"the server does not speak gRPC; {_by_port(_HTTP_PORT)}")
+        return Cause(
+            "protocol", f"the server does not speak gRPC; {_by_port(_HTTP_PORT, parts.port)}"
+        )
     if _LATE.search(said):
         return Cause("late", _NO_ANSWER)
     if _TOO_MANY.search(said):
         return Cause("busy", "the collector is overloaded or not ready")
     if _BROKEN.search(said):
-        return Cause("protocol", f"the connection broke off; {_by_port(_GRPC_PORT)}")
+        return Cause("protocol", f"the connection broke off; {_by_port(_GRPC_PORT, parts.port)}")
     return None
 
 
-def _by_port(port: int) -> str:
-    if port == _GRPC_PORT:
+def _by_port(other: int, port: int | None) -> str:
+    """Return what to do if `port` speaks the protocol whose usual port is `other`."""
+    is_certain = port == other
+    if other == _GRPC_PORT:
+        spoken = "if it speaks gRPC, as usual on port 4317"
         return (
-            "if it speaks gRPC, as usual on port 4317, give protocol='grpc', "
-            "or send to the port for HTTP, usually 4318"
+            f"{'port 4317 is the one for gRPC' if is_certain else spoken}: give protocol='grpc', "
+            "or set OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or send to the port for HTTP, usually 4318"
         )
+    spoken = "if it speaks HTTP, as usual on port 4318"
     return (
-        "if it speaks HTTP, as usual on port 4318, give protocol='http/protobuf', "
-        "or send to the port for gRPC, usually 4317"
+        f"{'port 4318 is the one for HTTP' if is_certain else spoken}: give "
+        "protocol='http/protobuf', or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or send to "
+        "the port for gRPC, usually 4317"
     )

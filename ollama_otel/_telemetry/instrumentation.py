@@ -208,6 +208,7 @@ def build_instrumentation(
         keeps_content=keeps_content,
         keeps_request=counts_prompts or any(log.keeps_request for log in logs),
         cold_start_threshold=settings.telemetry.cold_start_threshold,
+        queue_threshold=settings.telemetry.queue_threshold,
     )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "instrument_of",
     "label_name",
     "metric_name",
+    "other_names",
     "scraped_name",
     "series_names",
 ]
@@ -62,6 +63,15 @@ def series_names(instrument: Instrument) -> tuple[str, ...]:
     suffixes = HISTOGRAM_SUFFIXES if instrument.kind == "histogram" else ()
     names = (name, scraped_name(instrument), *(f"{name}{suffix}" for suffix in suffixes))
     return tuple(dict.fromkeys(names))
+
+
+def other_names(instrument: Instrument) -> tuple[str, ...]:
+    """Return the names under which the other translation strategies of Prometheus store it."""
+    ending = metric_name(instrument).removeprefix(label_name(instrument.name))
+    bases = (f"{instrument.name}{ending}", instrument.name, label_name(instrument.name))
+    suffixes = ("", *HISTOGRAM_SUFFIXES) if instrument.kind == "histogram" else ("",)
+    names = dict.fromkeys(f"{base}{suffix}" for base in bases for suffix in suffixes)
+    return tuple(name for name in names if name not in _by_series_name())
 
 
 def instrument_of(series_name: str) -> Instrument | None:

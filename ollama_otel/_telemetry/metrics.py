@@ -482,7 +482,7 @@ class MetricObserver:
         if record.cold_start and (load := record.response.load_duration) is not None:
             instruments.load_duration.record(load, labels)
         queue = record.queue_estimate
-        if queue is not None and queue >= self._settings.queue_threshold:
+        if queue is not None and record.waited_for_slot:
             instruments.queue_duration.record(queue, labels)
 
     def _tokens(self, series: _Series, record: CallRecord) -> None:

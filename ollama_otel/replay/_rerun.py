@@ -78,7 +78,8 @@ async def rerun(
     without that capability, nor completions to one that only creates embeddings. `redactors` redact
     the new log. With `media` it holds the images of requests, otherwise their hash, size and type,
     and these calls cannot be sent again from it. A failed call is logged as failed, and does not
-    stop the others.
+    stop the others. `on_progress` is called after all checks, before the first call is sent, and
+    after each call.
 
     Raises `SettingsError` for invalid values, and `ReplayError` if no server responds at `host`
     at the start, it does not have a new model, or `out` cannot be written.
@@ -113,6 +114,7 @@ async def rerun(
                 await _send(client, call, substitution.of(call))
                 on_progress(tally.progress)
 
+            on_progress(tally.progress)
             if concurrency is None:
                 await _send_as_recorded(plan, send, speed)
             else:

@@ -127,7 +127,7 @@ class ModelHistory(NamedTuple):
     name: str
     """The name as the server lists it, with its tag."""
     place: Stay | Unload | None = None
-    """Its stay in memory, or how it left; None: it was never seen there."""
+    """Its stay in memory, or how it left; None: neither is known."""
     seen_at: float = -math.inf
     """When it was last certainly in memory; minus infinity: never."""
     absent_at: float = -math.inf
@@ -155,6 +155,11 @@ class ModelHistory(NamedTuple):
         """How it left memory; None while it is in memory."""
         place = self.place
         return place if isinstance(place, Unload) else None
+
+    @property
+    def was_loaded(self) -> bool:
+        """Whether it is in memory or was there before, as far as known."""
+        return self.place is not None or self.seen_at > -math.inf
 
     @property
     def is_undecided(self) -> bool:

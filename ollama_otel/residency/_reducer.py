@@ -109,6 +109,7 @@ def _call_ended(step: Step, end: CallEnded) -> ModelInfo:
         info = _served(step, key, end, end.load_duration)
     elif end.was_served:
         step.change(key, unreported=Use(call, end.ended_at))
+        _note_unseen(step, key, call, end.ended_at)
     if end.has_crashed:
         step.change(key, crashed_at=end.ended_at)
     if not calls:
@@ -146,6 +147,8 @@ def _served(step: Step, key: str, end: CallEnded, load_duration: float) -> Model
     row = _listed_during(step, key, latest, done_at) if step.models[key].rows else None
     model = step.models[key]
     stay = model.stay
+    if stay is None and not end.is_cold:
+        _note_unseen(step, key, call, done_at)
     if stay is None or stay.earliest > done_at:
         return _NOTHING_KNOWN
     if done_at > model.seen_at and not _is_of_a_later_load(model, call, calls):
@@ -153,6 +156,23 @@ def _served(step: Step, key: str, end: CallEnded, load_duration: float) -> Model
     if not end.is_cold and not calls:
         stay = _warm(step, key, stay, call)
     return _info(stay, row or stay.row, end)
+
+
+def _note_unseen(step: Step, key: str, call: CallStarted, at: float) -> None:
+    """Apply that a model served a call, if no poll and no load has shown its stay.
+
+    Without it, the load after a `keep_alive` of 0 would look like the first one.
+    """
+    model = step.models[key]
+    unload = model.unload
+    if model.stay is not None or (unload is not None and unload.before > call.sent_at):
+        return
+    if step.calls.get(key):
+        # It may have used the load of a call that has not ended yet.
+        return
+    if model.is_undecided:
+        decide(step, key, "unknown")
+    step.change(key, place=None, seen_at=max(model.seen_at, at))
 
 
 def _info(stay: Stay, row: LoadedModel | None, end: CallEnded) -> ModelInfo:
@@ -185,7 +205,7 @@ def _loaded_for(
     step: Step, key: str, call: CallStarted, load_duration: float, latest: float
 ) -> None:
     ready = call.sent_at + load_duration
-    was_loaded = step.models[key].place is not None
+    was_loaded = step.models[key].was_loaded
     reload = causes.reload_for_call(step, key, call, ready) if was_loaded else None
     stay = Stay(ready, latest, sent_at=call.sent_at, options=call.options)
     enter(step, key, stay, reload, load_duration)
@@ -340,7 +360,8 @@ def _appeared(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
         and causes.fits(use.call.options, row.context_length)
     ):
         stay = stay._replace(options=use.call.options)
-    is_again = model.place is not None
+    is_same_stay = model.place is None and model.seen_at >= model.absent_at
+    is_again = model.was_loaded and not is_same_stay and not model.traits.is_unlisted
     reload = causes.reload_in_poll(model, row.context_length) if is_again else None
     enter(step, key, stay, reload, None)
 

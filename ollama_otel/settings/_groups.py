@@ -76,7 +76,7 @@ class TelemetrySettings(_Group):
     """Least `load_duration` of a cold start, seconds (a warm call: 0.001 to 0.05)."""
 
     queue_threshold: float = setting(0.05, SECONDS, "OLLAMA_OTEL_QUEUE_THRESHOLD")
-    """Least estimated queue wait that is recorded as a metric, seconds."""
+    """Least estimated wait for a slot that counts as a wait, on spans and as a metric, seconds."""
 
     log_calls: bool = setting(False, SWITCH, "OLLAMA_OTEL_LOG_CALLS")
     """Whether each call is written to the application's log, through structlog or logging."""

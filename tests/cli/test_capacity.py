@@ -39,12 +39,15 @@ def test_it_says_how_many_users_a_server_takes(log: Path, capsys: Print) -> None
     assert "1.9 GB" in told
 
 
-def test_a_page_of_80_columns_is_enough(
-    log: Path, capsys: Print, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("columns", [60, 80, 88])
+def test_a_narrow_terminal_is_enough(
+    log: Path, capsys: Print, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["capacity", str(log), "--load", "1.5", "--think-time", "1s"]) == 0
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= columns
+    assert "speed-up of 2, 4 at once" in told
 
 
 def test_the_answer_as_json_has_no_calls(log: Path, capsys: Print) -> None:

@@ -48,6 +48,28 @@ def test_the_report_has_all_parts(
     assert "1 call without them count in neither" in shown
 
 
+@pytest.mark.parametrize("columns", [60, 80, 88])
+def test_no_cell_is_wrapped_on_a_narrow_terminal(
+    files: tuple[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    log, prices = files
+    Path(prices).write_text(PRICES + CLOUD + BUDGET)
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["cost", log, "--prices", prices, "--by", "user"])
+    wide = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", str(columns))
+    main(["cost", log, "--prices", prices, "--by", "user"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    (row,) = [line.split() for line in wide.splitlines() if line.startswith("anna ")]
+    parts = [line.split()[1:] for line in lines if line.startswith("anna ")]
+    assert len(parts) > 1
+    assert [cell for part in parts for cell in part] == row[1:]
+
+
 def test_json_has_the_same_figures(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -402,6 +402,9 @@ def scripted_prometheus(request: Request) -> tuple[int, Any]:
         "rules": {"groups": []},
         "values": [],
     }
+    if "count by (__name__)" in request.form.get("query", ""):
+        there = [{"metric": {"__name__": name}, "value": [1, "1"]} for name in STORED]
+        answers["query"] = {"resultType": "vector", "result": there}
     return 200, {"status": "success", "data": answers[request.route.rpartition("/")[2]]}
 
 
@@ -419,6 +422,8 @@ def sample(folder: Path, *panels: dict[str, Any]) -> Path:
     return folder
 
 
+STORED = ["ollama_client_request_active"]
+"""Metrics of the scripted Prometheus."""
 GOOD = {"title": "Calls", "type": "timeseries", "targets": [{"expr": "sum(up)"}]}
 BAD = {
     "title": "Calls now, with a title that is much longer than any table could ever show",
@@ -446,9 +451,79 @@ def test_check_prints_each_panel_and_why_it_is_empty(
         "",
         "1 of 2 panels have data; 1 should have data and have none; "
         "0 need calls or settings that are not there.",
-        "Our metrics make 0 series. No histograms.",
+        "Our metrics make 1 series. No histograms.",
         "There are no rules with these boards.",
     ]
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ([], "It has no metrics of ollama_otel in that time"),
+        (
+            [
+                "gen_ai.client.token.usage_count",
+                "gen_ai.client.token.usage_sum",
+                "ollama.client.request.active",
+            ],
+            "under names that the boards do not use: gen_ai.client.token.usage_count, "
+            "ollama.client.request.active\n",
+        ),
+    ],
+)
+def test_check_says_once_that_there_are_no_metrics_or_other_names(
+    stored: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.cli.test_dashboards.STORED", stored)
+    folder = sample(tmp_path, BAD)
+    options = ["--boards", str(folder)]
+    with answering(scripted_prometheus) as server:
+        assert main(["dashboards", "check", "--prometheus", server.url, *options]) == 1
+        printed = capsys.readouterr().out
+        main(["dashboards", "check", "--prometheus", server.url, *options, "--json"])
+    assert said in printed
+    assert "translation_strategy" in printed or f"{server.url}/api/v1/otlp/v1/metrics" in printed
+    assert "Calls now" not in printed
+    [panel] = json.loads(capsys.readouterr().out)["panels"]
+    assert panel["state"] == "missing"
+    assert panel["reason"].startswith("no app sends gen_ai_client_operation_duration_seconds: ")
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("columns", [60, 80, 88])
+def test_check_fits_a_narrow_terminal(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    folder = sample(tmp_path, GOOD, BAD)
+    with answering(scripted_prometheus) as server:
+        main(["dashboards", "check", "--prometheus", server.url, "--boards", str(folder)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    text = " ".join(" ".join(lines).split())
+    assert "no app sends gen_ai_client_operation_duration_seconds: it comes" in text
+    assert "0 need calls or settings that are not there." in text
+
+
+@pytest.mark.sockets
+def test_check_says_under_which_name_a_metric_is_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "gen_ai.client.operation.duration"
+    monkeypatch.setattr("tests.cli.test_dashboards.STORED", ["ollama_client_request_active", other])
+    monkeypatch.setenv("COLUMNS", "160")
+    folder = sample(tmp_path, BAD)
+    with answering(scripted_prometheus) as server:
+        main(["dashboards", "check", "--prometheus", server.url, "--boards", str(folder)])
+    assert f"missing   stored under another name: {other}\n" in capsys.readouterr().out
 
 
 @pytest.mark.sockets
@@ -535,6 +610,7 @@ def test_a_report_includes_histograms_rules_and_notes() -> None:
         panels=(panel("data", notes=("no exemplars",)), panel("off", reason="r " * 40)),
         rules=RulesReport(expected=6, missing=("A", "B", "C", "D", "E"), failing={"F": "why"}),
         series=1234,
+        renamed=(),
         classic_histograms=2,
         native_histograms=1,
         keeps_exemplars=True,

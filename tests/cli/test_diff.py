@@ -144,6 +144,20 @@ def test_speed_fails_where_it_is_slower_beyond_chance(
     assert diff(*logs, *options)[0] == 0
 
 
+@pytest.mark.parametrize("columns", [60, 80, 88])
+def test_the_summary_fits_a_narrow_terminal(
+    diff: Diff, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, text = diff(many(1.0), many(1.5))
+    rows = [line.split()[1:] for line in text.splitlines() if line.startswith("duration")]
+    assert (
+        " ".join(cell for row in rows for cell in row)
+        == "8 1.00 s 1.50 s +50.0% 1.00 s 1.50 s 0.00781"
+    )
+    assert max(map(len, text.splitlines())) <= columns
+
+
 def test_the_summary_has_a_row_for_each_measure(diff: Diff) -> None:
     _, text = diff(many(1.0), many(1.5))
     (row,) = [line.split() for line in text.splitlines() if line.startswith("duration")]

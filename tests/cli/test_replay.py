@@ -212,7 +212,9 @@ def test_a_model_that_is_not_there_is_an_error_before_anything_is_sent(
     mixed: Path, url: str, fake: FakeOllama, capsys: Print
 ) -> None:
     assert main(["replay", str(mixed), "--host", url, "--model", "qwen33"]) == 2
-    assert "found 'qwen33'; did you mean qwen3?" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "found 'qwen33'; did you mean qwen3?" in printed.err
+    assert "Sending" not in printed.out
     assert asked(fake) == ["/api/version", "/api/show", "/api/tags"]
     assert main(["replay", str(mixed), "--host", url, "--model", "oldd=qwen3"]) == 2
     assert (

@@ -183,6 +183,23 @@ def test_the_table_fits_the_terminal_and_has_the_newest_call_last(
     assert "never ended" in lines[-1 if columns == 120 else -2]
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_long_ids_and_models_differ_at_their_ends(columns: int) -> None:
+    """Ids in a folder of cassettes begin with the names of its files."""
+    ids = [f"test_answers/test_a_question_with_many_words.json-{number}" for number in range(3)]
+    models = [f"hf.co/somebody/a-model-with-a-long-name:{size}" for size in ("q4", "q8", "f16")]
+    calls = [
+        call(request(1, id=each, request={"model": model, "size": 64}), end(1, id=each))
+        for each, model in zip(ids, models, strict=True)
+    ]
+    lines = [line.plain for line in call_list.rows(calls, width=columns)]
+    assert max(map(len, lines)) <= columns
+    cut = [line.split()[1] for line in lines if "completed" in line]
+    assert [each[-2:] for each in cut] == ["-0", "-1", "-2"]
+    if columns > 60:
+        assert all(any(f":{size} " in line for line in lines) for size in ("q4", "q8", "f16"))
+
+
 def test_a_pipe_gets_wide_lines(
     log: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,18 @@ def test_recording_rules_use_metrics_and_have_unique_names() -> None:
         assert {selector.metric for selector in selectors_of(each.expr)} <= SERIES
 
 
+def test_a_jaeger_recipe_searches_values_and_reads_tags_of_found_spans() -> None:
+    """Jaeger finds no tag without a value; `tests/real/test_runbook.py` runs the searches."""
+    recipes = re.findall(r"^- Jaeger: (.*)$", RUNBOOK, flags=re.MULTILINE)
+    assert len(recipes) == len(ALERTS)
+    reads = re.compile(r"(?:the tags?|and) (`(?:ollama|gen_ai)\.[\w.]+`)|(`[\w.]+=[^`]+`)")
+    for recipe in recipes:
+        tags = re.findall(r"`[\w]+\.[^`]+`", recipe)
+        assert [tag for tag in tags if "*" in tag] == []
+        explained = {one or other for one, other in reads.findall(recipe)}
+        assert set(tags) - explained <= {"`llama3.2`"}, recipe
+
+
 @pytest.mark.parametrize("alert", CASES)
 def test_an_alert_has_an_observation_an_action_and_a_board(alert: Alert) -> None:
     [rule] = yaml.safe_load(alert_rules([alert]))["groups"][0]["rules"]

@@ -14,17 +14,21 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
+from ollama_otel._monitoring.check import check
+from ollama_otel._monitoring.prometheus_api import PrometheusServer
 from ollama_otel._telemetry.instruments import Instrument, all_instruments
 from ollama_otel._telemetry.metric_names import (
     HISTOGRAM_SUFFIXES,
     label_name,
     metric_name,
     scraped_name,
+    series_names,
 )
 from ollama_otel._telemetry.scrape import ScrapeEndpoint
 
 from .conftest import StartPrometheus
 from .servers import RealPrometheus, Translation, wait_until
+from .servers.prometheus import DASHBOARDS
 
 ROWS = all_instruments()
 JOB = "names"
@@ -96,6 +100,12 @@ def test_names_are_those_predicted(
     with start_prometheus(translation=translation) as prometheus:
         send_to(prometheus)
         found = stored(prometheus)
+        with PrometheusServer(prometheus.url) as server:
+            report = check([], server, folder=DASHBOARDS)
+    expected = {each for row in ROWS for each in series_names(row)}
+    assert set(report.renamed) == found.keys() - expected
+    assert report.has_metrics == (not found.keys().isdisjoint(expected))
+    assert report.has_metrics == translation.startswith("Underscore")
     assert found == {name(row): {label(each) for each in row.labels} for row in ROWS}
     # No two instruments got the same name.
     assert len(found) == len(ROWS)

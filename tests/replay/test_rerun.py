@@ -344,8 +344,26 @@ def test_failed_calls_are_logged_and_stop_nothing(fake: FakeOllama, out: Path) -
     seen: list[RerunProgress] = []
     progress = send(questions(3), out, fake, concurrency=1, on_progress=seen.append)
     assert progress == RerunProgress(total=3, ended=3, failed=1, failures={"incomplete": 1})
-    assert [each.ended for each in seen] == [1, 2, 3]
+    assert [each.ended for each in seen] == [0, 1, 2, 3]
     assert len(repeated(out)) == 3
+
+
+def test_the_start_is_told_once_before_the_first_call_and_after_all_checks(
+    fake: FakeOllama, out: Path
+) -> None:
+    sent: list[int] = []
+
+    def start(progress: RerunProgress) -> None:
+        assert progress.total == 3
+        if progress.ended:
+            return
+        sent.append(sum(request.path == "/api/chat" for request in fake.requests))
+
+    send(questions(3), out, fake, concurrency=1, on_progress=start)
+    assert sent == [0]
+    with pytest.raises(ReplayError):
+        send(questions(3), out.with_name("b.jsonl"), fake, model="absent", on_progress=start)
+    assert sent == [0]
 
 
 def test_a_server_that_does_not_answer_is_one_error_and_no_log(out: Path) -> None:

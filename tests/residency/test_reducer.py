@@ -248,6 +248,49 @@ def test_a_keep_alive_of_zero_is_a_request_to_go(story: Story) -> None:
     assert reloads(story.call(3, load=0.5)[1]) == [("requested", None, None, None)]
 
 
+@pytest.mark.parametrize("load", [0.001, None])
+def test_a_stay_that_no_poll_has_seen_is_a_stay(story: Story, load: float | None) -> None:
+    """The model was in memory at the first call, and gone before the first poll."""
+    story.call(1, load=load, keep_alive=0)
+    assert story.poll(1.2) == []
+    info, events = story.call(3, load=0.5)
+    assert reloads(events) == [("requested", None, None, None)]
+    assert info.reload is not None
+    assert info.reload.cause == "requested"
+
+
+def test_a_load_after_an_unseen_stay_has_a_cause(story: Story) -> None:
+    story.call(1)
+    assert reloads(story.call(60, load=0.5)[1]) == [("unknown", None, None, None)]
+    story.call(70, "b", keep_alive=5.0)
+    assert reloads(story.call(80, "b", load=0.5)[1]) == [("expired", None, None, None)]
+
+
+def test_a_stay_that_no_poll_has_seen_and_another_client_ended_has_a_cause(story: Story) -> None:
+    story.poll(0)
+    story.call(1)
+    story.poll(5)
+    assert reloads(story.poll(10, listed())) == [("unknown", None, None, None)]
+    story.call(20, "b")
+    # The first poll that lists it says nothing of a load after that call.
+    assert reloads(story.poll(21, listed(), listed("b"))) == []
+
+
+def test_a_warm_call_after_an_unload_began_another_stay(story: Story) -> None:
+    """Why the model left before explains nothing: somebody has loaded it since."""
+    story.poll(0, listed())
+    story.add(UnloadRequested(model="a"))
+    assert unloads(story.poll(1)) == [("a:latest", "requested", None)]
+    story.call(10)
+    assert reloads(story.call(20, load=0.5)[1]) == [("unknown", None, None, None)]
+
+
+def test_a_call_that_joined_a_load_is_no_earlier_stay(story: Story) -> None:
+    first = story.start(1)
+    story.call(1.5, run=0.5)
+    assert reloads(story.end(first, load=0.5, run=2.0)[1]) == []
+
+
 def test_with_the_server_all_models_go(story: Story) -> None:
     story.poll(0, listed("a"), listed("b", expires_in=2.0))
     assert unloads(story.add(Refused(at=5))) == [

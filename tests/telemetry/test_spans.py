@@ -80,6 +80,7 @@ def test_a_streamed_chat() -> None:
             "ollama.outcome": "completed",
             "ollama.prefill.estimated_rate": 40.0,
             "ollama.queue.estimated_duration": 0.5,
+            "ollama.queue.estimated_wait": True,
             "ollama.request.message_count": 1,
             "ollama.request.size": 64,
             "ollama.response.chunk_count": 3,
@@ -131,6 +132,7 @@ def test_a_streamed_chat_with_thinking_and_tools() -> None:
             "ollama.outcome": "completed",
             "ollama.prefill.estimated_rate": 40.0,
             "ollama.queue.estimated_duration": 0.5,
+            "ollama.queue.estimated_wait": True,
             "ollama.request.message_count": 1,
             "ollama.request.size": 64,
             "ollama.request.think": True,
@@ -879,6 +881,18 @@ def test_a_load_that_took_its_time_is_a_cold_start(load: int | None, is_cold: bo
 def test_the_threshold_of_a_cold_start_can_be_moved() -> None:
     settings = Settings(cold_start_threshold=1.0)
     assert "ollama.cold_start" not in attributes_of(final(), settings=settings)
+
+
+@pytest.mark.parametrize(("threshold", "has_waited"), [(0.5, True), (0.51, None), (0.0, True)])
+def test_a_wait_for_a_slot_is_a_tag_that_can_be_searched(
+    threshold: float, has_waited: bool | None
+) -> None:
+    attributes = attributes_of(final(), settings=Settings(queue_threshold=threshold))
+    assert attributes.get("ollama.queue.estimated_wait") is has_waited
+
+
+def test_no_known_wait_is_no_tag() -> None:
+    assert "ollama.queue.estimated_wait" not in attributes_of(final(total_duration=None))
 
 
 def test_a_remote_model_is_named() -> None:

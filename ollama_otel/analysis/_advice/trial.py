@@ -41,13 +41,13 @@ async def try_model(
 
     They are sampled evenly from the log, and the new calls are written to the log `out`; requests
     that are already in `out` are not sent again. Returns None if the model was not faster. Raises
-    `AnalysisError` if no request of another model has a body, and `ReplayError` if no server
-    responds at `host`.
+    `AnalysisError` if no request of another model has a body or if `model` only creates
+    embeddings, and `ReplayError` if no server responds at `host`.
     """
     chosen = _sample(log, model, sample)
     plan = plan_rerun(chosen, out=out)
     if plan.calls:
-        await rerun(
+        progress = await rerun(
             plan,
             host=host,
             model=model,
@@ -55,6 +55,11 @@ async def try_model(
             on_progress=on_progress,
             transport=transport,
         )
+        if progress.unsuited:
+            raise AnalysisError(
+                f"expected a model that generates text, to answer requests of {log}, found "
+                f"{model}, which only makes embeddings"
+            )
     return _compared(chosen, list(read(out)), model, log, out)
 
 

@@ -79,6 +79,13 @@ def test_a_model_that_is_not_there_is_said_before_anything_is_sent(tmp_path: Pat
         tried(log, "nobodys", sample=2)
 
 
+def test_a_model_that_cannot_chat_is_said_and_nothing_is_sent(tmp_path: Path) -> None:
+    log, fake = log_of(tmp_path, duration=60.0), FakeOllama()
+    with pytest.raises(AnalysisError, match="nomic-embed-text, which only makes embeddings"):
+        tried(log, "nomic-embed-text", fake, sample=2)
+    assert "/api/chat" not in [request.path for request in fake.requests]
+
+
 def test_a_model_that_answers_nothing_is_said(tmp_path: Path) -> None:
     busy = FakeOllama()
     busy.fault("/api/chat", Fault(cut_at=0), times=9)
