@@ -204,6 +204,7 @@ def test_an_auth_that_raises_leaves_a_failed_call(
     assert capture.records[0].error_type == "unauthorized"
 
 
+@pytest.mark.slow
 def test_an_auth_that_raised_is_ended_by_the_collector_as_well(
     colour: Colour, capture: Capture
 ) -> None:

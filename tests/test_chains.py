@@ -296,6 +296,7 @@ def test_a_transport_that_two_clients_share_records_the_other_one(colour: Colour
     colour.run(scenario)
 
 
+@pytest.mark.slow
 def test_a_constructor_that_another_instrumentation_wrapped_stays_wrapped(
     colour: Colour, instrumentor: OllamaInstrumentor
 ) -> None:
@@ -329,6 +330,7 @@ def test_a_constructor_that_another_instrumentation_wrapped_stays_wrapped(
     colour.run(scenario)
 
 
+@pytest.mark.slow
 def test_a_constructor_wrapped_before_ours_stays_wrapped(
     colour: Colour, instrumentor: OllamaInstrumentor
 ) -> None:
@@ -352,6 +354,7 @@ def test_a_constructor_wrapped_before_ours_stays_wrapped(
     colour.run(scenario)
 
 
+@pytest.mark.slow
 def test_methods_that_another_instrumentation_wraps_are_called_as_before(
     colour: Colour, instrumentor: OllamaInstrumentor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +377,7 @@ def test_methods_that_another_instrumentation_wraps_are_called_as_before(
     colour.run(scenario)
 
 
+@pytest.mark.slow
 def test_our_client_below_the_instrumentor_and_instrumented_by_hand_records_once(
     colour: Colour, instrumentor: OllamaInstrumentor
 ) -> None:

@@ -784,6 +784,7 @@ def alive(kind: type) -> int:
     return sum(type(each) is kind for each in gc.get_objects())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "document"])
 def test_a_call_leaves_nothing_to_the_garbage_collector(
     colour_on_asyncio: Colour, stream: bool

@@ -339,6 +339,7 @@ def test_tags_are_bounded_in_length(
     assert not any("nnn" in message or "vvv" in message for message in caplog.messages)
 
 
+@pytest.mark.slow
 def test_tags_are_bounded_in_number_over_all_blocks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -146,6 +146,7 @@ async def test_a_model_that_does_not_exist_is_the_official_error(count: Count) -
         await counted(count, "other", "hello")
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_a_server_that_cannot_be_reached_is_the_official_error(is_async: bool) -> None:
     settings = Settings(vocabulary_cache=None)

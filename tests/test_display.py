@@ -141,6 +141,7 @@ def test_what_a_log_line_quotes_is_escaped(caplog: pytest.LogCaptureFixture) -> 
     assert len(log.filters) == 1
 
 
+@pytest.mark.slow
 def test_every_logger_of_ours_escapes() -> None:
     package = Path(ollama_otel.__file__).parent
     named = {

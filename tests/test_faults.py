@@ -572,6 +572,7 @@ def test_a_broken_variable_costs_one_warning(variable: str) -> None:
 # --- floods -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [False, True])
 def test_many_threads_on_one_client_are_counted_exactly(capture: Capture, streams: bool) -> None:
     server = FakeOllama()
@@ -613,6 +614,7 @@ def duration_count(capture: Capture) -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_hundred_streams_at_once_keep_their_contexts_apart(capture: Capture) -> None:
     server = FakeOllama()
     tracer = capture.tracer_provider.get_tracer("app")
@@ -707,6 +709,7 @@ async def leave(client: Any, count: int) -> None:
         del stream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("sync", 10_000), ("asyncio", 5_000)])
 def test_thousands_of_streams_left_behind_all_end_and_nothing_grows(name: str, count: int) -> None:
     colour, counter, meters = Colour(name), Counter(), Capture()

@@ -47,6 +47,7 @@ def test_what_we_rest_on_is_where_we_look_for_it() -> None:
     assert OllamaInstrumentor().instrumentation_dependencies() == ("ollama >= 0.6.2",)
 
 
+@pytest.mark.slow
 def test_clients_of_the_past_and_of_the_future_are_recorded(
     colour: Colour, instrumentor: OllamaInstrumentor, capture: Capture
 ) -> None:
@@ -73,6 +74,7 @@ def test_clients_of_the_past_and_of_the_future_are_recorded(
     ] * 3
 
 
+@pytest.mark.slow
 def test_functions_of_the_package_are_recorded_even_when_imported_earlier(
     instrumentor: OllamaInstrumentor, capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +88,7 @@ def test_functions_of_the_package_are_recorded_even_when_imported_earlier(
     assert [span.name for span in capture.spans] == ["chat llama3.2"] * 2 + ["list_models"]
 
 
+@pytest.mark.slow
 def test_uninstrumenting_leaves_no_trace(
     colour: Colour, instrumentor: OllamaInstrumentor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +114,7 @@ def test_uninstrumenting_leaves_no_trace(
         assert not hasattr(type(made_meanwhile._client._transport), "inner")
 
 
+@pytest.mark.slow
 def test_a_client_that_went_away_is_not_kept_alive(
     colour: Colour, instrumentor: OllamaInstrumentor
 ) -> None:
@@ -123,6 +127,7 @@ def test_a_client_that_went_away_is_not_kept_alive(
     assert len(instrumentor._touched) == count - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_subclass", [False, True])
 def test_clients_of_ours_are_recorded_once_and_by_their_own_options(
     colour: Colour, instrumentor: OllamaInstrumentor, capture: Capture, is_subclass: bool
@@ -146,6 +151,7 @@ def test_clients_of_ours_are_recorded_once_and_by_their_own_options(
     assert (len(own.spans), len(capture.spans)) == (4, 0)
 
 
+@pytest.mark.slow
 def test_a_client_that_was_instrumented_by_hand_is_left_to_its_owner(
     colour: Colour, instrumentor: OllamaInstrumentor, capture: Capture
 ) -> None:
@@ -164,6 +170,7 @@ def test_a_client_that_was_instrumented_by_hand_is_left_to_its_owner(
     assert (len(own.spans), len(capture.spans)) == (2, 0)
 
 
+@pytest.mark.slow
 def test_instrumenting_twice_records_once(
     colour: Colour, instrumentor: OllamaInstrumentor, capture: Capture
 ) -> None:
@@ -200,6 +207,7 @@ class Odd(BaseClient):
         """Nothing is open."""
 
 
+@pytest.mark.slow
 def test_clients_that_cannot_be_instrumented_are_left_alone(
     instrumentor: OllamaInstrumentor, capture: Capture
 ) -> None:
@@ -215,6 +223,7 @@ def test_clients_that_cannot_be_instrumented_are_left_alone(
     assert not hasattr(unborn, "_client")
 
 
+@pytest.mark.slow
 def test_what_a_constructor_raises_is_raised_still(instrumentor: OllamaInstrumentor) -> None:
     def error(**options: Any) -> BaseException:
         with pytest.raises(Exception) as caught:
@@ -227,6 +236,7 @@ def test_what_a_constructor_raises_is_raised_still(instrumentor: OllamaInstrumen
     assert [(type(error(**options)), str(error(**options))) for options in wrong] == expected
 
 
+@pytest.mark.slow
 def test_httpx_clients_of_others_are_left_alone(
     instrumentor: OllamaInstrumentor, capture: Capture
 ) -> None:

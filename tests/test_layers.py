@@ -72,6 +72,7 @@ def test_every_room_has_its_place_among_the_layers() -> None:
     assert {room_of(path) for path in FILES} == set(LAYER)
 
 
+@pytest.mark.slow
 def test_imports_go_downwards() -> None:
     def is_below(path: Path, name: str) -> bool:
         package, _, rest = name.partition(".")
@@ -121,6 +122,7 @@ def test_the_heart_loads_neither_httpx_nor_opentelemetry(module: str) -> None:
     assert run.stdout.split() == []
 
 
+@pytest.mark.slow
 def test_only_the_settings_and_the_set_up_read_the_environment() -> None:
     readers = {
         path.name

@@ -126,6 +126,7 @@ def hooks_named_in(path: Path) -> Iterator[str]:
             )
 
 
+@pytest.mark.slow
 def test_no_other_module_names_a_hook() -> None:
     owners = {path.name: set(hooks_named_in(path)) for path in PACKAGE.rglob("*.py")}
     assert {name: hooks for name, hooks in owners.items() if hooks} == {
@@ -225,6 +226,7 @@ class Ring:
         run_or_defer(self.calls.append, "collected")
 
 
+@pytest.mark.slow
 def test_what_the_collector_starts_runs_at_the_next_chance() -> None:
     watch_collector()
     calls: list[str] = []
@@ -242,6 +244,7 @@ def test_anything_else_runs_at_once() -> None:
     assert calls == ["now"]
 
 
+@pytest.mark.slow
 def test_catching_up_in_the_collector_does_nothing() -> None:
     watch_collector()
     calls: list[str] = []

@@ -157,6 +157,7 @@ def test_a_long_text_is_redacted_as_it_would_be_at_once(redactor: Any) -> None:
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "size"),
     [
@@ -331,6 +332,7 @@ def test_what_only_begins_like_a_mark_hides_nothing(text: str) -> None:
     assert "Falcon573kb" not in redact(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redactor", BUILT_IN, ids=lambda redactor: redactor.__name__)
 @pytest.mark.parametrize(
     "unit",
@@ -438,6 +440,7 @@ def spent(redactor: Callable[[str], str], text: str, times: int = 1) -> float:
     return min(taken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [
@@ -596,6 +599,7 @@ def test_sixteen_digits_stay_unless_their_checksum_is_right(digits: str) -> None
         assert redact(digits) == digits
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(2000))
 @given(
     st.one_of(

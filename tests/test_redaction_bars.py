@@ -26,6 +26,7 @@ def alarms() -> dict[str, float]:
     return {kind: changed / total for kind, (changed, total) in false_alarms().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "bar"),
     [

@@ -45,6 +45,7 @@ def is_native(name: str) -> bool:
     return f"{name}.".startswith(f"{NATIVE}.") or name.endswith((".NATIVE", ".NativeDialect"))
 
 
+@pytest.mark.slow
 def test_nothing_outside_imports_the_native_dialect() -> None:
     assert [
         f"{module}: {name}"

@@ -1136,6 +1136,7 @@ def test_typed_streams_are_delivered_too(colour: Colour) -> None:
     colour.run(scenario)
 
 
+@pytest.mark.slow
 def test_runs_leave_nothing_behind() -> None:
     before = threading.active_count()
     runs: list[weakref.ref[StreamRun]] = []

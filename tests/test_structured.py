@@ -625,6 +625,7 @@ def test_what_a_validator_raises_by_mistake_is_the_callers(scene: Scene) -> None
     assert span.attributes["error.type"] == "_OTHER"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 500, '{"name":' * 500, "9" * 5_000, "\x00"], ids=len)
 def test_no_text_breaks_the_judgement(scene: Scene, text: str) -> None:
     scene.answer(text)

@@ -154,6 +154,7 @@ def exchanges() -> int:
     return sum(type(each) is Exchange for each in gc.get_objects())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_response_that_is_kept_keeps_nothing_of_its_call(
     colour: Colour, capture: Capture, reads: bool

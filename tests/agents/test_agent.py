@@ -209,6 +209,7 @@ def test_a_last_answer_at_the_limit(stage: Stage) -> None:
     assert ["tools" in each for each in stage.requests] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_a_model_that_calls_one_tool_a_thousand_times(stage: Stage) -> None:
     calls = 0
 

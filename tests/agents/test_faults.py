@@ -194,6 +194,7 @@ def test_a_stream_that_is_never_begun_leaves_nothing() -> None:
     assert stage.requests == []
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_dropped_ends() -> None:
     stage = BalancedStage(streams=True).script(*ANSWERS)
     stream = Agent(stage.client(), MODEL, [weather, multiply]).stream("Go")
@@ -203,6 +204,7 @@ def test_a_stream_that_is_dropped_ends() -> None:
     stage.check("abandoned")
 
 
+@pytest.mark.slow
 def test_a_stream_that_was_dropped_in_a_cycle_ends_later() -> None:
     stage = BalancedStage(streams=True).script(*ANSWERS)
     stream: Any = Agent(stage.client(), MODEL, [weather, multiply]).stream("Go")

@@ -331,6 +331,7 @@ def test_an_unsampled_run_has_metrics() -> None:
 # --- labels -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_invented_names_and_many_names_make_few_series() -> None:
     stage = Stage()
 

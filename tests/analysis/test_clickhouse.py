@@ -95,6 +95,7 @@ def check(
     return expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", sorted(COLUMNS.keys() - NOT_ON_SPANS))
 def test_every_column_that_spans_have_is_the_same(both: dict[str, Calls], column: str) -> None:
     if column in {"options", "tags"}:
@@ -194,6 +195,7 @@ REPORT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPORT)
 def test_queries_of_the_report_have_equal_answers(both: dict[str, Calls], name: str) -> None:
     first, last = both["duckdb"].period() or (None, None)
@@ -213,6 +215,7 @@ def test_sums_by_tag_are_equal(both: dict[str, Calls]) -> None:
             assert all(equal(row[key], expected[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_a_report_is_made_of_each(both: dict[str, Calls]) -> None:
     made = {name: report(calls, is_quick=True) for name, calls in both.items()}
     log = made.pop("duckdb")
@@ -224,6 +227,7 @@ def test_a_report_is_made_of_each(both: dict[str, Calls]) -> None:
         assert found.html().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_parameters_and_conditions_hold_on_all(both: dict[str, Calls]) -> None:
     rows = check(
         both,
@@ -276,6 +280,7 @@ def test_what_a_server_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[0].headers["authorization"].startswith("Basic ")
 
 
+@pytest.mark.sockets
 def test_a_server_that_is_not_there_is_told() -> None:
     with pytest.raises(AnalysisError, match="cannot be reached"):
         open_clickhouse("http://127.0.0.1:9")
@@ -296,6 +301,7 @@ def test_sql_that_fails_says_why(both: dict[str, Calls]) -> None:
             both[name].rows("SELECT 1 FROM calls WHERE user_id = $user")
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_costs_are_the_same(stored: Stored, tmp_path: Path) -> None:
     capture = Capture()

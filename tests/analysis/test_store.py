@@ -74,6 +74,7 @@ def usual_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_import, "_read_calls", refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_only")
 @pytest.mark.parametrize("bodies", [False, True])
 def test_a_log_as_we_write_it_is_read_by_duckdb(tmp_path: Path, bodies: bool) -> None:
@@ -92,6 +93,7 @@ def write(path: Path, found: list[CallRecord], *, open_calls: int = 0) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_only")
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(found=st.lists(records, max_size=4), open_calls=st.integers(0, 2))
@@ -105,6 +107,7 @@ def test_any_record_is_read_as_the_reader_reads_it(
             check_equal(path, calls)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(30))
 @given(found=st.lists(records, max_size=4), open_calls=st.integers(0, 2))
 def test_any_record_is_stored_as_the_reader_reads_it(
@@ -208,6 +211,7 @@ def test_what_is_skipped_is_told_also_from_the_cache(tmp_path: Path) -> None:
             assert "unfinished" in skipped.reason
 
 
+@pytest.mark.slow
 def test_archived_and_other_files_of_a_log_are_read(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_bytes(REQUEST)
@@ -237,6 +241,7 @@ def imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     yield found
 
 
+@pytest.mark.slow
 def test_a_log_is_imported_once_and_again_when_it_changes(
     tmp_path: Path, imports: list[Path]
 ) -> None:
@@ -255,6 +260,7 @@ def test_a_log_is_imported_once_and_again_when_it_changes(
     assert len(kept) == 1, "older content is deleted"
 
 
+@pytest.mark.slow
 def test_a_change_that_keeps_size_and_time_is_found(tmp_path: Path, imports: list[Path]) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_bytes(line(1, v=2, user_id="anna") + END)
@@ -267,6 +273,7 @@ def test_a_change_that_keeps_size_and_time_is_found(tmp_path: Path, imports: lis
     assert len(imports) == 2
 
 
+@pytest.mark.slow
 def test_files_of_another_layout_or_damaged_ones_are_made_again(
     tmp_path: Path, imports: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +288,7 @@ def test_files_of_another_layout_or_damaged_ones_are_made_again(
     assert len(imports) == 3
 
 
+@pytest.mark.slow
 def test_what_others_import_at_the_same_time_stays(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_bytes(REQUEST + END)
@@ -292,6 +300,7 @@ def test_what_others_import_at_the_same_time_stays(tmp_path: Path) -> None:
             assert len(first) == len(second) == 1
 
 
+@pytest.mark.slow
 def test_unfinished_imports_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_bytes(REQUEST + END)
@@ -315,6 +324,7 @@ def test_only_this_user_can_read_the_files(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_without_a_cache_nothing_is_left(tmp_path: Path, imports: list[Path]) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_bytes(REQUEST + END)
@@ -389,6 +399,7 @@ def test_our_functions(calls: Calls) -> None:
     assert calls.rows("""SELECT count_if(tag(tags, 'team') = 'q"') AS n FROM calls""") == [{"n": 1}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a", "", 'q"', "b\\s", "a/b", "~1", "a.b", "$x", "*", "0", "é"])
 def test_any_name_is_found(name: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from ollama_otel.analysis import open_log
 from ollama_otel.replay import read
 
@@ -14,6 +16,7 @@ CALLS = 20_000
 ROUNDS = 3
 
 
+@pytest.mark.slow
 def test_importing_is_faster_than_reading(tmp_path: Path) -> None:
     log = tmp_path / "calls.jsonl"
     write_log(log, CALLS)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from .replay_log import measure, measure_reading, measure_rendering
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_log_costs_the_caller_some_microseconds(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .resilience import fairness, measure, ratios
 
 
+@pytest.mark.slow
 def test_resilience_costs_no_more_than_it_should_by_far() -> None:
     # A slip shows in every run, what else the machine does in some.
     for _ in range(3):

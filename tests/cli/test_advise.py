@@ -13,6 +13,8 @@ from ollama_otel.analysis import AdviceKind
 from tests.analysis.advice import cases
 from tests.analysis.advice.synthetic import Call, call, write
 
+pytestmark = pytest.mark.slow
+
 Print = pytest.CaptureFixture[str]
 
 

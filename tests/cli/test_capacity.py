@@ -26,6 +26,7 @@ def shown(capsys: Print) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_it_says_how_many_users_a_server_takes(log: Path, capsys: Print) -> None:
     assert main(["capacity", str(log), "--ttft", "300ms", "--think-time", "5s"]) == 0
     told = shown(capsys)
@@ -50,6 +51,7 @@ def test_a_narrow_terminal_is_enough(
     assert "speed-up of 2, 4 at once" in told
 
 
+@pytest.mark.slow
 def test_the_answer_as_json_has_no_calls(log: Path, capsys: Print) -> None:
     assert (
         main(
@@ -77,6 +79,7 @@ def test_the_answer_as_json_has_no_calls(log: Path, capsys: Print) -> None:
     assert answer["workload"]["models"]["m"]["speed"]["size"] == 1_900_000_000
 
 
+@pytest.mark.slow
 def test_what_is_different_is_forecast(log: Path, capsys: Print) -> None:
     arguments = ["capacity", str(log), "--json", "--users", "3", "--mix", "m:latest=1"]
     arguments += ["--think-time", "0.5s"]
@@ -94,11 +97,13 @@ def test_what_is_different_is_forecast(log: Path, capsys: Print) -> None:
     assert "waits" not in " ".join(answer["sentences"])
 
 
+@pytest.mark.slow
 def test_an_overload_is_said(log: Path, capsys: Print) -> None:
     assert main(["capacity", str(log), "--load", "20", "--think-time", "1s"]) == 0
     assert "calls come faster than the server completes them" in shown(capsys)
 
 
+@pytest.mark.slow
 def test_calls_to_several_servers_need_a_name(log: Path, tmp_path: Path, capsys: Print) -> None:
     ends = simulate(poisson(2.5, 20), ServerSetup(models={"m": SPEED})).ends
     write_log(tmp_path / "a.jsonl", ends)

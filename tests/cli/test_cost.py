@@ -32,6 +32,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return str(log), str(prices)
 
 
+@pytest.mark.slow
 def test_the_report_has_all_parts(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +71,7 @@ def test_no_cell_is_wrapped_on_a_narrow_terminal(
     assert [cell for part in parts for cell in part] == row[1:]
 
 
+@pytest.mark.slow
 def test_json_has_the_same_figures(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +87,7 @@ def test_json_has_the_same_figures(
     assert shown["break_even"][0]["is_reachable"] is False
 
 
+@pytest.mark.slow
 def test_text_of_a_log_is_escaped(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +96,7 @@ def test_text_of_a_log_is_escaped(
     assert "\x1b" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_used_up_is_the_exit_status(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +106,7 @@ def test_a_budget_that_is_used_up_is_the_exit_status(
     assert "used up" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_measured_energy_is_read(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,7 @@ def docker(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Engines
     return install(folder, "docker", answers=((" port ", 0, f"{place}\n", ""),))
 
 
+@pytest.mark.processes
 @pytest.mark.sockets
 def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
     tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -112,6 +113,8 @@ def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
     assert said.endswith("To stop it:  ollama-otel dashboards down\n")
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.sockets
 def test_the_password_of_grafana_is_generated_once_and_never_printed(
     tmp_path: Path,
@@ -136,6 +139,7 @@ def test_the_password_of_grafana_is_generated_once_and_never_printed(
         assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.processes
 @pytest.mark.sockets
 def test_a_password_that_is_set_is_used_and_not_kept(
     tmp_path: Path,
@@ -155,6 +159,7 @@ def test_a_password_that_is_set_is_used_and_not_kept(
     assert "my own" not in said
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -192,6 +197,7 @@ def test_without_variables_it_is_kept_in_the_home_folder(
     assert password.text not in repr(password)
 
 
+@pytest.mark.processes
 @pytest.mark.sockets
 def test_up_takes_profiles_and_another_file(
     tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -211,6 +217,7 @@ def test_up_takes_profiles_and_another_file(
     assert f"ollama-otel dashboards down --file {file}" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 @pytest.mark.sockets
 def test_a_service_that_the_file_does_not_have_is_not_waited_for(
     tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -228,6 +235,7 @@ def test_a_service_that_the_file_does_not_have_is_not_waited_for(
     assert "Jaeger" not in said
 
 
+@pytest.mark.processes
 def test_a_file_with_other_services_is_started_and_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +245,7 @@ def test_a_file_with_other_services_is_started_and_not_waited_for(
     assert "is ready." not in capsys.readouterr().out
 
 
+@pytest.mark.processes
 @pytest.mark.sockets
 def test_a_service_that_is_not_ready_in_time_is_reported_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -252,6 +261,8 @@ def test_a_service_that_is_not_ready_in_time_is_reported_with_its_log(
     assert "Prometheus is ready." in said
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.sockets
 def test_what_is_slow_to_start_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -268,6 +279,7 @@ def test_what_is_slow_to_start_is_waited_for(
     assert "Grafana is ready." in capsys.readouterr().out
 
 
+@pytest.mark.processes
 @pytest.mark.sockets
 def test_a_closed_port_ends_the_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -279,6 +291,7 @@ def test_a_closed_port_ends_the_wait(
     assert "Jaeger is not ready" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_a_stack_that_does_not_start_is_reported_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,6 +304,7 @@ def test_a_stack_that_does_not_start_is_reported_with_the_command(
     assert "dashboards export" in said
 
 
+@pytest.mark.processes
 def test_down_stops_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engines = docker(tmp_path, "", monkeypatch)
     assert main(["dashboards", "down"]) == 0
@@ -299,6 +313,7 @@ def test_down_stops_every_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [each for each in engines.commands() if " down" in each] == [stop, f"{stop} --volumes"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("programs", "answers", "taken"),
     [
@@ -334,6 +349,7 @@ def test_any_available_engine_is_used(
     assert engines.commands()[-1].startswith(f"{taken} {SHIPPED} ")
 
 
+@pytest.mark.processes
 def test_without_an_engine_it_lists_what_it_tried_and_the_alternative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -359,6 +375,7 @@ def test_without_an_engine_it_lists_what_it_tried_and_the_alternative(
     )
 
 
+@pytest.mark.processes
 def test_an_engine_that_fails_without_output_is_reported_with_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,6 +385,7 @@ def test_an_engine_that_fails_without_output_is_reported_with_its_status(
     assert "its engine does not respond (status 3)" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_a_program_that_cannot_be_run_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -550,6 +568,7 @@ def test_check_succeeds_if_every_panel_has_data(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_check_runs_every_query_of_the_shipped_boards(
     capsys: pytest.CaptureFixture[str],
@@ -564,6 +583,7 @@ def test_check_runs_every_query_of_the_shipped_boards(
     assert not [query for query in asked if "$" in query.replace("$1", "")]
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -781,6 +801,7 @@ def test_import_keeps_existing_data_sources_and_uses_the_existing_folder(
     assert "data source" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFANA_TOKEN", "glsa_env")
@@ -792,6 +813,7 @@ def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPat
         assert server.requests[0].headers["authorization"].startswith("Basic ")
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_import_reports_missing_data_sources(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana() as server:
@@ -872,6 +894,7 @@ def test_import_explains_refusals(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.sockets
 def test_import_reports_an_unreachable_grafana(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboards", "import", "--grafana", "http://127.0.0.1:1"]) == 2
     assert "no Grafana at http://127.0.0.1:1: cannot connect" in capsys.readouterr().err
@@ -928,6 +951,7 @@ def is_harmless(text: str) -> bool:
     return "Traceback" not in text and not set(EVIL[:1] + "\x07\x9b\u202e\u200b\r") & set(text)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("odd", ODD_ANSWERS, ids=repr)
 @pytest.mark.parametrize("command", ["import", "check", "check --json"])
@@ -943,6 +967,7 @@ def test_no_answer_of_a_server_is_a_traceback_or_a_command_to_the_terminal(
     assert is_harmless(shown.out + shown.err)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     "route",
@@ -962,6 +987,7 @@ def test_one_odd_answer_of_a_grafana_is_an_error_in_a_sentence(
     assert is_harmless(shown.out + shown.err)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_password_comes_from_the_environment_or_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

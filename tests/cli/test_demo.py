@@ -109,6 +109,7 @@ def text_of(*things: RenderableType) -> str:
 # --- the calls ------------------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_six_calls_end_as_they_should(run: DemoRun) -> None:
     steps = play_all(run)
     assert [
@@ -126,6 +127,7 @@ def test_six_calls_end_as_they_should(run: DemoRun) -> None:
     assert run.went_as_expected
 
 
+@pytest.mark.sockets
 def test_the_thinking_call_tells_the_first_chunk_from_the_first_answer(run: DemoRun) -> None:
     record = play_all(run)[2].record
     assert record.response.has_thinking
@@ -134,10 +136,12 @@ def test_the_thinking_call_tells_the_first_chunk_from_the_first_answer(run: Demo
     assert record.time_to_first_chunk < record.time_to_first_answer
 
 
+@pytest.mark.sockets
 def test_an_abandoned_stream_is_left_after_five_chunks(run: DemoRun) -> None:
     assert play_all(run)[-1].record.chunk_count == 5
 
 
+@pytest.mark.sockets
 def test_phases_are_those_of_the_server_and_the_client(run: DemoRun) -> None:
     steps = play_all(run)
     assert [list(phases_of(step.record)) for step in steps] == [
@@ -150,6 +154,7 @@ def test_phases_are_those_of_the_server_and_the_client(run: DemoRun) -> None:
     ]
 
 
+@pytest.mark.sockets
 def test_phases_add_up_to_the_duration() -> None:
     with scripted_server(REASON) as server, demo_run_of(server) as run:
         step = run.play(run.scenarios[0])
@@ -187,6 +192,7 @@ def test_what_a_server_lacks_models_for_is_left_out() -> None:
 # --- the metrics ----------------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_metrics_count_every_call_once(run: DemoRun) -> None:
     play_all(run)
     rows = {(row.metric, row.labels): row for row in run.metrics()}
@@ -209,6 +215,7 @@ def test_metrics_count_every_call_once(run: DemoRun) -> None:
     assert rows["ollama.client.request.active", ()].value == 0
 
 
+@pytest.mark.sockets
 def test_a_median_lies_within_the_smallest_and_the_largest_value(run: DemoRun) -> None:
     play_all(run)
     tokens = {row.labels: row for row in run.metrics() if row.metric == "gen_ai.client.token.usage"}
@@ -219,6 +226,7 @@ def test_a_median_lies_within_the_smallest_and_the_largest_value(run: DemoRun) -
     assert 28 <= output.median <= 45
 
 
+@pytest.mark.sockets
 def test_without_a_call_there_is_no_row_but_what_is_under_way(run: DemoRun) -> None:
     assert [row for row in run.metrics() if row.count] == []
 
@@ -226,6 +234,7 @@ def test_without_a_call_there_is_no_row_but_what_is_under_way(run: DemoRun) -> N
 # --- how it looks ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_the_whole_demo_in_plain_text(run: DemoRun, scripted: Server) -> None:
     shown = [demo_view.opening(scripted)]
     shown += [demo_view.step(step, ascii_only=False) for step in play_all(run)]
@@ -253,6 +262,7 @@ def test_the_whole_demo_in_plain_text(run: DemoRun, scripted: Server) -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+@pytest.mark.sockets
 def test_a_bar_is_as_long_as_its_share(run: DemoRun) -> None:
     step = play_all(run)[0]
     response = replace(
@@ -270,6 +280,7 @@ def test_a_bar_is_as_long_as_its_share(run: DemoRun) -> None:
     ]
 
 
+@pytest.mark.sockets
 def test_a_terminal_without_unicode_gets_ascii(run: DemoRun, scripted: Server) -> None:
     raw = io.BytesIO()
     console = console_for_text(
@@ -308,6 +319,7 @@ def test_durations_read_well(value: float, shown: str) -> None:
     assert seconds(value) == shown
 
 
+@pytest.mark.sockets
 def test_a_call_that_only_thought_has_no_answer_yet(run: DemoRun) -> None:
     step = play_all(run)[2]
     step = dataclasses.replace(step, record=replace(step.record, time_to_first_answer=None))
@@ -462,6 +474,7 @@ def demo(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     return status, capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_spans_and_metrics_reach_a_collector(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -500,6 +513,7 @@ def test_spans_and_metrics_reach_a_collector(
     assert f"http://127.0.0.1:16686/trace/{root.trace_id.hex()}" in text
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_service_name_of_ones_own_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -514,6 +528,7 @@ def test_a_service_name_of_ones_own_is_kept(
     assert b"ollama-otel-demo" not in body
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_collector_of_traces_only_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -526,6 +541,7 @@ def test_a_collector_of_traces_only_is_no_failure(
     assert "Jaeger takes traces only" in text
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_collector_that_is_not_there_is_told_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], silent_port: int
@@ -539,6 +555,7 @@ def test_a_collector_that_is_not_there_is_told_in_a_sentence(
     assert "16686" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("traces", ["otlp", "otlp_proto_http"])
 def test_an_exporter_that_is_switched_off_is_not_used(
@@ -552,6 +569,7 @@ def test_an_exporter_that_is_switched_off_is_not_used(
     assert [path for path, _ in received] == ["/v1/traces"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("columns", [60, 70, 80])
 def test_no_row_of_its_tables_is_wrapped(
@@ -572,6 +590,7 @@ def test_no_row_of_its_tables_is_wrapped(
     assert [line for line in lines if re.fullmatch(r"[│| ]*[█#]+ *", line)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_demo_shows_the_log_it_wrote(capsys: pytest.CaptureFixture[str]) -> None:
     status, printed = demo(capsys, "--no-color")
@@ -589,6 +608,7 @@ def test_the_demo_shows_the_log_it_wrote(capsys: pytest.CaptureFixture[str]) -> 
     assert answer.text in " ".join(shown.split())
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_demo_ends_with_its_report(capsys: pytest.CaptureFixture[str]) -> None:
     status, printed = demo(capsys, "--no-color")
@@ -611,6 +631,7 @@ def test_without_the_extra_the_demo_says_what_to_install(
     assert "pip install 'ollama_otel[analysis]'" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_demo_leaves_nothing_behind_on_the_server(capsys: pytest.CaptureFixture[str]) -> None:
     fake = FakeOllama()
@@ -633,6 +654,7 @@ def test_the_demo_leaves_nothing_behind_on_the_server(capsys: pytest.CaptureFixt
     assert len(loaded) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_call_that_should_have_succeeded_and_did_not_gives_status_1(
     capsys: pytest.CaptureFixture[str],
@@ -644,6 +666,7 @@ def test_a_call_that_should_have_succeeded_and_did_not_gives_status_1(
     assert "(unexpected)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_hostile_server_cannot_control_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -189,6 +189,7 @@ def is_clean(text: str) -> bool:
     return not any(ord(each) < 32 and each not in "\n\t" for each in text) and "\u202e" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=hostile_logs())
@@ -223,6 +224,7 @@ def test_no_log_breaks_the_library_in_another_way(tmp_path: Path, log: bytes) ->
         assert json.dumps(call.request_body) is not None
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=hostile_logs())
 def test_no_log_breaks_the_screen_of_top(tmp_path: Path, log: bytes) -> None:
@@ -261,6 +263,7 @@ def test_a_bar_is_never_longer_than_its_place(
     assert len(shown) < 5_000
 
 
+@pytest.mark.slow
 def test_a_line_of_any_length_needs_bounded_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def short(url: str, *arguments: str) -> list[str]:
     return load(url, "--model", "llama3.2", "--rate", "20", "--duration", "0.25", *arguments)
 
 
+@pytest.mark.slow
 def test_a_run_prints_its_result(url: str, fake: FakeOllama, capsys: Print) -> None:
     assert main(short(url)) in ON_TIME
     told = capsys.readouterr().out
@@ -80,6 +81,7 @@ def test_lines_fit_into_a_narrow_terminal(
     assert "95 % confidence" in told
 
 
+@pytest.mark.slow
 def test_the_result_as_json(url: str, capsys: Print) -> None:
     assert main(short(url, "--json", "--arrivals", "constant")) in ON_TIME
     told = json.loads(capsys.readouterr().out)
@@ -100,6 +102,7 @@ def test_the_result_as_json(url: str, capsys: Print) -> None:
     assert "knee" not in told
 
 
+@pytest.mark.slow
 def test_late_requests_are_told_first(url: str, fake: FakeOllama, capsys: Print) -> None:
     from ollama_otel._load import calls
 
@@ -122,6 +125,7 @@ def test_late_requests_are_told_first(url: str, fake: FakeOllama, capsys: Print)
     assert "these are not the results of the server" in " ".join(told.split())
 
 
+@pytest.mark.slow
 def test_the_calls_can_be_logged_with_their_stage(url: str, tmp_path: Path, capsys: Print) -> None:
     log = tmp_path / "load.jsonl"
     assert main(short(url, "--log", str(log))) in ON_TIME
@@ -132,6 +136,7 @@ def test_the_calls_can_be_logged_with_their_stage(url: str, tmp_path: Path, caps
     assert all(call.record and call.record.response.output_tokens for call in logged)
 
 
+@pytest.mark.slow
 def test_prompts_of_a_file_are_asked_in_turn(url: str, fake: FakeOllama, tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("First\n\nSecond {n}\n")
@@ -140,6 +145,7 @@ def test_prompts_of_a_file_are_asked_in_turn(url: str, fake: FakeOllama, tmp_pat
     assert asked == ["First", "First", "First", "Second 2", "Second 4"]
 
 
+@pytest.mark.slow
 def test_prompts_that_come_again_are_told(url: str, capsys: Print) -> None:
     again = "The same prompts are repeated, and the server takes their beginning from its cache"
     assert main(short(url, "--prompt", "Hello")) in ON_TIME
@@ -161,6 +167,7 @@ def recorded(path: Path, **options: object) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_a_log_is_sent_with_its_sessions(
     url: str, fake: FakeOllama, tmp_path: Path, capsys: Print
 ) -> None:
@@ -175,6 +182,7 @@ def test_a_log_is_sent_with_its_sessions(
     assert len(fake.requests) == 4
 
 
+@pytest.mark.slow
 def test_the_times_of_a_log_without_bodies(
     url: str, fake: FakeOllama, tmp_path: Path, capsys: Print
 ) -> None:
@@ -188,6 +196,7 @@ def test_the_times_of_a_log_without_bodies(
     assert asked == {"Hi 1", "Hi 2", "Hi 3"}
 
 
+@pytest.mark.slow
 def test_requests_of_a_log_can_be_sent_at_a_rate(
     url: str, fake: FakeOllama, tmp_path: Path
 ) -> None:
@@ -197,6 +206,7 @@ def test_requests_of_a_log_can_be_sent_at_a_rate(
     assert asked == {"0": 2, "1": 2, "2": 1}
 
 
+@pytest.mark.slow
 def test_failures_are_told_and_stop_the_run(url: str, fake: FakeOllama, capsys: Print) -> None:
     assert main(short(url)) in ON_TIME
     fake.script("/api/chat")
@@ -224,6 +234,7 @@ def test_a_server_that_is_not_there_gives_status_2(capsys: Print) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_the_server_broke_is_reported(
     url: str, fake: FakeOllama, capsys: Print
 ) -> None:
@@ -296,6 +307,7 @@ def test_an_interrupted_run_tells_what_there_is(url: str, fake: FakeOllama) -> N
     assert "of 5000 requests sent: " in told
 
 
+@pytest.mark.slow
 def test_the_knee_is_searched(url: str, capsys: Print) -> None:
     # A fake server breaks no rate; it is the target that none can keep.
     command = load(

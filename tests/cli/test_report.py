@@ -23,6 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_it_says_where_the_page_is_and_what_needs_attention(
     log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -35,12 +36,14 @@ def test_it_says_where_the_page_is_and_what_needs_attention(
     assert Path("report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="modes of files")
 def test_only_this_user_can_read_the_page(log: Path) -> None:
     assert main(["report", str(log), "--quick"]) == 0
     assert stat.S_IMODE(Path("report.html").stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_an_earlier_report_is_replaced(log: Path) -> None:
     assert main(["report", str(log), "--quick", "--since", "2026-09-25"]) == 0
     earlier = Path("report.html").read_bytes()
@@ -49,6 +52,7 @@ def test_an_earlier_report_is_replaced(log: Path) -> None:
     assert [path.name for path in Path().iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"<!doctype html><p>Mine</p>", b"\xff\x00", None])
 def test_another_file_is_kept(
     log: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
@@ -81,6 +85,7 @@ def test_a_folder_that_is_not_there_is_told(log: Path, capsys: pytest.CaptureFix
     assert "no/such" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_json_is_the_values_and_writes_no_page(
     log: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -93,6 +98,7 @@ def test_json_is_the_values_and_writes_no_page(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_narrowed_report_is_on_those_calls(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(
@@ -113,6 +119,7 @@ def test_costs_of_some_calls_only_are_refused(
     assert "expected all calls, found --user" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_quick_page_has_neither_capacity_nor_advice(
     log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

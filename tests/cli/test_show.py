@@ -696,6 +696,7 @@ def test_a_body_that_is_not_a_completion_is_shown(
     assert shown in text[text.index("Answered") :].replace("\n  ", "")
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_too_long_to_be_read_whole_says_so(
     tmp_path: Path, capsys: Captured
 ) -> None:
@@ -888,6 +889,7 @@ ODD = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.sampled_from(

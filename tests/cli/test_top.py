@@ -345,6 +345,7 @@ async def test_an_open_call_is_shown_as_it_ends() -> None:
         assert "ReadTimeout" in "\n".join(app.text)
 
 
+@pytest.mark.slow
 async def test_a_filter_is_typed_and_taken() -> None:
     app = program()
     async with app.run_test(size=(80, 24)) as pilot:

@@ -116,6 +116,7 @@ def test_the_same_code_makes_the_same_files() -> None:
         assert text.endswith("\n"), path
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_or_is_of_no_board_is_reported(tmp_path: Path) -> None:
     assert command.main(["--check"], folder=tmp_path) == 1
     assert command.main([], folder=tmp_path) == 0

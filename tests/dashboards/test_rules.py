@@ -144,6 +144,7 @@ def test_a_section_names_existing_boards_and_panels(alert: Alert) -> None:
     assert set(named) <= known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alert", CASES)
 def test_an_alert_is_tested_firing_and_quiet(alert: Alert) -> None:
     own = [
@@ -156,12 +157,14 @@ def test_an_alert_is_tested_firing_and_quiet(alert: Alert) -> None:
     assert any(not expectation["exp_alerts"] for expectation in own)
 
 
+@pytest.mark.slow
 def test_every_tested_alert_exists() -> None:
     """A test of an unknown alert would never fail."""
     tested = {expectation["alertname"] for path in TESTS for expectation in expectations(path)}
     assert tested == {alert.name for alert in ALERTS}
 
 
+@pytest.mark.slow
 def test_series_of_tests_have_existing_names_and_labels() -> None:
     """An alert stays quiet on a series that no rule reads."""
     for path in TESTS:

@@ -413,6 +413,7 @@ def stream(count: int) -> CompletionStream:
     return answer
 
 
+@pytest.mark.slow
 def test_a_long_stream_takes_no_memory() -> None:
     stream(100)
     gc.collect()
@@ -428,6 +429,7 @@ def test_a_long_stream_takes_no_memory() -> None:
     assert answer.timings(0.0, 0.0)["chunk_count"] == 200_001
 
 
+@pytest.mark.slow
 def test_a_long_pull_takes_no_memory() -> None:
     answer = ProgressStream(NATIVE, TickingClock(), Tally())
     feed, pulled = as_shell(answer.inlets())
@@ -449,6 +451,7 @@ def test_a_long_pull_takes_no_memory() -> None:
     assert answer.progress().moved_bytes == 19_999_000 - 1
 
 
+@pytest.mark.slow
 def test_content_that_is_kept_is_bounded() -> None:
     answer = CompletionStream(NATIVE, TickingClock(), watches_tools=True, keeps_content=True)
     feed, pulled = as_shell(answer.inlets())
@@ -465,6 +468,7 @@ def test_content_that_is_kept_is_bounded() -> None:
     assert answer.facts().output_tokens == 7
 
 
+@pytest.mark.slow
 def test_time_grows_with_the_length_of_a_stream_and_no_faster() -> None:
     def best(count: int) -> float:
         times = []

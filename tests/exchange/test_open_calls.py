@@ -246,6 +246,7 @@ def test_an_async_call_that_waits_ends_in_its_own_loop(capture: Capture) -> None
     assert [(span.attributes or {})["ollama.outcome"] for span in capture.spans] == ["cancelled"]
 
 
+@pytest.mark.slow
 def test_each_call_ends_once_whichever_thread_ends_it(capture: Capture) -> None:
     bodies = [
         recorded(capture).send(
@@ -303,6 +304,7 @@ def test_a_thread_that_is_held_while_it_reads_pieces_loses_the_facts_and_not_the
     assert outcomes(capture) == (["cancelled"], {"cancelled": 1})
 
 
+@pytest.mark.slow
 def test_an_abandoned_stream_is_not_kept_alive(capture: Capture) -> None:
     client = Client(transport=FakeOllama().transport(), **capture.options)
     stream = client.chat("llama3.2", messages=[{"role": "user", "content": "Hi"}], stream=True)

@@ -126,6 +126,7 @@ def test_each_observer_has_something_to_say(usual: Any) -> None:
     assert "gen_ai.output.messages" in usual["spans"][0]["attributes"]
 
 
+@pytest.mark.slow
 def test_any_order_of_observers_gives_the_same(
     usual: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -94,6 +94,7 @@ BOMBS: dict[str, tuple[Callable[[], Iterable[bytes]], dict[str, Any], dict[str, 
 ENCODINGS = {"": 0, "gzip": 31, "deflate": 15}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_passed_on_and_not_read(name: str, encoding: str) -> None:
@@ -112,6 +113,7 @@ def test_a_bomb_is_passed_on_and_not_read(name: str, encoding: str) -> None:
     assert record.error_message is None
 
 
+@pytest.mark.slow
 def test_a_bomb_of_an_error_is_an_error() -> None:
     pieces = packed(endless(b'{"error":"', b"a" * MEBIBYTE))
     record, peak = recorded(pieces, {}, status=500, content_type=JSON, encoding="gzip")
@@ -122,6 +124,7 @@ def test_a_bomb_of_an_error_is_an_error() -> None:
     assert len(record.error_message or "") <= 1024
 
 
+@pytest.mark.slow
 def test_an_error_of_very_many_values_is_an_error() -> None:
     body = b'{"error":[' + b"[]," * 2_500_000 + b"1]}"
     record, peak = recorded([body], {}, status=500, content_type=JSON)
@@ -129,6 +132,7 @@ def test_an_error_of_very_many_values_is_an_error() -> None:
     assert (record.outcome, record.error_type) == ("failed", "server_error")
 
 
+@pytest.mark.slow
 def test_a_bomb_that_the_caller_leaves_is_abandoned() -> None:
     call = Scene().head(encoding="gzip")
     body = call.body(*packed(endless(b'{"message":{"content":"', b"a" * MEBIBYTE)))
@@ -139,6 +143,7 @@ def test_a_bomb_that_the_caller_leaves_is_abandoned() -> None:
     assert (call.record.outcome, call.record.ending) == ("abandoned", "closed_early")
 
 
+@pytest.mark.slow
 def test_what_was_captured_of_a_bomb_is_marked_as_cut() -> None:
     lines = packed([chat("Hello"), *endless(b'{"message":{"content":"', b"a" * MEBIBYTE)])
     call = Scene(keeps_content=True).head(encoding="gzip")
@@ -153,6 +158,7 @@ def test_a_document_that_is_not_read_has_no_answer() -> None:
     assert call.drain(body).answer is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_an_unfinished_line_in_tiny_pieces_costs_its_bytes(size: int) -> None:
     pieces = (bytes([97 + n % 26] * size) for n in range(300_000))
@@ -160,6 +166,7 @@ def test_an_unfinished_line_in_tiny_pieces_costs_its_bytes(size: int) -> None:
     assert peak < 6 * MEBIBYTE
 
 
+@pytest.mark.slow
 def test_pieces_without_bytes_cost_nothing() -> None:
     record, peak = recorded(itertools.repeat(b"", 300_000), {})
     assert peak < MEBIBYTE

@@ -149,6 +149,7 @@ def test_images_are_passed_over_in_a_bomb() -> None:
     assert begun(content).request.model == "m"
 
 
+@pytest.mark.slow
 def test_the_content_of_a_large_request_is_not_captured() -> None:
     message = {"role": "user", "content": "?", "images": [IMAGE]}
     small = chat(json.dumps(message).encode())

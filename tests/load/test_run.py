@@ -26,6 +26,8 @@ from ollama_otel.testing import FakeModel, FakeOllama, Fault, Reply
 
 from .virtual_time import OneSlot, clock, run
 
+pytestmark = pytest.mark.slow
+
 HOST = "http://ollama.test:1"
 PATIENCE = 30.0
 """Seconds after which something hangs."""

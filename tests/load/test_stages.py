@@ -16,6 +16,8 @@ from ollama_otel.testing import FakeOllama, Fault
 
 from .virtual_time import OneSlot, clock, run
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = prompt_requests(["{n}"], 500, model="llama3.2")
 
 

@@ -305,6 +305,7 @@ def has_half_a_pair(value: Any) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON, min_size=1).filter(lambda body: not has_half_a_pair(body)))
 def test_a_request_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, body: dict[str, Any]

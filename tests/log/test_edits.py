@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +93,7 @@ def test_fragments_are_the_new_text_when_joined(fragments: list[str], redacted: 
     assert "".join(new) == (redacted if fragments else "")
 
 
+@pytest.mark.slow
 def test_a_long_text_takes_no_long() -> None:
     for word in ("a ", "ab cd ", "x"):
         for count in (1900, 100_000):

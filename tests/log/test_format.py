@@ -57,6 +57,7 @@ def through_json(line: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300))
 @given(
     record=records,

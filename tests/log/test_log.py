@@ -532,6 +532,7 @@ def test_a_body_that_is_too_long_after_decoding_is_left_out(encoding: str, tmp_p
     assert (call.chunks, call.missing) == (None, "too_long")
 
 
+@pytest.mark.slow
 def test_a_bomb_is_logged_in_bounded_memory(tmp_path: Path) -> None:
     packer = zlib.compressobj(9, wbits=31)
     body = b"".join(packer.compress(bytes(2**20)) for _ in range(128)) + packer.flush()
@@ -608,6 +609,7 @@ def test_a_log_without_bodies_holds_no_content_while_it_waits(tmp_path: Path) ->
     assert call.missing is None
 
 
+@pytest.mark.slow
 def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     log = ReplayLog(path, bodies=True)
@@ -628,6 +630,7 @@ def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     assert all(call.record and call.record.outcome == "completed" for call in calls)
 
 
+@pytest.mark.slow
 def test_a_log_that_is_let_go_writes_what_waits_and_ends(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     log = ReplayLog(path)
@@ -641,6 +644,7 @@ def test_a_log_that_is_let_go_writes_what_waits_and_ends(tmp_path: Path) -> None
     assert len(list(read(path))) == 1
 
 
+@pytest.mark.slow
 def test_ends_that_the_garbage_collector_brings_are_written_at_the_flush(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     log = ReplayLog(path)
@@ -657,6 +661,7 @@ def test_ends_that_the_garbage_collector_brings_are_written_at_the_flush(tmp_pat
     assert call.record.outcome == "abandoned"
 
 
+@pytest.mark.slow
 def test_what_waits_for_a_hung_disk_takes_no_more_memory_than_it_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

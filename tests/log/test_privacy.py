@@ -783,6 +783,7 @@ def test_short_texts_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert own_searched.count(clean) == 3
 
 
+@pytest.mark.slow
 def test_few_texts_are_remembered() -> None:
     policy = BodyPolicy()
     for number in range(10_000):

@@ -309,6 +309,7 @@ def test_half_a_surrogate_pair_is_read(tmp_path: Path) -> None:
     assert call.request_body == {"prompt": "\ud83d"}
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     order = random.Random(1)
@@ -341,6 +342,7 @@ def test_a_log_is_read_while_it_grows(tmp_path: Path) -> None:
 # --- bounds -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_requests_that_never_end_do_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +423,7 @@ def test_an_id_that_two_requests_have_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_line_of_very_many_values_is_an_error(tmp_path: Path) -> None:
     bomb = b'{"v":2,"event":"request","body":[' + b"[]," * 5_100_000 + b"1]}\n"
     path = write(tmp_path / "a.jsonl.gz", [request("1"), end("1"), bomb])

@@ -131,6 +131,7 @@ def test_archived_files_are_not_read(log: Path) -> None:
         assert followed.files() == [log]
 
 
+@pytest.mark.slow
 def test_bodies_are_not_kept(log: Path) -> None:
     size = 1_000_000
     append(log, *(end(number, chunks=[[0.1, "x" * size]], body="y" * size) for number in range(9)))

@@ -480,6 +480,7 @@ def test_what_an_absent_metric_means_depends_on_its_requirement_only(row: Instru
         assert state_of_absent(reworded, everything) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("row", all_instruments(), ids=lambda row: row.name)
 def test_every_metric_says_what_it_requires_and_what_emits_it(

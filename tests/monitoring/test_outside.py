@@ -63,6 +63,7 @@ def test_failed_requests_have_a_short_reason(error: httpx.HTTPError, reason: str
     assert reason_of(error) == reason
 
 
+@pytest.mark.processes
 def test_a_program_that_hangs_times_out() -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     assert compose._fails(command, {}, patience=0.2) == "no response within 0.2 s"

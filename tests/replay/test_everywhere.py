@@ -173,6 +173,7 @@ def test_a_log_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
     assert methods() == before
 
 
+@pytest.mark.slow
 def test_all_threads_are_answered(log: Path) -> None:
     answers: list[Any] = []
 

@@ -213,6 +213,7 @@ def test_any_body_has_a_form_which_is_its_own_form(body: Any, ignore: list[str])
     assert "images" in before or again.key == once.key
 
 
+@pytest.mark.slow
 @given(json_values, json_values)
 def test_bodies_differ_exactly_where_differences_are_told(one: Any, other: Any) -> None:
     for first, second in ((one, other), (one, one), ({"format": one}, {"format": other})):

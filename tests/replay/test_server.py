@@ -324,6 +324,7 @@ def test_every_response_may_be_read_by_them() -> None:
     assert [cors(each) for each in responses] == [readable] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("origin", FOREIGN)
 @pytest.mark.parametrize("allowed", [[], ["replay.example.com"]])
@@ -381,6 +382,7 @@ def asked(size: int) -> dict[str, Any]:
     return chat("x" * size)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_request_may_be_four_times_as_long_as_the_longest_one_or_a_mebibyte() -> None:
     small, large = asked(1), asked(1_000_000)
@@ -423,6 +425,7 @@ def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert json.loads(sent[1]["body"]) == {"error": "the request took more than 0.05 seconds"}
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ollama_otel.replay._server._SEND_SECONDS", 0.3)
@@ -465,6 +468,7 @@ def test_redaction_of_a_long_request_keeps_nobody_waiting() -> None:
 # --- on the side ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_what_clients_ask_on_the_side_is_answered_without_a_log() -> None:
     refused = call(chat(model="nope"), http_status=404, outcome="failed")
@@ -561,6 +565,7 @@ def test_what_the_log_has_of_them_comes_from_the_log() -> None:
 # --- chaos ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_share_of_requests_is_refused_in_ollama_s_words() -> None:
     chaos = Chaos(fail={503: 0.3, 500: 0.2}, seed=1)

@@ -293,6 +293,7 @@ def test_a_server_that_only_calls_reach_is_up_while_they_do_and_unknown_afterwar
     assert len([each for each in events if isinstance(each, ServerUp)]) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_many_calls_to_a_server_that_polls_cannot_reach_are_not_as_many_polls(
     fake: FakeOllama,
@@ -322,6 +323,7 @@ def test_many_calls_to_a_server_that_polls_cannot_reach_are_not_as_many_polls(
     assert 1 <= len(sent) <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_calls_to_a_server_that_is_down_are_not_as_many_polls(
     capture: Capture, residency: Residency

@@ -559,6 +559,7 @@ def test_after_five_minutes_it_is_foundagain(story: Story) -> None:
 # --- bounds ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_calls_to_as_many_models_leave_little_behind(story: Story) -> None:
     story.poll(0)
     for number in range(100_000):
@@ -723,6 +724,7 @@ def test_of_one_client_every_load_is_counted_and_no_cause_is_wrong(
     assert causes(server, events)["wrong"] == 0
 
 
+@pytest.mark.slow
 def test_of_several_clients_every_load_is_counted_and_hardly_a_cause_is_wrong() -> None:
     found: Counter[str] = Counter()
     for seed in range(300):

@@ -291,6 +291,7 @@ def test_without_the_setting_nobody_asks_anything(
     assert not [name for name in capture.metrics() if name.startswith("ollama.server")]
 
 
+@pytest.mark.slow
 def test_the_provider_lets_go_of_what_it_read() -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)

@@ -292,6 +292,7 @@ def test_closed_it_watches_nothing(residency: Residency, fake: FakeOllama) -> No
     assert residency.state("http://127.0.0.1:1") is None
 
 
+@pytest.mark.slow
 def test_let_go_of_it_ends_its_threads(fake: FakeOllama) -> None:
     def threads() -> int:
         return sum(each.name == "ollama-otel-residency" for each in threading.enumerate())
@@ -514,6 +515,7 @@ def test_a_tls_connection_that_is_closed_is_a_server_that_is_away(
         residency.close()
 
 
+@pytest.mark.slow
 def test_threads_that_are_stuck_hold_up_the_end_together_and_not_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

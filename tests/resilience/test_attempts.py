@@ -193,6 +193,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", REFUSED, ids=lambda reply: str(reply.chunks[0][:30]))
 def test_what_another_attempt_would_not_change_is_sent_once(
     clients: Clients, fake: FakeOllama, capture: Capture, reply: Reply
@@ -317,6 +318,7 @@ def test_a_long_error_body_comes_whole(clients: Clients, fake: FakeOllama) -> No
     assert set(limiter.states().values()) == {LimiterState(0, 0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "encoded"),
     [
@@ -511,6 +513,7 @@ def test_a_slot_is_held_until_the_body_is_closed(clients: Clients, capture: Capt
     assert record.resilience.limiter_wait == 0.0
 
 
+@pytest.mark.slow
 def test_a_body_that_nobody_closes_gives_its_slot_back(clients: Clients) -> None:
     limiter = Limiter(concurrency=1)
 

@@ -408,6 +408,7 @@ def test_a_forked_child_has_all_slots_and_the_parent_loses_none() -> None:
 # --- many calls -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ten_thousand_calls_wait_in_a_fair_order() -> None:
     """One user has queued 9,900 calls when a hundred others send one each."""
     limiter, server = Limiter(concurrency=4, max_waiting=10_000, max_wait=600), Server()
@@ -440,6 +441,7 @@ def test_ten_thousand_calls_wait_in_a_fair_order() -> None:
     assert limiter.states() == {SERVER: IDLE}
 
 
+@pytest.mark.slow
 def test_a_waiting_call_takes_little_memory() -> None:
     limiter = Limiter(concurrency=1, max_waiting=10_000)
     limiter._enter(SERVER, None)

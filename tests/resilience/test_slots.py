@@ -301,6 +301,7 @@ TestConservation.settings = settings(max_examples=examples(60), stateful_step_co
 # --- many calls -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ten_thousand_calls_that_leave_do_not_stay_in_memory() -> None:
     work = Work()
     calls = [work.enter(f"user {number % 100}") for number in range(10_000)]
@@ -320,6 +321,7 @@ def test_keys_are_forgotten() -> None:
     assert len(work.slots._queue._uses) < 12_000
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_change_grows_with_the_logarithm() -> None:
     """By a ratio: 64 times as many calls cost less than 16 times as much each."""
 

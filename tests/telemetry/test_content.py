@@ -635,6 +635,7 @@ policies = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["chat", "text_completion", "embeddings", "other"]), requests, policies)
 def test_any_request_gives_valid_content(
     operation: str, request: Any, policy: ContentPolicy
@@ -696,6 +697,7 @@ def strings_in(value: Any, at: str = "") -> Iterator[str]:
                 yield from strings_in(item, "parts")
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["chat", "text_completion"]), requests)
 def test_a_redactor_sees_every_string_that_is_kept(operation: str, request: Any) -> None:
     if not isinstance(request, dict):

@@ -594,6 +594,7 @@ def servers_of(capture: Capture) -> set[Any]:
     return {(p.attributes["server.address"], p.attributes.get("server.port")) for p in points}
 
 
+@pytest.mark.slow
 def test_servers_beyond_the_bound_are_counted_together(capture: Capture) -> None:
     scene = Scene(capture)
     for port in range(1, 301):
@@ -814,6 +815,7 @@ def test_two_providers_do_not_share_their_sums() -> None:
     assert phases(one)["eval"] == phases(other)["eval"] == 0.75
 
 
+@pytest.mark.slow
 def test_instruments_go_with_their_provider() -> None:
     capture = Capture()
     scene = Scene(capture)
@@ -879,6 +881,7 @@ def test_a_forked_process_counts_only_its_own_calls_under_way() -> None:
     assert run.stdout.splitlines() == ["child [0, 1, 1, 0]", "parent [1, 0]"], run.stderr
 
 
+@pytest.mark.slow
 def test_what_a_replay_log_had_to_drop_is_counted(tmp_path: Path, capture: Capture) -> None:
     log = ReplayLog(tmp_path / "calls.jsonl", bodies=True, max_lines=0)
     client = Client(

@@ -408,6 +408,7 @@ def test_metrics_carry_no_label_that_the_conventions_leave_out(profile: Any) -> 
             assert set(point.attributes) <= allowed, metric
 
 
+@pytest.mark.slow
 def test_names_are_written_out_in_the_table_only() -> None:
     looks_like_a_name = re.compile(r"(gen_ai|ollama)\.[a-z_.]*")
     found = []

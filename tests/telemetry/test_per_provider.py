@@ -76,6 +76,7 @@ def test_a_reset_that_nothing_was_made_for_is_seen_too() -> None:
     assert api.thing() is not early
 
 
+@pytest.mark.slow
 def test_an_object_goes_with_its_provider() -> None:
     api, provider = Globals(), NoOpMeterProvider()
     thing = weakref.ref(api.thing(provider))

@@ -94,6 +94,7 @@ def test_a_scrape_gets_what_the_application_renders(server: ScrapeServer, app: A
     ]
 
 
+@pytest.mark.slow
 def test_a_long_response_arrives_whole(server: ScrapeServer, app: App) -> None:
     app.body = os.urandom(20_000_000)
     assert told(server, get()).partition(b"\r\n\r\n")[2] == app.body
@@ -207,6 +208,7 @@ def test_a_client_that_trickles_is_given_up(server: ScrapeServer) -> None:
         pytest.fail("it is still connected")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_a_client_that_does_not_read_is_given_up(server: ScrapeServer, app: App) -> None:
     app.body = b"x" * 50_000_000

@@ -27,6 +27,8 @@ from hypothesis import strategies as st
 from ollama_otel.testing._fake import FakeModel, FakeOllama, Fault, Reply
 from ollama_otel.testing._fake.reply import RUNNER_ERROR, deliver
 
+pytestmark = pytest.mark.sockets
+
 HELLO = [{"role": "user", "content": "Hello"}]
 WEATHER = {
     "type": "function",

@@ -20,6 +20,7 @@ def _afresh() -> Iterator[None]:
     cl100k._encoding.cache_clear()
 
 
+@pytest.mark.slow
 def test_tokens_are_counted() -> None:
     assert count_cl100k("Why is the sky blue?") == 6
     assert count_cl100k("") == 0

@@ -76,6 +76,7 @@ def test_a_context_of_nothing_holds_nothing() -> None:
     assert length_after_cut(1, 4) == 0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=9),
     st.booleans(),

@@ -50,6 +50,7 @@ def test_what_cannot_be_counted_has_no_number(change: dict[str, Any]) -> None:
     assert model().count(prompt("hello", **change)).tokens is None
 
 
+@pytest.mark.slow
 def test_without_a_vocabulary_it_is_bytes_and_then_calibrated() -> None:
     found = without_vocabulary()
     text = raw("Why is the sky blue? " * 20)

@@ -88,6 +88,7 @@ def test_a_body_is_decoded_in_parts_of_bounded_size(kind: str) -> None:
     assert max(lengths) == LONGEST_PART
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WBITS)
 def test_a_bomb_is_not_decoded_to_its_end(kind: str) -> None:
     bomb = packed(WBITS[kind], bytes(MEBIBYTE), 64)
@@ -106,6 +107,7 @@ def test_a_bomb_is_not_decoded_to_its_end(kind: str) -> None:
     assert peak < 4 * MEBIBYTE
 
 
+@pytest.mark.slow
 def test_a_long_stream_of_short_messages_is_decoded_to_its_end() -> None:
     decoder = decoder_for("gzip")
     assert decoder is not None

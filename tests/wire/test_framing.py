@@ -162,6 +162,7 @@ def test_spans_are_in_order_apart_and_never_empty(framing: Framing, body: bytes)
     assert re.fullmatch(rb"(?:data:|[\s\x1c-\x1f])*", outside)
 
 
+@pytest.mark.slow
 @by_framing
 def test_a_message_without_an_end_is_held_once(framing: Framing) -> None:
     cutter, piece = framing.cutter(), b"data: " + b"x" * 94

@@ -25,6 +25,8 @@ from tests.analysis.test_clickhouse import equal
 from . import cases
 from .synthetic import Call, write
 
+pytestmark = pytest.mark.slow
+
 
 def _at(start: CallStart, kind: str) -> CallStart:
     """Return a call at a server and in a conversation of its own."""

@@ -22,6 +22,7 @@ def test_each_kind_has_its_section() -> None:
     assert sorted(sections) == sorted(get_args(AdviceKind))
 
 
+@pytest.mark.slow
 def test_the_code_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,8 @@ from tests.log import any_call
 from . import cases
 from .synthetic import Call, call, write
 
+pytestmark = pytest.mark.slow
+
 Advised = Callable[[list[Call]], Advisory]
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ollama_otel.analysis import Advice, Advisory, advise, open_log
 from ollama_otel.analysis._advice.advice import Unchecked
 from tests.replay.call_lines import ask, lines, write
+
+pytestmark = pytest.mark.slow
 
 Log = list[list[dict[str, Any]]]
 

@@ -101,6 +101,7 @@ def test_a_log_without_bodies_cannot_be_tried(tmp_path: Path) -> None:
         tried(write(tmp_path / "own.jsonl", lines("1", ask(model="large"))), "large")
 
 
+@pytest.mark.sockets
 def test_without_a_server_nothing_is_written(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     with pytest.raises(ReplayError, match="found none that responds"):
@@ -108,6 +109,7 @@ def test_without_a_server_nothing_is_written(tmp_path: Path) -> None:
     assert not log.with_name("out.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_trial_joins_the_other_advice(tmp_path: Path) -> None:
     log = log_of(tmp_path, duration=60.0)
     with open_log(log, cache=False) as calls:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ def numbers(value: Any) -> list[float]:
 
 
 # Each example simulates thousands of calls.
+@pytest.mark.slow
 @settings(max_examples=examples(20))
 @given(st.lists(rows, max_size=12))
 def test_any_calls_give_finite_numbers(found: list[dict[str, Any]]) -> None:

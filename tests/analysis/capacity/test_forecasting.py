@@ -25,6 +25,8 @@ from ollama_otel.analysis._capacity.simulation import simulate
 from .simulated_log import poisson, write_log
 from .test_learning import SPEED, log
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def light() -> Workload:

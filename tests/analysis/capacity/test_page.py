@@ -48,6 +48,7 @@ def test_the_block_runs(folder: Path) -> None:
     assert "p95 of the first token: " in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_run(
     folder: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -64,6 +64,7 @@ def waits_of_queue(calls: list[Demand], slots: int) -> Iterator[float]:
         yield start - each.arrives_at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slots", "load"), [(1, 0.5), (1, 0.8), (2, 0.7), (4, 0.8), (8, 0.8)])
 def test_waits_are_those_of_queueing_theory_within_five_percent(slots: int, load: float) -> None:
     chance = random.Random(14)

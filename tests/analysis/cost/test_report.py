@@ -41,6 +41,7 @@ def report(folder: Path, *calls, text: str = PRICES, **options) -> CostReport:
         return cost(log, prices(text), **options)
 
 
+@pytest.mark.slow
 def test_a_call_has_its_share_of_time_energy_and_idle_time(tmp_path: Path) -> None:
     # a: 0 to 4, b: 2 to 4: a has 3 s, b 1 s of the busy 4 s. Idle from 4 to 8, c: 8 to 10.
     found = report(
@@ -165,6 +166,7 @@ def test_old_calls_cost_what_they_cost_then(tmp_path: Path) -> None:
     assert found.machines[0].total == pytest.approx(found.total.cost)
 
 
+@pytest.mark.slow
 def test_groups(tmp_path: Path) -> None:
     calls = [
         call(0, 1, user_id="anna", tags={"team": "o'red", "x": "1"}, model="m:latest"),
@@ -207,6 +209,7 @@ def test_the_cost_of_tokens_is_divided_by_the_times_for_prompt_and_answer(tmp_pa
 # --- the cloud ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_own_cloud_prices_and_the_break_even(tmp_path: Path) -> None:
     found = report(
         tmp_path,
@@ -243,6 +246,7 @@ def test_a_machine_equals_the_cloud_at_the_utilisation_of_break_even(tmp_path: P
     assert even.tokens_per_month == pytest.approx(month / 70 * 16)
 
 
+@pytest.mark.slow
 def test_prices_of_genai_prices_hold_at_the_time_of_the_call(tmp_path: Path) -> None:
     mapped = '[[cloud]]\nmodels = ["m"]\nprovider = "deepseek"\nmodel = "deepseek-chat"\n'
     hours = (0.2, 12.0, 20.0)
@@ -350,6 +354,7 @@ def moment(seconds: float) -> str:
     return (DAY + timedelta(seconds=seconds)).isoformat()
 
 
+@pytest.mark.slow
 def test_an_energy_counter_comes_before_power_and_time(tmp_path: Path) -> None:
     counter = f"time,joules\n{moment(0)},1000\n{moment(10)},1100\n{moment(20)},2100\n"
     found = report(
@@ -460,6 +465,7 @@ def test_a_budget_that_nothing_used_is_shown(tmp_path: Path) -> None:
 # --- SQL ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sql_gives_the_same_shares(tmp_path: Path) -> None:
     calls = [
         call((n * 37) % 50 + n / 7, (n * 13) % 11, model=f"m{n}", queue_estimate=n % 3 / 10)

@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,7 @@ def by_hand(starts, ends, segments: Segments):
     return seconds, cost, idle
 
 
+@pytest.mark.slow
 @given(cases())
 def test_the_shares_are_those_of_each_instant(case) -> None:
     starts, ends, segments = case
@@ -63,6 +65,7 @@ def test_the_shares_are_those_of_each_instant(case) -> None:
     assert sum(shared.idle) + shared.unallocated == idle
 
 
+@pytest.mark.slow
 @given(cases())
 def test_the_costs_of_all_calls_add_up_to_what_the_machine_costs(case) -> None:
     starts, ends, segments = case
@@ -76,6 +79,7 @@ def test_the_costs_of_all_calls_add_up_to_what_the_machine_costs(case) -> None:
     assert fixed + least <= shared.total <= fixed + most
 
 
+@pytest.mark.slow
 @given(cases())
 def test_floats_are_as_exact_as_floats_are(case) -> None:
     starts, ends, segments = case

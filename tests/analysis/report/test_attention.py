@@ -31,6 +31,7 @@ def kinds(found: Report) -> dict[tuple[str, str | None], str]:
     return {(one.measure, one.subject): one.kind for one in found.findings}
 
 
+@pytest.mark.slow
 def test_each_planted_change_is_found(worse: Path) -> None:
     found = kinds(made(worse))
     gemma, llama = "gemma3:27b", "llama3.2:latest"
@@ -47,6 +48,7 @@ def test_each_planted_change_is_found(worse: Path) -> None:
     assert not any(subject == "qwen3:8b" for _, subject in found)
 
 
+@pytest.mark.slow
 def test_a_change_says_where_it_is_and_what_was_counted(worse: Path) -> None:
     [failed] = [one for one in made(worse).findings if one.measure == "failed"]
     assert failed.before is not None
@@ -56,12 +58,14 @@ def test_a_change_says_where_it_is_and_what_was_counted(worse: Path) -> None:
     assert failed.section == "errors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_chance_is_no_finding(tmp_path: Path, seed: int) -> None:
     path = story.write(tmp_path / "calls.jsonl", calls=3000, is_worse=False, seed=seed)
     assert [one.text for one in made(path).findings if one.kind != "high"] == []
 
 
+@pytest.mark.slow
 def test_the_period_before_is_compared_if_the_log_has_it(worse: Path) -> None:
     middle = FIRST + timedelta(days=3.5)
     found = made(worse, since=middle, until=middle + timedelta(days=3))
@@ -76,18 +80,21 @@ def test_the_period_before_is_compared_if_the_log_has_it(worse: Path) -> None:
     assert all(total.before is None for total in late.totals)
 
 
+@pytest.mark.slow
 def test_what_gets_better_is_told_last(worse: Path) -> None:
     order = ["worse", "high", "better", "changed"]
     found = [one.kind for one in made(worse).findings]
     assert found == sorted(found, key=order.index)
 
 
+@pytest.mark.slow
 def test_few_calls_are_not_compared(tmp_path: Path) -> None:
     found = made(story.write(tmp_path / "calls.jsonl", calls=20))
     assert not found.period.is_comparable
     assert not any(one.kind in {"worse", "better", "changed"} for one in found.findings)
 
 
+@pytest.mark.slow
 def test_more_calls_are_a_change_and_no_fault(tmp_path: Path) -> None:
     path = story.write(tmp_path / "calls.jsonl", calls=3000, is_worse=False, seconds=story.WEEK)
     lines = path.read_bytes().splitlines(keepends=True)

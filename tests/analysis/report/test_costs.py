@@ -14,6 +14,8 @@ from ollama_otel.errors import PriceError
 from . import story
 from .pages import parsed
 
+pytestmark = pytest.mark.slow
+
 PRICES = """
 currency = "EUR"
 [[machine]]

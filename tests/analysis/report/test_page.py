@@ -83,6 +83,7 @@ def _poison(event: dict) -> None:
     event["id"] += EVIL
 
 
+@pytest.mark.slow
 def test_no_text_of_a_log_becomes_code(hostile: str) -> None:
     document = parsed(hostile)
     assert hostile.count("alert(1)") > 20, "the attack is on the page"
@@ -96,6 +97,7 @@ def test_no_text_of_a_log_becomes_code(hostile: str) -> None:
     assert "\u202e" not in hostile
 
 
+@pytest.mark.slow
 def test_links_stay_on_the_page(hostile: str) -> None:
     for element in parsed(hostile).all():
         for name in ("href", "src", "action", "xlink:href"):
@@ -103,6 +105,7 @@ def test_links_stay_on_the_page(hostile: str) -> None:
     assert not re.search(r"url\((?!#)", hostile)
 
 
+@pytest.mark.slow
 def test_the_policy_allows_exactly_the_code_of_the_page(page: Element) -> None:
     [policy] = [
         meta.attributes["content"]
@@ -139,12 +142,14 @@ def _many_names(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_size_does_not_follow_the_log(tmp_path: Path, html: str) -> None:
     assert len(html.encode()) < 500_000
     with open_log(_many_names(tmp_path), cache=False) as calls:
         assert len(report(calls, is_quick=True).html().encode()) < 1_500_000
 
 
+@pytest.mark.slow
 def test_a_log_of_years_has_as_few_points(tmp_path: Path) -> None:
     path = story.write(tmp_path / "calls.jsonl", calls=2000, seconds=4 * 365 * 86400)
     with open_log(path, cache=False) as calls:
@@ -297,6 +302,7 @@ def logged(path: Path, *lines: bytes) -> Report:
         return report(calls)
 
 
+@pytest.mark.slow
 def test_what_is_unknown_is_said_and_not_shown_as_zero(tmp_path: Path) -> None:
     found = logged(tmp_path / "calls.jsonl", line(1))
     page = parsed(found.html())
@@ -313,6 +319,7 @@ def test_what_is_unknown_is_said_and_not_shown_as_zero(tmp_path: Path) -> None:
     assert set(row.ranks) == {"no_end", "newest"}
 
 
+@pytest.mark.slow
 def test_a_failed_call_without_timings_is_in_the_table(tmp_path: Path) -> None:
     found = logged(
         tmp_path / "calls.jsonl", line(1), end(1, outcome="failed", error_type="connect")
@@ -331,6 +338,7 @@ def test_no_calls_is_an_error(tmp_path: Path) -> None:
 # --- the documentation --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_code_of_the_documentation_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def test_a_text_without_blanks_is_compared_by_its_ideographs() -> None:
     )
 
 
+@pytest.mark.slow
 def test_long_and_repetitive_texts_are_compared_in_good_time() -> None:
     began = time.perf_counter()
     differing_text("one " * 20_000 + "a", "two one " * 10_000 + "b")
