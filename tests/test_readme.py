@@ -156,7 +156,7 @@ def test_the_commands_are_those_of_ci() -> None:
     others = {demo, *dashboards, *zero_code, *on_a_log}
     assert [command for command in SHELL if command not in others] == [
         "python -m pip install . && ollama-otel demo",
-        "python -m pip install --editable '.[dev]' && python -m pytest",
+        "python -m pip install 'pip>=25.1' && python -m pip install --editable '.[all]' --group dev && python -m pytest",
     ]
     assert all(command in ci for command in SHELL if command not in others)
     assert (ROOT / "dashboards" / "compose.yaml").exists()
