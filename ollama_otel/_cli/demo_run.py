@@ -35,7 +35,6 @@ from ollama_otel._telemetry.instrumentation import build_instrumentation, replay
 from ollama_otel._telemetry.instruments import all_instruments
 from ollama_otel._telemetry.residency import residency_of
 from ollama_otel._wire.address import Address
-from ollama_otel.analysis import open_log, report
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
 from ollama_otel.records import CallRecord, CallStart, Outcome
@@ -147,6 +146,9 @@ class DemoRun:
         """
         if self.log_path is None or not self.logged():
             return None
+        # Needs the extra, and the rest of the demo does not.
+        from ollama_otel.analysis import open_log, report  # noqa: PLC0415
+
         path = self.log_path.with_name("report.html")
         with open_log(self.log_path, cache=False) as calls:
             # A forecast from six calls says nothing, and simulating it takes seconds.
