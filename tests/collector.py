@@ -56,6 +56,15 @@ class Collector:
             if not root.parent_span_id
         }
 
+    def calls(self) -> list[dict[str, Any]]:
+        """The attributes of each call's span, in the order of their starts."""
+        spans = sorted(
+            (span for _, span in self._spans()), key=lambda span: span.start_time_unix_nano
+        )
+        found = [{a.key: _value(a.value) for a in span.attributes} for span in spans]
+        # Runs of agents and of structured answers have an outcome too, and no server.
+        return [each for each in found if {"ollama.outcome", "server.address"} <= each.keys()]
+
     def outcomes(self) -> list[str]:
         return [
             attribute.value.string_value
@@ -108,6 +117,13 @@ class Collector:
             for scope in resource.scope_logs
             for record in scope.log_records
         ]
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(each) for each in value.array_value.values]
+    return getattr(value, kind)
 
 
 def _outcome(attributes: Iterable[Any]) -> str:

@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 
 
 def text_of(name: str) -> str:
-    """Return the text of a page of `docs/`."""
+    """Return the text of a page, by its path from `docs/`."""
     return (DOCS / name).read_text(encoding="utf-8")
 
 
@@ -25,10 +25,13 @@ def blocks_of(name: str, language: str = "python") -> list[str]:
     return [code for each, code in fenced if each == language]
 
 
-def run_block(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a block of Python in a process of its own."""
+def run_block(
+    code: str, folder: Path | None = None, /, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a block of Python in a process of its own, in a folder."""
     return subprocess.run(
         [sys.executable, "-c", code],
+        cwd=folder,
         env=os.environ | environment,
         capture_output=True,
         text=True,

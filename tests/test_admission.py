@@ -31,6 +31,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("host", [*LOCAL_NAMES, "", None, socket.gethostname()])
 @pytest.mark.parametrize("arrived_at", [LOOPBACK, BEYOND, "::1", "::ffff:127.0.0.1", None])
 def test_names_that_nobody_can_register_are_answered(host: str | None, arrived_at: str) -> None:

@@ -239,6 +239,7 @@ def test_a_shutdown_ends_a_round_that_is_held(colour: Colour, capture: Capture) 
     assert len(capture.records) == 1
 
 
+@pytest.mark.processes
 def test_an_auth_whose_exception_is_kept_is_ended_at_exit() -> None:
     said = run_script(
         """
@@ -291,6 +292,7 @@ def test_calls_at_once_keep_their_own_rounds(capture: Capture) -> None:
     ]
 
 
+@pytest.mark.sockets
 def test_a_log_of_everything_knows_the_rounds_below_a_client_with_telemetry(
     capture: Capture, tmp_path: Path
 ) -> None:

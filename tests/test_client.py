@@ -26,6 +26,7 @@ from ollama_otel import uninstrument_client
 from ollama_otel._exchange.exchange import Exchange
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from ollama_otel.transport import AsyncTransport, Transport
+from tests.examples import examples
 
 from .colours import COLOURS, Colour, closed, done, each
 
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.filterwarnings(
 UNREAD = Capture()
 """Where telemetry goes that no test looks at: a new capture costs more than the rest of a test."""
 
-fast = settings(deadline=None, suppress_health_check=list(HealthCheck))
+unhurried = settings(suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(params=COLOURS)
@@ -403,6 +404,7 @@ def test_a_fault_shows_as_it_does_officially(colour: Colour, fault: Fault, strea
     assert found == expected
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "document"])
 def test_faults_of_a_real_socket_show_as_they_do_officially(
     colour_on_asyncio: Colour, stream: bool
@@ -713,7 +715,7 @@ def assert_read_alike(colour: Colour, cls: Any, pieces: list[bytes], *, stream: 
 
 @pytest.mark.parametrize("name", COLOURS[:2])
 @given(data=st.data())
-@settings(parent=fast, max_examples=80)
+@settings(parent=unhurried, max_examples=examples(80))
 def test_any_stream_is_read_as_officially(name: str, data: st.DataObject) -> None:
     pieces = data.draw(st.sampled_from(STREAMS).flatmap(mutated))
     cls = data.draw(
@@ -724,7 +726,7 @@ def test_any_stream_is_read_as_officially(name: str, data: st.DataObject) -> Non
 
 @pytest.mark.parametrize("name", COLOURS[:2])
 @given(data=st.data())
-@settings(parent=fast, max_examples=80)
+@settings(parent=unhurried, max_examples=examples(80))
 def test_any_document_is_read_as_officially(name: str, data: st.DataObject) -> None:
     cls, body = data.draw(st.sampled_from(DOCUMENTS))
     assert_read_alike(Colour(name), cls, data.draw(mutated(body)), stream=False)
@@ -768,7 +770,7 @@ def with_something_else(draw: st.DrawFn, value: Any) -> Any:
 
 
 @given(data=st.data(), stream=st.booleans())
-@settings(parent=fast, max_examples=150)
+@settings(parent=unhurried, max_examples=examples(150))
 def test_any_object_becomes_the_same_value(data: st.DataObject, stream: bool) -> None:
     cls, value = data.draw(st.sampled_from(OBJECTS))
     body = json.dumps(data.draw(with_something_else(value))).encode()
@@ -1241,7 +1243,7 @@ REQUESTS = st.tuples(
 
 @pytest.mark.parametrize("kind", [httpx.Client, httpx.AsyncClient])
 @given(steps=st.lists(st.sampled_from(sorted(CHANGES)) | REQUESTS, max_size=12))
-@settings(parent=fast, max_examples=150)
+@settings(parent=unhurried, max_examples=examples(150))
 def test_any_request_is_built_as_httpx_builds_it(kind: Any, steps: list[Any]) -> None:
     client = kind(base_url=HOST, verify=False, headers={"content-type": "application/json"})
     requests = our_module._Requests()

@@ -64,6 +64,7 @@ def run(colour: Colour, client: Any, *calls: Callable[[Any], Any]) -> None:
     colour.run(scenario)
 
 
+@pytest.mark.sockets
 def test_without_defaults_the_bytes_are_the_official_ones(
     colour: Colour, fake: FakeOllama, url: str
 ) -> None:
@@ -76,6 +77,7 @@ def test_without_defaults_the_bytes_are_the_official_ones(
     run(colour, client)
 
 
+@pytest.mark.sockets
 def test_calls_use_the_defaults_and_what_they_say_wins(
     colour: Colour, fake: FakeOllama, url: str
 ) -> None:
@@ -97,6 +99,7 @@ def test_calls_use_the_defaults_and_what_they_say_wins(
     ]
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     "call",
     [
@@ -179,6 +182,7 @@ def test_extract_and_counts_use_the_defaults(colour: Colour) -> None:
     assert (counted["options"]["num_ctx"], counted["keep_alive"]) == (512, -1)
 
 
+@pytest.mark.sockets
 def test_streams_and_functions_stay_what_they_were(
     colour: Colour, fake: FakeOllama, url: str
 ) -> None:
@@ -194,6 +198,7 @@ def test_streams_and_functions_stay_what_they_were(
     run(colour, client, parts)
 
 
+@pytest.mark.sockets
 def test_a_keyword_wins_over_its_variable(
     colour: Colour, fake: FakeOllama, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +212,7 @@ def test_a_keyword_wins_over_its_variable(
     assert (request.json()["model"], request.json()["keep_alive"]) == ("llama3.2", "1m")
 
 
+@pytest.mark.sockets
 def test_a_host_wins_over_the_default_address(colour: Colour, fake: FakeOllama, url: str) -> None:
     defaults = ClientDefaults(base_url="http://127.0.0.1:1")
     run(colour, colour.ours(url, trust_env=False, defaults=defaults), lambda each: each.list())

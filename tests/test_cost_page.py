@@ -51,6 +51,7 @@ def test_every_block_is_of_a_known_kind() -> None:
     assert len(COMMANDS) == 4
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 @pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "sh"])
 def test_scripts_that_measure_make_a_file_that_can_be_read(code: str, tmp_path: Path) -> None:
@@ -92,6 +93,8 @@ def test_every_command_runs(
     assert capsys.readouterr().out
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "python"])
 def test_every_block_runs(code: str, folder: Path) -> None:
     with FakeOllama().serve() as url, collecting() as sink:

@@ -163,6 +163,7 @@ def test_every_logger_of_ours_escapes() -> None:
 # --- commands and URLs --------------------------------------------------------------------
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_a_copied_command_gets_the_same_word(word: str) -> None:

@@ -33,8 +33,10 @@ BLOCKS = blocks_of("agents.md")
 OF_CHAT = {"client", "model", "tools", "think", "keep_alive"}
 """Parameters of an agent that are as in a chat."""
 PAGES = [
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
-    ROOT / "dashboards" / "README.md",
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "dashboards").glob("*.md")),
+    ROOT / "examples" / "README.md",
+    ROOT / "ollama_otel" / "replay" / "FORMAT.md",
     *sorted(DOCS.rglob("*.md")),
 ]
 
@@ -134,6 +136,8 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in slugs, f"{path.name} links to {target}"
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_block_about_agents_runs(code: str) -> None:
     with FakeOllama().serve() as url, collecting() as sink:
@@ -148,6 +152,8 @@ def test_every_block_about_agents_runs(code: str) -> None:
         assert any(name.startswith("invoke_agent") for _, name in sink.spans())
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", blocks_of("load.md"))
 def test_every_block_about_load_runs(code: str) -> None:
     with FakeOllama().serve() as url:

@@ -18,6 +18,9 @@ from ollama_otel.replay import ReplayLog
 from ollama_otel.testing import FakeModel, FakeOllama
 
 from .collector import Collector, collecting
+from .packages import need
+
+pytestmark = [pytest.mark.processes, pytest.mark.sockets]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -85,15 +88,26 @@ def test_the_weather_agent(collector: Collector) -> None:
 
 # A server of ASGI in 30 lines: it asks once, and its reader goes away after so many pieces.
 ASGI = """
-import asyncio, sys
-folder, manner, pieces = sys.argv[1:]
+import asyncio, importlib, sys
+folder, name, method, path, body, manner, pieces = sys.argv[1:]
 sys.path.insert(0, folder)
-from web_stream import app
+app = importlib.import_module(name).app
 
 async def serve():
+    # Something else may hold a generator, as a traceback does: the app has to close its answer.
+    kept, hooks = [], sys.get_asyncgen_hooks()
+
+    def keep(generator):
+        kept.append(generator)
+        hooks.firstiter(generator)
+
+    sys.set_asyncgen_hooks(firstiter=keep)
     received, gone = [], asyncio.Event()
+    requests = [{"type": "http.request", "body": body.encode(), "more_body": False}]
 
     async def receive():
+        if requests:
+            return requests.pop()
         await gone.wait()
         return {"type": "http.disconnect"}
 
@@ -107,20 +121,39 @@ async def serve():
                 await asyncio.sleep(60)
 
     scope = {
-        "type": "http", "method": "GET", "path": "/ask", "query_string": b"question=Hello",
-        "headers": [], "http_version": "1.1",
+        "type": "http", "method": method, "path": path, "query_string": b"question=Hello",
+        "headers": [(b"content-type", b"application/json"), (b"x-user", b"ada")],
+        "scheme": "http", "server": ("127.0.0.1", 8000), "http_version": "1.1",
         "asgi": {"spec_version": "2.4" if manner == "refuses what is sent" else "2.3"},
     }
     try:
         await app(scope, receive, send)
     except Exception as error:
         assert type(error).__name__ == "ClientDisconnect", error
+    (answer,) = (each for each in kept if each.ag_code.co_name == "answer")
+    assert answer.ag_frame is None, "the answer is still open"
     print(b"".join(received).decode())
 
 asyncio.run(serve())
 """
 
 
+ASKED = {"conversation": "c1", "messages": [{"role": "user", "content": "Hello"}]}
+STREAMS = {
+    "web_stream": ("GET", "/ask", ""),
+    "fastapi_stream": ("POST", "/chat", json.dumps(ASKED)),
+}
+"""Method, path and body of a question to each app that streams."""
+
+
+def ask(collector: Collector, app: str, manner: str, pieces: int, *, realtime: bool) -> str:
+    if app == "fastapi_stream":
+        need("fastapi")
+    request = (app, *STREAMS[app])
+    return run(collector, "-c", ASGI, EXAMPLES, *request, manner, str(pieces), realtime=realtime)
+
+
+@pytest.mark.parametrize("app", STREAMS)
 @pytest.mark.parametrize(
     ("manner", "outcome"),
     [
@@ -129,17 +162,21 @@ asyncio.run(serve())
         ("refuses what is sent", "abandoned"),
     ],
 )
-def test_the_web_stream_whose_reader(collector: Collector, manner: str, outcome: str) -> None:
-    said = run(collector, "-c", ASGI, EXAMPLES, manner, "3", realtime=True)
+def test_a_stream_whose_reader(collector: Collector, app: str, manner: str, outcome: str) -> None:
+    said = ask(collector, app, manner, 3, realtime=True)
     assert said.startswith("Hello!")
     assert "help you today" not in said
-    assert {service for service, _ in collector.spans()} == {"web-stream"}
-    assert collector.tree() == {"GET /ask": ["chat llama3.2"]}
+    assert {service for service, _ in collector.spans()} == {app.replace("_", "-")}
+    ((root, children),) = collector.tree().items()
+    assert root == " ".join(STREAMS[app][:2])
+    # FastAPI also makes spans of what it does before it calls the route.
+    assert [each for each in children if not each.startswith("fastapi.")] == ["chat llama3.2"]
     assert collector.outcomes() == [outcome]
 
 
-def test_the_web_stream_that_is_read_to_its_end(collector: Collector) -> None:
-    said = run(collector, "-c", ASGI, EXAMPLES, "stays", "1000")
+@pytest.mark.parametrize("app", STREAMS)
+def test_a_stream_that_is_read_to_its_end(collector: Collector, app: str) -> None:
+    said = ask(collector, app, "stays", 1000, realtime=False)
     assert said == "Hello! I am a fake model. How can I help you today?\n"
     assert collector.outcomes() == ["completed"]
 
@@ -227,11 +264,15 @@ def test_the_code_reviewer_says_what_it_expected() -> None:
 
 
 def test_every_example_has_a_test_and_a_line_in_the_readme() -> None:
-    names = {path.name for path in EXAMPLES.glob("*.py")}
+    names = {path.name for path in EXAMPLES.iterdir() if path.suffix in {".py", ".ipynb"}}
     assert names == {
         *("plain_chat.py", "web_stream.py", "existing_app.py"),
         *("debug_yesterday.py", "test_with_replay.py", "weather_agent.py"),
         "gunicorn_workers.py",  # in test_workers.py
+        "analysis.ipynb",  # in analysis/test_page.py
+        # In real/test_examples.py:
+        *("fastapi_stream.py", "langchain_chain.py", "llama_index_chat.py"),
+        *("celery_worker.py", "first_calls.ipynb"),
     }
     folders = {path.parent.name for path in EXAMPLES.glob("*/*.py")}
     assert folders == {"code_reviewer", "live_chat"}  # the second one in real/test_live_chat.py

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import httpx
+import pytest
 
 from ollama_otel import Client, call_context, instrument_client
 from ollama_otel.replay import ReplayLog
@@ -18,6 +19,8 @@ PAGE = text_of("faq.md")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_the_code_prints_a_line_and_exports_nothing() -> None:
     [code] = blocks_of("faq.md")
     with FakeOllama().serve() as url:

@@ -36,6 +36,7 @@ from ollama_otel._exchange.observers import CallTrace, Tracing
 from ollama_otel._guard import guard
 from ollama_otel._telemetry import instruments as rows
 from ollama_otel.testing import Capture, FakeOllama, Fault
+from tests.examples import examples
 
 from .colours import COLOURS, Colour, closed, done, each
 from .scripts import run_script
@@ -396,8 +397,7 @@ def with_clocks(client: Any, **clocks: Any) -> None:
 
 @given(seed=st.integers(0, 2**32), size=st.sampled_from([1e-3, 1.0, 1e9]))
 @settings(
-    deadline=None,
-    max_examples=30,
+    max_examples=examples(30),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_clocks_that_jump_do_not_change_the_call_or_its_outcome(seed: int, size: float) -> None:
@@ -493,6 +493,7 @@ FORKING = """
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_after_a_fork_both_sides_count_their_own_calls() -> None:
     lines = run_script(FORKING).splitlines()
@@ -532,6 +533,7 @@ GARBAGE = """
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("threshold", [7, 101])
 def test_a_stream_that_is_collected_while_metrics_are_does_not_lock_up_the_process(
     threshold: int,
@@ -548,6 +550,7 @@ BAD_SETTINGS = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("variable", BAD_SETTINGS)
 def test_a_broken_variable_costs_one_warning(variable: str) -> None:
     script = """

@@ -25,6 +25,8 @@ from .collector import Collector, collecting
 from .test_setup import Ran
 from .test_setup import run as run_alone
 
+pytestmark = pytest.mark.processes
+
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 NOBODY = "http://127.0.0.1:9"
 WARNING = "but no OpenTelemetry SDK was set up before the first call to Ollama"
@@ -89,6 +91,7 @@ def test_where_nothing_is_to_be_exported_nothing_is_said(environ: dict[str, str]
     assert run("chat()", **environ).stderr == ""
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     "set_up",
     [
@@ -104,6 +107,7 @@ def test_an_app_that_has_providers_is_not_warned(set_up: str, collector: Collect
     assert ran.stderr == ""
 
 
+@pytest.mark.sockets
 def test_an_sdk_that_is_set_up_after_the_first_call_records_the_next_ones(
     collector: Collector,
 ) -> None:
@@ -137,6 +141,7 @@ def test_every_way_in_says_it(way: str) -> None:
     assert ran.stderr.count(WARNING) == 1
 
 
+@pytest.mark.sockets
 def test_the_command_line_exports_nothing_and_does_not_speak_of_it(tmp_path: Path) -> None:
     log = tmp_path / "calls.jsonl"
     with FakeOllama([FakeModel("m")]).serve() as url:
@@ -171,6 +176,7 @@ def test_later_calls_test_nothing_more() -> None:
 AUTO = {"OLLAMA_OTEL_AUTO_CONFIGURE": "true", "OTEL_SERVICE_NAME": "app"}
 
 
+@pytest.mark.sockets
 def test_the_first_call_sets_up_what_configure_would(collector: Collector) -> None:
     ran = run(
         "tell(global_kinds()); chat(); tell(global_kinds()); chat()",
@@ -186,6 +192,7 @@ def test_the_first_call_sets_up_what_configure_would(collector: Collector) -> No
     assert "gen_ai.client.operation.duration" in collector.metrics()
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("options", ["", "settings=Settings(auto_configure=True)"])
 def test_of_many_threads_one_sets_up_and_the_first_call_of_each_is_recorded(
     options: str, collector: Collector
@@ -213,6 +220,7 @@ def test_of_many_threads_one_sets_up_and_the_first_call_of_each_is_recorded(
     assert collector.spans() == [("app", "chat m")] * 8
 
 
+@pytest.mark.sockets
 def test_a_client_with_options_is_recorded_from_its_first_call_on(collector: Collector) -> None:
     run(
         """
@@ -225,6 +233,7 @@ def test_a_client_with_options_is_recorded_from_its_first_call_on(collector: Col
     assert collector.spans() == [("app", "chat m")]
 
 
+@pytest.mark.sockets
 def test_what_the_app_has_set_up_stays(collector: Collector) -> None:
     ran = run(
         """
@@ -241,6 +250,7 @@ def test_what_the_app_has_set_up_stays(collector: Collector) -> None:
     assert collector.spans() == []
 
 
+@pytest.mark.sockets
 def test_after_configure_nothing_is_set_up_again(collector: Collector) -> None:
     ran = run(
         """
@@ -276,6 +286,7 @@ def test_a_set_up_that_fails_is_one_warning_and_the_calls_go_on(
     )
 
 
+@pytest.mark.sockets
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.parametrize("before", ["", "chat()"])
 def test_a_forked_child_sets_up_by_itself_or_goes_on_with_what_there_is(
@@ -297,6 +308,7 @@ def test_a_forked_child_sets_up_by_itself_or_goes_on_with_what_there_is(
     assert collector.spans() == [("app", "chat m")] * (3 if before else 2)
 
 
+@pytest.mark.sockets
 def test_in_an_event_loop_as_well(collector: Collector) -> None:
     run(
         """
@@ -341,6 +353,7 @@ def instrumented(tmp_path: Path, collector: Collector, **environ: str) -> str:
     return done.stderr
 
 
+@pytest.mark.sockets
 def test_opentelemetry_instrument_records_what_the_extra_makes_possible(
     tmp_path: Path, collector: Collector
 ) -> None:
@@ -350,6 +363,7 @@ def test_opentelemetry_instrument_records_what_the_extra_makes_possible(
     assert collector.spans() == [("app", "chat m")]
 
 
+@pytest.mark.sockets
 def test_without_a_distribution_it_is_said_and_the_variable_helps(
     tmp_path: Path, collector: Collector
 ) -> None:

@@ -27,6 +27,7 @@ ssl.SSLContext.__new__ = counting
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_fork_makes_no_tls_context_no_thread_and_no_connection(
     tmp_path_factory: pytest.TempPathFactory,
@@ -74,6 +75,7 @@ def test_a_fork_makes_no_tls_context_no_thread_and_no_connection(
     assert lines == ["contexts 0", "threads []", "called 0"]
 
 
+@pytest.mark.processes
 def test_polling_makes_no_tls_context_for_http_and_one_for_https() -> None:
     said = run_script(
         f"""

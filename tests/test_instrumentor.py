@@ -282,6 +282,8 @@ ZERO_CODE = """
 """
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("way", ["entry point", "auto-instrumentation"])
 def test_a_program_is_recorded_without_a_change_to_it(way: str) -> None:
     # The distribution that the extra zero-code brings would set up an SDK of its own.

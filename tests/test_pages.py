@@ -17,6 +17,7 @@ import ollama_otel
 from ollama_otel.replay import read
 from ollama_otel.testing import FakeOllama
 from tests.documents import DOCS, ROOT, blocks_of
+from tests.packages import need
 
 from .collector import Collector, collecting
 
@@ -76,6 +77,8 @@ NEEDS_MORE_THAN_A_FAKE = {
 }
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_the_first_ten_minutes(tmp_path: Path) -> None:
     (app,) = blocks_of("getting-started.md", "python")
     (tmp_path / "app.py").write_text(app)
@@ -155,20 +158,21 @@ def test_what_is_not_run_here_is_as_the_page_on_dashboards_says() -> None:
 # --- ways in ------------------------------------------------------------------------------
 
 OF_OTHERS = {"langchain_ollama", "llama_index"}
-"""Packages that this project does not depend on; blocks with them are skipped without them."""
+"""Packages that only the group `examples` has."""
 
 
 ON_V1 = ("from openai", "from anthropic")
 """In blocks that call routes which only a real Ollama has: `real/test_ways_in.py` runs them."""
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "code",
     [code for code in blocks_of("ways-in.md", "python") if not any(each in code for each in ON_V1)],
 )
 def test_every_way_in_records_its_call(code: str, tmp_path: Path) -> None:
-    for package in OF_OTHERS & set(re.findall(r"^from (\w+)", code, re.MULTILINE)):
-        pytest.importorskip(package)
+    need(*OF_OTHERS & set(re.findall(r"^from (\w+)", code, re.MULTILINE)))
     with FakeOllama().serve() as url, collecting() as sink:
         (tmp_path / "app.py").write_text(code.replace("http://localhost:11434", url))
         environment = {"OLLAMA_HOST": url, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
@@ -200,6 +204,8 @@ HANDLER = 'print(handler({"question": "Hello"}, None)); import os; os._exit(0)'
 """Ends like a function that is frozen: without the hooks of the interpreter's exit."""
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", blocks_of("production.md", "python"))
 def test_every_block_about_production_runs(code: str, tmp_path: Path) -> None:
     is_function = "def handler" in code
@@ -211,6 +217,8 @@ def test_every_block_about_production_runs(code: str, tmp_path: Path) -> None:
         assert spans_of(sink, "summary") == ["chat llama3.2"] * is_function
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_sampling_changes_spans_and_nothing_else(tmp_path: Path) -> None:
     (line,) = (line for line in lines_of("production.md") if "SAMPLER" in line)
     (tmp_path / "app.py").write_text(FIVE_CALLS)
@@ -228,6 +236,8 @@ def test_sampling_changes_spans_and_nothing_else(tmp_path: Path) -> None:
     assert [call.record.start.is_sampled for call in calls] == [False] * 5
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_the_names_of_the_page_arrive(tmp_path: Path) -> None:
     names = [line for line in lines_of("production.md") if line.startswith("export ")]
     (tmp_path / "app.py").write_text(FIVE_CALLS)

@@ -290,8 +290,10 @@ def test_names_of_tools_are_on_metrics_of_agents_only() -> None:
     assert with_tools == {"gen_ai.execute_tool.duration"}
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_the_code_runs_and_redacts() -> None:
-    [code] = blocks_of("privacy.md")
+    [_switched_on, code] = blocks_of("privacy.md")
     with FakeOllama().serve() as url:
         done = run_block(code, OLLAMA_HOST=url)
     assert (done.returncode, done.stderr) == (0, "")

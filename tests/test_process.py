@@ -66,6 +66,7 @@ def run(*scripts: str) -> list[str]:
 # --- who registers hooks, and when ------------------------------------------------------------
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "module",
     [
@@ -82,6 +83,7 @@ def test_an_import_registers_nothing(module: str) -> None:
     assert run(RECORD_HOOKS, f"import {module}; print(ours())") == ["[]"]
 
 
+@pytest.mark.processes
 def test_each_hook_is_registered_once_and_when_something_needs_it() -> None:
     said = run(
         RECORD_HOOKS,
@@ -134,6 +136,7 @@ def test_no_other_module_names_a_hook() -> None:
 # --- callbacks --------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 @needs_fork
 def test_callbacks_run_in_the_order_of_the_interpreter_s_own() -> None:
     said = run(
@@ -157,6 +160,7 @@ def test_callbacks_run_in_the_order_of_the_interpreter_s_own() -> None:
     assert said == ["before 2", "before 1", "child 1", "child 2", "exit 2", "exit 1"]
 
 
+@pytest.mark.processes
 def test_a_callback_that_is_added_again_runs_once() -> None:
     said = run(
         """
@@ -180,6 +184,7 @@ class Owner:
         self.calls += 1
 
 
+@pytest.mark.processes
 def test_a_method_is_called_as_long_as_its_object_lives() -> None:
     callbacks, kept, dropped = _process._Callbacks(), Owner(), Owner()
     callbacks.add(kept.call)
@@ -192,6 +197,7 @@ def test_a_method_is_called_as_long_as_its_object_lives() -> None:
     assert kept.calls == 1
 
 
+@pytest.mark.processes
 def test_a_callback_that_raises_does_not_stop_the_others(quiet_guard: None) -> None:
     callbacks, owner = _process._Callbacks(), Owner()
 
@@ -282,10 +288,12 @@ gc.collect()
 """
 
 
+@pytest.mark.processes
 def test_a_stream_that_the_collector_ended_last_is_exported_at_exit() -> None:
     assert run(ABANDON_A_STREAM, "print('exit')") == ["exit", "parent chat llama3.2 False"]
 
 
+@pytest.mark.processes
 @needs_fork
 def test_a_child_leaves_deferred_ends_to_its_parent() -> None:
     said = run(

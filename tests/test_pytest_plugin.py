@@ -16,6 +16,8 @@ import ollama_otel
 from ollama_otel.replay import _tested
 from ollama_otel.testing import FakeOllama, Fault
 
+pytestmark = [pytest.mark.processes, pytest.mark.sockets]
+
 pytest_plugins = ["pytester"]
 
 MODULE = "ollama_otel.pytest_plugin"

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ollama_otel import redaction
 from ollama_otel.errors import SettingsError
 from ollama_otel.redaction import BUILT_IN, is_secret_key, pattern, redact
+from tests.examples import examples
 from tests.fake_secrets import KINDS, is_luhn, secrets
 from tests.secret_shapes import Part, shapes
 
@@ -145,7 +146,7 @@ lines = st.one_of(
     ids=lambda it: it.__name__,
 )
 def test_a_long_text_is_redacted_as_it_would_be_at_once(redactor: Any) -> None:
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100))
     @given(
         texts=st.lists(lines, max_size=12), end=st.sampled_from(["\n", "\r\n", "\r", "\n\n", " \n"])
     )
@@ -192,7 +193,7 @@ def test_a_long_text_lets_other_threads_run(unit: str, size: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_secret_survives_in_any_text(kind: str) -> None:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150))
     @given(before=st.text(max_size=30), secret=secrets(kind), after=st.text(max_size=30))
     def check(before: str, secret: str, after: str) -> None:
         assert secret not in redact(f"{before} {secret}\n{after}")
@@ -264,7 +265,7 @@ pieces = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(st.lists(pieces, max_size=8).map("".join))
 @example("password=Authorization: Bearer abcDEF123")
 @example("joe@example.com@example.com")
@@ -298,7 +299,7 @@ _GLUE = (
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(
     st.lists(
         st.tuples(
@@ -595,7 +596,7 @@ def test_sixteen_digits_stay_unless_their_checksum_is_right(digits: str) -> None
         assert redact(digits) == digits
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000))
 @given(
     st.one_of(
         *map(secrets, KINDS),

@@ -22,6 +22,8 @@ from ollama_otel.errors import MissingExtraError, SettingsError
 from .collector import Collector, collecting
 from .test_setup import run
 
+pytestmark = pytest.mark.processes
+
 FETCH = """
 import os, re
 from urllib.request import urlopen
@@ -115,6 +117,7 @@ tell(os.waitpid(child, 0)[1])
     assert ran.told == [[1.0], "x", 0]
 
 
+@pytest.mark.sockets
 def test_the_standard_variables_choose_it_too() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -130,6 +133,7 @@ def test_the_standard_variables_choose_it_too() -> None:
     assert ran.told == [[f"http://127.0.0.1:{port}/metrics", 1]]
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("environ", "paths"),
     [
@@ -162,6 +166,7 @@ TAKEN = "another process has the port, perhaps another worker of this app"
 THIS_MACHINE = "the host must resolve to an address of this machine"
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("place", "reason", "hint"),
     [
@@ -447,6 +452,7 @@ def test_without_its_packages_the_extra_is_named(monkeypatch: Any) -> None:
 # --- what the SDK loses -----------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_spans_that_no_collector_takes_are_counted() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -468,6 +474,7 @@ tell("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED" in os.environ)
     assert ran.told == [[3.0], False]
 
 
+@pytest.mark.sockets
 def test_spans_that_arrive_are_counted_without_an_error(collector: Collector) -> None:
     ran = run(
         FETCH

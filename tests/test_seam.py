@@ -45,9 +45,13 @@ def is_native(name: str) -> bool:
     return f"{name}.".startswith(f"{NATIVE}.") or name.endswith((".NATIVE", ".NativeDialect"))
 
 
-@pytest.mark.parametrize("module", OUTSIDE)
-def test_nothing_outside_imports_the_native_dialect(module: str) -> None:
-    assert [name for name in imported(OUTSIDE[module]) if is_native(name)] == []
+def test_nothing_outside_imports_the_native_dialect() -> None:
+    assert [
+        f"{module}: {name}"
+        for module, source in OUTSIDE.items()
+        for name in imported(source)
+        if is_native(name)
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -252,16 +256,34 @@ def is_common(word: Word) -> bool:
     return "_" not in word.text or word.text in COLUMNS
 
 
-@pytest.mark.parametrize("module", [name for name in OUTSIDE if name.startswith(OF_TABLES)])
-def test_what_reads_tables_knows_no_field_that_only_the_server_has(module: str) -> None:
-    assert [word for word in native_words(OUTSIDE[module]) if not is_common(word)] == []
+NATIVE_WORDS = {module: native_words(source) for module, source in OUTSIDE.items()}
 
 
-@pytest.mark.parametrize("module", [name for name in OUTSIDE if not name.startswith(OF_TABLES)])
-def test_nothing_outside_knows_a_native_field(module: str) -> None:
-    found, allowed = native_words(OUTSIDE[module]), set(ALLOWED.get(module, "").split())
-    assert [word for word in found if word.text not in allowed] == []
-    assert allowed == {word.text for word in found}, "an allowance that is not needed"
+def test_what_reads_tables_knows_no_field_that_only_the_server_has() -> None:
+    assert [
+        f"{module}:{word.line}: {word.text}"
+        for module, found in NATIVE_WORDS.items()
+        for word in found
+        if module.startswith(OF_TABLES) and not is_common(word)
+    ] == []
+
+
+def test_nothing_outside_knows_a_native_field() -> None:
+    assert [
+        f"{module}:{word.line}: {word.text}"
+        for module, found in NATIVE_WORDS.items()
+        for word in found
+        if not module.startswith(OF_TABLES) and word.text not in ALLOWED.get(module, "").split()
+    ] == []
+
+
+def test_every_allowance_is_needed() -> None:
+    assert [
+        f"{module}: {word}"
+        for module, allowed in ALLOWED.items()
+        for word in allowed.split()
+        if word not in {each.text for each in NATIVE_WORDS[module]}
+    ] == []
 
 
 def test_allowances_are_of_modules_that_exist() -> None:

@@ -50,8 +50,8 @@ def test_the_test_of_a_promise_exists(path: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", re.findall(r"`((?:OLLAMA_OTEL_|--)[\w-]+)`", TEXT))
 def test_options_that_it_names_exist(name: str) -> None:
-    readmes = [ROOT / "README.md", ROOT / "dashboards" / "README.md"]
-    assert any(name in path.read_text(encoding="utf-8") for path in readmes)
+    pages = [ROOT / "dashboards" / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert any(name in path.read_text(encoding="utf-8") for path in pages)
 
 
 # --- promises -------------------------------------------------------------------------------
@@ -100,6 +100,7 @@ def test_by_default_nothing_that_was_said_leaves_the_process(
         assert "zq" not in text
 
 
+@pytest.mark.processes
 def test_the_library_opens_no_connection_of_its_own() -> None:
     """With everything switched on that needs no server, and a call on a transport in process."""
     script = """

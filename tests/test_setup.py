@@ -20,6 +20,8 @@ from ollama_otel.replay import read
 
 from .collector import Collector, collecting
 
+pytestmark = pytest.mark.processes
+
 PRELUDE = """
 import json
 import httpx
@@ -83,6 +85,7 @@ def collector() -> Iterator[Collector]:
 # --- what is sent -----------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_all_signals_reach_a_collector_given_in_code(collector: Collector) -> None:
     ran = run(f"""
         telemetry = configure(
@@ -110,6 +113,7 @@ def test_all_signals_reach_a_collector_given_in_code(collector: Collector) -> No
     assert b"deployment.environment.name" in collector.bodies("/v1/traces")[0]
 
 
+@pytest.mark.sockets
 def test_the_standard_variables_are_followed_and_the_rest_is_sent_at_exit(
     collector: Collector,
 ) -> None:
@@ -162,6 +166,7 @@ def test_the_sdk_s_own_names_of_its_exporters_choose_the_protocol(
     assert ran.told == [expected]
 
 
+@pytest.mark.sockets
 def test_metrics_and_logs_take_the_sdk_s_own_names_too(collector: Collector) -> None:
     ran = run(
         f"""
@@ -178,6 +183,7 @@ def test_metrics_and_logs_take_the_sdk_s_own_names_too(collector: Collector) -> 
     assert {path for path, *_ in collector.requests} == {"/v1/metrics", "/v1/logs"}
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/traces/", "/v1/metrics", "/v1/logs"])
 def test_the_url_of_one_signal_serves_as_the_endpoint_of_all(
     path: str, collector: Collector
@@ -190,6 +196,7 @@ def test_the_url_of_one_signal_serves_as_the_endpoint_of_all(
     assert {path for path, *_ in collector.requests} == {"/v1/traces", "/v1/metrics", "/v1/logs"}
 
 
+@pytest.mark.sockets
 def test_metrics_are_sent_at_the_interval(collector: Collector) -> None:
     run(f"""
         import time
@@ -250,6 +257,7 @@ def test_enrichers_given_to_configure_hold_for_every_client() -> None:
 # --- what is left alone -----------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_providers_of_the_app_are_left_alone(collector: Collector) -> None:
     ran = run(f"""
         from opentelemetry.sdk.trace import TracerProvider
@@ -669,6 +677,7 @@ def test_a_collector_that_is_not_there_raises_nothing() -> None:
     assert "Failed to export" not in ran.stderr
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])
 def test_a_flush_says_that_an_export_failed_and_then_that_one_did_not(
     signal: str, collector: Collector
@@ -704,6 +713,7 @@ def test_a_reader_that_is_late_makes_a_flush_false_and_does_not_raise(tmp_path: 
     assert "Timed out while flushing metric readers" in ran.stderr
 
 
+@pytest.mark.sockets
 def test_what_a_caller_may_put_into_a_call_does_not_cost_a_batch(collector: Collector) -> None:
     ran = run(f"""
         telemetry = configure(endpoint={collector.url!r}, capture_content="span_and_event")
@@ -794,6 +804,7 @@ def test_a_log_is_not_opened_before_the_first_call(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sockets
 def test_configured_again_after_a_shutdown_it_says_that_nothing_is_exported(
     collector: Collector,
 ) -> None:

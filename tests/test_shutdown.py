@@ -18,6 +18,8 @@ import pytest
 from .collector import Collector, collecting
 from .test_setup import PRELUDE, run
 
+pytestmark = [pytest.mark.processes, pytest.mark.sockets]
+
 ALL = "emit_events=True, export_interval=3600"
 # The limit of most programs here. A program may take longer on a machine with other work, but
 # without a limit it takes 10 s at least, and 40 s for three signals.

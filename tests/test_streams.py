@@ -813,6 +813,7 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.processes
 def test_an_interrupt_of_the_program_stops_the_stream() -> None:
     said = run_script(
         INTERRUPTED
@@ -829,6 +830,7 @@ def test_an_interrupt_of_the_program_stops_the_stream() -> None:
     assert said.split() == ["stopped", "interrupted"]
 
 
+@pytest.mark.processes
 def test_a_program_that_exits_tells_its_consumers() -> None:
     said = run_script(
         INTERRUPTED
@@ -841,6 +843,7 @@ def test_a_program_that_exits_tells_its_consumers() -> None:
     assert said.split() == ["cancelled"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("waits_in", ["stream", "consumer"])
 def test_an_event_loop_that_is_closed_in_the_middle(waits_in: str) -> None:
     said = run_script(
@@ -1031,6 +1034,7 @@ def test_an_awaited_stream_that_is_never_delivered_sends_nothing() -> None:
     assert server.requests == []
 
 
+@pytest.mark.sockets
 def test_a_stall_of_the_server_does_not_hold_up_the_stop(colour: Colour) -> None:
     """On a socket: the server says nothing for an hour after its first part."""
     server, capture = FakeOllama(), Capture()
@@ -1060,6 +1064,7 @@ def test_a_stall_of_the_server_does_not_hold_up_the_stop(colour: Colour) -> None
     assert [record.outcome for record in capture.records] == ["abandoned"]
 
 
+@pytest.mark.sockets
 def test_a_stop_before_the_first_part_closes_the_request_when_that_comes() -> None:
     server, capture = FakeOllama(), Capture()
     reply = script("Hi there")
@@ -1148,6 +1153,7 @@ def test_runs_leave_nothing_behind() -> None:
 PAGE = Path(__file__).parents[1] / "docs" / "streams.md"
 
 
+@pytest.mark.sockets
 def test_the_blocks_of_the_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = blocks_of("streams.md")
     assert len(blocks) >= 3

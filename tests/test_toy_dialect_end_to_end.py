@@ -52,6 +52,8 @@ from ollama_otel.replay import (
 from ollama_otel.testing import Capture
 from tests.toy_dialect import ASK, TOY, stream
 
+pytestmark = pytest.mark.sockets
+
 pytest_plugins = ["pytester"]
 
 Print = pytest.CaptureFixture[str]
@@ -370,6 +372,7 @@ def test_a_server_plays_over_a_socket(story: Story, caplog: pytest.LogCaptureFix
             it.post(url + ASK.path, json=asked(LEFT))
 
 
+@pytest.mark.processes
 def test_a_test_records_a_readable_cassette_and_plays_it(
     story: Story, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ from ollama_otel._wire.native.images import parse_without_images, without_images
 from ollama_otel.records import Media
 from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from ollama_otel.transport import AsyncTransport, Transport, shells_for
+from tests.examples import examples
 
 from .colours import COLOURS, Colour, closed, done, each, raw_pieces, read
 
@@ -60,7 +61,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Async generator .* was garbage collected:ResourceWarning"
 )
 
-fast = settings(deadline=None, suppress_health_check=list(HealthCheck))
+unhurried = settings(suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(params=COLOURS)
@@ -398,6 +399,7 @@ def test_suppressing_http_spans_alone_leaves_our_spans(colour: Colour, capture: 
     assert len(capture.spans) == 1
 
 
+@pytest.mark.sockets
 def test_the_answer_is_the_inner_transports_in_all_that_can_be_seen(
     colour: Colour, capture: Capture
 ) -> None:
@@ -587,6 +589,7 @@ def http_spans(request: pytest.FixtureRequest, capture: Capture) -> Iterator[Any
         instrumentor.uninstrument()
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("name", COLOURS[:2])
 def test_http_spans_and_ours_nest(name: str, http_spans: Any, capture: Capture) -> None:
     """Theirs stands around ours only where it was put around ours."""
@@ -652,7 +655,7 @@ class Kept:
 
 @pytest.mark.parametrize("name", COLOURS[:2])
 @given(pieces=pieces_of(STREAM))
-@settings(parent=fast, max_examples=60)
+@settings(parent=unhurried, max_examples=examples(60))
 def test_a_body_comes_in_the_pieces_in_which_it_was_sent(name: str, pieces: list[bytes]) -> None:
     colour, kept = Colour(name), Kept()
     found = colour.run(lambda: pieces_through(colour, canned(pieces), **kept.options))
@@ -666,7 +669,7 @@ def test_a_body_comes_in_the_pieces_in_which_it_was_sent(name: str, pieces: list
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @given(data=st.data())
-@settings(parent=fast, max_examples=30)
+@settings(parent=unhurried, max_examples=examples(30))
 def test_a_body_packed_by_a_proxy_passes_packed_and_is_read_all_the_same(
     encoding: str, data: st.DataObject
 ) -> None:
@@ -953,7 +956,7 @@ def emptied(value: Any) -> Any:
 @given(
     body=BODIES, ascii_only=st.booleans(), separators=st.sampled_from([(",", ":"), (", ", " : ")])
 )
-@settings(parent=fast, max_examples=300)
+@settings(parent=unhurried, max_examples=examples(300))
 def test_a_request_without_images_reads_as_with_empty_ones(
     body: Any, ascii_only: bool, separators: tuple[str, str]
 ) -> None:
@@ -970,7 +973,7 @@ def test_a_request_without_images_reads_as_with_empty_ones(
 
 
 @given(st.binary(max_size=60) | st.text('"images:[],x ', max_size=60).map(str.encode))
-@settings(parent=fast, max_examples=200)
+@settings(parent=unhurried, max_examples=examples(200))
 def test_without_images_takes_any_bytes(body: bytes) -> None:
     parse_without_images(body)
     smaller, count = without_images(body)

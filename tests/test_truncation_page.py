@@ -22,6 +22,8 @@ def test_every_block_is_python() -> None:
     assert {language for language, _ in BLOCKS} == {"python"}
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "code", [code for _, code in BLOCKS], ids=lambda code: code.splitlines()[2]
 )

@@ -36,7 +36,11 @@ def app(environ, start_response):
 """
 COUNT = "gen_ai_client_operation_duration_seconds_count"
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn needs forks")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn needs forks"),
+    pytest.mark.processes,
+    pytest.mark.sockets,
+]
 
 
 class Workers:
@@ -174,9 +178,10 @@ def test_the_example_goes_on_after_a_reload(tmp_path: Path) -> None:
         assert warnings(workers, "Traceback") == []
 
 
-def test_the_page_shows_the_example_as_it_is() -> None:
-    (block,) = blocks_of("workers.md")
-    assert block in EXAMPLE.read_text(encoding="utf-8")
+def test_the_page_shows_the_examples_as_they_are() -> None:
+    of_gunicorn, of_celery = blocks_of("workers.md")
+    assert of_gunicorn in EXAMPLE.read_text(encoding="utf-8")
+    assert of_celery in EXAMPLE.with_name("celery_worker.py").read_text(encoding="utf-8")
 
 
 def test_workers_that_want_one_port_all_run_and_the_second_says_that_it_is_taken(

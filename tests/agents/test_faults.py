@@ -27,6 +27,7 @@ from ollama_otel.errors import AgentError
 from ollama_otel.testing import FakeOllama, Fault, Reply
 from ollama_otel.tools import Agent, AgentRunError
 from tests.colours import COLOURS, done, each
+from tests.examples import examples
 
 from .scripted import MODEL, Stage, multiply, said, wants, weather
 
@@ -436,6 +437,7 @@ for span in capture.spans:
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_tool_that_hangs_does_not_keep_the_process_alive(kind: str) -> None:
     done = subprocess.run(
@@ -451,6 +453,7 @@ def test_a_tool_that_hangs_does_not_keep_the_process_alive(kind: str) -> None:
     ]
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGINT to send")
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_an_interrupt_stops_a_run_whose_tool_hangs(kind: str) -> None:
@@ -507,9 +510,7 @@ def broken() -> None:
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("colour", COLOURS[:2])
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     answers=st.lists(ANY_ANSWER, min_size=5, max_size=5),
     at_limit=st.sampled_from(["raise", "answer"]),

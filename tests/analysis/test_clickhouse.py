@@ -296,6 +296,7 @@ def test_sql_that_fails_says_why(both: dict[str, Calls]) -> None:
             both[name].rows("SELECT 1 FROM calls WHERE user_id = $user")
 
 
+@pytest.mark.sockets
 def test_costs_are_the_same(stored: Stored, tmp_path: Path) -> None:
     capture = Capture()
     settings = Settings(replay_log=str(tmp_path / "calls.jsonl"))

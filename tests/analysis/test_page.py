@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 
 from ollama_otel.analysis import open_clickhouse
+from tests.notebooks import run_notebook
+from tests.packages import need
 
 from . import workload
 from .stored_spans import Stored
 from .test_clickhouse import NOT_ON_SPANS, folder, stored
+
+pytestmark = pytest.mark.processes
 
 __all__ = ["folder", "stored"]
 
@@ -63,6 +67,28 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert len(cells) >= 4
     assert "llama3.2" in run("\n".join(cells), tmp_path)
+
+
+IN_A_KERNEL = """
+from ollama_otel.analysis import open_log
+
+shares = []
+open_log("calls.jsonl", progress=shares.append, cache=False).close()
+print(shares == sorted(shares), shares[-1] <= 1)
+"""
+
+
+def test_the_notebook_runs_in_jupyter(tmp_path: Path) -> None:
+    """There, DuckDB refuses some settings: a progress bar is one of widgets."""
+    need("nbclient", "ipykernel")
+    workload.run(tmp_path / "calls.jsonl")
+    notebook = json.loads((ROOT / "examples" / "analysis.ipynb").read_text(encoding="utf-8"))
+    last = {**notebook["cells"][1], "id": "progress", "source": IN_A_KERNEL}
+    notebook["cells"].append(last)
+    (tmp_path / "analysis.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    shown = run_notebook(tmp_path / "analysis.ipynb", tmp_path)
+    assert "llama3.2" in shown[1]
+    assert shown[-1] == "True True\n"
 
 
 def test_daily_totals_are_those_of_the_spans(stored: Stored) -> None:

@@ -22,6 +22,7 @@ from ollama_otel.analysis._store import log_import
 from ollama_otel.errors import AnalysisError, MissingExtraError, ReplayLogError
 from ollama_otel.records import CallRecord
 from ollama_otel.replay import read
+from tests.examples import examples
 from tests.log.any_call import records
 from tests.log.event_lines import end, line
 
@@ -92,9 +93,7 @@ def write(path: Path, found: list[CallRecord], *, open_calls: int = 0) -> None:
 
 
 @pytest.mark.usefixtures("usual_only")
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(found=st.lists(records, max_size=4), open_calls=st.integers(0, 2))
 def test_any_record_is_read_as_the_reader_reads_it(
     found: list[CallRecord], open_calls: int
@@ -106,7 +105,7 @@ def test_any_record_is_read_as_the_reader_reads_it(
             check_equal(path, calls)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(found=st.lists(records, max_size=4), open_calls=st.integers(0, 2))
 def test_any_record_is_stored_as_the_reader_reads_it(
     found: list[CallRecord], open_calls: int

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 LIMITS = {
     ("one more chunk", "drop-in"): 0.8,
     ("one more chunk", "instrumented"): 1.35,
@@ -33,6 +35,7 @@ def excess() -> dict[tuple[str, str], float]:
     return {what: ratio for what, ratio in found.items() if ratio >= LIMITS[what]}
 
 
+@pytest.mark.processes
 def test_recording_costs_no_more_than_it_should_by_far() -> None:
     # A slip shows in every run, what else the machine does in some.
     above = excess()

@@ -42,6 +42,7 @@ def test_each_script_has_every_command(shell: str, capsys: pytest.CaptureFixture
     assert {command.name for command in COMMANDS} <= {*words}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("typed", _CASES)
 @pytest.mark.parametrize(
     ("shell", "options"), [("bash", ["--norc", "-c", _BASH, "-"]), ("fish", ["-N", "-c", _FISH])]

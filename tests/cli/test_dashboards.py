@@ -82,6 +82,7 @@ def docker(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Engines
     return install(folder, "docker", answers=((" port ", 0, f"{place}\n", ""),))
 
 
+@pytest.mark.sockets
 def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
     tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +112,7 @@ def test_up_starts_the_shipped_file_waits_and_says_where_it_is(
     assert said.endswith("To stop it:  ollama-otel dashboards down\n")
 
 
+@pytest.mark.sockets
 def test_the_password_of_grafana_is_generated_once_and_never_printed(
     tmp_path: Path,
     ready: str,
@@ -134,6 +136,7 @@ def test_the_password_of_grafana_is_generated_once_and_never_printed(
         assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.sockets
 def test_a_password_that_is_set_is_used_and_not_kept(
     tmp_path: Path,
     ready: str,
@@ -189,6 +192,7 @@ def test_without_variables_it_is_kept_in_the_home_folder(
     assert password.text not in repr(password)
 
 
+@pytest.mark.sockets
 def test_up_takes_profiles_and_another_file(
     tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +211,7 @@ def test_up_takes_profiles_and_another_file(
     assert f"ollama-otel dashboards down --file {file}" in capsys.readouterr().out
 
 
+@pytest.mark.sockets
 def test_a_service_that_the_file_does_not_have_is_not_waited_for(
     tmp_path: Path, ready: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +237,7 @@ def test_a_file_with_other_services_is_started_and_not_waited_for(
     assert "is ready." not in capsys.readouterr().out
 
 
+@pytest.mark.sockets
 def test_a_service_that_is_not_ready_in_time_is_reported_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,6 +252,7 @@ def test_a_service_that_is_not_ready_in_time_is_reported_with_its_log(
     assert "Prometheus is ready." in said
 
 
+@pytest.mark.sockets
 def test_what_is_slow_to_start_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +268,7 @@ def test_what_is_slow_to_start_is_waited_for(
     assert "Grafana is ready." in capsys.readouterr().out
 
 
+@pytest.mark.sockets
 def test_a_closed_port_ends_the_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -419,6 +427,7 @@ BAD = {
 }
 
 
+@pytest.mark.sockets
 def test_check_prints_each_panel_and_why_it_is_empty(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +451,7 @@ def test_check_prints_each_panel_and_why_it_is_empty(
     ]
 
 
+@pytest.mark.sockets
 def test_check_succeeds_if_every_panel_has_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -465,6 +475,7 @@ def test_check_succeeds_if_every_panel_has_data(
     ]
 
 
+@pytest.mark.sockets
 def test_check_runs_every_query_of_the_shipped_boards(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -624,6 +635,7 @@ def imported(server: Scripted, *arguments: str) -> int:
     return main(["dashboards", "import", "--grafana", server.url, *arguments])
 
 
+@pytest.mark.sockets
 def test_import_creates_data_sources_folder_and_boards(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana() as server:
         assert (
@@ -668,6 +680,7 @@ def test_import_creates_data_sources_folder_and_boards(capsys: pytest.CaptureFix
     assert f"(new): {server.url}/d/ollama-otel-overview/slug" in said
 
 
+@pytest.mark.sockets
 def test_import_keeps_existing_data_sources_and_uses_the_existing_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -692,6 +705,7 @@ def test_import_keeps_existing_data_sources_and_uses_the_existing_folder(
     assert "data source" not in said
 
 
+@pytest.mark.sockets
 def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFANA_TOKEN", "glsa_env")
     with grafana() as server:
@@ -702,6 +716,7 @@ def test_import_reads_a_token_from_the_environment(monkeypatch: pytest.MonkeyPat
         assert server.requests[0].headers["authorization"].startswith("Basic ")
 
 
+@pytest.mark.sockets
 def test_import_reports_missing_data_sources(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana() as server:
         assert imported(server) == 0
@@ -724,6 +739,7 @@ def test_import_reports_missing_data_sources(capsys: pytest.CaptureFixture[str])
     assert "data source" not in capsys.readouterr().out
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("answers", "arguments", "message"),
     [
@@ -787,6 +803,7 @@ def test_import_reports_an_unreachable_grafana(capsys: pytest.CaptureFixture[str
     assert "expected a URL such as http://localhost:3000" in capsys.readouterr().err
 
 
+@pytest.mark.sockets
 def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str]) -> None:
     made = {"url": "/sub/d/x/y", "version": 1}
 
@@ -809,6 +826,7 @@ def test_import_reports_a_folder_without_boards(tmp_path: Path) -> None:
         list(export_import._boards(tmp_path, None))
 
 
+@pytest.mark.sockets
 def test_a_hidden_version_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana(get_api_health=(200, {"database": "ok"})) as server:
         assert imported(server) == 0
@@ -834,6 +852,7 @@ def is_harmless(text: str) -> bool:
     return "Traceback" not in text and not set(EVIL[:1] + "\x07\x9b\u202e\u200b\r") & set(text)
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("odd", ODD_ANSWERS, ids=repr)
 @pytest.mark.parametrize("command", ["import", "check", "check --json"])
 def test_no_answer_of_a_server_is_a_traceback_or_a_command_to_the_terminal(
@@ -848,6 +867,7 @@ def test_no_answer_of_a_server_is_a_traceback_or_a_command_to_the_terminal(
     assert is_harmless(shown.out + shown.err)
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     "route",
     [
@@ -866,6 +886,7 @@ def test_one_odd_answer_of_a_grafana_is_an_error_in_a_sentence(
     assert is_harmless(shown.out + shown.err)
 
 
+@pytest.mark.sockets
 def test_a_password_comes_from_the_environment_or_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -890,6 +911,7 @@ def test_a_password_comes_from_the_environment_or_is_asked_for(
     assert "expected a password in GRAFANA_PASSWORD" in capsys.readouterr().err
 
 
+@pytest.mark.sockets
 def test_a_prometheus_with_a_password_comes_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -912,6 +934,7 @@ def test_no_error_shows_the_password_of_a_url(url: str, capsys: pytest.CaptureFi
     assert "hunter2" not in capsys.readouterr().err
 
 
+@pytest.mark.sockets
 def test_the_url_of_a_data_source_is_shown_without_its_password(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -159,6 +159,7 @@ def test_phases_add_up_to_the_duration() -> None:
     assert total == pytest.approx(step.record.duration)
 
 
+@pytest.mark.sockets
 def test_a_call_that_fails_unexpectedly_is_shown_and_remembered() -> None:
     with FakeOllama([FakeModel("m")]).serve() as url:
         server = Server(url=url, models=Models(chats="gone", thinks=None, embeds=None))
@@ -171,6 +172,7 @@ def test_a_call_that_fails_unexpectedly_is_shown_and_remembered() -> None:
     )
 
 
+@pytest.mark.sockets
 def test_what_a_server_lacks_models_for_is_left_out() -> None:
     with FakeOllama([FakeModel("m")]).serve() as url:
         server = Server(url=url, models=Models(chats="m", thinks=None, embeds=None))
@@ -328,6 +330,7 @@ def found(url: str, model: str | None = None) -> Server:
         return server
 
 
+@pytest.mark.sockets
 def test_the_smallest_models_are_chosen() -> None:
     fake = FakeOllama(
         [
@@ -346,6 +349,7 @@ def test_the_smallest_models_are_chosen() -> None:
     assert server.stands_in_because is None
 
 
+@pytest.mark.sockets
 def test_a_loaded_model_is_preferred_so_that_none_has_to_go() -> None:
     with FakeOllama(
         [FakeModel("big", size=9_000_000), FakeModel("small", size=2_000_000)]
@@ -354,6 +358,7 @@ def test_a_loaded_model_is_preferred_so_that_none_has_to_go() -> None:
         assert found(url).models.chats == "big:latest"
 
 
+@pytest.mark.sockets
 def test_a_model_of_the_cloud_is_never_chosen() -> None:
     with FakeOllama(
         [FakeModel("gpt-oss:120b-cloud", size=384), FakeModel("small", size=2_000_000)]
@@ -361,6 +366,7 @@ def test_a_model_of_the_cloud_is_never_chosen() -> None:
         assert found(url).models.chats == "small:latest"
 
 
+@pytest.mark.sockets
 def test_a_server_that_does_not_say_what_models_can_do_is_trusted() -> None:
     fake = FakeOllama([FakeModel("m")])
     fake.script("/api/show", Reply.json({"model_info": {}}))
@@ -368,6 +374,7 @@ def test_a_server_that_does_not_say_what_models_can_do_is_trusted() -> None:
         assert found(url).models == Models(chats="m:latest", thinks=None, embeds=None)
 
 
+@pytest.mark.sockets
 def test_a_model_that_cannot_be_shown_is_passed_over() -> None:
     fake = FakeOllama([FakeModel("broken", size=1_000_000), FakeModel("fine", size=2_000_000)])
     fake.script("/api/show", Reply.error(500, "broken"))
@@ -375,11 +382,13 @@ def test_a_model_that_cannot_be_shown_is_passed_over() -> None:
         assert found(url).models.chats == "fine:latest"
 
 
+@pytest.mark.sockets
 def test_the_model_asked_for_chats() -> None:
     with FakeOllama([FakeModel("small", size=1_000_000), FakeModel("big")]).serve() as url:
         assert found(url, "big").models.chats == "big"
 
 
+@pytest.mark.sockets
 def test_a_model_asked_for_that_is_not_there_is_an_error() -> None:
     with (
         FakeOllama().serve() as url,
@@ -388,6 +397,7 @@ def test_a_model_asked_for_that_is_not_there_is_an_error() -> None:
         found(url, "nope")
 
 
+@pytest.mark.sockets
 def test_a_model_asked_for_that_cannot_chat_is_an_error() -> None:
     with (
         FakeOllama().serve() as url,
@@ -396,12 +406,14 @@ def test_a_model_asked_for_that_cannot_chat_is_an_error() -> None:
         found(url, "nomic-embed-text")
 
 
+@pytest.mark.sockets
 def test_where_nobody_listens_a_scripted_one_stands_in(silent_port: int) -> None:
     server = found(f"127.0.0.1:{silent_port}", "my-model")
     assert server.stands_in_because == f"No Ollama answered at http://127.0.0.1:{silent_port}"
     assert server.models.chats == "my-model"
 
 
+@pytest.mark.sockets
 def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ollama_otel._cli.demo_server._PATIENCE", httpx.Timeout(0.1))
     fake = FakeOllama()
@@ -410,12 +422,14 @@ def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.Monkey
         assert found(url).stands_in_because == f"No Ollama answered at {url}"
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"models": 1}', b"{}"])
 def test_what_is_no_ollama_is_called_so(body: bytes) -> None:
     with answering(200, body) as (url, _):
         assert found(url).stands_in_because == f"The server at {url} is not Ollama"
 
 
+@pytest.mark.sockets
 def test_a_server_that_refuses_is_told_apart() -> None:
     with answering(401, b"no") as (url, _):
         assert (
@@ -424,6 +438,7 @@ def test_a_server_that_refuses_is_told_apart() -> None:
         )
 
 
+@pytest.mark.sockets
 def test_an_ollama_without_models_says_what_to_pull() -> None:
     with FakeOllama([]).serve() as url:
         reason = found(url).stands_in_because
@@ -449,6 +464,7 @@ def demo(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     return status, capsys.readouterr().out
 
 
+@pytest.mark.sockets
 def test_spans_and_metrics_reach_a_collector(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -486,6 +502,7 @@ def test_spans_and_metrics_reach_a_collector(
     assert f"http://127.0.0.1:16686/trace/{root.trace_id.hex()}" in text
 
 
+@pytest.mark.sockets
 def test_a_service_name_of_ones_own_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -499,6 +516,7 @@ def test_a_service_name_of_ones_own_is_kept(
     assert b"ollama-otel-demo" not in body
 
 
+@pytest.mark.sockets
 def test_a_collector_of_traces_only_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -510,6 +528,7 @@ def test_a_collector_of_traces_only_is_no_failure(
     assert "Jaeger takes traces only" in text
 
 
+@pytest.mark.sockets
 def test_a_collector_that_is_not_there_is_told_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], silent_port: int
 ) -> None:
@@ -522,6 +541,7 @@ def test_a_collector_that_is_not_there_is_told_in_a_sentence(
     assert "16686" not in text
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("traces", ["otlp", "otlp_proto_http"])
 def test_an_exporter_that_is_switched_off_is_not_used(
     traces: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -534,6 +554,7 @@ def test_an_exporter_that_is_switched_off_is_not_used(
     assert [path for path, _ in received] == ["/v1/traces"]
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("columns", [60, 70, 80])
 def test_no_row_of_its_tables_is_wrapped(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -553,6 +574,7 @@ def test_no_row_of_its_tables_is_wrapped(
     assert [line for line in lines if re.fullmatch(r"[│| ]*[█#]+ *", line)] == []
 
 
+@pytest.mark.sockets
 def test_the_demo_shows_the_log_it_wrote(capsys: pytest.CaptureFixture[str]) -> None:
     status, printed = demo(capsys, "--no-color")
     assert status == 0
@@ -569,6 +591,7 @@ def test_the_demo_shows_the_log_it_wrote(capsys: pytest.CaptureFixture[str]) -> 
     assert answer.text in " ".join(shown.split())
 
 
+@pytest.mark.sockets
 def test_the_demo_ends_with_its_report(capsys: pytest.CaptureFixture[str]) -> None:
     status, printed = demo(capsys, "--no-color")
     assert status == 0
@@ -579,6 +602,8 @@ def test_the_demo_ends_with_its_report(capsys: pytest.CaptureFixture[str]) -> No
     assert sorted(each.name for each in path.parent.iterdir()) == ["calls.jsonl", "report.html"]
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_without_the_extra_the_demo_says_what_to_install(tmp_path: Path) -> None:
     """In a process of its own: here the packages of the extra are imported already."""
     without = """
@@ -600,6 +625,7 @@ sys.exit(main(["demo", "--no-color", "--host", "127.0.0.1:1"]))
     assert "pip install 'ollama_otel[analysis]'" in done.stdout
 
 
+@pytest.mark.sockets
 def test_the_demo_leaves_nothing_behind_on_the_server(capsys: pytest.CaptureFixture[str]) -> None:
     fake = FakeOllama()
     with fake.serve() as url:
@@ -621,6 +647,7 @@ def test_the_demo_leaves_nothing_behind_on_the_server(capsys: pytest.CaptureFixt
     assert len(loaded) == 3
 
 
+@pytest.mark.sockets
 def test_a_call_that_should_have_succeeded_and_did_not_gives_status_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -631,6 +658,7 @@ def test_a_call_that_should_have_succeeded_and_did_not_gives_status_1(
     assert "(unexpected)" in capsys.readouterr().out
 
 
+@pytest.mark.sockets
 def test_a_hostile_server_cannot_control_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

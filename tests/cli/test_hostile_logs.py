@@ -190,7 +190,7 @@ def is_clean(text: str) -> bool:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=hostile_logs())
 def test_no_log_ends_a_command_with_a_traceback(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], log: bytes
@@ -208,7 +208,7 @@ def test_no_log_ends_a_command_with_a_traceback(
     assert "Traceback" not in shown.err
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=hostile_logs())
 def test_no_log_breaks_the_library_in_another_way(tmp_path: Path, log: bytes) -> None:
     path = tmp_path / "a.jsonl"
@@ -223,7 +223,7 @@ def test_no_log_breaks_the_library_in_another_way(tmp_path: Path, log: bytes) ->
         assert json.dumps(call.request_body) is not None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=hostile_logs())
 def test_no_log_breaks_the_screen_of_top(tmp_path: Path, log: bytes) -> None:
     path = tmp_path / "a.jsonl"

@@ -19,6 +19,8 @@ from ollama_otel.replay import read
 from ollama_otel.testing import FakeOllama, Fault
 from tests.replay.call_lines import ask, lines, write
 
+pytestmark = pytest.mark.sockets
+
 Print = pytest.CaptureFixture[str]
 COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
 ON_TIME = (0, 1)
@@ -276,6 +278,7 @@ def test_the_log_that_is_read_is_bounded(
     assert fake.requests == []
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_an_interrupted_run_tells_what_there_is(url: str, fake: FakeOllama) -> None:
     command = load(url, "--model", "llama3.2", "--rate", "50", "--duration", "100")

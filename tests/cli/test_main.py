@@ -52,22 +52,26 @@ def nowhere() -> str:
         return f"127.0.0.1:{found.getsockname()[1]}"
 
 
+@pytest.mark.processes
 def test_the_version_is_that_of_the_package() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"ollama-otel {version('ollama_otel')}\n")
 
 
+@pytest.mark.processes
 def test_the_version_and_help_need_no_good_settings() -> None:
     assert run("--version", OLLAMA_HOST="::1").returncode == 0
     assert "demo" in run("--help", OLLAMA_HOST="::1").stdout
 
 
+@pytest.mark.processes
 def test_no_command_is_an_error() -> None:
     done = run()
     assert done.returncode == 2
     assert "COMMAND" in done.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("host", ["127.0.0.1:port", "[::1", "ftp://h", '"127.0.0.1:11434"'])
 def test_a_bad_ollama_host_is_told_in_one_sentence(host: str) -> None:
     done = run("demo", OLLAMA_HOST=host)
@@ -77,6 +81,7 @@ def test_a_bad_ollama_host_is_told_in_one_sentence(host: str) -> None:
     assert repr(host) in line
 
 
+@pytest.mark.processes
 def test_a_bad_host_argument_is_told_in_one_sentence() -> None:
     done = run("demo", "--host", "h:port")
     assert (done.returncode, done.stdout) == (2, "")
@@ -84,6 +89,7 @@ def test_a_bad_host_argument_is_told_in_one_sentence() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -109,6 +115,8 @@ def test_wrong_settings_are_told_in_one_sentence(settings: dict[str, str], sente
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"ollama-otel: {sentence}\n")
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_the_demo_works_with_no_ollama_no_collector_and_no_terminal(nowhere: str) -> None:
     done = run("demo", OLLAMA_HOST=nowhere)
     assert (done.returncode, done.stderr) == (0, "")
@@ -131,23 +139,31 @@ def test_the_demo_works_with_no_ollama_no_collector_and_no_terminal(nowhere: str
     assert max(map(len, text.splitlines())) <= 80
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_the_host_argument_wins_over_the_environment(nowhere: str) -> None:
     done = run("demo", "--host", nowhere, OLLAMA_HOST="127.0.0.1:9")
     assert f"No Ollama answered at http://{nowhere}" in done.stdout
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_a_proxy_of_the_environment_does_not_hide_the_scripted_server(nowhere: str) -> None:
     done = run("demo", OLLAMA_HOST=nowhere, http_proxy=f"http://{nowhere}")
     assert done.returncode == 0
     assert done.stdout.count("completed") >= 4
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_old_code_pages_get_plain_characters(nowhere: str) -> None:
     done = run("demo", OLLAMA_HOST=nowhere, PYTHONIOENCODING="cp1252")
     assert (done.returncode, done.stderr) == (0, "")
     assert "+-- load" in done.stdout
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupt_ends_it_quietly(nowhere: str) -> None:
     process = subprocess.Popen(
@@ -188,16 +204,19 @@ def imported_by(*arguments: str, **settings: str) -> list[str]:
     return re.findall(r"\w+", packages)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["dashboards", "--help"]])
 def test_help_and_version_import_no_command(arguments: list[str]) -> None:
     assert imported_by(*arguments) == []
 
 
+@pytest.mark.processes
 def test_the_help_of_the_demo_needs_no_good_ollama_host() -> None:
     done = run("demo", "--help", OLLAMA_HOST="::1")
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("command", ["show LOG", "show LOG 1", "tail LOG --once", "diff LOG LOG"])
 def test_a_command_on_files_needs_no_client(command: str, tmp_path: Path) -> None:
     log = write(tmp_path / "a.jsonl", lines("1"))
@@ -205,6 +224,7 @@ def test_a_command_on_files_needs_no_client(command: str, tmp_path: Path) -> Non
     assert imported_by(*command.replace("LOG", str(log)).split(), **settings) == ["rich"]
 
 
+@pytest.mark.processes
 def test_a_parser_gets_the_arguments_of_a_command_once() -> None:
     made = parser()
     for _ in range(2):
@@ -251,6 +271,7 @@ READING = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
 @pytest.mark.parametrize("arguments", READING.values(), ids=READING)
 def test_whoever_reads_no_further_ends_it_quietly(arguments: list[str], tmp_path: Path) -> None:
@@ -300,6 +321,7 @@ STYLED = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 @pytest.mark.parametrize("arguments", STYLED.values(), ids=STYLED)
 def test_plain_text_has_no_escape_codes_at_all(arguments: list[str], tmp_path: Path) -> None:
@@ -355,6 +377,7 @@ def test_help_of_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[st
     assert "invalid choice: 'nonsense'" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_the_package_runs_as_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ollama_otel", "--help"],

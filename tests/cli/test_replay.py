@@ -21,6 +21,8 @@ from ollama_otel.replay._diff.pairing import REPLAY_OF, is_settled
 from ollama_otel.testing import FakeOllama, Fault
 from tests.replay.call_lines import ask, lines, write
 
+pytestmark = pytest.mark.sockets
+
 Print = pytest.CaptureFixture[str]
 COMMAND = (sys.executable, "-c", "import sys; from ollama_otel._cli import main; sys.exit(main())")
 
@@ -259,6 +261,7 @@ def test_on_a_terminal_there_is_a_bar(
     assert "calls/s" in text
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupted_run_goes_on_where_it_was(
     log: Path, url: str, fake: FakeOllama, tmp_path: Path

@@ -88,6 +88,7 @@ def ask(url: str, text: str = "Hello", **fields: object) -> httpx.Response:
 unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 
 
+@pytest.mark.processes
 @unix
 def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
     with serving(log) as command:
@@ -112,6 +113,7 @@ def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.processes
 @unix
 def test_an_interrupt_ends_answers_under_way(log: Path) -> None:
     write(log, lines(chat(), [(0.01, LINE), (600.0, FINAL)]))
@@ -125,6 +127,7 @@ def test_an_interrupt_ends_answers_under_way(log: Path) -> None:
     assert (code, err) == (0, "")
 
 
+@pytest.mark.processes
 def test_its_arguments_reach_the_server(log: Path) -> None:
     arguments = (
         "--once",
@@ -147,6 +150,7 @@ def test_its_arguments_reach_the_server(log: Path) -> None:
         ask(command.url)
 
 
+@pytest.mark.sockets
 @unix
 def test_in_the_main_thread_it_ends_on_an_interrupt_too(
     log: Path, capsys: pytest.CaptureFixture[str]
@@ -173,6 +177,7 @@ def test_in_the_main_thread_it_ends_on_an_interrupt_too(
     )
 
 
+@pytest.mark.processes
 @unix
 def test_what_is_asked_is_no_command_to_the_terminal(log: Path) -> None:
     with serving(log) as command:
@@ -219,6 +224,7 @@ def is_greeted(connection: socket.socket) -> bool:
 HEAD = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("sent", [b"", HEAD])
 def test_a_head_that_does_not_come_to_its_end_is_given_up(log: Path, sent: bytes) -> None:
     with limited(log, head_seconds=0.2) as place, socket.create_connection(place) as client:
@@ -226,6 +232,7 @@ def test_a_head_that_does_not_come_to_its_end_is_given_up(log: Path, sent: bytes
         assert is_closed(client)
 
 
+@pytest.mark.sockets
 def test_a_head_that_trickles_is_given_up(log: Path) -> None:
     with limited(log, head_seconds=1) as place, socket.create_connection(place) as client:
         deadline = time.monotonic() + 60
@@ -237,6 +244,7 @@ def test_a_head_that_trickles_is_given_up(log: Path) -> None:
         assert time.monotonic() < deadline
 
 
+@pytest.mark.sockets
 def test_a_connection_can_be_used_again_and_is_given_up_after_that(log: Path) -> None:
     with limited(log, head_seconds=1) as place, socket.create_connection(place) as client:
         assert is_greeted(client)
@@ -245,6 +253,7 @@ def test_a_connection_can_be_used_again_and_is_given_up_after_that(log: Path) ->
         assert is_closed(client)
 
 
+@pytest.mark.sockets
 def test_a_body_has_more_time_than_a_head(log: Path) -> None:
     with limited(log, head_seconds=0.5) as place, socket.create_connection(place) as client:
         body = json.dumps(chat()).encode()
@@ -254,6 +263,7 @@ def test_a_body_has_more_time_than_a_head(log: Path) -> None:
         assert client.recv(15) == b"HTTP/1.1 200 OK"
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"\r\n{"])
 def test_of_too_many_connections_the_slowest_is_closed_and_others_are_served(
     log: Path, sent: bytes
@@ -272,6 +282,7 @@ def test_of_too_many_connections_the_slowest_is_closed_and_others_are_served(
         assert all(map(is_closed, slow[:15]))
 
 
+@pytest.mark.processes
 def test_names_are_refused_unless_an_option_allows_them(log: Path) -> None:
     foreign = {"host": "replay.example.com"}
     with serving(log) as command:
@@ -293,6 +304,7 @@ def wait_until_served(place: str) -> None:
     pytest.fail("nothing was served")
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("form", ["{}", ":{}", "127.0.0.1:{}"])
 def test_a_port_alone_is_one_of_this_machine(
     log: Path, capsys: pytest.CaptureFixture[str], form: str
@@ -311,6 +323,7 @@ def test_port_0_is_a_free_one_in_every_form(free: str) -> None:
 # --- what cannot be -------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_a_port_that_is_taken_is_told_in_one_sentence(
     log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -337,6 +350,7 @@ def test_a_log_without_bodies_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     )
 
 
+@pytest.mark.processes
 def test_embeddings_without_vectors_say_how_to_record_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -413,6 +427,7 @@ def test_a_missing_extra_is_named(
     )
 
 
+@pytest.mark.sockets
 def test_an_interrupt_from_the_announcement_on_is_the_normal_end(log: Path) -> None:
     loaded: set[str] = set()
 

@@ -788,6 +788,7 @@ def arguments_of(command: str | None) -> list[str]:
     return done.stdout.decode().split("\0")[:-1]
 
 
+@pytest.mark.processes
 def test_the_command_sends_what_was_sent() -> None:
     curl = curl_for(call(request(1)))
     *words, body = arguments_of(curl.command)
@@ -811,6 +812,7 @@ def test_no_text_breaks_the_command(text: str) -> None:
     assert not any(letter < " " for letter in command)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -833,6 +835,7 @@ def test_the_command_has_method_and_address(fields: dict[str, Any], words: list[
     assert arguments_of(curl.command) == words
 
 
+@pytest.mark.processes
 def test_another_host_gets_the_command_without_the_first_ones_prefix(
     log: Path, capsys: Captured
 ) -> None:
@@ -901,6 +904,7 @@ def test_a_body_on_a_terminal_is_escaped(
     assert capsys.readouterr().out == "a\\x1b[2J\n\n"
 
 
+@pytest.mark.processes
 def test_a_command_has_no_controls_and_the_same_words() -> None:
     curl = curl_for(
         call(request(1, path="/v\x1b\u202e/api/chat", server="h\x9b", body={"model": "\x1b👩‍🚀'"}))

@@ -160,6 +160,8 @@ def test_following_goes_on_between_looks(log: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == f"Waiting for {log} to be created.\n"
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_a_live_log_is_followed_as_a_process(log: Path) -> None:
     process = subprocess.Popen(

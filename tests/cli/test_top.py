@@ -404,6 +404,8 @@ def top(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 def test_one_view_as_json(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     with (
@@ -428,6 +430,7 @@ def test_one_view_as_json(tmp_path: Path) -> None:
     assert len(json.loads(configured.stdout)["calls"]) == 1
 
 
+@pytest.mark.processes
 def test_sources_that_fail_are_in_the_json(tmp_path: Path) -> None:
     ran = top(tmp_path / "none.jsonl", "--host", "127.0.0.1:1", "--scrape", "127.0.0.1:1",
               "--interval", "0.01", "--json")  # fmt: skip
@@ -446,6 +449,7 @@ def test_what_nobody_writes_to_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     assert "expected a log that is being written, found a cassette" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_without_a_terminal_json_is_named(tmp_path: Path) -> None:
     ran = top(tmp_path / "calls.jsonl")
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -498,6 +502,7 @@ def on_a_terminal(*arguments: object, keys: bytes = b"q", **environment: str) ->
     return process.wait(30), shown
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 @pytest.mark.parametrize("way", ["flag", "variable", "colours"])
 def test_on_a_terminal_colours_are_the_users_choice(tmp_path: Path, way: str) -> None:

@@ -79,12 +79,13 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return (panel for panel in all_places(board) if panel.get("targets"))
 
 
-PANELS = [
-    pytest.param(panel, id=f"{board['uid']}: {panel['title']}")
-    for board in BOARDS
-    for panel in panels(board)
-]
-BOARD_CASES = [pytest.param(board, id=board["uid"]) for board in BOARDS]
+PANELS = {f"{board['uid']}: {panel['title']}": panel for board in BOARDS for panel in panels(board)}
+
+
+def of_type(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((title, panel) for title, panel in PANELS.items() if panel["type"] == kind)
+
+
 TEXTS = {"ollama-otel-runbook"}
 """Boards that ask no data source."""
 
@@ -149,47 +150,52 @@ def test_every_metric_is_on_a_board_or_listed_with_the_reason() -> None:
     assert not shown & NOT_ON_A_BOARD.keys()
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_every_metric_and_label_of_a_query_is_in_the_table(panel: dict[str, Any]) -> None:
-    for target in panel["targets"]:
-        for selector in selectors_of(target["expr"]):
-            if selector.metric in MADE:
-                continue
-            own = {label_name(label) for label in row_of(selector.metric).labels} | COMMON_LABELS
-            assert {matcher.label for matcher in selector.matchers} <= own
-        grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
-        legend = re.findall(r"{{(\w+)}}", target["legendFormat"])
-        named = {name for group in grouped for name in group.split(", ")} | set(legend)
-        of_alerts = {"alertname", "where"} if "ALERTS" in target["expr"] else set()
-        assert named <= LABELS | COMMON_LABELS | of_alerts
-        if legend:
-            assert set(legend) <= {name for group in grouped for name in group.split(", ")}
+def test_every_metric_and_label_of_a_query_is_in_the_table(subtests: pytest.Subtests) -> None:
+    for title, panel in PANELS.items():
+        with subtests.test(title):
+            for target in panel["targets"]:
+                for selector in selectors_of(target["expr"]):
+                    if selector.metric in MADE:
+                        continue
+                    own = {
+                        label_name(label) for label in row_of(selector.metric).labels
+                    } | COMMON_LABELS
+                    assert {matcher.label for matcher in selector.matchers} <= own
+                grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
+                legend = re.findall(r"{{(\w+)}}", target["legendFormat"])
+                named = {name for group in grouped for name in group.split(", ")} | set(legend)
+                of_alerts = {"alertname", "where"} if "ALERTS" in target["expr"] else set()
+                assert named <= LABELS | COMMON_LABELS | of_alerts
+                if legend:
+                    assert set(legend) <= {name for group in grouped for name in group.split(", ")}
 
 
-@pytest.mark.parametrize("panel", PANELS)
 def test_every_panel_says_what_it_means_what_to_do_and_what_nothing_means(
-    panel: dict[str, Any],
+    subtests: pytest.Subtests,
 ) -> None:
-    means, _, do = panel["description"].partition("\n\n**What to do:** ")
-    assert len(means) > 20
-    assert len(do) > 20
-    assert panel["fieldConfig"]["defaults"]["noValue"]
-    assert panel["fieldConfig"]["defaults"]["unit"]
-    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    assert all(target["datasource"] == panel["datasource"] for target in panel["targets"])
+    for title, panel in PANELS.items():
+        with subtests.test(title):
+            means, _, do = panel["description"].partition("\n\n**What to do:** ")
+            assert len(means) > 20
+            assert len(do) > 20
+            assert panel["fieldConfig"]["defaults"]["noValue"]
+            assert panel["fieldConfig"]["defaults"]["unit"]
+            assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+            assert all(target["datasource"] == panel["datasource"] for target in panel["targets"])
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_estimates_are_labelled_as_estimates(panel: dict[str, Any]) -> None:
-    is_queue = "ollama_client_queue_estimated_duration_seconds" in metrics_of(panel)
-    is_prefill_rate = any(
-        'ollama_phase="prompt_eval"' in target["expr"] and "token_type" in target["expr"]
-        for target in panel["targets"]
-    )
-    if is_queue or is_prefill_rate:
-        assert panel["title"].endswith("(estimate)")
-    if 'ollama_phase="queue_estimate"' in str(panel["targets"]):
-        assert "an estimate" in panel["description"]
+def test_estimates_are_labelled_as_estimates(subtests: pytest.Subtests) -> None:
+    for title, panel in PANELS.items():
+        with subtests.test(title):
+            is_queue = "ollama_client_queue_estimated_duration_seconds" in metrics_of(panel)
+            is_prefill_rate = any(
+                'ollama_phase="prompt_eval"' in target["expr"] and "token_type" in target["expr"]
+                for target in panel["targets"]
+            )
+            if is_queue or is_prefill_rate:
+                assert panel["title"].endswith("(estimate)")
+            if 'ollama_phase="queue_estimate"' in str(panel["targets"]):
+                assert "an estimate" in panel["description"]
 
 
 def test_the_phases_are_in_the_order_of_a_call_and_have_one_colour_each() -> None:
@@ -222,74 +228,81 @@ def test_every_ending_of_a_run_and_outcome_of_a_tool_call_has_a_colour_of_its_gr
         assert len(set(colors.values())) == len(colors)
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_a_range_query_has_enough_samples_for_a_rate(panel: dict[str, Any]) -> None:
-    for target in panel["targets"]:
-        if target.get("instant"):
-            assert "$__rate_interval" not in target["expr"]
-            assert "interval" not in target
-        else:
-            # A rank for the whole graph, which is computed once.
-            rank = r"\[\$__range\] @ end\(\)|@ end\(\) offset \$__range"
-            assert "$__range" not in re.sub(rank, "", target["expr"])
-            assert target["interval"] == "$export_interval"
+def test_a_range_query_has_enough_samples_for_a_rate(subtests: pytest.Subtests) -> None:
+    for title, panel in PANELS.items():
+        with subtests.test(title):
+            for target in panel["targets"]:
+                if target.get("instant"):
+                    assert "$__rate_interval" not in target["expr"]
+                    assert "interval" not in target
+                else:
+                    # A rank for the whole graph, which is computed once.
+                    rank = r"\[\$__range\] @ end\(\)|@ end\(\) offset \$__range"
+                    assert "$__range" not in re.sub(rank, "", target["expr"])
+                    assert target["interval"] == "$export_interval"
 
 
-@pytest.mark.parametrize("board", BOARD_CASES)
-def test_panels_neither_overlap_nor_exceed_the_grid(board: dict[str, Any]) -> None:
-    places = [panel["gridPos"] for panel in all_places(board)]
-    for place in places:
-        assert place["x"] >= 0
-        assert place["x"] + place["w"] <= 24
-        assert place["h"] > 0
-    for one, other in itertools.combinations(places, 2):
-        is_beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-        is_below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
-        assert is_beside or is_below, (one, other)
+def test_panels_neither_overlap_nor_exceed_the_grid(subtests: pytest.Subtests) -> None:
+    for board in BOARDS:
+        with subtests.test(board["uid"]):
+            places = [panel["gridPos"] for panel in all_places(board)]
+            for place in places:
+                assert place["x"] >= 0
+                assert place["x"] + place["w"] <= 24
+                assert place["h"] > 0
+            for one, other in itertools.combinations(places, 2):
+                is_beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+                is_below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+                assert is_beside or is_below, (one, other)
 
 
-@pytest.mark.parametrize("board", BOARD_CASES)
-def test_lines_of_panels_are_filled_to_the_right_edge(board: dict[str, Any]) -> None:
-    by_line: dict[int, int] = {}
-    for panel in all_places(board):
-        by_line[panel["gridPos"]["y"]] = (
-            by_line.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]
-        )
-    assert set(by_line.values()) == {24}
+def test_lines_of_panels_are_filled_to_the_right_edge(subtests: pytest.Subtests) -> None:
+    for board in BOARDS:
+        with subtests.test(board["uid"]):
+            by_line: dict[int, int] = {}
+            for panel in all_places(board):
+                by_line[panel["gridPos"]["y"]] = (
+                    by_line.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]
+                )
+            assert set(by_line.values()) == {24}
 
 
-@pytest.mark.parametrize("board", BOARD_CASES)
-def test_titles_and_numbers_of_panels_are_unique(board: dict[str, Any]) -> None:
-    titles = [panel["title"] for panel in all_places(board)]
-    numbers = [panel["id"] for panel in all_places(board)]
-    assert len(set(titles)) == len(titles)
-    assert len(set(numbers)) == len(numbers)
+def test_titles_and_numbers_of_panels_are_unique(subtests: pytest.Subtests) -> None:
+    for board in BOARDS:
+        with subtests.test(board["uid"]):
+            titles = [panel["title"] for panel in all_places(board)]
+            numbers = [panel["id"] for panel in all_places(board)]
+            assert len(set(titles)) == len(titles)
+            assert len(set(numbers)) == len(numbers)
 
 
-@pytest.mark.parametrize("board", BOARD_CASES)
-def test_a_board_has_the_variables_and_links_of_all_boards(board: dict[str, Any]) -> None:
-    [link] = board["links"]
-    assert link["type"] == "dashboards"
-    assert link["tags"] == board["tags"] == ["ollama-otel"]
-    assert link["includeVars"]
-    assert link["keepTime"]
-    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
-    if board["uid"] in TEXTS:
-        assert not variables
-        return
-    variables.pop("jaeger", None)
-    assert variables.pop("datasource")["type"] == "datasource"
-    interval = variables.pop("export_interval")
-    assert interval["type"] == "interval"
-    assert interval["query"] == "15s,30s,1m,5m"
-    assert interval["auto"] is False
-    assert interval["current"]["value"] == "1m", "OpenTelemetry exports once a minute"
-    assert variables.keys() <= {"job", "model", "server", "port", "operation"}
-    for variable in variables.values():
-        assert variable["allValue"] == ".*", "series without the label are meant too"
-        assert variable["includeAll"]
-        assert variable["multi"]
-        assert not any(suffix in variable["query"]["query"] for suffix in HISTOGRAM_SUFFIXES)
+def test_a_board_has_the_variables_and_links_of_all_boards(subtests: pytest.Subtests) -> None:
+    for board in BOARDS:
+        with subtests.test(board["uid"]):
+            [link] = board["links"]
+            assert link["type"] == "dashboards"
+            assert link["tags"] == board["tags"] == ["ollama-otel"]
+            assert link["includeVars"]
+            assert link["keepTime"]
+            variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+            if board["uid"] in TEXTS:
+                assert not variables
+                continue
+            variables.pop("jaeger", None)
+            assert variables.pop("datasource")["type"] == "datasource"
+            interval = variables.pop("export_interval")
+            assert interval["type"] == "interval"
+            assert interval["query"] == "15s,30s,1m,5m"
+            assert interval["auto"] is False
+            assert interval["current"]["value"] == "1m", "OpenTelemetry exports once a minute"
+            assert variables.keys() <= {"job", "model", "server", "port", "operation"}
+            for variable in variables.values():
+                assert variable["allValue"] == ".*", "series without the label are meant too"
+                assert variable["includeAll"]
+                assert variable["multi"]
+                assert not any(
+                    suffix in variable["query"]["query"] for suffix in HISTOGRAM_SUFFIXES
+                )
 
 
 def test_the_state_of_a_server_is_up_busy_or_down() -> None:
@@ -313,29 +326,31 @@ def test_the_state_of_a_server_is_up_busy_or_down() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "panel",
-    [
-        case
-        for case in PANELS
-        if "max by" in str(case.values[0]["targets"])
-        and "job, instance) (increase" in str(case.values[0]["targets"])
-    ],
-)
-def test_counts_of_a_single_process_are_labelled_as_such(panel: dict[str, Any]) -> None:
-    assert "Highest count of any process; too low after" in panel["description"]
+def test_counts_of_a_single_process_are_labelled_as_such(subtests: pytest.Subtests) -> None:
+    counts_of_one_process = {
+        title: panel
+        for title, panel in PANELS.items()
+        if "max by" in str(panel["targets"]) and "job, instance) (increase" in str(panel["targets"])
+    }
+    assert counts_of_one_process
+    for title, panel in counts_of_one_process.items():
+        with subtests.test(title):
+            assert "Highest count of any process; too low after" in panel["description"]
 
 
-@pytest.mark.parametrize("board", BOARD_CASES)
-def test_a_board_asks_for_each_of_its_variables_and_for_no_other(board: dict[str, Any]) -> None:
-    asked = json.dumps([[panel["targets"], panel["fieldConfig"]] for panel in panels(board)])
-    for variable in board["templating"]["list"]:
-        name = variable["name"]
-        assert f"${name}" in asked or f"${{{name}" in asked, f"{name} is used by no panel"
-    named = {variable["name"] for variable in board["templating"]["list"]}
-    built_in = r"__\w+"
-    for match in re.finditer(r"\$\{?([A-Za-z_]\w*)", asked):
-        assert match[1] in named or re.fullmatch(built_in, match[1]), match[1]
+def test_a_board_asks_for_each_of_its_variables_and_for_no_other(subtests: pytest.Subtests) -> None:
+    for board in BOARDS:
+        with subtests.test(board["uid"]):
+            asked = json.dumps(
+                [[panel["targets"], panel["fieldConfig"]] for panel in panels(board)]
+            )
+            for variable in board["templating"]["list"]:
+                name = variable["name"]
+                assert f"${name}" in asked or f"${{{name}" in asked, f"{name} is used by no panel"
+            named = {variable["name"] for variable in board["templating"]["list"]}
+            built_in = r"__\w+"
+            for match in re.finditer(r"\$\{?([A-Za-z_]\w*)", asked):
+                assert match[1] in named or re.fullmatch(built_in, match[1]), match[1]
 
 
 NEEDS_RULES = {
@@ -346,13 +361,14 @@ NEEDS_RULES = {
 """Panels that show what rules of Prometheus found."""
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_works_without_the_rules_unless_it_is_about_them(panel: dict[str, Any]) -> None:
-    asked = json.dumps(panel["targets"])
-    needs = "ollama_otel:" in asked or "ALERTS" in asked
-    assert needs == (panel["title"] in NEEDS_RULES)
-    if needs:
-        assert "rules" in panel["fieldConfig"]["defaults"]["noValue"]
+def test_a_panel_works_without_the_rules_unless_it_is_about_them(subtests: pytest.Subtests) -> None:
+    for title, panel in PANELS.items():
+        with subtests.test(title):
+            asked = json.dumps(panel["targets"])
+            needs = "ollama_otel:" in asked or "ALERTS" in asked
+            assert needs == (panel["title"] in NEEDS_RULES)
+            if needs:
+                assert "rules" in panel["fieldConfig"]["defaults"]["noValue"]
 
 
 def test_the_first_screen_of_the_overview_says_what_is_wrong() -> None:
@@ -406,26 +422,31 @@ def linked(panel: dict[str, Any]) -> Iterator[str]:
                 yield from (link["url"] for link in each["value"])
 
 
-@pytest.mark.parametrize("panel", PANELS)
 def test_a_link_leads_to_a_board_that_exists_and_passes_what_the_panel_has(
-    panel: dict[str, Any],
+    subtests: pytest.Subtests,
 ) -> None:
-    uids = {board["uid"]: board for board in BOARDS} | {"ollama-otel-runbook": {}}
-    titles = {
-        override["matcher"]["options"] for override in panel["fieldConfig"].get("overrides", [])
-    }
-    for url in linked(panel):
-        for column in re.findall(r'\$\{__data\.fields\["([^"]+)"\]\}', url):
-            assert column in titles, url
-        for label in re.findall(r"\$\{__field\.labels\.(\w+)\}", url):
-            assert any(label in target["expr"] for target in panel["targets"]), url
-        if url.startswith("${jaeger}"):
-            continue
-        board, _, parameters = url.removeprefix("/d/").partition("?")
-        assert board in uids, url
-        names = {variable["name"] for variable in uids[board].get("templating", {}).get("list", [])}
-        chosen = set(re.findall(r"(?:^|&)var-(\w+)=", parameters))
-        assert chosen <= names or not names, url
+    for title, panel in PANELS.items():
+        with subtests.test(title):
+            uids = {board["uid"]: board for board in BOARDS} | {"ollama-otel-runbook": {}}
+            titles = {
+                override["matcher"]["options"]
+                for override in panel["fieldConfig"].get("overrides", [])
+            }
+            for url in linked(panel):
+                for column in re.findall(r'\$\{__data\.fields\["([^"]+)"\]\}', url):
+                    assert column in titles, url
+                for label in re.findall(r"\$\{__field\.labels\.(\w+)\}", url):
+                    assert any(label in target["expr"] for target in panel["targets"]), url
+                if url.startswith("${jaeger}"):
+                    continue
+                board, _, parameters = url.removeprefix("/d/").partition("?")
+                assert board in uids, url
+                names = {
+                    variable["name"]
+                    for variable in uids[board].get("templating", {}).get("list", [])
+                }
+                chosen = set(re.findall(r"(?:^|&)var-(\w+)=", parameters))
+                assert chosen <= names or not names, url
 
 
 def test_the_graphs_of_every_board_mark_firing_alerts() -> None:
@@ -451,24 +472,24 @@ def test_quantiles_of_calls_have_exemplars_that_lead_to_traces(title: str) -> No
     assert asked == [True, *[False] * (len(asked) - 1)]
 
 
-@pytest.mark.parametrize(
-    "panel", [case for case in PANELS if case.values[0]["type"] == "timeseries"]
-)
-def test_every_line_has_a_legible_name(panel: dict[str, Any]) -> None:
-    assert panel["options"]["legend"]["showLegend"]
-    legends = [target["legendFormat"] for target in panel["targets"]]
-    assert all(legend and legend != "__auto" for legend in legends)
-    assert len(set(legends)) == len(legends)
+def test_every_line_has_a_legible_name(subtests: pytest.Subtests) -> None:
+    for title, panel in of_type("timeseries"):
+        with subtests.test(title):
+            assert panel["options"]["legend"]["showLegend"]
+            legends = [target["legendFormat"] for target in panel["targets"]]
+            assert all(legend and legend != "__auto" for legend in legends)
+            assert len(set(legends)) == len(legends)
 
 
-@pytest.mark.parametrize("panel", [case for case in PANELS if case.values[0]["type"] == "table"])
-def test_a_table_names_its_columns(panel: dict[str, Any]) -> None:
-    steps = {step["id"]: step["options"] for step in panel["transformations"]}
-    organized = steps["organize"]
-    values = [name for name in organized["renameByName"] if name.startswith("Value")]
-    assert len(values) == len(panel["targets"])
-    for label in organized["renameByName"].keys() - set(values):
-        assert any(label in target["expr"] for target in panel["targets"])
+def test_a_table_names_its_columns(subtests: pytest.Subtests) -> None:
+    for title, panel in of_type("table"):
+        with subtests.test(title):
+            steps = {step["id"]: step["options"] for step in panel["transformations"]}
+            organized = steps["organize"]
+            values = [name for name in organized["renameByName"] if name.startswith("Value")]
+            assert len(values) == len(panel["targets"])
+            for label in organized["renameByName"].keys() - set(values):
+                assert any(label in target["expr"] for target in panel["targets"])
 
 
 def test_the_runbook_has_a_panel_for_each_alert_and_its_links_lead_somewhere() -> None:

@@ -49,6 +49,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield fill
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("board", boards(), ids=lambda board: board["uid"])
 @pytest.mark.parametrize(("scenario", "kind", "theme"), CASES, ids=str)
 def test_a_board_shows_what_it_should(

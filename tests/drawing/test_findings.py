@@ -12,6 +12,8 @@ import pytest
 from tests.drawing.drawing import Drawer, Drawn, View
 from tests.drawing.findings import findings
 
+pytestmark = [pytest.mark.processes, pytest.mark.sockets]
+
 BEGAN, ENDED = 1_773_140_400.0, 1_773_144_000.0
 VIEW = View(began=BEGAN, ended=ENDED, variables={})
 

@@ -16,6 +16,8 @@ from tests.drawing.past.rules import _alerted, _recorded, _store
 from tests.real.servers import ServerNotInstalledError
 from tests.real.servers.prometheus import RealPrometheus, run_prometheus
 
+pytestmark = [pytest.mark.processes, pytest.mark.sockets]
+
 BEGAN = 1_773_140_400.0
 MODEL = Model(name="llama3.2:3b", size=3 * GIB, speed=50, loads=4.0)
 ALWAYS_COMPLETED = Chances(

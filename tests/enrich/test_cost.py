@@ -189,6 +189,7 @@ def test_without_watts_the_energy_is_unknown_and_the_machine_has_its_price() -> 
     assert (cost.estimate, cost.energy_estimate) == (2.0, None)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_does_not_share_with_calls_of_its_parent() -> None:
@@ -219,6 +220,7 @@ def price_file(folder: Path, url: str, text: str = PRICES) -> Path:
     return file
 
 
+@pytest.mark.sockets
 def test_spans_metrics_and_budgets(tmp_path: Path) -> None:
     capture = Capture()
     with FakeOllama().serve() as url:
@@ -279,6 +281,7 @@ def test_spans_metrics_and_budgets(tmp_path: Path) -> None:
     assert slots == {("127.0.0.1", int(url.rpartition(":")[2])): 2, ("alias", 1): 2}
 
 
+@pytest.mark.sockets
 def test_without_a_price_file_there_is_nothing_of_costs() -> None:
     capture = Capture()
     instrumentation = build_instrumentation(settings=Settings(), **capture.options)
@@ -299,6 +302,7 @@ def test_a_broken_price_file_is_told_when_it_is_configured(tmp_path: Path) -> No
         Client("http://127.0.0.1:1", settings=Settings(prices=str(file)))
 
 
+@pytest.mark.sockets
 def test_a_broken_file_in_a_variable_breaks_no_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

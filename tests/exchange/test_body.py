@@ -26,6 +26,7 @@ from ollama_otel._wire.native import NATIVE
 from ollama_otel._wire.native.response import Tally
 from ollama_otel.records import CallRecord, CallStart, Ending, Outcome, Progress
 from ollama_otel.testing import TickingClock
+from tests.examples import examples
 from tests.exchange.shell import as_shell
 
 RECORDED = {
@@ -228,7 +229,7 @@ def test_byte_by_byte_gives_the_same_record(name: str) -> None:
     assert timeless(play(name, recut(body, range(1, len(body))))) == timeless(play(name, [body]))
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=examples(4))
 @given(data=st.data(), keeps_content=st.booleans())
 @pytest.mark.parametrize("name", LONG)
 def test_any_cut_gives_the_same_record(name: str, data: st.DataObject, keeps_content: bool) -> None:
@@ -239,7 +240,7 @@ def test_any_cut_gives_the_same_record(name: str, data: st.DataObject, keeps_con
     assert timeless(cut) == timeless(whole)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     name=st.sampled_from(
         ["chat-stream", "chat-think-stream", "chat-tools-stream", "generate-stream"]
@@ -306,7 +307,7 @@ def broken(body: bytes, data: st.DataObject) -> bytes:
     return bytes(pieces)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8))
 @given(data=st.data(), keeps_content=st.booleans())
 @pytest.mark.parametrize("name", LONG)
 def test_a_broken_body_gives_a_record(name: str, data: st.DataObject, keeps_content: bool) -> None:
@@ -327,7 +328,7 @@ def test_a_body_cut_off_anywhere_is_a_failure(name: str) -> None:
         assert record.error_type in {"incomplete", "protocol"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(
     st.sampled_from(
         ["chat-stream", "chat-warm", "generate-stream", "embed-one", "create-stream", "tags"]
@@ -357,7 +358,7 @@ answers = st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=8)
 messages = st.fixed_dictionaries({"message": answers})
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(
     name=st.sampled_from(
         ["chat-tools-stream", "chat-tools", "generate-stream", "embed-one", "create-stream"]

@@ -457,6 +457,7 @@ def outcomes_in(folder: Path) -> list[str | None]:
     return [call.record and call.record.outcome for call in read(folder)]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "program",
     [
@@ -474,6 +475,7 @@ def test_what_is_open_at_exit_reaches_the_providers_of_an_app(program: str) -> N
     assert run_script(OPEN_A_STREAM + program) == "parent chat llama3.2 cancelled\n"
 
 
+@pytest.mark.processes
 def test_what_is_open_at_exit_reaches_a_log_that_was_made_later(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     script = f"""
@@ -486,6 +488,7 @@ stream = open_stream(client)
     assert outcomes_in(tmp_path) == ["cancelled"]
 
 
+@pytest.mark.processes
 @needs_fork
 def test_a_child_does_not_end_the_calls_of_its_parent(tmp_path: Path) -> None:
     script = f"""
@@ -507,6 +510,7 @@ os.waitpid(child, 0)
     assert outcomes_in(tmp_path) == ["cancelled"] * 2
 
 
+@pytest.mark.processes
 @needs_fork
 def test_what_is_open_at_the_end_of_a_child_of_multiprocessing_is_logged(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"

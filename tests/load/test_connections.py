@@ -50,6 +50,7 @@ async def three_at_once_and_one_more(client: httpx.AsyncClient, _: Connections) 
     await asyncio.gather(*(get(client) for _number in range(3)))
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("steps", "count"), [(one_after_the_other, 1), (three_at_once_and_one_more, 3)]
 )
@@ -57,6 +58,7 @@ def test_a_connection_is_used_again_when_its_request_has_ended(steps: Steps, cou
     assert used(FakeOllama(), steps) == count
 
 
+@pytest.mark.sockets
 def test_a_failed_request_gives_its_connection_back() -> None:
     fake = FakeOllama()
     fake.fault("/api/version", Fault(refuse=True))

@@ -69,6 +69,7 @@ def url(fake: FakeOllama) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.sockets
 def test_every_request_is_recorded_as_a_call(fake: FakeOllama, url: str) -> None:
     result = run_load(at(arrival_times(50, 0.5)), host=url)
     assert (result.stop, result.planned, len(result.completed)) == ("finished", 25, 25)
@@ -83,6 +84,7 @@ def test_every_request_is_recorded_as_a_call(fake: FakeOllama, url: str) -> None
     assert result.phases.keys() >= {"load", "prompt_eval", "eval", "client"}
 
 
+@pytest.mark.sockets
 def test_requests_are_sent_whatever_is_in_flight() -> None:
     arrived = threading.Event()
 
@@ -106,6 +108,7 @@ def test_requests_are_sent_whatever_is_in_flight() -> None:
     assert (len(result.completed), result.most_in_flight) == (5, 5)
 
 
+@pytest.mark.sockets
 def test_a_server_that_is_not_there_is_told(url: str) -> None:
     with pytest.raises(
         LoadError, match=r"expected an Ollama server at http://127\.0\.0\.1:1, found"
@@ -113,6 +116,7 @@ def test_a_server_that_is_not_there_is_told(url: str) -> None:
         run_load(at([0.0]), host="127.0.0.1:1")
 
 
+@pytest.mark.sockets
 def test_redirects_are_not_followed(fake: FakeOllama, url: str) -> None:
     elsewhere = Reply(
         status=307, headers={"location": "http://127.0.0.1:1/api/chat"}, is_sized=True
@@ -126,6 +130,7 @@ def test_redirects_are_not_followed(fake: FakeOllama, url: str) -> None:
     assert len(fake.requests) == 2
 
 
+@pytest.mark.sockets
 def test_a_run_that_is_stopped_closes_its_requests(fake: FakeOllama, url: str) -> None:
     fake.fault("/api/chat", Fault(stall_at=10, stall=PATIENCE), times=3)
     switch = StopSwitch()
@@ -146,6 +151,7 @@ def test_a_run_that_is_stopped_closes_its_requests(fake: FakeOllama, url: str) -
     assert {each.record.outcome for each in result.requests} == {"cancelled"}
 
 
+@pytest.mark.sockets
 def test_a_run_can_be_stopped_while_the_model_is_loaded(fake: FakeOllama, url: str) -> None:
     fake.fault("/api/chat", Fault(stall_at=0, stall=PATIENCE))
     switch = StopSwitch()

@@ -13,6 +13,7 @@ from ollama_otel._log.edits import (
     recut,
     within_replacement,
 )
+from tests.examples import examples
 
 
 def test_pieces_apart_from_an_edit_stay_as_they_are() -> None:
@@ -45,7 +46,7 @@ def test_no_border_goes_through_a_character() -> None:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(pieces=st.lists(st.binary(max_size=6), min_size=1, max_size=6), data=st.data())
 def test_edits_apply_whatever_the_cuts(pieces: list[bytes], data: st.DataObject) -> None:
     body = b"".join(pieces)
@@ -80,7 +81,7 @@ def test_two_secrets_far_apart_leave_what_is_between_them() -> None:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(
     st.lists(st.text(alphabet="ab ", max_size=6), max_size=6),
     st.text(alphabet="ab []", max_size=30),

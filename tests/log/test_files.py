@@ -297,6 +297,7 @@ ROTATING = """
 """
 
 
+@pytest.mark.processes
 def test_processes_that_rotate_all_the_time_lose_no_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     workers = [
@@ -654,6 +655,7 @@ WORKER = """
 """
 
 
+@pytest.mark.processes
 def test_many_processes_write_into_one_folder_and_are_read_as_one_log(tmp_path: Path) -> None:
     workers = [
         subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path), str(name)])
@@ -670,6 +672,7 @@ def test_many_processes_write_into_one_folder_and_are_read_as_one_log(tmp_path: 
     assert [call.id for call in read(tmp_path / "calls.jsonl")] == [call.id for call in calls]
 
 
+@pytest.mark.processes
 def test_kill_9_in_mid_stream_loses_no_finished_line(tmp_path: Path) -> None:
     """A dozen times here; `python -m tests.benchmarks.killed` does it a hundred times."""
     for round_number in range(12):

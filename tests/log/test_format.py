@@ -44,6 +44,7 @@ from ollama_otel.records import (
     Truncation,
 )
 from ollama_otel.replay import RecordedCall, read
+from tests.examples import examples
 
 from .any_call import maybe, records, seconds
 
@@ -56,7 +57,7 @@ def through_json(line: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     record=records,
     chunks=maybe(st.lists(st.tuples(seconds, st.binary(min_size=1, max_size=9)), max_size=5)),
@@ -83,7 +84,7 @@ def test_what_is_written_comes_back(
 
 
 @given(st.lists(st.floats(0, 0.001), max_size=2000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 def test_times_of_chunks_do_not_drift(gaps: list[float]) -> None:
     arrivals, now = [], 1000.0
     for gap in gaps:

@@ -30,6 +30,7 @@ from ollama_otel import Client, call_context, instrument_client
 from ollama_otel.replay import RecordedCall, ReplayLog, read
 from ollama_otel.settings import Settings
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
+from tests.examples import examples
 from tests.scripts import run_script
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -144,9 +145,7 @@ def test_a_recorded_body_comes_back_to_the_byte(name: str, tmp_path: Path) -> No
     assert call.answer_changes <= {"token_ids"}
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(st.binary(max_size=40), max_size=12),
     status=st.sampled_from([200, 200, 404, 500]),
@@ -187,6 +186,7 @@ def test_chunks_keep_their_times(tmp_path: Path) -> None:
     assert offsets[-1] <= call.record.duration
 
 
+@pytest.mark.sockets
 def test_a_call_that_failed_before_any_answer_is_there(tmp_path: Path) -> None:
     with ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
         client = Client("http://127.0.0.1:1", observers=[log])
@@ -700,6 +700,7 @@ def test_after_close_calls_go_on_and_are_counted(tmp_path: Path) -> None:
 # --- the process ----------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_everything_is_written_at_exit(tmp_path: Path) -> None:
     run_script(
         """
@@ -717,6 +718,7 @@ def test_everything_is_written_at_exit(tmp_path: Path) -> None:
     assert len(list(read(tmp_path / "calls.jsonl"))) == 100
 
 
+@pytest.mark.processes
 def test_a_call_that_never_ended_is_a_request_without_an_end(tmp_path: Path) -> None:
     run_script(
         """
@@ -746,6 +748,7 @@ def test_a_call_that_never_ended_is_a_request_without_an_end(tmp_path: Path) -> 
     }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_of_multiprocessing_log_all_of_their_calls(method: str, tmp_path: Path) -> None:
     if method not in multiprocessing.get_all_start_methods():
@@ -785,6 +788,7 @@ def test_children_of_multiprocessing_log_all_of_their_calls(method: str, tmp_pat
     assert names.count("list_running_models") == 3
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_writes_a_file_of_its_own_and_nothing_twice(tmp_path: Path) -> None:
     run_script(

@@ -22,6 +22,7 @@ from ollama_otel._wire.dialect import VectorSpan
 from ollama_otel._wire.media import media_of
 from ollama_otel._wire.native import NATIVE
 from ollama_otel.redaction import pattern
+from tests.examples import examples
 from tests.fake_secrets import KINDS, secrets
 
 DATA = Path(__file__).parents[1] / "data" / "ollama-0.33.0"
@@ -392,7 +393,7 @@ def test_a_secret_over_many_lines_goes_and_the_other_lines_stay() -> None:
 @pytest.mark.parametrize("line", [chat, generate, thinking])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_secret_survives_however_it_is_cut(kind: str, line: Callable[[str], bytes]) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40))
     @given(secret=secrets(kind), words=st.text(max_size=12), data=st.data())
     def check(secret: str, words: str, data: st.DataObject) -> None:
         text = f"{words} {secret}\n{words}"
@@ -410,7 +411,7 @@ def test_no_secret_survives_however_it_is_cut(kind: str, line: Callable[[str], b
     check()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(
     texts=st.lists(st.text(alphabet='Why is 12 the sky€\n\u2028"\\', max_size=12), max_size=8),
     line=st.sampled_from([chat, generate, thinking]),
@@ -463,7 +464,7 @@ odd_pieces = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     pieces=st.lists(odd_pieces, max_size=12), holds_vectors=st.booleans(), keeps_media=st.booleans()
 )

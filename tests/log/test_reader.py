@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ollama_otel.errors import ReplayLogError
 from ollama_otel.replay import Skipped, read
+from tests.examples import examples
 
 OPENED = {"v": 1, "event": "opened", "at": "2026-01-01T00:00:00.000000Z", "run": "r", "pid": 1}
 
@@ -152,7 +153,7 @@ def test_a_torn_line_before_the_next_process_is_skipped_and_told(tmp_path: Path)
     assert [(told.file, told.line) for told in skipped] == [(path, 3)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(cut=st.integers(min_value=0))
 def test_a_log_cut_anywhere_gives_all_whole_lines(
     cut: int, tmp_path_factory: pytest.TempPathFactory
@@ -276,7 +277,7 @@ WHOLE_END = end(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(data=st.data(), value=anything)
 def test_a_line_that_somebody_edited_gives_a_call_or_says_where_it_is_wrong(
     data: st.DataObject, value: Any, tmp_path_factory: pytest.TempPathFactory

@@ -18,6 +18,7 @@ from ollama_otel._wire.dialect import Dialect, Fields, as_json
 from ollama_otel._wire.endpoints import added_dialect
 from ollama_otel._wire.sse import SSE
 from ollama_otel.replay import RecordedCall, ReplayLog, read
+from tests.examples import examples
 from tests.toy_dialect import ASK, TOY, ToyDialect, stream
 
 POLICY = BodyPolicy()
@@ -62,7 +63,7 @@ def test_a_secret_of_one_character_an_event_goes() -> None:
     assert len(kept) == len(pieces)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_it_does_not_matter_how_the_body_came_in_pieces(data: st.DataObject) -> None:
     body = b"".join(stream({"words": "I am joe@exa"}, {"words": "mple.com"}, {"words": " bye"}))

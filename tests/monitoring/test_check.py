@@ -99,6 +99,8 @@ QUANTILE = (
 )
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_panels_have_data_or_a_reason(filled: str, tmp_path: Path) -> None:
     duration, phase = metric_name(DURATION), metric_name(rows.PHASE_TIME)
@@ -164,6 +166,8 @@ def test_panels_have_data_or_a_reason(filled: str, tmp_path: Path) -> None:
     assert report.keeps_exemplars is True
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_an_empty_filter_lists_the_values_that_exist(filled: str, tmp_path: Path) -> None:
     matchers = 'job=~"$job",gen_ai_operation_name="chat",gen_ai_request_model=~"$model"'
@@ -179,6 +183,8 @@ def test_an_empty_filter_lists_the_values_that_exist(filled: str, tmp_path: Path
     assert panels["now"].state == "data"
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_a_stale_metric_is_reported_with_the_time_of_its_last_sample(
     filled: str, tmp_path: Path
@@ -195,6 +201,8 @@ def test_a_stale_metric_is_reported_with_the_time_of_its_last_sample(
     assert panels["tokens"].state == "data"
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_old_events_are_not_a_fault(filled: str, tmp_path: Path) -> None:
     """After a restart, the counter is absent until the next event."""
@@ -207,6 +215,8 @@ def test_old_events_are_not_a_fault(filled: str, tmp_path: Path) -> None:
     assert report.is_whole
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_a_rate_below_its_threshold_is_not_reported_as_waiting(filled: str, tmp_path: Path) -> None:
     query = f"rate({metric_name(rows.PHASE_TIME)}[{RATE}]) > 1000"
@@ -215,6 +225,8 @@ def test_a_rate_below_its_threshold_is_not_reported_as_waiting(filled: str, tmp_
     assert panels["fast"].reason == "the metrics have data, but none matches the query"
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_exemplars_are_checked_only_for_panels_that_show_them(filled: str, tmp_path: Path) -> None:
     _, panels = checked(
@@ -230,6 +242,8 @@ def test_exemplars_are_checked_only_for_panels_that_show_them(filled: str, tmp_p
     assert "no exemplars: they need OTLP" in note
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_classic_histograms_are_counted_and_have_data(
     prometheus: RealPrometheus, tmp_path: Path
@@ -246,6 +260,8 @@ def test_classic_histograms_are_counted_and_have_data(
     assert report.series == 5
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_missing_rules_are_listed(filled: str, tmp_path: Path) -> None:
     rules = tmp_path / "rules"
@@ -283,6 +299,7 @@ def prometheus_that(**answers: Any) -> Any:
     return answer
 
 
+@pytest.mark.sockets
 def test_an_unreachable_prometheus_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -293,6 +310,7 @@ def test_an_unreachable_prometheus_is_reported_with_what_to_do(tmp_path: Path) -
             checked(url, tmp_path)
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -312,6 +330,7 @@ def test_a_server_that_is_not_a_prometheus_is_reported(
         checked(server.url, tmp_path)
 
 
+@pytest.mark.sockets
 def test_credentials_in_the_url_are_sent_but_not_shown(tmp_path: Path) -> None:
     with answering(prometheus_that()) as server:
         url = server.url.replace("http://", "http://me:secret@")
@@ -326,6 +345,7 @@ def test_an_invalid_url_is_reported(url: str) -> None:
         PrometheusServer(url)
 
 
+@pytest.mark.sockets
 def test_missing_exemplar_storage_is_reported_with_its_flag(tmp_path: Path) -> None:
     result = [{"metric": {}, "values": [[1.0, "1"], [2.0, "NaN"]]}]
     matrix = {"resultType": "matrix", "result": result}
@@ -336,6 +356,7 @@ def test_missing_exemplar_storage_is_reported_with_its_flag(tmp_path: Path) -> N
     assert "--enable-feature=exemplar-storage" in panels["p"].notes[0]
 
 
+@pytest.mark.sockets
 def test_exemplars_are_queried_if_the_flags_are_unknown(tmp_path: Path) -> None:
     matrix = {"resultType": "matrix", "result": [{"metric": {}, "values": [[1.0, "1"]]}]}
     refused = (404, {"status": "error", "error": "no such thing"})
@@ -346,6 +367,7 @@ def test_exemplars_are_queried_if_the_flags_are_unknown(tmp_path: Path) -> None:
     assert "no exemplars" in panels["p"].notes[0]
 
 
+@pytest.mark.sockets
 def test_failing_or_unreadable_rules_are_reported(tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.mkdir()
@@ -366,6 +388,7 @@ def test_failing_or_unreadable_rules_are_reported(tmp_path: Path) -> None:
     assert report.rules.failing == {"/api/v1/rules": "HTTP status 404"}
 
 
+@pytest.mark.sockets
 def test_a_very_old_sample_is_reported_without_its_time(tmp_path: Path) -> None:
     name = metric_name(rows.ACTIVE_REQUESTS)
     with answering(prometheus_that(values=[name])) as server:
@@ -374,6 +397,7 @@ def test_a_very_old_sample_is_reported_without_its_time(tmp_path: Path) -> None:
     assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
+@pytest.mark.sockets
 def test_a_scalar_result_counts_as_one_series(tmp_path: Path) -> None:
     scalar = {"resultType": "scalar", "result": [1.0, "7"]}
     with (
@@ -384,6 +408,7 @@ def test_a_scalar_result_counts_as_one_series(tmp_path: Path) -> None:
     assert (result.series, result.last) == (1, 7.0)
 
 
+@pytest.mark.sockets
 def test_a_last_sample_that_cannot_be_found_is_reported_without_its_time(tmp_path: Path) -> None:
     name = metric_name(rows.ACTIVE_REQUESTS)
 
@@ -397,6 +422,7 @@ def test_a_last_sample_that_cannot_be_found_is_reported_without_its_time(tmp_pat
     assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
+@pytest.mark.sockets
 def test_with_the_feature_on_only_the_event_is_missing(tmp_path: Path) -> None:
     up, evictions = metric_name(rows.SERVER_UP), metric_name(rows.EVICTIONS)
     counts = {"resultType": "vector", "result": [{"metric": {"__name__": up}, "value": [1, "1"]}]}
@@ -411,6 +437,7 @@ def test_with_the_feature_on_only_the_event_is_missing(tmp_path: Path) -> None:
     assert found["evictions"].state == "off"
 
 
+@pytest.mark.sockets
 def test_no_alert_is_no_fault_if_the_rules_are_loaded(tmp_path: Path) -> None:
     assert RULES_LOADED == LOADED
     panels = (panel("alerts", 'ALERTS{alertstate="firing"}'), panel("since", "ALERTS_FOR_STATE"))
@@ -453,6 +480,7 @@ def test_what_an_absent_metric_means_depends_on_its_requirement_only(row: Instru
         assert state_of_absent(reworded, everything) == expected
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("row", all_instruments(), ids=lambda row: row.name)
 def test_every_metric_says_what_it_requires_and_what_emits_it(
     row: Instrument, tmp_path: Path
@@ -466,6 +494,7 @@ def test_every_metric_says_what_it_requires_and_what_emits_it(
     assert panels["p"].reason == reason
 
 
+@pytest.mark.sockets
 def test_a_metric_that_an_app_sends_under_another_name_is_not_missing(tmp_path: Path) -> None:
     """An app records the metrics of one profile; the other profile's are its alternatives."""
     v141, dev = (GENAI_INSTRUMENTS[profile].inference_duration for profile in PROFILES)
@@ -504,6 +533,8 @@ def test_built_in_variables_are_filled_as_grafana_does(tmp_path: Path) -> None:
     assert board.fill("$__rate_interval", Timing(range=9, step=300, interval=15), {}) == "315s"
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 @pytest.mark.parametrize("model", ["hf.co/x/y:Q4_K_M", 'a(b"c', "back\\slash", "[x]{2}|^*+?"])
 def test_a_selected_name_is_not_a_pattern(

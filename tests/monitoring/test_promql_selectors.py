@@ -77,6 +77,8 @@ def _boards() -> list[BoardFile]:
     return [read_board_file(path) for path in board_files(shipped_folder())]
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_every_query_of_the_boards_is_read_as_prometheus_reads_it(
     prometheus: RealPrometheus,

@@ -157,6 +157,7 @@ def test_the_environment_names_only_what_is_documented() -> None:
         assert variable in readme, variable
 
 
+@pytest.mark.processes
 def test_docker_compose_takes_the_file(tmp_path: Path) -> None:
     command = ["docker", "compose", "-f", str(FOLDER / "compose.yaml"), "--profile", "loki"]
     try:
@@ -179,6 +180,7 @@ def test_docker_compose_takes_the_file(tmp_path: Path) -> None:
 # --- Prometheus -----------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 @pytest.mark.real
 def test_promtool_takes_the_configuration_with_rules_and_an_example_target(tmp_path: Path) -> None:
     promtool = find_server("promtool")
@@ -217,6 +219,8 @@ def test_the_container_has_the_flags_that_the_documents_name() -> None:
             assert flag in text, place
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_no_website_may_read_or_write_a_prometheus_with_these_flags(
     prometheus: RealPrometheus,
@@ -345,6 +349,8 @@ for _ in range(3):
 """
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_an_app_needs_one_variable_and_all_it_sends_arrives(
     prometheus: RealPrometheus, tmp_path: Path
@@ -395,6 +401,8 @@ def test_an_app_needs_one_variable_and_all_it_sends_arrives(
         assert {request.path for request in logs.requests} == {"/otlp/v1/logs"}
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.real
 def test_without_loki_logs_are_accepted_and_dropped(
     tmp_path: Path, prometheus: RealPrometheus

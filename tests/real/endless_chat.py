@@ -17,7 +17,7 @@ async def _endless() -> Agent:
         live_chat.client,
         live_chat.MODEL,
         name="live-chat",
-        options={"num_predict": 1_000_000, "temperature": 1.0},
+        options={"num_predict": 1_000_000, "num_ctx": 2048, "temperature": 1.0},
         format={"type": "array", "minItems": 1_000_000},
     )
 

@@ -62,11 +62,14 @@ def leave_streams(client: Client) -> None:
 
 
 def talk(client: Client, *, changes: bool) -> None:
-    """Two conversations of five turns; the beginning of the prompt changes each time or never."""
+    """Two conversations of five turns; the beginning of the prompt changes each time or never.
+
+    The first prompt is long, so that reading it takes far longer than a busy machine waits.
+    """
     for conversation in range(2):
         said: list[dict[str, str]] = []
         for turn in range(5):
-            said.append({"role": "user", "content": text(20 if turn else 150, turn)})
+            said.append({"role": "user", "content": text(20 if turn else 400, turn)})
             now = text(10, 100 * conversation + turn) if changes else "Be short."
             with call_context(conversation_id=f"c{conversation}"):
                 answer = client.chat(

@@ -67,8 +67,9 @@ class Query:
         return (self.board.uid, self.panel, self.ref)
 
 
-def queries() -> Iterator[Query]:
-    for file in BOARD_FILES:
+def queries(*files: Path) -> Iterator[Query]:
+    """The queries of these boards, or of all."""
+    for file in files or BOARD_FILES:
         board = read_board_file(file)
         for panel in panels(json.loads(file.read_text())["panels"]):
             for target in panel["targets"]:
@@ -132,11 +133,20 @@ def job(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("query", list(queries()), ids=lambda query: "/".join(query.key))
-def test_a_query_has_data_and_the_labels_that_its_panel_uses(
-    query: Query, workload: Workload, prometheus: RealPrometheus, job: str
+@pytest.mark.parametrize("file", BOARD_FILES, ids=lambda file: file.stem)
+def test_every_query_has_data_and_the_labels_that_its_panel_uses(
+    file: Path,
+    workload: Workload,
+    prometheus: RealPrometheus,
+    job: str,
+    subtests: pytest.Subtests,
 ) -> None:
-    series = series_of(query, workload, prometheus, job)
+    for query in queries(file):
+        with subtests.test("/".join(query.key)):
+            check_data_and_labels(query, series_of(query, workload, prometheus, job))
+
+
+def check_data_and_labels(query: Query, series: list[dict[str, Any]]) -> None:
     # The workload calls fewer models than a graph shows; test_top_series.py has more.
     is_of_others = " unless on (" in query.expression and " topk(" in query.expression
     if query.key in EMPTY or is_of_others:

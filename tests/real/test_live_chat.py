@@ -2,88 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.collector import Collector, collecting
-
 from .servers import RealOllama
+from .sites import PATIENCE, Site, serving
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "live_chat"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-PATIENCE = 60.0
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-
-class Site:
-    """The example, served by uvicorn."""
-
-    def __init__(self, url: str, collector: Collector, process: subprocess.Popen[bytes]) -> None:
-        self.url = url
-        self.collector = collector
-        self._process = process
-
-    def stop(self) -> None:
-        """End it, so that all that it recorded is at the collector."""
-        self._process.terminate()
-        self._process.wait(PATIENCE)
-
-
-@contextmanager
-def serving(folder: Path, app: str, ollama: str, model: str) -> Iterator[Site]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with collecting() as collector:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "--app-dir", folder, app, "--port", str(port)],
-            env={
-                **os.environ,
-                "OLLAMA_HOST": ollama,
-                "OLLAMA_MODEL": model,
-                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-            },
-            start_new_session=True,
-        )
-        site = Site(f"http://127.0.0.1:{port}", collector, process)
-        try:
-            until(lambda: answers(site.url))
-            yield site
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < limit, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -165,20 +102,27 @@ def test_thinking_is_apart_from_the_answer(real_ollama: RealOllama, page: Any) -
         assert article.locator(":scope > .text").inner_text()
 
 
-@pytest.mark.parametrize("way", ["stop", "close"])
-def test_stopping_frees_the_server(real_ollama: RealOllama, browser: Any, way: str) -> None:
+@pytest.mark.parametrize("leave", ["stop", "close"])
+def test_leaving_an_answer_frees_the_server(
+    real_ollama: RealOllama, browser: Any, leave: str
+) -> None:
+    """On a slow machine an answer may end before it is left, so several are."""
+    shown = ""
     with serving(HERE, "endless_chat:app", real_ollama.url, "tiny-agent") as site:
-        context = browser.new_context()
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE * 1000)
-        page.goto(site.url)
-        if way == "stop":
-            assert "stopped" in ended(page, stop(page)).inner_text()
-        else:
+        for _ in range(3):
+            context = browser.new_context()
+            page = context.new_page()
+            page.set_default_timeout(PATIENCE * 1000)
+            page.goto(site.url)
             ask(page, "Count.")
             page.locator("article > .text").wait_for()
-            page.close()
-        # The server has one slot, and generates at most ten contexts of tokens: some seconds.
+            if leave == "close":
+                page.close()
+            else:
+                stop(page)
+                shown += ended(page).inner_text()
+            context.close()
+        # The server has one slot: it answers this once it has left the others.
         done = httpx.post(
             f"{real_ollama.url}/api/chat",
             json={
@@ -191,25 +135,16 @@ def test_stopping_frees_the_server(real_ollama: RealOllama, browser: Any, way: s
         )
         assert done.json()["done"]
         site.stop()
-        assert site.collector.outcomes()[-1] in {"abandoned", "cancelled"}
-        context.close()
+        assert {"abandoned", "cancelled"} & set(site.collector.outcomes())
+        assert leave == "close" or "stopped" in shown
 
 
-def stop(page: Any) -> int:
-    """Stop an answer, and return its number; an answer that ends before is asked for again."""
+def stop(page: Any) -> None:
+    """Press the button that stops an answer; it is gone when the answer has ended."""
     from playwright.sync_api import TimeoutError as NotShownError
 
-    button = page.get_by_role("button", name="Stop")
-    for number in range(1, 6):
-        ask(page, "Count.")
-        page.locator("article > .text").nth(number - 1).wait_for()
-        try:
-            button.click(timeout=2000)
-        except NotShownError:
-            ended(page, number)
-        else:
-            return number
-    raise AssertionError("each answer ended before it could be stopped")
+    with suppress(NotShownError):
+        page.get_by_role("button", name="Stop").click(timeout=2000)
 
 
 @pytest.mark.parametrize(

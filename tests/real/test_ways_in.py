@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.documents import blocks_of
+from tests.packages import need
 
 from .servers import RealJaeger, RealOllama
 
@@ -25,7 +26,7 @@ def test_an_sdk_on_v1_routes_makes_the_span_that_the_page_says(
     real_ollama: RealOllama, jaeger: RealJaeger, code: str, tmp_path: Path
 ) -> None:
     (sdk,) = SPANS.keys() & set(re.findall(r"^from (\w+)", code, re.MULTILINE))
-    pytest.importorskip(sdk)
+    need(sdk)
     service = f"ways-in-{sdk}"
     changed = code.replace("http://localhost:11434", real_ollama.url)
     (tmp_path / "app.py").write_text(changed.replace("llama3.2", "tiny-agent"))

@@ -113,6 +113,7 @@ def test_played_calls_are_recorded_like_others(log: Path, colour: Colour, captur
     assert missed.attributes["error.type"] == "_OTHER"
 
 
+@pytest.mark.sockets
 def test_what_is_not_ollama_s_goes_its_usual_way(log: Path, colour: Colour) -> None:
     server = FakeOllama()
     server.script("/metrics", Reply.json({"from": "the network"}))
@@ -226,6 +227,7 @@ def test_redactors_and_fields_to_ignore_are_passed_on() -> None:
     assert player.unused == ()
 
 
+@pytest.mark.sockets
 def test_who_has_wrapped_the_transports_since_keeps_what_is_theirs(log: Path) -> None:
     plain = methods()
     try:

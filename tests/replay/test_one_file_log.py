@@ -46,6 +46,7 @@ def record(cassette: Path, **options: int) -> None:
             httpx.get(f"{url}/api/tags")
 
 
+@pytest.mark.sockets
 def test_a_recording_in_more_than_one_file_makes_no_cassette(tmp_path: Path) -> None:
     cassette = tmp_path / "cassette.json"
     with pytest.raises(ReplayLogError, match=r"in one file, found calls\..* too: call"):
@@ -53,6 +54,7 @@ def test_a_recording_in_more_than_one_file_makes_no_cassette(tmp_path: Path) -> 
     assert not cassette.exists()
 
 
+@pytest.mark.sockets
 def test_a_cassette_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     in_the_way = tmp_path / "cassettes"
     in_the_way.touch()

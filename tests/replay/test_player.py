@@ -27,6 +27,7 @@ from ollama_otel.replay._playback import _BY_TYPE
 from ollama_otel.testing import Capture, FakeOllama, Fault
 from ollama_otel.transport import AsyncTransport, Transport
 from tests.colours import COLOURS, Colour, closed, done, each, raw_pieces
+from tests.examples import examples
 
 from .recorded import NDJSON, Time, call, chat, lines, old_call, write
 
@@ -73,7 +74,7 @@ async def sent(colour: Colour, its_client: Any, body: Any = None, **options: Any
 # --- bytes ----------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.binary(min_size=1, max_size=40), max_size=12),
     st.sampled_from([200, 404, 500]),

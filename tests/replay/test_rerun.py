@@ -241,12 +241,14 @@ class Slow(httpx.AsyncBaseTransport):
         return httpx.Response(200, json={"message": {"content": "Hi."}, "done": True})
 
 
+@pytest.mark.sockets
 def test_no_more_are_sent_at_a_time_than_asked_for(out: Path) -> None:
     slow = Slow()
     send(questions(7), out, host=HOST, transport=slow, concurrency=3)
     assert (slow.most, len(slow.starts)) == (3, 7)
 
 
+@pytest.mark.sockets
 def test_calls_begin_at_the_recorded_distances_divided_by_the_speed(out: Path) -> None:
     slow, calls = Slow(), [question(number) for number in (0, 2, 5)]
     send(calls, out, host=HOST, transport=slow, speed=10.0)
@@ -255,6 +257,7 @@ def test_calls_begin_at_the_recorded_distances_divided_by_the_speed(out: Path) -
         assert due - 0.02 <= start - first < due + 1.0
 
 
+@pytest.mark.sockets
 def test_calls_overlap_as_they_did(out: Path) -> None:
     slow, calls = Slow(), [question(0), question(0), question(0)]
     send(calls, out, host=HOST, transport=slow, speed=1.0)
@@ -395,6 +398,7 @@ def test_what_failed_for_another_reason_is_not(fake: FakeOllama, out: Path) -> N
     assert plan_rerun(questions(1), out=out).calls == ()
 
 
+@pytest.mark.sockets
 def test_calls_under_way_at_a_cancellation_are_not_done(out: Path) -> None:
     fake = FakeOllama()
     fake.fault("/api/chat", Fault(stall_at=20), times=9)
@@ -424,6 +428,7 @@ def url(fake: FakeOllama) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.sockets
 def test_it_works_over_a_socket_and_with_streams(url: str, out: Path) -> None:
     asked = [ask(f"{number}", model="llama3.2", stream=True) for number in range(20)]
     calls = [call(str(number), body) for number, body in enumerate(asked)]

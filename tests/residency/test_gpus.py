@@ -410,6 +410,7 @@ def test_nothing_is_read_while_no_server_is_watched(
     del metrics
 
 
+@pytest.mark.sockets
 def test_a_driver_that_hangs_does_not_hold_up_the_events_of_calls(
     machine_with: Callable[..., Machine], capture: Capture
 ) -> None:
@@ -438,6 +439,7 @@ def test_a_driver_that_hangs_does_not_hold_up_the_events_of_calls(
     assert has_counted
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_fork_during_a_reading_does_not_lock_the_child(

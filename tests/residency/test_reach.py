@@ -253,6 +253,8 @@ def chat(client: httpx.Client) -> httpx.Response:
 
 
 # httpcore does not close the Unix socket that it could not connect.
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("route", ROUTES)
@@ -291,6 +293,7 @@ def test_a_server_that_only_calls_reach_is_up_while_they_do_and_unknown_afterwar
     assert len([each for each in events if isinstance(each, ServerUp)]) <= 1
 
 
+@pytest.mark.sockets
 def test_many_calls_to_a_server_that_polls_cannot_reach_are_not_as_many_polls(
     fake: FakeOllama,
     capture: Capture,
@@ -319,6 +322,7 @@ def test_many_calls_to_a_server_that_polls_cannot_reach_are_not_as_many_polls(
     assert 1 <= len(sent) <= 4
 
 
+@pytest.mark.sockets
 def test_calls_to_a_server_that_is_down_are_not_as_many_polls(
     capture: Capture, residency: Residency
 ) -> None:
@@ -336,6 +340,7 @@ def test_calls_to_a_server_that_is_down_are_not_as_many_polls(
     assert failures < 12
 
 
+@pytest.mark.sockets
 def test_a_call_that_waits_for_its_first_answer_is_no_proof_that_the_server_is_down(
     fake: FakeOllama, capture: Capture, residency: Residency, tmp_path: Path
 ) -> None:
@@ -384,6 +389,7 @@ def test_what_a_proxy_says_for_a_server_is_no_answer_of_it(
     assert points(capture, rows.SERVER_UP) == [0]
 
 
+@pytest.mark.sockets
 def test_a_server_that_polls_did_reach_is_down_with_its_last_answer_in_mind(
     fake: FakeOllama, capture: Capture, residency: Residency
 ) -> None:

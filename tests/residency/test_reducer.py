@@ -32,6 +32,7 @@ from ollama_otel.residency._timeline import (
     UnloadRequested,
     Unreachable,
 )
+from tests.examples import examples
 
 from .simulation import OWN_CONTEXT, Asked, Server
 
@@ -655,7 +656,7 @@ REQUESTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     requests=REQUESTS,
     places=st.integers(1, 3),

@@ -104,6 +104,7 @@ def sent(capture: Capture) -> list[tuple[str | None, dict[str, Any]]]:
 # --- from a server to metrics, events and spans ------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_every_gauge_and_counter_of_a_server_and_its_models(
     client: Client, capture: Capture, url: str
 ) -> None:
@@ -149,6 +150,7 @@ def test_every_gauge_and_counter_of_a_server_and_its_models(
     }
 
 
+@pytest.mark.sockets
 def test_every_label_and_metric_is_in_the_table(client: Client, capture: Capture) -> None:
     client.chat("m", HELLO)
     until(lambda: value(capture, rows.MODELS_LOADED) == 1)
@@ -159,6 +161,7 @@ def test_every_label_and_metric_is_in_the_table(client: Client, capture: Capture
                 assert set(point.attributes) <= set(table[name].labels)
 
 
+@pytest.mark.sockets
 def test_a_span_tells_what_the_model_ran_on_and_why_it_was_loaded_again(
     client: Client, capture: Capture
 ) -> None:
@@ -183,6 +186,7 @@ def test_a_span_tells_what_the_model_ran_on_and_why_it_was_loaded_again(
     assert cold.get(names.MODEL_CONTEXT_LENGTH, 512) == 512
 
 
+@pytest.mark.sockets
 def test_embeddings_are_calls_that_load_too(client: Client, capture: Capture) -> None:
     client.embed("e", "words")
     until(lambda: value(capture, rows.LOADS, ollama_model_name="e:latest") == 1)
@@ -190,6 +194,7 @@ def test_embeddings_are_calls_that_load_too(client: Client, capture: Capture) ->
     assert last_span(capture)[names.RELOAD_CAUSE] == "num_ctx"
 
 
+@pytest.mark.sockets
 def test_a_model_that_is_deleted_was_asked_to_go(client: Client, capture: Capture) -> None:
     client.chat("m", HELLO)
     until(lambda: value(capture, rows.MODELS_LOADED) == 1)
@@ -197,6 +202,7 @@ def test_a_model_that_is_deleted_was_asked_to_go(client: Client, capture: Captur
     until(lambda: value(capture, rows.UNLOADS, ollama_unload_reason="requested") == 1)
 
 
+@pytest.mark.sockets
 def test_a_stream_that_is_left_early_is_followed_to_its_end(
     client: Client, capture: Capture
 ) -> None:
@@ -210,6 +216,7 @@ def test_a_stream_that_is_left_early_is_followed_to_its_end(
     assert value(capture, rows.LOADS) == 1
 
 
+@pytest.mark.sockets
 def test_a_call_that_fails_is_no_load(client: Client, capture: Capture) -> None:
     with pytest.raises(Exception, match="not found"):
         client.chat("nothing", HELLO)
@@ -217,6 +224,7 @@ def test_a_call_that_fails_is_no_load(client: Client, capture: Capture) -> None:
     assert value(capture, rows.LOADS) is None
 
 
+@pytest.mark.sockets
 def test_an_answer_of_a_fallback_says_nothing_of_the_server_that_was_asked(
     url: str, capture: Capture
 ) -> None:
@@ -234,6 +242,7 @@ def test_an_answer_of_a_fallback_says_nothing_of_the_server_that_was_asked(
     assert names.RELOAD_CAUSE not in last_span(capture)
 
 
+@pytest.mark.sockets
 def test_all_clients_of_a_process_share_one_watcher(url: str, fake: FakeOllama) -> None:
     captures = [Capture(), Capture()]
     for capture in captures:
@@ -247,6 +256,7 @@ def test_all_clients_of_a_process_share_one_watcher(url: str, fake: FakeOllama) 
     assert value(captures[1], rows.LOADS) is None
 
 
+@pytest.mark.sockets
 def test_two_clients_of_one_provider_count_everything_once(url: str, capture: Capture) -> None:
     clients = [Client(url, settings=SETTINGS, **capture.options) for _ in range(2)]
     for client in clients:
@@ -270,6 +280,7 @@ def test_the_shortest_interval_goes_for_all() -> None:
     again.close()
 
 
+@pytest.mark.sockets
 def test_without_the_setting_nobody_asks_anything(
     fake: FakeOllama, url: str, capture: Capture
 ) -> None:
@@ -352,6 +363,7 @@ def test_each_event_with_its_attributes(capture: Capture) -> None:
     assert levels == ["INFO", "INFO", "INFO", "INFO", "WARN", "WARN"]
 
 
+@pytest.mark.sockets
 def test_thrash_is_logged_with_what_to_do(
     client: Client, capture: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -411,6 +423,7 @@ def test_counters_go_on_with_the_next_residency_and_leave_the_last_one(
         assert value(capture, rows.LOADS) == 1
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_lock_that_is_held_at_a_fork_is_not_the_childs(
@@ -442,6 +455,7 @@ def test_a_lock_that_is_held_at_a_fork_is_not_the_childs(
 # --- where the server is -------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("scheme", "host", "port", "path", "url"),
     [
@@ -474,6 +488,7 @@ def test_the_server_is_the_calls_address_without_the_endpoint(
     assert start.base_url == url
 
 
+@pytest.mark.sockets
 def test_nobody_is_asked_on_account_of_a_call_that_no_server_answered(
     url: str, fake: FakeOllama, capture: Capture
 ) -> None:
@@ -486,6 +501,7 @@ def test_nobody_is_asked_on_account_of_a_call_that_no_server_answered(
     assert [request.path for request in fake.requests if request.path == "/api/ps"] == []
 
 
+@pytest.mark.sockets
 def test_a_replayed_call_says_nothing_of_a_server_that_is_watched(
     client: Client, capture: Capture, tmp_path: Path
 ) -> None:
@@ -543,6 +559,8 @@ print(json.dumps([len(known), telemetry.residency.is_closed]))
 """
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("shuts_down", [True, False])
 def test_configure_watches_the_server_of_the_environment_until_shutdown(
     fake: FakeOllama, shuts_down: bool

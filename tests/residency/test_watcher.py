@@ -40,6 +40,8 @@ from ollama_otel.residency._http import Connection, UnreachableError
 from ollama_otel.residency._residency import MAX_SERVERS
 from ollama_otel.testing import Capture, FakeModel, FakeOllama, Fault
 
+pytestmark = pytest.mark.sockets
+
 SOON = 0.05
 MODEL = FakeModel("m", load=0.3, context_length=2048)
 
@@ -636,6 +638,7 @@ def test_the_servers_clock_is_the_one_its_dates_are_of(residency: Residency) -> 
     server.server_close()
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_after_a_fork_the_child_watches_for_itself(fake: FakeOllama, residency: Residency) -> None:

@@ -44,9 +44,10 @@ from ollama_otel.testing import Capture, FakeOllama, Fault, Reply
 from tests.colours import COLOURS, Colour, closed, done, each, raw_pieces, read
 
 # trio says so if an async generator is left early, as httpx leaves its own.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Async generator .* was garbage collected:ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Async generator .* was garbage collected:ResourceWarning"),
+    pytest.mark.sockets,
+]
 
 CHAT = "/api/chat"
 HELLO = [{"role": "user", "content": "Hello"}]

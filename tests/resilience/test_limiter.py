@@ -233,6 +233,7 @@ def test_a_task_whose_event_loop_was_closed_gives_its_place_back(*, is_granted: 
     assert not limiter._servers[SERVER].signals
 
 
+@pytest.mark.processes
 def test_the_collector_may_run_while_the_limiter_is_locked() -> None:
     """In a process that records nothing, too."""
     printed = run_script(
@@ -376,6 +377,7 @@ def test_values_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
 # --- forks ------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_has_all_slots_and_the_parent_loses_none() -> None:

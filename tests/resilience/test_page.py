@@ -17,6 +17,8 @@ def test_the_page_has_its_blocks() -> None:
     assert len(BLOCKS) == 4
 
 
+@pytest.mark.sockets
+@pytest.mark.processes
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.splitlines()[0])
 def test_every_block_runs(code: str) -> None:
     with FakeOllama().serve() as url:

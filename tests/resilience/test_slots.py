@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ollama_otel._resilience.fair_queue import FairQueue
 from ollama_otel._resilience.slots import Call, Limits, Slots
 from ollama_otel._resilience.window import Window
+from tests.examples import examples
 
 
 def limits(**changes: Any) -> Limits:
@@ -124,7 +125,7 @@ def test_recent_use_counts_and_is_forgotten() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.floats(0.5, 3.0))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_no_call_waits_for_ever_whatever_others_do(arrivals: list[int], took: float) -> None:
     """New keys, each with recent use of nothing, arrive faster than they are served."""
     work = Work()
@@ -294,7 +295,7 @@ class Conservation(RuleBasedStateMachine):
 
 
 TestConservation = Conservation.TestCase
-TestConservation.settings = settings(max_examples=60, stateful_step_count=60)
+TestConservation.settings = settings(max_examples=examples(60), stateful_step_count=60)
 
 
 # --- many calls -------------------------------------------------------------------------------

@@ -23,7 +23,11 @@ from tests.collector import Collector, collecting
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the servers need signals and forks")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="the servers need signals and forks"),
+    pytest.mark.processes,
+    pytest.mark.sockets,
+]
 
 MODELS = [
     FakeModel("quick", load=0.0, prompt=0.0, token=0.0),

@@ -74,6 +74,7 @@ def three_tests(made, replaces_stand_ins):
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("replaces_stand_ins", [False, True])
 @pytest.mark.parametrize(
     "script",

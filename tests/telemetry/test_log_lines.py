@@ -102,6 +102,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("setup", "hints", "lines"),
     [

@@ -831,6 +831,7 @@ def test_instruments_go_with_their_provider() -> None:
 # --- processes --------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_forked_process_counts_only_its_own_calls_under_way() -> None:
     script = """

@@ -193,6 +193,7 @@ def all_of(capture: Capture) -> set[str]:
     return attributes_of(capture) | set(capture.metrics()) | events
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("profile", PROFILES)
 def test_all_that_goes_out_stands_in_the_table(profile: Any) -> None:
     assert all_of(everything(profile)) - TABLE == {"ollama.tag.team"}
@@ -216,6 +217,7 @@ NOT_OF_CALLS_EITHER = {
 }
 
 
+@pytest.mark.sockets
 def test_all_that_stands_in_the_table_goes_out() -> None:
     seen = set().union(*(all_of(everything(profile)) for profile in PROFILES))
     constants = {
@@ -236,6 +238,7 @@ def emitted_in(metric: str, profile: Any) -> bool:
     return profile in registered["profiles"] or registered.get("project_default", False)
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("profile", PROFILES)
 def test_no_name_of_the_conventions_is_invented(profile: Any) -> None:
     capture = everything(profile)
@@ -255,6 +258,7 @@ def test_every_name_in_the_table_that_looks_like_theirs_is_theirs() -> None:
     assert {name for name in TABLE if name.startswith("gen_ai.")} - known == set()
 
 
+@pytest.mark.sockets
 def test_every_other_name_is_of_a_standard_namespace_or_ours() -> None:
     found = attributes_of(everything("v1.41"))
     others = {n for n in found if not n.startswith(("gen_ai.", "ollama."))}
@@ -369,6 +373,7 @@ def test_what_the_conventions_require_of_a_span_is_there(profile: Any, capture: 
         assert theirs <= allowed
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_the_conventions_require_of_an_agents_spans_is_there(profile: Any) -> None:
     found = {"invoke_agent": 0, "execute_tool": 0}
@@ -389,6 +394,7 @@ def test_what_the_conventions_require_of_an_agents_spans_is_there(profile: Any) 
     assert found == {"invoke_agent": 1, "execute_tool": 2}
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize("profile", PROFILES)
 def test_metrics_carry_no_label_that_the_conventions_leave_out(profile: Any) -> None:
     for metric, points in everything(profile).metrics().items():

@@ -11,6 +11,7 @@ import threading
 import weakref
 from pathlib import Path
 
+import pytest
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.metrics._internal import _ProxyMeterProvider
 
@@ -106,6 +107,7 @@ def test_threads_that_ask_at_once_get_the_same() -> None:
     assert seen == made * 8
 
 
+@pytest.mark.processes
 def test_the_api_s_own_globals_behave_so() -> None:
     """Pins what is private in opentelemetry-api 1.39 to 1.45: stand-ins and their reset."""
     script = """

@@ -19,6 +19,8 @@ from ollama_otel._admission import Admission
 from ollama_otel._telemetry import scrape_server
 from ollama_otel._telemetry.scrape_server import ScrapeServer
 
+pytestmark = pytest.mark.sockets
+
 REFUSED = b"this host name or origin is not allowed: "
 
 

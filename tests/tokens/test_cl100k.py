@@ -25,6 +25,7 @@ def test_tokens_are_counted() -> None:
     assert count_cl100k("") == 0
 
 
+@pytest.mark.processes
 def test_nothing_is_downloaded_or_written(tmp_path: Path) -> None:
     script = """
         import sys

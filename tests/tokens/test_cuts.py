@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ollama_otel._tokens.cuts import Limits, find_cut, length_after_cut
 from ollama_otel._tokens.model import ModelTokens, roles_of
 from ollama_otel._wire.prompts import Prompt
+from tests.examples import examples
 
 from .tables import model, prompt, raw
 
@@ -80,7 +81,7 @@ def test_a_context_of_nothing_holds_nothing() -> None:
     st.booleans(),
     st.integers(40, 200),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_every_cut_is_found_and_no_other(shape: list[int], has_system: bool, context: int) -> None:
     text = prompt(*map(words, shape), system=words(2) if has_system else "")
     whole, read = tokens_of(text), served(text, context)
@@ -95,7 +96,7 @@ TAUGHT = taught()
 
 
 @given(st.integers(1, 200), st.integers(20, 200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_raw_prompts_need_no_lesson(count: int, context: int) -> None:
     text = raw(words(count))
     found = cut_of(model(), text, context)
@@ -103,7 +104,7 @@ def test_raw_prompts_need_no_lesson(count: int, context: int) -> None:
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(200, 400), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_without_lessons_there_is_no_false_alarm(
     shape: list[int], context: int, is_at_the_length_of_a_cut: bool
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_fault_of_a_job_is_guarded(
     guard.faults.clear()
 
 
+@pytest.mark.processes
 def test_the_end_of_a_process_waits_for_what_is_not_counted_yet() -> None:
     printed = run_script(
         """
@@ -68,6 +69,7 @@ def test_the_end_of_a_process_waits_for_what_is_not_counted_yet() -> None:
     assert printed.strip() == "counted"
 
 
+@pytest.mark.processes
 def test_a_child_has_a_worker_of_its_own() -> None:
     printed = run_script(
         """

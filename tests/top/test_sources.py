@@ -77,6 +77,7 @@ def problem_of(source: Source) -> str:
 # --- logs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_a_log_that_the_writer_writes_and_rotates_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     source, state = LogSource(path), State()
@@ -99,6 +100,7 @@ def test_a_log_that_the_writer_writes_and_rotates_is_read_whole(tmp_path: Path) 
     assert (verdict.kind, len(verdict.calls)) == ("same_prompt", 8)
 
 
+@pytest.mark.sockets
 def test_a_log_without_bodies_gives_no_verdict_on_prompts(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     with (
@@ -139,6 +141,7 @@ def test_a_folder_of_logs_is_read_too(tmp_path: Path) -> None:
 # --- servers --------------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_ps_of_a_server_is_read() -> None:
     with FakeOllama().serve() as url, Client(url) as client:
         source = PsSource(parse_host(url))
@@ -151,6 +154,7 @@ def test_ps_of_a_server_is_read() -> None:
     assert model.expires_in is not None
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("body", "status", "problem"),
     [
@@ -164,6 +168,7 @@ def test_what_is_not_ps_is_told(body: bytes, status: int, problem: str) -> None:
         assert problem_of(PsSource(parse_host(url))) == problem
 
 
+@pytest.mark.sockets
 def test_a_server_that_is_down_is_told_and_asked_again() -> None:
     with FakeOllama().serve() as url:
         pass
@@ -178,6 +183,7 @@ def test_a_server_that_is_down_is_told_and_asked_again() -> None:
     assert (view.sources[0].problem, view.loaded) == (None, 0)
 
 
+@pytest.mark.sockets
 def test_a_server_that_does_not_answer_is_busy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -199,6 +205,7 @@ ollama_client_request_active{{gen_ai_request_model="m",{SERVER_LABELS}}} 2.0
 """
 
 
+@pytest.mark.sockets
 def test_a_scrape_is_read() -> None:
     with serving(SCRAPE.encode()) as url:
         source = ScrapeSource(f"{url}/metrics")
@@ -211,6 +218,7 @@ def test_a_scrape_is_read() -> None:
     assert (scrape.limiter_waiting, scrape.watches, scrape.models) == (None, False, {})
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -238,6 +246,7 @@ def test_without_the_extra_a_scrape_endpoint_is_an_error(monkeypatch: pytest.Mon
 # --- feeding --------------------------------------------------------------------------------
 
 
+@pytest.mark.sockets
 def test_a_server_that_hangs_delays_neither_the_log_nor_the_end(tmp_path: Path) -> None:
     path, state = tmp_path / "calls.jsonl", State()
     append(path, line(1))
@@ -282,6 +291,7 @@ def test_a_source_that_fails_in_an_unexpected_way_is_told_and_read_again() -> No
     assert "ZeroDivisionError: by zero" in problems
 
 
+@pytest.mark.sockets
 def test_threads_end_with_the_feed() -> None:
     with FakeOllama().serve() as url:
         before = threading.active_count()

@@ -18,6 +18,7 @@ from ollama_otel._wire.encoding import (
     UnreadableEncodingError,
     decoder_for,
 )
+from tests.examples import examples
 
 
 def undone(encoding: str) -> Callable[[bytes], bytes]:
@@ -31,7 +32,7 @@ def test_plain_bytes_need_nothing_done(encoding: str) -> None:
     assert decoder_for(encoding) is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(
     body=st.binary(max_size=2_000),
     step=st.integers(1, 300),

@@ -373,6 +373,7 @@ class Mute(httpx.RemoteProtocolError):
         raise RuntimeError
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("exc", "expected"),
     [

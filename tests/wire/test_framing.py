@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ollama_otel._wire.framing import Framing
 from ollama_otel._wire.ndjson import NDJSON
 from ollama_otel._wire.sse import SSE
+from tests.examples import examples
 
 FRAMINGS: list[Framing] = [NDJSON, SSE]
 by_framing = pytest.mark.parametrize("framing", FRAMINGS, ids=lambda framing: framing.name)
@@ -83,7 +84,7 @@ def _events(lines: list[bytes]) -> list[bytes]:
 
 
 @by_framing
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(body=streams, data=st.data())
 def test_any_cut_gives_the_same_payloads(
     framing: Framing, body: bytes, data: st.DataObject
@@ -93,7 +94,7 @@ def test_any_cut_gives_the_same_payloads(
 
 
 @by_framing
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(body=streams, data=st.data())
 def test_nothing_is_lost_or_added(framing: Framing, body: bytes, data: st.DataObject) -> None:
     borders = data.draw(st.lists(st.integers(0, len(body)), max_size=10))
@@ -108,7 +109,7 @@ def test_nothing_is_lost_or_added(framing: Framing, body: bytes, data: st.DataOb
 
 
 @by_framing
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(body=streams, data=st.data())
 def test_a_message_comes_out_with_the_piece_that_ends_it(
     framing: Framing, body: bytes, data: st.DataObject
@@ -124,7 +125,7 @@ def test_a_message_comes_out_with_the_piece_that_ends_it(
 
 
 @by_framing
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(values=st.lists(documents, max_size=5), data=st.data())
 def test_what_is_framed_comes_out_again(
     framing: Framing, values: list[object], data: st.DataObject
@@ -148,7 +149,7 @@ def test_spans_are_where_the_payloads_stand(framing: Framing, values: list[objec
 
 
 @by_framing
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(body=streams)
 def test_spans_are_in_order_apart_and_never_empty(framing: Framing, body: bytes) -> None:
     spans = framing.spans(body)
@@ -178,7 +179,7 @@ def test_a_message_without_an_end_is_held_once(framing: Framing) -> None:
 # --- server-sent events -----------------------------------------------------------------------
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(body=streams)
 def test_events_are_those_of_the_standard(body: bytes) -> None:
     assert payloads_of(SSE, [body]) == events_of(body)

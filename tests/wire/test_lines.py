@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_otel._wire.lines import LineCutter
+from tests.examples import examples
 
 texts = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\n\n", b"\r\n", b"\xc2\x85", b""])).map(
     b"".join
@@ -22,7 +23,7 @@ def recut(body: bytes, borders: Iterable[int]) -> list[bytes]:
     return [body[start:end] for start, end in pairwise(places)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(body=texts, data=st.data())
 def test_what_comes_out_is_what_went_in(body: bytes, data: st.DataObject) -> None:
     borders = data.draw(st.lists(st.integers(0, len(body)), max_size=8))
@@ -38,7 +39,7 @@ def test_what_comes_out_is_what_went_in(body: bytes, data: st.DataObject) -> Non
     assert cutter.flush() == b""
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(body=texts, data=st.data())
 def test_lines_are_those_of_the_whole_body(body: bytes, data: st.DataObject) -> None:
     borders = data.draw(st.lists(st.integers(0, len(body)), max_size=8))

@@ -31,6 +31,7 @@ from ollama_otel.records import (
     ResponseFacts,
     Text,
 )
+from tests.examples import examples
 
 
 def endpoint(path: str, method: str = "POST") -> Endpoint:
@@ -313,7 +314,7 @@ request_fields = st.sampled_from(
 bodies = st.dictionaries(request_fields, json_values | st.dictionaries(request_fields, json_values))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(row=st.sampled_from(ENDPOINTS), body=bodies)
 def test_a_request_of_any_json_is_read(row: Endpoint, body: dict[str, Any]) -> None:
     facts = read_request(row, body)
@@ -461,7 +462,7 @@ def test_a_part_surely_without_an_answer_is_known_unparsed(line: bytes, has_none
     assert has_no_answer(line) is has_none
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(content=st.text(max_size=30), thinking=st.text(max_size=30), is_chat=st.booleans())
 def test_no_part_with_an_answer_is_taken_for_one_without(
     content: str, thinking: str, is_chat: bool
@@ -487,7 +488,7 @@ def test_tool_calls_of_another_shape_are_none(calls: Any) -> None:
     assert tool_calls_of({"message": {"tool_calls": calls}}) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     st.dictionaries(
         st.sampled_from([*FINAL, "error", "tool_calls", "response", "thinking"]), json_values

@@ -14,6 +14,8 @@ _LEAST_TOKENS: Final = 100
 """Prompts with fewer say little about the rate."""
 _LOST: Final = 0.5
 """Part of a whole prompt's time from which the cache was lost."""
+_OFTEN: Final = 0.5
+"""Part of a conversation's turns that lost it; fewer may be those of a busy machine."""
 _MOST_NEW: Final = 0.5
 """Part of the prompt that is new, above which the cache matters little."""
 _MATTERS: Final = 0.05
@@ -52,16 +54,20 @@ turns AS (
     SELECT
         o.*, per_token,
         CASE WHEN input_tokens > known_before THEN input_tokens - known_before ELSE 0 END
-            AS new_tokens
+            AS new_tokens,
+        prompt_eval_duration > {_LOST} * per_token * input_tokens AS is_lost
     FROM ordered o JOIN rates r ON o.host = r.host AND o.model_name = r.model_name
     WHERE turn > 1 AND host_before = o.host AND name_before = o.model_name AND {{cause}}
         AND NOT coalesce(cold_start, false)
         AND input_tokens >= {_LEAST_TOKENS} AND input_tokens >= read_before
-        AND prompt_eval_duration > {_LOST} * per_token * input_tokens
+),
+conversations AS (
+    SELECT *, avg(is_lost::INT) OVER (PARTITION BY conversation_id) AS lost_share FROM turns
 ),
 concerned AS (
-    SELECT *, duration - prompt_eval_duration + per_token * new_tokens AS improved FROM turns
-    WHERE new_tokens <= {_MOST_NEW} * input_tokens
+    SELECT *, duration - prompt_eval_duration + per_token * new_tokens AS improved
+    FROM conversations
+    WHERE is_lost AND lost_share > {_OFTEN} AND new_tokens <= {_MOST_NEW} * input_tokens
         AND prompt_eval_duration - per_token * new_tokens > {_MATTERS} * duration
 )
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -55,9 +56,7 @@ def import_log(
         connection.execute(f"SET temp_directory = {literal(str(folder / 'spilled'))}")
         connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET TimeZone = 'UTC'")
-        # `query_progress` needs them.
-        connection.execute("SET enable_progress_bar = true")
-        connection.execute("SET enable_progress_bar_print = false")
+        _measure_progress(connection)
         files = log_files(path)
         skipped: tuple[Skipped, ...] = ()
         try:
@@ -69,6 +68,17 @@ def import_log(
             skipped = _read_calls(connection, path, progress)
         _write(connection, folder, progress)
     return skipped
+
+
+def _measure_progress(connection: Any) -> None:
+    """Let a connection measure its queries for `query_progress`, and show no bar of its own.
+
+    In Jupyter, DuckDB refuses both settings if ipywidgets is not installed. It then shows nothing
+    and measures nothing, and only whole stages are reported.
+    """
+    with suppress(imported("duckdb").InvalidInputException):
+        connection.execute("SET enable_progress_bar_print = false")
+        connection.execute("SET enable_progress_bar = true")
 
 
 # --- what DuckDB reads --------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from msgspec.structs import replace
@@ -165,20 +165,24 @@ def cancels(
 
 def conversations(
     *,
-    lost: bool = True,
+    lost: bool | Collection[int] = True,
     together: bool = True,
     new: int = 50,
     tokens: int = 1000,
     load: float = WARM,
     turns: int = 4,
 ) -> list[Call]:
-    """Two conversations that take turns, or follow each other; 1 ms for each token that is read."""
+    """Two conversations that take turns, or follow each other; 1 ms for each token that is read.
+
+    `lost`: whether later turns lose the cache, or which do.
+    """
     made = []
     for conversation in range(2):
         for turn in range(turns):
             at = turn * 20 + conversation * 10 if together else conversation * 500 + turn * 20
             read = tokens + turn * (new + 20)
-            seconds = (read if lost or not turn else new) / 1000
+            is_lost = lost if isinstance(lost, bool) else turn in lost
+            seconds = (read if is_lost or not turn else new) / 1000
             made.append(
                 call(
                     at,
@@ -305,6 +309,7 @@ NEARLY: dict[str, list[Callable[[], list[Call]]]] = {
     ],
     "cache_taken": [
         lambda: conversations(lost=False),
+        lambda: conversations(lost={2, 4}, turns=5),
         lambda: conversations(together=False),
         lambda: conversations(new=1500, tokens=200, turns=3),
         lambda: conversations(tokens=20, new=5),
@@ -312,6 +317,7 @@ NEARLY: dict[str, list[Callable[[], list[Call]]]] = {
     ],
     "cache_broken": [
         lambda: conversations(together=False, lost=False),
+        lambda: conversations(together=False, lost={2, 4}, turns=5),
         conversations,
         lambda: conversations(together=False, new=1500, tokens=200, turns=3),
         lambda: conversations(together=False, load=COLD),

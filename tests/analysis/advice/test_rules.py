@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ollama_otel.analysis import Advice, AdviceKind, Advisory, advise, open_log
 from ollama_otel.analysis._advice.table import RULES
 from ollama_otel.records import SpanIds
+from tests.examples import examples
 from tests.log import any_call
 
 from . import cases
@@ -292,8 +293,7 @@ def test_rules_without_their_facts_say_what_to_turn_on(advised: Advised) -> None
 
 
 @settings(
-    max_examples=25,
-    deadline=None,
+    max_examples=examples(25),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(records=st.lists(any_call.records, min_size=1, max_size=12), repeats=st.integers(1, 8))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ollama_otel.analysis import Scenario, Workload, backtest, forecast, users_within
 from ollama_otel.errors import AnalysisError
+from tests.examples import examples
 
 from .simulated_log import START
 
@@ -56,7 +57,7 @@ def numbers(value: Any) -> list[float]:
 
 
 # Each example simulates thousands of calls.
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 @given(st.lists(rows, max_size=12))
 def test_any_calls_give_finite_numbers(found: list[dict[str, Any]]) -> None:
     try:

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.processes
 def test_the_block_runs(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", CODE],

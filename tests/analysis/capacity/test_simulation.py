@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ollama_otel.analysis._capacity.demand import CallEnd, Demand
 from ollama_otel.analysis._capacity.server import ModelSpeed, ServerSetup, StepTimes
 from ollama_otel.analysis._capacity.simulation import SimulatedRun, simulate
+from tests.examples import examples
 
 STEP = StepTimes(((1, 0.01), (4, 0.02)))
 FLAT = StepTimes(((1, 0.001),))
@@ -298,7 +299,7 @@ def slot_time(end: CallEnd) -> tuple[float, float]:
     return end.demand.arrives_at + end.load + end.queue + 1e-9, end.ended_at
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(DEMANDS, SETUPS)
 def test_whatever_comes(demands: list[Demand], server: ServerSetup) -> None:
     run = simulate(demands, server)
@@ -330,7 +331,7 @@ def test_whatever_comes(demands: list[Demand], server: ServerSetup) -> None:
     assert run == simulate(demands, server)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(DEMANDS)
 def test_a_server_with_one_slot_and_one_model_does_all_its_work_without_a_pause(
     demands: list[Demand],
