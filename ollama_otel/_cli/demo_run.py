@@ -33,7 +33,7 @@ from ollama_otel._log.reader import read
 from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter, otlp_protocols
 from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
 from ollama_otel._telemetry.instruments import all_instruments
-from ollama_otel._telemetry.residency import residency_of
+from ollama_otel._telemetry.residency import release, residency_of
 from ollama_otel._wire.address import Address
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
@@ -305,7 +305,10 @@ class _Memory:
             sleep(_POLLED_EVERY / 10)
 
     def close(self) -> None:
-        """Shut down the providers and close the log."""
+        """Stop the polls, shut down the providers and close the log."""
+        if self._settings.residency:
+            # A scripted server ends next, and a poll would say that it cannot be reached.
+            release(residency_of(self._settings), self)
         self._tracer_provider.shutdown()
         self._meter_provider.shutdown()
         if self.replay_log is not None:

@@ -28,7 +28,7 @@ from rich.console import RenderableType
 
 from ollama_otel._cli import demo_view, main
 from ollama_otel._cli.call_tree import phases_of
-from ollama_otel._cli.demo_run import DemoRun, Step, demo_run_of
+from ollama_otel._cli.demo_run import DemoRun, Step, demo_run_of, start
 from ollama_otel._cli.demo_server import Models, Server, find_server, scripted_server
 from ollama_otel._cli.metric_rows import MetricRow
 from ollama_otel._cli.terminal import console_for_text
@@ -600,6 +600,19 @@ def test_the_demo_ends_with_its_report(capsys: pytest.CaptureFixture[str]) -> No
     assert page.startswith("<!doctype html>")
     assert "6 of 6 calls" in page
     assert sorted(each.name for each in path.parent.iterdir()) == ["calls.jsonl", "report.html"]
+
+
+@pytest.mark.sockets
+def test_no_poll_of_a_server_outlives_the_demo() -> None:
+    """The scripted server ends with it, and a poll would say that it cannot be reached."""
+
+    def polls() -> bool:
+        return any(thread.name == "ollama-otel-residency" for thread in threading.enumerate())
+
+    with start(parse_host("127.0.0.1:1")) as run:
+        run.play(run.scenarios[0])
+        assert polls()
+    assert not polls()
 
 
 @pytest.mark.slow
