@@ -414,7 +414,9 @@ def test_faults_of_a_real_socket_show_as_they_do_officially(
     chat = {"model": "llama3.2", "messages": HELLO, "stream": stream}
 
     async def scenario(kind: Any, server: FakeOllama, url: str, **options: Any) -> Any:
-        client = kind(url, timeout=0.2, verify=False, trust_env=False, **options)
+        client = kind(
+            url, timeout=httpx.Timeout(60.0, read=0.2), verify=False, trust_env=False, **options
+        )
         stories = []
         for fault in faults:
             server.fault("/api/chat", fault)
