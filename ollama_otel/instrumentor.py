@@ -50,7 +50,7 @@ class OllamaInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return the packages that have to be installed; see `BaseInstrumentor`."""
-        return ("ollama >= 0.6.2",)
+        return ("ollama >= 0.6.3",)
 
     def _instrument(self, **kwargs: Any) -> None:
         options: Any = {

@@ -414,7 +414,9 @@ def test_faults_of_a_real_socket_show_as_they_do_officially(
     chat = {"model": "llama3.2", "messages": HELLO, "stream": stream}
 
     async def scenario(kind: Any, server: FakeOllama, url: str, **options: Any) -> Any:
-        client = kind(url, timeout=0.2, verify=False, trust_env=False, **options)
+        client = kind(
+            url, timeout=httpx.Timeout(60.0, read=0.2), verify=False, trust_env=False, **options
+        )
         stories = []
         for fault in faults:
             server.fault("/api/chat", fault)
@@ -992,7 +994,8 @@ def test_auth_and_cookies_go_out_as_officially(colour_on_asyncio: Colour) -> Non
     )
     assert "given=yes" in str(requests[0])
     assert "seen=1" in str(requests[-1])
-    assert "tenant=a+b" in str(requests[-1])
+    # `a+b`, or `a%20b` with httpx before 0.28.
+    assert str(httpx.QueryParams({"tenant": "a b"})) in str(requests[-1])
 
 
 class _TwoSteps(httpx.Auth):
@@ -1259,6 +1262,14 @@ def test_any_request_is_built_as_httpx_builds_it(kind: Any, steps: list[Any]) ->
             assert built(lambda: requests.build(client, method, path, body)) == expected  # noqa: B023
 
 
+def as_httpx_writes(body: Any) -> bytes:
+    return httpx.Request("POST", HOST, json=body).content
+
+
+WRITES_AS_HTTPX = as_httpx_writes({"n": 0}) == b'{"n":0}'
+"""httpx before 0.28 writes a space after the colon, and so builds every request itself."""
+
+
 @pytest.mark.parametrize("encode", [None, lambda body: b"as no httpx writes it"])
 def test_httpx_builds_the_first_request_only_unless_it_writes_json_in_another_way(
     encode: Any,
@@ -1275,8 +1286,9 @@ def test_httpx_builds_the_first_request_only_unless_it_writes_json_in_another_wa
         sent = [requests.build(client, "POST", "/api/chat", {"n": n}).content for n in range(3)]
         for _ in range(3):
             requests.build(client, "GET", "/api/tags")
-    assert sent == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
-    expected = ["POST", "GET"] if encode is None else ["POST"] * 3 + ["GET"] * 3
+    assert sent == [as_httpx_writes({"n": n}) for n in range(3)]
+    are_kept = encode is None and WRITES_AS_HTTPX
+    expected = ["POST", "GET"] if are_kept else ["POST"] * 3 + ["GET"] * 3
     assert built_by_httpx == expected
 
 
@@ -1291,6 +1303,7 @@ def test_what_is_done_to_a_request_stays_with_it() -> None:
             assert client.timeout == httpx.Timeout(5.0)
 
 
+@pytest.mark.skipif(not WRITES_AS_HTTPX, reason="this httpx builds every request")
 def test_the_paths_whose_requests_are_kept_are_bounded() -> None:
     requests = our_module._Requests()
     with httpx.Client(base_url=HOST) as client:

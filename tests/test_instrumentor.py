@@ -44,7 +44,7 @@ def instrumentor() -> Iterator[OllamaInstrumentor]:
 def test_what_we_rest_on_is_where_we_look_for_it() -> None:
     assert ollama.Client.__mro__[1] is ollama.AsyncClient.__mro__[1] is BaseClient
     assert "__init__" in vars(BaseClient)
-    assert OllamaInstrumentor().instrumentation_dependencies() == ("ollama >= 0.6.2",)
+    assert OllamaInstrumentor().instrumentation_dependencies() == ("ollama >= 0.6.3",)
 
 
 @pytest.mark.slow

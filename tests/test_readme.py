@@ -80,7 +80,7 @@ def test_the_commands_are_those_of_ci() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
     assert SHELL == [
         "python -m pip install . && ollama-otel demo",
-        "python -m pip install --editable '.[dev]' && python -m pytest",
+        "python -m pip install 'pip>=25.1' && python -m pip install --editable '.[all]' --group dev && python -m pytest",
     ]
     assert all(command in ci for command in SHELL)
 

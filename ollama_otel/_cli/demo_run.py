@@ -33,9 +33,8 @@ from ollama_otel._log.reader import read
 from ollama_otel._telemetry.exporters import exporter_names, otlp_exporter, otlp_protocols
 from ollama_otel._telemetry.instrumentation import build_instrumentation, replay_log_of
 from ollama_otel._telemetry.instruments import all_instruments
-from ollama_otel._telemetry.residency import residency_of
+from ollama_otel._telemetry.residency import release, residency_of
 from ollama_otel._wire.address import Address
-from ollama_otel.analysis import open_log, report
 from ollama_otel.client import Client
 from ollama_otel.errors import SettingsError
 from ollama_otel.records import CallRecord, CallStart, Outcome
@@ -147,6 +146,9 @@ class DemoRun:
         """
         if self.log_path is None or not self.logged():
             return None
+        # Needs the extra, and the rest of the demo does not.
+        from ollama_otel.analysis import open_log, report  # noqa: PLC0415
+
         path = self.log_path.with_name("report.html")
         with open_log(self.log_path, cache=False) as calls:
             # A forecast from six calls is meaningless, and simulating it takes seconds.
@@ -302,7 +304,10 @@ class _Memory:
             sleep(_POLLED_EVERY / 10)
 
     def close(self) -> None:
-        """Shut down the providers and close the log."""
+        """Stop the polls, shut down the providers and close the log."""
+        if self._settings.residency:
+            # A scripted server ends next, and a poll would say that it cannot be reached.
+            release(residency_of(self._settings), self)
         self._tracer_provider.shutdown()
         self._meter_provider.shutdown()
         if self.replay_log is not None:

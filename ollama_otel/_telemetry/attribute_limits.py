@@ -36,7 +36,16 @@ def log_limit(logger: object) -> int | None:
     # A logger of the API refers to that of the SDK once there is one.
     logger = getattr(logger, "_real_logger", None) or logger
     limits = getattr(logger, "_log_record_limits", None)
+    if limits is None and type(logger).__module__.startswith("opentelemetry.sdk."):
+        return _limit_of_environment()
     return _number(limits, "max_log_record_attribute_length")
+
+
+def _limit_of_environment() -> int | None:
+    """Return the limit for log records of an SDK whose loggers have none, before version 1.44."""
+    from opentelemetry.sdk._logs import LogRecordLimits  # noqa: PLC0415 - only these SDKs need it
+
+    return _number(LogRecordLimits(), "max_attribute_length")
 
 
 def _number(limits: object, name: str) -> int | None:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-# The API has no public names for these two; they are the same in versions 1.37 to 1.45.
+# The API has no public names for these two; they are the same in versions 1.39 to 1.45.
 from opentelemetry._logs._internal import LoggerProvider, ProxyLoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.metrics._internal import _ProxyMeterProvider

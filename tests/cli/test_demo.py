@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import re
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -26,7 +28,7 @@ from rich.console import RenderableType
 
 from ollama_otel._cli import demo_view, main
 from ollama_otel._cli.call_tree import phases_of
-from ollama_otel._cli.demo_run import DemoRun, Step, demo_run_of
+from ollama_otel._cli.demo_run import DemoRun, Step, demo_run_of, start
 from ollama_otel._cli.demo_server import Models, Server, find_server, scripted_server
 from ollama_otel._cli.metric_rows import MetricRow
 from ollama_otel._cli.terminal import console_for_text
@@ -621,14 +623,39 @@ def test_the_demo_ends_with_its_report(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.sockets
-def test_without_the_extra_the_demo_says_what_to_install(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "duckdb", None)
-    status, printed = demo(capsys, "--no-color")
-    assert status == 0
-    assert "No report on these calls" in printed
-    assert "pip install 'ollama_otel[analysis]'" in printed
+def test_no_poll_of_a_server_outlives_the_demo() -> None:
+    """The scripted server ends with it, and a poll would say that it cannot be reached."""
+
+    def polls() -> bool:
+        return any(thread.name == "ollama-otel-residency" for thread in threading.enumerate())
+
+    with start(parse_host("127.0.0.1:1")) as run:
+        run.play(run.scenarios[0])
+        assert polls()
+    assert not polls()
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_without_the_extra_the_demo_says_what_to_install(tmp_path: Path) -> None:
+    """In a process of its own: here the packages of the extra are imported already."""
+    without = """
+import sys
+sys.modules |= dict.fromkeys(["duckdb", "genai_prices", "numpy", "pyarrow", "sqlglot"])
+from ollama_otel._cli import main
+sys.exit(main(["demo", "--no-color", "--host", "127.0.0.1:1"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", without],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "No report on these calls" in done.stdout
+    assert "pip install 'ollama_otel[analysis]'" in done.stdout
 
 
 @pytest.mark.slow

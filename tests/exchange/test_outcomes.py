@@ -287,7 +287,7 @@ async def raw_answer_read_twice(stage: Stage) -> None:
 ASYNC = ("asyncio", "trio")
 STALLED = Fault(stall_at=150)
 SILENT = Fault(stall_at=0)
-SHORT: dict[str, Any] = {"timeout": 0.05}
+SHORT: dict[str, Any] = {"timeout": httpx.Timeout(60.0, read=0.05)}
 
 EXITS: dict[str, Exit] = {
     "exhausted": Exit(exhausted, "completed"),

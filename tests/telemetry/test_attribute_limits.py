@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -62,19 +63,19 @@ def exported(limit: int, messages: list[dict[str, Any]] = ASKED) -> tuple[Any, A
         span_limits=SpanLimits(max_span_attribute_length=limit), shutdown_on_exit=False
     )
     traces.add_span_processor(SimpleSpanProcessor(spans))
-    events = LoggerProvider(
-        log_record_limits=LogRecordLimits(max_log_record_attribute_length=limit),
-        shutdown_on_exit=False,
-    )
-    events.add_log_record_processor(SimpleLogRecordProcessor(logs))
-    client = ollama_otel.Client(
-        HOST,
-        transport=FakeOllama().transport(),
-        tracer_provider=traces,
-        logger_provider=events,
-        settings=CAPTURE,
-    )
-    client.chat("llama3.2", messages=messages, tools=[TOOL])
+    with pytest.MonkeyPatch.context() as environment:
+        # Before version 1.44 of the SDK, this is the only limit of log records.
+        environment.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", str(limit))
+        events = LoggerProvider(shutdown_on_exit=False)
+        events.add_log_record_processor(SimpleLogRecordProcessor(logs))
+        client = ollama_otel.Client(
+            HOST,
+            transport=FakeOllama().transport(),
+            tracer_provider=traces,
+            logger_provider=events,
+            settings=CAPTURE,
+        )
+        client.chat("llama3.2", messages=messages, tools=[TOOL])
     return spans.get_finished_spans()[0].attributes, (
         logs.get_finished_logs()[-1].log_record.attributes
     )
@@ -128,6 +129,16 @@ def test_what_does_not_fit_at_all_is_absent() -> None:
     # A hash that is cut would be another hash.
     image = values_within([{"parts": [{"type": "file", "file_id": "sha256:" + "0" * 64}]}], 20)
     assert image == (None, False)
+
+
+@pytest.mark.skipif(
+    "log_record_limits" not in inspect.signature(LoggerProvider).parameters,
+    reason="this SDK has only the limit of the environment",
+)
+def test_the_limit_of_the_provider_counts() -> None:
+    limits: Any = LogRecordLimits(max_log_record_attribute_length=90)
+    provider: Any = LoggerProvider(log_record_limits=limits, shutdown_on_exit=False)
+    assert log_limit(provider.get_logger("l")) == 90
 
 
 def test_the_limit_of_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:

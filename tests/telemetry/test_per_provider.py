@@ -110,7 +110,7 @@ def test_threads_that_ask_at_once_get_the_same() -> None:
 
 @pytest.mark.processes
 def test_the_api_s_own_globals_behave_so() -> None:
-    """Pins what is private in opentelemetry-api 1.37 to 1.45: stand-ins and their reset."""
+    """Pins what is private in opentelemetry-api 1.39 to 1.45: stand-ins and their reset."""
     script = """
         import json
         from opentelemetry import metrics, trace
