@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.generated import REFERENCE, description, entries
 from tests.test_public import PUBLIC
 
@@ -44,6 +46,7 @@ def test_every_name_is_described_on_one_page_and_linked_from_the_others() -> Non
                 assert f"({entry.place})" in page_of(module)
 
 
+@pytest.mark.slow
 def test_every_name_and_method_says_what_it_is() -> None:
     silent = {f"{entry.module}.{entry.name}" for entry in OWN if not entry.text}
     for entry in OWN:

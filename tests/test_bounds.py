@@ -144,6 +144,7 @@ def test_options_are_bounded_in_number_and_names() -> None:
     assert bounded_options({LONG: 1, 5: 1, "a": 1}) == {"a": 1}  # type: ignore[dict-item]
 
 
+@pytest.mark.slow
 def test_an_option_that_is_nested_without_end_is_bounded() -> None:
     deep: list[Any] = []
     for _ in range(100_000):

@@ -404,6 +404,7 @@ def test_a_fault_shows_as_it_does_officially(colour: Colour, fault: Fault, strea
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "document"])
 def test_faults_of_a_real_socket_show_as_they_do_officially(
@@ -715,6 +716,7 @@ def assert_read_alike(colour: Colour, cls: Any, pieces: list[bytes], *, stream: 
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COLOURS[:2])
 @given(data=st.data())
 @settings(parent=unhurried, max_examples=examples(80))
@@ -771,6 +773,7 @@ def with_something_else(draw: st.DrawFn, value: Any) -> Any:
     return draw(JSON_VALUES | st.sampled_from([*near, 0, 1, 1.0, "0", "1", "true", "", "1 GB"]))
 
 
+@pytest.mark.slow
 @given(data=st.data(), stream=st.booleans())
 @settings(parent=unhurried, max_examples=examples(150))
 def test_any_object_becomes_the_same_value(data: st.DataObject, stream: bool) -> None:
@@ -1244,6 +1247,7 @@ REQUESTS = st.tuples(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [httpx.Client, httpx.AsyncClient])
 @given(steps=st.lists(st.sampled_from(sorted(CHANGES)) | REQUESTS, max_size=12))
 @settings(parent=unhurried, max_examples=examples(150))

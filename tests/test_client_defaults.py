@@ -64,6 +64,7 @@ def run(colour: Colour, client: Any, *calls: Callable[[Any], Any]) -> None:
     colour.run(scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_without_defaults_the_bytes_are_the_official_ones(
     colour: Colour, fake: FakeOllama, url: str
@@ -99,6 +100,7 @@ def test_calls_use_the_defaults_and_what_they_say_wins(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     "call",
@@ -231,6 +233,7 @@ def test_the_pool_has_its_size_and_given_limits_win(colour: Colour) -> None:
         run(colour, one)
 
 
+@pytest.mark.slow
 def test_the_deadline_is_that_of_resilience(colour: Colour) -> None:
     from ollama_otel.resilience import Resilience, Retries
 

@@ -82,6 +82,7 @@ def test_scripts_that_measure_make_a_file_that_can_be_read(code: str, tmp_path: 
     assert found.joules.min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_runs(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -56,6 +56,7 @@ def test_every_page_of_the_reference_is_generated() -> None:
     assert {path.relative_to(REFERENCE).as_posix() for path in found} == set(generate.PAGES)
 
 
+@pytest.mark.slow
 def test_the_check_names_what_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

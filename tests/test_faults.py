@@ -167,6 +167,7 @@ METHODS = ["begin", "pieces", "end"]
 TRACE_METHODS = ["headers", "bad header", "enter", "exit", "end"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet_guard")
 @pytest.mark.parametrize("broken", [*METHODS, "everything"])
 def test_a_broken_observer_costs_a_warning_and_nothing_else(

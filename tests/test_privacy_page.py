@@ -276,6 +276,7 @@ def test_every_cell_is_what_comes_out(switch: str, outputs: dict[str, dict[str, 
     assert {key for key in said if said[key] != found[key]} == set()
 
 
+@pytest.mark.slow
 def test_content_goes_where_its_value_says(tmp_path: Path) -> None:
     spans = captured(tmp_path, [], capture_content="span_only")
     (tmp_path / "events").mkdir()

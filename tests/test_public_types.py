@@ -118,6 +118,7 @@ def exported() -> dict[Place, str]:
 EXPORTED = exported()
 
 
+@pytest.mark.slow
 def test_every_type_in_a_public_signature_has_a_public_name() -> None:
     unnamed = {
         public: types_named_by(place) - EXPORTED.keys() - WRITTEN_OUT

@@ -266,6 +266,7 @@ pieces = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(500))
 @given(st.lists(pieces, max_size=8).map("".join))
 @example("password=Authorization: Bearer abcDEF123")
@@ -300,6 +301,7 @@ _GLUE = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(500))
 @given(
     st.lists(

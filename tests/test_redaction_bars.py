@@ -11,6 +11,7 @@ from tests.benchmarks.redaction import false_alarms, recall
 from tests.secret_shapes import Part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["tuned", "held_out"])
 def test_nineteen_of_twenty_secrets_are_found(part: Part) -> None:
     found, misses = recall(part)

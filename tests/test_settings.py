@@ -440,6 +440,7 @@ NOT_SHOWN = {"base_url"}
 """Settings whose values may be secret."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keyword", [*ROWS, *OF_CLIENTS])
 @few
 @example(value=Odd("odd"))

@@ -466,6 +466,7 @@ def endless() -> Source:
     return Source(part for _ in range(ENDLESS))
 
 
+@pytest.mark.slow
 def test_a_full_queue_holds_the_stream_back() -> None:
     source, items = endless(), queue.Queue[Any](maxsize=3)
     run = stream_to(source.sync(), items)
@@ -494,6 +495,7 @@ def test_a_full_asyncio_queue_holds_the_stream_back() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_consumer_that_takes_nothing_ends_the_stream() -> None:
     source, items = endless(), queue.Queue[Any](maxsize=2)
     with pytest.raises(ConsumerTimeoutError, match=r"full queue for 0\.05 s"):
@@ -503,6 +505,7 @@ def test_a_consumer_that_takes_nothing_ends_the_stream() -> None:
     assert [getattr(item, "ending", None) for item in items.queue] == [None, "consumer_failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COLOURS[1:])
 @pytest.mark.parametrize("kind", ["queue", "object stream"])
 def test_an_async_consumer_that_takes_nothing_ends_the_stream(name: str, kind: str) -> None:
@@ -522,6 +525,7 @@ def test_an_async_consumer_that_takes_nothing_ends_the_stream(name: str, kind: s
     assert source.closings == 1
 
 
+@pytest.mark.slow
 def test_an_end_that_no_one_takes_is_an_error_too() -> None:
     items = queue.Queue[Any](maxsize=len(PARTS))
     with pytest.raises(ConsumerTimeoutError):
@@ -549,6 +553,7 @@ def test_a_closed_receiver_ends_the_stream(name: str) -> None:
     assert source.closings == 1
 
 
+@pytest.mark.slow
 def test_a_queue_that_is_joined_does_not_wait_for_what_was_dropped() -> None:
     items = queue.Queue[Any](maxsize=2)
     run = stream_to(endless().sync(), items)
@@ -561,6 +566,7 @@ def test_a_queue_that_is_joined_does_not_wait_for_what_was_dropped() -> None:
     items.join()
 
 
+@pytest.mark.slow
 def test_a_queue_need_not_count_what_is_done() -> None:
     class Bare:
         def __init__(self) -> None:
@@ -575,6 +581,7 @@ def test_a_queue_need_not_count_what_is_done() -> None:
     assert bare.get() == end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COLOURS[1:])
 def test_an_end_takes_the_time_that_it_needs(name: str) -> None:
     """More than a cancelled task would wait for it."""
@@ -1064,6 +1071,7 @@ def test_a_stall_of_the_server_does_not_hold_up_the_stop(colour: Colour) -> None
     assert [record.outcome for record in capture.records] == ["abandoned"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_stop_before_the_first_part_closes_the_request_when_that_comes() -> None:
     server, capture = FakeOllama(), Capture()
@@ -1154,6 +1162,7 @@ def test_runs_leave_nothing_behind() -> None:
 PAGE = Path(__file__).parents[1] / "docs" / "streams.md"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_blocks_of_the_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = blocks_of("streams.md")

@@ -900,6 +900,7 @@ def test_a_part_can_be_sent_to_another_process(colour: Colour) -> None:
 # --- the page -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_blocks_of_the_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = blocks_of("structured.md")

@@ -217,6 +217,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 # --- spans, metrics, events ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_caller_gets_the_bytes_of_the_server(story: Story) -> None:
     assert story.pieces == stream(*ANSWER)
 
@@ -361,6 +362,7 @@ def test_a_block_plays_to_every_client(story: Story) -> None:
     assert response.headers["content-type"].startswith(EVENTS)
 
 
+@pytest.mark.slow
 def test_a_server_plays_over_a_socket(story: Story, caplog: pytest.LogCaptureFixture) -> None:
     with serving(ReplayApp(story.log, speed=0)) as url, client() as it:
         assert it.post(url + ASK.path, json=asked()).content == body_of(story.calls[QUESTION])
@@ -417,6 +419,7 @@ def again(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_it_is_sent_again_and_compared(story: Story, again: Path) -> None:
     pairs = {pair.before.id: pair for pair in compare(read(story.log), read(again)).pairs}
     assert len(pairs) == 5
@@ -499,6 +502,7 @@ def test_diff_prints_what_changed(story: Story, again: Path, capsys: Print) -> N
         assert part in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_show_prints_the_bytes_of_the_answer(story: Story, capfdbinary: Any) -> None:
     call = story.calls[QUESTION]
     assert main(["show", str(story.log), call.id, "--body"]) == 0

@@ -954,6 +954,7 @@ def emptied(value: Any) -> Any:
     return [emptied(item) for item in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @given(
     body=BODIES, ascii_only=st.booleans(), separators=st.sampled_from([(",", ":"), (", ", " : ")])
 )

@@ -49,6 +49,7 @@ def test_there_are_rows_in_each_section() -> None:
     assert all(cell for row in ROWS for cell in row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", MESSAGES)
 def test_a_quoted_message_is_one_of_the_library(message: str) -> None:
     # Several texts may make one message, as a cause and the sentence around it.

@@ -436,6 +436,7 @@ def test_tools_see_the_callers_context(stage: Stage) -> None:
     assert run.tool_results[0].text == "ann"
 
 
+@pytest.mark.slow
 def test_a_tool_that_takes_too_long(stage: Stage) -> None:
     let_go = threading.Event()
 
@@ -462,6 +463,7 @@ def test_a_tool_that_takes_too_long(stage: Stage) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_call_that_timed_out_gives_its_place_to_the_next(stage: Stage) -> None:
     let_go = threading.Event()
 
@@ -650,6 +652,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
         Stage().run([weather], **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

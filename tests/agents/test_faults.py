@@ -159,6 +159,7 @@ ANSWERS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_stream_may_be_closed_after_any_event(colour: str) -> None:
     total = events_of(colour)
@@ -345,6 +346,7 @@ def test_a_task_that_is_cancelled_in_a_tool(colour: str, is_async: bool) -> None
     assert outcomes == ["cancelled", "cancelled"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", COLOURS[1:])
 def test_a_task_that_is_cancelled_in_a_call_of_the_model(colour: str) -> None:
     fake = FakeOllama()
@@ -361,6 +363,7 @@ def test_a_task_that_is_cancelled_in_a_call_of_the_model(colour: str) -> None:
     stage.check("cancelled")
 
 
+@pytest.mark.slow
 def test_a_cancelled_asyncio_task_raises_what_it_should() -> None:
     stage = BalancedStage("asyncio").script(wants(("_sleep_forever", {})))
 
@@ -510,6 +513,7 @@ def broken() -> None:
     raise ValueError("broken")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("colour", COLOURS[:2])
 @settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -550,6 +554,7 @@ def test_any_answers_end_with_all_spans(
     assert names.count("invoke_agent") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 8], ids=["own thread", "threads"])
 def test_agents_that_call_each_other_without_end_come_to_an_end(colour: str, most: int) -> None:
     stage, depths = BalancedStage(colour), [0]
@@ -581,6 +586,7 @@ def test_agents_that_call_each_other_without_end_come_to_an_end(colour: str, mos
     assert nesting() == 0
 
 
+@pytest.mark.slow
 def test_agents_side_by_side_are_not_nested(colour: str) -> None:
     stage = BalancedStage(colour)
     rounds = MOST_NESTED + 5

@@ -236,6 +236,7 @@ OUTCOMES: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_any_answers_end_within_the_rounds(data: st.DataObject) -> None:
     limits = Limits(

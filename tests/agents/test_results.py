@@ -76,6 +76,7 @@ def test_what_json_cannot_hold_is_named_by_its_type(value: Any, kind: str) -> No
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_is_nested_too_deeply_is_refused() -> None:
     value = nested()
     with pytest.raises(UnwritableResultError):

@@ -168,6 +168,7 @@ QUERIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUERIES)
 def test_queries_have_equal_answers(both: dict[str, Calls], name: str) -> None:
     rows = check(both, QUERIES[name])
@@ -207,6 +208,7 @@ def test_queries_of_the_report_have_equal_answers(both: dict[str, Calls], name: 
     check(both, REPORT[name], may_be_empty=True, **parameters(REPORT[name], period))
 
 
+@pytest.mark.slow
 def test_sums_by_tag_are_equal(both: dict[str, Calls]) -> None:
     log, *spans = (list(by_tag(calls.rows(TAGS["tags"]))) for calls in both.values())
     assert {row["tag"] for row in log} == {"stage.name = x", "team = red", "team = blue's"}
@@ -245,6 +247,7 @@ def test_parameters_and_conditions_hold_on_all(both: dict[str, Calls]) -> None:
         assert len(calls.between(last)) == 0
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_server(both: dict[str, Calls]) -> None:
     sql = "SELECT DISTINCT operation FROM calls ORDER BY operation"
     spans = {row["operation"] for row in both["map"].rows(sql)}
@@ -291,6 +294,7 @@ def test_a_table_that_is_not_there_is_told(stored: Stored) -> None:
         open_clickhouse(stored.run, database="map", table="spans")
 
 
+@pytest.mark.slow
 def test_sql_that_fails_says_why(both: dict[str, Calls]) -> None:
     for name in ("map", "json"):
         with pytest.raises(AnalysisError, match="nothing"):

@@ -121,6 +121,7 @@ def test_any_record_is_stored_as_the_reader_reads_it(
             check_equal(path, calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["replay-log-v1.jsonl", "replay-log-v2.jsonl"])
 def test_logs_of_all_versions_are_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
@@ -129,12 +130,14 @@ def test_logs_of_all_versions_are_read(name: str, tmp_path: Path) -> None:
         check_equal(path, calls)
 
 
+@pytest.mark.slow
 def test_a_cassette_is_read(tmp_path: Path) -> None:
     (cassette,) = (Path(__file__).parents[2] / "examples" / "cassettes").rglob("*.json")
     with open_log(cassette, cache=tmp_path) as calls:
         check_equal(cassette, calls)
 
 
+@pytest.mark.slow
 def test_a_folder_of_cassettes_is_read(tmp_path: Path) -> None:
     folder = Path(__file__).parents[2] / "examples" / "cassettes"
     with open_log(folder, cache=tmp_path) as calls:
@@ -146,6 +149,7 @@ REQUEST = line(1, v=2, server="h", port=1)
 END = end(1, v=2, ending="final_message", phases={"unaccounted": 1.2})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lines",
     {
@@ -201,6 +205,7 @@ def test_what_is_no_log_is_refused_as_by_the_reader(
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_what_is_skipped_is_told_also_from_the_cache(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_bytes(REQUEST + END + b'{"v":2,"event":"requ')
@@ -315,6 +320,7 @@ def test_unfinished_imports_of_killed_processes_are_deleted(tmp_path: Path) -> N
     assert (old.exists(), new.exists()) == (False, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_only_this_user_can_read_the_files(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
@@ -335,6 +341,7 @@ def test_without_a_cache_nothing_is_left(tmp_path: Path, imports: list[Path]) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_a_chosen_folder_is_used_and_must_be_one(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_bytes(REQUEST + END)
@@ -345,6 +352,7 @@ def test_a_chosen_folder_is_used_and_must_be_one(tmp_path: Path) -> None:
         open_log(path, cache=path / "below a file")
 
 
+@pytest.mark.slow
 def test_progress_rises_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     workload.run(path)
@@ -376,12 +384,14 @@ def calls(tmp_path: Path) -> Iterator[Calls]:
         yield opened
 
 
+@pytest.mark.slow
 def test_concurrency_is_the_mean_number_of_calls(calls: Calls) -> None:
     rows = calls.rows("SELECT concurrency, ended_at FROM calls ORDER BY started_at")
     assert [row["concurrency"] for row in rows] == [pytest.approx(1.5)] * 2 + [1.0, None]
     assert rows[3]["ended_at"] is None
 
 
+@pytest.mark.slow
 def test_our_functions(calls: Calls) -> None:
     row = calls.rows(
         """
@@ -411,6 +421,7 @@ def test_any_name_is_found(name: str, tmp_path: Path) -> None:
         assert calls.rows(sql, name="none") == [{"tag": None, "option": None}]
 
 
+@pytest.mark.slow
 def test_decimals_become_floats_and_whole_numbers_integers(calls: Calls) -> None:
     assert calls.rows("SELECT 1.5 AS part, sum(1) AS whole FROM calls") == [
         {"part": 1.5, "whole": 4}
@@ -436,6 +447,7 @@ def test_nothing_is_left_of_a_log_that_is_refused(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_calls_are_narrowed_step_by_step(calls: Calls) -> None:
     first = datetime(2026, 1, 2, 3, 0, 1, tzinfo=UTC)
     later = calls.between(first)
@@ -450,6 +462,7 @@ def test_calls_are_narrowed_step_by_step(calls: Calls) -> None:
     assert calls.period() == (first - timedelta(seconds=1), first + timedelta(seconds=59))
 
 
+@pytest.mark.slow
 def test_sql_that_fails_says_why(calls: Calls) -> None:
     with pytest.raises(AnalysisError, match="nothing"):
         calls.rows("SELECT nothing FROM calls")

@@ -40,6 +40,7 @@ def test_it_says_how_many_users_a_server_takes(log: Path, capsys: Print) -> None
     assert "1.9 GB" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 80, 88])
 def test_a_narrow_terminal_is_enough(
     log: Path, capsys: Print, monkeypatch: pytest.MonkeyPatch, columns: int
@@ -117,6 +118,7 @@ def test_calls_to_several_servers_need_a_name(log: Path, tmp_path: Path, capsys:
     assert main(["capacity", str(both), "--server", "127.0.0.1:11500", "--think-time", "1s"]) == 0
 
 
+@pytest.mark.slow
 def test_a_mix_of_unknown_models_is_an_error(log: Path, capsys: Print) -> None:
     assert main(["capacity", str(log), "--mix", "nope=1"]) == 2
     assert "mix: expected models with recorded calls (m), found 'nope'" in capsys.readouterr().err

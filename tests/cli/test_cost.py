@@ -49,6 +49,7 @@ def test_the_report_has_all_parts(
     assert "1 call without them count in neither" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 80, 88])
 def test_no_cell_is_wrapped_on_a_narrow_terminal(
     files: tuple[str, str],
@@ -140,6 +141,7 @@ def test_a_price_file_that_is_missing_is_said(
     assert "the price file none.toml cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_server_without_a_machine_is_an_error(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

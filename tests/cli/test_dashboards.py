@@ -450,6 +450,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_check_prints_each_panel_and_why_it_is_empty(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -474,6 +475,7 @@ def test_check_prints_each_panel_and_why_it_is_empty(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     ("stored", "said"),
@@ -512,6 +514,7 @@ def test_check_says_once_that_there_are_no_metrics_or_other_names(
     assert panel["reason"].startswith("no app sends gen_ai_client_operation_duration_seconds: ")
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("columns", [60, 80, 88])
 def test_check_fits_a_narrow_terminal(
@@ -531,6 +534,7 @@ def test_check_fits_a_narrow_terminal(
     assert "0 need calls or settings that are not there." in text
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_check_says_under_which_name_a_metric_is_stored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -544,6 +548,7 @@ def test_check_says_under_which_name_a_metric_is_stored(
     assert f"missing   stored under another name: {other}\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_check_succeeds_if_every_panel_has_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -731,6 +736,7 @@ def imported(server: Scripted, *arguments: str) -> int:
     return main(["dashboards", "import", "--grafana", server.url, *arguments])
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_import_creates_data_sources_folder_and_boards(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana() as server:
@@ -776,6 +782,7 @@ def test_import_creates_data_sources_folder_and_boards(capsys: pytest.CaptureFix
     assert f"(new): {server.url}/d/ollama-otel-overview/slug" in said
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_import_keeps_existing_data_sources_and_uses_the_existing_folder(
     capsys: pytest.CaptureFixture[str],
@@ -837,6 +844,7 @@ def test_import_reports_missing_data_sources(capsys: pytest.CaptureFixture[str])
     assert "data source" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     ("answers", "arguments", "message"),
@@ -902,6 +910,7 @@ def test_import_reports_an_unreachable_grafana(capsys: pytest.CaptureFixture[str
     assert "expected a URL such as http://localhost:3000" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_import_finds_a_grafana_below_a_path(capsys: pytest.CaptureFixture[str]) -> None:
     made = {"url": "/sub/d/x/y", "version": 1}
@@ -925,6 +934,7 @@ def test_import_reports_a_folder_without_boards(tmp_path: Path) -> None:
         list(export_import._boards(tmp_path, None))
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_hidden_version_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     with grafana(get_api_health=(200, {"database": "ok"})) as server:
@@ -1013,6 +1023,7 @@ def test_a_password_comes_from_the_environment_or_is_asked_for(
     assert "expected a password in GRAFANA_PASSWORD" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_prometheus_with_a_password_comes_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -1036,6 +1047,7 @@ def test_no_error_shows_the_password_of_a_url(url: str, capsys: pytest.CaptureFi
     assert "hunter2" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_url_of_a_data_source_is_shown_without_its_password(
     capsys: pytest.CaptureFixture[str],

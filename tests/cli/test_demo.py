@@ -156,6 +156,7 @@ def test_phases_are_those_of_the_server_and_the_client(run: DemoRun) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_phases_add_up_to_the_duration() -> None:
     with scripted_server(REASON) as server, demo_run_of(server) as run:
@@ -164,6 +165,7 @@ def test_phases_add_up_to_the_duration() -> None:
     assert total == pytest.approx(step.record.duration)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_call_that_fails_unexpectedly_is_shown_and_remembered() -> None:
     with FakeOllama([FakeModel("m")]).serve() as url:
@@ -236,6 +238,7 @@ def test_without_a_call_there_is_no_row_but_what_is_under_way(run: DemoRun) -> N
 # --- how it looks ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_whole_demo_in_plain_text(run: DemoRun, scripted: Server) -> None:
     shown = [demo_view.opening(scripted)]
@@ -361,6 +364,7 @@ def test_the_smallest_models_are_chosen() -> None:
     assert server.stands_in_because is None
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_loaded_model_is_preferred_so_that_none_has_to_go() -> None:
     with FakeOllama(
@@ -386,6 +390,7 @@ def test_a_server_that_does_not_say_what_models_can_do_is_trusted() -> None:
         assert found(url).models == Models(chats="m:latest", thinks=None, embeds=None)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_model_that_cannot_be_shown_is_passed_over() -> None:
     fake = FakeOllama([FakeModel("broken", size=1_000_000), FakeModel("fine", size=2_000_000)])
@@ -425,6 +430,7 @@ def test_where_nobody_listens_a_scripted_one_stands_in(silent_port: int) -> None
     assert server.models.chats == "my-model"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ollama_otel._cli.demo_server._PATIENCE", httpx.Timeout(0.1))
@@ -434,6 +440,7 @@ def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.Monkey
         assert found(url).stands_in_because == f"No Ollama answered at {url}"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"models": 1}', b"{}"])
 def test_what_is_no_ollama_is_called_so(body: bytes) -> None:
@@ -441,6 +448,7 @@ def test_what_is_no_ollama_is_called_so(body: bytes) -> None:
         assert found(url).stands_in_because == f"The server at {url} is not Ollama"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_server_that_refuses_is_told_apart() -> None:
     with answering(401, b"no") as (url, _):
@@ -450,6 +458,7 @@ def test_a_server_that_refuses_is_told_apart() -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_an_ollama_without_models_says_what_to_pull() -> None:
     with FakeOllama([]).serve() as url:
@@ -622,6 +631,7 @@ def test_the_demo_ends_with_its_report(capsys: pytest.CaptureFixture[str]) -> No
     assert sorted(each.name for each in path.parent.iterdir()) == ["calls.jsonl", "report.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_no_poll_of_a_server_outlives_the_demo() -> None:
     """The scripted server ends with it, and a poll would say that it cannot be reached."""

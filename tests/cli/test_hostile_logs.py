@@ -209,6 +209,7 @@ def test_no_log_ends_a_command_with_a_traceback(
     assert "Traceback" not in shown.err
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=hostile_logs())
 def test_no_log_breaks_the_library_in_another_way(tmp_path: Path, log: bytes) -> None:

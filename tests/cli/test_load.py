@@ -64,6 +64,7 @@ def test_a_run_prints_its_result(url: str, fake: FakeOllama, capsys: Print) -> N
     assert {body["options"]["num_predict"] for body in bodies} == {64}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 80, 88])
 def test_lines_fit_into_a_narrow_terminal(
     url: str, capsys: Print, monkeypatch: pytest.MonkeyPatch, columns: int
@@ -218,6 +219,7 @@ def test_failures_are_told_and_stop_the_run(url: str, fake: FakeOllama, capsys: 
     assert "Failures: " in told
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_gives_status_2(
     url: str, fake: FakeOllama, capsys: Print
 ) -> None:

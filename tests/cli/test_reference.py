@@ -66,6 +66,7 @@ def test_every_variable_that_commands_read_is_listed() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(commands.EXAMPLES.keys() - NOT_RUN))
 def test_an_example_runs(
     name: str,

@@ -51,6 +51,7 @@ def asked(fake: FakeOllama) -> list[str]:
     return [received.path for received in fake.requests]
 
 
+@pytest.mark.slow
 def test_the_answers_stand_next_to_the_log(
     log: Path, url: str, fake: FakeOllama, capsys: Print
 ) -> None:
@@ -69,6 +70,7 @@ def test_the_answers_stand_next_to_the_log(
     assert main(["diff", str(log), str(out)]) == 1
 
 
+@pytest.mark.slow
 def test_the_same_command_sends_nothing_twice(
     log: Path, url: str, fake: FakeOllama, capsys: Print
 ) -> None:
@@ -81,6 +83,7 @@ def test_the_same_command_sends_nothing_twice(
     assert "Nothing is left to send." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_file_and_model_can_be_chosen(
     log: Path, url: str, fake: FakeOllama, tmp_path: Path
 ) -> None:
@@ -91,6 +94,7 @@ def test_file_and_model_can_be_chosen(
     assert {call.start.request.model for call in read(out)} == {"qwen3"}
 
 
+@pytest.mark.slow
 def test_the_host_of_the_environment_is_the_default(
     log: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +102,7 @@ def test_the_host_of_the_environment_is_the_default(
     assert main(["replay", str(log), "--concurrency", "5"]) == 0
 
 
+@pytest.mark.slow
 def test_redacted_requests_are_left_out_unless_asked_for(
     url: str, fake: FakeOllama, tmp_path: Path, capsys: Print
 ) -> None:
@@ -122,6 +127,7 @@ def test_a_log_without_bodies_is_an_error(tmp_path: Path, capsys: Print) -> None
     )
 
 
+@pytest.mark.slow
 def test_names_are_printed_as_they_are(log: Path, url: str, capsys: Print) -> None:
     odd = log.rename(log.with_name("[bold][red]x.jsonl"))
     assert main(["replay", str(odd), "--host", url, "--concurrency", "5"]) == 0
@@ -139,6 +145,7 @@ def test_a_server_that_does_not_answer_gives_status_2(log: Path, capsys: Print) 
     assert not log.with_name("calls.replayed.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_calls_that_reach_no_server_give_status_1(log: Path, capsys: Print) -> None:
     with leaving() as url:
         assert main(["replay", str(log), "--host", url, "--concurrency", "5"]) == 1
@@ -168,12 +175,14 @@ def leaving() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_failures_are_counted(log: Path, url: str, fake: FakeOllama, capsys: Print) -> None:
     fake.fault("/api/chat", Fault(cut_at=3), times=2)
     assert main(["replay", str(log), "--host", url, "--concurrency", "1"]) == 0
     assert "5 calls ended, 2 failed: 2 incomplete." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_if_every_call_fails_the_status_is_1_and_the_reason_is_said(
     log: Path, url: str, fake: FakeOllama, capsys: Print
 ) -> None:
@@ -193,6 +202,7 @@ def mixed(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_models_are_replaced_one_by_one(
     mixed: Path, url: str, fake: FakeOllama, capsys: Print
 ) -> None:
@@ -208,6 +218,7 @@ def test_models_are_replaced_one_by_one(
     assert "2 calls ended, 0 failed." in text
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_an_error_before_anything_is_sent(
     mixed: Path, url: str, fake: FakeOllama, capsys: Print
 ) -> None:
@@ -250,6 +261,7 @@ def test_a_log_that_is_not_there_is_an_error(tmp_path: Path, capsys: Print) -> N
     assert capsys.readouterr().err.startswith("ollama-otel: expected a replay log")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar(
     log: Path, url: str, capsys: Print, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +305,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert sorted(settled) == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupt_gives_status_130(
     log: Path, url: str, fake: FakeOllama, capsys: Print

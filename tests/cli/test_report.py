@@ -78,6 +78,7 @@ def test_a_log_that_cannot_be_read_leaves_no_page(
     assert not list(tmp_path.glob("*.html"))
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_there_is_told(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["report", str(log), "-o", "no/such/page.html"])

@@ -150,6 +150,7 @@ def test_its_arguments_reach_the_server(log: Path) -> None:
         ask(command.url)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @unix
 def test_in_the_main_thread_it_ends_on_an_interrupt_too(
@@ -224,6 +225,7 @@ def is_greeted(connection: socket.socket) -> bool:
 HEAD = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("sent", [b"", HEAD])
 def test_a_head_that_does_not_come_to_its_end_is_given_up(log: Path, sent: bytes) -> None:
@@ -232,6 +234,7 @@ def test_a_head_that_does_not_come_to_its_end_is_given_up(log: Path, sent: bytes
         assert is_closed(client)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_head_that_trickles_is_given_up(log: Path) -> None:
     with limited(log, head_seconds=1) as place, socket.create_connection(place) as client:
@@ -244,6 +247,7 @@ def test_a_head_that_trickles_is_given_up(log: Path) -> None:
         assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_connection_can_be_used_again_and_is_given_up_after_that(log: Path) -> None:
     with limited(log, head_seconds=1) as place, socket.create_connection(place) as client:
@@ -253,6 +257,7 @@ def test_a_connection_can_be_used_again_and_is_given_up_after_that(log: Path) ->
         assert is_closed(client)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_body_has_more_time_than_a_head(log: Path) -> None:
     with limited(log, head_seconds=0.5) as place, socket.create_connection(place) as client:
@@ -263,6 +268,7 @@ def test_a_body_has_more_time_than_a_head(log: Path) -> None:
         assert client.recv(15) == b"HTTP/1.1 200 OK"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"\r\n{"])
 def test_of_too_many_connections_the_slowest_is_closed_and_others_are_served(

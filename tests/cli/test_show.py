@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -821,13 +822,33 @@ def test_the_command_sends_what_was_sent() -> None:
     assert curl.caveat is None
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_no_text_breaks_the_command(text: str) -> None:
     body = {"model": "m", "prompt": text}
     command = curl_for(call(request(1, body=body))).command
     assert command is not None
-    assert json.loads(shlex.split(command)[-1]) == body
+    assert json.loads(last_word(command)) == body
     assert not any(letter < " " for letter in command)
+
+
+def last_word(command: str) -> str:
+    """The last word of a command, which may be in the quotes of a shell for any byte: `$'...'`."""
+    found = re.search(r"\$'((?:[^'\\]|\\.)*)'\Z", command)
+    if found is None:
+        return shlex.split(command)[-1]
+    return re.sub(
+        rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), found[1].encode()
+    ).decode()
+
+
+@pytest.mark.parametrize("text", ["a\u034fb", "it's \u034f \\"])
+def test_characters_that_are_not_seen_are_quoted(text: str) -> None:
+    command = curl_for(call(request(1, body={"model": "m", "prompt": text}))).command
+    assert command is not None
+    assert "$'" in command
+    assert text not in command
+    assert json.loads(last_word(command))["prompt"] == text
 
 
 @pytest.mark.processes

@@ -56,6 +56,7 @@ def test_long_names_give_way_and_keep_their_ends(width: int) -> None:
     assert [line.split()[-2][-6:] for line in lines[1:]] == ["user-0", "user-1", "user-2"]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(WORDS, min_size=9, max_size=9), max_size=4),
     st.sampled_from([60, 80, 88, 160]),

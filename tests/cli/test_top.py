@@ -278,6 +278,7 @@ def cursor(lines: Sequence[str]) -> str:
     return line.split()[2]
 
 
+@pytest.mark.slow
 async def test_the_program_shows_the_screen() -> None:
     app = program()
     async with app.run_test(size=(80, 24)) as pilot:
@@ -292,6 +293,7 @@ async def test_the_program_shows_the_screen() -> None:
     assert app.return_code == 0
 
 
+@pytest.mark.slow
 async def test_the_cursor_stays_on_its_call_and_on_the_first_line() -> None:
     app = program()
     async with app.run_test(size=(80, 24)) as pilot:
@@ -312,6 +314,7 @@ async def test_the_cursor_stays_on_its_call_and_on_the_first_line() -> None:
         assert "s qwen3:8b" in next(line for line in app.text if line.startswith(">"))
 
 
+@pytest.mark.slow
 async def test_a_call_is_opened_and_left() -> None:
     app = program()
     async with app.run_test(size=(80, 40)) as pilot:
@@ -328,6 +331,7 @@ async def test_a_call_is_opened_and_left() -> None:
         assert app.text[-1].startswith("q quit")
 
 
+@pytest.mark.slow
 async def test_an_open_call_is_shown_as_it_ends() -> None:
     app = program()
     async with app.run_test(size=(80, 40)) as pilot:
@@ -358,6 +362,7 @@ async def test_a_filter_is_typed_and_taken() -> None:
         assert cursor(app.text) == "llama3.2"
 
 
+@pytest.mark.slow
 async def test_pausing_stops_the_screen_and_not_the_reading() -> None:
     app = program()
     async with app.run_test(size=(80, 24)) as pilot:
@@ -373,6 +378,7 @@ async def test_pausing_stops_the_screen_and_not_the_reading() -> None:
         assert app.text[1].startswith("in flight 2")
 
 
+@pytest.mark.slow
 async def test_help_and_verdicts_are_pages() -> None:
     app = program()
     async with app.run_test(size=(80, 50)) as pilot:

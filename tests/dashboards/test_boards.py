@@ -105,10 +105,12 @@ def metrics_of(panel: dict[str, Any]) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_the_files_are_those_that_the_code_makes() -> None:
     assert command.differing(command.FOLDER) == [], "run `python -m dashboards.src`"
 
 
+@pytest.mark.slow
 def test_the_same_code_makes_the_same_files() -> None:
     files = command.files(command.FOLDER)
     assert files == command.files(command.FOLDER)
@@ -145,12 +147,14 @@ def test_a_further_board_is_one_more_file(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
+@pytest.mark.slow
 def test_every_metric_is_on_a_board_or_listed_with_the_reason() -> None:
     shown = {metric for board in BOARDS for panel in panels(board) for metric in metrics_of(panel)}
     assert shown | NOT_ON_A_BOARD.keys() == {metric_name(row) for row in all_instruments()}
     assert not shown & NOT_ON_A_BOARD.keys()
 
 
+@pytest.mark.slow
 def test_every_metric_and_label_of_a_query_is_in_the_table(subtests: pytest.Subtests) -> None:
     for title, panel in PANELS.items():
         with subtests.test(title):
@@ -185,6 +189,7 @@ def test_every_panel_says_what_it_means_what_to_do_and_what_nothing_means(
             assert all(target["datasource"] == panel["datasource"] for target in panel["targets"])
 
 
+@pytest.mark.slow
 def test_estimates_are_labelled_as_estimates(subtests: pytest.Subtests) -> None:
     for title, panel in PANELS.items():
         with subtests.test(title):

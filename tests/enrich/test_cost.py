@@ -220,6 +220,7 @@ def price_file(folder: Path, url: str, text: str = PRICES) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_spans_metrics_and_budgets(tmp_path: Path) -> None:
     capture = Capture()
@@ -281,6 +282,7 @@ def test_spans_metrics_and_budgets(tmp_path: Path) -> None:
     assert slots == {("127.0.0.1", int(url.rpartition(":")[2])): 2, ("alias", 1): 2}
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_without_a_price_file_there_is_nothing_of_costs() -> None:
     capture = Capture()
@@ -302,6 +304,7 @@ def test_a_broken_price_file_is_told_when_it_is_configured(tmp_path: Path) -> No
         Client("http://127.0.0.1:1", settings=Settings(prices=str(file)))
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_broken_file_in_a_variable_breaks_no_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -307,6 +307,7 @@ def broken(body: bytes, data: st.DataObject) -> bytes:
     return bytes(pieces)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(8))
 @given(data=st.data(), keeps_content=st.booleans())
 @pytest.mark.parametrize("name", LONG)
@@ -316,6 +317,7 @@ def test_a_broken_body_gives_a_record(name: str, data: st.DataObject, keeps_cont
     check(play(name, recut(body, borders), keeps_content=keeps_content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["chat-tools-stream", "chat-stream", "create-stream", "chat-tools"]
 )
@@ -358,6 +360,7 @@ answers = st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=8)
 messages = st.fixed_dictionaries({"message": answers})
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(80))
 @given(
     name=st.sampled_from(
@@ -482,6 +485,7 @@ def test_time_grows_with_the_length_of_a_stream_and_no_faster() -> None:
     assert best(200_000) < 30 * best(20_000)
 
 
+@pytest.mark.slow
 def test_one_line_that_never_ends_takes_linear_time() -> None:
     def taken(count: int) -> float:
         answer = CompletionStream(NATIVE, TickingClock(), watches_tools=True)

@@ -271,6 +271,7 @@ def test_a_stream_that_calls_itself_a_document_is_read_at_its_last_line() -> Non
     assert record.response.total_duration == 2.0
 
 
+@pytest.mark.slow
 def test_an_embedding_of_many_megabytes_is_completed_with_its_counts() -> None:
     vectors = b"0.123456789," * 1_000_000
     document = (
@@ -839,6 +840,7 @@ class _CountingFraming(NdjsonFraming):
         return super().count(data)
 
 
+@pytest.mark.slow
 def test_long_thinking_is_looked_at_in_batches() -> None:
     class Counted(NativeDialect):
         framing = _CountingFraming()

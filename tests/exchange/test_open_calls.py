@@ -282,6 +282,7 @@ def test_each_call_ends_once_whichever_thread_ends_it(capture: Capture) -> None:
     assert not open_calls._open
 
 
+@pytest.mark.slow
 def test_a_thread_that_is_held_while_it_reads_pieces_loses_the_facts_and_not_the_call(
     capture: Capture,
 ) -> None:
@@ -336,6 +337,7 @@ def test_an_observer_that_fails_does_not_keep_others_open(
     assert guard.faults
 
 
+@pytest.mark.slow
 def test_slow_observers_do_not_take_longer_than_the_limit(
     capture: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -359,6 +361,7 @@ def test_slow_observers_do_not_take_longer_than_the_limit(
     assert len(ends) == len(opened)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["closed", "exhausted", "shut_down"])
 def test_an_end_waits_for_the_calls_that_other_threads_are_ending(
     capture: Capture, end: str

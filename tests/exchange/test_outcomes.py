@@ -457,6 +457,7 @@ def stage_for(shell: str, is_on_socket: bool, capture: Capture) -> Callable[[Col
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     ("name", "colour_name"),

@@ -173,6 +173,7 @@ def test_pieces_without_bytes_cost_nothing() -> None:
     assert record.outcome == "failed"
 
 
+@pytest.mark.slow
 def test_tool_calls_with_long_arguments_cost_bounded_memory() -> None:
     call = tool_call("f")
     call["function"]["arguments"] = {"text": "x" * 30_000}

@@ -134,6 +134,7 @@ def test_a_bomb_that_is_no_json_has_unknown_facts(content: bytes) -> None:
     assert (facts.input_count, facts.size) == (None, len(content))
 
 
+@pytest.mark.slow
 def test_images_are_passed_over() -> None:
     message = json.dumps({"role": "user", "content": "?", "images": [IMAGE, IMAGE]}).encode()
     content = chat(b",".join([message] * 2))
@@ -142,6 +143,7 @@ def test_images_are_passed_over() -> None:
     assert (facts[0].model, facts[0].image_count, facts[0].input_count) == ("m", 4, 2)
 
 
+@pytest.mark.slow
 def test_images_are_passed_over_in_a_bomb() -> None:
     message = json.dumps({"role": "user", "content": "?", "images": [IMAGE]}).encode()
     content = chat(b",".join([message, *[b"{}"] * 500_000]))
@@ -166,6 +168,7 @@ def test_a_dialect_that_parses_requests_whole_does_not_parse_a_bomb() -> None:
     assert TOY.parse_request(BOMBS["lists"]) is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.binary(max_size=8), st.integers(0, 200_000)), max_size=6))
 def test_a_document_is_costly_if_it_has_too_many_values(parts: list[tuple[bytes, int]]) -> None:
     document = b"x" * LARGE + b"".join(part * times for part, times in parts)

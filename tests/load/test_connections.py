@@ -50,6 +50,7 @@ async def three_at_once_and_one_more(client: httpx.AsyncClient, _: Connections) 
     await asyncio.gather(*(get(client) for _number in range(3)))
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     ("steps", "count"), [(one_after_the_other, 1), (three_at_once_and_one_more, 3)]

@@ -58,6 +58,7 @@ def test_the_interval_of_three_runs() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_true_mean_as_often_as_it_says() -> None:
     chance = random.Random(3)
     hits = 0

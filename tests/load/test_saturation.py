@@ -43,12 +43,14 @@ def first_found(
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("load", [0.3, 0.5, 0.7])
 def test_a_server_that_keeps_up_is_not_saturated(load: float, slots: int) -> None:
     assert [first_found(load, slots=slots, seed=seed) for seed in SEEDS] == [None] * len(SEEDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("load", [2.0, 4.0])
 def test_a_server_with_twice_its_load_is(load: float, slots: int) -> None:
@@ -57,6 +59,7 @@ def test_a_server_with_twice_its_load_is(load: float, slots: int) -> None:
     assert max(at for at, _ in filter(None, found)) <= 20
 
 
+@pytest.mark.slow
 def test_a_load_slightly_too_high_is_found_in_a_longer_run() -> None:
     short = [first_found(1.25, duration=30, seed=seed) for seed in SEEDS]
     long = [first_found(1.25, duration=240, seed=seed) for seed in SEEDS]

@@ -118,6 +118,7 @@ def test_speed_divides_times_and_think_times() -> None:
     assert places(recorded_requests(calls, speed=2).plan) == [(None, 0.0), (0, 1.5), (None, 4.0)]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

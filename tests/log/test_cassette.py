@@ -277,6 +277,7 @@ PIECES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(PIECES, max_size=5))
 def test_no_byte_of_an_answer_is_lost(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]

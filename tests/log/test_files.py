@@ -578,6 +578,7 @@ def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["full", "no permission", "folder is a file"])
 def test_a_disk_that_refuses_is_one_warning_and_a_count_and_then_it_goes_on(
     trouble: str,
@@ -625,6 +626,7 @@ def test_a_disk_that_refuses_is_one_warning_and_a_count_and_then_it_goes_on(
     assert sum("written again" in record.getMessage() for record in caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_never_comes_back_does_not_hold_up_the_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -166,6 +166,7 @@ def test_any_bytes_in_any_pieces_come_back(
         assert [chunk.data for chunk in call.chunks or ()] == [piece for piece in got if piece]
 
 
+@pytest.mark.slow
 def test_chunks_keep_their_times(tmp_path: Path) -> None:
     fake = FakeOllama([FakeModel("m", reply="one two three four five", load=0, prompt=0)])
     with ReplayLog(tmp_path / "calls.jsonl", bodies=True) as log:
@@ -405,6 +406,7 @@ def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
 # --- off the call's path --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_disk_that_sleeps_does_not_hold_up_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,6 +434,7 @@ def test_a_disk_that_sleeps_does_not_hold_up_calls(
     assert len(list(read(tmp_path / "calls.jsonl"))) == 51
 
 
+@pytest.mark.slow
 def test_when_too_much_waits_bodies_go_first_and_all_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -390,6 +390,7 @@ def test_a_secret_over_many_lines_goes_and_the_other_lines_stay() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [chat, generate, thinking])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_secret_survives_however_it_is_cut(kind: str, line: Callable[[str], bytes]) -> None:
@@ -464,6 +465,7 @@ odd_pieces = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300))
 @given(
     pieces=st.lists(odd_pieces, max_size=12), holds_vectors=st.booleans(), keeps_media=st.booleans()

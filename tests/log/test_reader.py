@@ -277,6 +277,7 @@ WHOLE_END = end(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(400))
 @given(data=st.data(), value=anything)
 def test_a_line_that_somebody_edited_gives_a_call_or_says_where_it_is_wrong(
@@ -465,6 +466,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
 def test_whatever_stands_for_a_value_it_is_read_or_told_in_a_short_sentence(
     tmp_path: Path, odd: str

@@ -230,6 +230,7 @@ ODD = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.sampled_from(
@@ -281,6 +282,7 @@ def test_a_line_without_end_is_passed_over_in_bounded_memory(
         assert numbers(followed.new()) == [2]
 
 
+@pytest.mark.slow
 def test_a_line_of_very_many_values_is_passed_over(log: Path) -> None:
     bomb = b'{"v":2,"event":"request","body":[' + b"[]," * 5_100_000 + b"1]}\n"
     append(log, line(1), bomb, line(2))

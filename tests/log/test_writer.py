@@ -44,6 +44,7 @@ def writer(disk: Disk, **options: Any) -> Writer:
     )
 
 
+@pytest.mark.slow
 def test_entries_are_written_in_their_order() -> None:
     disk = Disk()
     each = writer(disk)
@@ -74,6 +75,7 @@ def test_one_that_has_ended_is_not_waited_for_again() -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_tried_again_in_order() -> None:
     disk = Disk()
     disk.refusals = 2
@@ -89,6 +91,7 @@ def test_what_is_refused_is_tried_again_in_order() -> None:
     each.close()
 
 
+@pytest.mark.slow
 def test_lines_that_cannot_be_written_are_pending_and_requests_to_flush_are_not_lines() -> None:
     disk = Disk()
     disk.refusals = 10_000
@@ -109,6 +112,7 @@ def test_lines_that_cannot_be_written_are_pending_and_requests_to_flush_are_not_
     assert each.statistics.pending_lines == 0
 
 
+@pytest.mark.slow
 def test_more_lines_than_may_wait_are_dropped_counted_and_stated_in_the_log() -> None:
     disk = Disk()
     disk.may_go_on.clear()
@@ -127,6 +131,7 @@ def test_more_lines_than_may_wait_are_dropped_counted_and_stated_in_the_log() ->
     each.close()
 
 
+@pytest.mark.slow
 def test_more_bytes_than_may_wait_are_refused_before_they_are_put() -> None:
     disk = Disk()
     disk.may_go_on.clear()
@@ -192,6 +197,7 @@ def test_a_fault_of_ours_while_writing_is_counted_and_the_next_line_written(
     each.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 def test_a_signal_that_comes_in_the_middle_of_a_call_may_put_too() -> None:
     disk = Disk()

@@ -299,6 +299,7 @@ def prometheus_that(**answers: Any) -> Any:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_an_unreachable_prometheus_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as free:
@@ -330,6 +331,7 @@ def test_a_server_that_is_not_a_prometheus_is_reported(
         checked(server.url, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_credentials_in_the_url_are_sent_but_not_shown(tmp_path: Path) -> None:
     with answering(prometheus_that()) as server:
@@ -345,6 +347,7 @@ def test_an_invalid_url_is_reported(url: str) -> None:
         PrometheusServer(url)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_missing_exemplar_storage_is_reported_with_its_flag(tmp_path: Path) -> None:
     result = [{"metric": {}, "values": [[1.0, "1"], [2.0, "NaN"]]}]
@@ -356,6 +359,7 @@ def test_missing_exemplar_storage_is_reported_with_its_flag(tmp_path: Path) -> N
     assert "--enable-feature=exemplar-storage" in panels["p"].notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_exemplars_are_queried_if_the_flags_are_unknown(tmp_path: Path) -> None:
     matrix = {"resultType": "matrix", "result": [{"metric": {}, "values": [[1.0, "1"]]}]}
@@ -367,6 +371,7 @@ def test_exemplars_are_queried_if_the_flags_are_unknown(tmp_path: Path) -> None:
     assert "no exemplars" in panels["p"].notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_failing_or_unreadable_rules_are_reported(tmp_path: Path) -> None:
     rules = tmp_path / "rules"
@@ -388,6 +393,7 @@ def test_failing_or_unreadable_rules_are_reported(tmp_path: Path) -> None:
     assert report.rules.failing == {"/api/v1/rules": "HTTP status 404"}
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_very_old_sample_is_reported_without_its_time(tmp_path: Path) -> None:
     name = metric_name(rows.ACTIVE_REQUESTS)
@@ -408,6 +414,7 @@ def test_a_scalar_result_counts_as_one_series(tmp_path: Path) -> None:
     assert (result.series, result.last) == (1, 7.0)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_last_sample_that_cannot_be_found_is_reported_without_its_time(tmp_path: Path) -> None:
     name = metric_name(rows.ACTIVE_REQUESTS)
@@ -422,6 +429,7 @@ def test_a_last_sample_that_cannot_be_found_is_reported_without_its_time(tmp_pat
     assert panels["p"].reason == f"{name} has samples, but only before that time"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_with_the_feature_on_only_the_event_is_missing(tmp_path: Path) -> None:
     up, evictions = metric_name(rows.SERVER_UP), metric_name(rows.EVICTIONS)
@@ -437,6 +445,7 @@ def test_with_the_feature_on_only_the_event_is_missing(tmp_path: Path) -> None:
     assert found["evictions"].state == "off"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_no_alert_is_no_fault_if_the_rules_are_loaded(tmp_path: Path) -> None:
     assert RULES_LOADED == LOADED
@@ -495,6 +504,7 @@ def test_every_metric_says_what_it_requires_and_what_emits_it(
     assert panels["p"].reason == reason
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_metric_that_an_app_sends_under_another_name_is_not_missing(tmp_path: Path) -> None:
     """An app records the metrics of one profile; the other profile's are its alternatives."""

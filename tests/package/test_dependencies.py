@@ -79,6 +79,7 @@ def imported() -> Iterator[tuple[str, str]]:
                     yield name, str(path.relative_to(ROOT))
 
 
+@pytest.mark.slow
 def test_every_module_that_is_imported_comes_from_a_declared_dependency() -> None:
     undeclared = {
         (name, file)

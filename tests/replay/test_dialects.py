@@ -145,6 +145,7 @@ def test_calls_to_two_models_are_compared() -> None:
     assert pair.changed == {"text"}
 
 
+@pytest.mark.slow
 def test_a_test_has_a_readable_cassette_of_it(tmp_path: Path) -> None:
     cassette = tmp_path / "test.json"
     server = answering({"words": "Grüße"})

@@ -61,6 +61,7 @@ def nothing_is_left_behind() -> Any:
     assert methods() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["official", "ours", "httpx"])
 @pytest.mark.parametrize("is_new", [True, False])
 def test_clients_of_every_kind_and_age_are_answered_from_the_log(
@@ -113,6 +114,7 @@ def test_played_calls_are_recorded_like_others(log: Path, colour: Colour, captur
     assert missed.attributes["error.type"] == "_OTHER"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_what_is_not_ollama_s_goes_its_usual_way(log: Path, colour: Colour) -> None:
     server = FakeOllama()
@@ -189,6 +191,7 @@ def test_all_threads_are_answered(log: Path) -> None:
     assert answers == ["from the log"] * 8
 
 
+@pytest.mark.slow
 def test_a_function_of_either_colour_can_be_decorated(log: Path) -> None:
     before = methods()
 
@@ -207,6 +210,7 @@ def test_a_function_of_either_colour_can_be_decorated(log: Path) -> None:
     assert methods() == before
 
 
+@pytest.mark.slow
 def test_mounts_and_proxies_are_answered_as_well(log: Path) -> None:
     with replay(log, speed=0, repeat=True):
         for client in (
@@ -228,6 +232,7 @@ def test_redactors_and_fields_to_ignore_are_passed_on() -> None:
     assert player.unused == ()
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_who_has_wrapped_the_transports_since_keeps_what_is_theirs(log: Path) -> None:
     plain = methods()

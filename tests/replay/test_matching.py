@@ -204,6 +204,7 @@ fields = st.sampled_from(
 bodies = st.dictionaries(fields, json_values, max_size=6)
 
 
+@pytest.mark.slow
 @given(bodies, st.lists(st.text(), max_size=3))
 def test_any_body_has_a_form_which_is_its_own_form(body: Any, ignore: list[str]) -> None:
     before = json.dumps(body)
@@ -222,6 +223,7 @@ def test_bodies_differ_exactly_where_differences_are_told(one: Any, other: Any) 
         assert bool(told) is (forms[0].key != forms[1].key)
 
 
+@pytest.mark.slow
 @given(json_values, json_values)
 def test_every_miss_can_be_told(one: Any, other: Any) -> None:
     bodies = ({"model": "m", "x": one}, {"model": "other", "x": other})

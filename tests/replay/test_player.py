@@ -184,6 +184,7 @@ def test_a_reader_that_is_late_gets_at_once_what_was_due(colour: Colour) -> None
     colour.run(scenario)
 
 
+@pytest.mark.slow
 def test_real_time_is_kept_to_within_milliseconds(colour: Colour) -> None:
     offsets = [0.02 * number for number in range(1, 51)]
 
@@ -411,6 +412,7 @@ def test_a_cancelled_call_leaves_time_to_be_cancelled_again(
     colour.run(scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["asyncio", "trio"])
 @pytest.mark.parametrize("first", [30.0, 0.01])
 def test_a_cancellation_is_obeyed_while_waiting(name: str, first: float) -> None:

@@ -241,6 +241,7 @@ class Slow(httpx.AsyncBaseTransport):
         return httpx.Response(200, json={"message": {"content": "Hi."}, "done": True})
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_no_more_are_sent_at_a_time_than_asked_for(out: Path) -> None:
     slow = Slow()
@@ -248,6 +249,7 @@ def test_no_more_are_sent_at_a_time_than_asked_for(out: Path) -> None:
     assert (slow.most, len(slow.starts)) == (3, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_calls_begin_at_the_recorded_distances_divided_by_the_speed(out: Path) -> None:
     slow, calls = Slow(), [question(number) for number in (0, 2, 5)]
@@ -257,6 +259,7 @@ def test_calls_begin_at_the_recorded_distances_divided_by_the_speed(out: Path) -
         assert due - 0.02 <= start - first < due + 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_calls_overlap_as_they_did(out: Path) -> None:
     slow, calls = Slow(), [question(0), question(0), question(0)]
@@ -366,6 +369,7 @@ def test_the_start_is_told_once_before_the_first_call_and_after_all_checks(
     assert sent == [0]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_one_error_and_no_log(out: Path) -> None:
     fake = FakeOllama()
     fake.fault("/api/version", Fault(refuse=True))
@@ -380,6 +384,7 @@ def test_a_log_that_cannot_be_written_is_an_error(fake: FakeOllama, tmp_path: Pa
         send(questions(1), tmp_path / "no" / "such" / "folder.jsonl", fake)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_a_disk_that_takes_no_answers_is_an_error() -> None:
     with (
@@ -416,6 +421,7 @@ def test_what_failed_for_another_reason_is_not(fake: FakeOllama, out: Path) -> N
     assert plan_rerun(questions(1), out=out).calls == ()
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_calls_under_way_at_a_cancellation_are_not_done(out: Path) -> None:
     fake = FakeOllama()
@@ -446,6 +452,7 @@ def url(fake: FakeOllama) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_it_works_over_a_socket_and_with_streams(url: str, out: Path) -> None:
     asked = [ask(f"{number}", model="llama3.2", stream=True) for number in range(20)]

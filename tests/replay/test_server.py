@@ -78,6 +78,7 @@ def raw(url: str, body: Any = None, **options: Any) -> tuple[int, bytes]:
 # --- playing --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_stream_comes_byte_for_byte_in_its_pieces_and_its_times() -> None:
     pieces = [(0.1, b"\x00\xff"), (0.2, LINE[:7]), (0.4, LINE[7:]), (0.5, FINAL)]
@@ -99,6 +100,7 @@ def test_a_stream_comes_byte_for_byte_in_its_pieces_and_its_times() -> None:
         assert (served.call, served.status, served.asked.model) == (kept, 200, "m")
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_official_client_gets_the_same_answers_and_errors() -> None:
     error = b'{"error":"model \'nope\' not found"}'
@@ -122,6 +124,7 @@ def test_the_official_client_gets_the_same_answers_and_errors() -> None:
         assert raised.value.status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_request_may_be_repeated_unless_it_is_to_be_once() -> None:
     with serving(call(pieces=PIECES)) as it:
@@ -130,6 +133,7 @@ def test_a_request_may_be_repeated_unless_it_is_to_be_once() -> None:
         assert [raw(it.url)[0] for _ in range(2)] == [200, 501]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_miss_is_answered_with_501_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     with serving(call(pieces=PIECES)) as it, caplog.at_level(logging.WARNING, "ollama_otel"):
@@ -145,6 +149,7 @@ def test_a_miss_is_answered_with_501_and_logged(caplog: pytest.LogCaptureFixture
     assert "messages[0].content: logged 'Hello', asked 'Hallo'" in told
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_many_clients_are_served_at_once() -> None:
     pieces = [(0.1 * number, LINE) for number in range(1, 6)]
@@ -163,6 +168,7 @@ def test_many_clients_are_served_at_once() -> None:
     assert statuses == [200] * 20
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("kind", ["connect", "timeout", "network"])
 def test_a_call_that_had_no_answer_gets_none(kind: Any) -> None:
@@ -176,6 +182,7 @@ def test_a_call_that_had_no_answer_gets_none(kind: Any) -> None:
         assert it.served[0].status is None
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     "ending",
@@ -200,6 +207,7 @@ def test_a_stream_that_broke_off_breaks_off_after_its_last_piece(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_client_that_goes_away_ends_the_playing() -> None:
     with serving(call(pieces=[(0.01, LINE), (60.0, FINAL)]), speed=1.0) as it:
@@ -211,6 +219,7 @@ def test_a_client_that_goes_away_ends_the_playing() -> None:
         assert it.outcomes(1) == ["left"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_client_that_does_not_wait_for_the_head_ends_the_playing() -> None:
     with serving(call(pieces=[(60.0, FINAL)]), speed=1.0) as it:
@@ -228,6 +237,7 @@ HOST_REFUSED = {
 REBOUND = {"host": "evil.example"}
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     "headers", [REBOUND, {"host": "evil.example:11500"}, {"origin": "http://evil.example"}]
@@ -243,6 +253,7 @@ def test_web_pages_of_others_are_refused_and_learn_nothing(headers: dict[str, st
         assert raw(it.url)[0] == 200
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     "headers", [{"host": "localhost:1"}, {"host": "replay"}, {"origin": "http://localhost:3000"}]
@@ -288,6 +299,7 @@ def cors(response: httpx.Response) -> list[tuple[str, str]]:
     return sorted(each for each in response.headers.multi_items() if each[0].startswith(names))
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("origin", READERS)
 def test_pages_that_ollama_allows_may_ask_and_read(origin: str) -> None:
@@ -309,6 +321,7 @@ def test_pages_that_ollama_allows_may_ask_and_read(origin: str) -> None:
         assert it.outcomes(2) == ["made up"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_every_response_may_be_read_by_them() -> None:
     readable = [("access-control-allow-origin", "http://localhost:3000"), ("vary", "Origin")]
@@ -340,6 +353,7 @@ def test_pages_of_others_may_neither_ask_nor_read(origin: str, allowed: list[str
         assert it.outcomes(3) == ["rejected"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("origin", [*FOREIGN, *UNREAD])
 def test_to_answer_any_host_lets_no_other_page_read(origin: str) -> None:
@@ -349,6 +363,7 @@ def test_to_answer_any_host_lets_no_other_page_read(origin: str) -> None:
         assert (response.status_code, cors(response)) == (200, [])
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("origin", ["http://localhost:1", None])
 def test_who_is_of_the_same_origin_or_no_page_needs_no_headers(origin: str | None) -> None:
@@ -358,6 +373,7 @@ def test_who_is_of_the_same_origin_or_no_page_needs_no_headers(origin: str | Non
         assert httpx.options(f"{it.url}/api/chat", headers=headers).status_code == 501
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_page_under_a_foreign_name_may_not_read_whatever_its_origin() -> None:
     headers = {"host": "evil.example", "origin": "http://localhost:3000"}
@@ -369,6 +385,7 @@ def test_a_page_under_a_foreign_name_may_not_read_whatever_its_origin() -> None:
 # --- who may ask, and how much ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_name_can_be_allowed() -> None:
     with serving(call(pieces=PIECES), allowed_hosts=["replay.example.com"]) as it:
@@ -408,6 +425,7 @@ def test_an_endless_body_is_refused_while_it_comes() -> None:
     assert (b"connection", b"close") in sent[0]["headers"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_an_upload_of_any_size_is_answered_and_not_kept() -> None:
     path = "/api/blobs/sha256:" + "0" * 64
@@ -418,6 +436,7 @@ def test_an_upload_of_any_size_is_answered_and_not_kept() -> None:
     assert drive(ReplayApp([kept]), {"type": "http.disconnect"}, path=path) == []
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ollama_otel.replay._server._READ_SECONDS", 0.05)
     sent = drive(ReplayApp([call()]), {"type": "http.request", "body": b"x", "more_body": True})
@@ -446,6 +465,7 @@ def test_a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         assert size < 40_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_redaction_of_a_long_request_keeps_nobody_waiting() -> None:
     begun, go_on = threading.Event(), threading.Event()
@@ -491,6 +511,7 @@ UNLOADED = {**LOADED, "done_reason": "unload"}
 SPOKEN = {"message": {"role": "assistant", "content": ""}}
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     ("path", "body", "answer"),
@@ -517,6 +538,7 @@ def test_to_load_a_logged_model_is_made_up(
         assert it.outcomes(2) == ["made up", "missed"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_the_description_of_a_logged_model_says_that_it_is_made_up() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
@@ -538,6 +560,7 @@ def test_the_description_of_a_logged_model_says_that_it_is_made_up() -> None:
         assert it.outcomes(3) == ["made up", "made up", "missed"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_what_the_log_has_of_a_load_or_a_description_comes_from_the_log() -> None:
     load = call({"model": "m"}, [(0.1, b'{"from":"log"}')], path="/api/generate")
@@ -555,6 +578,7 @@ def test_the_models_are_those_that_answered() -> None:
     assert ReplayApp([*calls, refused]).models == ("m:latest", "u/x:1b")
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_what_the_log_has_of_them_comes_from_the_log() -> None:
     version = call(None, [(0.1, b'{"version":"0.33.0"}')], method="GET", path="/api/version")
@@ -588,6 +612,7 @@ def test_every_http_error_has_its_words(status: int, text: str) -> None:
     assert (fault.status, fault.refusal(NATIVE, "m")) == (status, text)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_share_of_streams_is_cut_off() -> None:
     with serving(call(pieces=PIECES), chaos=Chaos(cut=1.0)) as it:
@@ -596,6 +621,7 @@ def test_a_share_of_streams_is_cut_off() -> None:
         assert it.outcomes(1) == ["broken off"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_share_of_streams_ends_with_an_error_line() -> None:
     with serving(call(pieces=PIECES), chaos=Chaos(error=1.0, seed=3)) as it:
@@ -612,6 +638,7 @@ def test_a_share_of_streams_ends_with_an_error_line() -> None:
             list(client.chat("m", HELLO, stream=True))
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_what_is_no_stream_is_neither_cut_nor_ended() -> None:
     whole = call(chat(stream=False), [(0.1, FINAL)], content_type="application/json")
@@ -619,6 +646,7 @@ def test_what_is_no_stream_is_neither_cut_nor_ended() -> None:
         assert [raw(it.url, chat(stream=False)) for _ in range(5)] == [(200, FINAL)] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_slowness_comes_on_top_of_the_recorded_times() -> None:
     with serving(call(pieces=PIECES), chaos=Chaos(slow=0.1), speed=1.0) as it:

@@ -342,6 +342,7 @@ def test_calls_to_a_server_that_is_down_are_not_as_many_polls(
     assert failures < 12
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_call_that_waits_for_its_first_answer_is_no_proof_that_the_server_is_down(
     fake: FakeOllama, capture: Capture, residency: Residency, tmp_path: Path
@@ -391,6 +392,7 @@ def test_what_a_proxy_says_for_a_server_is_no_answer_of_it(
     assert points(capture, rows.SERVER_UP) == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_server_that_polls_did_reach_is_down_with_its_last_answer_in_mind(
     fake: FakeOllama, capture: Capture, residency: Residency

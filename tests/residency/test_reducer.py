@@ -700,6 +700,7 @@ REQUESTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(200))
 @given(
     requests=REQUESTS,

@@ -104,6 +104,7 @@ def sent(capture: Capture) -> list[tuple[str | None, dict[str, Any]]]:
 # --- from a server to metrics, events and spans ------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_every_gauge_and_counter_of_a_server_and_its_models(
     client: Client, capture: Capture, url: str
@@ -150,6 +151,7 @@ def test_every_gauge_and_counter_of_a_server_and_its_models(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_every_label_and_metric_is_in_the_table(client: Client, capture: Capture) -> None:
     client.chat("m", HELLO)
@@ -161,6 +163,7 @@ def test_every_label_and_metric_is_in_the_table(client: Client, capture: Capture
                 assert set(point.attributes) <= set(table[name].labels)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_span_tells_what_the_model_ran_on_and_why_it_was_loaded_again(
     client: Client, capture: Capture
@@ -186,6 +189,7 @@ def test_a_span_tells_what_the_model_ran_on_and_why_it_was_loaded_again(
     assert cold.get(names.MODEL_CONTEXT_LENGTH, 512) == 512
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_embeddings_are_calls_that_load_too(client: Client, capture: Capture) -> None:
     client.embed("e", "words")
@@ -194,6 +198,7 @@ def test_embeddings_are_calls_that_load_too(client: Client, capture: Capture) ->
     assert last_span(capture)[names.RELOAD_CAUSE] == "num_ctx"
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_model_that_is_deleted_was_asked_to_go(client: Client, capture: Capture) -> None:
     client.chat("m", HELLO)
@@ -202,6 +207,7 @@ def test_a_model_that_is_deleted_was_asked_to_go(client: Client, capture: Captur
     until(lambda: value(capture, rows.UNLOADS, ollama_unload_reason="requested") == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_stream_that_is_left_early_is_followed_to_its_end(
     client: Client, capture: Capture
@@ -216,6 +222,7 @@ def test_a_stream_that_is_left_early_is_followed_to_its_end(
     assert value(capture, rows.LOADS) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_call_that_fails_is_no_load(client: Client, capture: Capture) -> None:
     with pytest.raises(Exception, match="not found"):
@@ -224,6 +231,7 @@ def test_a_call_that_fails_is_no_load(client: Client, capture: Capture) -> None:
     assert value(capture, rows.LOADS) is None
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_an_answer_of_a_fallback_says_nothing_of_the_server_that_was_asked(
     url: str, capture: Capture
@@ -242,6 +250,7 @@ def test_an_answer_of_a_fallback_says_nothing_of_the_server_that_was_asked(
     assert names.RELOAD_CAUSE not in last_span(capture)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_all_clients_of_a_process_share_one_watcher(url: str, fake: FakeOllama) -> None:
     captures = [Capture(), Capture()]
@@ -256,6 +265,7 @@ def test_all_clients_of_a_process_share_one_watcher(url: str, fake: FakeOllama) 
     assert value(captures[1], rows.LOADS) is None
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_two_clients_of_one_provider_count_everything_once(url: str, capture: Capture) -> None:
     clients = [Client(url, settings=SETTINGS, **capture.options) for _ in range(2)]
@@ -280,6 +290,7 @@ def test_the_shortest_interval_goes_for_all() -> None:
     again.close()
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_without_the_setting_nobody_asks_anything(
     fake: FakeOllama, url: str, capture: Capture
@@ -364,6 +375,7 @@ def test_each_event_with_its_attributes(capture: Capture) -> None:
     assert levels == ["INFO", "INFO", "INFO", "INFO", "WARN", "WARN"]
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_thrash_is_logged_with_what_to_do(
     client: Client, capture: Capture, caplog: pytest.LogCaptureFixture
@@ -489,6 +501,7 @@ def test_the_server_is_the_calls_address_without_the_endpoint(
     assert start.base_url == url
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_nobody_is_asked_on_account_of_a_call_that_no_server_answered(
     url: str, fake: FakeOllama, capture: Capture
@@ -502,6 +515,7 @@ def test_nobody_is_asked_on_account_of_a_call_that_no_server_answered(
     assert [request.path for request in fake.requests if request.path == "/api/ps"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_replayed_call_says_nothing_of_a_server_that_is_watched(
     client: Client, capture: Capture, tmp_path: Path

@@ -119,6 +119,7 @@ def state_of(residency: Residency, url: str) -> ServerState:
     return state
 
 
+@pytest.mark.slow
 def test_what_a_server_holds_is_known(
     residency: Residency, fake: FakeOllama, events: list[Event]
 ) -> None:
@@ -142,6 +143,7 @@ def test_what_a_server_holds_is_known(
         residency.close()
 
 
+@pytest.mark.slow
 def test_a_prefix_of_the_path_is_part_of_the_server(residency: Residency) -> None:
     with answering(200, b'{"models": []}') as url:
         residency.watch(f"{url}/some/where/")
@@ -149,6 +151,7 @@ def test_a_prefix_of_the_path_is_part_of_the_server(residency: Residency) -> Non
         residency.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_in_time_is_busy_and_not_down(
     residency: Residency, events: list[Event]
 ) -> None:
@@ -164,6 +167,7 @@ def test_a_server_that_does_not_answer_in_time_is_busy_and_not_down(
         assert not any(isinstance(each, ServerDown) for each in events)
 
 
+@pytest.mark.slow
 def test_what_was_known_of_a_busy_server_is_not_told_for_ever(
     residency: Residency, fake: FakeOllama
 ) -> None:
@@ -178,6 +182,7 @@ def test_what_was_known_of_a_busy_server_is_not_told_for_ever(
         residency.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_is_down_and_comes_back(
     residency: Residency,
     fake: FakeOllama,
@@ -206,6 +211,7 @@ def test_a_server_that_goes_is_down_and_comes_back(
     assert back == f"the Ollama server {url} can be reached again"
 
 
+@pytest.mark.slow
 def test_a_server_that_was_never_there_is_asked_less_and_less(residency: Residency) -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
@@ -219,6 +225,7 @@ def test_a_server_that_was_never_there_is_asked_less_and_less(residency: Residen
         residency.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403, 404, 200])
 def test_an_answer_that_is_not_for_us_is_said_once_and_then_hardly_asked_for(
     residency: Residency, status: int, caplog: pytest.LogCaptureFixture
@@ -264,6 +271,7 @@ def test_a_connection_that_breaks_off_is_away(residency: Residency) -> None:
         thread.join()
 
 
+@pytest.mark.slow
 def test_no_more_servers_are_watched_than_is_sane(caplog: pytest.LogCaptureFixture) -> None:
     with Residency(interval=60, timeout=0.1) as residency:
         with caplog.at_level(logging.CRITICAL, "ollama_otel.residency"):
@@ -319,6 +327,7 @@ def test_a_listener_that_fails_stops_nothing(fake: FakeOllama, quiet_guard: None
         assert guard.faults["passing an event of a server to a listener: ZeroDivisionError"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_watched_first", [False, True])
 def test_its_questions_are_in_no_span_no_replay_and_no_log(
     fake: FakeOllama,
@@ -356,6 +365,7 @@ def test_its_questions_are_in_no_span_no_replay_and_no_log(
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_its_questions_are_not_recorded(fake: FakeOllama, residency: Residency) -> None:
     recorded: list[str] = []
 
@@ -371,6 +381,7 @@ def test_its_questions_are_not_recorded(fake: FakeOllama, residency: Residency) 
     assert recorded == ["/api/tags"]
 
 
+@pytest.mark.slow
 def test_an_answer_that_does_not_end_is_one_of_a_busy_server(residency: Residency) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
@@ -392,6 +403,7 @@ def test_an_answer_that_does_not_end_is_one_of_a_busy_server(residency: Residenc
         assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_a_connection_that_the_server_closed_while_it_was_idle_is_opened_again(
     residency: Residency, events: list[Event]
 ) -> None:
@@ -431,6 +443,7 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_opened_again(
     assert [type(each).__name__ for each in events] == ["ServerUp"]
 
 
+@pytest.mark.slow
 def test_through_the_proxy_that_the_environment_names(
     residency: Residency, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -445,6 +458,7 @@ def test_through_the_proxy_that_the_environment_names(
         residency.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "proxy", "reason"),
     [
@@ -566,6 +580,7 @@ def test_a_server_with_tls_is_asked_by_way_of_a_tunnel(
     assert "proxy-authorization: basic dxnlcjp3b3jk" in headers
 
 
+@pytest.mark.slow
 def test_a_body_is_read_up_to_a_limit() -> None:
     with answering(200, b" " * (9 * 1024 * 1024)) as url:
         connection = Connection(url, 5.0)
@@ -679,6 +694,7 @@ def _in_child(residency: Residency, url: str) -> None:
     os._exit(0 if ok else 1)
 
 
+@pytest.mark.slow
 def test_it_is_a_load_that_the_listener_is_told_of(
     residency: Residency, fake: FakeOllama, events: list[Event]
 ) -> None:

@@ -144,6 +144,7 @@ def only(capture: Capture) -> CallRecord:
 # --- retries ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "retried"),
     [
@@ -210,6 +211,7 @@ def test_what_another_attempt_would_not_change_is_sent_once(
     assert only(capture).resilience.attempts == 1
 
 
+@pytest.mark.slow
 def test_the_last_answer_is_the_callers_byte_for_byte(clients: Clients, fake: FakeOllama) -> None:
     replies = [Reply.error(503, f"server busy {number}") for number in range(3)]
     fake.script(CHAT, *replies, replies[-1])
@@ -223,6 +225,7 @@ def test_the_last_answer_is_the_callers_byte_for_byte(clients: Clients, fake: Fa
     assert b"server busy 2" in plain[2]
 
 
+@pytest.mark.slow
 def test_the_last_exception_is_the_callers(clients: Clients, fake: FakeOllama) -> None:
     fake.fault(CHAT, Fault(refuse=True), times=4)
 
@@ -256,6 +259,7 @@ def test_the_official_clients_errors_stay(clients: Clients, capture: Capture) ->
     assert (record.error_type, record.resilience.attempts) == ("connect", 2)
 
 
+@pytest.mark.slow
 def test_nothing_is_repeated_after_the_first_byte(
     clients: Clients, fake: FakeOllama, capture: Capture
 ) -> None:
@@ -274,6 +278,7 @@ def test_nothing_is_repeated_after_the_first_byte(
     assert only(capture).resilience.attempts == 1
 
 
+@pytest.mark.slow
 def test_a_slow_head_is_a_timeout_before_the_first_byte(
     clients: Clients, fake: FakeOllama, capture: Capture
 ) -> None:
@@ -303,6 +308,7 @@ def test_a_streamed_request_is_sent_once(clients: Clients, fake: FakeOllama) -> 
     assert len(fake.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_long_error_body_comes_whole(clients: Clients, fake: FakeOllama) -> None:
     body = bytes(range(256)) * 4096 * 5
     reply = Reply.whole(body, "text/plain", status=503)
@@ -362,6 +368,7 @@ class _Raw(httpx.SyncByteStream, httpx.AsyncByteStream):
         yield self.body
 
 
+@pytest.mark.slow
 def test_a_cut_error_body_ends_for_the_caller_as_it_did(clients: Clients, fake: FakeOllama) -> None:
     fake.script(CHAT, Reply.error(400, "x" * 500), Reply.error(400, "x" * 500))
     fake.fault(CHAT, Fault(cut_at=100), times=2)
@@ -406,6 +413,7 @@ def test_other_requests_pass_untouched(clients: Clients, fake: FakeOllama) -> No
     assert len(fake.requests) == 1
 
 
+@pytest.mark.slow
 def test_it_can_be_turned_off_for_tests(
     clients: Clients, fake: FakeOllama, capture: Capture
 ) -> None:
@@ -446,6 +454,7 @@ def test_the_deadline_holds_for_waits_between_attempts(
     assert only(capture).resilience.attempts == 1
 
 
+@pytest.mark.slow
 def test_the_deadline_limits_an_attempt(clients: Clients, fake: FakeOllama) -> None:
     fake.fault(CHAT, Fault(stall_at=0))
     client = clients.httpx(deadline=0.3)
@@ -462,6 +471,7 @@ def test_the_deadline_limits_an_attempt(clients: Clients, fake: FakeOllama) -> N
     assert time.monotonic() - began < 25
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_a_body_that_goes_on(
     clients: Clients, fake: FakeOllama, capture: Capture
 ) -> None:
@@ -476,6 +486,7 @@ def test_the_deadline_ends_a_body_that_goes_on(
     assert (only(capture).outcome, only(capture).error_type) == ("failed", "timeout")
 
 
+@pytest.mark.slow
 def test_the_deadline_holds_in_the_queue(clients: Clients, capture: Capture) -> None:
     limiter = Limiter(concurrency=1)
     place = limiter._enter(clients.url, None)
@@ -530,6 +541,7 @@ def test_a_body_that_nobody_closes_gives_its_slot_back(clients: Clients) -> None
     assert limiter.states() == {clients.url: LimiterState(0, 0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault(refuse=True), Fault(cut_at=10), Fault(no_done=True), None])
 def test_no_fault_keeps_a_slot(clients: Clients, fake: FakeOllama, fault: Fault | None) -> None:
     limiter = Limiter(concurrency=1, max_wait=20)
@@ -548,6 +560,7 @@ def test_no_fault_keeps_a_slot(clients: Clients, fake: FakeOllama, fault: Fault 
     assert limiter.states() == {clients.url: LimiterState(0, 0)}
 
 
+@pytest.mark.slow
 def test_rejections_are_typed_and_counted(clients: Clients, capture: Capture) -> None:
     full, slow = Limiter(concurrency=1, max_waiting=0), Limiter(concurrency=1, max_wait=0.1)
     for limiter in (full, slow):
@@ -578,6 +591,7 @@ def test_rejections_are_typed_and_counted(clients: Clients, capture: Capture) ->
         assert limiter.states() == {clients.url: LimiterState(1, 0)}
 
 
+@pytest.mark.slow
 def test_model_management_needs_no_slot(clients: Clients) -> None:
     limiter = Limiter(concurrency=1, max_wait=0)
     limiter._enter(clients.url, None)
@@ -588,6 +602,7 @@ def test_model_management_needs_no_slot(clients: Clients) -> None:
     assert clients.run(scenario).models
 
 
+@pytest.mark.slow
 def test_the_tokens_of_recorded_calls_count(clients: Clients) -> None:
     limiter = Limiter(tokens_per_minute=1, max_wait=0.1)
 
@@ -600,6 +615,7 @@ def test_the_tokens_of_recorded_calls_count(clients: Clients) -> None:
     clients.run(scenario)
 
 
+@pytest.mark.slow
 def test_a_key_function_that_fails_does_not_break_the_call(
     clients: Clients, quiet_guard: None
 ) -> None:
@@ -648,6 +664,7 @@ def test_requests_that_the_server_refuses_do_not_open_it(
     assert breaker.states() == {clients.url: "closed"}
 
 
+@pytest.mark.slow
 def test_a_body_that_breaks_is_a_failure_and_one_that_is_left_is_none(
     clients: Clients, fake: FakeOllama
 ) -> None:
@@ -670,6 +687,7 @@ def test_a_body_that_breaks_is_a_failure_and_one_that_is_left_is_none(
 # --- fallbacks --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_server_serves_the_call_and_the_record_says_so(
     clients: Clients, fake: FakeOllama, capture: Capture
 ) -> None:
@@ -839,6 +857,7 @@ def test_a_client_that_does_not_record_has_it_as_well(clients: Clients, fake: Fa
     assert len(fake.requests) == 2
 
 
+@pytest.mark.slow
 def test_a_client_put_in_later_has_it_as_well(
     clients: Clients, fake: FakeOllama, capture: Capture
 ) -> None:

@@ -118,6 +118,7 @@ def joined(*threads: threading.Thread) -> None:
 # --- threads and loops ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_threads_and_event_loops_share_one_limit() -> None:
     limiter, server = Limiter(concurrency=2), Server(takes=0.002)
 
@@ -150,6 +151,7 @@ def test_threads_and_event_loops_share_one_limit() -> None:
     assert limiter.states() == {SERVER: IDLE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["asyncio", "trio"])
 def test_cancelled_calls_give_their_places_back(library: str) -> None:
     """Calls are cancelled at any moment: while they wait, when they get a slot, while they are served."""
@@ -207,6 +209,7 @@ def test_a_call_of_an_event_loop_that_has_ended_does_not_keep_the_slot() -> None
     assert last.state == "granted"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("is_granted", [True, False])
@@ -263,6 +266,7 @@ def test_the_collector_may_run_while_the_limiter_is_locked() -> None:
     assert "LimiterState(active=0, waiting=0)" in printed
 
 
+@pytest.mark.slow
 def test_a_signal_of_another_kind_is_not_swallowed() -> None:
     limiter = Limiter(concurrency=1, max_wait=0.05)
     limiter._enter(SERVER, None)
@@ -271,6 +275,7 @@ def test_a_signal_of_another_kind_is_not_swallowed() -> None:
     assert limiter.states() == {SERVER: LimiterState(1, 0)}
 
 
+@pytest.mark.slow
 def test_a_rate_lets_the_next_one_go_without_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing ends meanwhile: who is next looks when the time has come."""
     from ollama_otel._resilience import slots

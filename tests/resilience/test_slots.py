@@ -313,6 +313,7 @@ def test_ten_thousand_calls_that_leave_do_not_stay_in_memory() -> None:
     assert not work.slots._calls
 
 
+@pytest.mark.slow
 def test_keys_are_forgotten() -> None:
     work = Work()
     for number in range(20_000):

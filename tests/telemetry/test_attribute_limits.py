@@ -169,6 +169,7 @@ conversations = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(messages=conversations, limit=st.integers(0, 2000))
 def test_any_content_fits_any_limit(messages: list[dict[str, Any]], limit: int) -> None:
     fitted = json_within(messages, limit)

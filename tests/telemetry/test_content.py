@@ -650,6 +650,7 @@ def test_any_request_gives_valid_content(
     json.dumps(captured, allow_nan=False, ensure_ascii=False).encode()
 
 
+@pytest.mark.slow
 @given(
     role=st.none() | texts,
     text=st.none() | texts,

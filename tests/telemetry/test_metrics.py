@@ -528,6 +528,7 @@ def models_of(capture: Capture, metric: str = "gen_ai.client.operation.duration"
     return {point.attributes["gen_ai.request.model"] for point in capture.metrics()[metric]}
 
 
+@pytest.mark.slow
 def test_models_that_do_not_exist_do_not_take_the_places_of_real_ones(capture: Capture) -> None:
     scene = Scene(capture)
     for number in range(300):
@@ -896,6 +897,7 @@ def test_what_a_replay_log_had_to_drop_is_counted(tmp_path: Path, capture: Captu
     assert counts == {"line": 2, "body": 2}
 
 
+@pytest.mark.slow
 def test_what_a_replay_log_cannot_write_is_counted_at_once(
     tmp_path: Path, capture: Capture
 ) -> None:

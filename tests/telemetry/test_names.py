@@ -193,6 +193,7 @@ def all_of(capture: Capture) -> set[str]:
     return attributes_of(capture) | set(capture.metrics()) | events
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize("profile", PROFILES)
 def test_all_that_goes_out_stands_in_the_table(profile: Any) -> None:

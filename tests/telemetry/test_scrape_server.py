@@ -190,6 +190,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scrape_server, limit, 0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-A: "])
 def test_a_client_that_sends_no_whole_head_is_given_up(server: ScrapeServer, sent: bytes) -> None:
@@ -198,6 +199,7 @@ def test_a_client_that_sends_no_whole_head_is_given_up(server: ScrapeServer, sen
         assert answer(connection) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_a_client_that_trickles_is_given_up(server: ScrapeServer) -> None:
     with connected(server) as connection, suppress(ConnectionError):
@@ -222,6 +224,7 @@ def test_a_client_that_does_not_read_is_given_up(server: ScrapeServer, app: App)
         assert len(answer(connection)) < len(app.body)
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_close_is_given_up(
     server: ScrapeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +243,7 @@ def _all_are_gone(server: ScrapeServer) -> None:
     assert not server._connections
 
 
+@pytest.mark.slow
 def test_many_slow_clients_cost_no_threads_and_keep_nobody_waiting(server: ScrapeServer) -> None:
     before = threading.active_count()
     with ExitStack() as stack:
@@ -254,6 +258,7 @@ def test_many_slow_clients_cost_no_threads_and_keep_nobody_waiting(server: Scrap
         assert answer(slow[0]) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_clients_are_not_given_up_for_the_time_of_another_scrape(
     server: ScrapeServer, app: App
@@ -288,6 +293,7 @@ def test_a_client_that_leaves_is_forgotten(server: ScrapeServer) -> None:
     assert told(server, get()).endswith(b"up 1\n")
 
 
+@pytest.mark.slow
 def test_without_file_descriptors_it_waits_for_some(
     server: ScrapeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_raw_prompts_need_no_lesson(count: int, context: int) -> None:
     assert (found is not None) == (served(text, context) < tokens_of(text))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(200, 400), st.booleans())
 @settings(max_examples=examples(200))
 def test_without_lessons_there_is_no_false_alarm(

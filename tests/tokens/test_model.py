@@ -76,6 +76,7 @@ def test_without_the_packages_it_stays_bytes(monkeypatch: pytest.MonkeyPatch) ->
     assert counted.tokens == pytest.approx(240, abs=3)
 
 
+@pytest.mark.slow
 def test_kinds_of_content_are_learnt_apart() -> None:
     found = without_vocabulary()
     for number in range(1, 20):

@@ -77,6 +77,7 @@ def problem_of(source: Source) -> str:
 # --- logs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_log_that_the_writer_writes_and_rotates_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
@@ -100,6 +101,7 @@ def test_a_log_that_the_writer_writes_and_rotates_is_read_whole(tmp_path: Path) 
     assert (verdict.kind, len(verdict.calls)) == ("same_prompt", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_log_without_bodies_gives_no_verdict_on_prompts(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
@@ -141,6 +143,7 @@ def test_a_folder_of_logs_is_read_too(tmp_path: Path) -> None:
 # --- servers --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_ps_of_a_server_is_read() -> None:
     with FakeOllama().serve() as url, Client(url) as client:
@@ -154,6 +157,7 @@ def test_ps_of_a_server_is_read() -> None:
     assert model.expires_in is not None
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     ("body", "status", "problem"),
@@ -183,6 +187,7 @@ def test_a_server_that_is_down_is_told_and_asked_again() -> None:
     assert (view.sources[0].problem, view.loaded) == (None, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_server_that_does_not_answer_is_busy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -205,6 +210,7 @@ ollama_client_request_active{{gen_ai_request_model="m",{SERVER_LABELS}}} 2.0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 def test_a_scrape_is_read() -> None:
     with serving(SCRAPE.encode()) as url:
@@ -218,6 +224,7 @@ def test_a_scrape_is_read() -> None:
     assert (scrape.limiter_waiting, scrape.watches, scrape.models) == (None, False, {})
 
 
+@pytest.mark.slow
 @pytest.mark.sockets
 @pytest.mark.parametrize(
     ("body", "problem"),
@@ -263,6 +270,7 @@ def test_a_server_that_hangs_delays_neither_the_log_nor_the_end(tmp_path: Path) 
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_source_that_fails_in_an_unexpected_way_is_told_and_read_again() -> None:
     class Odd:
         name, waits = "odd", True

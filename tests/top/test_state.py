@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from msgspec import structs
 
 from ollama_otel._top.readings import LogReading, PsReading, Scrape, ScrapedModel
@@ -96,6 +97,7 @@ def test_a_redirect_is_not_a_call_of_its_own() -> None:
     assert (view.calls, view.in_flight) == ((), 0)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded() -> None:
     events = [event for n in range(KEPT_CALLS + 10) for event in call(str(n), -1.0, 0.5)]
     view = state_of(*events).view(NOW)
@@ -125,6 +127,7 @@ def test_the_window_is_shorter_if_less_has_been_seen() -> None:
     assert (rates.window, rates.calls_per_second) == (10.0, 0.1)
 
 
+@pytest.mark.slow
 def test_the_window_is_shorter_if_older_calls_were_dropped() -> None:
     state = state_of(*call("old", -300.0, 1.0))
     for n in range(KEPT_CALLS):

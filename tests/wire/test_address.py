@@ -52,6 +52,7 @@ values = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(values)
 def test_what_is_read_agrees_with_the_official_client(value: str) -> None:
     try:

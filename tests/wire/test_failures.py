@@ -279,6 +279,7 @@ def test_a_text_of_megabytes_loses_its_middle_before_it_is_redacted() -> None:
     assert kept.endswith("x last")
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.binary(),

@@ -108,6 +108,7 @@ def test_nothing_is_lost_or_added(framing: Framing, body: bytes, data: st.DataOb
     assert out + cutter.flush() == body
 
 
+@pytest.mark.slow
 @by_framing
 @settings(max_examples=examples(500))
 @given(body=streams, data=st.data())
@@ -124,6 +125,7 @@ def test_a_message_comes_out_with_the_piece_that_ends_it(
         assert found == whole_messages(framing, came)
 
 
+@pytest.mark.slow
 @by_framing
 @settings(max_examples=examples(100))
 @given(values=st.lists(documents, max_size=5), data=st.data())
@@ -140,6 +142,7 @@ def test_what_is_framed_comes_out_again(
     assert framing.count(body) == len(expected)
 
 
+@pytest.mark.slow
 @by_framing
 @given(values=st.lists(documents, max_size=5))
 def test_spans_are_where_the_payloads_stand(framing: Framing, values: list[object]) -> None:
@@ -180,6 +183,7 @@ def test_a_message_without_an_end_is_held_once(framing: Framing) -> None:
 # --- server-sent events -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(500))
 @given(body=streams)
 def test_events_are_those_of_the_standard(body: bytes) -> None:

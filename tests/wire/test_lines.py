@@ -73,6 +73,7 @@ def test_an_empty_piece_leaves_a_cutter_empty() -> None:
     assert cutter.is_empty
 
 
+@pytest.mark.slow
 def test_a_line_of_many_pieces_takes_linear_time() -> None:
     def taken(count: int) -> float:
         cutter = LineCutter()

@@ -314,6 +314,7 @@ request_fields = st.sampled_from(
 bodies = st.dictionaries(request_fields, json_values | st.dictionaries(request_fields, json_values))
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60))
 @given(row=st.sampled_from(ENDPOINTS), body=bodies)
 def test_a_request_of_any_json_is_read(row: Endpoint, body: dict[str, Any]) -> None:

@@ -40,6 +40,7 @@ def tried(
     )
 
 
+@pytest.mark.slow
 def test_a_faster_model_is_advised_with_what_was_measured(tmp_path: Path) -> None:
     loading = answer(load_duration=5 * SECOND)
     log = log_of(tmp_path, said=loading, duration=65.0)

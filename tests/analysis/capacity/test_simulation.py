@@ -300,6 +300,7 @@ def slot_time(end: CallEnd) -> tuple[float, float]:
     return end.demand.arrives_at + end.load + end.queue + 1e-9, end.ended_at
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300))
 @given(DEMANDS, SETUPS)
 def test_whatever_comes(demands: list[Demand], server: ServerSetup) -> None:

@@ -64,6 +64,7 @@ def test_a_call_has_its_share_of_time_energy_and_idle_time(tmp_path: Path) -> No
     assert [line.name for line in found.lines] == ["a", "c", "b"], "the most expensive first"
 
 
+@pytest.mark.slow
 def test_a_period_has_the_idle_time_around_the_calls_and_cuts_calls(tmp_path: Path) -> None:
     found = report(
         tmp_path,
@@ -80,6 +81,7 @@ def test_a_period_has_the_idle_time_around_the_calls_and_cuts_calls(tmp_path: Pa
     assert lines["b"].input_tokens == 7
 
 
+@pytest.mark.slow
 def test_the_time_on_the_machine_is_the_servers_total_without_its_queue(tmp_path: Path) -> None:
     found = report(
         tmp_path,
@@ -100,6 +102,7 @@ def test_the_time_on_the_machine_is_the_servers_total_without_its_queue(tmp_path
     assert found.estimated_queues == 1
 
 
+@pytest.mark.slow
 def test_calls_that_no_machine_computed_cost_nothing_and_are_counted(tmp_path: Path) -> None:
     refused = {"outcome": "failed", "ending": "error_status", "error_type": "model_not_found"}
     found = report(
@@ -121,6 +124,7 @@ def test_calls_that_no_machine_computed_cost_nothing_and_are_counted(tmp_path: P
     }
 
 
+@pytest.mark.slow
 def test_a_fallback_costs_at_the_machine_that_served_it(tmp_path: Path) -> None:
     two = PRICES + PRICES[PRICES.index("[[machine]]") :].replace('"box"', '"spare"')
     found = report(
@@ -141,6 +145,7 @@ def test_a_fallback_costs_at_the_machine_that_served_it(tmp_path: Path) -> None:
     assert [machine.name for machine in found.machines] == ["box", "spare"]
 
 
+@pytest.mark.slow
 def test_two_addresses_of_one_machine_share_its_time(tmp_path: Path) -> None:
     text = PRICES.replace('servers = ["box"]', 'servers = ["box", "127.0.0.1"]')
     found = report(tmp_path, call(0, 4), call(0, 4, server="127.0.0.1"), text=text)
@@ -148,6 +153,7 @@ def test_two_addresses_of_one_machine_share_its_time(tmp_path: Path) -> None:
     assert found.machines[0].busy == 4
 
 
+@pytest.mark.slow
 def test_old_calls_cost_what_they_cost_then(tmp_path: Path) -> None:
     text = PRICES + (
         "[[machine.price]]\nfrom = 2026-03-03\nrent_per_hour = 7200\nprice_per_kwh = 0\n"
@@ -189,6 +195,7 @@ def test_groups(tmp_path: Path) -> None:
             cost(log, prices(), by="team")
 
 
+@pytest.mark.slow
 def test_the_cost_of_tokens_is_divided_by_the_times_for_prompt_and_answer(tmp_path: Path) -> None:
     found = report(
         tmp_path,
@@ -234,6 +241,7 @@ def test_own_cloud_prices_and_the_break_even(tmp_path: Path) -> None:
     assert even.utilisation is None, "energy alone costs more than the cloud"
 
 
+@pytest.mark.slow
 def test_a_machine_equals_the_cloud_at_the_utilisation_of_break_even(tmp_path: Path) -> None:
     text = PRICES.replace("3_600_000", "0") + CLOUD
     found = report(tmp_path, call(0, 4, **SPLIT), call(10, 4, **SPLIT), text=text)
@@ -278,6 +286,7 @@ def test_prices_of_genai_prices_hold_at_the_time_of_the_call(tmp_path: Path) -> 
     assert not found.knows_cached_tokens
 
 
+@pytest.mark.slow
 def test_long_prompts_have_the_price_of_their_tier(tmp_path: Path) -> None:
     mapped = '[[cloud]]\nmodels = ["m"]\nprovider = "google"\nmodel = "gemini-2.5-pro"\n'
     sizes = (1_000, 200_000, 300_000)
@@ -300,6 +309,7 @@ def test_long_prompts_have_the_price_of_their_tier(tmp_path: Path) -> None:
         assert line.cloud == pytest.approx(float(price.total_price))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -336,6 +346,7 @@ def test_an_unknown_price_is_an_error_that_names_the_entry(
     assert message in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_log_without_computed_calls_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="expected calls that a machine computed, found none"):
         report(tmp_path, call(0, None))
@@ -375,6 +386,7 @@ def test_an_energy_counter_comes_before_power_and_time(tmp_path: Path) -> None:
     assert machine.total == pytest.approx(found.total.cost)
 
 
+@pytest.mark.slow
 def test_idle_power_is_what_is_measured_while_no_model_is_loaded(tmp_path: Path) -> None:
     # 20 W without a model, 30 W with an idle one, and 1000 J with 5 s of a call.
     readings = (
@@ -424,6 +436,7 @@ def test_measurements_are_checked(tmp_path: Path, text: str, message: str) -> No
 # --- budgets ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_budgets_of_money_time_and_tokens(tmp_path: Path) -> None:
     text = PRICES + (
         '[[budget]]\nname = "all"\nlimit = 1000\nunit = "money"\nperiod = "month"\n'
@@ -454,6 +467,7 @@ def test_budgets_of_money_time_and_tokens(tmp_path: Path) -> None:
     assert (uses["jobs", None].used, uses["jobs", None].period) == (4, "2026-03-03")
 
 
+@pytest.mark.slow
 def test_a_budget_that_nothing_used_is_shown(tmp_path: Path) -> None:
     text = PRICES + (
         '[[budget]]\nname = "none"\nlimit = 1\nunit = "tokens"\nperiod = "day"\nuser = "nobody"\n'
@@ -481,6 +495,7 @@ def test_sql_gives_the_same_shares(tmp_path: Path) -> None:
     assert all(math.isclose(row["seconds"], found[row["model"]], abs_tol=1e-6) for row in rows)
 
 
+@pytest.mark.slow
 def test_times_are_of_utc_whatever_the_zone_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,6 +164,7 @@ def test_a_log_of_years_has_as_few_points(tmp_path: Path) -> None:
 # --- a page that everyone can read --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_links_lead_to_them(page: Element) -> None:
     ids = Counter(one.attributes["id"] for one in page.all() if "id" in one.attributes)
     assert [name for name, count in ids.items() if count > 1] == []
@@ -329,6 +330,7 @@ def test_a_failed_call_without_timings_is_in_the_table(tmp_path: Path) -> None:
     assert [figure.name for figure in errors.figures][-1] == "errors_by_type"
 
 
+@pytest.mark.slow
 def test_no_calls_is_an_error(tmp_path: Path) -> None:
     path = story.write(tmp_path / "calls.jsonl", calls=5)
     with open_log(path, cache=False) as calls, pytest.raises(AnalysisError, match="no calls"):

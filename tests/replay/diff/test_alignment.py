@@ -56,6 +56,7 @@ CRAFTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CRAFTED)
 def test_no_crafted_text_takes_long(name: str) -> None:
     # They took minutes and more; a test that hangs is the alarm.

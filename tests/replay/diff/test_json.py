@@ -73,6 +73,7 @@ def test_what_is_nested_deeper_than_anybody_means_to_is_marked() -> None:
     assert plain({"a": [1, {"b": 2}]}, 2) == {"a": [1, "[nested too deeply]"]}
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_what_is_not_deep_stays_as_it_is_frozen_or_not(value: Any) -> None:
     assert told(plain(value), value) == told(plain(frozen(value)), value) == []

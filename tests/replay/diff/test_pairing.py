@@ -135,6 +135,7 @@ def log_of(questions: list[tuple[str, bool]], name: str) -> list[RecordedCall]:
     ]
 
 
+@pytest.mark.slow
 @given(QUESTIONS, QUESTIONS)
 def test_every_call_stands_in_one_place(
     first: list[tuple[str, bool]], second: list[tuple[str, bool]]
