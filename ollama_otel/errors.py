@@ -155,4 +155,4 @@ class ReplayMissError(ReplayError, LookupError):
 
 
 class ReplayEndedError(ReplayError, EOFError):
-    """The logged response ends here: its caller had closed it before its end."""
+    """The logged response ends here: the recorded caller closed it early."""

@@ -660,7 +660,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
     cold_start: bool | None = None
     """Whether the call waited for its model to be loaded; None if the server did not say."""
     queue_threshold: float = 0.05
-    """Estimated seconds of waiting for a slot from which on the call counts as having waited."""
+    """Least estimated wait for a slot, in seconds, that counts as a wait."""
     progress: Progress = _NO_PROGRESS
     answer: Message | None = None
     """The answer; None unless content is captured."""
@@ -691,7 +691,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def is_hop(self) -> bool:
-        """Whether the client sends another request for the same call: a redirect, or its auth."""
+        """Whether the same call goes on with another request: after a redirect or an auth round."""
         return self.is_redirect or self.ending == "auth_round"
 
     @property
@@ -714,7 +714,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, dict=True):
 
     @_computed_once
     def queue_estimate(self) -> float | None:
-        """Estimated seconds spent waiting for a slot: the server's total without its phases.
+        """Estimated seconds spent waiting for a slot: the server's total duration minus its phases.
 
         None if the rest has another cause: two runs in one call (a format and thinking),
         encoding of images, or a caller so slow that the server waited.

@@ -57,7 +57,7 @@ def stream_to(stream: Any, target: Any, *, patience: float = 60.0) -> Any:
 
     A consumer that raises, is closed, or leaves its queue full for `patience` seconds ends the
     stream: its request is closed, so that the server stops. Raises TypeError if this kind of stream
-        cannot be delivered to the target.
+    cannot be delivered to the target.
     """
     is_async = hasattr(stream, "__aiter__") or hasattr(stream, "__await__")
     return (AsyncStreamRun if is_async else StreamRun)(stream, target, patience)

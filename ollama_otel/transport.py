@@ -146,7 +146,10 @@ def abandon(response: httpx.Response) -> None:
 
 
 def disconnect(response: httpx.Response) -> None:
-    """Raise an error in the thread that reads a response; that thread has to close it."""
+    """Shut down the connection, so that the thread that reads the response gets an error.
+
+    That thread has to close the response.
+    """
     network = response.extensions.get("network_stream")
     connection = None if network is None else network.get_extra_info("socket")
     if connection is not None:

@@ -138,7 +138,7 @@ class ReplayLog(LoggingObserver):
         return self._writer.losses
 
     def backlog(self) -> Callable[[], Backlog]:
-        """Return a function that counts waiting lines and failed writes, as `losses`."""
+        """Return a function that counts waiting lines and failed writes, like that of `losses`."""
         return self._writer.backlog
 
 

@@ -55,7 +55,7 @@ _CLOCK_SKEW: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
-    """The current state of a server; None: unknown."""
+    """The current state of a server; a field is None if its value is unknown."""
 
     url: str
     """The base URL."""

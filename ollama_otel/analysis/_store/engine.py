@@ -45,7 +45,7 @@ class Engine(Protocol):
         """Return the result as a `pyarrow.Table`; raises `AnalysisError` for SQL that fails."""
 
     def close(self) -> None:
-        """Free files and memory."""
+        """Release files and memory."""
 
 
 class DuckEngine:

@@ -78,7 +78,7 @@ class Reply:
     def whole(
         cls, body: bytes, content_type: str, *, status: int = 200, delay: float = 0.0
     ) -> Self:
-        """Return a reply with a sized body; an empty `content_type` is not sent."""
+        """Return a reply with `Content-Length`, and with `Content-Type` unless that is empty."""
         headers = {"content-type": content_type} if content_type else {}
         return cls(status=status, headers=headers, chunks=(body,), delays=(delay,), is_sized=True)
 
