@@ -114,7 +114,7 @@ A decode rate is `rate(output tokens) / rate(phase eval)`.
 Metrics `hw.*` come from NVML, with an NVIDIA GPU and `pip install 'ollama_otel[nvidia]'`, for all programs that use the GPU.
 Each one is absent if the GPU does not report it. With MIG, a GPU reports no utilization, and its instances report their memory only, with the GPU as `hw.parent`.
 `hw.gpu.memory.usage` is what `nvidia-smi` shows: the driver's reserve counts in the limit only. It is absent if another, older `pynvml` is installed, without version 2 of NVML's memory call, as that cannot tell the reserve.
-`hw.gpu.utilization` has the unit 1: by OTLP, Prometheus calls it `hw_gpu_utilization_ratio`, by scraping `hw_gpu_utilization`.
+`hw.gpu.utilization` has the unit 1: over OTLP, Prometheus calls it `hw_gpu_utilization_ratio`, by scraping `hw_gpu_utilization`.
 `hw.energy` starts at 0 when the app first reads the GPU, and goes on if the driver starts its counter again. Several apps on one machine report the same GPU: do not add them up.
 
 Metrics `gen_ai.invoke_agent.*`, `gen_ai.execute_tool.duration` and `ollama.agent.*` come from the runs of agents.

@@ -1,4 +1,4 @@
-"""The names of our metrics and labels in Prometheus, by OTLP and by scraping.
+"""The names of our metrics and labels in Prometheus, over OTLP and by scraping.
 
 They differ for gauges of the unit 1 only.
 Both ways use Prometheus' default translation strategy, `UnderscoreEscapingWithSuffixes`.
@@ -41,7 +41,7 @@ def label_name(attribute: str) -> str:
 
 
 def metric_name(instrument: Instrument) -> str:
-    """Return the metric of an instrument by OTLP; for a histogram the name without a suffix."""
+    """Return the metric of an instrument over OTLP; for a histogram the name without a suffix."""
     name = label_name(instrument.name)
     unit = instrument.unit
     if not unit.startswith("{"):

@@ -78,7 +78,7 @@ class ScrapeEndpoint:
 
     It serves only the metrics of its reader, not those that the process has registered with
     `prometheus_client`. It omits the labels of OpenTelemetry's scope, so that the series equal
-    those that arrive by OTLP.
+    those that arrive over OTLP.
 
     `hosts` are further names under which it is scraped; see `Settings.scrape_hosts`.
 

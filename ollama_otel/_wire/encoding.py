@@ -1,4 +1,4 @@
-"""Decodes content encodings part by part, as far as the standard library supports them.
+"""Decodes content encodings part by part, gzip and deflate.
 
 A decompressed body can be a thousand times longer than the compressed one, so only a part of it is
 in memory, and decoding stops if the body is larger than any text of a model.
@@ -21,7 +21,7 @@ _HIGHEST_RATIO: Final = 100
 
 
 class UnreadableEncodingError(Exception):
-    """The standard library cannot decode the body (br, zstd)."""
+    """The body has an encoding that this library does not decode (br, zstd)."""
 
 
 class InflatedBodyError(Exception):
@@ -69,7 +69,7 @@ class Decoder:
 def decoder_for(encoding: str) -> Decoder | None:
     """Return a decoder for one body; None if it is not encoded.
 
-    Raises `UnreadableEncodingError` for an encoding unknown to the standard library.
+    Raises `UnreadableEncodingError` for any other encoding.
     """
     match encoding.strip().lower():
         case "" | "identity":
