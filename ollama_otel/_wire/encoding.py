@@ -67,7 +67,7 @@ class Decoder:
 
 
 def decoder_for(encoding: str) -> Decoder | None:
-    """Return a decoder for one body; None if it is not encoded.
+    """Return a decoder for a body in gzip or deflate; None if it is not encoded.
 
     Raises `UnreadableEncodingError` for any other encoding.
     """

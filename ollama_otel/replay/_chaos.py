@@ -42,7 +42,7 @@ class Chaos:
             if not 0 <= share <= 1:
                 raise SettingsError(f"{name} must be a share between 0 and 1, not {share!r}")
         if sum(self.fail.values()) > 1 or self.cut + self.error > 1:
-            raise SettingsError("the shares of fail, and those of cut and error, exceed 1 in total")
+            raise SettingsError("the shares of fail, or of cut and error, exceed 1 in total")
         for status in self.fail:
             if not _FIRST_ERROR <= status <= _LAST_ERROR:
                 raise SettingsError(f"fail must name HTTP errors, 400 to 599, not {status!r}")
