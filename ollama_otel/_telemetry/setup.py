@@ -125,8 +125,8 @@ def configure(  # noqa: PLR0913 - keywords of which an app gives a few
     `endpoint` is the base URL of a collector (`http://localhost:4318`, gRPC: port 4317).
     `export_interval` is the time between two metric exports, in seconds. `prometheus` is the
     `HOST:PORT`, or the port on localhost, on which to serve metrics to Prometheus; they are then
-    also sent over OTLP only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, a warning
-    is logged and metrics are not served. Further keywords are those of `Settings`.
+    also sent over OTLP only if `OTEL_METRICS_EXPORTER` names it. If it cannot listen there, it
+    logs a warning and does not serve metrics. Further keywords are those of `Settings`.
 
     Raises `SettingsError` for an invalid value, `PriceError` for a price file that cannot be used,
     and `MissingExtraError` when gRPC or the scrape endpoint is requested but not installed.
