@@ -22,6 +22,8 @@ BUSIEST_SERVER: Final = """
     SELECT server, count(*) AS calls FROM calls WHERE total_duration IS NOT NULL
     GROUP BY server ORDER BY calls DESC, server LIMIT 1
 """
+_FEWEST_CALLS: Final = 10
+"""Fewer calls show neither the speed of a server nor its load, and simulating them takes long."""
 
 
 def computed(
@@ -54,7 +56,13 @@ def _costs(calls: Calls, prices: Prices | None, start: datetime, end: datetime) 
 
 def _capacity(shown: Calls) -> Section:
     try:
-        server = next((row["server"] for row in shown.rows(BUSIEST_SERVER)), None)
+        busiest = next(iter(shown.rows(BUSIEST_SERVER)), None)
+        if busiest is not None and busiest["calls"] < _FEWEST_CALLS:
+            return capacities.missing(
+                f"Unknown: a forecast takes at least {_FEWEST_CALLS} calls to one server, and the "
+                f"most that one has is {busiest['calls']}."
+            )
+        server = None if busiest is None else busiest["server"]
         return capacities.build(capacity(Workload.from_calls(shown, server=server)))
     except AnalysisError as error:
         return capacities.missing(f"Unknown: {error}.")

@@ -331,6 +331,15 @@ def test_a_failed_call_without_timings_is_in_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_few_calls_are_not_simulated(tmp_path: Path) -> None:
+    with open_log(story.write(tmp_path / "calls.jsonl", calls=5), cache=False) as calls:
+        found = report(calls)
+    [section] = [section for section in found.sections if section.name == "capacity"]
+    assert section.lead.startswith("Unknown: a forecast takes at least 10 calls to one server")
+    assert section.figures == ()
+
+
+@pytest.mark.slow
 def test_no_calls_is_an_error(tmp_path: Path) -> None:
     path = story.write(tmp_path / "calls.jsonl", calls=5)
     with open_log(path, cache=False) as calls, pytest.raises(AnalysisError, match="no calls"):
