@@ -88,6 +88,7 @@ def ask(url: str, text: str = "Hello", **fields: object) -> httpx.Response:
 unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 
 
+@pytest.mark.sockets
 @pytest.mark.processes
 @unix
 def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
@@ -113,6 +114,7 @@ def test_it_says_what_it_serves_answers_and_ends_well(log: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.sockets
 @pytest.mark.processes
 @unix
 def test_an_interrupt_ends_answers_under_way(log: Path) -> None:
@@ -127,6 +129,7 @@ def test_an_interrupt_ends_answers_under_way(log: Path) -> None:
     assert (code, err) == (0, "")
 
 
+@pytest.mark.sockets
 @pytest.mark.processes
 def test_its_arguments_reach_the_server(log: Path) -> None:
     arguments = (
@@ -178,6 +181,7 @@ def test_in_the_main_thread_it_ends_on_an_interrupt_too(
     )
 
 
+@pytest.mark.sockets
 @pytest.mark.processes
 @unix
 def test_what_is_asked_is_no_command_to_the_terminal(log: Path) -> None:
@@ -288,6 +292,7 @@ def test_of_too_many_connections_the_slowest_is_closed_and_others_are_served(
         assert all(map(is_closed, slow[:15]))
 
 
+@pytest.mark.sockets
 @pytest.mark.processes
 def test_names_are_refused_unless_an_option_allows_them(log: Path) -> None:
     foreign = {"host": "replay.example.com"}
@@ -356,6 +361,7 @@ def test_a_log_without_bodies_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     )
 
 
+@pytest.mark.sockets
 @pytest.mark.processes
 def test_embeddings_without_vectors_say_how_to_record_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
