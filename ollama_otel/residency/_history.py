@@ -128,6 +128,8 @@ class ModelHistory(NamedTuple):
     """The name as the server lists it, with its tag."""
     place: Stay | Unload | None = None
     """Its stay in memory, or how it left; None: neither is known."""
+    unload_before: Unload | None = None
+    """How it left memory before a stay that only a served call has shown."""
     seen_at: float = -math.inf
     """When it was last certainly in memory; minus infinity: never."""
     absent_at: float = -math.inf

@@ -172,7 +172,12 @@ def _note_unseen(step: Step, key: str, call: CallStarted, at: float) -> None:
         return
     if model.is_undecided:
         decide(step, key, "unknown")
-    step.change(key, place=None, seen_at=max(model.seen_at, at))
+    step.change(
+        key,
+        place=None,
+        unload_before=step.models[key].unload or model.unload_before,
+        seen_at=max(model.seen_at, at),
+    )
 
 
 def _info(stay: Stay, row: LoadedModel | None, end: CallEnded) -> ModelInfo:
@@ -360,8 +365,12 @@ def _appeared(step: Step, key: str, seen: PollRow, row: LoadedModel) -> None:
         and causes.fits(use.call.options, row.context_length)
     ):
         stay = stay._replace(options=use.call.options)
-    is_same_stay = model.place is None and model.seen_at >= model.absent_at
-    is_again = model.was_loaded and not is_same_stay and not model.traits.is_unlisted
+    if model.place is None and model.seen_at >= model.absent_at:
+        # The stay that a served call has shown, and no poll.
+        model = model._replace(place=model.unload_before)
+        is_again = model.place is not None
+    else:
+        is_again = model.was_loaded and not model.traits.is_unlisted
     reload = causes.reload_in_poll(model, row.context_length) if is_again else None
     enter(step, key, stay, reload, None)
 

@@ -119,6 +119,7 @@ def enter(
     step.change(
         key,
         place=stay._replace(reload=reload),
+        unload_before=None,
         seen_at=max(model.seen_at, stay.earliest),
         lifetime=Lifetime(keep_alive_sent_at=model.lifetime.keep_alive_sent_at),
         later_uses=(),

@@ -285,6 +285,16 @@ def test_a_warm_call_after_an_unload_began_another_stay(story: Story) -> None:
     assert reloads(story.call(20, load=0.5)[1]) == [("unknown", None, None, None)]
 
 
+def test_a_stay_that_a_call_shows_before_a_poll_does_is_one_reload(story: Story) -> None:
+    """Each load but the first is a reload, with the reason why the model had left."""
+    story.poll(0, listed())
+    story.add(UnloadRequested(model="a"))
+    story.poll(1)
+    story.call(10)
+    assert reloads(story.poll(11, listed())) == [("requested", None, None, None)]
+    assert reloads(story.poll(12, listed())) == []
+
+
 def test_a_call_that_joined_a_load_is_no_earlier_stay(story: Story) -> None:
     first = story.start(1)
     story.call(1.5, run=0.5)
@@ -322,7 +332,7 @@ def test_an_option_that_changes_is_named_with_its_values(story: Story) -> None:
     assert insight.reload.cause == "num_ctx"
 
 
-def test_every_call_that_waited_for_a_reload_is_foundwhy(story: Story) -> None:
+def test_every_call_that_waited_for_a_reload_has_its_cause(story: Story) -> None:
     story.poll(0, listed(context=512))
     first, second = story.start(1, num_ctx=1024), story.start(1.1, num_ctx=1024)
     insights = [story.end(first, load=0.5)[0], story.end(second, load=0.4)[0]]
