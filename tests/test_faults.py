@@ -566,7 +566,7 @@ def test_a_broken_variable_costs_one_warning(variable: str) -> None:
     lines = run_script(script, **{variable: BAD_SETTINGS[variable]}).splitlines()
     assert lines.count("True") == 9
     (warning,) = [line for line in lines if line != "True"]
-    assert warning.startswith(f"{variable} must be ")
+    assert warning.startswith(f"{variable}: expected ")
     assert warning.endswith("; using the default")
 
 
