@@ -142,19 +142,22 @@ def test_two_models_that_fight_for_one_place_evict_each_other(
                 for attributes in (it.chat(), it.embed())
             ]
         assert causes[:2] == [(None, None), (None, None)]
-        assert causes[2:] == 3 * [
-            ("evicted", "tiny-embed:latest"),
-            ("evicted", "tiny-agent:latest"),
-        ]
-        for model, other in (("tiny-agent", "tiny-embed"), ("tiny-embed", "tiny-agent")):
+        # On a busy machine a poll may come too late to show one of the evictions.
+        assert causes[2:].count(("unknown", None)) <= 1
+        for first, model, other in (
+            (2, "tiny-agent", "tiny-embed"),
+            (3, "tiny-embed", "tiny-agent"),
+        ):
             labels = {"ollama_model_name": f"{model}:latest"}
+            evicted = causes[first::2].count(("evicted", f"{other}:latest"))
+            assert evicted + causes[first::2].count(("unknown", None)) == 3
             assert it.value("ollama.model.loads", **labels) == 4
-            assert it.value("ollama.model.reloads", ollama_reload_cause="evicted", **labels) == 3
-            assert it.value(
-                "ollama.model.evictions",
-                ollama_model_evicted_by=f"{other}:latest",
-                **labels,
-            ) in {3, 4}
+            reloads = it.value("ollama.model.reloads", ollama_reload_cause="evicted", **labels)
+            assert reloads == evicted
+            evictions = it.value(
+                "ollama.model.evictions", ollama_model_evicted_by=f"{other}:latest", **labels
+            )
+            assert evictions in {evicted, evicted + 1}
         assert len(it.events(names.RELOAD_THRASH_EVENT)) == 1
 
 
