@@ -126,24 +126,28 @@ def test_each_fault_is_found(
     assert found["same_prompt"].calls == 5
     assert found["cancels_in_row"].calls == 4
     assert found["prompt_cut"].calls == 2
-    if reads_at_one_rate(log):
-        assert found["cache_broken"].calls >= 6
+    lost = turns_without_cache(log)
+    assert (found["cache_broken"].calls if "cache_broken" in found else 0) == (
+        lost if lost >= 3 else 0
+    )
     assert found["model_on_cpu"].saves is None
 
 
-def reads_at_one_rate(log: Path) -> bool:
-    """Whether the turns, which are all read whole, took about equal times for each token.
+def turns_without_cache(log: Path) -> int:
+    """How many later turns the rule has to find, by the times that the server reported.
 
-    On a busy machine they do not, and then these calls do not show a lost cache.
+    All turns are read whole. On a busy machine the times vary, and fewer of them show it.
     """
-    turns: dict[str, list[float]] = defaultdict(list)
+    rates: dict[str, list[float]] = defaultdict(list)
     for call in read(log):
         conversation, response = call.record.start.context.conversation_id, call.record.response
         if conversation is not None:
             assert response.prompt_eval_duration is not None and response.input_tokens is not None
-            turns[conversation].append(response.prompt_eval_duration / response.input_tokens)
-    slowest = max(first for first, *_ in turns.values())
-    return all(rate > 0.6 * slowest for _, *later in turns.values() for rate in later)
+            rates[conversation].append(response.prompt_eval_duration / response.input_tokens)
+    low, high = sorted(first for first, *_ in rates.values())
+    whole = low + 0.9 * (high - low)  # the 90th percentile of two
+    lost = [[rate > 0.5 * whole for rate in later] for _, *later in rates.values()]
+    return sum(sum(each) for each in lost if sum(each) > 0.5 * len(each))
 
 
 def test_calls_without_these_faults_get_no_advice(tmp_path: Path, cold_ollama: RealOllama) -> None:

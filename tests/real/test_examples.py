@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.packages import need
 from tests.test_workers import free_ports
 
 from .servers import RealOllama, wait_until
-from .sites import PATIENCE, serving
+from .sites import PATIENCE, Site, serving
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
@@ -166,16 +166,16 @@ ASKED = {"conversation": "c1", "messages": [{"role": "user", "content": "Why is 
 ADA = {"X-User": "ada"}
 
 
+def asking(site: Site) -> AbstractContextManager[httpx.Response]:
+    """Ask as Ada, and read the answer as it comes."""
+    url = f"{site.url}/chat"
+    return httpx.stream("POST", url, json=ASKED, headers=ADA, timeout=PATIENCE, trust_env=False)
+
+
 def test_a_fastapi_app_streams_an_answer(real_ollama: RealOllama) -> None:
     need("fastapi")
     with serving(EXAMPLES, "fastapi_stream:app", real_ollama.url, MODEL) as site:
-        with httpx.stream(
-            *("POST", f"{site.url}/chat"),
-            json=ASKED,
-            headers=ADA,
-            timeout=PATIENCE,
-            trust_env=False,
-        ) as answer:
+        with asking(site) as answer:
             assert answer.status_code == 200
             assert "".join(answer.iter_text()).startswith(SKY)
         site.stop()
@@ -206,13 +206,7 @@ def test_a_fastapi_app_refuses_a_bad_request(headers: dict[str, str], body: obje
 def test_a_reader_who_leaves_stops_ollama(real_ollama: RealOllama) -> None:
     need("fastapi")
     with serving(HERE, "endless_stream:app", real_ollama.url, MODEL) as site:
-        with httpx.stream(
-            *("POST", f"{site.url}/chat"),
-            json=ASKED,
-            headers=ADA,
-            timeout=PATIENCE,
-            trust_env=False,
-        ) as answer:
+        with asking(site) as answer:
             assert next(answer.iter_text())
         # The server has one slot: it answers only after the endless answer has ended.
         body = {"model": MODEL, "messages": ASKED["messages"], "stream": False}
